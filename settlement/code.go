@@ -1,0 +1,126 @@
+package settlement
+
+import (
+	"fmt"
+	"time"
+)
+
+// Class says what kind of answer a failed outcome got.
+type Class string
+
+// The classes of failure.
+const (
+	Rejected  Class = "rejected"  // can never settle as it is: mend the outcome or the configuration and publish or replay
+	Conflict  Class = "conflict"  // ledger or node disagrees with the outcome: a person looks
+	Exhausted Class = "exhausted" // tried as often as allowed: replay once the cause is gone
+)
+
+// Code says why an outcome failed. The list is part of the public contract.
+type Code string
+
+// The codes of failure.
+const (
+	InvalidOutcome     Code = "invalid_outcome"
+	UnknownScenario    Code = "unknown_scenario"
+	UntrustedOutcome   Code = "untrusted_outcome"
+	NotAParticipant    Code = "not_a_participant"
+	SessionNotFound    Code = "session_not_found"
+	SessionUnfunded    Code = "session_unfunded"
+	ExpectationFailed  Code = "expectation_failed"
+	LimitExceeded      Code = "limit_exceeded"
+	QuorumNotReached   Code = "quorum_not_reached"
+	Unauthorized       Code = "unauthorized"
+	NodeRejected       Code = "node_rejected"
+	AllocationRejected Code = "allocation_rejected"
+	OutcomeConflict    Code = "outcome_conflict"
+	ClosedElsewhere    Code = "closed_elsewhere"
+	Overpaid           Code = "overpaid"
+	AttemptsExhausted  Code = "attempts_exhausted"
+)
+
+// Codes lists every code in the order of the contract.
+func Codes() []Code {
+	return []Code{
+		InvalidOutcome, UnknownScenario, UntrustedOutcome, NotAParticipant, SessionNotFound,
+		SessionUnfunded, ExpectationFailed, LimitExceeded, QuorumNotReached, Unauthorized,
+		NodeRejected, AllocationRejected, OutcomeConflict, ClosedElsewhere, Overpaid, AttemptsExhausted,
+	}
+}
+
+// Class is the code's class.
+func (c Code) Class() Class {
+	switch c {
+	case OutcomeConflict, ClosedElsewhere, Overpaid:
+		return Conflict
+	case AttemptsExhausted:
+		return Exhausted
+	default:
+		return Rejected
+	}
+}
+
+// Failure is the permanent end of an outcome: it can't be settled as it is. The
+// caller stores a dead letter and a failed entry, then terminates the message.
+// As an answer of Node.Send it means that the node definitely refused the
+// request and always would.
+type Failure struct {
+	Code    Code   `json:"code"`
+	Message string `json:"message"`
+	Class   Class  `json:"class"`
+}
+
+// Fail makes a Failure with its message formatted.
+func Fail(code Code, format string, args ...any) *Failure {
+	return &Failure{Code: code, Class: code.Class(), Message: fmt.Sprintf(format, args...)}
+}
+
+func (f *Failure) Error() string { return string(f.Code) + ": " + f.Message }
+
+// Failed is what Settle answers once the failed entry of an outcome is stored:
+// the caller terminates the message. Again is true where an earlier delivery of
+// the same message had stored it already.
+type Failed struct {
+	Failure
+	Again bool
+}
+
+func (f *Failed) Error() string { return f.Failure.Error() }
+
+// Reason is why an outcome waits, as a label of few values.
+type Reason string
+
+// The reasons to wait.
+const (
+	NodeAway      Reason = "node_away"      // no connection, no answer, or a read failed
+	InDoubt       Reason = "in_doubt"       // a request of ours may still land
+	LedgerAway    Reason = "ledger_away"    // the ledger can't be read or written
+	LedgerHeld    Reason = "ledger_held"    // the ledger lost entries while we watched; the fence is waited out
+	NotReady      Reason = "not_ready"      // signed out, or the node's message expiry is not probed yet
+	NodeTransient Reason = "node_transient" // the node definitely refused, for a reason that may pass
+	LetterAway    Reason = "letter_away"    // the dead letter can't be stored
+)
+
+// Waiting means: nothing was decided, ask again later. The caller gives the
+// message back with a delay and never counts it as an attempt.
+type Waiting struct {
+	Reason Reason
+	// Delay is how long to wait where the reason itself says so (a fence that
+	// falls at a known instant); 0 leaves it to the caller's backoff.
+	Delay time.Duration
+	// Until is when the fence falls, on the node's clock; zero where none stands.
+	Until time.Time
+	Err   error
+}
+
+func (w *Waiting) Error() string {
+	msg := "waiting (" + string(w.Reason) + ")"
+	if !w.Until.IsZero() {
+		msg += " until " + w.Until.UTC().Format(time.RFC3339)
+	}
+	if w.Err != nil {
+		msg += ": " + w.Err.Error()
+	}
+	return msg
+}
+
+func (w *Waiting) Unwrap() error { return w.Err }

@@ -1,0 +1,171 @@
+package settlement
+
+import "time"
+
+// EntryState is the kind of a ledger entry: the second token of its subject.
+type EntryState string
+
+// The kinds of entry.
+const (
+	EntryClosing EntryState = "closing" // a request is about to be sent: write-ahead intent
+	EntryClosed  EntryState = "closed"  // the session is closed at the node, paid as planned
+	EntryFailed  EntryState = "failed"  // one outcome ended without settling
+)
+
+// StandingState is the state of a session.
+type StandingState string
+
+// The states of a session.
+const (
+	Free    StandingState = "free"
+	Closing StandingState = "closing"
+	Closed  StandingState = "closed"
+)
+
+// Standing is a session's state after an entry: which outcome holds it, and the
+// ledger sequence of the entry that says so. Sequence is 0 in that entry itself,
+// which can't know its own; Head.Standing fills it in.
+type Standing struct {
+	State    StandingState `json:"state"`
+	Source   string        `json:"source,omitempty"`
+	ID       string        `json:"id,omitempty"`
+	Digest   string        `json:"digest,omitempty"`
+	Sequence uint64        `json:"sequence"`
+}
+
+// RequestRef identifies a signed request without being one.
+type RequestRef struct {
+	ID        uint64 `json:"id"`
+	Timestamp uint64 `json:"timestamp"` // milliseconds, on the node's clock, as in the signed bytes
+	Digest    string `json:"digest"`    // SHA-256 over the signed bytes, lower-case hex
+}
+
+// Entry is one line of the ledger: the data of a settlement event. The members
+// without a JSON name stand in the event's envelope or come with the append.
+type Entry struct {
+	State       EntryState `json:"-"`
+	Sequence    uint64     `json:"-"` // in the ledger's stream
+	N           uint64     `json:"-"` // the how-manieth entry of its session, from 1
+	Time        time.Time  `json:"-"` // of the append
+	Traceparent string     `json:"-"`
+
+	Session    SessionID    `json:"session_id"`
+	Scenario   Scenario     `json:"scenario"`
+	Reference  string       `json:"reference,omitempty"`
+	Reason     string       `json:"reason,omitempty"`
+	Evidence   []string     `json:"evidence,omitempty"`
+	Outcome    OutcomeRef   `json:"outcome"`
+	Standing   *Standing    `json:"standing,omitempty"` // nil only where the session is unknown
+	Attempt    int          `json:"attempt"`
+	AttemptID  string       `json:"attempt_id"`
+	Previous   *string      `json:"previous,omitempty"` // nil only where the session is unknown
+	Policy     *PolicyRef   `json:"policy,omitempty"`
+	Allocation []Allocation `json:"allocations,omitempty"`
+
+	Request     *RequestRef `json:"request,omitempty"`
+	ValidUntil  *time.Time  `json:"valid_until,omitempty"`
+	BaseVersion *uint64     `json:"base_version,omitempty"`
+
+	SessionVersion *uint64     `json:"session_version,omitempty"`
+	Node           *NodeAnswer `json:"node,omitempty"`
+	Recovered      *bool       `json:"recovered,omitempty"`
+
+	Error      *Failure `json:"error,omitempty"`
+	DeadLetter uint64   `json:"dead_letter,omitempty"`
+}
+
+// Head is the last entry of a session, as the ledger's leader has it. The zero
+// Last means that the session has no entry.
+type Head struct {
+	Session SessionID
+	Last    *Entry
+	Digest  string // SHA-256 over the payload of Last as stored, lower-case hex; "" without one
+}
+
+// Sequence is what an append must find as the session's last; 0 without an entry.
+func (h Head) Sequence() uint64 {
+	if h.Last == nil {
+		return 0
+	}
+	return h.Last.Sequence
+}
+
+// N is the number of entries the session has.
+func (h Head) N() uint64 {
+	if h.Last == nil {
+		return 0
+	}
+	return h.Last.N
+}
+
+// Standing is the session's state, with the sequence of the entry that says so.
+func (h Head) Standing() Standing {
+	if h.Last == nil || h.Last.Standing == nil {
+		return Standing{State: Free}
+	}
+	st := *h.Last.Standing
+	// A failed entry without a closing before it copied "free" from a session
+	// nobody had held: no entry says so, and the sequence stays 0.
+	if st.Sequence == 0 && (st.State != Free || h.Last.Attempt > 0) {
+		st.Sequence = h.Last.Sequence
+	}
+	return st
+}
+
+// heldBy is the standing that closing and closed entries of an outcome set.
+func heldBy(state StandingState, o OutcomeRef) *Standing {
+	return &Standing{State: state, Source: o.Source, ID: o.ID, Digest: o.Digest}
+}
+
+// entry starts an entry of an outcome with what all kinds share.
+func (o Outcome) entry(state EntryState, attempt int) Entry {
+	e := Entry{
+		State: state, Session: o.Session, Scenario: o.Scenario, Outcome: o.Ref, Attempt: attempt,
+		Reference: o.Reference, Reason: o.Reason, Traceparent: o.Envelope.Traceparent,
+	}
+	if state != EntryClosing {
+		e.Evidence = o.Evidence
+	}
+	return e
+}
+
+// past is what a session's entries say of one outcome.
+type past struct {
+	closed    *Entry  // its closed entry
+	failedAt  uint64  // the highest OUTCOMES sequence of a failed entry of it
+	failed    *Entry  // that entry
+	recorded  []Entry // its closing entries, oldest first
+	attempts  int     // closing entries since its last failed one
+	holder    *Entry  // the entry the standing points to, of whichever outcome
+	intention *Entry  // holder, where it is a closing entry of this outcome
+}
+
+// pastOf reads an outcome's past out of the session's history.
+func pastOf(o OutcomeRef, st Standing, history []Entry) past {
+	var p past
+	for i := range history {
+		e := &history[i]
+		if st.State != Free && e.Sequence == st.Sequence {
+			p.holder = e
+		}
+		if !e.Outcome.Same(o) {
+			continue
+		}
+		switch e.State {
+		case EntryClosing:
+			p.recorded = append(p.recorded, *e)
+			p.attempts++
+		case EntryClosed:
+			p.closed = e
+		case EntryFailed:
+			p.attempts = 0
+			if p.failed == nil || e.Outcome.Sequence >= p.failedAt {
+				p.failedAt, p.failed = e.Outcome.Sequence, e
+			}
+		}
+	}
+	if st.State == Closing && p.holder != nil && p.holder.Outcome.Same(o) {
+		p.intention = p.holder
+	}
+	return p
+}

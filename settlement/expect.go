@@ -1,0 +1,63 @@
+package settlement
+
+// check holds a session to what the publisher expects of it.
+func (e *Expect) check(s Session) *Failure {
+	if e == nil {
+		return nil
+	}
+	if e.Version != nil && *e.Version != s.Version {
+		return Fail(ExpectationFailed, "the session's version is %d, expected %d", s.Version, *e.Version)
+	}
+	if e.Totals == nil {
+		return nil
+	}
+	expected := totals{}
+	for _, t := range e.Totals {
+		expected.add(t.Asset, t.Amount)
+	}
+	return compareTotals(expected, s, "expected")
+}
+
+// compareTotals demands that every asset of the session's balance has exactly
+// the wanted total, and that nothing else is wanted.
+func compareTotals(want totals, s Session, word string) *Failure {
+	balance := totals{}
+	for _, t := range s.Balance() {
+		balance.add(t.Asset, t.Amount)
+	}
+	for _, asset := range balance.assets() {
+		if !balance[asset].Equal(want[asset]) {
+			return Fail(ExpectationFailed, "the session holds %s of %s, %s %s", balance[asset], quote(string(asset)), word, want[asset])
+		}
+	}
+	for _, asset := range want.assets() {
+		if _, held := balance[asset]; !held && !want[asset].IsZero() {
+			return Fail(ExpectationFailed, "the session holds nothing of %s, %s %s", quote(string(asset)), word, want[asset])
+		}
+	}
+	return nil
+}
+
+// awarded are the amounts of a ruling by amount, by asset in the order of
+// participants. They must sum to exactly the balance.
+func (o Outcome) awarded(s Session) (map[Asset][]Amount, *Failure) {
+	amounts := map[Asset][]Amount{}
+	for _, asset := range s.assets() {
+		amounts[asset] = make([]Amount, len(s.Participants))
+	}
+	sum := totals{}
+	for _, a := range o.Awards {
+		at, found := s.participant(a.Participant)
+		if !found {
+			return nil, Fail(NotAParticipant, "%s (awards) is no participant of the session", a.Participant)
+		}
+		sum.add(a.Asset, a.Amount)
+		if by := amounts[a.Asset]; by != nil {
+			by[at] = by[at].Add(a.Amount)
+		}
+	}
+	if f := compareTotals(sum, s, "awarded"); f != nil {
+		return nil, f
+	}
+	return amounts, nil
+}

@@ -1,0 +1,129 @@
+package settlement
+
+import (
+	"encoding/hex"
+	"encoding/json"
+	"fmt"
+	"strings"
+	"unicode"
+	"unicode/utf8"
+
+	"github.com/ethereum/go-ethereum/common"
+)
+
+// SessionID names an app session: "0x" and 64 lower-case hex digits. The empty
+// value is the session of an outcome whose session id can't be read.
+type SessionID string
+
+// UnknownSession is the token that stands for the empty SessionID in subjects,
+// entry ids and headers.
+const UnknownSession = "unknown"
+
+// ParseSessionID reads a session id written with hex digits of any case.
+func ParseSessionID(s string) (SessionID, error) {
+	if len(s) != 66 || s[:2] != "0x" || !isHex(s[2:]) {
+		return "", fmt.Errorf("session id %s: want 0x and 64 hex digits", quote(s))
+	}
+	return SessionID(strings.ToLower(s)), nil
+}
+
+// Token is the id as it stands in subjects and entry ids.
+func (id SessionID) Token() string {
+	if id == "" {
+		return UnknownSession
+	}
+	return string(id)
+}
+
+// MarshalJSON writes the token, so that an unreadable session id is named so.
+func (id SessionID) MarshalJSON() ([]byte, error) { return json.Marshal(id.Token()) }
+
+// UnmarshalJSON reads what MarshalJSON wrote.
+func (id *SessionID) UnmarshalJSON(b []byte) error {
+	var s string
+	if err := json.Unmarshal(b, &s); err != nil {
+		return err
+	}
+	if s == UnknownSession {
+		*id = ""
+		return nil
+	}
+	parsed, err := ParseSessionID(s)
+	if err != nil {
+		return err
+	}
+	*id = parsed
+	return nil
+}
+
+// Address is an account: 20 bytes, compared without regard to how it was spelled.
+type Address common.Address
+
+// ParseAddress reads "0x" and 40 hex digits of any case. A checksum in the case
+// of the digits is not verified, for the contract matches addresses without
+// regard to case.
+func ParseAddress(s string) (Address, error) {
+	if len(s) != 42 || s[:2] != "0x" || !isHex(s[2:]) {
+		return Address{}, fmt.Errorf("address %s: want 0x and 40 hex digits", quote(s))
+	}
+	b, err := hex.DecodeString(s[2:])
+	if err != nil {
+		return Address{}, fmt.Errorf("address %s: %w", quote(s), err)
+	}
+	return Address(b), nil
+}
+
+// String spells the address with its EIP-55 checksum.
+func (a Address) String() string { return common.Address(a).Hex() }
+
+// Asset is an asset's symbol as the node lists it, compared byte by byte
+// (ClearNode 0.5.2 refuses "USDC" where it lists "usdc").
+type Asset string
+
+// ParseAsset accepts 1 to 64 bytes of printable UTF-8 without white space.
+func ParseAsset(s string) (Asset, error) {
+	if s == "" || len(s) > 64 || !utf8.ValidString(s) {
+		return "", fmt.Errorf("asset %s: want 1 to 64 bytes of UTF-8", quote(s))
+	}
+	for _, r := range s {
+		if !unicode.IsPrint(r) || unicode.IsSpace(r) {
+			return "", fmt.Errorf("asset %s: holds a space or an unprintable character", quote(s))
+		}
+	}
+	return Asset(s), nil
+}
+
+// Scenario is the kind of an outcome: the last token of its subject.
+type Scenario string
+
+// ParseScenario accepts 1 to 64 of a-z, 0-9 and underscore.
+func ParseScenario(s string) (Scenario, error) {
+	if s == "" || len(s) > 64 {
+		return "", fmt.Errorf("scenario %s: want 1 to 64 characters", quote(s))
+	}
+	for _, c := range []byte(s) {
+		if (c < 'a' || c > 'z') && (c < '0' || c > '9') && c != '_' {
+			return "", fmt.Errorf("scenario %s: only a-z, 0-9 and _ may stand in it", quote(s))
+		}
+	}
+	return Scenario(s), nil
+}
+
+func isHex(s string) bool {
+	for _, c := range []byte(s) {
+		if (c < '0' || c > '9') && (c < 'a' || c > 'f') && (c < 'A' || c > 'F') {
+			return false
+		}
+	}
+	return true
+}
+
+// quote shows a piece of foreign text in a message: quoted, and cut where it is
+// long, so that hostile input can't flood a log.
+func quote(s string) string {
+	const most = 80
+	if len(s) > most {
+		return fmt.Sprintf("%.*q… (%d bytes)", most, s, len(s))
+	}
+	return fmt.Sprintf("%q", s)
+}

@@ -1,0 +1,149 @@
+package settlement
+
+import (
+	"errors"
+	"time"
+)
+
+// View is everything that Next decides from: what the ledger has about one
+// outcome, and one observation of its session.
+type View struct {
+	Outcome     Outcome
+	Policy      Policy
+	Session     Session
+	Intent      *Entry  // the closing entry by which this outcome holds the session; nil where it does not
+	Recorded    []Entry // every closing entry of this outcome
+	Attempts    int     // its closing entries since its last failed one
+	MaxAttempts int
+	FenceMargin time.Duration
+
+	// Refused is the node's definite refusal of this call's last request, nil
+	// where there is none. The intent is then known to be dead.
+	Refused error
+	Sends   int // requests sent in this call
+}
+
+// Move is what to do next.
+type Move string
+
+// The moves.
+const (
+	MoveClose Move = "close" // record the intent, send the close
+	MoveDone  Move = "done"  // closed as planned: record it
+	MoveFail  Move = "fail"  // record the failure
+	MoveWait  Move = "wait"  // ask again later
+)
+
+// Step is the next move, with what it needs.
+type Step struct {
+	Move    Move
+	Plan    *Plan    // close, done
+	Failure *Failure // fail
+	Waiting *Waiting // wait
+}
+
+// Fallen reports whether the fence has fallen: no request of this outcome can
+// land any more. The instant compared is one before which the read did not begin.
+func (v View) Fallen() bool {
+	return v.Intent == nil || v.Refused != nil || v.Intent.ValidUntil != nil && !v.Session.AsOf.Before(*v.Intent.ValidUntil)
+}
+
+// Next decides, from one observation, what happens to an outcome. It is the whole
+// lifecycle of a session at a node of NitroRPC 0.2 and 0.4:
+//
+//	closed as planned            done
+//	closed otherwise             wait for the fence, then closed_elsewhere
+//	paid more than put in        wait for the fence, then overpaid
+//	open, a request may land     wait for the fence
+//	open after a doubt, seen in  wait a fence margin
+//	  a troubled moment
+//	open, refused for good       fail
+//	open, attempts spent         attempts_exhausted
+//	open, refused twice now      wait (transient)
+//	open, nothing in it          session_unfunded
+//	open                         plan from this observation, and close
+func Next(v View) Step {
+	s := v.Session
+	if asset, in, out, found := s.Overpaid(); found {
+		return v.failOrWait(Fail(Overpaid, "the node paid out %s of %s, but only %s were put in: an incident, stop the closers of this session and ask the node's operator", out, quote(string(asset)), in))
+	}
+	if !s.Open {
+		return v.closed()
+	}
+	if !v.Fallen() {
+		return v.waitForFence()
+	}
+	if v.Intent != nil && v.Refused == nil && !s.Quiet {
+		return Step{Move: MoveWait, Waiting: &Waiting{Reason: InDoubt, Delay: v.FenceMargin, Err: errors.New("the session was seen open, but the node or the connection was slow: looking again")}}
+	}
+	var permanent *Failure
+	switch {
+	case errors.As(v.Refused, &permanent):
+		return Step{Move: MoveFail, Failure: permanent}
+	case v.Attempts >= v.MaxAttempts:
+		return Step{Move: MoveFail, Failure: Fail(AttemptsExhausted, "%d attempts, none of which closed the session; it is open, and none of them can land any more%s", v.Attempts, because(v.Refused))}
+	case v.Refused != nil && v.Sends >= 2:
+		return Step{Move: MoveWait, Waiting: &Waiting{Reason: NodeTransient, Err: v.Refused}}
+	case s.Unfunded():
+		return Step{Move: MoveFail, Failure: Fail(SessionUnfunded, "the session is open with nothing in it, seen twice")}
+	}
+	plan, f := v.Policy.Plan(v.Outcome, s)
+	if f != nil {
+		return Step{Move: MoveFail, Failure: f}
+	}
+	return Step{Move: MoveClose, Plan: plan}
+}
+
+// closed decides about a session that is closed at the node.
+func (v View) closed() Step {
+	for _, intent := range v.Recorded {
+		if v.Session.PaidAs(intent) {
+			return Step{Move: MoveDone, Plan: intent.plan()}
+		}
+	}
+	if v.Intent == nil {
+		plan, f := v.Policy.Allocate(v.Outcome, v.Session.AsFunded())
+		if f == nil && paysOut(v.Session.Payouts, plan.Allocations) {
+			return Step{Move: MoveDone, Plan: plan}
+		}
+	}
+	return v.failOrWait(Fail(ClosedElsewhere, "the session is closed at the node, and what was paid is not what this outcome would pay"))
+}
+
+func (v View) failOrWait(f *Failure) Step {
+	if !v.Fallen() {
+		return v.waitForFence()
+	}
+	return Step{Move: MoveFail, Failure: f}
+}
+
+// waitForFence looks again after 1, 2, 4 … seconds, as old as the doubt is, the
+// last time when the fence falls: most doubts end by finding the session closed.
+func (v View) waitForFence() Step {
+	if v.Intent.ValidUntil == nil {
+		return Step{Move: MoveWait, Waiting: &Waiting{Reason: InDoubt, Err: errors.New("the intent does not say until when its request may land")}}
+	}
+	until := *v.Intent.ValidUntil
+	left := until.Sub(v.Session.AsOf)
+	delay := min(max(v.Session.AsOf.Sub(v.Intent.Time), time.Second), left)
+	return Step{Move: MoveWait, Waiting: &Waiting{Reason: InDoubt, Delay: delay, Until: until, Err: errors.New("a request of ours may still land")}}
+}
+
+// plan is what an intent recorded.
+func (e Entry) plan() *Plan {
+	p := &Plan{Session: e.Session, Allocations: e.Allocation}
+	if e.Policy != nil {
+		p.Policy = *e.Policy
+	}
+	if e.BaseVersion != nil {
+		p.BaseVersion = *e.BaseVersion
+	}
+	return p
+}
+
+func because(err error) string {
+	if err == nil {
+		return ""
+	}
+	return ": the last was refused with " + err.Error()
+}

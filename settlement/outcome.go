@@ -1,0 +1,183 @@
+package settlement
+
+import (
+	"crypto/sha256"
+	"encoding/hex"
+	"fmt"
+	"math/big"
+	"strings"
+)
+
+// Bounds of an outcome's text, in bytes, and of its lists.
+const (
+	MaxReference = 256
+	MaxReason    = 4 << 10
+	MaxEvidence  = 32
+	MaxProof     = 1 << 10
+	MaxAwards    = 1000
+)
+
+// Envelope is one message as the consumer took it from the stream: what its
+// CloudEvent says, where it stood, and the message itself for a dead letter.
+type Envelope struct {
+	Subject  string // outcome.<scenario>, without the deployment's prefix
+	Source   string
+	ID       string
+	Type     string
+	Data     []byte // the event's data as JSON text; nil where there is none
+	Stream   string
+	Sequence uint64 // position in that stream
+
+	// Malformed says why the message is no CloudEvent; the other members hold
+	// what could be read all the same.
+	Malformed error
+
+	Traceparent string
+	Payload     []byte // the message as it came
+	Header      map[string][]string
+}
+
+// OutcomeRef identifies an outcome in the ledger. Source, ID, Type and Digest
+// together are its identity; Stream and Sequence say which message carried it.
+type OutcomeRef struct {
+	Source   string `json:"source"`
+	ID       string `json:"id"`
+	Type     string `json:"type"`
+	Digest   string `json:"digest"` // SHA-256 of the data in RFC 8785 form, lower-case hex
+	Stream   string `json:"stream"`
+	Sequence uint64 `json:"sequence"`
+}
+
+// Same reports whether both are one outcome, whichever message carried it.
+func (r OutcomeRef) Same(o OutcomeRef) bool {
+	return r.Source == o.Source && r.ID == o.ID && r.Type == o.Type && r.Digest == o.Digest
+}
+
+// Outcome is what upstream says happened in one app session.
+type Outcome struct {
+	Ref        OutcomeRef
+	Session    SessionID // empty where it can't be read
+	Scenario   Scenario
+	Parties    map[string]Party // by role
+	Completion *big.Rat         // nil where absent
+	Awards     []Award
+	Expect     *Expect
+	Reference  string
+	Reason     string
+	Evidence   []string
+
+	// Invalid says what is wrong with the message; nil for one that can be
+	// settled. An invalid outcome still walks through Settle, which records it.
+	Invalid *Failure
+
+	Envelope Envelope
+}
+
+// Party is who plays one role.
+type Party struct {
+	Addresses []Address
+	err       error // why it doesn't read
+}
+
+// Award is one line of a ruling: a share of every asset, or an amount of one.
+type Award struct {
+	Participant Address
+	Share       *big.Rat // nil in an award by amount
+	Asset       Asset
+	Amount      Amount
+}
+
+// Expect is what the publisher believes of the session; the session is not
+// closed where the node says otherwise.
+type Expect struct {
+	Totals  []Total // nil: not checked
+	Version *uint64 // nil: not checked
+}
+
+// ParseOutcome reads an outcome from its envelope. It always returns an Outcome
+// with as much of its identity as could be read; where the message breaks the
+// contract, Invalid says how and the same Failure (code invalid_outcome) is
+// returned as the error.
+func ParseOutcome(e Envelope) (Outcome, error) {
+	o := Outcome{Envelope: e, Ref: OutcomeRef{Source: e.Source, ID: e.ID, Type: e.Type, Stream: e.Stream, Sequence: e.Sequence}}
+	data, parseErr := parseJSON(e.Data)
+	o.Ref.Digest = digestOf(data, parseErr, e.Payload)
+	o.Session = readSession(data)
+	err := o.read(e, data, parseErr)
+	if err != nil {
+		o.Invalid = Fail(InvalidOutcome, "%s", err)
+		return o, o.Invalid
+	}
+	return o, nil
+}
+
+func (o *Outcome) read(e Envelope, data jsonValue, parseErr error) error {
+	scenario, scenarioErr := ParseScenario(strings.TrimPrefix(e.Subject, "outcome."))
+	if scenarioErr == nil {
+		o.Scenario = scenario
+	}
+	if e.Malformed != nil {
+		return e.Malformed
+	}
+	if scenarioErr != nil {
+		return scenarioErr
+	}
+	if want := "outcome." + string(scenario); e.Type != want {
+		return fmt.Errorf("type %s does not match the subject: want %q", quote(e.Type), want)
+	}
+	if parseErr != nil {
+		return fmt.Errorf("data: %w", parseErr)
+	}
+	return o.readData(data)
+}
+
+func (o *Outcome) readData(data jsonValue) error {
+	members, err := data.object("data")
+	if err != nil {
+		return err
+	}
+	r := reader{members: members}
+	if o.Session == "" {
+		_, err := ParseSessionID(r.text("session_id", 1<<10))
+		return first(r.err, err)
+	}
+	o.Parties = r.parties()
+	o.Completion = r.fraction("completion")
+	o.Awards = r.awards()
+	o.Expect = r.expect()
+	o.Reference = r.text("reference", MaxReference)
+	o.Reason = r.text("reason", MaxReason)
+	o.Evidence = r.texts("evidence", MaxEvidence, MaxProof)
+	return r.err
+}
+
+// readSession finds the session id whatever else is wrong with the data. A name
+// that stands twice is no JSON here, so it reads nothing.
+func readSession(data jsonValue) SessionID {
+	members, err := data.object("data")
+	if err != nil {
+		return ""
+	}
+	s, ok := members["session_id"].(string)
+	if !ok {
+		return ""
+	}
+	id, err := ParseSessionID(s)
+	if err != nil {
+		return ""
+	}
+	return id
+}
+
+// digestOf is SHA-256 over the data's RFC 8785 form, or over the payload as it
+// is stored where the data isn't JSON.
+func digestOf(data jsonValue, parseErr error, payload []byte) string {
+	canonical := payload
+	if parseErr == nil {
+		if text, err := data.canonical(); err == nil {
+			canonical = text
+		}
+	}
+	sum := sha256.Sum256(canonical)
+	return hex.EncodeToString(sum[:])
+}

@@ -1,0 +1,72 @@
+package settlement
+
+import "time"
+
+// line is one account and asset.
+type line struct {
+	wallet Address
+	asset  Asset
+}
+
+// paid sums payouts by account and asset; what is 0 is left out.
+func paid(transfers []Transfer) map[line]Amount {
+	m := map[line]Amount{}
+	for _, t := range transfers {
+		if !t.Amount.IsZero() {
+			m[line{t.Wallet, t.Asset}] = m[line{t.Wallet, t.Asset}].Add(t.Amount)
+		}
+	}
+	return m
+}
+
+// due is the same for allocations. ok is false where a participant is no address.
+func due(allocations []Allocation) (m map[line]Amount, ok bool) {
+	m = map[line]Amount{}
+	for _, a := range allocations {
+		wallet, err := ParseAddress(a.Participant)
+		if err != nil {
+			return nil, false
+		}
+		if !a.Amount.IsZero() {
+			m[line{wallet, a.Asset}] = m[line{wallet, a.Asset}].Add(a.Amount)
+		}
+	}
+	return m, true
+}
+
+// paysOut reports whether these payouts are exactly these allocations.
+func paysOut(transfers []Transfer, allocations []Allocation) bool {
+	want, ok := due(allocations)
+	got := paid(transfers)
+	if !ok || len(got) != len(want) {
+		return false
+	}
+	for at, amount := range want {
+		if !got[at].Equal(amount) {
+			return false
+		}
+	}
+	return true
+}
+
+// PaidAs reports whether the close of this session paid what a recorded intent
+// had planned. Withdrawals before the close write the same kind of rows, so only
+// the rows from the request's timestamp on are compared; and, since a timestamp
+// is set back a little, also the last rows alone, as many as the plan has: a
+// close writes one for each line of its allocations, and it is the last thing
+// that happens to a session (recorded from ClearNode 0.5.2).
+func (s Session) PaidAs(intent Entry) bool {
+	if intent.Request == nil {
+		return false
+	}
+	since := time.UnixMilli(int64(intent.Request.Timestamp)) // #nosec G115 -- milliseconds since 1970
+	from := len(s.Payouts)
+	for from > 0 && !s.Payouts[from-1].At.Before(since) {
+		from--
+	}
+	if paysOut(s.Payouts[from:], intent.Allocation) {
+		return true
+	}
+	last := len(s.Payouts) - len(intent.Allocation)
+	return last >= 0 && paysOut(s.Payouts[last:], intent.Allocation)
+}

@@ -1,0 +1,251 @@
+package settlement
+
+import (
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"math/big"
+	"sort"
+)
+
+// Allocation is what one participant gets of one asset.
+type Allocation struct {
+	Participant string `json:"participant"` // spelled as the session's definition spells it
+	Asset       Asset  `json:"asset"`
+	Amount      Amount `json:"amount"`
+}
+
+// Plan is a final allocation fixed against one observed session: every
+// participant and every asset, 0 where nothing is due, in the order of
+// participants, then assets by name.
+type Plan struct {
+	Policy      PolicyRef
+	Session     SessionID
+	BaseVersion uint64 // the version of the session it was made from
+	Allocations []Allocation
+}
+
+// Digest is SHA-256 over the allocations in RFC 8785 form, lower-case hex.
+func (p Plan) Digest() (string, error) {
+	text, err := json.Marshal(p.Allocations)
+	if err != nil {
+		return "", err
+	}
+	canonical, err := Canonical(text)
+	if err != nil {
+		return "", err
+	}
+	sum := sha256.Sum256(canonical)
+	return hex.EncodeToString(sum[:]), nil
+}
+
+// Plan makes the final allocation of the session for an outcome, after holding
+// the session to what the outcome expects of it. A Failure says why there can be
+// none.
+func (p Policy) Plan(o Outcome, s Session) (*Plan, *Failure) {
+	if o.Invalid != nil {
+		return nil, o.Invalid
+	}
+	if f := o.Expect.check(s); f != nil {
+		return nil, f
+	}
+	return p.Allocate(o, s)
+}
+
+// Allocate is Plan without the outcome's expectations, for comparing with what
+// was paid.
+func (p Policy) Allocate(o Outcome, s Session) (*Plan, *Failure) {
+	if len(p.rules) == 0 {
+		return nil, Fail(UnknownScenario, "no policy named %s", o.Scenario)
+	}
+	if f := p.Check(o); f != nil {
+		return nil, f
+	}
+	if f := s.checkParticipants(); f != nil {
+		return nil, f
+	}
+	plan := &Plan{Policy: p.Ref(), Session: s.ID, BaseVersion: s.Version}
+	amounts, f := p.amounts(o, s)
+	if f != nil {
+		return nil, f
+	}
+	plan.fill(s, amounts)
+	return plan, plan.conserves(s)
+}
+
+// amounts are what is due of each asset, in the order of participants.
+func (p Policy) amounts(o Outcome, s Session) (map[Asset][]Amount, *Failure) {
+	if o.byAmount() {
+		return o.awarded(s)
+	}
+	weights, f := p.weights(o, s)
+	if f != nil {
+		return nil, f
+	}
+	amounts := map[Asset][]Amount{}
+	for _, t := range s.Balance() {
+		quotas, f := weights.quotas(s, t)
+		if f != nil {
+			return nil, f
+		}
+		amounts[t.Asset] = round(quotas, s.unit(t))
+	}
+	return amounts, nil
+}
+
+// conserves is the last look before money moves: what goes out is what is in,
+// to the last unit, whatever the code above did.
+func (p *Plan) conserves(s Session) *Failure {
+	out := totals{}
+	for _, a := range p.Allocations {
+		out.add(a.Asset, a.Amount)
+	}
+	for _, t := range s.Balance() {
+		if !out[t.Asset].Equal(t.Amount) {
+			return Fail(AllocationRejected, "the plan pays %s of %s and the session holds %s: a defect of settled, please report it", out[t.Asset], quote(string(t.Asset)), t.Amount)
+		}
+	}
+	return nil
+}
+
+// checkParticipants refuses a definition that lists one account twice: the rows
+// of the allocation could not tell the two apart.
+func (s Session) checkParticipants() *Failure {
+	seen := map[Address]bool{}
+	for _, p := range s.Participants {
+		if seen[p.Address] {
+			return Fail(AllocationRejected, "the session lists participant %s twice; it can't be settled by address", p.Address)
+		}
+		seen[p.Address] = true
+	}
+	return nil
+}
+
+// fill lists every participant and asset; amounts are by asset in the order of
+// participants.
+func (p *Plan) fill(s Session, amounts map[Asset][]Amount) {
+	assets := s.assets()
+	for i, participant := range s.Participants {
+		for _, asset := range assets {
+			a := Allocation{Participant: participant.Spelling, Asset: asset}
+			if by := amounts[asset]; by != nil {
+				a.Amount = by[i]
+			}
+			p.Allocations = append(p.Allocations, a)
+		}
+	}
+}
+
+// weights is how a policy divides a session for one outcome: of each asset every
+// participant gets a fixed fraction, and the funders' fraction goes by what each
+// put in of that asset.
+type weights struct {
+	fixed   []*big.Rat // by participant
+	funders *big.Rat
+}
+
+func (p Policy) weights(o Outcome, s Session) (weights, *Failure) {
+	shares, f := p.shares(o)
+	if f != nil {
+		return weights{}, f
+	}
+	w := weights{fixed: make([]*big.Rat, len(s.Participants)), funders: new(big.Rat)}
+	for i := range w.fixed {
+		w.fixed[i] = new(big.Rat)
+	}
+	for i, r := range p.rules {
+		if r.payee == toFunders {
+			w.funders.Add(w.funders, shares[i])
+			continue
+		}
+		for _, payee := range r.payees(o) {
+			at, found := s.participant(payee.address)
+			if !found {
+				return weights{}, Fail(NotAParticipant, "%s (%s) is no participant of the session", payee.address, p.Steps[i].To)
+			}
+			w.fixed[at].Add(w.fixed[at], new(big.Rat).Mul(shares[i], payee.part))
+		}
+	}
+	return w, nil
+}
+
+// payee is one address and its part of a step's share.
+type payee struct {
+	address Address
+	part    *big.Rat
+}
+
+func (r rule) payees(o Outcome) []payee {
+	switch r.payee {
+	case toAddress:
+		return []payee{{r.address, one}}
+	case toAwards:
+		payees := make([]payee, len(o.Awards))
+		for i, a := range o.Awards {
+			payees[i] = payee{a.Participant, a.Share}
+		}
+		return payees
+	default:
+		addresses := o.Parties[r.role].Addresses
+		payees := make([]payee, len(addresses))
+		for i, a := range addresses {
+			payees[i] = payee{a, big.NewRat(1, int64(len(addresses)))}
+		}
+		return payees
+	}
+}
+
+// quotas are the exact parts of a balance, in the asset itself, by participant.
+func (w weights) quotas(s Session, t Total) ([]*big.Rat, *Failure) {
+	balance := new(big.Rat).SetFrac(t.Amount.Units(s.unit(t)), big.NewInt(1))
+	quotas := make([]*big.Rat, len(w.fixed))
+	for i, share := range w.fixed {
+		quotas[i] = new(big.Rat).Mul(balance, share)
+	}
+	if w.funders.Sign() == 0 || t.Amount.IsZero() {
+		return quotas, nil
+	}
+	net, all := s.funders(t.Asset), Amount{}
+	for _, n := range net {
+		all = all.Add(n)
+	}
+	if all.IsZero() {
+		return nil, Fail(SessionUnfunded, "%s of %s are in the session, but no participant put in more than it withdrew: nobody to give back to", t.Amount, quote(string(t.Asset)))
+	}
+	for i, n := range net {
+		part := new(big.Rat).Quo(n.d.Rat(), all.d.Rat())
+		part.Mul(part, w.funders)
+		quotas[i].Add(quotas[i], part.Mul(part, balance))
+	}
+	return quotas, nil
+}
+
+// round turns exact quotas, in units, into whole units by largest remainder; on
+// equal remainders the earlier participant comes first. The sum is kept.
+func round(quotas []*big.Rat, unit int32) []Amount {
+	units := make([]*big.Int, len(quotas))
+	remainders := make([]*big.Rat, len(quotas))
+	left := new(big.Rat)
+	order := make([]int, len(quotas))
+	for i, q := range quotas {
+		units[i] = new(big.Int).Quo(q.Num(), q.Denom())
+		remainders[i] = new(big.Rat).Sub(q, new(big.Rat).SetInt(units[i]))
+		left.Add(left, remainders[i])
+		order[i] = i
+	}
+	sort.SliceStable(order, func(a, b int) bool {
+		return remainders[order[a]].Cmp(remainders[order[b]]) > 0
+	})
+	// The quotas sum to a whole number of units, so what is left is one, and
+	// smaller than the number of participants.
+	for _, i := range order[:left.Num().Int64()] {
+		units[i].Add(units[i], big.NewInt(1))
+	}
+	amounts := make([]Amount, len(quotas))
+	for i, u := range units {
+		amounts[i] = AmountOfUnits(u, unit)
+	}
+	return amounts
+}
+
+func (o Outcome) byAmount() bool { return len(o.Awards) > 0 && o.Awards[0].Share == nil }

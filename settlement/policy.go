@@ -1,0 +1,268 @@
+package settlement
+
+import (
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"fmt"
+	"math/big"
+	"strings"
+)
+
+// PolicyStep is one line of a policy as it is written: who gets which share of the
+// session's whole balance of each asset.
+//
+// To is a role in the outcome's parties, an address, "funders" or "awards".
+// Share is a percentage ("2.5%"), a fraction ("0.025"), "completion" (the
+// outcome's) or "remaining" (one minus all others).
+type PolicyStep struct {
+	To    string `json:"to"`
+	Share string `json:"share"`
+}
+
+// Policy says who gets what when a scenario happened. It is data: an ordered list
+// of steps, checked when it is parsed.
+type Policy struct {
+	Scenario Scenario
+	Steps    []PolicyStep
+	digest   string
+	rules    []rule
+}
+
+// PolicyRef names the policy that an allocation was made by.
+type PolicyRef struct {
+	Name   string `json:"name"`
+	Digest string `json:"digest"` // SHA-256 of the steps in RFC 8785 form, lower-case hex
+}
+
+// PolicyError says which step of a policy can't be used, and why.
+type PolicyError struct {
+	Scenario Scenario
+	Step     int // from 0; -1 where the policy as a whole is at fault
+	Problem  string
+}
+
+func (e *PolicyError) Error() string {
+	if e.Step < 0 {
+		return fmt.Sprintf("policy %s: %s", e.Scenario, e.Problem)
+	}
+	return fmt.Sprintf("policy %s, step %d: %s", e.Scenario, e.Step+1, e.Problem)
+}
+
+// rule is a step as it is applied.
+type rule struct {
+	payee     payeeKind
+	role      string
+	address   Address
+	constant  *big.Rat // nil where the share is completion or remaining
+	remaining bool
+}
+
+func (r rule) completion() bool { return r.constant == nil && !r.remaining }
+
+type payeeKind int
+
+const (
+	toRole payeeKind = iota
+	toAddress
+	toFunders
+	toAwards
+)
+
+// Ref is the policy's name and digest.
+func (p Policy) Ref() PolicyRef { return PolicyRef{Name: string(p.Scenario), Digest: p.digest} }
+
+// ParsePolicy checks the steps of a scenario's policy. It refuses, with a
+// *PolicyError, what could pay out more or less than a whole, or never.
+func ParsePolicy(scenario Scenario, steps []PolicyStep) (Policy, error) {
+	p := Policy{Scenario: scenario, Steps: steps}
+	if len(steps) == 0 {
+		return Policy{}, p.fault(-1, "no steps: it could never pay out")
+	}
+	for i, step := range steps {
+		r, err := parseRule(step)
+		if err != nil {
+			return Policy{}, p.fault(i, "%s", err)
+		}
+		p.rules = append(p.rules, r)
+	}
+	if err := p.checkShares(); err != nil {
+		return Policy{}, err
+	}
+	digest, err := stepsDigest(steps)
+	if err != nil {
+		return Policy{}, p.fault(-1, "%s", err)
+	}
+	p.digest = digest
+	return p, nil
+}
+
+func (p Policy) fault(step int, format string, args ...any) *PolicyError {
+	return &PolicyError{Scenario: p.Scenario, Step: step, Problem: fmt.Sprintf(format, args...)}
+}
+
+// checkShares refuses shares that can't make up exactly one whole.
+func (p Policy) checkShares() error {
+	sum := new(big.Rat)
+	remaining, completion := -1, -1
+	for i, r := range p.rules {
+		switch {
+		case r.remaining && remaining >= 0:
+			return p.fault(i, "a second share \"remaining\": step %d has it already", remaining+1)
+		case r.remaining:
+			remaining = i
+		case r.completion():
+			completion = i
+		default:
+			sum.Add(sum, r.constant)
+			if sum.Cmp(one) > 0 {
+				return p.fault(i, "the shares up to here sum to %s, above 1", ratString(sum))
+			}
+		}
+	}
+	whole := sum.Cmp(one) == 0
+	switch {
+	case completion >= 0 && whole:
+		return p.fault(completion, "the other shares make up the whole already, so any completion above 0 could never pay out")
+	case completion >= 0 && remaining < 0:
+		return p.fault(completion, "a share \"completion\" needs a step with the share \"remaining\" beside it, else only one completion could ever pay out")
+	case remaining < 0 && !whole:
+		return p.fault(len(p.rules)-1, "the shares sum to %s, below 1, and no step has the share \"remaining\"", ratString(sum))
+	}
+	return nil
+}
+
+func parseRule(s PolicyStep) (rule, error) {
+	r, err := parsePayee(s.To)
+	if err != nil {
+		return rule{}, err
+	}
+	switch s.Share {
+	case "completion":
+	case "remaining":
+		r.remaining = true
+	default:
+		r.constant, err = parseShare(s.Share)
+	}
+	return r, err
+}
+
+func parsePayee(to string) (rule, error) {
+	switch {
+	case to == "funders":
+		return rule{payee: toFunders}, nil
+	case to == "awards":
+		return rule{payee: toAwards}, nil
+	case strings.HasPrefix(to, "0x") || strings.HasPrefix(to, "0X"):
+		a, err := ParseAddress(to)
+		return rule{payee: toAddress, address: a}, err
+	case to == "remaining" || to == "completion":
+		return rule{}, fmt.Errorf("%q is a share, not somebody to pay", to)
+	}
+	if _, err := ParseScenario(to); err != nil {
+		return rule{}, fmt.Errorf("unknown role word %s: want a role of parties in a-z, 0-9 and _, an address, funders or awards", quote(to))
+	}
+	if known, near := singular[to]; near {
+		return rule{}, fmt.Errorf("unknown role word %q: did you mean %q?", to, known)
+	}
+	return rule{payee: toRole, role: to}, nil
+}
+
+// singular are the words that somebody writes who means one of the contract's.
+// Taken as roles, no outcome would ever name them.
+var singular = map[string]string{
+	"award": "awards", "providers": "provider", "winners": "winner", "everyone": "funders", "depositors": "funders",
+}
+
+func parseShare(s string) (*big.Rat, error) {
+	text, percent := strings.CutSuffix(s, "%")
+	if err := checkDecimal(text); err != nil {
+		return nil, fmt.Errorf("share %s: want a percentage, a fraction, completion or remaining: %w", quote(s), err)
+	}
+	share, ok := new(big.Rat).SetString(text)
+	if !ok {
+		return nil, fmt.Errorf("share %s: not a number", quote(s))
+	}
+	if percent {
+		share.Quo(share, big.NewRat(100, 1))
+	}
+	if share.Sign() == 0 {
+		return nil, fmt.Errorf("share %s: pays nothing; leave the step out", quote(s))
+	}
+	if share.Cmp(one) > 0 {
+		return nil, fmt.Errorf("share %s: above 100%%", quote(s))
+	}
+	return share, nil
+}
+
+func stepsDigest(steps []PolicyStep) (string, error) {
+	text, err := json.Marshal(steps)
+	if err != nil {
+		return "", err
+	}
+	canonical, err := Canonical(text)
+	if err != nil {
+		return "", err
+	}
+	sum := sha256.Sum256(canonical)
+	return hex.EncodeToString(sum[:]), nil
+}
+
+// Check holds an outcome to what the policy needs of it, without knowing the
+// session: the roles it names, a completion, awards. Nil, or invalid_outcome.
+func (p Policy) Check(o Outcome) *Failure {
+	for _, r := range p.rules {
+		if f := r.check(o, len(p.rules)); f != nil {
+			return f
+		}
+	}
+	_, f := p.shares(o)
+	return f
+}
+
+func (r rule) check(o Outcome, steps int) *Failure {
+	switch {
+	case r.payee == toRole:
+		party, present := o.Parties[r.role]
+		if !present {
+			return Fail(InvalidOutcome, "%s needs parties.%s", o.Scenario, r.role)
+		}
+		if party.err != nil {
+			return Fail(InvalidOutcome, "parties.%s: %s", r.role, party.err)
+		}
+	case r.payee == toAwards && len(o.Awards) == 0:
+		return Fail(InvalidOutcome, "%s needs awards", o.Scenario)
+	case r.payee == toAwards && o.Awards[0].Share == nil && steps > 1:
+		return Fail(InvalidOutcome, "awards by amount fit only a policy of the one step awards, and that of %s has %d", o.Scenario, steps)
+	}
+	if r.completion() && o.Completion == nil {
+		return Fail(InvalidOutcome, "%s needs completion", o.Scenario)
+	}
+	return nil
+}
+
+// shares are the steps' shares for this outcome. They sum to exactly one.
+func (p Policy) shares(o Outcome) ([]*big.Rat, *Failure) {
+	shares := make([]*big.Rat, len(p.rules))
+	rest := new(big.Rat).Set(one)
+	for i, r := range p.rules {
+		switch {
+		case r.remaining:
+			continue
+		case r.completion():
+			shares[i] = o.Completion
+		default:
+			shares[i] = r.constant
+		}
+		rest.Sub(rest, shares[i])
+	}
+	if rest.Sign() < 0 {
+		return nil, Fail(InvalidOutcome, "with a completion of %s the shares of policy %s sum to more than 1", ratString(o.Completion), p.Scenario)
+	}
+	for i, r := range p.rules {
+		if r.remaining {
+			shares[i] = rest
+		}
+	}
+	return shares, nil
+}

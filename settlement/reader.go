@@ -1,0 +1,317 @@
+package settlement
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"math/big"
+	"strconv"
+)
+
+// reader takes an outcome's members one after the other and keeps the first
+// error. A member that is absent reads as its zero value.
+type reader struct {
+	members map[string]any
+	err     error
+}
+
+func (r *reader) fail(format string, args ...any) {
+	if r.err == nil {
+		r.err = fmt.Errorf(format, args...)
+	}
+}
+
+func (r *reader) text(name string, most int) string {
+	v, present := r.members[name]
+	if !present {
+		return ""
+	}
+	s, ok := v.(string)
+	if !ok {
+		r.fail("%s: want a string", name)
+	} else if len(s) > most {
+		r.fail("%s: %d bytes, at most %d are allowed", name, len(s), most)
+	}
+	return s
+}
+
+func (r *reader) list(name string, most int) []any {
+	v, present := r.members[name]
+	if !present {
+		return nil
+	}
+	list, ok := v.([]any)
+	if !ok {
+		r.fail("%s: want a list", name)
+	} else if len(list) > most {
+		r.fail("%s: %d elements, at most %d are allowed", name, len(list), most)
+	}
+	return list
+}
+
+func (r *reader) texts(name string, most, bytes int) []string {
+	var texts []string
+	for i, v := range r.list(name, most) {
+		s, ok := v.(string)
+		if !ok || len(s) > bytes {
+			r.fail("%s[%d]: want a string of at most %d bytes", name, i, bytes)
+			return nil
+		}
+		texts = append(texts, s)
+	}
+	return texts
+}
+
+// fraction reads a decimal string from 0 to 1.
+func (r *reader) fraction(name string) *big.Rat {
+	v, present := r.members[name]
+	if !present {
+		return nil
+	}
+	f, err := parseFraction(v)
+	if err != nil {
+		r.fail("%s: %w", name, err)
+	}
+	return f
+}
+
+func parseFraction(v any) (*big.Rat, error) {
+	s, ok := v.(string)
+	if !ok {
+		return nil, errors.New(`want a decimal string such as "0.75"`)
+	}
+	if err := checkDecimal(s); err != nil {
+		return nil, err
+	}
+	f, ok := new(big.Rat).SetString(s)
+	if !ok || f.Cmp(one) > 0 {
+		return nil, fmt.Errorf("%s is above 1", quote(s))
+	}
+	return f, nil
+}
+
+// one is the whole. Never changed.
+var one = big.NewRat(1, 1)
+
+// parties reads role -> address, or list of addresses. A role that doesn't read
+// is kept with its error, which counts only where the policy names that role:
+// roles nobody knows are ignored.
+func (r *reader) parties() map[string]Party {
+	v, present := r.members["parties"]
+	if !present {
+		return nil
+	}
+	roles, ok := v.(map[string]any)
+	if !ok {
+		r.fail("parties: want an object of role and address")
+		return nil
+	}
+	parties := make(map[string]Party, len(roles))
+	for role, v := range roles {
+		addresses, err := partyAddresses(v)
+		parties[role] = Party{Addresses: addresses, err: err}
+	}
+	return parties
+}
+
+func partyAddresses(v any) ([]Address, error) {
+	list, ok := v.([]any)
+	if !ok {
+		list = []any{v}
+	}
+	var addresses []Address
+	seen := map[Address]bool{}
+	for _, v := range list {
+		a, err := addressOf(v)
+		if err != nil {
+			return nil, err
+		}
+		if seen[a] {
+			return nil, fmt.Errorf("address %s stands twice", a)
+		}
+		seen[a] = true
+		addresses = append(addresses, a)
+	}
+	if len(addresses) == 0 {
+		return nil, errors.New("an empty list: name at least one address")
+	}
+	return addresses, nil
+}
+
+func addressOf(v any) (Address, error) {
+	s, ok := v.(string)
+	if !ok {
+		return Address{}, errors.New("want an address as a string")
+	}
+	return ParseAddress(s)
+}
+
+func (r *reader) awards() []Award {
+	list := r.list("awards", MaxAwards)
+	awards := make([]Award, 0, len(list))
+	for i, v := range list {
+		a, err := readAward(v)
+		if err != nil {
+			r.fail("awards[%d]: %w", i, err)
+			return nil
+		}
+		if i > 0 && (a.Share == nil) != (awards[0].Share == nil) {
+			r.fail("awards[%d]: shares and amounts may not be mixed", i)
+			return nil
+		}
+		awards = append(awards, a)
+	}
+	r.checkShares(awards)
+	return awards
+}
+
+// checkShares: awards by share divide the whole, exactly.
+func (r *reader) checkShares(awards []Award) {
+	if len(awards) == 0 || awards[0].Share == nil {
+		return
+	}
+	sum := new(big.Rat)
+	for _, a := range awards {
+		sum.Add(sum, a.Share)
+	}
+	if sum.Cmp(one) != 0 {
+		r.fail("awards: the shares sum to %s, want exactly 1", ratString(sum))
+	}
+}
+
+func readAward(v any) (Award, error) {
+	members, ok := v.(map[string]any)
+	if !ok {
+		return Award{}, errors.New("want an object")
+	}
+	if err := onlyMembers(members, "participant", "share", "asset", "amount"); err != nil {
+		return Award{}, err
+	}
+	participant, err := addressOf(members["participant"])
+	if err != nil {
+		return Award{}, fmt.Errorf("participant: %w", err)
+	}
+	a := Award{Participant: participant}
+	if share, present := members["share"]; present {
+		if len(members) != 2 {
+			return Award{}, errors.New("want either share, or asset and amount")
+		}
+		a.Share, err = parseFraction(share)
+		return a, wrap("share", err)
+	}
+	t, err := readTotal(members)
+	a.Asset, a.Amount = t.Asset, t.Amount
+	return a, err
+}
+
+func (r *reader) expect() *Expect {
+	v, present := r.members["expect"]
+	if !present {
+		return nil
+	}
+	members, ok := v.(map[string]any)
+	if !ok {
+		r.fail("expect: want an object")
+		return nil
+	}
+	if err := onlyMembers(members, "totals", "version"); err != nil {
+		r.fail("expect: %w", err)
+	}
+	sub := reader{members: members}
+	e := &Expect{Totals: sub.totals(), Version: sub.version()}
+	if sub.err != nil {
+		r.fail("expect.%w", sub.err)
+	}
+	return e
+}
+
+func (r *reader) totals() []Total {
+	if _, present := r.members["totals"]; !present {
+		return nil
+	}
+	totals := []Total{}
+	seen := map[Asset]bool{}
+	for i, v := range r.list("totals", MaxAwards) {
+		members, ok := v.(map[string]any)
+		if !ok {
+			r.fail("totals[%d]: want an object", i)
+			return nil
+		}
+		t, err := readTotal(members)
+		if err = first(onlyMembers(members, "asset", "amount"), err); err != nil {
+			r.fail("totals[%d]: %w", i, err)
+			return nil
+		}
+		if seen[t.Asset] {
+			r.fail("totals[%d]: asset %s stands twice", i, quote(string(t.Asset)))
+		}
+		seen[t.Asset] = true
+		totals = append(totals, t)
+	}
+	return totals
+}
+
+func (r *reader) version() *uint64 {
+	v, present := r.members["version"]
+	if !present {
+		return nil
+	}
+	n, _ := v.(json.Number)
+	version, err := strconv.ParseUint(string(n), 10, 64)
+	if err != nil {
+		r.fail("version: want a whole number")
+		return nil
+	}
+	return &version
+}
+
+func readTotal(members map[string]any) (Total, error) {
+	name, _ := members["asset"].(string)
+	asset, err := ParseAsset(name)
+	if err != nil {
+		return Total{}, err
+	}
+	text, ok := members["amount"].(string)
+	if !ok {
+		return Total{}, errors.New(`amount: want a decimal string such as "12.5"`)
+	}
+	amount, err := ParseAmount(text)
+	return Total{Asset: asset, Amount: amount}, err
+}
+
+func onlyMembers(members map[string]any, known ...string) error {
+	left := len(members)
+	for _, name := range known {
+		if _, present := members[name]; present {
+			left--
+		}
+	}
+	if left == 0 {
+		return nil
+	}
+	return fmt.Errorf("unknown member; known are %q", known)
+}
+
+func wrap(what string, err error) error {
+	if err == nil {
+		return nil
+	}
+	return fmt.Errorf("%s: %w", what, err)
+}
+
+func first(errs ...error) error {
+	for _, err := range errs {
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// ratString shows an exact number: as a decimal where it has an end.
+func ratString(r *big.Rat) string {
+	if n, exact := r.FloatPrec(); exact {
+		return r.FloatString(n)
+	}
+	return r.RatString()
+}

@@ -1,0 +1,148 @@
+package settlement
+
+import (
+	"time"
+)
+
+// Participant is one line of the session's definition.
+type Participant struct {
+	Address  Address
+	Spelling string // as the definition has it, byte for byte; what is sent to the node is spelled so
+	Weight   int64
+}
+
+// Transfer is money that moved between a wallet and the session.
+type Transfer struct {
+	Wallet Address
+	Asset  Asset
+	Amount Amount
+	At     time.Time // on the node's clock
+}
+
+// Session is an app session as one read of the node showed it.
+type Session struct {
+	ID           SessionID
+	Open         bool
+	Version      uint64 // 0 where the read could not tell
+	Participants []Participant
+	Quorum       int64
+	Application  string
+	Protocol     string
+	Deposits     []Transfer // oldest first
+	Payouts      []Transfer // oldest first: withdrawals, and the rows of the close, those of 0 included
+	Decimals     map[Asset]int32
+
+	// AsOf is an instant on the node's clock before which this read did not
+	// begin: the only "now" that settlement knows.
+	AsOf time.Time
+	// Quiet: an open session was seen open twice in a row on one connection,
+	// both answers quick, with nothing dropped in between.
+	Quiet bool
+	// Evidence is the signed answer that showed the state.
+	Evidence NodeAnswer
+}
+
+// NodeAnswer is a signed answer of the node, kept as evidence.
+type NodeAnswer struct {
+	URL       string `json:"url"` // without user info and query
+	Protocol  string `json:"protocol"`
+	Address   string `json:"address"`
+	RequestID uint64 `json:"request_id"`
+	Response  string `json:"response"` // raw text, the signed bytes
+	Signature string `json:"signature"`
+}
+
+// sums adds up transfers by asset.
+func sums(transfers []Transfer) totals {
+	t := totals{}
+	for _, tr := range transfers {
+		t.add(tr.Asset, tr.Amount)
+	}
+	return t
+}
+
+// assets are all assets that were ever put into the session, by name. One that
+// was emptied again still wants its rows of 0.
+func (s Session) assets() []Asset { return sums(s.Deposits).assets() }
+
+// Balance is what is in the session now, by asset name; an asset that was
+// emptied is listed with 0. Where more was paid out than put in it is 0, and
+// Overpaid names the asset.
+func (s Session) Balance() []Total {
+	in, out := sums(s.Deposits), sums(s.Payouts)
+	balance := make([]Total, 0, len(in))
+	for _, asset := range in.assets() {
+		left, err := in[asset].Sub(out[asset])
+		if err != nil {
+			left = Amount{}
+		}
+		balance = append(balance, Total{Asset: asset, Amount: left})
+	}
+	return balance
+}
+
+// Overpaid finds an asset of which the node paid out more than was put in.
+func (s Session) Overpaid() (asset Asset, in, out Amount, found bool) {
+	deposits, payouts := sums(s.Deposits), sums(s.Payouts)
+	for _, a := range payouts.assets() {
+		if payouts[a].Cmp(deposits[a]) > 0 {
+			return a, deposits[a], payouts[a], true
+		}
+	}
+	return "", Amount{}, Amount{}, false
+}
+
+// Unfunded reports whether nothing of any asset is in the session.
+func (s Session) Unfunded() bool {
+	for _, t := range s.Balance() {
+		if !t.Amount.IsZero() {
+			return false
+		}
+	}
+	return true
+}
+
+// AsFunded is the session as it was before anything was paid out.
+func (s Session) AsFunded() Session {
+	s.Payouts = nil
+	return s
+}
+
+func (s Session) participant(a Address) (int, bool) {
+	for i, p := range s.Participants {
+		if p.Address == a {
+			return i, true
+		}
+	}
+	return 0, false
+}
+
+// unit is how many decimals the smallest unit of an asset has: as the node lists
+// it, but never coarser than the balance itself, for ClearNode 0.5.2 keeps any
+// precision it is given.
+func (s Session) unit(t Total) int32 {
+	return max(s.Decimals[t.Asset], t.Amount.Decimals())
+}
+
+// funders is what each participant put in of an asset less what it withdrew, in
+// the order of participants; one that withdrew more counts as nothing.
+func (s Session) funders(asset Asset) []Amount {
+	in, out := map[Address]Amount{}, map[Address]Amount{}
+	for _, d := range s.Deposits {
+		if d.Asset == asset {
+			in[d.Wallet] = in[d.Wallet].Add(d.Amount)
+		}
+	}
+	for _, p := range s.Payouts {
+		if p.Asset == asset {
+			out[p.Wallet] = out[p.Wallet].Add(p.Amount)
+		}
+	}
+	net := make([]Amount, len(s.Participants))
+	for i, p := range s.Participants {
+		if left, err := in[p.Address].Sub(out[p.Address]); err == nil {
+			net[i] = left
+		}
+	}
+	return net
+}

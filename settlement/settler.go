@@ -1,0 +1,374 @@
+package settlement
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+)
+
+// Node is the ClearNode as settlement needs it.
+type Node interface {
+	// Session reads the session. "Not found" (ErrSessionNotFound) and a session
+	// with nothing in it are answered only after a second read a second later.
+	// With inDoubt an open session is read twice, and Quiet says whether that
+	// went well. Any other error means that nothing is known: the caller waits.
+	Session(ctx context.Context, id SessionID, look Look) (Session, error)
+
+	// Prepare builds and signs one request that closes the session as planned,
+	// its timestamp fixed, and says until when it can land. A *Failure means
+	// that no such request can ever be made; any other error means wait.
+	Prepare(ctx context.Context, plan Plan, s Session) (Request, error)
+
+	// Send sends that request once. Nil: the node closed the session by it.
+	// *Refused: proof that nothing happened and nothing will, by a *Failure
+	// inside where it never would. Any other error: it may have landed, or
+	// still land until the request's ValidUntil.
+	Send(ctx context.Context, r Request) (Answer, error)
+}
+
+// Look says what a read is for.
+type Look struct {
+	InDoubt bool // a request of ours may have landed: an open session is read twice
+	Version bool // the session's version is needed, whatever it costs to find
+}
+
+// Request is one signed request.
+type Request struct {
+	Ref        RequestRef
+	ValidUntil time.Time // on the node's clock
+	Frame      []byte    // the signed frame: never logged, never stored
+}
+
+// Answer is the node's answer to a request that closed the session.
+type Answer struct {
+	Version  uint64 // of the session after the close
+	Evidence NodeAnswer
+}
+
+// ErrSessionNotFound says that the node has no such session, seen twice.
+var ErrSessionNotFound = errors.New("the node has no such session")
+
+// Refused is proof that a request changed nothing and never will.
+type Refused struct{ Err error }
+
+func (r *Refused) Error() string { return "refused: " + r.Err.Error() }
+
+func (r *Refused) Unwrap() error { return r.Err }
+
+// Ledger is what was decided and done, entry by entry.
+type Ledger interface {
+	// Head is the session's last entry, read from the leader.
+	Head(ctx context.Context, id SessionID) (Head, error)
+	// History is every entry of the session up to the head, oldest first.
+	History(ctx context.Context, head Head) ([]Entry, error)
+	// Append stores an entry if the head is still the session's last. It returns
+	// the new head, with the entry as stored; ErrMoved where another entry came
+	// first; any other error where it is not known to be stored.
+	Append(ctx context.Context, head Head, e Entry) (Head, error)
+}
+
+// ErrMoved says that the session has a newer entry than the head: decide again.
+var ErrMoved = errors.New("the session has a newer ledger entry")
+
+// DeadLetters keeps what operators replay.
+type DeadLetters interface {
+	// Store keeps the outcome's message with its failure, and returns its
+	// sequence. Storing the same message's letter again is harmless.
+	Store(ctx context.Context, o Outcome, f Failure, attempts int) (uint64, error)
+}
+
+// Settler settles outcomes. All members are needed; it keeps nothing between
+// calls, and any number of calls may run at once.
+type Settler struct {
+	Node        Node
+	Ledger      Ledger
+	DeadLetters DeadLetters
+	Policies    Policies
+	MaxAttempts int           // closing entries an outcome may have before it fails
+	FenceMargin time.Duration // longer than the node works on a request, plus clock error
+}
+
+// Settlement is how an outcome ended.
+type Settlement struct {
+	Entry Entry // its closed or failed entry
+	Again bool  // an earlier delivery of the message had ended it already
+}
+
+// rounds bounds one call: only entries of other outcomes of the same session can
+// take a round from us, and then somebody else's message makes progress.
+const rounds = 16
+
+// Settle brings one outcome to its end, however often it is asked. It returns nil
+// where the session is closed as the outcome's policy says; *Failed where the
+// outcome failed and that is recorded; *Waiting where nothing is decided yet.
+func (s *Settler) Settle(ctx context.Context, o Outcome) (Settlement, error) {
+	if o.Session == "" {
+		return s.failUnknown(ctx, o)
+	}
+	c := call{Settler: s, o: o}
+	for range rounds {
+		done, err := c.round(ctx)
+		if done != nil || err != nil {
+			return orZero(done), err
+		}
+	}
+	return Settlement{}, &Waiting{Reason: LedgerAway, Err: errors.New("other outcomes of this session keep coming first")}
+}
+
+func orZero(s *Settlement) Settlement {
+	if s == nil {
+		return Settlement{}
+	}
+	return *s
+}
+
+// call is one call of Settle: what it learned from its own sends, which the next
+// call must not rely on.
+type call struct {
+	*Settler
+	o       Outcome
+	sends   int
+	sent    string  // digest of the last request sent
+	refused error   // the node's definite refusal of it
+	answer  *Answer // the node's answer that it closed the session
+	fallen  bool    // by the last observation: no request of this outcome can land any more
+}
+
+// round walks the loop once: ledger, node, decision, and at most one move. It
+// returns neither a settlement nor an error where the loop begins again.
+func (c *call) round(ctx context.Context) (*Settlement, error) {
+	head, err := c.Ledger.Head(ctx, c.o.Session)
+	if err != nil {
+		return nil, &Waiting{Reason: LedgerAway, Err: err}
+	}
+	p, err := c.past(ctx, head)
+	if err != nil {
+		return nil, &Waiting{Reason: LedgerAway, Err: err}
+	}
+	if p.closed != nil {
+		return &Settlement{Entry: *p.closed, Again: true}, nil
+	}
+	if p.failed != nil && p.failedAt >= c.o.Ref.Sequence {
+		return &Settlement{Entry: *p.failed, Again: true}, &Failed{Failure: *p.failed.Error, Again: true}
+	}
+	if c.answer != nil && c.holds(p) {
+		return c.done(ctx, head, p, p.intention.plan(), *c.answer, false)
+	}
+	policy, f := c.beforeNode(head, p)
+	if f != nil {
+		return c.fail(ctx, head, p, f)
+	}
+	step, session, err := c.observe(ctx, p, policy)
+	if err != nil {
+		return nil, err
+	}
+	switch step.Move {
+	case MoveDone:
+		return c.done(ctx, head, p, step.Plan, Answer{Version: session.Version, Evidence: session.Evidence}, true)
+	case MoveFail:
+		return c.fail(ctx, head, p, step.Failure)
+	case MoveClose:
+		return c.close(ctx, head, p, step.Plan, session)
+	default:
+		return nil, step.Waiting
+	}
+}
+
+func (c *call) past(ctx context.Context, head Head) (past, error) {
+	if head.Last == nil {
+		return past{}, nil
+	}
+	history, err := c.Ledger.History(ctx, head)
+	if err != nil {
+		return past{}, err
+	}
+	st := head.Standing()
+	p := pastOf(c.o.Ref, st, history)
+	if st.State != Free && p.holder == nil {
+		return past{}, fmt.Errorf("entry %d, by which the session is %s, can't be read: the ledger is incomplete", st.Sequence, st.State)
+	}
+	return p, nil
+}
+
+// holds reports whether the session is held by the request this call sent.
+func (c *call) holds(p past) bool {
+	return p.intention != nil && p.intention.Request != nil && c.sent != "" && p.intention.Request.Digest == c.sent
+}
+
+// beforeNode finds what ends an outcome without asking the node. With an intent
+// of this outcome nothing does: its request may have landed.
+func (c *call) beforeNode(head Head, p past) (Policy, *Failure) {
+	policy, known := c.Policies[c.o.Scenario]
+	if p.intention != nil {
+		return policy, nil
+	}
+	if c.o.Invalid != nil {
+		return policy, c.o.Invalid
+	}
+	if known {
+		if f := policy.Check(c.o); f != nil {
+			return policy, f
+		}
+	}
+	if st := head.Standing(); st.State != Free {
+		return policy, conflictWith(st, c.o.Ref)
+	}
+	if !known {
+		return policy, Fail(UnknownScenario, "no policy named %s: add one under policies, or publish one of the scenarios that have one", c.o.Scenario)
+	}
+	return policy, nil
+}
+
+func conflictWith(st Standing, o OutcomeRef) *Failure {
+	verb := "holds"
+	if st.State == Closed {
+		verb = "settled"
+	}
+	if st.Source == o.Source && st.ID == o.ID {
+		return Fail(OutcomeConflict, "outcome %s of %s %s this session with other data or another type", quote(st.ID), quote(st.Source), verb)
+	}
+	return Fail(OutcomeConflict, "outcome %s of %s %s this session", quote(st.ID), quote(st.Source), verb)
+}
+
+// observe reads the session at the node and decides.
+func (c *call) observe(ctx context.Context, p past, policy Policy) (Step, Session, error) {
+	var refused error
+	if c.holds(p) {
+		refused = c.refused
+	}
+	look := Look{InDoubt: p.intention != nil && refused == nil, Version: c.o.Expect != nil && c.o.Expect.Version != nil}
+	session, err := c.Node.Session(ctx, c.o.Session, look)
+	if errors.Is(err, ErrSessionNotFound) && p.intention == nil {
+		return Step{Move: MoveFail, Failure: Fail(SessionNotFound, "the node has no session %s, seen twice", c.o.Session)}, session, nil
+	}
+	if err != nil {
+		return Step{}, session, waitingFor(err, NodeAway)
+	}
+	view := View{
+		Outcome: c.o, Policy: policy, Session: session, Intent: p.intention, Recorded: p.recorded,
+		Attempts: p.attempts, MaxAttempts: c.MaxAttempts, FenceMargin: c.FenceMargin, Refused: refused, Sends: c.sends,
+	}
+	c.fallen = view.Fallen()
+	return Next(view), session, nil
+}
+
+// waitingFor keeps a *Waiting as it is and makes one of any other error.
+func waitingFor(err error, reason Reason) *Waiting {
+	var w *Waiting
+	if errors.As(err, &w) {
+		return w
+	}
+	return &Waiting{Reason: reason, Err: err}
+}
+
+// close signs a request, records the intent, and, only where that append was
+// won, sends the request, once.
+func (c *call) close(ctx context.Context, head Head, p past, plan *Plan, s Session) (*Settlement, error) {
+	r, err := c.Node.Prepare(ctx, *plan, s)
+	var never *Failure
+	if errors.As(err, &never) {
+		return c.fail(ctx, head, p, never)
+	}
+	if err != nil {
+		return nil, waitingFor(err, NodeAway)
+	}
+	won, err := c.Ledger.Append(ctx, head, c.intent(p.attempts+1, plan, r))
+	if errors.Is(err, ErrMoved) {
+		return nil, nil // the request is thrown away, unsent
+	}
+	if err != nil {
+		return nil, waitingFor(err, LedgerAway)
+	}
+	answer, err := c.Node.Send(ctx, r)
+	c.sends, c.sent, c.refused, c.answer = c.sends+1, r.Ref.Digest, nil, nil
+	var refused *Refused
+	switch {
+	case err == nil:
+		c.answer = &answer
+		return c.done(ctx, won, past{attempts: won.Last.Attempt}, plan, answer, false)
+	case errors.As(err, &refused):
+		c.refused = refused.Err
+		return nil, nil
+	default:
+		return nil, &Waiting{Reason: InDoubt, Delay: time.Second, Until: r.ValidUntil, Err: err}
+	}
+}
+
+func (c *call) intent(attempt int, plan *Plan, r Request) Entry {
+	e := c.o.entry(EntryClosing, attempt)
+	e.Standing = heldBy(Closing, c.o.Ref)
+	e.Policy, e.Allocation = &plan.Policy, plan.Allocations
+	e.Request, e.ValidUntil = &r.Ref, &r.ValidUntil
+	if plan.BaseVersion > 0 {
+		e.BaseVersion = &plan.BaseVersion
+	}
+	return e
+}
+
+// done records that the session is closed as planned.
+func (c *call) done(ctx context.Context, head Head, p past, plan *Plan, a Answer, recovered bool) (*Settlement, error) {
+	e := c.o.entry(EntryClosed, p.attempts)
+	e.Standing = heldBy(Closed, c.o.Ref)
+	e.Policy, e.Allocation = &plan.Policy, plan.Allocations
+	e.Node, e.Recovered = &a.Evidence, &recovered
+	if a.Version > 0 {
+		e.SessionVersion = &a.Version
+	}
+	stored, err := c.Ledger.Append(ctx, head, e)
+	if errors.Is(err, ErrMoved) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, waitingFor(err, LedgerAway)
+	}
+	return &Settlement{Entry: *stored.Last}, nil
+}
+
+// fail records that the outcome failed: first the dead letter, then the entry.
+// An outcome that holds the session gets here only when its fence has fallen;
+// whatever decided otherwise is held up here.
+func (c *call) fail(ctx context.Context, head Head, p past, f *Failure) (*Settlement, error) {
+	if p.intention != nil && !c.fallen {
+		return nil, &Waiting{Reason: InDoubt, Err: f}
+	}
+	letter, err := c.DeadLetters.Store(ctx, c.o, *f, p.attempts)
+	if err != nil {
+		return nil, waitingFor(err, LetterAway)
+	}
+	e := c.o.entry(EntryFailed, p.attempts)
+	e.Error, e.DeadLetter = f, letter
+	st := head.Standing()
+	if p.intention != nil {
+		st = Standing{State: Free}
+	}
+	e.Standing = &st
+	stored, err := c.Ledger.Append(ctx, head, e)
+	if errors.Is(err, ErrMoved) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, waitingFor(err, LedgerAway)
+	}
+	return &Settlement{Entry: *stored.Last}, &Failed{Failure: *f}
+}
+
+// failUnknown records an outcome whose session can't be read: it has no head.
+func (s *Settler) failUnknown(ctx context.Context, o Outcome) (Settlement, error) {
+	f := o.Invalid
+	if f == nil {
+		f = Fail(InvalidOutcome, "session_id can't be read")
+	}
+	c := call{Settler: s, o: o}
+	letter, err := s.DeadLetters.Store(ctx, o, *f, 0)
+	if err != nil {
+		return Settlement{}, waitingFor(err, LetterAway)
+	}
+	e := c.o.entry(EntryFailed, 0)
+	e.Error, e.DeadLetter = f, letter
+	stored, err := s.Ledger.Append(ctx, Head{}, e)
+	if err != nil {
+		return Settlement{}, waitingFor(err, LedgerAway)
+	}
+	return Settlement{Entry: *stored.Last}, &Failed{Failure: *f}
+}

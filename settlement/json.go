@@ -251,7 +251,7 @@ func canonicalNumber(n json.Number) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	if e >= -7 && e < 21 {
+	if e >= -6 && e < 21 {
 		return strconv.FormatFloat(f, 'f', -1, 64), nil
 	}
 	return fmt.Sprintf("%se%+d", mantissa, e), nil

@@ -52,6 +52,7 @@ func (v View) Fallen() bool {
 // lifecycle of a session at a node of NitroRPC 0.2 and 0.4:
 //
 //	closed as planned            done
+//	open, emptied as planned     done
 //	closed otherwise             wait for the fence, then closed_elsewhere
 //	paid more than put in        wait for the fence, then overpaid
 //	open, a request may land     wait for the fence
@@ -69,6 +70,11 @@ func Next(v View) Step {
 	}
 	if !s.Open {
 		return v.closed()
+	}
+	// ClearNode 0.5.2 may show a session open again that was closed and paid,
+	// where somebody's submit_app_state met the close.
+	if plan := v.paidAsRecorded(); plan != nil && s.Unfunded() {
+		return Step{Move: MoveDone, Plan: plan}
 	}
 	if !v.Fallen() {
 		return v.waitForFence()
@@ -96,10 +102,8 @@ func Next(v View) Step {
 
 // closed decides about a session that is closed at the node.
 func (v View) closed() Step {
-	for _, intent := range v.Recorded {
-		if v.Session.PaidAs(intent) {
-			return Step{Move: MoveDone, Plan: intent.plan()}
-		}
+	if plan := v.paidAsRecorded(); plan != nil {
+		return Step{Move: MoveDone, Plan: plan}
 	}
 	if v.Intent == nil {
 		plan, f := v.Policy.Allocate(v.Outcome, v.Session.AsFunded())
@@ -108,6 +112,17 @@ func (v View) closed() Step {
 		}
 	}
 	return v.failOrWait(Fail(ClosedElsewhere, "the session is closed at the node, and what was paid is not what this outcome would pay"))
+}
+
+// paidAsRecorded is the plan, recorded for this outcome, that the node paid; nil
+// where it paid none of them.
+func (v View) paidAsRecorded() *Plan {
+	for _, intent := range v.Recorded {
+		if v.Session.PaidAs(intent) {
+			return intent.plan()
+		}
+	}
+	return nil
 }
 
 func (v View) failOrWait(f *Failure) Step {

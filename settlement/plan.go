@@ -205,7 +205,11 @@ func (w weights) quotas(s Session, t Total) ([]*big.Rat, *Failure) {
 	if w.funders.Sign() == 0 || t.Amount.IsZero() {
 		return quotas, nil
 	}
-	net, all := s.funders(t.Asset), Amount{}
+	net, strangers := s.funders(t.Asset)
+	if len(strangers) > 0 {
+		return nil, Fail(NotAParticipant, "%s put %s into the session and is no participant of it: it can't be paid back", strangers[0], quote(string(t.Asset)))
+	}
+	all := Amount{}
 	for _, n := range net {
 		all = all.Add(n)
 	}

@@ -1,6 +1,8 @@
 package settlement
 
 import (
+	"bytes"
+	"slices"
 	"time"
 )
 
@@ -124,25 +126,34 @@ func (s Session) unit(t Total) int32 {
 	return max(s.Decimals[t.Asset], t.Amount.Decimals())
 }
 
-// funders is what each participant put in of an asset less what it withdrew, in
-// the order of participants; one that withdrew more counts as nothing.
-func (s Session) funders(asset Asset) []Amount {
-	in, out := map[Address]Amount{}, map[Address]Amount{}
-	for _, d := range s.Deposits {
-		if d.Asset == asset {
-			in[d.Wallet] = in[d.Wallet].Add(d.Amount)
+// funders is what each wallet put in of an asset less what it withdrew, in the
+// order of participants; one that withdrew more counts as nothing. ClearNode
+// 0.5.2 lets a wallet fund a session that it is no participant of: such wallets
+// with something left are returned as strangers, for they can't be paid back.
+func (s Session) funders(asset Asset) (net []Amount, strangers []Address) {
+	in, out := byWallet(s.Deposits, asset), byWallet(s.Payouts, asset)
+	net = make([]Amount, len(s.Participants))
+	for wallet, amount := range in {
+		left, err := amount.Sub(out[wallet])
+		if err != nil || left.IsZero() {
+			continue
+		}
+		if at, found := s.participant(wallet); found {
+			net[at] = left
+		} else {
+			strangers = append(strangers, wallet)
 		}
 	}
-	for _, p := range s.Payouts {
-		if p.Asset == asset {
-			out[p.Wallet] = out[p.Wallet].Add(p.Amount)
+	slices.SortFunc(strangers, func(a, b Address) int { return bytes.Compare(a[:], b[:]) })
+	return net, strangers
+}
+
+func byWallet(transfers []Transfer, asset Asset) map[Address]Amount {
+	m := map[Address]Amount{}
+	for _, t := range transfers {
+		if t.Asset == asset {
+			m[t.Wallet] = m[t.Wallet].Add(t.Amount)
 		}
 	}
-	net := make([]Amount, len(s.Participants))
-	for i, p := range s.Participants {
-		if left, err := in[p.Address].Sub(out[p.Address]); err == nil {
-			net[i] = left
-		}
-	}
-	return net
+	return m
 }

@@ -1,0 +1,470 @@
+package settlement
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"testing"
+	"time"
+)
+
+func partial(t *testing.T, sequence uint64) Outcome {
+	return outcome(t, "partial_service", `"parties":{"provider":"`+addrB+`"},"completion":"0.3333333"`, sequence)
+}
+
+func (w *world) states() string {
+	var s string
+	for _, e := range w.entries {
+		s += string(e.State)
+		if e.Error != nil {
+			s += "(" + string(e.Error.Code) + ")"
+		}
+		s += " "
+	}
+	return s
+}
+
+func (w *world) want(states string, sent int) {
+	w.t.Helper()
+	if got := w.states(); got != states {
+		w.t.Errorf("entries %q, want %q", got, states)
+	}
+	if w.sent != sent {
+		w.t.Errorf("%d requests were sent, want %d", w.sent, sent)
+	}
+}
+
+func wantCode(t *testing.T, err error, code Code) {
+	t.Helper()
+	var f *Failed
+	if !errors.As(err, &f) || f.Code != code {
+		t.Errorf("err = %v, want %s", err, code)
+	}
+}
+
+func TestSettleStraight(t *testing.T) {
+	w := newWorld(t)
+	s, err := w.run(partial(t, 1))
+	if err != nil || *s.Entry.Recovered || *s.Entry.SessionVersion != 2 || s.Entry.Attempt != 1 {
+		t.Errorf("%+v, %v", s.Entry, err)
+	}
+	w.want("closing closed ", 1)
+	closing, closed := w.entries[0], w.entries[1]
+	if closing.Standing.State != Closing || closing.Standing.Sequence != 0 || closed.Standing.State != Closed || closed.Standing.ID != "o1" {
+		t.Errorf("%+v, %+v", closing.Standing, closed.Standing)
+	}
+	if *closing.BaseVersion != 1 || closing.ValidUntil.Sub(w.now) != validity+margin {
+		t.Errorf("base %d, until %s", *closing.BaseVersion, closing.ValidUntil)
+	}
+	// Once more, and ten times more: nothing new.
+	for range 10 {
+		if s, err := w.run(partial(t, 1)); err != nil || !s.Again {
+			t.Error(err)
+		}
+	}
+	w.want("closing closed ", 1)
+}
+
+// Every remote operation, failing in every way, at every place of the walk.
+func TestSettleSurvivesEveryFault(t *testing.T) {
+	for _, f := range []fate{failed, failedButDone, late, crashBefore, crashAfter} {
+		for op := 1; op <= 14; op++ {
+			for _, second := range []int{0, op + 1, op + 3, op + 6} {
+				t.Run(fmt.Sprintf("fate %d at %d and %d", f, op, second), func(t *testing.T) {
+					w := newWorld(t)
+					w.fault = func(n int, name string) fate {
+						if n == op || n == second {
+							if f == late && name != "send" {
+								return failed
+							}
+							return f
+						}
+						return works
+					}
+					o := partial(t, 1)
+					if _, err := w.run(o); err != nil {
+						t.Fatal(err)
+					}
+					if len(w.landed) != 1 {
+						t.Errorf("landed %d times", len(w.landed))
+					}
+					if last := w.entries[len(w.entries)-1]; last.State != EntryClosed || !w.paidAs(last.Allocation) {
+						t.Errorf("ends with %s %v, paid %v", last.State, last.Allocation, w.session.Payouts)
+					}
+				})
+			}
+		}
+	}
+}
+
+// The same for an outcome that fails: one failed entry, one dead letter.
+func TestFailSurvivesEveryFault(t *testing.T) {
+	for _, f := range []fate{failed, failedButDone, crashBefore, crashAfter} {
+		for op := 1; op <= 6; op++ {
+			w := newWorld(t)
+			w.fault = func(n int, _ string) fate {
+				if n == op {
+					return f
+				}
+				return works
+			}
+			_, err := w.run(outcome(t, "payment_completed", `"parties":{"provider":"`+addrX+`"}`, 1))
+			wantCode(t, err, NotAParticipant)
+			w.want("failed(not_a_participant) ", 0)
+			if len(w.letters) != 1 {
+				t.Errorf("%d dead letters", len(w.letters))
+			}
+		}
+	}
+}
+
+func TestLostAnswerIsFoundClosed(t *testing.T) {
+	w := newWorld(t)
+	w.fault = func(_ int, name string) fate {
+		if name == "send" {
+			return failedButDone
+		}
+		return works
+	}
+	start := w.now
+	s, err := w.run(partial(t, 1))
+	if err != nil || !*s.Entry.Recovered {
+		t.Errorf("%+v, %v", s.Entry, err)
+	}
+	if waited := w.now.Sub(start); waited > 2*time.Second {
+		t.Errorf("waited %s of the node's time for what a read shows", waited)
+	}
+	w.want("closing closed ", 1)
+}
+
+// A close held up in the network, its sender cut off: nothing is sent before the
+// first may no longer land, and then it is planned anew from a fresh read.
+func TestHeldUpCloseIsWaitedOut(t *testing.T) {
+	w := newWorld(t)
+	w.fault = func(_ int, name string) fate {
+		if name == "send" && w.sent == 1 {
+			return failed
+		}
+		return works
+	}
+	start := w.now
+	if _, err := w.run(partial(t, 1)); err != nil {
+		t.Fatal(err)
+	}
+	w.want("closing closing closed ", 2)
+	if waited := w.now.Sub(start); waited < validity+margin {
+		t.Errorf("sent again after %s, the first could land for %s", waited, validity+margin)
+	}
+	if w.entries[2].Attempt != 2 || *w.entries[2].Recovered {
+		t.Errorf("%+v", w.entries[2])
+	}
+}
+
+func TestTroubledReadWaitsAMargin(t *testing.T) {
+	w := newWorld(t)
+	w.fault = func(_ int, name string) fate {
+		if name == "send" && w.sent == 1 {
+			return failed
+		}
+		return works
+	}
+	w.troubled = 8
+	start := w.now
+	if _, err := w.run(partial(t, 1)); err != nil {
+		t.Fatal(err)
+	}
+	if waited := w.now.Sub(start); waited < validity+2*margin {
+		t.Errorf("sent again after %s although the reads were troubled", waited)
+	}
+}
+
+// Another outcome, or garbage with the same session id, never lifts the fence
+// and never turns the first one's result into failed.
+func TestStrangersDontLiftTheFence(t *testing.T) {
+	w := newWorld(t)
+	w.fault = func(_ int, name string) fate {
+		if name == "send" && w.sent == 1 {
+			return late
+		}
+		return works
+	}
+	a := partial(t, 1)
+	if _, err := w.deliver(a); err == nil {
+		t.Fatal("the answer was lost, yet there is a result")
+	}
+	_, err := w.run(outcome(t, "cancellation", "", 2))
+	wantCode(t, err, OutcomeConflict)
+	garbage, _ := ParseOutcome(Envelope{Subject: "outcome.cancellation", Source: "/shop", ID: "o1", Data: []byte(`{"session_id":"` + sessionHex + `","awards":1}`), Type: "outcome.cancellation", Stream: "OUTCOMES", Sequence: 3})
+	_, err = w.run(garbage)
+	wantCode(t, err, InvalidOutcome)
+	for _, e := range w.entries[1:] {
+		if e.Standing.State != Closing || e.Standing.ID != "o1" || e.Standing.Sequence != 1 {
+			t.Errorf("standing %+v, want closing by o1, entry 1", e.Standing)
+		}
+	}
+	if _, err := w.run(a); err != nil {
+		t.Error(err)
+	}
+	w.want("closing failed(outcome_conflict) failed(invalid_outcome) closed ", 1)
+}
+
+func TestSameIDOtherDataIsAnotherOutcome(t *testing.T) {
+	w := newWorld(t)
+	if _, err := w.run(partial(t, 1)); err != nil {
+		t.Fatal(err)
+	}
+	other := outcome(t, "partial_service", `"parties":{"provider":"`+addrB+`"},"completion":"0.4"`, 1)
+	other.Ref.Sequence = 2
+	_, err := w.run(other)
+	wantCode(t, err, OutcomeConflict)
+	// Another type with the same data is another outcome as well.
+	retyped := partial(t, 1)
+	retyped.Ref.Type, retyped.Scenario, retyped.Ref.Sequence = "outcome.no_show", "no_show", 3
+	_, err = w.run(retyped)
+	wantCode(t, err, OutcomeConflict)
+	w.want("closing closed failed(outcome_conflict) failed(outcome_conflict) ", 1)
+	if st := w.entries[3].Standing; st.State != Closed || st.Sequence != 2 {
+		t.Errorf("%+v", st)
+	}
+}
+
+func TestReplayAfterFailure(t *testing.T) {
+	w := newWorld(t)
+	w.missing = true
+	o := partial(t, 1)
+	_, err := w.run(o)
+	wantCode(t, err, SessionNotFound)
+	_, err = w.run(o) // redelivered: no entry, no second dead letter
+	var f *Failed
+	if !errors.As(err, &f) || !f.Again {
+		t.Errorf("%v", err)
+	}
+	w.missing = false
+	o.Ref.Sequence = 9 // replayed under a new sequence
+	if _, err := w.run(o); err != nil {
+		t.Fatal(err)
+	}
+	w.want("failed(session_not_found) closing closed ", 1)
+}
+
+func TestNotFoundWithAnIntentIsWaiting(t *testing.T) {
+	w := newWorld(t)
+	w.fault = func(_ int, name string) fate {
+		if name == "send" {
+			return failedButDone
+		}
+		return works
+	}
+	o := partial(t, 1)
+	if _, err := w.deliver(o); err == nil {
+		t.Fatal("no error")
+	}
+	w.missing = true
+	_, err := w.deliver(o)
+	var waiting *Waiting
+	if !errors.As(err, &waiting) || waiting.Reason != NodeAway {
+		t.Errorf("%v", err)
+	}
+	w.missing = false
+	if _, err := w.run(o); err != nil {
+		t.Error(err)
+	}
+}
+
+func TestRefusals(t *testing.T) {
+	t.Run("for good", func(t *testing.T) {
+		w := newWorld(t)
+		w.refuse = Fail(Unauthorized, "signature from unknown participant wallet")
+		_, err := w.run(partial(t, 1))
+		wantCode(t, err, Unauthorized)
+		w.want("closing failed(unauthorized) ", 1)
+		if st := w.entries[1].Standing; st.State != Free {
+			t.Errorf("%+v: the failed entry of the holder frees the session", st)
+		}
+		w.refuse = nil
+		if _, err := w.run(outcome(t, "cancellation", "", 2)); err != nil {
+			t.Errorf("the session isn't free: %v", err)
+		}
+	})
+	t.Run("for now", func(t *testing.T) {
+		w := newWorld(t)
+		w.refuse = errors.New("authentication required")
+		_, err := w.deliver(partial(t, 1))
+		var waiting *Waiting
+		if !errors.As(err, &waiting) || waiting.Reason != NodeTransient {
+			t.Errorf("%v", err)
+		}
+		w.want("closing closing ", 2)
+	})
+	t.Run("again and again", func(t *testing.T) {
+		w := newWorld(t)
+		w.refuse = errors.New("invalid message timestamp")
+		_, err := w.run(partial(t, 1))
+		wantCode(t, err, AttemptsExhausted)
+		if w.sent != 8 {
+			t.Errorf("sent %d times", w.sent)
+		}
+	})
+}
+
+func TestClosedByAnother(t *testing.T) {
+	t.Run("as planned", func(t *testing.T) {
+		w := newWorld(t)
+		o := partial(t, 1)
+		plan, f := BuiltIn()[PartialService].Plan(o, w.session)
+		if f != nil {
+			t.Fatal(f)
+		}
+		w.commit(flight{plan: *plan})
+		s, err := w.run(o)
+		if err != nil || !*s.Entry.Recovered || s.Entry.Attempt != 0 {
+			t.Errorf("%+v %v", s.Entry, err)
+		}
+		w.want("closed ", 0)
+	})
+	t.Run("otherwise", func(t *testing.T) {
+		w := newWorld(t)
+		plan, _ := BuiltIn()[Cancellation].Plan(outcome(t, "cancellation", "", 5), w.session)
+		w.commit(flight{plan: *plan})
+		_, err := w.run(partial(t, 1))
+		wantCode(t, err, ClosedElsewhere)
+		w.want("failed(closed_elsewhere) ", 0)
+	})
+	t.Run("otherwise, while ours may land", func(t *testing.T) {
+		w := newWorld(t)
+		w.fault = func(_ int, name string) fate {
+			if name == "send" {
+				return failed
+			}
+			return works
+		}
+		o := partial(t, 1)
+		if _, err := w.deliver(o); err == nil {
+			t.Fatal("no error")
+		}
+		plan, _ := BuiltIn()[Cancellation].Plan(outcome(t, "cancellation", "", 5), w.session)
+		w.session.Open = false
+		w.pay(plan.Allocations)
+		start := w.now
+		_, err := w.run(o)
+		wantCode(t, err, ClosedElsewhere)
+		if w.now.Sub(start) < validity+margin-2*time.Second {
+			t.Error("failed before the fence fell")
+		}
+	})
+}
+
+func TestOverpaid(t *testing.T) {
+	w := newWorld(t)
+	plan, _ := BuiltIn()[Cancellation].Plan(outcome(t, "cancellation", "", 5), w.session)
+	w.session.Open = false
+	w.pay(plan.Allocations)
+	w.pay(plan.Allocations)
+	_, err := w.run(outcome(t, "cancellation", "", 1))
+	wantCode(t, err, Overpaid)
+}
+
+// Withdrawals before the close write the same kind of rows as the close.
+func TestWithdrawalsAreNotTheClose(t *testing.T) {
+	for _, gap := range []time.Duration{time.Hour, time.Second} {
+		w := newWorld(t)
+		one, _ := ParseAmount("1")
+		w.session.Payouts = []Transfer{{Wallet: w.session.Participants[0].Address, Asset: "usdc", Amount: one, At: w.now}}
+		w.now = w.now.Add(gap)
+		w.fault = func(_ int, name string) fate {
+			if name == "send" {
+				return failedButDone
+			}
+			return works
+		}
+		if s, err := w.run(partial(t, 1)); err != nil || !*s.Entry.Recovered {
+			t.Errorf("%s: %v", gap, err)
+		}
+	}
+}
+
+// The node may show a paid session open again.
+func TestReopenedAfterPayment(t *testing.T) {
+	w := newWorld(t)
+	w.fault = func(_ int, name string) fate {
+		if name == "send" {
+			return failedButDone
+		}
+		return works
+	}
+	o := partial(t, 1)
+	if _, err := w.deliver(o); err == nil {
+		t.Fatal("no error")
+	}
+	w.session.Open = true
+	if s, err := w.run(o); err != nil || s.Entry.State != EntryClosed {
+		t.Errorf("%v", err)
+	}
+	w.want("closing closed ", 1)
+}
+
+func TestUnknownSession(t *testing.T) {
+	w := newWorld(t)
+	o, _ := ParseOutcome(Envelope{Subject: "outcome.cancellation", Payload: []byte("garbage"), Data: []byte("garbage"), Stream: "OUTCOMES", Sequence: 4})
+	_, err := w.run(o)
+	wantCode(t, err, InvalidOutcome)
+	if e := w.entries[0]; e.Session.Token() != UnknownSession || e.Standing != nil {
+		t.Errorf("%+v", e)
+	}
+}
+
+func TestUnknownScenarioAndUnfunded(t *testing.T) {
+	w := newWorld(t)
+	_, err := w.run(outcome(t, "no_such", "", 1))
+	wantCode(t, err, UnknownScenario)
+	w.session.Deposits = nil
+	_, err = w.run(outcome(t, "cancellation", "", 2))
+	wantCode(t, err, SessionUnfunded)
+	w.want("failed(unknown_scenario) failed(session_unfunded) ", 0)
+}
+
+// A policy taken out of the configuration while its request may land changes
+// nothing until the fence has fallen.
+func TestPolicyRemovedInDoubt(t *testing.T) {
+	w := newWorld(t)
+	w.fault = func(_ int, name string) fate {
+		if name == "send" {
+			return late
+		}
+		return works
+	}
+	o := partial(t, 1)
+	if _, err := w.deliver(o); err == nil {
+		t.Fatal("no error")
+	}
+	w.fault = func(int, string) fate { return works }
+	s := w.settler()
+	s.Policies = Policies{}
+	for range 60 {
+		_, err := s.Settle(context.Background(), o)
+		if err == nil {
+			w.want("closing closed ", 1)
+			return
+		}
+		w.now = w.now.Add(time.Second)
+	}
+	t.Error("never found closed")
+}
+
+func TestStandingOfHead(t *testing.T) {
+	free := Standing{State: Free}
+	for name, c := range map[string]struct {
+		last *Entry
+		want Standing
+	}{
+		"no entry":           {nil, free},
+		"failed, never held": {&Entry{State: EntryFailed, Sequence: 5, Standing: &Standing{State: Free}}, free},
+		"failed, was held":   {&Entry{State: EntryFailed, Sequence: 5, Attempt: 1, Standing: &Standing{State: Free}}, Standing{State: Free, Sequence: 5}},
+		"failed, copied":     {&Entry{State: EntryFailed, Sequence: 6, Standing: &Standing{State: Closing, ID: "a", Sequence: 3}}, Standing{State: Closing, ID: "a", Sequence: 3}},
+		"closing":            {&Entry{State: EntryClosing, Sequence: 7, Standing: &Standing{State: Closing, ID: "a"}}, Standing{State: Closing, ID: "a", Sequence: 7}},
+	} {
+		if got := (Head{Last: c.last}).Standing(); got != c.want {
+			t.Errorf("%s: %+v, want %+v", name, got, c.want)
+		}
+	}
+}

@@ -1,0 +1,211 @@
+package clearnode
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/url"
+	"sync"
+	"time"
+
+	"github.com/rs/zerolog"
+
+	"settled/settlement"
+)
+
+// Client is one ClearNode as settlement sees it. Its methods may be called from
+// any goroutine, and do something only while Run runs.
+type Client struct {
+	cfg    Config
+	pace   pace
+	url    *url.URL
+	log    zerolog.Logger
+	began  time.Time
+	clock  clock
+	pool   *pool
+	login  *login
+	prober *prober
+	lines  []*line
+	shelf  shelf
+
+	mu      sync.Mutex
+	running bool
+	ran     bool
+	node    *settlement.Address
+	trouble error // why the last connection failed or ended
+	ready   bool
+	changed chan struct{}
+}
+
+var _ settlement.Node = (*Client)(nil)
+
+// New checks the configuration. It connects to nothing: Run does.
+func New(cfg Config) (*Client, error) {
+	if err := cfg.Validate(); err != nil {
+		return nil, err
+	}
+	cfg = cfg.filled()
+	u, err := parseURL(cfg.URL)
+	if err != nil {
+		return nil, err
+	}
+	c := &Client{
+		cfg: cfg, pace: cfg.pace, url: u, log: cfg.Log, began: time.Now(),
+		pool: newPool(), login: newLogin(cfg.pace), changed: make(chan struct{}),
+	}
+	if cfg.NodeAddress != nil {
+		pinned := *cfg.NodeAddress
+		c.node = &pinned
+	}
+	c.prober = newProber(c)
+	for n := range cfg.Connections {
+		c.lines = append(c.lines, &line{client: c, number: n + 1})
+	}
+	return c, nil
+}
+
+// Run owns the connections until the context ends, and returns nil when all its
+// goroutines have ended. A client runs once.
+func (c *Client) Run(ctx context.Context) error {
+	c.mu.Lock()
+	if c.ran {
+		c.mu.Unlock()
+		return errors.New("clearnode: Run was called before: make a new client")
+	}
+	c.ran, c.running = true, true
+	c.mu.Unlock()
+	var running sync.WaitGroup
+	for _, l := range c.lines {
+		running.Go(func() { l.run(ctx) })
+	}
+	running.Go(func() { c.prober.run(ctx) })
+	running.Wait()
+	c.mu.Lock()
+	c.running = false
+	c.mu.Unlock()
+	c.reconsider()
+	return nil
+}
+
+// Ready is nil where a close can be prepared and sent: a connection is up and
+// signed in, the node's address is known, and its message expiry was probed as
+// configured. Otherwise it says what is missing and what to do.
+func (c *Client) Ready() error {
+	c.mu.Lock()
+	running, trouble, node := c.running, c.trouble, c.node
+	c.mu.Unlock()
+	up, signed := c.pool.count()
+	switch {
+	case !running:
+		return errors.New("clearnode: not running")
+	case up == 0 && trouble != nil:
+		return fmt.Errorf("clearnode: no connection to %s: %w; check clearnode.url and the node", publicURL(c.url), trouble)
+	case up == 0:
+		return fmt.Errorf("clearnode: connecting to %s", publicURL(c.url))
+	case signed == 0 && c.login.refusal() != nil:
+		return fmt.Errorf("clearnode: the node refuses to sign %s in: %w; check clearnode.key_files and the clocks, trying again", c.cfg.Signer.Address(), c.login.refusal())
+	case (node == nil || signed == 0) && trouble != nil:
+		return fmt.Errorf("clearnode: signing in at %s; before that: %w", publicURL(c.url), trouble)
+	case node == nil || signed == 0:
+		return fmt.Errorf("clearnode: signing in at %s", publicURL(c.url))
+	}
+	if err := c.prober.state(); err != nil {
+		return fmt.Errorf("clearnode: %w", err)
+	}
+	return nil
+}
+
+// Changed is closed at the next change of readiness. Get it before asking Ready.
+func (c *Client) Changed() <-chan struct{} {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.changed
+}
+
+// reconsider tells those who wait for Changed.
+func (c *Client) reconsider() {
+	ready := c.Ready() == nil
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if ready != c.ready {
+		c.ready = ready
+		close(c.changed)
+		c.changed = make(chan struct{})
+	}
+}
+
+// Address is the node's: whose signature answers must bear. False while it is
+// neither pinned nor learned.
+func (c *Client) Address() (settlement.Address, bool) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.node == nil {
+		return settlement.Address{}, false
+	}
+	return *c.node, true
+}
+
+// Connected is how many connections are up, signed in or not.
+func (c *Client) Connected() int {
+	up, _ := c.pool.count()
+	return up
+}
+
+// verify holds an answer to the node's address, or learns that from it.
+func (c *Client) verify(a answer) error {
+	signer, err := recoverText(keccak([]byte(a.response)), a.signature)
+	if err != nil {
+		return fmt.Errorf("an answer without the node's signature: %w", err)
+	}
+	c.mu.Lock()
+	learned := c.node == nil
+	if learned {
+		c.node = &signer
+	}
+	held := *c.node
+	c.mu.Unlock()
+	if learned {
+		c.log.Info().Stringer("address", signer).Msg("the node's address is learned, and held from now on")
+	}
+	if signer != held {
+		return fmt.Errorf("an answer is signed by %s and not by the node (%s): check clearnode.node_address, and who answers there", signer, held)
+	}
+	return nil
+}
+
+// troubled keeps why a connection ended, and logs it once in a row.
+func (c *Client) troubled(line int, err error) {
+	c.mu.Lock()
+	again := c.trouble != nil && err != nil && c.trouble.Error() == err.Error()
+	c.trouble = err
+	c.mu.Unlock()
+	level := zerolog.WarnLevel
+	if again {
+		level = zerolog.DebugLevel
+	}
+	c.log.WithLevel(level).Err(err).Int("connection", line).Msg("no connection: dialing again")
+	c.reconsider()
+}
+
+// well forgets the last trouble: a connection signed in since.
+func (c *Client) well() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.trouble = nil
+}
+
+// nodeTime stamps what may be stamped by any clock, until the node's is known.
+func (c *Client) nodeTime() time.Time {
+	now := time.Now()
+	if at, _, known := c.clock.bound(now); known {
+		return at
+	}
+	return now
+}
+
+// report tells Config.CallFunc of a call that has ended.
+func (c *Client) report(method string, since time.Time, a answer, err error) {
+	if c.cfg.CallFunc != nil {
+		c.cfg.CallFunc(method, callClass(method, a, err), time.Since(since))
+	}
+}

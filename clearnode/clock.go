@@ -1,0 +1,62 @@
+package clearnode
+
+import (
+	"sync"
+	"time"
+)
+
+// clock is what is known of the node's clock: a lower bound.
+//
+// An answer that carries ts was stamped before it was received, at m on our
+// monotonic clock. So the node's clock stood at ts or later at m, and stands at
+// ts + (now - m) or later now, as long as both run on evenly. Of several such
+// bounds each is true, so the highest is the best.
+//
+// They stop being true when the node's clock is set back. An answer shows that:
+// it was stamped after its request was sent, at s; if the bound says that at s
+// the node's clock already stood later than ts, then the bound is wrong, and the
+// answer is newer knowledge than all that made it. The bound starts again from
+// it, even though it is lower. Answers to requests that were sent before may have
+// been stamped before the clock was set, and no longer raise the bound.
+//
+// A bound that is too low is harmless: fences fall later, requests look older. One
+// that is too high would let a fence fall early. That is why nothing but verified
+// answers to our own requests are listened to.
+type clock struct {
+	mu    sync.Mutex
+	known bool
+	at    time.Time // the node's clock, at least, when ...
+	seen  time.Time // ... ours stood here
+	reset time.Time // ours, when the node's was last seen set back
+	steps int       // how often that was seen
+}
+
+// bound is the lower bound at an instant of our own clock, and how often the
+// node's was seen set back so far. It is unknown before the first answer.
+func (k *clock) bound(now time.Time) (at time.Time, steps int, known bool) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	return k.on(now), k.steps, k.known
+}
+
+// on extrapolates, in both directions.
+func (k *clock) on(now time.Time) time.Time { return k.at.Add(now.Sub(k.seen)) }
+
+// hear learns from a verified answer stamped ts, of a request sent at an instant
+// of our clock, and received at another. It reports whether the node's clock was
+// set back.
+func (k *clock) hear(ts, sent, received time.Time) bool {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	switch {
+	case !k.known:
+		k.known, k.at, k.seen = true, ts, received
+	case ts.Before(k.on(sent).Truncate(time.Millisecond)): // a stamp has whole milliseconds
+		k.at, k.seen, k.reset = ts, received, received
+		k.steps++
+		return true
+	case !sent.Before(k.reset) && ts.After(k.on(received)):
+		k.at, k.seen = ts, received
+	}
+	return false
+}

@@ -1,0 +1,317 @@
+package clearnode
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/gorilla/websocket"
+)
+
+// maxOutstanding is how many requests wait for their answers on one connection.
+// The node queues ten and then stops reading.
+const maxOutstanding = 8
+
+// ErrNotSent is proof that a call never left: no write was attempted, and
+// nothing can have happened.
+var ErrNotSent = errors.New("not sent")
+
+// ErrNoAnswer says that a call left, or may have left in part, and has no answer
+// that could be verified. What became of it is not known.
+var ErrNoAnswer = errors.New("no answer")
+
+// conn is one connection, from its handshake to its end. Two goroutines serve
+// it: a reader that nothing may block, and the only writer.
+type conn struct {
+	client *Client
+	line   *line
+	ws     *websocket.Conn
+	out    chan []byte   // to the writer, unbuffered: what it took may have left
+	slots  chan struct{} // one for each request outstanding
+	lost   chan struct{} // the node says that it forgot the login
+	gone   chan struct{} // closed when the connection is over
+	once   sync.Once
+	cause  error // why; set before gone is closed
+
+	load     int    // of the leases on it; the pool's lock guards it
+	signed   bool   // signed in; likewise
+	token    string // by which it is signed in, "" by signature; owned by the line
+	verified atomic.Bool
+	heard    atomic.Int64 // when the last frame came, in nanoseconds since the client began
+
+	mu    sync.Mutex
+	calls map[uint64]*call
+}
+
+// call is a request that waits for its answer.
+type call struct {
+	id     uint64
+	method string
+	sent   time.Time
+	answer chan answer // holds one
+}
+
+func newConn(l *line, ws *websocket.Conn) *conn {
+	ws.SetReadLimit(maxFrame)
+	return &conn{
+		client: l.client, line: l, ws: ws,
+		out: make(chan []byte), slots: make(chan struct{}, maxOutstanding),
+		lost: make(chan struct{}, 1), gone: make(chan struct{}),
+		calls: map[uint64]*call{},
+	}
+}
+
+// drop ends the connection. The first cause counts.
+func (c *conn) drop(cause error) {
+	c.once.Do(func() {
+		c.cause = cause
+		close(c.gone)
+		_ = c.ws.Close()
+	})
+}
+
+// leave says goodbye before it drops.
+func (c *conn) leave(cause error) {
+	bye := websocket.FormatCloseMessage(websocket.CloseNormalClosure, "")
+	_ = c.ws.WriteControl(websocket.CloseMessage, bye, time.Now().Add(100*time.Millisecond))
+	c.drop(cause)
+}
+
+// read takes frames until the connection ends.
+func (c *conn) read() {
+	for {
+		_, raw, err := c.ws.ReadMessage()
+		if err != nil {
+			c.drop(fmt.Errorf("read: %w", err))
+			return
+		}
+		received := time.Now()
+		c.heard.Store(int64(received.Sub(c.client.began)))
+		if err := c.hear(raw, received); err != nil {
+			c.drop(err)
+			return
+		}
+	}
+}
+
+// hear gives a frame to the call that waits for it. Frames that are nobody's are
+// dropped; one that is somebody's and not signed by the node is an error.
+func (c *conn) hear(raw []byte, received time.Time) error {
+	f, err := readFrame(raw)
+	if err != nil {
+		c.client.log.Debug().Err(err).Int("bytes", len(raw)).Msg("frame ignored")
+		return nil
+	}
+	if !c.expects(f.id) {
+		if f.id != 0 {
+			c.client.log.Debug().Uint64("id", f.id).Int("bytes", len(raw)).Msg("frame ignored: no request waits for it")
+		}
+		return nil
+	}
+	a, err := f.answer()
+	if err != nil {
+		c.client.log.Debug().Err(err).Uint64("id", f.id).Msg("answer ignored")
+		return nil
+	}
+	if err := c.client.verify(a); err != nil {
+		return err
+	}
+	c.verified.Store(true)
+	if k := c.take(f.id); k != nil {
+		if c.client.clock.hear(a.at, k.sent, received) {
+			c.client.log.Warn().Time("node_time", a.at).Msg("the node's clock was set back")
+		}
+		c.told(a)
+		k.answer <- a
+	}
+	return nil
+}
+
+// write is the only writer.
+func (c *conn) write() {
+	for {
+		select {
+		case frame := <-c.out:
+			_ = c.ws.SetWriteDeadline(time.Now().Add(c.client.cfg.RequestTimeout))
+			if err := c.ws.WriteMessage(websocket.TextMessage, frame); err != nil {
+				c.drop(fmt.Errorf("write: %w", err))
+				return
+			}
+		case <-c.gone:
+			return
+		}
+	}
+}
+
+func (c *conn) expects(id uint64) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.calls[id] != nil
+}
+
+func (c *conn) expect(k *call) error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.calls[k.id] != nil {
+		return fmt.Errorf("request %d waits already", k.id)
+	}
+	c.calls[k.id] = k
+	return nil
+}
+
+// take ends a call's waiting and frees its slot. Who comes second gets nil.
+func (c *conn) take(id uint64) *call {
+	c.mu.Lock()
+	k := c.calls[id]
+	delete(c.calls, id)
+	c.mu.Unlock()
+	if k != nil {
+		<-c.slots
+	}
+	return k
+}
+
+// round sends requests one behind the other and waits for all their answers. The
+// node serves a connection one request at a time, in order. Without an error
+// there is an answer for each; the error is ErrNotSent or ErrNoAnswer.
+func (c *conn) round(ctx context.Context, requests ...request) ([]answer, error) {
+	calls := make([]*call, 0, len(requests))
+	defer func() {
+		for _, k := range calls {
+			c.take(k.id)
+		}
+	}()
+	for _, r := range requests {
+		k, err := c.start(ctx, r)
+		if err != nil {
+			return nil, c.ended(r.method, time.Now(), answer{}, err)
+		}
+		calls = append(calls, k)
+	}
+	answers := make([]answer, len(calls))
+	for i, k := range calls {
+		a, err := c.wait(ctx, k)
+		if c.ended(k.method, k.sent, a, err) != nil {
+			return nil, err
+		}
+		answers[i] = a
+	}
+	return answers, nil
+}
+
+// ended reports a call. A close is reported by Send, which may have tried
+// several connections before one took it.
+func (c *conn) ended(method string, since time.Time, a answer, err error) error {
+	if method != closeMethod {
+		c.client.report(method, since, a, err)
+	}
+	return err
+}
+
+// start hands a request to the writer.
+func (c *conn) start(ctx context.Context, r request) (*call, error) {
+	ctx, cancel := context.WithTimeout(ctx, c.client.cfg.RequestTimeout)
+	defer cancel()
+	if ctx.Err() != nil {
+		return nil, notSent(r.method, context.Cause(ctx))
+	}
+	select {
+	case c.slots <- struct{}{}:
+	case <-c.gone:
+		return nil, notSent(r.method, c.cause)
+	case <-ctx.Done():
+		return nil, notSent(r.method, context.Cause(ctx))
+	}
+	k := &call{id: r.id, method: r.method, sent: time.Now(), answer: make(chan answer, 1)}
+	if err := c.expect(k); err != nil {
+		<-c.slots
+		return nil, notSent(r.method, err)
+	}
+	select {
+	case c.out <- r.frame:
+		return k, nil
+	case <-c.gone:
+		c.take(k.id)
+		return nil, notSent(r.method, c.cause)
+	case <-ctx.Done():
+		c.take(k.id)
+		return nil, notSent(r.method, context.Cause(ctx))
+	}
+}
+
+// wait has RequestTimeout from when the request was sent.
+func (c *conn) wait(ctx context.Context, k *call) (answer, error) {
+	ctx, cancel := context.WithDeadline(ctx, k.sent.Add(c.client.cfg.RequestTimeout))
+	defer cancel()
+	var cause error
+	select {
+	case a := <-k.answer:
+		return a, nil
+	case <-c.gone:
+		cause = c.cause
+	case <-ctx.Done():
+		cause = context.Cause(ctx)
+	}
+	c.take(k.id)
+	select {
+	case a := <-k.answer:
+		return a, nil
+	default:
+		return answer{}, fmt.Errorf("%s: %w: %w", k.method, ErrNoAnswer, cause)
+	}
+}
+
+// told looks whether an answer says that the login is gone. The reader does it,
+// in the order of the answers: what comes before that to a sign-in is of the login
+// before it.
+func (c *conn) told(a answer) {
+	if text, failed := a.failed(); failed && signedOut(text) {
+		select {
+		case c.lost <- struct{}{}:
+		default:
+		}
+	}
+}
+
+// found forgets that the login was lost: it is found again.
+func (c *conn) found() {
+	select {
+	case <-c.lost:
+	default:
+	}
+}
+
+func notSent(method string, cause error) error {
+	return fmt.Errorf("%s: %w: %w", method, ErrNotSent, cause)
+}
+
+// ask makes one request that needs no signature, at the node's time, and reads
+// its answer.
+func (c *conn) ask(ctx context.Context, method string, params any, answered string, into any) error {
+	r, err := unsigned(method, params, c.client.nodeTime())
+	if err != nil {
+		return err
+	}
+	answers, err := c.round(ctx, r)
+	if err != nil {
+		return err
+	}
+	if err := answers[0].into(answered, into); err != nil {
+		return fmt.Errorf("%s: %w", method, err)
+	}
+	return nil
+}
+
+// ping also tells the node's clock and its address.
+func (c *conn) ping(ctx context.Context) error {
+	var nothing any
+	return c.ask(ctx, "ping", struct{}{}, "pong", &nothing)
+}
+
+// silence is how long nothing came.
+func (c *conn) silence() time.Duration {
+	return time.Since(c.client.began) - time.Duration(c.heard.Load())
+}

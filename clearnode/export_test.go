@@ -1,0 +1,51 @@
+package clearnode
+
+import (
+	"crypto/ecdsa"
+	"time"
+)
+
+// Quick makes the client do at once what it does slowly in production.
+func (c Config) Quick() Config {
+	c.pace = pace{
+		redial: time.Millisecond, redialMost: 20 * time.Millisecond,
+		signIn: time.Millisecond, signInMost: 20 * time.Millisecond,
+		idle: time.Hour, secondLook: 5 * time.Millisecond,
+		probeGap: time.Millisecond, probeEvery: time.Hour,
+	}
+	return c
+}
+
+// Idle sets the silence after which a connection is tried.
+func (c Config) Idle(d time.Duration) Config {
+	c.pace.idle = d
+	return c
+}
+
+// SecondLook sets the time between two looks.
+func (c Config) SecondLook(d time.Duration) Config {
+	c.pace.secondLook = d
+	return c
+}
+
+// ProbeEvery sets how often every connection is probed.
+func (c Config) ProbeEvery(d time.Duration) Config {
+	c.pace.probeEvery = d
+	return c
+}
+
+// KeySigner signs with a key in memory.
+func KeySigner(k *ecdsa.PrivateKey) Signer { return newKey(k) }
+
+// MaxOutstanding is how many requests wait on one connection.
+const MaxOutstanding = maxOutstanding
+
+// Token is the shared token, to see that it isn't shown.
+func (c *Client) Token() string { return c.login.current() }
+
+// SpoilToken puts another one in its place.
+func (c *Client) SpoilToken(text string) {
+	c.login.mu.Lock()
+	defer c.login.mu.Unlock()
+	c.login.token = text
+}

@@ -1,0 +1,184 @@
+package clearnode
+
+import (
+	"context"
+	"encoding/base64"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"net/http"
+	"net/url"
+	"sync"
+	"time"
+
+	"github.com/gorilla/websocket"
+)
+
+// line keeps one place of the pool filled: it dials, signs in, watches over the
+// connection, and dials again.
+type line struct {
+	client *Client
+	number int
+
+	// The prober's lock guards these. A verdict outlives its connection: until
+	// the next one is probed it is all that is known of what this line reaches.
+	probed  bool
+	verdict error
+}
+
+// errStopped is the cause of what ends because Run does.
+var errStopped = errors.New("the client stops")
+
+func (l *line) run(ctx context.Context) {
+	for failures := 0; ctx.Err() == nil; failures++ {
+		c, err := l.dial(ctx)
+		if err == nil {
+			err = l.serve(ctx, c)
+			if c.verified.Load() {
+				failures = 0
+			}
+		}
+		if ctx.Err() != nil {
+			return
+		}
+		l.client.troubled(l.number, err)
+		pause(ctx, fullJitter(l.client.pace.redial, l.client.pace.redialMost, failures))
+	}
+}
+
+// fullJitter is a random pause below a limit that doubles with each failure:
+// many clients that lost one node don't come back in step.
+func fullJitter(first, most time.Duration, failures int) time.Duration {
+	limit := most
+	if failures < 30 {
+		limit = min(first<<failures, most)
+	}
+	return rand.N(limit) + 1 // #nosec G404 -- not a secret
+}
+
+// pause waits, unless the context ends first, which it reports.
+func pause(ctx context.Context, d time.Duration) error {
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-t.C:
+		return nil
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	}
+}
+
+func (l *line) dial(ctx context.Context) (*conn, error) {
+	cfg := &l.client.cfg
+	ctx, cancel := context.WithTimeout(ctx, cfg.RequestTimeout)
+	defer cancel()
+	dialer := websocket.Dialer{HandshakeTimeout: cfg.RequestTimeout, Proxy: http.ProxyFromEnvironment}
+	address, header := dialed(l.client.url)
+	ws, response, err := dialer.DialContext(ctx, address, header)
+	if err != nil && response != nil {
+		err = fmt.Errorf("%w (HTTP %s)", err, response.Status)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("dial: %w", err)
+	}
+	return newConn(l, ws), nil
+}
+
+// dialed moves user info into a header: websocket addresses may not have it.
+func dialed(u *url.URL) (string, http.Header) {
+	bare := *u
+	bare.User = nil
+	header := http.Header{}
+	if u.User != nil {
+		password, _ := u.User.Password()
+		header.Set("Authorization", "Basic "+base64.StdEncoding.EncodeToString([]byte(u.User.Username()+":"+password)))
+	}
+	return bare.String(), header
+}
+
+// serve runs a connection to its end, and says why it ended.
+func (l *line) serve(ctx context.Context, c *conn) error {
+	c.heard.Store(int64(time.Since(l.client.began)))
+	var served sync.WaitGroup
+	served.Go(c.read)
+	served.Go(c.write)
+	served.Go(func() {
+		select {
+		case <-ctx.Done():
+			c.leave(errStopped)
+		case <-c.gone:
+		}
+	})
+	l.client.pool.add(c)
+	l.client.reconsider()
+	l.tend(ctx, c)
+	l.client.pool.remove(c)
+	l.client.reconsider()
+	served.Wait()
+	return c.cause
+}
+
+// tend signs the connection in, again when the node forgets it, and tries it
+// when it is silent.
+func (l *line) tend(ctx context.Context, c *conn) {
+	ticks := time.NewTicker(l.client.pace.idle)
+	defer ticks.Stop()
+	enter := time.NewTimer(0)
+	defer enter.Stop()
+	for {
+		select {
+		case <-c.gone:
+			return
+		case <-c.lost:
+			l.signedOut(c)
+			enter.Reset(0)
+		case <-enter.C:
+			if again := l.enter(ctx, c); again > 0 {
+				enter.Reset(again)
+			}
+		case <-ticks.C:
+			l.keepAlive(ctx, c)
+		}
+	}
+}
+
+// enter signs in. Where the node refuses it says when to try again.
+func (l *line) enter(ctx context.Context, c *conn) (again time.Duration) {
+	err := l.client.signIn(ctx, c)
+	var refused *loginRefused
+	switch {
+	case err == nil:
+		c.found()
+		l.client.pool.sign(c, true)
+		l.client.prober.ask(c)
+		l.client.well()
+		l.client.log.Info().Int("connection", l.number).Msg("signed in")
+	case errors.As(err, &refused):
+		again = l.client.login.retryIn()
+	default:
+		c.drop(fmt.Errorf("sign in: %w", err))
+	}
+	l.client.reconsider()
+	return again
+}
+
+func (l *line) signedOut(c *conn) {
+	l.client.pool.sign(c, false)
+	if c.token != "" {
+		l.client.login.discard(c.token) // it let us in, and didn't hold
+	}
+	l.client.log.Info().Int("connection", l.number).Msg("the node forgot the sign-in: signing in again")
+	l.client.reconsider()
+}
+
+// keepAlive finds out whether a silent connection is dead. It also keeps what is
+// known of the node's clock fresh.
+func (l *line) keepAlive(ctx context.Context, c *conn) {
+	if c.silence() < l.client.pace.idle {
+		return
+	}
+	asked := c.heard.Load()
+	if err := c.ping(ctx); err != nil && c.heard.Load() == asked {
+		c.drop(fmt.Errorf("silent: %w", err))
+	}
+}

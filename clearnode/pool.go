@@ -1,0 +1,111 @@
+package clearnode
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"sync"
+)
+
+// pool is the connections that are up.
+type pool struct {
+	mu      sync.Mutex
+	conns   []*conn
+	changed chan struct{} // closed and replaced when a connection comes, goes or signs in
+}
+
+func newPool() *pool { return &pool{changed: make(chan struct{})} }
+
+func (p *pool) wake() {
+	close(p.changed)
+	p.changed = make(chan struct{})
+}
+
+func (p *pool) add(c *conn) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.conns = append(p.conns, c)
+	p.wake()
+}
+
+func (p *pool) remove(c *conn) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.conns = slices.DeleteFunc(p.conns, func(other *conn) bool { return other == c })
+	c.signed = false
+	p.wake()
+}
+
+// sign marks a connection as signed in, or not.
+func (p *pool) sign(c *conn, in bool) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	c.signed = in && slices.Contains(p.conns, c)
+	p.wake()
+}
+
+// count is how many connections are up, and how many of them signed in.
+func (p *pool) count() (up, signed int) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for _, c := range p.conns {
+		if c.signed {
+			signed++
+		}
+	}
+	return len(p.conns), signed
+}
+
+// errNoConnection says that not even a public read can be made.
+var errNoConnection = errors.New("no connection to the node")
+
+// lease takes the least loaded connection, for work of a weight, until it is
+// given back. Signed: one that is signed in, waited for until the context ends.
+// Otherwise any, and an error at once where there is none.
+func (p *pool) lease(ctx context.Context, signed bool, weight int) (*conn, error) {
+	for {
+		c, changed, up := p.least(signed, weight)
+		if c != nil {
+			return c, nil
+		}
+		if !signed && up == 0 {
+			return nil, fmt.Errorf("%w: %w", ErrNotSent, errNoConnection)
+		}
+		select {
+		case <-changed:
+		case <-ctx.Done():
+			return nil, fmt.Errorf("%w: no connection that is signed in: %w", ErrNotSent, context.Cause(ctx))
+		}
+	}
+}
+
+func (p *pool) least(signed bool, weight int) (best *conn, changed <-chan struct{}, up int) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for _, c := range p.conns {
+		if (c.signed || !signed) && !c.over() && (best == nil || c.load < best.load) {
+			best = c
+		}
+	}
+	if best != nil {
+		best.load += weight
+	}
+	return best, p.changed, len(p.conns)
+}
+
+func (p *pool) giveBack(c *conn, weight int) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	c.load -= weight
+}
+
+// over reports whether the connection has ended.
+func (c *conn) over() bool {
+	select {
+	case <-c.gone:
+		return true
+	default:
+		return false
+	}
+}

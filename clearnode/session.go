@@ -1,0 +1,140 @@
+package clearnode
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"settled/settlement"
+)
+
+// readWeight is what a read counts for when the least loaded connection is
+// looked for: as many requests as it usually makes at once.
+const readWeight = 3
+
+var errClockSetBack = errors.New("the node's clock was set back while the session was read: looking again later")
+
+// Session reads the session at the node, on one connection. "Not found"
+// (settlement.ErrSessionNotFound) and a session with nothing in it are answered
+// only when a second look, a second later, shows the same. Any other error means
+// that nothing is known.
+func (c *Client) Session(ctx context.Context, id settlement.SessionID, look settlement.Look) (settlement.Session, error) {
+	s, err := c.session(ctx, id, look)
+	if err != nil {
+		return settlement.Session{}, fmt.Errorf("session %s: %w", id.Token(), err)
+	}
+	return s, nil
+}
+
+func (c *Client) session(ctx context.Context, id settlement.SessionID, look settlement.Look) (settlement.Session, error) {
+	k, err := c.pool.lease(ctx, false, readWeight)
+	if err != nil {
+		return settlement.Session{}, err
+	}
+	defer c.pool.giveBack(k, readWeight)
+	_, before, known := c.clock.bound(time.Now())
+	if !known {
+		if err := k.ping(ctx); err != nil {
+			return settlement.Session{}, err
+		}
+		_, before, _ = c.clock.bound(time.Now())
+	}
+	r := reading{c: c, conn: k, id: id, look: look, own: c.cfg.Signer.Address()}
+	s, err := r.session(ctx)
+	if err != nil {
+		return s, err
+	}
+	// Had the clock been set back, AsOf might be an instant that is still to come.
+	if _, after, _ := c.clock.bound(time.Now()); after != before {
+		return settlement.Session{}, errClockSetBack
+	}
+	return s, nil
+}
+
+// reading is one read of a session, on one connection.
+type reading struct {
+	c    *Client
+	conn *conn
+	id   settlement.SessionID
+	look settlement.Look
+	own  settlement.Address
+}
+
+// session looks once, or twice where one look could mislead.
+func (r *reading) session(ctx context.Context) (settlement.Session, error) {
+	first, err := r.glance(ctx)
+	if errors.Is(err, errAbsent) {
+		return first.Session, r.confirmAbsent(ctx)
+	}
+	if err != nil || !first.Open {
+		return first.Session, err
+	}
+	unfunded := first.Unfunded()
+	if !unfunded && !r.look.InDoubt {
+		return first.Session, nil
+	}
+	if unfunded {
+		if err := pause(ctx, r.c.pace.secondLook); err != nil {
+			return first.Session, err
+		}
+	}
+	second, err := r.glance(ctx)
+	if err != nil {
+		return second.Session, fmt.Errorf("second look: %w", err)
+	}
+	if second.Open && second.Unfunded() && !unfunded {
+		return second.Session, errors.New("it was emptied between two looks: looking again later")
+	}
+	quick := r.c.cfg.FenceMargin / 4
+	second.Quiet = r.look.InDoubt && second.Open && first.took <= quick && second.took <= quick
+	second.AsOf = first.AsOf
+	return second.Session, nil
+}
+
+// confirmAbsent looks a second time for a session that seemed not to be there.
+// The node answers the definition of an unknown session, and of any session while
+// its database is away, with the same words; only a ledger read before it and
+// one after it tell the two apart.
+func (r *reading) confirmAbsent(ctx context.Context) error {
+	if err := pause(ctx, r.c.pace.secondLook); err != nil {
+		return err
+	}
+	var before, after []row
+	var found bool
+	err := r.conn.questions(ctx,
+		r.askTransactions(0, &before, nil),
+		question{"get_app_definition", definitionOf{r.id}, func(a answer) error {
+			_, err := readDefinition(a)
+			found = err == nil
+			if isUnknown(err) {
+				return nil
+			}
+			return err
+		}},
+		r.askTransactions(0, &after, nil),
+	)
+	if err != nil {
+		return fmt.Errorf("second look: %w", err)
+	}
+	if found || len(before) > 0 || len(after) > 0 {
+		return errors.New("the node did not know it at first, and then did: looking again later")
+	}
+	return settlement.ErrSessionNotFound
+}
+
+// isUnknown reports whether the node answered that it has no such definition,
+// or that its database is away.
+func isUnknown(err error) bool {
+	var said *nodeError
+	return errors.As(err, &said) && said.text == unknownText
+}
+
+// evidence is an answer as it is recorded.
+func (c *Client) evidence(a answer, protocol string) settlement.NodeAnswer {
+	address, _ := c.Address() // known: the answer was verified against it
+	return settlement.NodeAnswer{
+		URL: publicURL(c.url), Protocol: protocol, Address: address.String(),
+		RequestID: a.id, Response: a.response, Signature: a.signature,
+	}
+}

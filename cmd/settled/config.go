@@ -1,0 +1,235 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
+	"github.com/spf13/viper"
+
+	"settled/settlement"
+)
+
+// config is everything that can be configured. The table in keys.go says what
+// each member means and its default.
+type config struct {
+	natsURL, natsPrefix, natsDomain   string
+	natsCredentials, natsNKey         string
+	natsCA, natsCert, natsCertKey     string
+	natsReplicas                      int
+	natsManageStreams                 bool
+	embedded                          bool
+	embeddedStoreDir, embeddedListen  string
+	nodeURL, nodeProtocol             string
+	nodeKeyFiles                      []string
+	nodePasswordFile                  string
+	nodeConnections                   int
+	nodeRequestTimeout                time.Duration
+	nodeAddress                       string
+	nodeExpiry, nodeValidity          time.Duration
+	nodeMargin                        time.Duration
+	consumerDurable                   string
+	consumerWorkers                   int
+	consumerAckWait                   time.Duration
+	consumerMaxAttempts               int
+	consumerBackoff, consumerBackoffM time.Duration
+	httpListen, httpTokenFile         string
+	trustSigners                      []string
+	logLevel, logFormat               string
+
+	policies  settlement.Policies
+	overrides []string // scenarios whose policy comes from the file
+}
+
+// load reads file, environment and flags; the later wins. Warnings are for the
+// caller to show: nothing wrong, but probably not meant.
+func (p *program) load(cmd *cobra.Command) (config, []string, error) {
+	var c config
+	file, err := readConfigFile(p.configFile)
+	if err != nil {
+		return c, nil, err
+	}
+	v, err := newViper(cmd, p.configFile)
+	if err != nil {
+		return c, nil, err
+	}
+	for _, k := range c.keys() {
+		if err := k.set(v.Get(k.name)); err != nil {
+			return c, nil, fmt.Errorf("%s%s: %w", file.where(k.name), k.name, err)
+		}
+	}
+	if c.policies, c.overrides, err = file.policies(); err != nil {
+		return c, nil, err
+	}
+	return c, unknownVariables(c.keys(), os.Environ()), c.check(file)
+}
+
+// newViper merges the sources of every key.
+func newViper(cmd *cobra.Command, file string) (*viper.Viper, error) {
+	v := viper.New()
+	if file != "" {
+		v.SetConfigFile(file)
+		v.SetConfigType("yaml")
+		if err := v.ReadInConfig(); err != nil {
+			return nil, fmt.Errorf("configuration: %w", err)
+		}
+	}
+	for _, k := range new(config).keys() {
+		v.SetDefault(k.name, k.fallback)
+		if err := v.BindEnv(k.name, k.variable()); err != nil {
+			return nil, err
+		}
+		if flag := cmd.Flags().Lookup(k.name); flag != nil {
+			if err := v.BindPFlag(k.name, flag); err != nil {
+				return nil, err
+			}
+		}
+	}
+	return v, nil
+}
+
+// addConfigFlags makes a flag of every scalar key. They are hidden from --help,
+// for there are many; `settled config print` shows them.
+func addConfigFlags(flags *pflag.FlagSet) {
+	for _, k := range new(config).keys() {
+		flags.String(k.name, k.fallback, k.help)
+		_ = flags.MarkHidden(k.name)
+		if _, boolean := k.value.(*bool); boolean {
+			flags.Lookup(k.name).NoOptDefVal = "true"
+		}
+	}
+}
+
+// unknownVariables warns of SETTLED_ variables that no key reads.
+func unknownVariables(keys []key, environ []string) []string {
+	var warnings []string
+	names := make([]string, len(keys))
+	for i, k := range keys {
+		names[i] = k.variable()
+	}
+	for _, pair := range environ {
+		name, _, _ := strings.Cut(pair, "=")
+		if strings.HasPrefix(name, "SETTLED_") && !slices.Contains(names, name) {
+			warnings = append(warnings, fmt.Sprintf("environment variable %s is unknown and has no effect; the nearest is %s", name, nearest(name, names)))
+		}
+	}
+	return warnings
+}
+
+// check refuses what can't work, or isn't built yet, whichever command runs.
+func (c *config) check(file configFile) error {
+	switch {
+	case c.nodeProtocol == "nitrorpc/legacy" || c.nodeProtocol == "nitronode/v1":
+		return fmt.Errorf("clearnode.protocol: %s is not built yet; this version speaks nitrorpc/0.2 and nitrorpc/0.4", c.nodeProtocol)
+	case !slices.Contains([]string{"auto", "nitrorpc/0.2", "nitrorpc/0.4"}, c.nodeProtocol):
+		return fmt.Errorf("clearnode.protocol: %q is unknown: want auto, nitrorpc/0.2 or nitrorpc/0.4", c.nodeProtocol)
+	case len(c.nodeKeyFiles) > 1:
+		return errors.New("clearnode.key_files: more than one key is not built yet: name one file")
+	case c.nodePasswordFile != "":
+		return errors.New("clearnode.password_file: keystore files are not built yet: name a hex key file in clearnode.key_files")
+	case len(c.trustSigners) > 0:
+		return errors.New("trust.outcome_signers is not built yet: outcomes' signatures would not be checked")
+	case file.has("limits"):
+		return fmt.Errorf("%slimits is not built yet: no limit would be kept", file.where("limits"))
+	case c.consumerMaxAttempts < 1:
+		return errors.New("consumer.max_attempts: want at least 1")
+	case !slices.Contains([]string{"", "console", "json"}, c.logFormat):
+		return fmt.Errorf("log.format: %q is unknown: want console or json", c.logFormat)
+	case c.embedded && c.natsReplicas > 1:
+		return errors.New("nats.replicas: an embedded server keeps one replica: leave it 1, or run a NATS cluster")
+	}
+	return c.consumerConfig(nil).Validate()
+}
+
+// set gives a key its value, from text or from what YAML made of it.
+func (k key) set(raw any) error {
+	text, list, err := scalar(raw)
+	if err != nil {
+		return err
+	}
+	switch value := k.value.(type) {
+	case *string:
+		*value = text
+	case *[]string:
+		if list == nil && text != "" {
+			list = strings.Split(text, ",")
+		}
+		*value = list
+	case *bool:
+		*value, err = strconv.ParseBool(text)
+	case *int:
+		*value, err = strconv.Atoi(text)
+	case *time.Duration:
+		*value, err = time.ParseDuration(text)
+		if err == nil && *value <= 0 {
+			err = fmt.Errorf("%q: want a time above 0, such as 20s", text)
+		}
+	default:
+		return fmt.Errorf("no such kind of key: %T", k.value)
+	}
+	return err
+}
+
+func scalar(raw any) (text string, list []string, err error) {
+	switch v := raw.(type) {
+	case nil:
+		return "", nil, nil
+	case string:
+		return strings.TrimSpace(v), nil, nil
+	case int:
+		return strconv.Itoa(v), nil, nil
+	case bool:
+		return strconv.FormatBool(v), nil, nil
+	case []string:
+		return "", v, nil
+	case []any:
+		for _, element := range v {
+			s, ok := element.(string)
+			if !ok {
+				return "", nil, fmt.Errorf("%v: want a list of strings", element)
+			}
+			list = append(list, s)
+		}
+		return "", list, nil
+	default:
+		return "", nil, fmt.Errorf("a %T can't stand here: want text, a whole number, true or false", raw)
+	}
+}
+
+// nearest is the name that is fewest changes away.
+func nearest(name string, names []string) string {
+	best, least := "", 1<<30
+	for _, candidate := range names {
+		if d := distance(name, candidate); d < least {
+			best, least = candidate, d
+		}
+	}
+	return best
+}
+
+// distance is the number of letters to change, add or leave out (Levenshtein).
+func distance(a, b string) int {
+	row := make([]int, len(b)+1)
+	for j := range row {
+		row[j] = j
+	}
+	for i := range len(a) {
+		diagonal := row[0]
+		row[0] = i + 1
+		for j := range len(b) {
+			cost := diagonal
+			if a[i] != b[j] {
+				cost++
+			}
+			diagonal = row[j+1]
+			row[j+1] = min(cost, row[j]+1, row[j+1]+1)
+		}
+	}
+	return row[len(b)]
+}

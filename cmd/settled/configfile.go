@@ -1,0 +1,189 @@
+package main
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"slices"
+	"sort"
+	"strings"
+
+	"go.yaml.in/yaml/v3"
+
+	"settled/settlement"
+)
+
+// configFile is the YAML file as written, for what viper does not keep: line
+// numbers, unknown keys, and the order and type of policy steps.
+type configFile struct {
+	path  string
+	lines map[string]int        // by dotted key
+	nodes map[string]*yaml.Node // by dotted key
+}
+
+// fileOnly are the keys that stand in the file only.
+var fileOnly = []string{"policies", "limits"}
+
+func readConfigFile(path string) (configFile, error) {
+	f := configFile{path: path, lines: map[string]int{}, nodes: map[string]*yaml.Node{}}
+	if path == "" {
+		return f, nil
+	}
+	text, err := os.ReadFile(path) // #nosec G304 -- the operator names the file
+	if err != nil {
+		return f, fmt.Errorf("configuration: %w", err)
+	}
+	return f, f.parse(text)
+}
+
+func (f configFile) parse(text []byte) error {
+	var document, more yaml.Node
+	decoder := yaml.NewDecoder(bytes.NewReader(text))
+	if err := decoder.Decode(&document); errors.Is(err, io.EOF) {
+		return nil
+	} else if err != nil {
+		return fmt.Errorf("%s: %w", f.path, err)
+	}
+	if err := decoder.Decode(&more); !errors.Is(err, io.EOF) {
+		return fmt.Errorf("%s: only one YAML document may stand in it", f.path)
+	}
+	return f.walk("", document.Content[0])
+}
+
+// walk notes every key and refuses the ones nobody reads.
+func (f configFile) walk(prefix string, n *yaml.Node) error {
+	if n.Kind == yaml.ScalarNode && n.Tag == "!!null" {
+		return nil // a section with nothing in it
+	}
+	if n.Kind != yaml.MappingNode {
+		return fmt.Errorf("%s:%d: want keys and values here", f.path, n.Line)
+	}
+	names := keyNames()
+	for i := 0; i+1 < len(n.Content); i += 2 {
+		name, value := prefix+n.Content[i].Value, n.Content[i+1]
+		if _, twice := f.lines[name]; twice {
+			return fmt.Errorf("%s:%d: %s stands twice", f.path, n.Content[i].Line, name)
+		}
+		f.lines[name], f.nodes[name] = n.Content[i].Line, value
+		if slices.Contains(names, name) {
+			continue
+		}
+		if !isSection(name, names) {
+			return fmt.Errorf("%s:%d: unknown key %s; the nearest known one is %s", f.path, n.Content[i].Line, name, nearest(name, names))
+		}
+		if err := f.walk(name+".", value); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func keyNames() []string {
+	names := slices.Clone(fileOnly)
+	for _, k := range new(config).keys() {
+		names = append(names, k.name)
+	}
+	return names
+}
+
+func isSection(name string, names []string) bool {
+	return slices.ContainsFunc(names, func(known string) bool { return strings.HasPrefix(known, name+".") })
+}
+
+// has reports whether the file gives the key a value that isn't empty.
+func (f configFile) has(name string) bool {
+	n := f.nodes[name]
+	return n != nil && (len(n.Content) > 0 || n.Kind == yaml.ScalarNode && n.Tag != "!!null" && n.Value != "")
+}
+
+// where is the key's place in the file, for the beginning of a message.
+func (f configFile) where(name string) string {
+	if line, found := f.lines[name]; found {
+		return fmt.Sprintf("%s:%d: ", f.path, line)
+	}
+	return ""
+}
+
+// policies are the built-in policies with the file's in their place or beside
+// them, and the names of the file's.
+func (f configFile) policies() (settlement.Policies, []string, error) {
+	policies := settlement.BuiltIn()
+	n := f.nodes["policies"]
+	if n == nil || !f.has("policies") {
+		return policies, nil, nil
+	}
+	if n.Kind != yaml.MappingNode {
+		return nil, nil, fmt.Errorf("%s:%d: policies: want scenarios, each with a list of {to, share}", f.path, n.Line)
+	}
+	var names []string
+	for i := 0; i+1 < len(n.Content); i += 2 {
+		p, err := f.policy(n.Content[i], n.Content[i+1])
+		if err != nil {
+			return nil, nil, err
+		}
+		if slices.Contains(names, string(p.Scenario)) {
+			return nil, nil, fmt.Errorf("%s:%d: policy %s stands twice", f.path, n.Content[i].Line, p.Scenario)
+		}
+		policies[p.Scenario] = p
+		names = append(names, string(p.Scenario))
+	}
+	sort.Strings(names)
+	return policies, names, nil
+}
+
+func (f configFile) policy(name, list *yaml.Node) (settlement.Policy, error) {
+	scenario, err := settlement.ParseScenario(name.Value)
+	if err != nil {
+		return settlement.Policy{}, fmt.Errorf("%s:%d: %w", f.path, name.Line, err)
+	}
+	if list.Kind != yaml.SequenceNode {
+		return settlement.Policy{}, fmt.Errorf("%s:%d: policy %s: want a list of {to, share}", f.path, list.Line, scenario)
+	}
+	steps := make([]settlement.PolicyStep, len(list.Content))
+	for i, n := range list.Content {
+		if steps[i], err = policyStep(n); err != nil {
+			return settlement.Policy{}, fmt.Errorf("%s:%d: policy %s, step %d: %w", f.path, n.Line, scenario, i+1, err)
+		}
+	}
+	policy, err := settlement.ParsePolicy(scenario, steps)
+	var fault *settlement.PolicyError
+	if errors.As(err, &fault) {
+		line := name.Line
+		if fault.Step >= 0 {
+			line = list.Content[fault.Step].Line
+		}
+		return settlement.Policy{}, fmt.Errorf("%s:%d: %w", f.path, line, err)
+	}
+	return policy, err
+}
+
+// policyStep reads {to, share}. Both must be text: a share written as a YAML
+// number would pass through a float.
+func policyStep(n *yaml.Node) (settlement.PolicyStep, error) {
+	var step settlement.PolicyStep
+	if n.Kind != yaml.MappingNode {
+		return step, errors.New("want {to: …, share: …}")
+	}
+	seen := map[string]bool{}
+	for i := 0; i+1 < len(n.Content); i += 2 {
+		name, value := n.Content[i].Value, n.Content[i+1]
+		if value.Kind != yaml.ScalarNode || value.Tag != "!!str" {
+			return step, fmt.Errorf("%s: %s must be text: put it in quotes", name, value.Value)
+		}
+		switch name {
+		case "to":
+			step.To = value.Value
+		case "share":
+			step.Share = value.Value
+		default:
+			return step, fmt.Errorf("unknown member %q: want to and share", name)
+		}
+		if seen[name] {
+			return step, fmt.Errorf("%s stands twice", name)
+		}
+		seen[name] = true
+	}
+	return step, nil
+}

@@ -1,0 +1,80 @@
+package main
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net"
+	"net/http"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus/promhttp"
+)
+
+// httpServer serves the health of the process and its metrics.
+type httpServer struct {
+	server *http.Server
+	addr   string
+	done   chan struct{}
+}
+
+func (s *service) listenHTTP() (*httpServer, error) {
+	listener, err := net.Listen("tcp", s.cfg.httpListen)
+	if err != nil {
+		return nil, fmt.Errorf("http.listen: %w: is another settled running? name another address, or port 0", err)
+	}
+	h := &httpServer{addr: listener.Addr().String(), done: make(chan struct{})}
+	h.server = &http.Server{
+		Handler: s.routes(), ReadHeaderTimeout: 5 * time.Second, ReadTimeout: 10 * time.Second,
+		WriteTimeout: 30 * time.Second, IdleTimeout: time.Minute, MaxHeaderBytes: 16 << 10,
+	}
+	go func() {
+		defer close(h.done)
+		if err := h.server.Serve(listener); !errors.Is(err, http.ErrServerClosed) {
+			s.log.Error().Err(err).Msg("HTTP server ended")
+		}
+	}()
+	s.log.Info().Str("addr", h.addr).Msg("serving /healthz, /readyz and /metrics")
+	return h, nil
+}
+
+func (h *httpServer) close() {
+	_ = h.server.Close()
+	<-h.done
+}
+
+func (s *service) routes() http.Handler {
+	mux := http.NewServeMux()
+	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) { answer(w, nil) })
+	mux.HandleFunc("GET /readyz", func(w http.ResponseWriter, r *http.Request) {
+		if r.URL.Query().Get("for") == "http" {
+			answer(w, nil)
+			return
+		}
+		answer(w, s.ready())
+	})
+	mux.Handle("GET /metrics", promhttp.HandlerFor(s.metrics.registry, promhttp.HandlerOpts{}))
+	mux.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) {
+		if r.URL.Path != "/" && len(r.URL.Path) > 4 && r.URL.Path[:5] != "/api/" {
+			http.NotFound(w, r)
+			return
+		}
+		http.Error(w, "the dashboard is not built yet; there are /healthz, /readyz and /metrics", http.StatusNotImplemented)
+	})
+	return mux
+}
+
+// answer writes {"ok":true}, or 503 and what is missing.
+func answer(w http.ResponseWriter, err error) {
+	result := struct {
+		OK    bool   `json:"ok"`
+		Error string `json:"error,omitempty"`
+	}{OK: err == nil}
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("Cache-Control", "no-store")
+	if err != nil {
+		result.Error = err.Error()
+		w.WriteHeader(http.StatusServiceUnavailable)
+	}
+	_ = json.NewEncoder(w).Encode(result)
+}

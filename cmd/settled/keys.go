@@ -1,0 +1,58 @@
+package main
+
+import "strings"
+
+// key is one configuration key: its name in the file, where its value goes, its
+// default as text, and what it means, for the sample configuration and --help.
+type key struct {
+	name     string
+	value    any // *string, *[]string, *bool, *int or *time.Duration
+	fallback string
+	help     string
+}
+
+// variable is the key's environment variable.
+func (k key) variable() string {
+	return "SETTLED_" + strings.ToUpper(strings.ReplaceAll(k.name, ".", "_"))
+}
+
+// keys is the table of all scalar and list keys; policies and limits stand in
+// the file only.
+func (c *config) keys() []key {
+	return []key{
+		{"nats.url", &c.natsURL, "nats://127.0.0.1:4222", "NATS server, or several separated by commas."},
+		{"nats.prefix", &c.natsPrefix, "", "Put before every subject and, in upper case, every stream name: \"prod.\" gives prod.outcome.* and PROD_OUTCOMES."},
+		{"nats.domain", &c.natsDomain, "", "JetStream domain, where the streams live behind a leaf node."},
+		{"nats.credentials_file", &c.natsCredentials, "", "User credentials (.creds)."},
+		{"nats.nkey_file", &c.natsNKey, "", "NKey seed file, instead of credentials."},
+		{"nats.tls.ca", &c.natsCA, "", "CA certificates (PEM) that the server's certificate is checked against."},
+		{"nats.tls.cert", &c.natsCert, "", "Client certificate (PEM)."},
+		{"nats.tls.key", &c.natsCertKey, "", "The client certificate's key (PEM)."},
+		{"nats.replicas", &c.natsReplicas, "1", "Replicas of the streams that are created. 3 in production."},
+		{"nats.manage_streams", &c.natsManageStreams, "true", "Create the streams and the consumer that are missing. Existing ones are never changed. false: only verify them."},
+		{"embedded.enabled", &c.embedded, "false", "Run on a JetStream server inside this process instead of nats.url. One machine, no cluster."},
+		{"embedded.store_dir", &c.embeddedStoreDir, "./data", "Where the embedded server keeps the streams: the ledger. Back it up."},
+		{"embedded.listen", &c.embeddedListen, "127.0.0.1:4222", "Where the embedded server takes NATS clients, publishers for one."},
+		{"clearnode.url", &c.nodeURL, "", "The ClearNode's WebSocket, such as wss://clearnode.example/ws. Needed by serve."},
+		{"clearnode.protocol", &c.nodeProtocol, "auto", "auto, nitrorpc/0.2 or nitrorpc/0.4."},
+		{"clearnode.key_files", &c.nodeKeyFiles, "", "File with the private key (hex) that closes the sessions; mode 0600. Needed by serve."},
+		{"clearnode.password_file", &c.nodePasswordFile, "", "Password of a keystore file. Not built yet."},
+		{"clearnode.connections", &c.nodeConnections, "8", "Connections to the node. It handles the requests of one connection one after the other."},
+		{"clearnode.request_timeout", &c.nodeRequestTimeout, "10s", "How long a call waits for its answer."},
+		{"clearnode.node_address", &c.nodeAddress, "", "Address that signs the node's answers. Pin it in production; without it the first answer's signer is believed."},
+		{"clearnode.message_expiry", &c.nodeExpiry, "60s", "How old a request the node accepts. Must equal the node's own setting; it is probed, and nothing is sent where it differs."},
+		{"clearnode.request_validity", &c.nodeValidity, "20s", "How long a request of ours stays acceptable: its timestamp is set back by message_expiry less this. Shorter means less waiting after a lost answer."},
+		{"clearnode.fence_margin", &c.nodeMargin, "20s", "Longer than the node works on a request after it took it, plus the error of its clock. Too short pays twice."},
+		{"consumer.durable", &c.consumerDurable, "settled", "Name of the durable consumer that all replicas share."},
+		{"consumer.workers", &c.consumerWorkers, "64", "Sessions settled at the same time by this process."},
+		{"consumer.ack_wait", &c.consumerAckWait, "30s", "After how long without a sign of life an outcome goes to another replica."},
+		{"consumer.max_attempts", &c.consumerMaxAttempts, "8", "Closes sent for one outcome before it fails with attempts_exhausted."},
+		{"consumer.backoff.initial", &c.consumerBackoff, "500ms", "First delay before an outcome that waits is looked at again; it doubles."},
+		{"consumer.backoff.max", &c.consumerBackoffM, "2m", "Longest such delay."},
+		{"http.listen", &c.httpListen, "127.0.0.1:8090", "Where /healthz, /readyz and /metrics are served."},
+		{"http.token_file", &c.httpTokenFile, "", "File with the token for requests that change something. None of those is built yet."},
+		{"trust.outcome_signers", &c.trustSigners, "", "Addresses whose signature an outcome must carry. Not built yet."},
+		{"log.level", &c.logLevel, "info", "debug, info, warn or error."},
+		{"log.format", &c.logFormat, "", "console or json. Unset: console on a terminal, else json."},
+	}
+}

@@ -1,0 +1,191 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"os"
+	"strconv"
+	"time"
+
+	"github.com/nats-io/nats-server/v2/server"
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
+)
+
+// natsLink is a connection to NATS, and the embedded server behind it, if any.
+type natsLink struct {
+	*nats.Conn
+	js       jetstream.JetStream
+	embedded *server.Server
+}
+
+// connect reaches the NATS that the configuration names. It keeps trying in the
+// background where wait is set, as a service should; a command should not.
+func (c *config) connect(name string, wait bool, options ...nats.Option) (*natsLink, error) {
+	common, err := c.natsOptions(name, wait)
+	if err != nil {
+		return nil, err
+	}
+	nc, err := nats.Connect(c.natsURL, append(common, options...)...)
+	if err != nil {
+		return nil, fmt.Errorf("NATS at %s: %w: is it running, and is nats.url right?", c.natsURL, err)
+	}
+	return c.link(nc, nil)
+}
+
+func (c *config) link(nc *nats.Conn, embedded *server.Server) (*natsLink, error) {
+	var js jetstream.JetStream
+	var err error
+	if c.natsDomain != "" {
+		js, err = jetstream.NewWithDomain(nc, c.natsDomain)
+	} else {
+		js, err = jetstream.New(nc)
+	}
+	if err != nil {
+		nc.Close()
+		return nil, fmt.Errorf("JetStream: %w", err)
+	}
+	return &natsLink{Conn: nc, js: js, embedded: embedded}, nil
+}
+
+func (c *config) natsOptions(name string, wait bool) ([]nats.Option, error) {
+	options := []nats.Option{
+		nats.Name(name), nats.MaxReconnects(-1), nats.ReconnectWait(250 * time.Millisecond),
+		nats.ReconnectJitter(250*time.Millisecond, time.Second), nats.RetryOnFailedConnect(wait),
+		nats.Timeout(5 * time.Second), nats.DrainTimeout(5 * time.Second),
+	}
+	if c.natsCredentials != "" {
+		if err := privateFile(c.natsCredentials); err != nil {
+			return nil, fmt.Errorf("nats.credentials_file: %w", err)
+		}
+		options = append(options, nats.UserCredentials(c.natsCredentials))
+	}
+	if c.natsNKey != "" {
+		if err := privateFile(c.natsNKey); err != nil {
+			return nil, fmt.Errorf("nats.nkey_file: %w", err)
+		}
+		nkey, err := nats.NkeyOptionFromSeed(c.natsNKey)
+		if err != nil {
+			return nil, fmt.Errorf("nats.nkey_file: %s can't be used as an NKey seed", c.natsNKey)
+		}
+		options = append(options, nkey)
+	}
+	if c.natsCA != "" {
+		options = append(options, nats.RootCAs(c.natsCA))
+	}
+	if (c.natsCert == "") != (c.natsCertKey == "") {
+		return nil, errors.New("nats.tls: cert and key go together")
+	}
+	if c.natsCert != "" {
+		options = append(options, nats.ClientCert(c.natsCert, c.natsCertKey))
+	}
+	return options, nil
+}
+
+// privateFile refuses a secret that others can read.
+func privateFile(path string) error {
+	info, err := os.Stat(path)
+	if err != nil {
+		return err
+	}
+	if info.Mode().Perm()&0o077 != 0 {
+		return fmt.Errorf("%s is readable by others (mode %04o): run chmod 600 %s", path, info.Mode().Perm(), path)
+	}
+	return nil
+}
+
+// startEmbedded runs a JetStream server in this process. Every message is synced
+// to disk before it is acknowledged: the ledger must survive a power cut. durable
+// is false for a demonstration, whose data nobody keeps.
+func startEmbedded(storeDir, listen string, durable bool) (*server.Server, error) {
+	host, portText, err := net.SplitHostPort(listen)
+	if err != nil {
+		return nil, fmt.Errorf("embedded.listen: %w", err)
+	}
+	port, err := strconv.Atoi(portText)
+	if err != nil {
+		return nil, fmt.Errorf("embedded.listen: port %q: %w", portText, err)
+	}
+	if port == 0 {
+		port = server.RANDOM_PORT
+	}
+	ns, err := server.NewServer(&server.Options{
+		ServerName: "settled", Host: host, Port: port, NoSigs: true, NoLog: true,
+		JetStream: true, StoreDir: storeDir, SyncAlways: durable, DisableJetStreamBanner: true,
+	})
+	if err != nil {
+		return nil, fmt.Errorf("embedded NATS server: %w", err)
+	}
+	ns.Start()
+	if !ns.ReadyForConnections(20 * time.Second) {
+		ns.Shutdown()
+		return nil, fmt.Errorf("embedded NATS server: not ready after 20 s: is %s taken by another program, or %s unreadable?", listen, storeDir)
+	}
+	return ns, nil
+}
+
+// connectEmbedded starts the embedded server and connects to it in process.
+func (c *config) connectEmbedded(name string, durable bool, options ...nats.Option) (*natsLink, error) {
+	ns, err := startEmbedded(c.embeddedStoreDir, c.embeddedListen, durable)
+	if err != nil {
+		return nil, err
+	}
+	common, err := c.natsOptions(name, false)
+	if err == nil {
+		var nc *nats.Conn
+		nc, err = nats.Connect("", append(append(common, options...), nats.InProcessServer(ns))...)
+		if err == nil {
+			return c.link(nc, ns)
+		}
+	}
+	ns.Shutdown()
+	return nil, err
+}
+
+// close lets what was published go out, then ends the connection and the server.
+func (l *natsLink) close() {
+	if err := l.Drain(); err == nil {
+		deadline := time.Now().Add(5 * time.Second)
+		for !l.IsClosed() && time.Now().Before(deadline) {
+			time.Sleep(5 * time.Millisecond)
+		}
+	}
+	l.Close()
+	if l.embedded != nil {
+		l.embedded.Shutdown()
+		l.embedded.WaitForShutdown()
+	}
+}
+
+// retry calls f until it succeeds, its error is not about NATS being away, or
+// ctx ends.
+func retry(ctx context.Context, f func() error, notice func(error)) error {
+	for {
+		err := f()
+		if err == nil || !natsAway(err) {
+			return err
+		}
+		notice(err)
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-time.After(time.Second):
+		}
+	}
+}
+
+// natsAway reports errors that pass once the server, or its leader, is back.
+func natsAway(err error) bool {
+	for _, away := range []error{
+		nats.ErrTimeout, nats.ErrNoResponders, nats.ErrConnectionClosed, nats.ErrConnectionReconnecting, nats.ErrDisconnected,
+		nats.ErrNoServers, jetstream.ErrNoStreamResponse, context.DeadlineExceeded,
+	} {
+		if errors.Is(err, away) {
+			return true
+		}
+	}
+	var api *jetstream.APIError
+	return errors.As(err, &api) && api.Code == 503
+}

@@ -1,0 +1,81 @@
+package main
+
+import (
+	"encoding/json"
+	"fmt"
+	"strings"
+	"text/tabwriter"
+
+	"settled/settlement"
+)
+
+// json reports whether the caller wants machine-readable output.
+func (p *program) json() bool { return p.output == "json" }
+
+// printJSON writes one value on one line.
+func (p *program) printJSON(v any) error {
+	text, err := json.Marshal(v)
+	if err != nil {
+		return err
+	}
+	return p.printLine(string(text))
+}
+
+func (p *program) printLine(line string) error {
+	_, err := fmt.Fprintln(p.stdout, line)
+	return err
+}
+
+// print writes v as JSON, or the text for people.
+func (p *program) print(v any, text string) error {
+	if p.json() {
+		return p.printJSON(v)
+	}
+	return p.printLine(text)
+}
+
+// printTable writes rows in columns that line up.
+func (p *program) printTable(header string, rows [][]string) error {
+	w := tabwriter.NewWriter(p.stdout, 0, 0, 2, ' ', 0)
+	if _, err := fmt.Fprintln(w, strings.ReplaceAll(header, ",", "\t")); err != nil {
+		return err
+	}
+	for _, row := range rows {
+		for i, cell := range row {
+			row[i] = printable(cell)
+		}
+		if _, err := fmt.Fprintln(w, strings.Join(row, "\t")); err != nil {
+			return err
+		}
+	}
+	return w.Flush()
+}
+
+// printable keeps foreign text from moving the cursor or breaking a line.
+func printable(s string) string {
+	return strings.Map(func(r rune) rune {
+		if r < 0x20 || r == 0x7f || r >= 0x80 && r < 0xa0 {
+			return '·'
+		}
+		return r
+	}, s)
+}
+
+// short is a session id or address as a person tells it from others.
+func short(s string) string {
+	if len(s) <= 13 {
+		return s
+	}
+	return s[:8] + "…" + s[len(s)-4:]
+}
+
+// allocationText says who gets what on one line, leaving out what is 0.
+func allocationText(allocations []settlement.Allocation) string {
+	var parts []string
+	for _, a := range allocations {
+		if !a.Amount.IsZero() {
+			parts = append(parts, fmt.Sprintf("%s %s %s", short(a.Participant), a.Amount, a.Asset))
+		}
+	}
+	return strings.Join(parts, ", ")
+}

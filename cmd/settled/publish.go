@@ -1,0 +1,178 @@
+package main
+
+import (
+	"context"
+	"crypto/rand"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"strings"
+	"time"
+
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
+	"github.com/spf13/cobra"
+
+	"settled/consumer"
+	"settled/settlement"
+)
+
+// publishFlags are the flags of `settled publish`.
+type publishFlags struct {
+	session, completion, data, source, id string
+	parties                               []string
+}
+
+func (p *program) publishCommand() *cobra.Command {
+	var f publishFlags
+	c := &cobra.Command{
+		Use: "publish SCENARIO", Short: "Publish an outcome", Args: cobra.ExactArgs(1),
+		Example: "  settled publish payment_completed --session 0xcaeb… --party provider=0x2B5A…\n  settled publish dispute_resolved --session 0xcaeb… --data ruling.json",
+		RunE:    func(cmd *cobra.Command, args []string) error { return p.publish(cmd, args[0], f) },
+	}
+	c.Flags().StringVar(&f.session, "session", "", "the app session to close")
+	c.Flags().StringArrayVar(&f.parties, "party", nil, "role=address; again for another role, or for a second address of one")
+	c.Flags().StringVar(&f.completion, "completion", "", "how much of the service was delivered, 0 to 1")
+	c.Flags().StringVar(&f.data, "data", "", "file with further data as JSON, or - for standard input")
+	c.Flags().StringVar(&f.source, "source", "/settled/publish", "who says so (CloudEvents source)")
+	c.Flags().StringVar(&f.id, "id", "", "id of the outcome, unique for its source; random if not given")
+	return c
+}
+
+// published is what `settled publish` answers.
+type published struct {
+	Stream    string `json:"stream"`
+	Sequence  uint64 `json:"sequence"`
+	Duplicate bool   `json:"duplicate"`
+	Source    string `json:"source"`
+	ID        string `json:"id"`
+}
+
+func (p *program) publish(cmd *cobra.Command, scenario string, f publishFlags) error {
+	if f.id == "" {
+		f.id = rand.Text()
+	}
+	data, err := f.build(p.stdin)
+	if err != nil {
+		return misuse{err}
+	}
+	event, err := outcomeEvent(scenario, f.source, f.id, data, time.Now())
+	if err != nil {
+		return misuse{err}
+	}
+	cfg, _, err := p.load(cmd)
+	if err != nil {
+		return err
+	}
+	nc, err := cfg.connect("settled publish", false)
+	if err != nil {
+		return err
+	}
+	defer nc.close()
+	result, err := publishEvent(cmd.Context(), nc.js, cfg.natsPrefix, scenario, f.source, f.id, event)
+	if err != nil {
+		return err
+	}
+	text := fmt.Sprintf("Published as %s/%d (source %s, id %s).", result.Stream, result.Sequence, result.Source, result.ID)
+	if result.Duplicate {
+		text = fmt.Sprintf("Already published: %s/%d (source %s, id %s).", result.Stream, result.Sequence, result.Source, result.ID)
+	}
+	return p.print(result, text)
+}
+
+// build puts the outcome's data together from flags and file, and refuses what
+// settled would refuse as unreadable.
+func (f publishFlags) build(stdin io.Reader) (map[string]json.RawMessage, error) {
+	data := map[string]json.RawMessage{}
+	if f.data != "" {
+		text, err := readFileOr(f.data, stdin)
+		if err != nil {
+			return nil, fmt.Errorf("--data: %w", err)
+		}
+		if err := json.Unmarshal(text, &data); err != nil {
+			return nil, fmt.Errorf("--data: want a JSON object: %w", err)
+		}
+	}
+	if f.session != "" {
+		data["session_id"] = quoted(f.session)
+	}
+	if data["session_id"] == nil {
+		return nil, errors.New("--session is not given: name the app session to close")
+	}
+	if f.completion != "" {
+		data["completion"] = quoted(f.completion)
+	}
+	parties, err := f.partyMembers()
+	if err != nil || parties == nil {
+		return data, err
+	}
+	data["parties"], err = json.Marshal(parties)
+	return data, err
+}
+
+func (f publishFlags) partyMembers() (map[string][]string, error) {
+	var parties map[string][]string
+	for _, pair := range f.parties {
+		role, address, found := strings.Cut(pair, "=")
+		if !found || role == "" {
+			return nil, fmt.Errorf("--party %q: want role=address", pair)
+		}
+		if parties == nil {
+			parties = map[string][]string{}
+		}
+		parties[role] = append(parties[role], address)
+	}
+	return parties, nil
+}
+
+func quoted(s string) json.RawMessage {
+	text, _ := json.Marshal(s) // a string always marshals
+	return text
+}
+
+func readFileOr(path string, stdin io.Reader) ([]byte, error) {
+	if path == "-" {
+		return io.ReadAll(stdin)
+	}
+	return os.ReadFile(path) // #nosec G304 -- the user names the file
+}
+
+// outcomeEvent is an outcome as a structured CloudEvent. It is held to the
+// outcome parser first: what would become a dead letter is not published.
+func outcomeEvent(scenario, source, id string, data any, now time.Time) ([]byte, error) {
+	text, err := json.Marshal(data)
+	if err != nil {
+		return nil, err
+	}
+	_, err = settlement.ParseOutcome(settlement.Envelope{
+		Subject: "outcome." + scenario, Type: "outcome." + scenario, Source: source, ID: id, Data: text, Payload: text,
+	})
+	if err != nil {
+		return nil, err
+	}
+	return json.Marshal(struct {
+		SpecVersion     string          `json:"specversion"`
+		ID              string          `json:"id"`
+		Source          string          `json:"source"`
+		Type            string          `json:"type"`
+		Time            string          `json:"time"`
+		DataContentType string          `json:"datacontenttype"`
+		Data            json.RawMessage `json:"data"`
+	}{"1.0", id, source, "outcome." + scenario, now.UTC().Format(time.RFC3339Nano), "application/json", text})
+}
+
+// publishEvent stores an event in the stream of outcomes.
+func publishEvent(ctx context.Context, js jetstream.JetStream, prefix, scenario, source, id string, event []byte) (published, error) {
+	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
+	defer cancel()
+	msg := nats.NewMsg(consumer.OutcomeSubject(prefix, settlement.Scenario(scenario)))
+	msg.Header.Set("Content-Type", "application/cloudevents+json")
+	msg.Data = event
+	ack, err := js.PublishMsg(ctx, msg, jetstream.WithMsgID(consumer.MessageID(source, id)))
+	if err != nil {
+		return published{}, fmt.Errorf("publish to %s: %w: is there a stream %s? `settled serve` makes it", msg.Subject, err, consumer.OutcomesStream(prefix))
+	}
+	return published{Stream: ack.Stream, Sequence: ack.Sequence, Duplicate: ack.Duplicate, Source: source, ID: id}, nil
+}

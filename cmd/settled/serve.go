@@ -1,0 +1,256 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"time"
+
+	"github.com/nats-io/nats.go"
+	"github.com/rs/zerolog"
+	"github.com/spf13/cobra"
+
+	"settled/clearnode"
+	"settled/consumer"
+	"settled/ledger"
+	"settled/settlement"
+)
+
+func (p *program) serveCommand() *cobra.Command {
+	var embedded bool
+	c := &cobra.Command{
+		Use: "serve", Short: "Settle outcomes until stopped",
+		Long: "Takes outcomes from NATS JetStream, closes their sessions at the ClearNode, and records the results.\nAny number of replicas share the work. SIGTERM or Ctrl-C finishes what is in hand and stops within 15 s;\na second one stops at once.",
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			cfg, warnings, err := p.load(cmd)
+			if err != nil {
+				return err
+			}
+			cfg.embedded = cfg.embedded || embedded
+			log, err := cfg.newLog(p.stderr)
+			if err != nil {
+				return err
+			}
+			for _, w := range warnings {
+				log.Warn().Msg(w)
+			}
+			return serve(cmd.Context(), &cfg, log)
+		},
+	}
+	c.Flags().BoolVar(&embedded, "embedded", false, "run on a JetStream server inside this process (embedded.enabled)")
+	return c
+}
+
+// newNode is the client for the configured ClearNode.
+func (c *config) newNode(m *metrics) (*clearnode.Client, error) {
+	cfg, err := c.nodeConfig(m)
+	if err != nil {
+		return nil, err
+	}
+	return clearnode.New(cfg)
+}
+
+func (c *config) nodeConfig(m *metrics) (clearnode.Config, error) {
+	if c.nodeURL == "" {
+		return clearnode.Config{}, errors.New("clearnode.url is not set: name the ClearNode's WebSocket, such as ws://127.0.0.1:8000/ws")
+	}
+	if len(c.nodeKeyFiles) == 0 {
+		return clearnode.Config{}, errors.New("clearnode.key_files is not set: name the file with the private key that closes the sessions")
+	}
+	signer, err := clearnode.LoadKeyFile(c.nodeKeyFiles[0])
+	if err != nil {
+		return clearnode.Config{}, fmt.Errorf("clearnode.key_files: %w", err)
+	}
+	cfg := clearnode.Config{
+		URL: c.nodeURL, Protocol: c.nodeProtocol, Signer: signer, Connections: c.nodeConnections, RequestTimeout: c.nodeRequestTimeout,
+		MessageExpiry: c.nodeExpiry, RequestValidity: c.nodeValidity, FenceMargin: c.nodeMargin,
+	}
+	if c.nodeAddress != "" {
+		address, err := settlement.ParseAddress(c.nodeAddress)
+		if err != nil {
+			return cfg, fmt.Errorf("clearnode.node_address: %w", err)
+		}
+		cfg.NodeAddress = &address
+	}
+	if m != nil {
+		cfg.Log, cfg.CallFunc = m.log, m.nodeCall
+	}
+	return cfg, cfg.Validate()
+}
+
+// consumerConfig is the configuration of the consumer and of the streams it
+// makes; with a service's parts wired in where there is one.
+func (c *config) consumerConfig(s *service) consumer.Config {
+	cfg := consumer.Config{
+		Prefix: c.natsPrefix, Replicas: c.natsReplicas, ManageStreams: c.natsManageStreams,
+		Durable: c.consumerDurable, Workers: c.consumerWorkers, AckWait: c.consumerAckWait,
+		BackoffInitial: c.consumerBackoff, BackoffMax: c.consumerBackoffM,
+	}
+	if s != nil {
+		cfg.Ready, cfg.Changed = s.node.Ready, s.node.Changed
+		cfg.Log, cfg.ResultFunc = s.metrics.log, s.metrics.result
+	}
+	return cfg
+}
+
+func (c *config) ledgerConfig() ledger.Config {
+	return ledger.Config{Prefix: c.natsPrefix, Replicas: c.natsReplicas, Create: c.natsManageStreams, Fence: c.nodeExpiry + c.nodeMargin}
+}
+
+// service is `settled serve` while it runs.
+type service struct {
+	cfg     *config
+	log     zerolog.Logger
+	metrics *metrics
+	nats    *natsLink
+	node    *clearnode.Client
+	http    *httpServer
+
+	mu       sync.Mutex
+	consumer *consumer.Consumer // nil until the streams are there
+	ledger   *ledger.Ledger
+}
+
+// serve runs the configured service until ctx ends.
+func serve(ctx context.Context, cfg *config, log zerolog.Logger) error {
+	s := &service{cfg: cfg, log: log, metrics: newMetrics(log)}
+	log.Info().Str("version", buildInfo().Version).Msg("settled is starting")
+	var err error
+	if s.node, err = cfg.newNode(s.metrics); err != nil {
+		return err
+	}
+	if s.http, err = s.listenHTTP(); err != nil {
+		return err
+	}
+	defer s.http.close()
+	if err := s.connect(); err != nil {
+		return err
+	}
+	defer s.nats.close()
+	return s.run(ctx)
+}
+
+// run settles until ctx ends, then stops from the front to the back: no new
+// outcomes, those in hand finished, then the node's connections.
+func (s *service) run(ctx context.Context) error {
+	nodeCtx, stopNode := context.WithCancel(context.WithoutCancel(ctx))
+	nodeDone := make(chan error, 1)
+	go func() { nodeDone <- s.node.Run(nodeCtx) }()
+	err := s.settle(ctx)
+	stopNode()
+	if nodeErr := <-nodeDone; err == nil && nodeErr != nil && !errors.Is(nodeErr, context.Canceled) {
+		err = nodeErr
+	}
+	s.log.Info().Err(err).Msg("settled has stopped")
+	return err
+}
+
+func (s *service) connect() error {
+	options := []nats.Option{
+		nats.DisconnectErrHandler(func(_ *nats.Conn, err error) {
+			if err != nil {
+				s.log.Warn().Err(err).Msg("NATS is away")
+			}
+		}),
+		nats.ReconnectHandler(func(nc *nats.Conn) {
+			s.log.Info().Str("server", nc.ConnectedUrlRedacted()).Msg("NATS is back")
+			s.reconnected()
+		}),
+		nats.ErrorHandler(func(_ *nats.Conn, _ *nats.Subscription, err error) { s.log.Warn().Err(err).Msg("NATS") }),
+	}
+	var err error
+	if s.cfg.embedded {
+		s.nats, err = s.cfg.connectEmbedded("settled", true, options...)
+	} else {
+		s.nats, err = s.cfg.connect("settled", true, options...)
+	}
+	if err == nil && s.cfg.embedded {
+		s.log.Info().Str("url", s.nats.embedded.ClientURL()).Str("store", s.cfg.embeddedStoreDir).Msg("embedded JetStream is up")
+	}
+	return err
+}
+
+// reconnected looks whether the ledger is the one we knew: a server restored from
+// an older copy would have lost intents whose requests may still land.
+func (s *service) reconnected() {
+	s.mu.Lock()
+	l := s.ledger
+	s.mu.Unlock()
+	if l == nil {
+		return
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
+	defer cancel()
+	if err := l.Reconnected(ctx); err != nil {
+		s.log.Error().Err(err).Msg("the ledger could not be checked after the reconnection; every append checks it again")
+	}
+}
+
+// settle makes or verifies the streams and consumes until ctx ends.
+func (s *service) settle(ctx context.Context) error {
+	if err := retry(ctx, func() error { return s.build(ctx) }, func(err error) {
+		s.log.Warn().Err(err).Msg("waiting for NATS")
+	}); err != nil {
+		if ctx.Err() != nil {
+			return nil
+		}
+		return err
+	}
+	s.mu.Lock()
+	c := s.consumer
+	s.mu.Unlock()
+	return c.Run(ctx)
+}
+
+func (s *service) build(ctx context.Context) error {
+	if s.consumer != nil {
+		return nil
+	}
+	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
+	defer cancel()
+	cfg := s.cfg.consumerConfig(s)
+	warnings, err := consumer.EnsureStreams(ctx, s.nats.js, cfg)
+	if err != nil {
+		return err
+	}
+	l, more, err := ledger.Open(ctx, s.nats.js, s.cfg.ledgerConfig())
+	if err != nil {
+		return err
+	}
+	for _, w := range append(warnings, more...) {
+		s.log.Warn().Msg(w)
+	}
+	settler := &settlement.Settler{
+		Node: s.node, Ledger: l, DeadLetters: consumer.NewDeadLetters(s.nats.js, cfg),
+		Policies: s.cfg.policies, MaxAttempts: s.cfg.consumerMaxAttempts, FenceMargin: s.cfg.nodeMargin,
+	}
+	s.metrics.scenarios = s.cfg.scenarios()
+	c, err := consumer.New(s.nats.js, settler, cfg)
+	if err != nil {
+		return err
+	}
+	s.mu.Lock()
+	s.consumer, s.ledger = c, l
+	s.mu.Unlock()
+	s.metrics.watch(s)
+	s.log.Info().Strs("scenarios", s.cfg.scenarios()).Str("node", withoutPassword(s.cfg.nodeURL)).Int("workers", s.cfg.consumerWorkers).Msg("settling outcomes")
+	return nil
+}
+
+// ready says what is missing before outcomes can be settled; nil when nothing is.
+func (s *service) ready() error {
+	s.mu.Lock()
+	c := s.consumer
+	s.mu.Unlock()
+	switch {
+	case s.nats == nil || !s.nats.IsConnected():
+		return errors.New("NATS is not connected")
+	case c == nil:
+		return errors.New("the streams are not verified yet")
+	}
+	if err := s.node.Ready(); err != nil {
+		return fmt.Errorf("ClearNode: %w", err)
+	}
+	return c.Status().Err()
+}

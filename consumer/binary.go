@@ -1,0 +1,53 @@
+package consumer
+
+import (
+	"maps"
+	"net/url"
+	"slices"
+	"strings"
+
+	"github.com/nats-io/nats.go"
+)
+
+// readBinary reads an event whose attributes are headers and whose payload is
+// the data.
+func readBinary(header nats.Header, payload []byte) *event {
+	ev := newEvent()
+	if len(payload) > 0 {
+		ev.data = payload
+	}
+	seen := map[string]bool{}
+	for _, key := range slices.Sorted(maps.Keys(header)) {
+		name, isAttribute := strings.CutPrefix(strings.ToLower(key), "ce-")
+		if !isAttribute || seen[name] {
+			continue
+		}
+		seen[name] = true
+		ev.header(name, header)
+	}
+	if contentType, found, err := one(header, "content-type"); found && err == nil {
+		ev.attributes["datacontenttype"] = strings.Trim(contentType, " \t")
+	}
+	return ev
+}
+
+func (ev *event) header(name string, header nats.Header) {
+	if !isAttributeName(name) || name == "data" {
+		ev.fail("header %s: no attribute has that name", brief("ce-"+name))
+		return
+	}
+	value, found, err := one(header, "ce-"+name)
+	if err != nil {
+		ev.fail("%w", err)
+		return
+	}
+	if !found {
+		return
+	}
+	decoded, err := url.PathUnescape(strings.Trim(value, " \t"))
+	if err != nil {
+		ev.fail("header ce-%s: %s is not percent-encoded; a %% itself is written %%25", name, brief(value))
+		return
+	}
+	ev.attributes[name] = decoded
+}

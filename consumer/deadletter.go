@@ -1,0 +1,155 @@
+package consumer
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
+
+	"settled/settlement"
+)
+
+// The headers that a dead letter adds to those of its message.
+const (
+	headerCode     = "Settled-Code"
+	headerClass    = "Settled-Class"
+	headerError    = "Settled-Error"
+	headerAttempts = "Settled-Attempts"
+	headerOrigin   = "Settled-Origin"
+	headerSubject  = "Settled-Subject"
+	headerSession  = "Settled-Session"
+	headerFailedAt = "Settled-Failed-At"
+
+	headerReplay = "Settled-Replay" // of a replayed message: the how-manieth time
+)
+
+// mostError is how long Settled-Error may be, in bytes.
+const mostError = 512
+
+// DeadLetters keeps the messages of outcomes that failed, for operators to replay
+// or discard. It is settlement.DeadLetters.
+type DeadLetters struct {
+	js  jetstream.JetStream
+	cfg Config
+
+	// Who acts, as the record of a replay or discard names it; NewDeadLetters
+	// sets user@host.
+	Who string
+}
+
+var _ settlement.DeadLetters = (*DeadLetters)(nil)
+
+// NewDeadLetters needs Prefix of cfg, and Log.
+func NewDeadLetters(js jetstream.JetStream, cfg Config) *DeadLetters {
+	return &DeadLetters{js: js, cfg: cfg.withDefaults(), Who: whoami()}
+}
+
+// Store keeps the outcome's message with its failure and returns its sequence.
+// The message's own position is the letter's Nats-Msg-Id, so that storing it
+// again gives the same sequence for as long as the stream's duplicate window
+// lasts. Any error means that the letter is not known to be stored: wait.
+func (d *DeadLetters) Store(ctx context.Context, o settlement.Outcome, f settlement.Failure, attempts int) (uint64, error) {
+	letter := d.letter(o, f, attempts, time.Now())
+	ack, err := d.publish(ctx, letter, letter.Header.Get(headerOrigin))
+	if err != nil || !ack.Duplicate {
+		return sequenceOf(ack), wrapLetter(letter, err)
+	}
+	other, err := d.otherMessage(ctx, ack.Sequence, o.Envelope.Payload)
+	if err != nil || !other {
+		return ack.Sequence, wrapLetter(letter, err)
+	}
+	// The stream of outcomes was made anew and counts from the beginning: the
+	// letter that is there is of another message at the same position.
+	ack, err = d.publish(ctx, letter, letter.Header.Get(headerOrigin)+"/"+o.Ref.Digest)
+	return sequenceOf(ack), wrapLetter(letter, err)
+}
+
+func sequenceOf(ack *jetstream.PubAck) uint64 {
+	if ack == nil {
+		return 0
+	}
+	return ack.Sequence
+}
+
+func wrapLetter(letter *nats.Msg, err error) error {
+	if err == nil {
+		return nil
+	}
+	return fmt.Errorf("dead letter of %s: %w", letter.Header.Get(headerOrigin), err)
+}
+
+// publish stores the letter as whole as the server takes it.
+func (d *DeadLetters) publish(ctx context.Context, letter *nats.Msg, id string) (ack *jetstream.PubAck, err error) {
+	for _, slim := range slimmer {
+		slim(letter)
+		ack, err = d.js.PublishMsg(ctx, letter, jetstream.WithMsgID(id), jetstream.WithExpectStream(DeadLettersStream(d.cfg.Prefix)))
+		if !tooBig(err) {
+			break
+		}
+	}
+	return ack, err
+}
+
+// codeHeaderTooBig is the server's error for headers above 64 KiB, which only a
+// replicated stream refuses.
+const codeHeaderTooBig jetstream.ErrorCode = 10097
+
+func tooBig(err error) bool {
+	var api *jetstream.APIError
+	if errors.As(err, &api) {
+		return api.ErrorCode == codeHeaderTooBig || api.ErrorCode == jetstream.JSErrCodeStreamMessageExceedsMaximum
+	}
+	return errors.Is(err, nats.ErrMaxPayload)
+}
+
+// otherMessage reports whether the letter at this sequence has another payload.
+// One that is gone was this message's: somebody replayed or discarded it.
+func (d *DeadLetters) otherMessage(ctx context.Context, seq uint64, payload []byte) (bool, error) {
+	raw, err := d.raw(ctx, seq)
+	if errors.Is(err, ErrNoDeadLetter) {
+		return false, nil
+	}
+	if err != nil {
+		return false, err
+	}
+	return raw.Header.Get(headerTruncated) == "" && !bytes.Equal(raw.Data, payload), nil
+}
+
+// letter is the message to be stored: the payload as it came, the headers as
+// they came, and ours.
+func (d *DeadLetters) letter(o settlement.Outcome, f settlement.Failure, attempts int, at time.Time) *nats.Msg {
+	e := o.Envelope
+	letter := nats.NewMsg(DeadLetterSubject(d.cfg.Prefix, o.Scenario))
+	letter.Data = e.Payload
+	added := nats.Header{}
+	added.Set(headerCode, string(f.Code))
+	added.Set(headerClass, string(f.Class))
+	added.Set(headerError, line(f.Message, mostError))
+	added.Set(headerAttempts, strconv.Itoa(attempts))
+	added.Set(headerOrigin, e.Stream+"/"+strconv.FormatUint(e.Sequence, 10))
+	added.Set(headerSubject, d.cfg.Prefix+e.Subject)
+	added.Set(headerSession, o.Session.Token())
+	added.Set(headerFailedAt, at.UTC().Format(time.RFC3339))
+	letter.Header = keptHeaders(e.Header)
+	maps.Copy(letter.Header, added)
+	return letter
+}
+
+// line makes one line of at most n bytes of a text, fit for a header.
+func line(s string, n int) string {
+	s = strings.ToValidUTF8(s, "\uFFFD")
+	s = strings.Join(strings.FieldsFunc(s, func(r rune) bool { return r < ' ' || r == 0x7F || r == 0x85 || r == '\u2028' || r == '\u2029' }), " ")
+	s = strings.TrimSpace(s)
+	if len(s) <= n {
+		return s
+	}
+	const more = "…"
+	return strings.ToValidUTF8(s[:n-len(more)], "") + more
+}

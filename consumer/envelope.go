@@ -1,0 +1,135 @@
+package consumer
+
+import (
+	"errors"
+	"fmt"
+	"strings"
+	"unicode/utf8"
+
+	"github.com/nats-io/nats.go"
+
+	"settled/settlement"
+)
+
+const cloudEventsType = "application/cloudevents"
+
+// ReadEnvelope reads one message as a CloudEvent 1.0, in structured or binary
+// mode (CloudEvents NATS protocol binding, section 3). It takes any bytes: where
+// they are no CloudEvent, Malformed says why, and the other members hold what
+// could be read all the same. Both modes of one event give the same source, id,
+// type and data. Header and payload are kept as they came, not copied.
+func ReadEnvelope(subject string, header nats.Header, payload []byte, stream string, seq uint64, prefix string) settlement.Envelope {
+	ev := readEvent(header, payload)
+	malformed := ev.err
+	if malformed == nil {
+		malformed = ev.validate()
+	}
+	e := settlement.Envelope{
+		Subject: strings.TrimPrefix(subject, prefix), Stream: stream, Sequence: seq,
+		Source: shown(ev.attributes["source"]), ID: shown(ev.attributes["id"]), Type: shown(ev.attributes["type"]),
+		Data: ev.data, Malformed: malformed,
+		Traceparent: traceparent(ev.attributes["traceparent"], header),
+		Payload:     payload, Header: header,
+	}
+	return e
+}
+
+// event is a CloudEvent as read: attributes by name, in their text form, and the
+// data. A name that stands twice has no value: either one could be meant.
+type event struct {
+	attributes map[string]string
+	data       []byte
+	err        error // the first thing that was wrong
+}
+
+func newEvent() *event { return &event{attributes: map[string]string{}} }
+
+func (ev *event) fail(format string, args ...any) {
+	if ev.err == nil {
+		ev.err = fmt.Errorf(format, args...)
+	}
+}
+
+// readEvent finds the mode. The content type decides; where there is none,
+// ce-specversion does.
+func readEvent(header nats.Header, payload []byte) *event {
+	contentType, hasType, typeErr := one(header, "content-type")
+	_, binary, _ := one(header, "ce-specversion")
+	mediaType := strings.ToLower(strings.TrimSpace(contentType))
+	var ev *event
+	switch {
+	case strings.HasPrefix(mediaType, cloudEventsType+"-batch"):
+		ev = readStructured(payload)
+		ev.err = errors.New("content-type is a batch of events: publish each outcome in a message of its own")
+	case strings.HasPrefix(mediaType, cloudEventsType):
+		ev = readStructured(payload)
+	case binary:
+		ev = readBinary(header, payload)
+	case !hasType:
+		ev = readStructured(payload)
+	default:
+		ev = readStructured(payload)
+		ev.err = fmt.Errorf("content-type %s without ce-specversion is no CloudEvent: send %s+json with the whole event as payload, or the ce- headers", brief(contentType), cloudEventsType)
+	}
+	if typeErr != nil {
+		ev.err = typeErr
+	}
+	return ev
+}
+
+// one finds the value of a header in any case. Where it stands twice it has none,
+// and an error.
+func one(header nats.Header, name string) (value string, found bool, err error) {
+	n := 0
+	for key, values := range header {
+		if strings.EqualFold(key, name) {
+			n += len(values)
+			if len(values) > 0 {
+				value = values[0]
+			}
+		}
+	}
+	if n > 1 {
+		return "", true, fmt.Errorf("header %s stands %d times", name, n)
+	}
+	return value, n == 1, nil
+}
+
+// mostAttribute is how long source, id and type may be, in bytes. They are copied
+// into every entry and every log line of the outcome.
+const mostAttribute = 1 << 10
+
+// shown is an attribute as the envelope has it: cut where it is too long and
+// mended where it isn't UTF-8, both of which validate has refused already.
+func shown(s string) string {
+	return strings.ToValidUTF8(s[:min(len(s), mostAttribute)], "")
+}
+
+// brief shows a piece of foreign text in a message: quoted, and cut where it is long.
+func brief(s string) string {
+	const most = 80
+	if len(s) > most {
+		return fmt.Sprintf("%.*q… (%d bytes)", most, s, len(s))
+	}
+	return fmt.Sprintf("%q", s)
+}
+
+// traceparent is the trace context of the event, or of the message; what is not
+// of the form of W3C Trace Context is left out.
+func traceparent(extension string, header nats.Header) string {
+	if isTraceparent(extension) {
+		return extension
+	}
+	if value, _, err := one(header, "traceparent"); err == nil && isTraceparent(value) {
+		return value
+	}
+	return ""
+}
+
+func isTraceparent(s string) bool {
+	fields := strings.Split(s, "-")
+	if len(fields) != 4 || len(s) != 55 || len(fields[0]) != 2 || len(fields[1]) != 32 || len(fields[2]) != 16 {
+		return false
+	}
+	return strings.Trim(s, "0123456789abcdef-") == "" && utf8.ValidString(s)
+}

@@ -1,0 +1,250 @@
+package consumer
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"github.com/nats-io/nats.go"
+)
+
+// pausedDelay is for how long messages are given back that were taken before a
+// pause; readyPeriod is how often Ready is asked beside Changed.
+const (
+	pausedDelay = time.Second
+	readyPeriod = time.Second
+)
+
+// feed takes messages and hands them to the workers. One goroutine runs it and
+// owns all it holds; how many messages are out follows from that, without a lock.
+type feed struct {
+	c        *Consumer
+	watch    *watch
+	bindings chan binding
+	work     chan *message
+	finished chan struct{}
+
+	bound   binding
+	ready   error
+	changed <-chan struct{} // closed when Ready may answer otherwise
+	pull    *pull           // nil: none is open
+	leaving bool            // the pull is being withdrawn
+	queue   []*message
+	inHand  int
+	trouble time.Time // when a request failed last
+}
+
+func newFeed(c *Consumer, w *watch) *feed {
+	return &feed{
+		c: c, watch: w,
+		bindings: make(chan binding), work: make(chan *message), finished: make(chan struct{}, c.cfg.Workers),
+	}
+}
+
+// run takes and hands out messages until ctx ends, then until no more come.
+func (f *feed) run(ctx context.Context, first binding) error {
+	connection := f.c.js.Conn().StatusChanged(nats.CONNECTED, nats.RECONNECTING, nats.CLOSED)
+	defer f.c.js.Conn().RemoveStatusListener(connection)
+	tick := time.NewTicker(readyPeriod)
+	defer tick.Stop()
+	defer f.drain()
+	f.bind(first)
+	f.askReady()
+	for ctx.Err() == nil {
+		f.steer()
+		f.tell()
+		if err := f.step(ctx, tick.C, connection); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// step waits for one thing to happen.
+func (f *feed) step(ctx context.Context, tick <-chan time.Time, connection <-chan nats.Status) error {
+	work, next := f.next()
+	arrived, closed, silence := f.channels()
+	select {
+	case <-ctx.Done():
+	case work <- next:
+		f.queue = f.queue[1:]
+		f.inHand++
+	case <-f.finished:
+		f.inHand--
+	case m := <-arrived:
+		f.take(m)
+	case <-closed:
+		f.left()
+	case <-silence:
+		f.pull.lost()
+		f.watch.hurry()
+	case b := <-f.bindings:
+		f.bind(b)
+	case status := <-connection:
+		return f.connection(status)
+	case <-f.changed:
+		f.askReady()
+	case <-tick:
+		f.askReady()
+	}
+	return nil
+}
+
+// next is the oldest message that is not begun, and where it goes.
+func (f *feed) next() (chan<- *message, *message) {
+	if len(f.queue) == 0 {
+		return nil, nil
+	}
+	return f.work, f.queue[0]
+}
+
+func (f *feed) channels() (arrived <-chan *nats.Msg, closed <-chan struct{}, silence <-chan time.Time) {
+	if f.pull == nil {
+		return nil, nil, nil
+	}
+	if f.pull.left > 0 {
+		silence = f.pull.silence.C
+	}
+	return f.pull.arrived, f.pull.closed, silence
+}
+
+// askReady asks for the channel before the answer, so that no change is missed.
+func (f *feed) askReady() {
+	if f.c.cfg.Changed != nil {
+		f.changed = f.c.cfg.Changed()
+	}
+	was := f.ready
+	f.ready = nil
+	if f.c.cfg.Ready != nil {
+		f.ready = f.c.cfg.Ready()
+	}
+	switch {
+	case was == nil && f.ready != nil:
+		f.c.cfg.Log.Warn().Err(f.ready).Msg("fetching paused until the node is ready")
+	case was != nil && f.ready == nil:
+		f.c.cfg.Log.Info().Msg("fetching resumed")
+	}
+}
+
+// tell brings the status up to date.
+func (f *feed) tell() {
+	f.c.setStatus(func(s *Status) {
+		s.InHand, s.Waiting = f.inHand, len(f.queue)
+		s.Paused, s.PausedWhy = f.ready != nil, ""
+		if f.ready != nil {
+			s.PausedWhy = f.ready.Error()
+		}
+	})
+}
+
+// steer opens, asks or withdraws, whatever the moment wants.
+func (f *feed) steer() {
+	if f.ready != nil {
+		f.giveBack(pausedDelay)
+	}
+	may := f.ready == nil && f.bound.err == nil
+	switch {
+	case f.leaving:
+	case !may && f.pull != nil:
+		f.leaving = true
+		f.pull.withdraw()
+	case may && f.c.js.Conn().IsConnected() && time.Since(f.trouble) >= readyPeriod:
+		f.ask()
+	}
+}
+
+// ask asks for as many messages as there is room for, once that is worth it:
+// twice as many as there are workers are held, in hand or waiting for a worker.
+func (f *feed) ask() {
+	workers := f.c.cfg.Workers
+	if f.pull == nil {
+		p, err := openPull(f.c.js, OutcomesStream(f.c.cfg.Prefix), f.c.cfg.Durable, 2*workers)
+		if err != nil {
+			f.troubled(err)
+			return
+		}
+		f.pull = p
+	}
+	room := 2*workers - len(f.queue) - f.inHand
+	if f.pull.left > 0 || room < max(1, workers/2) {
+		return
+	}
+	if f.bound.batch > 0 {
+		room = min(room, f.bound.batch)
+	}
+	if err := f.pull.ask(room); err != nil {
+		f.troubled(err)
+	}
+}
+
+// troubled notes that a request failed: the next one waits a moment, and the
+// durable counts as away until it was looked at.
+func (f *feed) troubled(err error) {
+	f.trouble = time.Now()
+	f.c.cfg.Log.Debug().Err(err).Msg("request for messages failed")
+	f.c.setStatus(func(s *Status) { s.State, s.Why = Rebuilding, err.Error() })
+	f.watch.hurry()
+}
+
+// take reads what the subscription brought.
+func (f *feed) take(m *nats.Msg) {
+	meta, isOutcome := outcome(m)
+	if !isOutcome {
+		if ended, why := f.pull.ended(m); ended && why != "" {
+			f.troubled(errors.New(why))
+		}
+		return
+	}
+	f.pull.took()
+	held := &message{nc: f.c.js.Conn(), msg: m, meta: meta, generation: f.bound.generation}
+	f.c.held.add(held)
+	f.queue = append(f.queue, held)
+}
+
+// bind takes note of the durable. What an earlier one delivered is let go of
+// unanswered: its successor delivers it again.
+func (f *feed) bind(b binding) {
+	if b.generation != f.bound.generation {
+		f.c.held.generation.Store(b.generation)
+		f.giveBack(0)
+	}
+	f.bound = b
+	f.c.held.keepAlive(b.ackWait)
+	f.c.setStatus(func(s *Status) {
+		s.State, s.Why = OK, ""
+		if b.err != nil {
+			s.State, s.Why = Rebuilding, b.err.Error()
+			return
+		}
+		s.Pending, s.Unanswered = b.pending, b.unanswered
+	})
+}
+
+// errClosed ends Run: a connection closed for good never comes back.
+var errClosed = errors.New("consumer: the NATS connection is closed")
+
+func (f *feed) connection(status nats.Status) error {
+	if status == nats.CLOSED {
+		return errClosed
+	}
+	if f.pull != nil {
+		f.pull.lost() // the server forgets what it was asked by a connection that breaks
+	}
+	f.watch.hurry()
+	return nil
+}
+
+// left ends a pull that was withdrawn, taking what came last.
+func (f *feed) left() {
+	for {
+		select {
+		case m := <-f.pull.arrived:
+			f.take(m)
+			continue
+		default:
+		}
+		f.pull.silence.Stop()
+		f.pull, f.leaving = nil, false
+		return
+	}
+}

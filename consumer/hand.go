@@ -1,0 +1,109 @@
+package consumer
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"runtime/debug"
+	"time"
+
+	"github.com/rs/zerolog"
+
+	"settled/settlement"
+)
+
+// panicError is what a Settle call that panicked is taken to have answered.
+type panicError struct {
+	value any
+	stack []byte
+}
+
+func (p *panicError) Error() string { return fmt.Sprintf("panic: %v", p.value) }
+
+// hand settles one message, answers it, and reports what came of it.
+func (c *Consumer) hand(ctx context.Context, m *message) {
+	began := time.Now()
+	r := Result{Delivered: m.meta.NumDelivered, Published: m.meta.Timestamp}
+	r.Outcome, r.Settlement, r.Err = c.settle(ctx, m)
+	v := Decide(r.Settlement, r.Err, r.Delivered, Backoff{Initial: c.cfg.BackoffInitial, Max: c.cfg.BackoffMax})
+	answerErr := c.held.answer(m, v)
+	r.Disposition, r.Reason, r.Delay = v.Disposition, v.Reason, v.Delay
+	if errors.Is(answerErr, errWithheld) {
+		r.Disposition, r.Delay = Withheld, 0
+	}
+	r.Elapsed = time.Since(began)
+	c.logResult(r, answerErr)
+	if c.cfg.ResultFunc != nil {
+		c.cfg.ResultFunc(r)
+	}
+}
+
+// settle reads the message and has it settled. Whatever is wrong with the message
+// is the Settler's to record; whatever goes wrong here ends as waiting.
+func (c *Consumer) settle(ctx context.Context, m *message) (o settlement.Outcome, s settlement.Settlement, err error) {
+	ctx, cancel := context.WithTimeout(ctx, settleTime)
+	defer cancel()
+	defer func() {
+		if value := recover(); value != nil {
+			c.panics.Add(1)
+			s, err = settlement.Settlement{}, &panicError{value: value, stack: debug.Stack()}
+		}
+	}()
+	envelope := ReadEnvelope(m.msg.Subject, m.msg.Header, m.msg.Data, m.meta.Stream, m.meta.Sequence.Stream, c.cfg.Prefix)
+	o, _ = settlement.ParseOutcome(envelope) // its error stands in o.Invalid, and Settle records it
+	s, err = c.settler.Settle(ctx, o)
+	if err != nil && errors.Is(context.Cause(ctx), errStopping) {
+		err = fmt.Errorf("%w: %w", errStopping, err)
+	}
+	return o, s, err
+}
+
+// logResult writes the one event of a message. It never holds a payload.
+func (c *Consumer) logResult(r Result, answerErr error) {
+	log := c.cfg.Log
+	var panicked *panicError
+	if errors.As(r.Err, &panicked) {
+		log.Error().Bytes("stack", panicked.stack).Uint64("sequence", r.Outcome.Ref.Sequence).Msg("settling panicked: a bug; the outcome is given back")
+	}
+	e := log.WithLevel(levelOf(r, answerErr)).
+		Str("source", brief(r.Outcome.Ref.Source)).Str("id", brief(r.Outcome.Ref.ID)).
+		Uint64("sequence", r.Outcome.Ref.Sequence).Uint64("delivered", r.Delivered).
+		Str("session", r.Outcome.Session.Token()).Str("scenario", string(r.Outcome.Scenario)).
+		Str("disposition", string(r.Disposition)).Str("reason", r.Reason).
+		Int("attempt", r.Settlement.Entry.Attempt).Dur("elapsed", r.Elapsed)
+	if r.Disposition == GivenBack {
+		e = e.Dur("delay", r.Delay)
+	}
+	if err := errors.Join(r.Err, answerErr); err != nil {
+		e = e.Str("error", line(err.Error(), 1<<10))
+	}
+	e.Msg(sentence(r))
+}
+
+// levelOf: what failed is a warning, and so is an answer that didn't get through;
+// a node that stays away is told once for each message.
+func levelOf(r Result, answerErr error) zerolog.Level {
+	switch {
+	case r.Disposition == Terminated || answerErr != nil || r.Reason == ReasonUnrecorded || r.Reason == ReasonError:
+		return zerolog.WarnLevel
+	case r.Reason == ReasonPanic:
+		return zerolog.ErrorLevel
+	case r.Reason == string(settlement.NodeAway) && r.Delivered > 1:
+		return zerolog.DebugLevel
+	default:
+		return zerolog.InfoLevel
+	}
+}
+
+func sentence(r Result) string {
+	switch r.Disposition {
+	case Acked:
+		return "outcome settled"
+	case Terminated:
+		return "outcome failed"
+	case Withheld:
+		return "outcome to be delivered again"
+	default:
+		return "outcome waits"
+	}
+}

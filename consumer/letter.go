@@ -1,0 +1,142 @@
+package consumer
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
+
+	"settled/settlement"
+)
+
+// ErrNoDeadLetter says that there is no dead letter of that sequence: it was
+// replayed or discarded, or never was.
+var ErrNoDeadLetter = errors.New("no such dead letter: it was replayed or discarded, see deadletter list")
+
+// Letter is one dead letter. Members whose header is missing or unreadable are
+// zero: the stream may hold what others put there.
+type Letter struct {
+	Sequence uint64               `json:"sequence"`
+	Session  settlement.SessionID `json:"session_id"` // "unknown" where it could not be read
+	Scenario settlement.Scenario  `json:"scenario"`   // likewise
+	Code     settlement.Code      `json:"code"`
+	Class    settlement.Class     `json:"class"`
+	Error    string               `json:"error"`
+	Attempts int                  `json:"attempts"`
+	Origin   string               `json:"origin"` // stream/sequence of the message
+	FailedAt time.Time            `json:"failed_at"`
+	Subject  string               `json:"subject"` // where a replay publishes it
+	Replays  int                  `json:"replays"` // how often the message had been replayed when it failed
+
+	Header  nats.Header `json:"-"` // as stored
+	Payload []byte      `json:"-"` // as it came
+	Stored  time.Time   `json:"-"`
+}
+
+// mostReplays is as far as replays are counted.
+const mostReplays = 1_000_000
+
+// Filter chooses dead letters. Zero members choose all.
+type Filter struct {
+	Code     settlement.Code
+	Class    settlement.Class
+	Scenario settlement.Scenario // "unknown": could not be read
+	Session  settlement.SessionID
+	Since    time.Time // failed at or after
+	Before   time.Time // failed before
+
+	From  uint64 // the first sequence to look at; for the next page the last one seen and 1
+	Limit int    // how many to return; zero: all
+}
+
+func (f Filter) takes(l Letter) bool {
+	return (f.Code == "" || f.Code == l.Code) &&
+		(f.Class == "" || f.Class == l.Class) &&
+		(f.Scenario == "" || f.Scenario == l.Scenario) &&
+		(f.Session == "" || f.Session == l.Session) &&
+		(f.Since.IsZero() || !l.FailedAt.Before(f.Since)) &&
+		(f.Before.IsZero() || l.FailedAt.Before(f.Before))
+}
+
+// List returns the dead letters that the filter takes, oldest first. It reads
+// them one by one from the stream's leader, some thousands a second.
+func (d *DeadLetters) List(ctx context.Context, f Filter) ([]Letter, error) {
+	s, err := d.stream(ctx)
+	if err != nil {
+		return nil, fmt.Errorf("list dead letters: %w", err)
+	}
+	subject := DeadLetterSubject(d.cfg.Prefix, "*")
+	if f.Scenario != "" {
+		subject = DeadLetterSubject(d.cfg.Prefix, f.Scenario)
+	}
+	letters := []Letter{}
+	for seq := max(f.From, 1); f.Limit == 0 || len(letters) < f.Limit; {
+		raw, err := s.GetMsg(ctx, seq, jetstream.WithGetMsgSubject(subject))
+		if errors.Is(err, jetstream.ErrMsgNotFound) {
+			break
+		}
+		if err != nil {
+			return letters, fmt.Errorf("list dead letters: from sequence %d: %w", seq, err)
+		}
+		if l := d.read(raw); f.takes(l) {
+			letters = append(letters, l)
+		}
+		seq = raw.Sequence + 1
+	}
+	return letters, nil
+}
+
+// Get returns one dead letter, or ErrNoDeadLetter.
+func (d *DeadLetters) Get(ctx context.Context, seq uint64) (Letter, error) {
+	raw, err := d.raw(ctx, seq)
+	if err != nil {
+		return Letter{}, fmt.Errorf("dead letter %d: %w", seq, err)
+	}
+	return d.read(raw), nil
+}
+
+func (d *DeadLetters) stream(ctx context.Context) (jetstream.Stream, error) {
+	name := DeadLettersStream(d.cfg.Prefix)
+	s, err := d.js.Stream(ctx, name)
+	return s, wrapStream(name, err)
+}
+
+func (d *DeadLetters) raw(ctx context.Context, seq uint64) (*jetstream.RawStreamMsg, error) {
+	s, err := d.stream(ctx)
+	if err != nil {
+		return nil, err
+	}
+	if seq == 0 { // which the server reads as no sequence at all
+		return nil, ErrNoDeadLetter
+	}
+	raw, err := s.GetMsg(ctx, seq)
+	if errors.Is(err, jetstream.ErrMsgNotFound) {
+		return nil, ErrNoDeadLetter
+	}
+	return raw, err
+}
+
+func (d *DeadLetters) read(raw *jetstream.RawStreamMsg) Letter {
+	h := raw.Header
+	l := Letter{
+		Sequence: raw.Sequence,
+		Scenario: settlement.Scenario(strings.TrimPrefix(raw.Subject, d.cfg.Prefix+"deadletter.")),
+		Code:     settlement.Code(h.Get(headerCode)),
+		Class:    settlement.Class(h.Get(headerClass)),
+		Error:    h.Get(headerError),
+		Origin:   h.Get(headerOrigin),
+		Subject:  h.Get(headerSubject),
+		Header:   h, Payload: raw.Data, Stored: raw.Time,
+	}
+	l.Session, _ = settlement.ParseSessionID(h.Get(headerSession)) // "unknown" is the empty id
+	l.Attempts, _ = strconv.Atoi(h.Get(headerAttempts))
+	l.Replays, _ = strconv.Atoi(h.Get(headerReplay))
+	l.Replays = min(max(l.Replays, 0), mostReplays) // whoever published the message may have written it
+	l.FailedAt, _ = time.Parse(time.RFC3339, h.Get(headerFailedAt))
+	return l
+}

@@ -1,0 +1,54 @@
+package consumer
+
+import (
+	"crypto/sha256"
+	"encoding/hex"
+	"strings"
+
+	"settled/settlement"
+)
+
+// OutcomesStream is the stream that outcomes are published to: "prod." makes
+// PROD_OUTCOMES.
+func OutcomesStream(prefix string) string { return streamName(prefix, "OUTCOMES") }
+
+// DeadLettersStream is the stream of dead letters.
+func DeadLettersStream(prefix string) string { return streamName(prefix, "DEADLETTERS") }
+
+// OperationsStream is the stream of what operators did.
+func OperationsStream(prefix string) string { return streamName(prefix, "OPERATIONS") }
+
+// OutcomeSubject is the subject that an outcome of this scenario is published to.
+func OutcomeSubject(prefix string, s settlement.Scenario) string {
+	return prefix + "outcome." + string(s)
+}
+
+// OutcomesFilter matches every outcome's subject.
+func OutcomesFilter(prefix string) string { return prefix + "outcome.*" }
+
+// DeadLetterSubject is the subject of dead letters of this scenario; the empty
+// scenario, which is one that can't be read, has the token "unknown".
+func DeadLetterSubject(prefix string, s settlement.Scenario) string {
+	if s == "" {
+		s = unknownScenario
+	}
+	return prefix + "deadletter." + string(s)
+}
+
+// OperationSubject is the subject of an operator's action.
+func OperationSubject(prefix, action string) string { return prefix + "operation." + action }
+
+const unknownScenario = "unknown"
+
+// streamName upper-cases the prefix; a stream's name can't hold dots.
+func streamName(prefix, name string) string {
+	return strings.ToUpper(strings.ReplaceAll(prefix, ".", "_")) + name
+}
+
+// MessageID is the Nats-Msg-Id of an outcome: the hex SHA-256 of source, NUL and
+// id. Two publishes of one outcome within the stream's duplicate window are
+// stored once.
+func MessageID(source, id string) string {
+	sum := sha256.Sum256([]byte(source + "\x00" + id))
+	return hex.EncodeToString(sum[:])
+}

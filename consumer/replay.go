@@ -1,0 +1,162 @@
+package consumer
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os"
+	"os/user"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
+
+	"settled/settlement"
+)
+
+// Replayed is where a replayed message stands now.
+type Replayed struct {
+	DeadLetter uint64 `json:"dead_letter"` // the letter, which is removed
+	Stream     string `json:"stream"`
+	Sequence   uint64 `json:"sequence"`
+	Duplicate  bool   `json:"duplicate"` // another replay of the same letter had published it a moment ago
+}
+
+// Replay publishes the letter's message again and then removes the letter. The
+// fresh Nats-Msg-Id comes from the letter, so that replaying it twice, or from two
+// terminals at once, publishes it once; and whatever is published twice all the
+// same, the ledger settles once. Errors: ErrNoDeadLetter; any other leaves the
+// letter where it is, and the replay can be repeated.
+func (d *DeadLetters) Replay(ctx context.Context, seq uint64) (Replayed, error) {
+	l, err := d.Get(ctx, seq)
+	if err != nil {
+		return Replayed{}, fmt.Errorf("replay: %w", err)
+	}
+	r, err := d.replay(ctx, l)
+	if err != nil {
+		return Replayed{}, fmt.Errorf("replay dead letter %d: %w", seq, err)
+	}
+	return r, nil
+}
+
+func (d *DeadLetters) replay(ctx context.Context, l Letter) (Replayed, error) {
+	m, err := d.replayed(l)
+	if err != nil {
+		return Replayed{}, err
+	}
+	stream := OutcomesStream(d.cfg.Prefix)
+	id := fmt.Sprintf("%s/%d/%d", DeadLettersStream(d.cfg.Prefix), l.Sequence, l.Stored.UnixNano())
+	ack, err := d.js.PublishMsg(ctx, m, jetstream.WithMsgID(id), jetstream.WithExpectStream(stream))
+	if err != nil {
+		return Replayed{}, fmt.Errorf("publish to %s: %w", m.Subject, err)
+	}
+	r := Replayed{DeadLetter: l.Sequence, Stream: stream, Sequence: ack.Sequence, Duplicate: ack.Duplicate}
+	if err := d.record(ctx, "replay", l, operation{OutcomeSequence: ack.Sequence}); err != nil {
+		return Replayed{}, err
+	}
+	return r, d.remove(ctx, l.Sequence)
+}
+
+// replayed is the message as it is published again.
+func (d *DeadLetters) replayed(l Letter) (*nats.Msg, error) {
+	scenario, isOutcome := strings.CutPrefix(l.Subject, OutcomeSubject(d.cfg.Prefix, ""))
+	if !isOutcome || scenario == "" || strings.ContainsAny(scenario, ".*> \t\r\n") {
+		return nil, fmt.Errorf("its %s is %s, no subject of an outcome: publish its payload by hand, or discard it", headerSubject, brief(l.Subject))
+	}
+	if l.Header.Get(headerTruncated) != "" {
+		return nil, fmt.Errorf("it was too big to be kept whole: publish the message at %s again by hand, then discard it", l.Origin)
+	}
+	m := nats.NewMsg(l.Subject)
+	m.Header = restoredHeaders(l.Header)
+	for name := range m.Header {
+		if strings.EqualFold(name, headerReplay) {
+			delete(m.Header, name)
+		}
+	}
+	m.Header.Set(headerReplay, strconv.Itoa(l.Replays+1))
+	m.Data = l.Payload
+	return m, nil
+}
+
+// Discard removes the letter for good. The reason is recorded, and needed. Errors:
+// ErrNoDeadLetter; any other leaves the letter where it is.
+func (d *DeadLetters) Discard(ctx context.Context, seq uint64, reason string) error {
+	if strings.TrimSpace(reason) == "" {
+		return fmt.Errorf("discard dead letter %d: give a reason, it is recorded", seq)
+	}
+	l, err := d.Get(ctx, seq)
+	if err != nil {
+		return fmt.Errorf("discard: %w", err)
+	}
+	if err := d.record(ctx, "discard", l, operation{Reason: line(reason, 4<<10)}); err != nil {
+		return fmt.Errorf("discard dead letter %d: %w", seq, err)
+	}
+	if err := d.remove(ctx, seq); err != nil {
+		return fmt.Errorf("discard dead letter %d: %w", seq, err)
+	}
+	return nil
+}
+
+// remove deletes the letter; one that somebody else removed is fine.
+func (d *DeadLetters) remove(ctx context.Context, seq uint64) error {
+	s, err := d.stream(ctx)
+	if err != nil {
+		return err
+	}
+	err = s.DeleteMsg(ctx, seq)
+	if err == nil {
+		return nil
+	}
+	if _, getErr := s.GetMsg(ctx, seq); errors.Is(getErr, jetstream.ErrMsgNotFound) {
+		return nil
+	}
+	return fmt.Errorf("remove: %w; it was done, repeat it to remove the letter", err)
+}
+
+// operation is the record of what an operator did with a dead letter.
+type operation struct {
+	Action          string               `json:"action"`
+	Who             string               `json:"who"`
+	At              time.Time            `json:"at"`
+	Reason          string               `json:"reason,omitempty"`
+	DeadLetter      uint64               `json:"dead_letter"`
+	Origin          string               `json:"origin"`
+	Session         settlement.SessionID `json:"session_id"`
+	Scenario        settlement.Scenario  `json:"scenario"`
+	Code            settlement.Code      `json:"code"`
+	OutcomeSequence uint64               `json:"outcome_sequence,omitempty"`
+}
+
+// record appends what is about to happen to the letter, once for each action.
+func (d *DeadLetters) record(ctx context.Context, action string, l Letter, op operation) error {
+	op.Action, op.Who, op.At = action, d.Who, time.Now().UTC()
+	op.DeadLetter, op.Origin, op.Session, op.Scenario, op.Code = l.Sequence, l.Origin, l.Session, l.Scenario, l.Code
+	data, err := json.Marshal(op)
+	if err != nil {
+		return fmt.Errorf("record: %w", err)
+	}
+	m := nats.NewMsg(OperationSubject(d.cfg.Prefix, action))
+	m.Header.Set("Content-Type", "application/json")
+	m.Data = data
+	id := fmt.Sprintf("%s/%d/%d", action, l.Sequence, l.Stored.UnixNano())
+	_, err = d.js.PublishMsg(ctx, m, jetstream.WithMsgID(id), jetstream.WithExpectStream(OperationsStream(d.cfg.Prefix)))
+	if err != nil {
+		return fmt.Errorf("record in %s: %w", OperationsStream(d.cfg.Prefix), err)
+	}
+	return nil
+}
+
+// whoami is user@host, as far as the system says.
+func whoami() string {
+	name, host := "unknown", "unknown"
+	if u, err := user.Current(); err == nil {
+		name = u.Username
+	}
+	if h, err := os.Hostname(); err == nil {
+		host = h
+	}
+	return name + "@" + host
+}

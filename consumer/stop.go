@@ -1,0 +1,57 @@
+package consumer
+
+import "time"
+
+// drain withdraws the open request and takes what is under way, for a moment.
+func (f *feed) drain() {
+	if f.pull == nil {
+		return
+	}
+	if !f.leaving {
+		f.leaving = true
+		f.pull.withdraw()
+	}
+	deadline := time.NewTimer(stopDraining)
+	defer deadline.Stop()
+	for f.pull != nil {
+		select {
+		case m := <-f.pull.arrived:
+			f.take(m)
+		case <-f.pull.closed:
+			f.left()
+		case <-f.finished:
+			f.inHand--
+		case <-deadline.C:
+			f.pull.abandon()
+			f.left()
+		}
+	}
+}
+
+// giveBack answers what is not begun, so that whoever can may begin it.
+func (f *feed) giveBack(delay time.Duration) {
+	for _, m := range f.queue {
+		if err := f.c.held.answer(m, Verdict{Disposition: GivenBack, Delay: delay}); err != nil {
+			f.c.cfg.Log.Debug().Err(err).Uint64("sequence", m.meta.Sequence.Stream).Msg("not given back")
+		}
+	}
+	f.queue = nil
+}
+
+func (f *feed) giveBackAll() { f.giveBack(0) }
+
+// awaitWorkers waits until the workers have ended, or until the deadline.
+func (f *feed) awaitWorkers(all <-chan struct{}, until time.Time) bool {
+	deadline := time.NewTimer(time.Until(until))
+	defer deadline.Stop()
+	for {
+		select {
+		case <-f.finished:
+			f.inHand--
+		case <-all:
+			return true
+		case <-deadline.C:
+			return false
+		}
+	}
+}

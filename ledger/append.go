@@ -1,0 +1,208 @@
+package ledger
+
+import (
+	"bytes"
+	"context"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"time"
+
+	"settled/settlement"
+)
+
+const (
+	// attemptBytes is how much randomness tells one append from every other.
+	attemptBytes = 16
+
+	// appendBudget is how long an append is tried again: longer than the election
+	// of a stream leader, which took 5 to 8 s where it was measured.
+	appendBudget = 8 * time.Second
+	// publishWait bounds one try.
+	publishWait = 2 * time.Second
+	// firstPause doubles up to longestPause. A conflict with a proposal that is
+	// still in flight is over within a millisecond or two.
+	firstPause   = 5 * time.Millisecond
+	longestPause = 500 * time.Millisecond
+)
+
+// Append stores an entry if the head is still the session's last, and returns the
+// new head with the entry as stored. It fills in N, Time, AttemptID and Previous.
+//
+// settlement.ErrMoved: another entry came first, or came on top of this one before
+// it was known to be stored; decide again from the new head. *settlement.Waiting
+// with settlement.LedgerHeld: the stream lost entries, nothing may be sent yet; a
+// closing entry may be stored all the same and is then a dead intent. Any other
+// error: not known to be stored; a later read of the head will tell.
+//
+// An entry of an unknown session is appended to nothing: the head is the zero
+// Head, and is returned as such around the stored entry.
+func (l *Ledger) Append(ctx context.Context, head settlement.Head, e settlement.Entry) (settlement.Head, error) {
+	a, err := l.prepare(head, e)
+	if err != nil {
+		return settlement.Head{}, fmt.Errorf("ledger: append %s to %s: %w", e.State, e.Session.Token(), err)
+	}
+	if e.State == settlement.EntryClosing {
+		if err := l.look(ctx); err != nil {
+			return settlement.Head{}, err
+		}
+		if err := l.mark.held(); err != nil {
+			return settlement.Head{}, err
+		}
+	}
+	m, err := l.store(ctx, a)
+	if err != nil {
+		return settlement.Head{}, fmt.Errorf("ledger: append %s to %s: %w", e.State, e.Session.Token(), err)
+	}
+	if e.State == settlement.EntryClosing {
+		if err := l.mark.held(); err != nil { // the fall may have shown while the entry was on its way
+			return settlement.Head{}, err
+		}
+	}
+	stored := read(m)
+	if stored.Err != nil {
+		return settlement.Head{}, fmt.Errorf("ledger: append %s to %s: stored as entry %d, and that reads: %w", e.State, e.Session.Token(), m.Sequence, stored.Err)
+	}
+	return settlement.Head{Session: e.Session, Last: &stored.Entry, Digest: digest(m.Payload)}, nil
+}
+
+// appending is one append on its way: the same bytes in every try.
+type appending struct {
+	Draft
+	head settlement.Head
+}
+
+// prepare completes an entry and encodes it.
+func (l *Ledger) prepare(head settlement.Head, e settlement.Entry) (appending, error) {
+	if err := mayFollow(head, e); err != nil {
+		return appending{}, err
+	}
+	e.Time, e.AttemptID = stamp(l.cfg.NowFunc()), l.attemptID()
+	if e.ValidUntil != nil {
+		until := e.ValidUntil.UTC()
+		e.ValidUntil = &until
+	}
+	e.N, e.Sequence, e.Previous = 0, 0, nil
+	a := appending{head: head}
+	var filter string
+	a.Subject, filter = subjects(l.cfg.Prefix, e.State, e.Session)
+	if e.Session == "" {
+		a.ID = entryID(e)
+	} else {
+		e.N, e.Previous = head.N()+1, &head.Digest
+		a.Filter, a.Expect = filter, head.Sequence()
+	}
+	var err error
+	if a.Payload, err = encode(l.cfg.Prefix, e); err != nil {
+		return appending{}, err
+	}
+	return a, readsBack(a, e)
+}
+
+func (l *Ledger) attemptID() string {
+	b := make([]byte, attemptBytes)
+	l.cfg.RandomFunc(b)
+	return hex.EncodeToString(b)
+}
+
+// mayFollow refuses what would take a session from the outcome that holds it. The
+// caller has decided so already; this is the last look before it is written.
+func mayFollow(head settlement.Head, e settlement.Entry) error {
+	if head.Session != e.Session {
+		return fmt.Errorf("the head is of session %s: a defect of settled, please report it", head.Session.Token())
+	}
+	if e.State == settlement.EntryFailed {
+		return nil
+	}
+	st := head.Standing()
+	held := st.State == settlement.Closing && (st.Source != e.Outcome.Source || st.ID != e.Outcome.ID || st.Digest != e.Outcome.Digest)
+	if held || st.State == settlement.Closed {
+		return fmt.Errorf("the session is %s by outcome %.80q of %.80q: a defect of settled, please report it", st.State, st.ID, st.Source)
+	}
+	return nil
+}
+
+// readsBack refuses an entry that would not be read back the same: JSON mends text
+// that is not UTF-8 in silence, and an outcome would not know itself again.
+func readsBack(a appending, e settlement.Entry) error {
+	got, err := ParseEntry(a.Subject, a.Payload, 0)
+	if err != nil {
+		return fmt.Errorf("it could not be read back: %w", err)
+	}
+	if e.Session == "" {
+		return nil // nobody looks for it again
+	}
+	same := got.Outcome == e.Outcome && *got.Standing == *e.Standing
+	if e.Node != nil {
+		same = same && *got.Node == *e.Node
+	}
+	if !same {
+		return errors.New("it would be read back otherwise: the outcome's source or id, or the node's answer, is not UTF-8")
+	}
+	return nil
+}
+
+// store brings the draft into the stream, or finds out that it can't be. After any
+// error the head that the leader shows decides; while that is unchanged the same
+// bytes are sent again, which the expectation makes safe.
+func (l *Ledger) store(ctx context.Context, a appending) (Message, error) {
+	begun, deadline := l.mark.now(), l.cfg.NowFunc().Add(appendBudget)
+	for pause := firstPause; ; pause = min(2*pause, longestPause) {
+		m, err := l.publish(ctx, a)
+		if err == nil {
+			return m, nil
+		}
+		m, found, lookErr := l.became(ctx, a, begun)
+		if found || errors.Is(lookErr, settlement.ErrMoved) {
+			return m, lookErr
+		}
+		err = errors.Join(err, lookErr)
+		if !l.cfg.NowFunc().Add(pause).Before(deadline) {
+			return Message{}, fmt.Errorf("not known to be stored, tried for %s: %w", appendBudget, err)
+		}
+		if stopped := l.cfg.WaitFunc(ctx, pause); stopped != nil {
+			return Message{}, fmt.Errorf("not known to be stored: %w", errors.Join(stopped, err))
+		}
+	}
+}
+
+// publish tries once. With an acknowledgement the message is stored as returned.
+func (l *Ledger) publish(ctx context.Context, a appending) (Message, error) {
+	ctx, cancel := context.WithTimeout(ctx, publishWait)
+	defer cancel()
+	before := l.mark.now()
+	ack, err := l.stream.Publish(ctx, a.Draft)
+	if err != nil {
+		return Message{}, err
+	}
+	if ack.Duplicate {
+		return l.get(ctx, a.Subject, ack.Sequence) // an earlier delivery stored it, in its own bytes
+	}
+	m := Message{Subject: a.Subject, Sequence: ack.Sequence, Payload: a.Payload}
+	l.mark.stored(before, m)
+	return m, nil
+}
+
+// became reads from the leader what became of a publish that answered an error.
+// found: it is stored as returned. ErrMoved: the session has another last entry,
+// so the expectation can never hold again. Neither: not known, or not stored yet.
+func (l *Ledger) became(ctx context.Context, a appending, begun moment) (m Message, found bool, err error) {
+	if a.Filter == "" {
+		return Message{}, false, nil
+	}
+	m, err = l.get(ctx, a.Filter, 0)
+	if err != nil && !errors.Is(err, ErrNoMessage) {
+		return Message{}, false, fmt.Errorf("reading the head: %w", err)
+	}
+	switch {
+	case err == nil && bytes.Equal(m.Payload, a.Payload):
+		l.mark.stored(begun, m)
+		return m, true, nil
+	case m.Sequence > a.Expect:
+		return Message{}, false, settlement.ErrMoved
+	case m.Sequence < a.Expect || err == nil && digest(m.Payload) != a.head.Digest:
+		l.mark.fell(m) // the entry that this one was to follow is gone
+		return Message{}, false, settlement.ErrMoved
+	}
+	return Message{}, false, nil
+}

@@ -1,0 +1,33 @@
+// Package ledger keeps what was decided and done, entry by entry, in one
+// JetStream stream that nobody edits. The stream is the ledger: an entry and the
+// publication of a result are one write. It implements settlement.Ledger.
+//
+// It writes, reads back and audits entries. It decides nothing about outcomes,
+// keeps no state of sessions between calls, retries nothing but its own append,
+// and does not log: it returns errors.
+//
+// Invariants, each held by a test:
+//
+//  1. An entry is appended only where the session's last entry is the head it was
+//     made from: every append of a session is a compare-and-set over the one
+//     filter settlement.*.<session>, and one function builds both that filter and
+//     the subject published to. Servers in a cluster let two writers through that
+//     use different filters for the same session.
+//  2. An append that answered an error counts neither as stored nor as not stored
+//     before the leader has shown the session's head. The same bytes, with the
+//     same random attempt id, are sent again only while that head is unchanged.
+//  3. Every read that anything is decided from goes to the stream's leader, never
+//     to a replica by direct get, which answers with stale entries after an
+//     acknowledged write.
+//  4. An entry holds the SHA-256 of the bytes of its session's previous entry.
+//     What is hashed are stored bytes, never a document made again from values.
+//  5. Nothing is stored that would not be read back the same.
+//  6. Where the stream is seen to have lost entries, no closing entry is appended
+//     until every request that a lost entry may speak of has expired, and none
+//     that was appended meanwhile gives the right to send.
+//
+// It trusts the NATS servers to keep what they acknowledged and to compare before
+// they set. Who can write to settlement.> by any other way, or restore the stream
+// from a backup, can break the ledger; Verify shows the first always, and the
+// second where the tail that was lost is known by an anchor kept elsewhere.
+package ledger

@@ -1,0 +1,166 @@
+package ledger
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"settled/settlement"
+)
+
+// Config says where the ledger is and how careful it must be.
+type Config struct {
+	// Prefix is nats.prefix, put before every subject and, upper-cased, before
+	// the stream's name: "prod." gives prod.settlement.* and PROD_SETTLEMENTS.
+	// Empty: none.
+	Prefix string
+	// Replicas is how many servers keep the stream that Open creates. 0: 1.
+	Replicas int
+	// Create lets Open create the stream where it is missing. An existing stream
+	// is never changed.
+	Create bool
+	// Fence is how long a request of ours may land at most: message expiry plus
+	// fence margin. It is waited out when the stream lost entries. It must be
+	// above zero.
+	Fence time.Duration
+
+	// NowFunc tells the time of entries and measures Fence. Nil: time.Now.
+	NowFunc func() time.Time
+	// WaitFunc waits before an append is tried again; it returns early, with the
+	// context's error, when that ends. Nil: a timer.
+	WaitFunc func(context.Context, time.Duration) error
+	// RandomFunc fills its argument with the random bits of an attempt id. They
+	// must not repeat, even across processes. Nil: crypto/rand.
+	RandomFunc func([]byte)
+}
+
+// Validate says what is wrong with the configuration.
+func (c Config) Validate() error {
+	if err := checkPrefix(c.Prefix); err != nil {
+		return fmt.Errorf("ledger: nats.prefix: %w", err)
+	}
+	if c.Replicas < 0 || c.Replicas > 5 {
+		return fmt.Errorf("ledger: nats.replicas %d: want 1, 3 or 5", c.Replicas)
+	}
+	if c.Fence <= 0 {
+		return fmt.Errorf("ledger: fence %s: want message expiry plus fence margin, above zero", c.Fence)
+	}
+	return nil
+}
+
+// Ledger is the settlements stream as settlement.Ledger. Its methods may run at
+// the same time.
+type Ledger struct {
+	stream Stream
+	cfg    Config
+	mark   watermark
+}
+
+var _ settlement.Ledger = (*Ledger)(nil)
+
+// New is a ledger on a stream that is known to be good. Open is New for
+// JetStream, with that knowledge.
+func New(stream Stream, cfg Config) *Ledger {
+	cfg = cfg.withDefaults()
+	return &Ledger{stream: stream, cfg: cfg, mark: watermark{fence: cfg.Fence, nowFunc: cfg.NowFunc}}
+}
+
+// Head is the session's last entry, read from the leader. An error means that
+// nothing is known; a session without entries is no error.
+func (l *Ledger) Head(ctx context.Context, id settlement.SessionID) (settlement.Head, error) {
+	if id == "" {
+		return settlement.Head{}, errors.New("ledger: entries of an unknown session have no head")
+	}
+	_, filter := subjects(l.cfg.Prefix, "", id)
+	m, err := l.get(ctx, filter, 0)
+	if errors.Is(err, ErrNoMessage) {
+		return settlement.Head{Session: id}, nil
+	}
+	if err != nil {
+		return settlement.Head{}, fmt.Errorf("ledger: head of %s: %w", id, err)
+	}
+	s := read(m)
+	if s.Err != nil {
+		return settlement.Head{}, fmt.Errorf("ledger: head of %s: entry %d: %w", id, m.Sequence, s.Err)
+	}
+	return settlement.Head{Session: id, Last: &s.Entry, Digest: digest(m.Payload)}, nil
+}
+
+// History is every entry of the session up to the head, oldest first; none for an
+// empty head. It holds each entry to the hash that the next one carries, and
+// answers an error where one is missing or was altered: nothing may be decided
+// from an incomplete history.
+func (l *Ledger) History(ctx context.Context, head settlement.Head) ([]settlement.Entry, error) {
+	if head.Last == nil {
+		return nil, nil
+	}
+	_, filter := subjects(l.cfg.Prefix, "", head.Session)
+	entries := make([]settlement.Entry, 0, head.N())
+	previous := ""
+	for from := uint64(1); uint64(len(entries))+1 < head.N(); {
+		m, err := l.get(ctx, filter, from)
+		if err == nil && m.Sequence >= head.Sequence() {
+			err = ErrNoMessage
+		}
+		if err != nil {
+			return nil, fmt.Errorf("ledger: history of %s: entry %d of %d: %w", head.Session, len(entries)+1, head.N(), err)
+		}
+		s := read(m)
+		if err := follows(s, uint64(len(entries)), previous); err != nil {
+			return nil, fmt.Errorf("ledger: history of %s: entry %d: %w", head.Session, m.Sequence, err)
+		}
+		entries = append(entries, s.Entry)
+		previous, from = digest(m.Payload), m.Sequence+1
+	}
+	if err := follows(Stored{Entry: *head.Last}, uint64(len(entries)), previous); err != nil {
+		return nil, fmt.Errorf("ledger: history of %s: entry %d: %w", head.Session, head.Sequence(), err)
+	}
+	return append(entries, *head.Last), nil
+}
+
+// follows holds an entry to the number and the hash of the one before it.
+func follows(s Stored, n uint64, previous string) error {
+	switch {
+	case s.Err != nil:
+		return s.Err
+	case s.Entry.N != n+1:
+		return fmt.Errorf("it says it is the session's entry number %d, but %d stand before it; run settled ledger verify", s.Entry.N, n)
+	case s.Entry.Previous == nil || *s.Entry.Previous != previous:
+		return errors.New("it does not carry the hash of the entry before it; run settled ledger verify")
+	}
+	return nil
+}
+
+// Session is every entry of a session with its bytes, oldest first, up to what
+// stands in the ledger when called; of the entries without a readable session for
+// the empty id. What can't be read is returned with its Err.
+func (l *Ledger) Session(ctx context.Context, id settlement.SessionID) ([]Stored, error) {
+	_, filter := subjects(l.cfg.Prefix, "", id)
+	var all []Stored
+	err := l.follow(ctx, filter, func(s Stored) error {
+		all = append(all, s)
+		return nil
+	})
+	if err != nil {
+		return nil, fmt.Errorf("ledger: entries of %s: %w", id.Token(), err)
+	}
+	return all, nil
+}
+
+// get reads from the leader within readWait, and notes how far the stream goes.
+func (l *Ledger) get(ctx context.Context, filter string, from uint64) (Message, error) {
+	ctx, cancel := context.WithTimeout(ctx, readWait)
+	defer cancel()
+	before := l.mark.now()
+	m, err := l.stream.Get(ctx, filter, from)
+	if err != nil {
+		return Message{}, err
+	}
+	l.mark.saw(before, m)
+	return m, nil
+}
+
+// readWait bounds one read: 0.3 ms when all is well, and no answer at all while
+// the stream has no leader.
+const readWait = 2 * time.Second

@@ -1,0 +1,197 @@
+// Package ledgertest has a stream in memory for what stands on a ledger: lawful
+// like a JetStream stream, and with faults on demand. It keeps nothing and proves
+// nothing about servers; those the ledger's own tests run.
+package ledgertest
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"settled/ledger"
+)
+
+// Op is one operation of the seam.
+type Op string
+
+// The operations.
+const (
+	Publish Op = "publish"
+	Get     Op = "get"
+)
+
+// Stream is a ledger.Stream in memory. Its zero value is empty and ready.
+type Stream struct {
+	// FaultFunc decides what becomes of an operation. With an error the caller
+	// gets that, and apply says whether the operation took effect all the same.
+	// Nil: no faults. It is called without locks, and must not block for ever.
+	FaultFunc func(Op) (apply bool, err error)
+	// NowFunc is the server's clock. Nil: time.Now.
+	NowFunc func() time.Time
+
+	mu       sync.Mutex
+	messages []ledger.Message
+	ids      map[string]uint64
+}
+
+var _ ledger.Stream = (*Stream)(nil)
+
+// ErrConflict is the answer to a publish whose expectation does not hold.
+var ErrConflict = errors.New("wrong last sequence")
+
+// Publish implements ledger.Stream. It refuses what a JetStream server would let
+// pass and a ledger must never do: an expectation over a filter that is not the
+// one of the subject's session.
+func (s *Stream) Publish(ctx context.Context, d ledger.Draft) (ledger.Ack, error) {
+	apply, err := s.fault(ctx, Publish)
+	if !apply {
+		return ledger.Ack{}, err
+	}
+	ack, applyErr := s.store(d)
+	if err == nil {
+		err = applyErr
+	}
+	if err != nil {
+		return ledger.Ack{}, err
+	}
+	return ack, nil
+}
+
+// Get implements ledger.Stream.
+func (s *Stream) Get(ctx context.Context, filter string, from uint64) (ledger.Message, error) {
+	if apply, err := s.fault(ctx, Get); !apply || err != nil {
+		return ledger.Message{}, err
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if from == 0 {
+		return s.last(filter)
+	}
+	for _, m := range s.messages {
+		if m.Sequence >= from && matches(filter, m.Subject) {
+			return m, nil
+		}
+	}
+	return ledger.Message{}, ledger.ErrNoMessage
+}
+
+// Put stores a message as a stranger would: without expectation.
+func (s *Stream) Put(subject string, payload []byte) uint64 {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.append(subject, payload)
+}
+
+// Replace alters stored bytes, as no server does.
+func (s *Stream) Replace(sequence uint64, payload []byte) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for i := range s.messages {
+		if s.messages[i].Sequence == sequence {
+			s.messages[i].Payload = payload
+		}
+	}
+}
+
+// Remove takes one message out, and leaves a gap.
+func (s *Stream) Remove(sequence uint64) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.messages = slices.DeleteFunc(s.messages, func(m ledger.Message) bool { return m.Sequence == sequence })
+}
+
+// Rewind drops everything after a sequence, as a restored backup does.
+func (s *Stream) Rewind(last uint64) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.messages = slices.DeleteFunc(s.messages, func(m ledger.Message) bool { return m.Sequence > last })
+	maps.DeleteFunc(s.ids, func(_ string, sequence uint64) bool { return sequence > last })
+}
+
+// Messages are all messages, oldest first.
+func (s *Stream) Messages() []ledger.Message {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return slices.Clone(s.messages)
+}
+
+func (s *Stream) fault(ctx context.Context, op Op) (apply bool, err error) {
+	if err := ctx.Err(); err != nil {
+		return false, err
+	}
+	if s.FaultFunc == nil {
+		return true, nil
+	}
+	apply, err = s.FaultFunc(op)
+	return apply || err == nil, err
+}
+
+func (s *Stream) store(d ledger.Draft) (ledger.Ack, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if sequence, seen := s.ids[d.ID]; seen && d.ID != "" {
+		return ledger.Ack{Sequence: sequence, Duplicate: true}, nil
+	}
+	if d.Filter != "" {
+		if want := filterOf(d.Subject); d.Filter != want {
+			return ledger.Ack{}, fmt.Errorf("%s published with an expectation over %s: every writer must use %s", d.Subject, d.Filter, want)
+		}
+		m, err := s.last(d.Filter)
+		if err != nil && !errors.Is(err, ledger.ErrNoMessage) {
+			return ledger.Ack{}, err
+		}
+		if m.Sequence != d.Expect {
+			return ledger.Ack{}, fmt.Errorf("%w: %d, expected %d", ErrConflict, m.Sequence, d.Expect)
+		}
+	}
+	sequence := s.append(d.Subject, d.Payload)
+	if d.ID != "" {
+		if s.ids == nil {
+			s.ids = map[string]uint64{}
+		}
+		s.ids[d.ID] = sequence
+	}
+	return ledger.Ack{Sequence: sequence}, nil
+}
+
+func (s *Stream) append(subject string, payload []byte) uint64 {
+	now := time.Now
+	if s.NowFunc != nil {
+		now = s.NowFunc
+	}
+	m := ledger.Message{Subject: subject, Sequence: 1, Time: now(), Payload: slices.Clone(payload)}
+	if n := len(s.messages); n > 0 {
+		m.Sequence = s.messages[n-1].Sequence + 1
+	}
+	s.messages = append(s.messages, m)
+	return m.Sequence
+}
+
+func (s *Stream) last(filter string) (ledger.Message, error) {
+	for i := range s.messages {
+		if m := s.messages[len(s.messages)-1-i]; matches(filter, m.Subject) {
+			return m, nil
+		}
+	}
+	return ledger.Message{}, ledger.ErrNoMessage
+}
+
+// filterOf replaces the state, the last token but one, by a wildcard.
+func filterOf(subject string) string {
+	tokens := strings.Split(subject, ".")
+	if len(tokens) < 2 {
+		return subject
+	}
+	tokens[len(tokens)-2] = "*"
+	return strings.Join(tokens, ".")
+}
+
+func matches(filter, subject string) bool {
+	want, got := strings.Split(filter, "."), strings.Split(subject, ".")
+	return slices.EqualFunc(want, got, func(w, g string) bool { return w == "*" || w == g })
+}

@@ -1,0 +1,175 @@
+package ledger_test
+
+import (
+	"errors"
+	"strings"
+	"sync"
+	"testing"
+
+	"settled/ledger"
+	"settled/settlement"
+
+	"github.com/nats-io/nats-server/v2/server"
+	"github.com/nats-io/nats.go/jetstream"
+)
+
+var serverOptions = server.Options{}
+
+func TestLedgerOnAServer(t *testing.T) {
+	for _, prefix := range []string{"", "prod."} {
+		t.Run("prefix "+prefix, func(t *testing.T) {
+			js := connect(t, runServer(t, serverOptions))
+			cfg := config()
+			cfg.Prefix = prefix
+			l, id := mustOpen(t, js, cfg), session(1)
+
+			head := mustHead(t, l, id)
+			if head.Last != nil || head.Session != id || head.Sequence() != 0 {
+				t.Fatalf("head of a session without entries: %+v", head)
+			}
+			head = mustAppend(t, l, head, closing(id, outcome("a"), 1))
+			other := mustAppend(t, l, mustHead(t, l, session(2)), closing(session(2), outcome("z"), 1))
+			head = mustAppend(t, l, head, failed(head, id, outcome("b"), 0))
+			head = mustAppend(t, l, head, closed(id, outcome("a"), 1))
+			if head.N() != 3 || head.Sequence() != 4 || other.N() != 1 {
+				t.Errorf("n %d at %d, other n %d", head.N(), head.Sequence(), other.N())
+			}
+
+			history, err := l.History(t.Context(), head)
+			if err != nil || len(history) != 3 {
+				t.Fatalf("history of %d entries: %v", len(history), err)
+			}
+			if st := history[1].Standing; st.State != settlement.Closing || st.ID != "a" || st.Sequence != 1 {
+				t.Errorf("standing copied by a stranger's failure: %+v", st)
+			}
+			reopened := mustOpen(t, js, cfg)
+			if got := mustHead(t, reopened, id); got.Digest != head.Digest || got.Standing().State != settlement.Closed || got.Standing().Sequence != 4 {
+				t.Errorf("head read by another process: %+v", got)
+			}
+			if r := mustVerify(t, reopened); r.Entries != 4 || r.Sessions != 2 || r.Closed != 1 || r.Last != 4 || r.LastDigest != head.Digest {
+				t.Errorf("report %+v", r)
+			}
+			checkStored(t, js, prefix, id)
+		})
+	}
+}
+
+// checkStored looks at what stands in the stream without the ledger.
+func checkStored(t *testing.T, js jetstream.JetStream, prefix string, id settlement.SessionID) {
+	t.Helper()
+	stream, err := js.Stream(t.Context(), ledger.StreamName(prefix))
+	if err != nil {
+		t.Fatal(err)
+	}
+	m, err := stream.GetMsg(t.Context(), 4)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if want := prefix + "settlement.closed." + string(id); m.Subject != want {
+		t.Errorf("subject %s, want %s", m.Subject, want)
+	}
+	if got := m.Header.Get("Content-Type"); got != "application/cloudevents+json" {
+		t.Errorf("Content-Type %q", got)
+	}
+	if got := m.Header.Get("Nats-Expected-Last-Subject-Sequence-Subject"); got != prefix+"settlement.*."+string(id) {
+		t.Errorf("expectation over %q", got)
+	}
+	if err := stream.DeleteMsg(t.Context(), 4); err == nil {
+		t.Error("an entry could be deleted")
+	}
+	if err := stream.Purge(t.Context()); err == nil {
+		t.Error("the ledger could be purged")
+	}
+}
+
+// TestConflictCode: on a single server a lost compare-and-set is API error 10071,
+// and the seam says so; the ledger reads the head whatever the code.
+func TestConflictCode(t *testing.T) {
+	l, id := mustOpen(t, connect(t, runServer(t, serverOptions)), config()), session(1)
+	mustAppend(t, l, settlement.Head{Session: id}, closing(id, outcome("a"), 1))
+	_, err := l.Seam().Publish(t.Context(), ledger.Draft{
+		Subject: "settlement.failed." + string(id), Filter: "settlement.*." + string(id), Expect: 0, Payload: []byte("{}"),
+	})
+	var api *jetstream.APIError
+	if !errors.As(err, &api) || api.ErrorCode != 10071 {
+		t.Errorf("conflict: %v, want API error 10071", err)
+	}
+}
+
+// TestRaceOnAServer: writers that read the same head, one winner.
+func TestRaceOnAServer(t *testing.T) {
+	s := runServer(t, serverOptions)
+	const writers, rounds = 6, 30
+	ledgers := make([]*ledger.Ledger, writers)
+	for i := range ledgers {
+		ledgers[i] = mustOpen(t, connect(t, s), config())
+	}
+	for range rounds {
+		race(t, ledgers, session(1), outcome("a"))
+	}
+	if r := mustVerify(t, ledgers[0]); r.Entries != rounds {
+		t.Errorf("%d entries after %d rounds", r.Entries, rounds)
+	}
+}
+
+// race lets every ledger append to the session's head at once, and demands that
+// exactly one wins, that the others are told so, and that its entry is the head.
+func race(t *testing.T, ledgers []*ledger.Ledger, id settlement.SessionID, o settlement.OutcomeRef) {
+	heads := make([]settlement.Head, len(ledgers))
+	errs := make([]error, len(ledgers))
+	head, err := ledgers[0].Head(t.Context(), id)
+	for err != nil { // no leader just now
+		if t.Context().Err() != nil {
+			t.Error(err)
+			return
+		}
+		head, err = ledgers[0].Head(t.Context(), id)
+	}
+	var writers sync.WaitGroup
+	for i, l := range ledgers {
+		writers.Go(func() { heads[i], errs[i] = l.Append(t.Context(), head, closing(id, o, int(head.N())+1)) })
+	}
+	writers.Wait()
+	var won []settlement.Head
+	for i, err := range errs {
+		switch {
+		case err == nil:
+			won = append(won, heads[i])
+		case !errors.Is(err, settlement.ErrMoved):
+			t.Errorf("%s: round %d: %v", id, head.N()+1, err)
+		}
+	}
+	if len(won) != 1 {
+		t.Errorf("%s: round %d: %d winners", id, head.N()+1, len(won))
+		return
+	}
+	if w := won[0]; w.N() != head.N()+1 || *w.Last.Previous != head.Digest {
+		t.Errorf("%s: the winner is number %d after %d", id, w.N(), head.N())
+	}
+}
+
+func TestOpenWithoutStream(t *testing.T) {
+	js := connect(t, runServer(t, serverOptions))
+	cfg := config()
+	cfg.Create = false
+	_, _, err := ledger.Open(t.Context(), js, cfg)
+	if !errors.Is(err, jetstream.ErrStreamNotFound) || !strings.Contains(err.Error(), "nats.manage_streams") {
+		t.Errorf("open without a stream: %v", err)
+	}
+	mustOpen(t, js, config())
+	mustOpen(t, js, cfg)
+}
+
+func TestOpenTwiceAtOnce(t *testing.T) {
+	s := runServer(t, serverOptions)
+	var opens sync.WaitGroup
+	for range 8 {
+		js := connect(t, s)
+		opens.Go(func() {
+			if _, warnings, err := ledger.Open(t.Context(), js, config()); err != nil || len(warnings) > 0 {
+				t.Errorf("open: %v, warnings %q", err, warnings)
+			}
+		})
+	}
+	opens.Wait()
+}

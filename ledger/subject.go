@@ -1,0 +1,79 @@
+package ledger
+
+import (
+	"errors"
+	"fmt"
+	"strings"
+
+	"settled/settlement"
+)
+
+// kind is the token that all the ledger's subjects and event types begin with.
+const kind = "settlement"
+
+// subjects builds, from one value, what an entry is published to and what its
+// append is compared over. Every writer must use the identical filter, so no
+// other function builds either.
+func subjects(prefix string, state settlement.EntryState, id settlement.SessionID) (subject, filter string) {
+	token := id.Token()
+	return prefix + kind + "." + string(state) + "." + token, prefix + kind + ".*." + token
+}
+
+// every is the filter over all entries, and the stream's subject.
+func every(prefix string) string { return prefix + kind + ".*.*" }
+
+// splitSubject reads a subject that subjects built.
+func splitSubject(subject string) (prefix string, state settlement.EntryState, id settlement.SessionID, err error) {
+	tokens := strings.Split(subject, ".")
+	last := len(tokens) - 1
+	if last < 2 || tokens[last-2] != kind {
+		return "", "", "", fmt.Errorf("subject %.200q: want settlement.<state>.<session id>", subject)
+	}
+	prefix = strings.TrimSuffix(subject, strings.Join(tokens[last-2:], "."))
+	if err := checkPrefix(prefix); err != nil {
+		return "", "", "", fmt.Errorf("subject %.200q: %w", subject, err)
+	}
+	switch state = settlement.EntryState(tokens[last-1]); state {
+	case settlement.EntryClosing, settlement.EntryClosed, settlement.EntryFailed:
+	default:
+		return "", "", "", fmt.Errorf("subject %.200q: unknown state %.80q", subject, tokens[last-1])
+	}
+	if tokens[last] == settlement.UnknownSession {
+		return prefix, state, "", nil
+	}
+	id, err = settlement.ParseSessionID(tokens[last])
+	if err == nil && id.Token() != tokens[last] {
+		err = errors.New("upper-case hex digits")
+	}
+	if err != nil {
+		return "", "", "", fmt.Errorf("subject %.200q: %w", subject, err)
+	}
+	return prefix, state, id, nil
+}
+
+// StreamName is the name of the ledger's stream under a subject prefix:
+// SETTLEMENTS, or PROD_SETTLEMENTS for "prod.".
+func StreamName(prefix string) string {
+	return strings.ToUpper(strings.ReplaceAll(prefix, ".", "_")) + "SETTLEMENTS"
+}
+
+// checkPrefix accepts the empty prefix, and tokens of letters, digits, "-" and
+// "_" that each end with a dot.
+func checkPrefix(prefix string) error {
+	if prefix == "" {
+		return nil
+	}
+	for token := range strings.SplitSeq(strings.TrimSuffix(prefix, "."), ".") {
+		if token == "" || strings.ContainsFunc(token, notInToken) {
+			return fmt.Errorf("prefix %.80q: want tokens of letters, digits, - and _ that each end with a dot, such as %q", prefix, "prod.")
+		}
+	}
+	if !strings.HasSuffix(prefix, ".") {
+		return fmt.Errorf("prefix %.80q: want a dot at its end", prefix)
+	}
+	return nil
+}
+
+func notInToken(r rune) bool {
+	return (r < 'a' || r > 'z') && (r < 'A' || r > 'Z') && (r < '0' || r > '9') && r != '-' && r != '_'
+}

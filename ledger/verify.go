@@ -1,0 +1,157 @@
+package ledger
+
+import (
+	"context"
+	"fmt"
+
+	"settled/settlement"
+)
+
+// VerifyFunc says whether the node signed an answer that is kept as evidence.
+type VerifyFunc func(settlement.NodeAnswer) error
+
+// Audit says what Verify looks at.
+type Audit struct {
+	// Session is the one session to look at. Empty: the whole stream.
+	Session settlement.SessionID
+	// VerifyFunc checks the evidence of closed entries. Nil: signatures are not
+	// checked.
+	VerifyFunc VerifyFunc
+	// ProgressFunc is called now and then. Nil: never.
+	ProgressFunc func(Report)
+}
+
+// Report is what an audit found.
+type Report struct {
+	Entries  uint64 // looked at
+	Sessions uint64 // with at least one entry
+	Closed   uint64 // of these
+	Unknown  uint64 // entries without a readable session
+	// Last is the sequence of the last entry looked at, and LastDigest the SHA-256
+	// of its payload: an anchor. A chain can't show that its tail is missing; an
+	// anchor kept elsewhere can.
+	Last       uint64
+	LastDigest string
+	Findings   []Finding // in the order of the stream
+}
+
+// Finding is one thing that is not as it must be.
+type Finding struct {
+	Session  settlement.SessionID // empty for an unknown session, or the stream itself
+	Sequence uint64               // of the entry it was found at
+	Text     string
+}
+
+func (f Finding) String() string {
+	return fmt.Sprintf("%s: entry %d: %s", f.Session.Token(), f.Sequence, f.Text)
+}
+
+// BySession are the findings of each session, in the order of the stream.
+func (r Report) BySession() map[settlement.SessionID][]Finding {
+	m := map[settlement.SessionID][]Finding{}
+	for _, f := range r.Findings {
+		m[f.Session] = append(m[f.Session], f)
+	}
+	return m
+}
+
+// progressEvery is after how many entries progress is reported.
+const progressEvery = 1024
+
+// Verify recomputes the ledger from its stored bytes: that each entry is the event
+// the contract describes, that each session's entries are one chain, that its
+// standing moved only as it may, that a closed entry pays what its intent said,
+// and that the node signed it. It remembers a fixed amount for each session. What
+// disagrees is in the report; an error means that the audit itself failed.
+func (l *Ledger) Verify(ctx context.Context, a Audit) (Report, error) {
+	v := audit{Audit: a, chains: map[settlement.SessionID]*chain{}}
+	var err error
+	if a.Session == "" {
+		_, err = l.Walk(ctx, 0, v.inStream)
+	} else {
+		_, filter := subjects(l.cfg.Prefix, "", a.Session)
+		err = l.follow(ctx, filter, v.entry)
+	}
+	if err != nil {
+		return v.Report, fmt.Errorf("ledger: verify: %w", err)
+	}
+	v.progress()
+	return v.Report, nil
+}
+
+// audit is one run of Verify.
+type audit struct {
+	Audit
+	Report
+	chains map[settlement.SessionID]*chain
+}
+
+func (v *audit) found(id settlement.SessionID, sequence uint64, format string, args ...any) {
+	v.Findings = append(v.Findings, Finding{id, sequence, fmt.Sprintf(format, args...)})
+}
+
+func (v *audit) progress() {
+	if v.ProgressFunc != nil {
+		v.ProgressFunc(v.Report)
+	}
+}
+
+// inStream is entry, where all of the stream is looked at: then no sequence may be
+// missing either.
+func (v *audit) inStream(s Stored) error {
+	if s.Sequence != v.Last+1 {
+		v.found("", s.Sequence, "entries %d to %d are missing from the stream", v.Last+1, s.Sequence-1)
+	}
+	return v.entry(s)
+}
+
+func (v *audit) entry(s Stored) error {
+	v.Entries++
+	v.Last, v.LastDigest = s.Sequence, digest(s.Payload)
+	_, _, id, err := splitSubject(s.Subject)
+	switch {
+	case err != nil || id == "":
+		v.Unknown++
+		if s.Err != nil {
+			v.found("", s.Sequence, "%s", s.Err)
+		}
+	default:
+		v.session(id, s)
+	}
+	if v.Entries%progressEvery == 0 {
+		v.progress()
+	}
+	return nil
+}
+
+// session holds an entry to its session's chain, and goes on from what it says, so
+// that one altered entry gives one or two findings and not one for each after it.
+func (v *audit) session(id settlement.SessionID, s Stored) {
+	c := v.chains[id]
+	if c == nil {
+		c = &chain{}
+		v.chains[id] = c
+		v.Sessions++
+	}
+	if s.Err != nil {
+		v.found(id, s.Sequence, "%s", s.Err)
+		c.skip(s)
+		return
+	}
+	wasClosed := c.standing.state == settlement.Closed
+	for _, text := range c.add(s) {
+		v.found(id, s.Sequence, "%s", text)
+	}
+	if s.Entry.State != settlement.EntryClosed {
+		return
+	}
+	if !wasClosed {
+		v.Closed++
+	}
+	if v.VerifyFunc == nil {
+		return
+	}
+	if err := v.VerifyFunc(*s.Entry.Node); err != nil {
+		v.found(id, s.Sequence, "the node's answer: %s", err)
+	}
+}

@@ -1,0 +1,140 @@
+package ledger
+
+import (
+	"context"
+	"crypto/sha256"
+	"errors"
+	"fmt"
+	"sync"
+	"time"
+
+	"settled/settlement"
+)
+
+// watermark knows the furthest message of the stream that this process has seen,
+// and so notices when the stream falls behind it: the server came back from a
+// backup, or lost its disk. Entries of requests that may still land are then
+// gone, so nothing is sent for a fence. A fresh process knows nothing and waits
+// for nothing.
+type watermark struct {
+	nowFunc func() time.Time
+	fence   time.Duration
+
+	mu        sync.Mutex
+	epoch     uint64 // how often the stream fell
+	sequence  uint64
+	digest    [sha256.Size]byte // of the payload at sequence
+	heldUntil time.Time
+	away      uint64 // how often the connection was away
+	looked    uint64 // up to which of these it was looked whether the stream fell
+}
+
+// moment is what was known before a request to the stream began.
+type moment struct{ epoch, sequence uint64 }
+
+func (w *watermark) now() moment {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return moment{w.epoch, w.sequence}
+}
+
+// saw takes note of a message that a read returned. What was under way when the
+// stream fell is no news.
+func (w *watermark) saw(before moment, m Message) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.epoch == before.epoch && m.Sequence > w.sequence {
+		w.sequence, w.digest = m.Sequence, sha256.Sum256(m.Payload)
+	}
+}
+
+// stored takes note of a message of ours that was not in the stream before that
+// moment. At or below what was known then, it proves that the stream fell.
+func (w *watermark) stored(before moment, m Message) {
+	if m.Sequence <= before.sequence {
+		w.fell(m)
+		return
+	}
+	w.saw(before, m)
+}
+
+// fell begins to wait, and starts over with what the stream has now.
+func (w *watermark) fell(m Message) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.epoch++
+	w.sequence, w.digest = m.Sequence, sha256.Sum256(m.Payload)
+	w.heldUntil = w.nowFunc().Add(w.fence)
+}
+
+// held is nil, or says how long nothing may be sent.
+func (w *watermark) held() error {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	left := w.heldUntil.Sub(w.nowFunc())
+	if left <= 0 {
+		return nil
+	}
+	return &settlement.Waiting{
+		Reason: settlement.LedgerHeld, Delay: left,
+		Err: errors.New("the ledger's stream lost entries while settled ran (restored from a backup?): requests it no longer knows of may still land"),
+	}
+}
+
+// wasAway asks for a look.
+func (w *watermark) wasAway() {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.away++
+}
+
+// lookAsked says which absence nobody has looked after yet.
+func (w *watermark) lookAsked() (absence uint64, asked bool) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.away, w.away > w.looked
+}
+
+func (w *watermark) lookDone(absence uint64) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.looked = max(w.looked, absence)
+}
+
+// furthest is the furthest message seen; ok is false where none was.
+func (w *watermark) furthest() (at uint64, digest [sha256.Size]byte, ok bool) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.sequence, w.digest, w.sequence > 0
+}
+
+// Reconnected is to be called whenever the connection to NATS was away: it looks
+// whether the furthest entry that this process knows is still in the stream, and
+// holds all sending for a fence where it is not. An error means that this could
+// not be told; until it is, every append of a closing entry looks first.
+func (l *Ledger) Reconnected(ctx context.Context) error {
+	l.mark.wasAway()
+	return l.look(ctx)
+}
+
+// look finds out whether the stream fell, if nobody has since the connection was
+// away. Entries that others appended after the fall don't hide it.
+func (l *Ledger) look(ctx context.Context) error {
+	absence, asked := l.mark.lookAsked()
+	if !asked {
+		return nil
+	}
+	if at, known, ok := l.mark.furthest(); ok {
+		m, err := l.get(ctx, every(l.cfg.Prefix), at)
+		switch {
+		case errors.Is(err, ErrNoMessage):
+			l.mark.fell(Message{})
+		case err != nil:
+			return fmt.Errorf("ledger: looking whether the stream lost entries: %w", err)
+		case m.Sequence != at || sha256.Sum256(m.Payload) != known:
+			l.mark.fell(m)
+		}
+	}
+	l.mark.lookDone(absence)
+	return nil
+}

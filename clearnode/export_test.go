@@ -1,6 +1,7 @@
 package clearnode
 
 import (
+	"context"
 	"crypto/ecdsa"
 	"time"
 )
@@ -48,4 +49,32 @@ func (c *Client) SpoilToken(text string) {
 	c.login.mu.Lock()
 	defer c.login.mu.Unlock()
 	c.login.token = text
+}
+
+// Call makes a request signed by anybody, over a connection of the client's.
+func (c *Client) Call(ctx context.Context, method string, params any, signers ...Signer) error {
+	k, err := c.pool.lease(ctx, true, 1)
+	if err != nil {
+		return err
+	}
+	defer c.pool.giveBack(k, 1)
+	id := nextID()
+	req, err := body(id, method, params, millis(c.nodeTime()))
+	if err != nil {
+		return err
+	}
+	var sigs []string
+	for _, s := range signers {
+		sig, err := signText(ctx, s, keccak(req))
+		if err != nil {
+			return err
+		}
+		sigs = append(sigs, sig)
+	}
+	answers, err := k.round(ctx, request{id: id, method: method, frame: envelope(req, sigs...)})
+	if err != nil {
+		return err
+	}
+	var result any
+	return answers[0].into(method, &result)
 }

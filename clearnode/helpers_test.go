@@ -264,3 +264,5 @@ func name(a settlement.Address) string {
 	}
 	return a.String()
 }
+
+func decimalOf(n int) decimal.Decimal { return decimal.NewFromInt(int64(n)) }

@@ -30,6 +30,9 @@ const (
 	headerReplay = "Settled-Replay" // of a replayed message: the how-manieth time
 )
 
+// storeTime bounds one Store: a letter that can't be stored makes its outcome wait.
+const storeTime = 5 * time.Second
+
 // mostError is how long Settled-Error may be, in bytes.
 const mostError = 512
 
@@ -56,6 +59,8 @@ func NewDeadLetters(js jetstream.JetStream, cfg Config) *DeadLetters {
 // again gives the same sequence for as long as the stream's duplicate window
 // lasts. Any error means that the letter is not known to be stored: wait.
 func (d *DeadLetters) Store(ctx context.Context, o settlement.Outcome, f settlement.Failure, attempts int) (uint64, error) {
+	ctx, cancel := context.WithTimeout(ctx, storeTime)
+	defer cancel()
 	letter := d.letter(o, f, attempts, time.Now())
 	ack, err := d.publish(ctx, letter, letter.Header.Get(headerOrigin))
 	if err != nil || !ack.Duplicate {

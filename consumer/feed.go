@@ -8,11 +8,10 @@ import (
 	"github.com/nats-io/nats.go"
 )
 
-// pausedDelay is for how long messages are given back that were taken before a
-// pause; readyPeriod is how often Ready is asked beside Changed.
 const (
-	pausedDelay = time.Second
-	readyPeriod = time.Second
+	pausedDelay = time.Second            // for which messages are given back that were taken before a pause
+	readyPeriod = time.Second            // in which Ready is asked beside Changed
+	retryDelay  = 250 * time.Millisecond // between a request that failed and the next
 )
 
 // feed takes messages and hands them to the workers. One goroutine runs it and
@@ -31,7 +30,7 @@ type feed struct {
 	leaving bool            // the pull is being withdrawn
 	queue   []*message
 	inHand  int
-	trouble time.Time // when a request failed last
+	retry   <-chan time.Time // after a request failed: until then none is made; nil: none failed
 }
 
 func newFeed(c *Consumer, w *watch) *feed {
@@ -80,12 +79,16 @@ func (f *feed) step(ctx context.Context, tick <-chan time.Time, connection <-cha
 		f.watch.hurry()
 	case b := <-f.bindings:
 		f.bind(b)
-	case status := <-connection:
-		return f.connection(status)
+	case <-connection:
+		f.broke()
+		return f.connected()
+	case <-f.retry:
+		f.retry = nil
 	case <-f.changed:
 		f.askReady()
 	case <-tick:
 		f.askReady()
+		return f.connected()
 	}
 	return nil
 }
@@ -148,7 +151,7 @@ func (f *feed) steer() {
 	case !may && f.pull != nil:
 		f.leaving = true
 		f.pull.withdraw()
-	case may && f.c.js.Conn().IsConnected() && time.Since(f.trouble) >= readyPeriod:
+	case may && f.retry == nil && f.c.js.Conn().IsConnected():
 		f.ask()
 	}
 }
@@ -180,7 +183,7 @@ func (f *feed) ask() {
 // troubled notes that a request failed: the next one waits a moment, and the
 // durable counts as away until it was looked at.
 func (f *feed) troubled(err error) {
-	f.trouble = time.Now()
+	f.retry = time.After(retryDelay)
 	f.c.cfg.Log.Debug().Err(err).Msg("request for messages failed")
 	f.c.setStatus(func(s *Status) { s.State, s.Why = Rebuilding, err.Error() })
 	f.watch.hurry()
@@ -223,14 +226,19 @@ func (f *feed) bind(b binding) {
 // errClosed ends Run: a connection closed for good never comes back.
 var errClosed = errors.New("consumer: the NATS connection is closed")
 
-func (f *feed) connection(status nats.Status) error {
-	if status == nats.CLOSED {
-		return errClosed
-	}
+// broke takes note of a connection that broke or came back: the server forgot
+// what it was asked over it.
+func (f *feed) broke() {
 	if f.pull != nil {
-		f.pull.lost() // the server forgets what it was asked by a connection that breaks
+		f.pull.lost()
 	}
 	f.watch.hurry()
+}
+
+func (f *feed) connected() error {
+	if f.c.js.Conn().IsClosed() {
+		return errClosed
+	}
 	return nil
 }
 

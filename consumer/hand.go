@@ -41,8 +41,11 @@ func (c *Consumer) hand(ctx context.Context, m *message) {
 // settle reads the message and has it settled. Whatever is wrong with the message
 // is the Settler's to record; whatever goes wrong here ends as waiting.
 func (c *Consumer) settle(ctx context.Context, m *message) (o settlement.Outcome, s settlement.Settlement, err error) {
-	ctx, cancel := context.WithTimeout(ctx, settleTime)
-	defer cancel()
+	// Cancelled, not given a deadline: one of minutes would take the place of the
+	// few seconds that the NATS client gives each request by default.
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	defer time.AfterFunc(settleTime, func() { cancel(context.DeadlineExceeded) }).Stop()
 	defer func() {
 		if value := recover(); value != nil {
 			c.panics.Add(1)

@@ -100,12 +100,15 @@ var slimmer = []func(letter *nats.Msg){
 }
 
 func omitHeaders(letter *nats.Msg) {
-	ours := nats.Header{}
+	ours, omitted := nats.Header{}, 0
 	for name, values := range letter.Header {
-		if slices.Contains(addedHeaders, name) || name == headerReplay && len(values[0]) < 20 {
+		switch {
+		case slices.Contains(addedHeaders, name) || name == headerReplay && len(values[0]) < 20:
 			ours[name] = values[:1]
+		case !strings.HasPrefix(name, "Nats-"): // those are of this publish
+			omitted++
 		}
 	}
-	ours.Set(headerOmitted, strconv.Itoa(len(letter.Header)-len(ours)))
+	ours.Set(headerOmitted, strconv.Itoa(omitted))
 	letter.Header = ours
 }

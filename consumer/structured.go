@@ -29,7 +29,11 @@ func readStructured(payload []byte) *event {
 			ev.fail("the event's member %s stands %d times", brief(m.name), seen[m.name])
 			continue
 		}
-		ev.member(m, seen)
+		ev.member(m)
+	}
+	if seen["data"] > 0 && seen["data_base64"] > 0 {
+		ev.data = nil
+		ev.fail("both data and data_base64 are given: want one of them")
 	}
 	ev.bare(members, payload, seen)
 	return ev
@@ -69,16 +73,12 @@ func objectMembers(text []byte) (members []member, err string) {
 	return members, ""
 }
 
-func (ev *event) member(m member, seen map[string]int) {
+func (ev *event) member(m member) {
 	switch {
 	case m.name == "data":
 		ev.data = m.raw
 	case m.name == "data_base64":
 		ev.base64(m.raw)
-		if seen["data"] > 0 {
-			ev.data = nil
-			ev.fail("both data and data_base64 are given: want one of them")
-		}
 	case !isAttributeName(m.name):
 		ev.fail("%s is no attribute name: want lower-case letters and digits", brief(m.name))
 	default:

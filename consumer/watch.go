@@ -120,8 +120,13 @@ func (w *watch) tell(ctx context.Context, err error) {
 	}
 }
 
+var errDisconnected = errors.New("NATS is not connected")
+
 func (w *watch) bind(ctx context.Context) (b binding, created [2]time.Time, err error) {
 	cfg := w.c.cfg
+	if !w.c.js.Conn().IsConnected() {
+		return b, created, errDisconnected // at once: a request would wait for the connection
+	}
 	s, err := w.stream(ctx)
 	if err != nil {
 		return b, created, err

@@ -59,17 +59,29 @@ func (l *Ledger) Append(ctx context.Context, head settlement.Head, e settlement.
 			return settlement.Head{}, err
 		}
 	}
-	stored := read(m)
-	if stored.Err != nil {
-		return settlement.Head{}, fmt.Errorf("ledger: append %s to %s: stored as entry %d, and that reads: %w", e.State, e.Session.Token(), m.Sequence, stored.Err)
+	stored, err := a.as(m)
+	if err != nil {
+		return settlement.Head{}, fmt.Errorf("ledger: append %s to %s: stored as entry %d, and that reads: %w", e.State, e.Session.Token(), m.Sequence, err)
 	}
-	return settlement.Head{Session: e.Session, Last: &stored.Entry, Digest: digest(m.Payload)}, nil
+	return settlement.Head{Session: e.Session, Last: &stored, Digest: digest(m.Payload)}, nil
 }
 
 // appending is one append on its way: the same bytes in every try.
 type appending struct {
 	Draft
-	head settlement.Head
+	head  settlement.Head
+	entry settlement.Entry // as Payload reads
+}
+
+// as is the entry as it was stored: with other bytes where an earlier delivery of
+// an unknown session's outcome had stored it.
+func (a appending) as(m Message) (settlement.Entry, error) {
+	if !bytes.Equal(m.Payload, a.Payload) {
+		return ParseEntry(m.Subject, m.Payload, m.Sequence)
+	}
+	e := a.entry
+	e.Sequence = m.Sequence
+	return e, nil
 }
 
 // prepare completes an entry and encodes it.
@@ -96,7 +108,10 @@ func (l *Ledger) prepare(head settlement.Head, e settlement.Entry) (appending, e
 	if a.Payload, err = encode(l.cfg.Prefix, e); err != nil {
 		return appending{}, err
 	}
-	return a, readsBack(a, e)
+	if a.entry, err = ParseEntry(a.Subject, a.Payload, 0); err != nil {
+		return appending{}, fmt.Errorf("it could not be read back: %w", err)
+	}
+	return a, readsBack(a.entry, e)
 }
 
 func (l *Ledger) attemptID() string {
@@ -124,11 +139,7 @@ func mayFollow(head settlement.Head, e settlement.Entry) error {
 
 // readsBack refuses an entry that would not be read back the same: JSON mends text
 // that is not UTF-8 in silence, and an outcome would not know itself again.
-func readsBack(a appending, e settlement.Entry) error {
-	got, err := ParseEntry(a.Subject, a.Payload, 0)
-	if err != nil {
-		return fmt.Errorf("it could not be read back: %w", err)
-	}
+func readsBack(got, e settlement.Entry) error {
 	if e.Session == "" {
 		return nil // nobody looks for it again
 	}

@@ -83,7 +83,10 @@ func (c *chain) moved(e settlement.Entry) (wrong []string) {
 	case settlement.EntryClosing:
 		wrong, attempts = taken(e, was, ours, settlement.Closing), attempts+1
 	case settlement.EntryClosed:
-		wrong = append(taken(e, was, ours, settlement.Closed), c.pays(e, ours)...)
+		wrong = taken(e, was, ours, settlement.Closed)
+		if was.state != settlement.Closed {
+			wrong = append(wrong, c.pays(e, ours)...)
+		}
 	default:
 		wrong = failedFrom(e, was, ours)
 	}

@@ -5,6 +5,9 @@ import (
 	"encoding/hex"
 	"flag"
 	"fmt"
+	"net"
+	"os"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -76,6 +79,13 @@ func closed(id settlement.SessionID, o settlement.OutcomeRef, attempt int) settl
 	return e
 }
 
+// recovered is closed for a session that was found closed at the node.
+func recovered(id settlement.SessionID, o settlement.OutcomeRef, attempt int) settlement.Entry {
+	e := closed(id, o, attempt)
+	e.Recovered = ptr(true)
+	return e
+}
+
 // failed is the failed entry of an outcome on a head: it frees the session where
 // the outcome holds it, and copies the standing where not.
 func failed(head settlement.Head, id settlement.SessionID, o settlement.OutcomeRef, attempt int) settlement.Entry {
@@ -111,7 +121,7 @@ func unhex(t *testing.T, s string) []byte {
 }
 
 // mustAppend appends, and fails the test where that fails.
-func mustAppend(t *testing.T, l *ledger.Ledger, head settlement.Head, e settlement.Entry) settlement.Head {
+func mustAppend(t testing.TB, l *ledger.Ledger, head settlement.Head, e settlement.Entry) settlement.Head {
 	t.Helper()
 	next, err := l.Append(t.Context(), head, e)
 	if err != nil {
@@ -198,4 +208,41 @@ func mustVerify(t *testing.T, l *ledger.Ledger) ledger.Report {
 		t.Errorf("finding: %s", f)
 	}
 	return r
+}
+
+// restart runs a server again where one was shut down.
+func restart(t *testing.T, address, storeDir string) *server.Server {
+	t.Helper()
+	host, port, err := net.SplitHostPort(address)
+	if err != nil {
+		t.Fatal(err)
+	}
+	number, err := strconv.Atoi(port)
+	if err != nil {
+		t.Fatal(err)
+	}
+	s, err := server.NewServer(&server.Options{Host: host, Port: number, JetStream: true, NoSigs: true, StoreDir: storeDir})
+	if err != nil {
+		t.Fatal(err)
+	}
+	s.Start()
+	t.Cleanup(func() { s.Shutdown(); s.WaitForShutdown() })
+	awaitServer(t, s)
+	return s
+}
+
+func copyTree(t *testing.T, from, to string) {
+	t.Helper()
+	if err := os.CopyFS(to, os.DirFS(from)); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// awaitHead waits until a ledger's connection is back and shows that session's entry.
+func awaitHead(t *testing.T, l *ledger.Ledger, n int) {
+	t.Helper()
+	await(t, "the connection", func() bool {
+		head, err := l.Head(t.Context(), session(n))
+		return err == nil && head.Last != nil
+	})
 }

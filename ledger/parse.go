@@ -1,10 +1,13 @@
 package ledger
 
 import (
+	"bytes"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"reflect"
+	"strconv"
+	"strings"
 	"time"
 	"unicode/utf8"
 
@@ -19,12 +22,6 @@ import (
 func ParseEntry(subject string, payload []byte, sequence uint64) (settlement.Entry, error) {
 	prefix, state, id, err := splitSubject(subject)
 	if err != nil {
-		return settlement.Entry{}, err
-	}
-	if !utf8.Valid(payload) || !json.Valid(payload) {
-		return settlement.Entry{}, errors.New("not JSON in UTF-8")
-	}
-	if err := checkNames(payload, reflect.TypeFor[event]()); err != nil {
 		return settlement.Entry{}, err
 	}
 	var v event
@@ -45,7 +42,29 @@ func ParseEntry(subject string, payload []byte, sequence uint64) (settlement.Ent
 	if err := v.check(prefix, e); err != nil {
 		return settlement.Entry{}, err
 	}
-	return e, checkShape(e)
+	if err := checkShape(e); err != nil {
+		return settlement.Entry{}, err
+	}
+	if err := unambiguous(prefix, e, payload); err != nil {
+		return settlement.Entry{}, err
+	}
+	return e, nil
+}
+
+// unambiguous refuses bytes in which another reader could see another entry. Bytes
+// that encode itself would write can't be that; only others need the slow look.
+func unambiguous(prefix string, e settlement.Entry, payload []byte) error {
+	written, err := encode(prefix, e)
+	if err == nil && bytes.Equal(written, payload) {
+		return nil
+	}
+	if !utf8.Valid(payload) {
+		return errors.New("not an entry: not UTF-8")
+	}
+	if err := checkNames(payload, reflect.TypeFor[event]()); err != nil {
+		return fmt.Errorf("not an entry: %w", err)
+	}
+	return nil
 }
 
 // check holds the envelope to what encode would have written.
@@ -79,13 +98,9 @@ func readNumber(id string, e settlement.Entry) (uint64, error) {
 	if e.Session == "" {
 		return 0, nil
 	}
-	var n uint64
-	if len(id) > len(e.Session)+1 {
-		if _, err := fmt.Sscanf(id[len(e.Session)+1:], "%d", &n); err != nil {
-			n = 0
-		}
-	}
-	if n == 0 {
+	_, number, _ := strings.Cut(id, "/")
+	n, err := strconv.ParseUint(number, 10, 64)
+	if err != nil || n == 0 {
 		return 0, fmt.Errorf("id %.200q: want %s/<number from 1>", id, e.Session)
 	}
 	return n, nil

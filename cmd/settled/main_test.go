@@ -10,8 +10,16 @@ import (
 	"github.com/rogpeppe/go-internal/testscript"
 )
 
+// runAsSettled in the environment makes the test binary the program itself, for
+// tests that end processes.
+const runAsSettled = "TEST_RUN_AS_SETTLED"
+
 // TestMain lets the scripts call settled as a command.
 func TestMain(m *testing.M) {
+	if os.Getenv(runAsSettled) != "" {
+		main()
+		return
+	}
 	testscript.Main(m, map[string]func(){
 		"settled": func() {
 			ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)

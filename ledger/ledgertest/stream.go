@@ -4,6 +4,7 @@
 package ledgertest
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -24,6 +25,12 @@ const (
 	Publish Op = "publish"
 	Get     Op = "get"
 )
+
+// Fault is what becomes of one operation, for tests that plan a row of them.
+type Fault struct {
+	Apply bool  // it takes effect, whatever the caller is told
+	Err   error // what the caller is told
+}
 
 // Stream is a ledger.Stream in memory. Its zero value is empty and ready.
 type Stream struct {
@@ -72,8 +79,9 @@ func (s *Stream) Get(ctx context.Context, filter string, from uint64) (ledger.Me
 	if from == 0 {
 		return s.last(filter)
 	}
-	for _, m := range s.messages {
-		if m.Sequence >= from && matches(filter, m.Subject) {
+	start, _ := slices.BinarySearchFunc(s.messages, from, func(m ledger.Message, from uint64) int { return cmp.Compare(m.Sequence, from) })
+	for _, m := range s.messages[start:] {
+		if matches(filter, m.Subject) {
 			return m, nil
 		}
 	}
@@ -192,6 +200,14 @@ func filterOf(subject string) string {
 }
 
 func matches(filter, subject string) bool {
-	want, got := strings.Split(filter, "."), strings.Split(subject, ".")
-	return slices.EqualFunc(want, got, func(w, g string) bool { return w == "*" || w == g })
+	for more := true; more; {
+		var want, got string
+		var moreGot bool
+		want, filter, more = strings.Cut(filter, ".")
+		got, subject, moreGot = strings.Cut(subject, ".")
+		if want != "*" && want != got || more != moreGot {
+			return false
+		}
+	}
+	return true
 }

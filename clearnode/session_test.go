@@ -1,0 +1,348 @@
+package clearnode_test
+
+import (
+	"context"
+	"errors"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"settled/clearnode"
+	"settled/clearnode/clearnodetest"
+	"settled/settlement"
+)
+
+func TestSessionFunded(t *testing.T) {
+	n := startNode(t, clearnodetest.Config{})
+	c := ready(t, config(n.URL()))
+	id := open(t, n, duel(), put(playerA, "usdc", "10"), put(playerB, "weth", "0.5"), put(playerB, "usdc", "5"))
+	s := look(t, c, id, settlement.Look{})
+	if !s.Open || s.Version != 1 || s.Quiet || s.Quorum != 100 || s.Protocol != "NitroRPC/0.2" || s.Application != "cnharness" || s.ID != id {
+		t.Errorf("session %+v", s)
+	}
+	if text(s.Deposits) != "A 10 usdc; B 0.5 weth; B 5 usdc; " || len(s.Payouts) != 0 {
+		t.Errorf("deposits %s, payouts %s", text(s.Deposits), text(s.Payouts))
+	}
+	if len(s.Decimals) != 2 || s.Decimals["usdc"] != 6 || s.Decimals["weth"] != 18 {
+		t.Errorf("decimals %v", s.Decimals)
+	}
+	if len(s.Participants) != 3 || s.Participants[2].Spelling != judge || s.Participants[2].Weight != 100 || s.Participants[1].Weight != 0 {
+		t.Errorf("participants %+v", s.Participants)
+	}
+	if err := clearnode.VerifyAnswer(s.Evidence); err != nil || s.Evidence.Protocol != "nitrorpc/0.2" || !strings.Contains(s.Evidence.Response, "get_ledger_transactions") {
+		t.Errorf("evidence %+v: %v", s.Evidence, err)
+	}
+}
+
+// TestSessionOneRoundTrip: a second read of the same session asks only for what
+// may have changed.
+func TestSessionOneRoundTrip(t *testing.T) {
+	n := startNode(t, clearnodetest.Config{})
+	c := ready(t, config(n.URL()))
+	id := openDuel(t, n)
+	look(t, c, id, settlement.Look{})
+	look(t, c, id, settlement.Look{})
+	for method, want := range map[string]int{"get_app_definition": 1, "get_assets": 1, "get_ledger_transactions": 2, "get_app_sessions": 2} {
+		if got := n.Requests(method); got != want {
+			t.Errorf("%d of %s, want %d", got, method, want)
+		}
+	}
+}
+
+type submission struct {
+	Session     settlement.SessionID       `json:"app_session_id"`
+	Intent      string                     `json:"intent"`
+	Version     uint64                     `json:"version"`
+	Allocations []clearnodetest.Allocation `json:"allocations"`
+}
+
+func open04(t *testing.T, n *clearnodetest.Node) settlement.SessionID {
+	def := duel()
+	def.Protocol = "NitroRPC/0.4"
+	return open(t, n, def, put(playerA, "usdc", "10"), put(playerB, "usdc", "5"))
+}
+
+func withdraw(t *testing.T, c *clearnode.Client, id settlement.SessionID, version uint64, left ...clearnodetest.Allocation) {
+	t.Helper()
+	err := c.Call(t.Context(), "submit_app_state", submission{id, "withdraw", version, left}, clearnode.KeySigner(keyOf(keyJudge)))
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+// TestSessionWithdrawn: what was taken out before a close looks like a payout, and
+// the session is open.
+func TestSessionWithdrawn(t *testing.T) {
+	n := startNode(t, clearnodetest.Config{})
+	c := ready(t, config(n.URL()))
+	id := open04(t, n)
+	withdraw(t, c, id, 2, put(playerA, "usdc", "6"), put(playerB, "usdc", "5"))
+	s := look(t, c, id, settlement.Look{})
+	if !s.Open || s.Version != 2 || text(s.Payouts) != "A 4 usdc; " || s.Evidence.Protocol != "nitrorpc/0.4" {
+		t.Errorf("session %+v", s)
+	}
+	withdraw(t, c, id, 3, put(playerA, "usdc", "0"), put(playerB, "usdc", "0"))
+	looks := n.Requests("get_ledger_transactions")
+	s = look(t, c, id, settlement.Look{})
+	if !s.Open || s.Version != 3 || !s.Unfunded() {
+		t.Errorf("emptied: %+v", s)
+	}
+	if n.Requests("get_ledger_transactions") != looks+2 {
+		t.Error("emptied was believed at first sight")
+	}
+}
+
+func TestSessionUnfunded(t *testing.T) {
+	n := startNode(t, clearnodetest.Config{})
+	c := ready(t, config(n.URL()))
+	for _, doubt := range []bool{false, true} {
+		id := open(t, n, duel())
+		looks := n.Requests("get_ledger_transactions")
+		s := look(t, c, id, settlement.Look{InDoubt: doubt})
+		if !s.Open || !s.Unfunded() || s.Version != 1 || s.Quiet != doubt {
+			t.Errorf("session %+v", s)
+		}
+		if n.Requests("get_ledger_transactions") != looks+2 {
+			t.Error("unfunded was believed at first sight")
+		}
+	}
+}
+
+type closing struct {
+	Session     settlement.SessionID       `json:"app_session_id"`
+	Allocations []clearnodetest.Allocation `json:"allocations"`
+}
+
+// closeEmpty closes a session with nothing in it.
+func closeEmpty(t *testing.T, c *clearnode.Client, id settlement.SessionID) {
+	t.Helper()
+	err := c.Call(t.Context(), "close_app_session", closing{id, []clearnodetest.Allocation{put(playerA, "usdc", "0")}}, clearnode.KeySigner(keyOf(keyJudge)))
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+func TestSessionClosed(t *testing.T) {
+	n := startNode(t, clearnodetest.Config{})
+	c := ready(t, config(n.URL()))
+	paid, empty := openDuel(t, n), open(t, n, duel())
+	closeDuel(t, c, paid)
+	closeEmpty(t, c, empty)
+	for _, doubt := range []bool{false, true} {
+		looks := n.Requests("get_ledger_transactions")
+		s := look(t, c, paid, settlement.Look{InDoubt: doubt})
+		if s.Open || s.Quiet || s.Version != 2 || text(s.Payouts) != "A 7 usdc; B 8 usdc; " {
+			t.Errorf("session %+v", s)
+		}
+		if s := look(t, c, empty, settlement.Look{InDoubt: doubt}); s.Open || s.Version != 2 || len(s.Deposits) != 0 {
+			t.Errorf("session %+v", s)
+		}
+		if got := n.Requests("get_ledger_transactions") - looks; got != 2 {
+			t.Errorf("%d looks at two closed sessions", got)
+		}
+	}
+}
+
+func TestSessionNotFound(t *testing.T) {
+	n := startNode(t, clearnodetest.Config{})
+	c := ready(t, config(n.URL()))
+	_, unknown := handmade(t)
+	_, err := c.Session(t.Context(), unknown.ID, settlement.Look{})
+	if !errors.Is(err, settlement.ErrSessionNotFound) {
+		t.Errorf("unknown: %v", err)
+	}
+	if got := n.Requests("get_ledger_transactions"); got != 3 {
+		t.Errorf("%d ledger reads, want one, and two more around the definition", got)
+	}
+	n.Outage(true)
+	for it, id := range map[string]settlement.SessionID{"unknown": unknown.ID, "known": openKnown(t, n)} {
+		if _, err := c.Session(t.Context(), id, settlement.Look{}); err == nil || errors.Is(err, settlement.ErrSessionNotFound) {
+			t.Errorf("%s, with the database away: %v", it, err)
+		}
+	}
+}
+
+func openKnown(t *testing.T, n *clearnodetest.Node) settlement.SessionID {
+	n.Outage(false)
+	defer n.Outage(true)
+	return openDuel(t, n)
+}
+
+// TestSecondLookEnds: the wait between two looks heeds the context.
+func TestSecondLookEnds(t *testing.T) {
+	n := startNode(t, clearnodetest.Config{})
+	c := ready(t, config(n.URL()).SecondLook(time.Hour))
+	_, unknown := handmade(t)
+	for _, id := range []settlement.SessionID{unknown.ID, open(t, n, duel())} {
+		ctx, cancel := context.WithCancel(t.Context())
+		looks := n.Requests("get_ledger_transactions")
+		go func() {
+			for n.Requests("get_ledger_transactions") == looks && t.Context().Err() == nil {
+				time.Sleep(time.Millisecond)
+			}
+			cancel()
+		}()
+		if _, err := c.Session(ctx, id, settlement.Look{}); !errors.Is(err, context.Canceled) {
+			t.Errorf("got %v", err)
+		}
+	}
+}
+
+// TestSessionInDoubt: an open session is read twice on one connection, and whether
+// that went quickly is told.
+func TestSessionInDoubt(t *testing.T) {
+	n := startNode(t, clearnodetest.Config{})
+	cfg := config(n.URL())
+	cfg.FenceMargin = 2 * time.Second
+	c := ready(t, cfg)
+	id := openDuel(t, n)
+	looks := n.Requests("get_ledger_transactions")
+	if s := look(t, c, id, settlement.Look{InDoubt: true}); !s.Open || !s.Quiet {
+		t.Errorf("session %+v", s)
+	}
+	if n.Requests("get_ledger_transactions") != looks+2 {
+		t.Error("it was not read twice")
+	}
+	slow := clearnodetest.Fault{Method: "get_ledger_transactions", Kind: clearnodetest.DelayAnswer, Delay: 600 * time.Millisecond}
+	none := clearnodetest.Fault{Method: "get_ledger_transactions", Kind: clearnodetest.DelayAnswer}
+	n.Inject(slow)
+	if s := look(t, c, id, settlement.Look{InDoubt: true}); !s.Open || s.Quiet {
+		t.Errorf("slow at first: quiet %v", s.Quiet)
+	}
+	n.Inject(none)
+	n.Inject(slow)
+	if s := look(t, c, id, settlement.Look{InDoubt: true}); !s.Open || s.Quiet {
+		t.Errorf("slow at last: quiet %v", s.Quiet)
+	}
+	n.Inject(none)
+	n.Inject(clearnodetest.Fault{Method: "get_ledger_transactions", Kind: clearnodetest.CutAfter})
+	if _, err := c.Session(t.Context(), id, settlement.Look{InDoubt: true}); !errors.Is(err, clearnode.ErrNoAnswer) {
+		t.Errorf("cut in between: %v", err)
+	}
+}
+
+// TestSessionManyTransactions: page by page, each once, oldest first.
+func TestSessionManyTransactions(t *testing.T) {
+	n := startNode(t, clearnodetest.Config{})
+	c := ready(t, config(n.URL()))
+	for _, many := range []int{99, 100, 101, 200, 250} {
+		var deposits []clearnodetest.Allocation
+		for range many {
+			deposits = append(deposits, put(playerA, "usdc", "1"))
+		}
+		id := open(t, n, duel(), deposits...)
+		s := look(t, c, id, settlement.Look{})
+		if len(s.Deposits) != many || !s.Open || s.Balance()[0].Amount.String() != decimalOf(many).String() {
+			t.Errorf("%d deposits, balance %v, want %d", len(s.Deposits), s.Balance(), many)
+		}
+		for i := 1; i < len(s.Deposits); i++ {
+			if s.Deposits[i].At.Before(s.Deposits[i-1].At) {
+				t.Fatalf("deposit %d is older than the one before", i)
+			}
+		}
+		if err := clearnode.VerifyAnswer(s.Evidence); err != nil {
+			t.Error(err)
+		}
+	}
+}
+
+// TestSessionManySessions: where our own list is too long to tell, those of the
+// others do.
+func TestSessionManySessions(t *testing.T) {
+	n := startNode(t, clearnodetest.Config{})
+	c := ready(t, config(n.URL()))
+	with := func(other string) clearnodetest.Definition {
+		def := duel()
+		def.Participants = []string{other, playerB, judge}
+		return def
+	}
+	rare := addressOf(77)
+	funded, rareFunded := openDuel(t, n), open(t, n, with(rare), put(rare, "usdc", "3"))
+	empty, rareEmpty := open(t, n, duel()), open(t, n, with(rare))
+	paid, closed, rareClosed := openDuel(t, n), open(t, n, duel()), open(t, n, with(rare))
+	for range 120 {
+		openDuel(t, n)
+	}
+	closeDuel(t, c, paid)
+	closeEmpty(t, c, closed)
+	closeEmptyOf(t, c, rareClosed, rare)
+	for _, tc := range []struct {
+		it      string
+		id      settlement.SessionID
+		look    settlement.Look
+		open    bool
+		version uint64
+	}{
+		{"funded", funded, settlement.Look{}, true, 0},
+		{"funded, its version wanted", funded, settlement.Look{Version: true}, true, 1},
+		{"funded, of one with few sessions", rareFunded, settlement.Look{}, true, 1},
+		{"empty", empty, settlement.Look{}, true, 1},
+		{"empty, of one with few sessions", rareEmpty, settlement.Look{}, true, 1},
+		{"closed and paid", paid, settlement.Look{}, false, 2},
+		{"closed and empty", closed, settlement.Look{}, false, 2},
+		{"closed and empty, of one with few sessions", rareClosed, settlement.Look{}, false, 2},
+	} {
+		s := look(t, c, tc.id, tc.look)
+		if s.Open != tc.open || s.Version != tc.version {
+			t.Errorf("%s: open %v, version %d", tc.it, s.Open, s.Version)
+		}
+	}
+}
+
+func closeEmptyOf(t *testing.T, c *clearnode.Client, id settlement.SessionID, participant string) {
+	t.Helper()
+	err := c.Call(t.Context(), "close_app_session", closing{id, []clearnodetest.Allocation{put(participant, "usdc", "0")}}, clearnode.KeySigner(keyOf(keyJudge)))
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+// TestSessionSeenByOthers: an empty list of a key that takes no part, or is
+// spelled otherwise, is no proof that a session is closed.
+func TestSessionSeenByOthers(t *testing.T) {
+	n := startNode(t, clearnodetest.Config{})
+	j := ready(t, config(n.URL()))
+	lower := duel()
+	lower.Participants[2] = strings.ToLower(judge)
+	spelled := open(t, n, lower)
+	empty, paid, funded := open(t, n, duel()), openDuel(t, n), openDuel(t, n)
+	closeDuel(t, j, paid)
+	if s := look(t, j, spelled, settlement.Look{}); !s.Open || s.Version != 1 || s.Participants[2].Spelling != strings.ToLower(judge) {
+		t.Errorf("spelled otherwise: %+v", s)
+	}
+	cfg := config(n.URL())
+	cfg.Signer = clearnode.KeySigner(keyOf(keyStranger))
+	c := ready(t, cfg)
+	if s := look(t, c, empty, settlement.Look{}); !s.Open || s.Version != 1 {
+		t.Errorf("empty, by a stranger: %+v", s)
+	}
+	if s := look(t, c, paid, settlement.Look{}); s.Open || text(s.Payouts) != "A 7 usdc; B 8 usdc; " {
+		t.Errorf("closed, by a stranger: %+v", s)
+	}
+	if s := look(t, c, funded, settlement.Look{}); !s.Open || s.Version != 1 {
+		t.Errorf("funded, by a stranger: %+v", s)
+	}
+}
+
+// TestClockSetBack: the read that shows it tells nothing; the next is on the
+// node's new time.
+func TestClockSetBack(t *testing.T) {
+	var ahead atomic.Int64
+	ahead.Store(int64(time.Hour))
+	nodeNow := func() time.Time { return time.Now().Add(time.Duration(ahead.Load())) }
+	n := startNode(t, clearnodetest.Config{Now: nodeNow})
+	c := ready(t, config(n.URL()))
+	id := openDuel(t, n)
+	if s := look(t, c, id, settlement.Look{}); s.AsOf.After(nodeNow()) || s.AsOf.Before(nodeNow().Add(-patience)) {
+		t.Errorf("as of %s, the node's clock says %s", s.AsOf, nodeNow())
+	}
+	ahead.Store(0)
+	if _, err := c.Session(t.Context(), id, settlement.Look{}); err == nil || !strings.Contains(err.Error(), "set back") {
+		t.Errorf("got %v", err)
+	}
+	if s := look(t, c, id, settlement.Look{}); s.AsOf.After(nodeNow()) {
+		t.Errorf("as of %s, the node's clock says %s", s.AsOf, nodeNow())
+	}
+	closeDuel(t, c, id)
+}

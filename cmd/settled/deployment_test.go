@@ -1,0 +1,255 @@
+package main
+
+import (
+	"context"
+	"crypto/ecdsa"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"testing"
+	"time"
+
+	"github.com/ethereum/go-ethereum/crypto"
+	"github.com/nats-io/nats-server/v2/server"
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
+	"github.com/rs/zerolog"
+	"github.com/shopspring/decimal"
+
+	"settled/clearnode/clearnodetest"
+	"settled/consumer"
+	"settled/ledger"
+	"settled/settlement"
+)
+
+// patience bounds every wait of these tests. Nothing is timed: a slow machine
+// passes as well.
+const patience = 90 * time.Second
+
+// deployment is a NATS server and a simulated node, with as many services as a
+// test wants. Its fence is short, so that a doubt is over in seconds.
+type deployment struct {
+	t       *testing.T
+	node    *clearnodetest.Node
+	server  *server.Server
+	nats    *natsLink
+	cfg     config
+	dir     string
+	players []*ecdsa.PrivateKey
+	judge   *ecdsa.PrivateKey
+	nonce   uint64
+}
+
+const (
+	testExpiry   = 8 * time.Second
+	testValidity = 2 * time.Second
+	testMargin   = 2 * time.Second
+)
+
+func deploy(t *testing.T) *deployment {
+	t.Helper()
+	d := &deployment{t: t, dir: t.TempDir()}
+	var err error
+	d.node, err = clearnodetest.Start(clearnodetest.Config{Faucet: decimal.NewFromInt(1_000_000_000), MessageExpiry: testExpiry})
+	d.must(err)
+	d.server, err = startEmbedded(filepath.Join(d.dir, "jetstream"), "127.0.0.1:0", false)
+	d.must(err)
+	d.judge = d.key("judge")
+	d.players = []*ecdsa.PrivateKey{d.key("alice"), d.key("bob")}
+	for _, k := range d.cfg.keys() {
+		d.must(k.set(k.fallback))
+	}
+	d.cfg.natsURL, d.cfg.nodeURL, d.cfg.nodeKeyFiles = d.server.ClientURL(), d.node.URL(), []string{filepath.Join(d.dir, "judge.key")}
+	d.cfg.nodeExpiry, d.cfg.nodeValidity, d.cfg.nodeMargin = testExpiry, testValidity, testMargin
+	d.cfg.httpListen, d.cfg.policies = "127.0.0.1:0", settlement.BuiltIn()
+	d.nats, err = d.cfg.connect("test", false)
+	d.must(err)
+	t.Cleanup(func() {
+		d.nats.Close()
+		d.server.Shutdown()
+		d.server.WaitForShutdown()
+		d.must(d.node.Close())
+	})
+	return d
+}
+
+func (d *deployment) must(err error) {
+	d.t.Helper()
+	if err != nil {
+		d.t.Fatal(err)
+	}
+}
+
+func (d *deployment) key(name string) *ecdsa.PrivateKey {
+	key, err := crypto.GenerateKey()
+	d.must(err)
+	d.must(os.WriteFile(filepath.Join(d.dir, name+".key"), []byte(hex.EncodeToString(crypto.FromECDSA(key))), 0o600))
+	return key
+}
+
+// serve runs a service in this process until the test ends, or stop is called.
+func (d *deployment) serve() (s *service, stop func()) {
+	d.t.Helper()
+	log := zerolog.New(zerolog.NewTestWriter(d.t)).Level(zerolog.WarnLevel)
+	cfg := d.cfg
+	s = &service{cfg: &cfg, log: log, metrics: newMetrics(log)}
+	var err error
+	s.node, err = cfg.newNode(s.metrics)
+	d.must(err)
+	s.nats, err = cfg.connect("settled", true)
+	d.must(err)
+	ctx, cancel := context.WithCancel(context.Background())
+	done := make(chan error, 1)
+	go func() { done <- s.run(ctx) }()
+	stopped := false
+	stop = func() {
+		if stopped {
+			return
+		}
+		stopped = true
+		cancel()
+		if err := <-done; err != nil {
+			d.t.Error(err)
+		}
+		s.nats.close()
+	}
+	d.t.Cleanup(stop)
+	d.until("the service is ready", func() bool { return s.ready() == nil })
+	return s, stop
+}
+
+// until waits for something to become true.
+func (d *deployment) until(what string, ok func() bool) {
+	d.t.Helper()
+	for deadline := time.Now().Add(patience); !ok(); {
+		if time.Now().After(deadline) {
+			d.t.Fatalf("waited in vain until %s", what)
+		}
+		time.Sleep(10 * time.Millisecond) // between two looks
+	}
+}
+
+func (d *deployment) open() settlement.SessionID {
+	d.t.Helper()
+	d.nonce++
+	a, b, judge := addressOf(d.players[0]), addressOf(d.players[1]), addressOf(d.judge)
+	id, err := d.node.OpenSession(clearnodetest.Definition{
+		Application: "test", Protocol: "NitroRPC/0.2", Participants: []string{a, b, judge}, Weights: []int64{0, 0, 100}, Quorum: 100, Challenge: 86400, Nonce: d.nonce,
+	}, []clearnodetest.Allocation{
+		{Participant: a, Asset: "usdc", Amount: decimal.RequireFromString("10")}, {Participant: b, Asset: "usdc", Amount: decimal.RequireFromString("5.000001")},
+		{Participant: a, Asset: "weth", Amount: decimal.RequireFromString("0.5")},
+	})
+	d.must(err)
+	return settlement.SessionID(id)
+}
+
+// publish stores an outcome as an event of source /test and returns its sequence.
+func (d *deployment) publish(scenario, id string, session settlement.SessionID, members map[string]any) uint64 {
+	d.t.Helper()
+	data := map[string]any{"session_id": session}
+	for name, v := range members {
+		data[name] = v
+	}
+	event, err := json.Marshal(map[string]any{"specversion": "1.0", "id": id, "source": "/test", "type": "outcome." + scenario, "data": data})
+	d.must(err)
+	return d.publishRaw(scenario, event)
+}
+
+// publishRaw publishes without a message id, so that nothing is taken for a
+// duplicate before settled sees it.
+func (d *deployment) publishRaw(scenario string, payload []byte) uint64 {
+	d.t.Helper()
+	ctx, cancel := context.WithTimeout(context.Background(), patience)
+	defer cancel()
+	var ack *jetstream.PubAck
+	d.until("the outcome is stored", func() bool {
+		var err error
+		ack, err = d.nats.js.PublishMsg(ctx, &nats.Msg{Subject: consumer.OutcomeSubject("", settlement.Scenario(scenario)), Data: payload})
+		return err == nil
+	})
+	return ack.Sequence
+}
+
+// partial is an outcome whose plan changes with every change of the session:
+// with winner-takes-all a second, different plan would go unnoticed.
+func (d *deployment) partial() map[string]any {
+	return map[string]any{"parties": map[string]any{"provider": addressOf(d.players[1])}, "completion": "0.3333333"}
+}
+
+// ledger reads the ledger as `settled ledger` does.
+func (d *deployment) ledger() *ledger.Ledger {
+	d.t.Helper()
+	cfg := d.cfg.ledgerConfig()
+	cfg.Create = false
+	l, _, err := ledger.Open(context.Background(), d.nats.js, cfg)
+	d.must(err)
+	return l
+}
+
+func (d *deployment) entries(session settlement.SessionID) []settlement.Entry {
+	d.t.Helper()
+	stored, err := d.ledger().Session(context.Background(), session)
+	d.must(err)
+	var entries []settlement.Entry
+	for _, s := range stored {
+		d.must(s.Err)
+		entries = append(entries, s.Entry)
+	}
+	return entries
+}
+
+// result waits for the closed or failed entry of the outcome with this sequence.
+func (d *deployment) result(session settlement.SessionID, sequence uint64) settlement.Entry {
+	d.t.Helper()
+	var result settlement.Entry
+	d.until(fmt.Sprintf("outcome %d has a result", sequence), func() bool {
+		for _, e := range d.entries(session) {
+			if e.State != settlement.EntryClosing && e.Outcome.Sequence == sequence {
+				result = e
+				return true
+			}
+		}
+		return false
+	})
+	return result
+}
+
+// verify is the last line of every test: the node's books, the ledger's chains,
+// and that no two closes of one session were ever in flight.
+func (d *deployment) verify(closed int) {
+	d.t.Helper()
+	if err := d.node.Check(); err != nil {
+		d.t.Error(err)
+	}
+	if n := d.node.MaxClosesInFlight(); n > 1 {
+		d.t.Errorf("%d closes of one session were in flight at once", n)
+	}
+	report, err := d.ledger().Verify(context.Background(), ledger.Audit{VerifyFunc: verifyAnswer})
+	d.must(err)
+	for _, f := range report.Findings {
+		d.t.Error(f)
+	}
+	if int(report.Closed) != closed {
+		d.t.Errorf("%d sessions are closed in the ledger, want %d", report.Closed, closed)
+	}
+}
+
+func (d *deployment) wantCode(e settlement.Entry, code settlement.Code) {
+	d.t.Helper()
+	if e.Error == nil || e.Error.Code != code {
+		d.t.Errorf("%s of outcome %d: %+v, want failed with %s", e.State, e.Outcome.Sequence, e.Error, code)
+	}
+}
+
+func (d *deployment) letters() []consumer.Letter {
+	d.t.Helper()
+	letters, err := consumer.NewDeadLetters(d.nats.js, d.cfg.consumerConfig(nil)).List(context.Background(), consumer.Filter{})
+	if errors.Is(err, jetstream.ErrStreamNotFound) {
+		return nil
+	}
+	d.must(err)
+	return letters
+}

@@ -1,0 +1,221 @@
+package main
+
+import (
+	"encoding/json"
+	"fmt"
+	"testing"
+	"time"
+
+	"settled/clearnode"
+	"settled/clearnode/clearnodetest"
+	"settled/settlement"
+)
+
+var verifyAnswer = clearnode.VerifyAnswer
+
+func TestSameOutcomeTenTimes(t *testing.T) {
+	d := deploy(t)
+	d.serve()
+	session := d.open()
+	var last uint64
+	for range 10 {
+		last = d.publish("partial_service", "one", session, d.partial())
+	}
+	other := d.publish("cancellation", "two", session, nil)
+	d.wantCode(d.result(session, other), settlement.OutcomeConflict)
+	d.until("every message is answered", d.answered)
+	var closed int
+	for _, e := range d.entries(session) {
+		if e.State == settlement.EntryClosed {
+			closed++
+		}
+	}
+	if closed != 1 || len(d.node.Closes(string(session))) != 1 {
+		t.Errorf("%d closed entries, %d closes, after message %d", closed, len(d.node.Closes(string(session))), last)
+	}
+	d.verify(1)
+}
+
+func TestFailuresDontHoldUpTheNext(t *testing.T) {
+	d := deploy(t)
+	d.serve()
+	session, unknown := d.open(), settlement.SessionID("0x"+fmt.Sprintf("%064x", 7))
+	stranger := "0x00000000000000000000000000000000000000aa"
+	award := []any{map[string]any{"participant": stranger, "share": "1.5"}}
+	for _, c := range []struct {
+		code     settlement.Code
+		session  settlement.SessionID
+		sequence uint64
+	}{
+		{settlement.InvalidOutcome, "", d.publishRaw("cancellation", []byte("garbage"))},
+		{settlement.SessionNotFound, unknown, d.publish("cancellation", "a", unknown, nil)},
+		{settlement.NotAParticipant, session, d.publish("payment_completed", "b", session, map[string]any{"parties": map[string]any{"provider": stranger}})},
+		{settlement.ExpectationFailed, session, d.publish("cancellation", "c", session, map[string]any{"expect": map[string]any{"totals": []any{}}})},
+		{settlement.InvalidOutcome, session, d.publish("dispute_resolved", "d", session, map[string]any{"awards": award})},
+		{settlement.UnknownScenario, session, d.publish("no_such", "e", session, nil)},
+	} {
+		d.wantCode(d.result(c.session, c.sequence), c.code)
+	}
+	good := d.publish("partial_service", "f", session, d.partial())
+	if e := d.result(session, good); e.State != settlement.EntryClosed {
+		t.Errorf("%+v", e)
+	}
+	if n := len(d.letters()); n != 6 {
+		t.Errorf("%d dead letters, want 6", n)
+	}
+	d.verify(1)
+}
+
+// The node is away while outcomes wait: none is dead-lettered, all are closed
+// once it is back.
+func TestNodeAway(t *testing.T) {
+	d := deploy(t)
+	s, _ := d.serve()
+	d.node.Stop()
+	d.until("the service notices", func() bool { return s.ready() != nil && s.consumer.Status().Paused })
+	type waiting struct {
+		session  settlement.SessionID
+		sequence uint64
+	}
+	var all []waiting
+	for i := range 150 {
+		session := d.open()
+		all = append(all, waiting{session, d.publish("partial_service", fmt.Sprint(i), session, d.partial())})
+	}
+	d.node.Resume()
+	for _, w := range all {
+		if e := d.result(w.session, w.sequence); e.State != settlement.EntryClosed {
+			t.Errorf("%+v", e.Error)
+		}
+	}
+	if letters := d.letters(); len(letters) != 0 {
+		t.Errorf("%d dead letters: %+v", len(letters), letters[0])
+	}
+	d.verify(len(all))
+}
+
+// The answer is lost and the connection cut: found closed, and recorded so.
+func TestAnswerLost(t *testing.T) {
+	for _, kind := range []clearnodetest.FaultKind{clearnodetest.CutAfter, clearnodetest.Garbage, clearnodetest.WrongSignature} {
+		t.Run(fmt.Sprint("fault ", kind), func(t *testing.T) {
+			d := deploy(t)
+			d.cfg.nodeRequestTimeout = 2 * time.Second
+			d.serve()
+			session := d.open()
+			d.node.Inject(clearnodetest.Fault{Method: "close_app_session", Kind: kind})
+			e := d.result(session, d.publish("partial_service", "x", session, d.partial()))
+			if e.State != settlement.EntryClosed || !*e.Recovered || *e.SessionVersion != 2 {
+				t.Errorf("%s %+v", e.State, e)
+			}
+			if n := len(d.node.Closes(string(session))); n != 1 {
+				t.Errorf("%d closes were sent", n)
+			}
+			d.verify(1)
+		})
+	}
+}
+
+// A close is held up in the network and its sender cut off. No second close is
+// sent while the first may land; a stranger's outcome and garbage that come
+// meanwhile neither lift the fence nor spoil the result.
+func TestCloseHeldUp(t *testing.T) {
+	for name, hold := range map[string]time.Duration{"lands in time": time.Second, "comes too late": testValidity + 2*time.Second} {
+		t.Run(name, func(t *testing.T) {
+			d := deploy(t)
+			d.cfg.nodeRequestTimeout = 500 * time.Millisecond
+			d.serve()
+			session := d.open()
+			struck := make(chan struct{}, 1)
+			d.node.Inject(clearnodetest.Fault{Method: "close_app_session", Kind: clearnodetest.Delay, Delay: hold, Struck: struck})
+			first := d.publish("partial_service", "x", session, d.partial())
+			<-struck
+			d.node.DropConnections()
+			other := d.publish("cancellation", "y", session, nil)
+			garbage, _ := json.Marshal(map[string]any{"session_id": session}) // no event, but it names the session
+			junk := d.publishRaw("partial_service", garbage)
+			d.wantCode(d.result(session, other), settlement.OutcomeConflict)
+			if e := d.result(session, first); e.State != settlement.EntryClosed {
+				t.Errorf("%+v", e.Error)
+			}
+			d.wantCode(d.result(session, junk), settlement.InvalidOutcome)
+			d.checkFence(session)
+			d.verify(1)
+		})
+	}
+}
+
+// checkFence holds every close that reached the node to the intents recorded
+// before it.
+func (d *deployment) checkFence(session settlement.SessionID) {
+	d.t.Helper()
+	until := map[uint64]time.Time{}
+	for _, e := range d.entries(session) {
+		if e.Request != nil {
+			until[e.Request.Timestamp] = *e.ValidUntil
+		}
+	}
+	closes := d.node.Closes(string(session))
+	for i, c := range closes {
+		if _, recorded := until[c.Timestamp]; !recorded {
+			d.t.Errorf("close %d was sent without an intent", i)
+		}
+		if i > 0 && c.Received.Before(until[closes[i-1].Timestamp]) {
+			d.t.Errorf("close %d came at %s, the one before could land until %s", i, c.Received, until[closes[i-1].Timestamp])
+		}
+	}
+}
+
+// A settled session costs its reads once: transactions, definition and version,
+// and one close.
+func TestReadsAreFew(t *testing.T) {
+	d := deploy(t)
+	d.serve()
+	before := d.node.Requests("")
+	assets := d.node.Requests("get_assets")
+	const n = 20
+	for i := range n {
+		session := d.open()
+		d.result(session, d.publish("partial_service", fmt.Sprint(i), session, d.partial()))
+	}
+	if got := d.node.Requests("get_app_definition"); got != n {
+		t.Errorf("%d reads of %d definitions", got, n)
+	}
+	if got := d.node.Requests("get_assets") - assets; got > 1 {
+		t.Errorf("assets were read %d times", got)
+	}
+	if got := d.node.Requests("") - before; got > 4*n+10 { // and a keepalive or two
+		t.Errorf("%d requests for %d sessions", got, n)
+	}
+	d.verify(n)
+}
+
+// Two services share the work; one stops in the middle of it.
+func TestTwoReplicas(t *testing.T) {
+	d := deploy(t)
+	_, stop := d.serve()
+	d.serve()
+	sequences := map[settlement.SessionID]uint64{}
+	for i := range 60 {
+		session := d.open()
+		sequences[session] = d.publish("partial_service", fmt.Sprint(i), session, d.partial())
+		if i == 30 {
+			stop()
+		}
+	}
+	for session, sequence := range sequences {
+		if e := d.result(session, sequence); e.State != settlement.EntryClosed {
+			t.Errorf("%+v", e.Error)
+		}
+	}
+	d.verify(len(sequences))
+}
+
+// answered reports whether the consumer has acknowledged every message.
+func (d *deployment) answered() bool {
+	durable, err := d.nats.js.Consumer(d.t.Context(), "OUTCOMES", "settled")
+	if err != nil {
+		return false
+	}
+	info, err := durable.Info(d.t.Context())
+	return err == nil && info.NumPending == 0 && info.NumAckPending == 0
+}

@@ -1,0 +1,570 @@
+package consumer
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/nats-io/nats.go"
+
+	"settled/settlement"
+)
+
+func TestSettledIsAcknowledged(t *testing.T) {
+	r := newRig(t, nil).start()
+	seq := r.publish("1")
+	res := r.result()
+	if res.Disposition != Acked || res.Reason != "closed" || res.Outcome.Ref.Sequence != seq || res.Outcome.Ref.ID != "1" || res.Delivered != 1 || res.Err != nil || res.Published.IsZero() {
+		t.Errorf("got %+v", res)
+	}
+	r.settledAll(seq)
+	e := r.log.events(t, "outcome settled")
+	if len(e) != 1 || e[0]["level"] != "info" || e[0]["session"] != testSession || e[0]["disposition"] != "ack" || e[0]["attempt"] != 1.0 {
+		t.Errorf("log: %v", e)
+	}
+}
+
+func TestFailedIsTerminated(t *testing.T) {
+	r := newRig(t, nil)
+	r.settler.do = func(context.Context, settlement.Outcome, int) (settlement.Settlement, error) {
+		return settlement.Settlement{}, failedWith(settlement.ClosedElsewhere)
+	}
+	advisories, err := r.js.Conn().SubscribeSync("$JS.EVENT.ADVISORY.CONSUMER.MSG_TERMINATED.>")
+	if err != nil {
+		t.Fatal(err)
+	}
+	r.start()
+	seq := r.publish("1")
+	if res := r.result(); res.Disposition != Terminated || res.Reason != "closed_elsewhere" {
+		t.Errorf("got %+v", res)
+	}
+	advisory, err := advisories.NextMsg(patience)
+	if err != nil || !strings.Contains(string(advisory.Data), `"reason":"closed_elsewhere"`) {
+		t.Errorf("advisory %v, %v: want the code as its reason", advisory, err)
+	}
+	r.settledAll(seq)
+	if e := r.log.events(t, "outcome failed"); len(e) != 1 || e[0]["level"] != "warn" {
+		t.Errorf("log: %v", e)
+	}
+}
+
+// Everything that isn't an end gives the message back, and it comes again.
+func TestWaitingIsGivenBackUntilItEnds(t *testing.T) {
+	r := newRig(t, nil)
+	answers := []error{
+		&settlement.Waiting{Reason: settlement.NodeAway}, &settlement.Waiting{Reason: settlement.InDoubt, Delay: time.Millisecond},
+		errors.New("nobody foresaw this"), context.Canceled, nil,
+	}
+	r.settler.do = func(_ context.Context, o settlement.Outcome, nth int) (settlement.Settlement, error) {
+		if nth > len(answers) {
+			return closedBy(o), nil
+		}
+		return settlement.Settlement{}, answers[nth-1] // the nil comes without an entry
+	}
+	r.start()
+	seq := r.publish("1")
+	for i, want := range []string{"node_away", "in_doubt", "error", "error", "unrecorded", "closed"} {
+		res := r.result()
+		if res.Reason != want || res.Delivered != uint64(i+1) {
+			t.Errorf("delivery %d: %s (delivered %d), want %s", i+1, res.Reason, res.Delivered, want)
+		}
+		if give := res.Disposition == GivenBack; give != (want != "closed") || give && res.Delay <= 0 {
+			t.Errorf("delivery %d: %s after %s", i+1, res.Disposition, res.Delay)
+		}
+	}
+	r.settledAll(seq)
+}
+
+func TestARepeatedNodeAwayIsToldOnce(t *testing.T) {
+	r := newRig(t, nil)
+	r.settler.do = func(_ context.Context, o settlement.Outcome, nth int) (settlement.Settlement, error) {
+		if nth < 4 {
+			return settlement.Settlement{}, &settlement.Waiting{Reason: settlement.NodeAway, Err: errors.New("connection\r\nrefused")}
+		}
+		return closedBy(o), nil
+	}
+	r.start()
+	r.settledAll(r.publish("1"))
+	var levels []any
+	for _, e := range r.log.events(t, "outcome waits") {
+		levels = append(levels, e["level"])
+	}
+	if fmt.Sprint(levels) != "[info debug debug]" {
+		t.Errorf("levels %v, want one info and then debug", levels)
+	}
+}
+
+func TestAPanicIsGivenBackAndTold(t *testing.T) {
+	r := newRig(t, nil)
+	r.settler.do = func(_ context.Context, o settlement.Outcome, nth int) (settlement.Settlement, error) {
+		if nth == 1 {
+			panic("a bug in the settler")
+		}
+		return closedBy(o), nil
+	}
+	r.start()
+	seq := r.publish("1")
+	if res := r.result(); res.Disposition != GivenBack || res.Reason != "panic" || res.Delay <= 0 {
+		t.Errorf("got %+v", res)
+	}
+	r.settledAll(seq)
+	if n := r.c.Status().Panics; n != 1 {
+		t.Errorf("%d panics counted, want 1", n)
+	}
+	if !strings.Contains(r.log.String(), "a bug in the settler") || !strings.Contains(r.log.String(), "stack") {
+		t.Errorf("log:\n%s", r.log)
+	}
+}
+
+// A message that is worked on for longer than the ack wait isn't delivered again,
+// nor is one that waits in our buffer for that long.
+func TestWhatIsInHandIsKeptAlive(t *testing.T) {
+	r := newRig(t, func(c *Config) { c.AckWait, c.Workers = 400*time.Millisecond, 1 })
+	goOn := make(chan struct{})
+	r.settler.do = func(_ context.Context, o settlement.Outcome, nth int) (settlement.Settlement, error) {
+		<-goOn
+		return closedBy(o), nil
+	}
+	r.start()
+	first, second := r.publish("1"), r.publish("2")
+	r.until("one in hand, one waiting", func() bool { s := r.c.Status(); return s.InHand == 1 && s.Waiting == 1 })
+	<-time.After(3 * r.cfg.AckWait) // what is tested is that nothing happens in this time
+	close(goOn)
+	r.settledAll(second)
+	for _, seq := range []uint64{first, second} {
+		if n := r.settler.count(seq); n != 1 {
+			t.Errorf("sequence %d was delivered %d times, want once", seq, n)
+		}
+	}
+}
+
+// A message that nobody keeps alive comes again: the test above can fail.
+func TestWhatAnotherProcessDroppedComesHere(t *testing.T) {
+	r := newRig(t, func(c *Config) { c.AckWait = 300 * time.Millisecond })
+	_, _, err := EnsureDurable(t.Context(), r.js, r.cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	seq := r.publish("1")
+	other, err := r.js.Consumer(t.Context(), "OUTCOMES", "settled")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := other.Next(); err != nil { // taken, and never answered
+		t.Fatal(err)
+	}
+	r.start()
+	if res := r.result(); res.Delivered != 2 || res.Outcome.Ref.Sequence != seq {
+		t.Errorf("got %+v, want the second delivery", res)
+	}
+	r.settledAll(seq)
+}
+
+// Messages that look like control messages of the protocol are outcomes too.
+func TestNoMessageCanHide(t *testing.T) {
+	r := newRig(t, nil)
+	r.settler.do = func(_ context.Context, o settlement.Outcome, nth int) (settlement.Settlement, error) {
+		if o.Invalid != nil {
+			return settlement.Settlement{}, &settlement.Failed{Failure: *o.Invalid}
+		}
+		return closedBy(o), nil
+	}
+	r.start()
+	for _, h := range []nats.Header{
+		header("Status", "100", "Description", "Idle Heartbeat"),
+		header("Status", "404"), header("Status", "408"), header("Status", "503"),
+		header("Status", "409", "Description", "Consumer Deleted"),
+		header("Status", "409", "Description", "Server Shutdown"),
+		header("Status", "100", "Nats-Consumer-Stalled", "outcome.cancellation"),
+	} {
+		r.publishMsg(&nats.Msg{Subject: "outcome.cancellation", Header: h})
+		if res := r.result(); res.Disposition != Terminated || res.Reason != "invalid_outcome" || res.Delivered != 1 {
+			t.Errorf("%v: %s %s, delivery %d", h, res.Disposition, res.Reason, res.Delivered)
+		}
+	}
+	r.settledAll(r.publish("good"))
+	if s := r.c.Status(); s.State != OK {
+		t.Errorf("status %+v", s)
+	}
+}
+
+func TestWorkersBoundWhatIsInHand(t *testing.T) {
+	r := newRig(t, func(c *Config) { c.Workers = 3 })
+	goOn := make(chan struct{})
+	r.settler.do = func(_ context.Context, o settlement.Outcome, nth int) (settlement.Settlement, error) {
+		<-goOn
+		return closedBy(o), nil
+	}
+	var last uint64
+	for i := range 20 {
+		last = r.publish(fmt.Sprint(i))
+	}
+	r.start()
+	r.until("all workers busy", func() bool { s := r.c.Status(); return s.InHand == 3 && s.Waiting == 3 })
+	if n := r.durable().NumAckPending; n != 6 {
+		t.Errorf("%d messages taken, want 6: twice the workers", n)
+	}
+	close(goOn)
+	r.settledAll(last)
+	if r.settler.most != 3 {
+		t.Errorf("%d at once, want 3", r.settler.most)
+	}
+}
+
+// A stop finishes what is in hand, and gives back the rest for others at once.
+func TestStop(t *testing.T) {
+	r := newRig(t, func(c *Config) { c.Workers = 2 })
+	goOn := make(chan struct{})
+	r.settler.do = func(ctx context.Context, o settlement.Outcome, nth int) (settlement.Settlement, error) {
+		<-goOn
+		return closedBy(o), ctx.Err()
+	}
+	for i := range 10 {
+		r.publish(fmt.Sprint(i))
+	}
+	r.start()
+	r.until("busy", func() bool { s := r.c.Status(); return s.InHand == 2 && s.Waiting == 2 })
+	r.stop()
+	next, err := r.js.Consumer(t.Context(), "OUTCOMES", "settled")
+	if err != nil {
+		t.Fatal(err)
+	}
+	others := 0 // 8: 6 that were never taken, and, long before the ack wait ends, 2 that were given back
+	r.until("what is not begun is there for others", func() bool {
+		batch, err := next.FetchNoWait(10)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for range batch.Messages() {
+			others++
+		}
+		return others == 8
+	})
+	close(goOn)
+	if err := r.end(); err != nil {
+		t.Errorf("Run: %v", err)
+	}
+	for range 2 {
+		if res := r.result(); res.Disposition != Acked {
+			t.Errorf("in hand at the stop: %+v, want it finished", res)
+		}
+	}
+	if s := r.c.Status(); s.Err() == nil {
+		t.Errorf("status %+v after the end", s)
+	}
+}
+
+// A call of Settle that doesn't end by itself is cut short, and its message is
+// given back without delay.
+func TestCutShort(t *testing.T) {
+	r := newRig(t, nil)
+	r.settler.do = func(ctx context.Context, o settlement.Outcome, nth int) (settlement.Settlement, error) {
+		<-ctx.Done()
+		return settlement.Settlement{}, &settlement.Waiting{Reason: settlement.NodeAway, Delay: time.Hour, Err: ctx.Err()}
+	}
+	if _, _, err := EnsureDurable(t.Context(), r.js, r.cfg); err != nil {
+		t.Fatal(err)
+	}
+	c, err := New(r.js, r.settler, r.cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	stopped, cancel := context.WithCancelCause(context.Background())
+	seq := r.publish("1")
+	msg, meta := r.takeOne()
+	m := &message{nc: r.js.Conn(), msg: msg, meta: meta}
+	cancel(errStopping)
+	c.hand(stopped, m)
+	if res := r.result(); res.Disposition != GivenBack || res.Reason != "stopping" || res.Delay != 0 {
+		t.Errorf("got %+v", res)
+	}
+	r.settler.do = nil
+	r.start()
+	if res := r.result(); res.Disposition != Acked || res.Delivered != 2 {
+		t.Errorf("got %+v", res)
+	}
+	r.settledAll(seq)
+}
+
+// takeOne takes one message off the durable without a Consumer.
+func (r *rig) takeOne() (*nats.Msg, *nats.MsgMetadata) {
+	r.t.Helper()
+	p, err := openPull(r.js, OutcomesStream(r.cfg.Prefix), "settled", 1)
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	defer p.abandon()
+	if err := p.ask(1); err != nil {
+		r.t.Fatal(err)
+	}
+	select {
+	case msg := <-p.arrived:
+		meta, ok := outcome(msg)
+		if !ok {
+			r.t.Fatalf("no outcome: %+v", msg)
+		}
+		return msg, meta
+	case <-time.After(patience):
+		r.t.Fatal("nothing came")
+		return nil, nil
+	}
+}
+
+// readiness is a node's readiness that a test turns on and off.
+type readiness struct {
+	state atomic.Pointer[readyState]
+}
+
+type readyState struct {
+	err     error
+	changed chan struct{}
+}
+
+func (n *readiness) set(err error) {
+	if was := n.state.Swap(&readyState{err, make(chan struct{})}); was != nil {
+		close(was.changed)
+	}
+}
+
+func (n *readiness) Ready() error             { return n.state.Load().err }
+func (n *readiness) Changed() <-chan struct{} { return n.state.Load().changed }
+
+func TestPauseAndResume(t *testing.T) {
+	var node readiness
+	node.set(errors.New("signed out"))
+	r := newRig(t, func(c *Config) { c.Workers, c.Ready, c.Changed = 1, node.Ready, node.Changed })
+	goOn := make(chan struct{}, 10)
+	r.settler.do = func(_ context.Context, o settlement.Outcome, nth int) (settlement.Settlement, error) {
+		<-goOn
+		return closedBy(o), nil
+	}
+	first, second := r.publish("1"), r.publish("2")
+	r.start()
+	r.until("paused", func() bool { s := r.c.Status(); return s.State == OK && s.Paused && s.PausedWhy == "signed out" })
+	if d := r.durable(); d.NumAckPending != 0 || d.NumWaiting != 0 || d.Delivered.Consumer != 0 {
+		t.Errorf("fetched while paused: %+v", d)
+	}
+	node.set(nil)
+	r.until("one in hand, one waiting", func() bool { s := r.c.Status(); return !s.Paused && s.InHand == 1 && s.Waiting == 1 })
+
+	node.set(errors.New("away"))
+	r.until("what was not begun is given back, and nothing is asked for", func() bool {
+		s := r.c.Status()
+		return s.Paused && s.InHand == 1 && s.Waiting == 0 && r.durable().NumWaiting == 0
+	})
+	third := r.publish("3")
+	goOn <- struct{}{} // what is in hand goes on
+	if res := r.result(); res.Disposition != Acked || res.Outcome.Ref.Sequence != first {
+		t.Errorf("in hand: %+v", res)
+	}
+	if n := r.settler.count(second) + r.settler.count(third); n != 0 {
+		t.Errorf("%d settled while paused", n)
+	}
+	node.set(nil)
+	close(goOn)
+	r.settledAll(third)
+	for seq, want := range map[uint64]int{first: 1, second: 1, third: 1} {
+		if n := r.settler.count(seq); n != want {
+			t.Errorf("sequence %d settled %d times, want %d", seq, n, want)
+		}
+	}
+}
+
+func TestADeletedDurableIsMadeAnew(t *testing.T) {
+	r := newRig(t, nil)
+	r.start()
+	r.settledAll(r.publish("1"))
+	if err := r.js.DeleteConsumer(t.Context(), "OUTCOMES", "settled"); err != nil {
+		t.Fatal(err)
+	}
+	seq := r.publish("2")
+	r.settledAll(seq)
+	r.until("ok again", func() bool { return r.c.Status().State == OK })
+	if !strings.Contains(r.log.String(), "made anew") {
+		t.Errorf("nobody was told; log:\n%s", r.log)
+	}
+	if n := r.settler.count(1); n != 2 {
+		t.Errorf("the first outcome was settled %d times, want 2: the new durable begins at the beginning", n)
+	}
+}
+
+// An answer for a message of a stream that was deleted must not reach a message of
+// the stream that took its place.
+func TestADeletedStreamIsMadeAnewAndOldAnswersWithheld(t *testing.T) {
+	r := newRig(t, nil)
+	goOn := make(chan struct{})
+	r.settler.do = func(_ context.Context, o settlement.Outcome, nth int) (settlement.Settlement, error) {
+		if o.Ref.ID == "old" {
+			<-goOn
+		}
+		return closedBy(o), nil
+	}
+	r.start()
+	old := r.publish("old")
+	r.until("in hand", func() bool { return r.c.Status().InHand == 1 })
+	if err := r.js.DeleteStream(t.Context(), "OUTCOMES"); err != nil {
+		t.Fatal(err)
+	}
+	r.until("said so", func() bool { return r.c.Status().Err() != nil })
+	r.until("made anew", func() bool { return r.durable() != nil && r.c.Status().Err() == nil })
+	fresh := r.publish("fresh")
+	if fresh < old+freshStart {
+		t.Errorf("the new stream begins at %d, want it well beyond %d", fresh, old)
+	}
+	if res := r.result(); res.Outcome.Ref.ID != "fresh" || res.Disposition != Acked {
+		t.Errorf("got %+v", res)
+	}
+	close(goOn)
+	if res := r.result(); res.Outcome.Ref.ID != "old" || res.Disposition != Withheld {
+		t.Errorf("got %+v, want its answer withheld", res)
+	}
+	r.settledAll(fresh)
+}
+
+func TestADeletedStreamIsNotMadeAnewWithoutLeave(t *testing.T) {
+	r := newRig(t, nil)
+	r.cfg.ManageStreams = false
+	r.start()
+	r.settledAll(r.publish("1"))
+	if err := r.js.DeleteStream(t.Context(), "OUTCOMES"); err != nil {
+		t.Fatal(err)
+	}
+	r.until("said what to do", func() bool {
+		err := r.c.Status().Err()
+		return err != nil && strings.Contains(err.Error(), "nats stream add OUTCOMES")
+	})
+	if r.durable() != nil {
+		t.Error("made anew all the same")
+	}
+	r.cfg.ManageStreams = true // somebody makes it
+	if _, err := EnsureStreams(t.Context(), r.js, r.cfg); err != nil {
+		t.Fatal(err)
+	}
+	r.settledAll(r.publish("2"))
+}
+
+func TestTwoConsumersShareTheWork(t *testing.T) {
+	r := newRig(t, func(c *Config) { c.Workers = 2 })
+	other, err := New(connect(t, r.server), r.settler, r.cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	ended := make(chan error, 1)
+	go func() { ended <- other.Run(ctx) }()
+	r.start()
+	var last uint64
+	for i := range 200 {
+		last = r.publish(fmt.Sprint(i))
+	}
+	r.settledAll(last)
+	cancel()
+	if err := <-ended; err != nil {
+		t.Error(err)
+	}
+	for seq := uint64(1); seq <= last; seq++ {
+		if n := r.settler.count(seq); n != 1 {
+			t.Errorf("sequence %d settled %d times, want once", seq, n)
+		}
+	}
+}
+
+func TestPrefix(t *testing.T) {
+	r := newRig(t, func(c *Config) { c.Prefix, c.Durable = "prod.eu.", "mine" }).start()
+	seq := r.publish("1")
+	res := r.result()
+	if ref := res.Outcome.Ref; res.Disposition != Acked || ref.Stream != "PROD_EU_OUTCOMES" || res.Outcome.Envelope.Subject != "outcome.cancellation" {
+		t.Errorf("got %+v", res)
+	}
+	r.settledAll(seq)
+}
+
+func TestRunRefusesADangerousDurable(t *testing.T) {
+	r := newRig(t, nil)
+	bad := DurableConfig(r.cfg)
+	bad.MaxDeliver = 5
+	if _, err := r.js.CreateConsumer(t.Context(), "OUTCOMES", bad); err != nil {
+		t.Fatal(err)
+	}
+	c, err := New(r.js, r.settler, r.cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var refused *RefusedError
+	if err := c.Run(t.Context()); !errors.As(err, &refused) || !strings.Contains(err.Error(), "max_deliver 5") {
+		t.Errorf("got %v", err)
+	}
+}
+
+func TestRunEndsWithAClosedConnection(t *testing.T) {
+	r := newRig(t, nil).start()
+	r.settledAll(r.publish("1"))
+	r.js.Conn().Close()
+	select {
+	case err := <-r.ended:
+		r.ended <- nil
+		if !errors.Is(err, errClosed) {
+			t.Errorf("got %v", err)
+		}
+	case <-time.After(patience):
+		t.Fatal("Run goes on")
+	}
+}
+
+func TestConfigValidate(t *testing.T) {
+	if err := (Config{}).Validate(); err != nil {
+		t.Errorf("all zero: %v", err)
+	}
+	for name, c := range map[string]Config{
+		"nats.prefix":              {Prefix: "prod"},
+		`nats.prefix "prod.*."`:    {Prefix: "prod.*."},
+		"nats.replicas":            {Replicas: 6},
+		"consumer.durable":         {Durable: "a.b"},
+		"consumer.workers":         {Workers: -1},
+		"consumer.workers 99":      {Workers: 99999},
+		"consumer.ack_wait":        {AckWait: -1},
+		"consumer.backoff.initial": {BackoffInitial: -1},
+		"consumer.backoff.max":     {BackoffInitial: time.Hour, BackoffMax: time.Minute},
+	} {
+		if err := c.Validate(); err == nil || !strings.Contains(err.Error(), name) {
+			t.Errorf("%+v: %v, want %q named", c, err, name)
+		}
+	}
+}
+
+// After a restart of the server everything goes on by itself, with the same
+// durable: nothing is taken for made anew.
+func TestAServerThatRestarts(t *testing.T) {
+	r := newRig(t, func(c *Config) { c.AckWait = 500 * time.Millisecond })
+	goOn := make(chan struct{})
+	r.settler.do = func(_ context.Context, o settlement.Outcome, nth int) (settlement.Settlement, error) {
+		if o.Ref.ID == "held" {
+			<-goOn
+		}
+		return closedBy(o), nil
+	}
+	r.start()
+	r.settledAll(r.publish("1"))
+	r.publish("held")
+	r.until("in hand", func() bool { return r.c.Status().InHand == 1 })
+	r.restart()
+	close(goOn)
+	r.until("back", func() bool { return r.js.Conn().IsConnected() })
+	var last uint64
+	r.until("published", func() bool {
+		ack, err := r.js.Publish(t.Context(), "outcome.cancellation", []byte(eventOf("2")))
+		if err == nil {
+			last = ack.Sequence
+		}
+		return err == nil
+	})
+	r.settledAll(last)
+	r.until("ok", func() bool { return r.c.Status().State == OK })
+	if strings.Contains(r.log.String(), "made anew") {
+		t.Errorf("taken for made anew; log:\n%s", r.log)
+	}
+}

@@ -1,0 +1,534 @@
+package consumer
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net"
+	"reflect"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+	"unicode/utf8"
+
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
+
+	"settled/settlement"
+)
+
+// letterRig has the streams and the dead letters, and no consumer.
+type letterRig struct {
+	t       *testing.T
+	js      jetstream.JetStream
+	letters *DeadLetters
+	cfg     Config
+	url     string
+}
+
+func newLetterRig(t *testing.T, cfg Config) *letterRig {
+	t.Helper()
+	cfg.ManageStreams = true
+	s := startServer(t)
+	js := connect(t, s)
+	if _, err := EnsureStreams(t.Context(), js, cfg); err != nil {
+		t.Fatal(err)
+	}
+	return &letterRig{t: t, js: js, letters: NewDeadLetters(js, cfg), cfg: cfg, url: s.Addr().String()}
+}
+
+// publish stores a message in the stream of outcomes and reads it back as the
+// consumer would.
+func (r *letterRig) publish(subject string, h nats.Header, payload string) settlement.Outcome {
+	r.t.Helper()
+	ack, err := r.js.PublishMsg(r.t.Context(), &nats.Msg{Subject: r.cfg.Prefix + subject, Header: h, Data: []byte(payload)})
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	return r.outcome(ack.Sequence)
+}
+
+func (r *letterRig) outcome(seq uint64) settlement.Outcome {
+	r.t.Helper()
+	name := OutcomesStream(r.cfg.Prefix)
+	s, err := r.js.Stream(r.t.Context(), name)
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	raw, err := s.GetMsg(r.t.Context(), seq)
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	o, _ := settlement.ParseOutcome(ReadEnvelope(raw.Subject, raw.Header, raw.Data, name, seq, r.cfg.Prefix))
+	return o
+}
+
+func (r *letterRig) store(o settlement.Outcome, f *settlement.Failure) Letter {
+	r.t.Helper()
+	seq, err := r.letters.Store(r.t.Context(), o, *f, 3)
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	l, err := r.letters.Get(r.t.Context(), seq)
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	return l
+}
+
+func (r *letterRig) last(stream string) uint64 {
+	r.t.Helper()
+	s, err := r.js.Stream(r.t.Context(), stream)
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	return s.CachedInfo().State.LastSeq
+}
+
+func (r *letterRig) operations() []operation {
+	r.t.Helper()
+	s, err := r.js.Stream(r.t.Context(), OperationsStream(r.cfg.Prefix))
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	var ops []operation
+	for seq := uint64(1); seq <= s.CachedInfo().State.LastSeq; seq++ {
+		raw, err := s.GetMsg(r.t.Context(), seq)
+		if err != nil {
+			r.t.Fatal(err)
+		}
+		var op operation
+		if err := json.Unmarshal(raw.Data, &op); err != nil {
+			r.t.Fatal(err)
+		}
+		if raw.Subject != OperationSubject(r.cfg.Prefix, op.Action) {
+			r.t.Errorf("%s on %s", op.Action, raw.Subject)
+		}
+		ops = append(ops, op)
+	}
+	return ops
+}
+
+func TestALetterHoldsItsMessage(t *testing.T) {
+	r := newLetterRig(t, Config{Prefix: "prod."})
+	o := r.publish("outcome.cancellation", header("content-type", "application/cloudevents+json", "X-Mine", "a", "X-Mine", "b"), eventOf("1"))
+	l := r.store(o, settlement.Fail(settlement.ClosedElsewhere, "two\r\nlines\tand \xff"))
+	if l.Session != testSession || l.Scenario != "cancellation" || l.Code != settlement.ClosedElsewhere || l.Class != settlement.Conflict || l.Attempts != 3 ||
+		l.Origin != "PROD_OUTCOMES/1" || l.Subject != "prod.outcome.cancellation" || l.Error != "two lines and \uFFFD" || l.FailedAt.IsZero() || l.Replays != 0 {
+		t.Errorf("got %+v", l)
+	}
+	if string(l.Payload) != eventOf("1") || !reflect.DeepEqual(l.Header["X-Mine"], []string{"a", "b"}) || l.Header.Get("content-type") != "application/cloudevents+json" || l.Header.Get("Nats-Msg-Id") != "PROD_OUTCOMES/1" {
+		t.Errorf("payload %s, header %v", l.Payload, l.Header)
+	}
+	text, err := json.Marshal(l)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, name := range []string{"sequence", "session_id", "scenario", "code", "class", "error", "attempts", "origin", "failed_at"} {
+		if !strings.Contains(string(text), `"`+name+`":`) {
+			t.Errorf("no %s in %s", name, text)
+		}
+	}
+}
+
+func TestStoringALetterTwiceStoresItOnce(t *testing.T) {
+	r := newLetterRig(t, Config{})
+	o := r.publish("outcome.cancellation", nil, eventOf("1"))
+	first := r.store(o, settlement.Fail(settlement.NodeRejected, "x"))
+	if again := r.store(o, settlement.Fail(settlement.NodeRejected, "x")); again.Sequence != first.Sequence {
+		t.Errorf("stored as %d and %d", first.Sequence, again.Sequence)
+	}
+	if err := r.letters.Discard(t.Context(), first.Sequence, "test"); err != nil {
+		t.Fatal(err)
+	}
+	if seq, err := r.letters.Store(t.Context(), o, *settlement.Fail(settlement.NodeRejected, "x"), 3); err != nil || seq != first.Sequence {
+		t.Errorf("after it was discarded: %d, %v; want %d and no second letter", seq, err, first.Sequence)
+	}
+}
+
+// A stream of outcomes that was made anew, by others, counts from 1 again: another
+// message at the same position is another letter.
+func TestALetterIsNotTakenForThatOfAnotherMessage(t *testing.T) {
+	r := newLetterRig(t, Config{})
+	o := r.publish("outcome.cancellation", nil, eventOf("1"))
+	first := r.store(o, settlement.Fail(settlement.NodeRejected, "x"))
+	if err := r.js.DeleteStream(t.Context(), "OUTCOMES"); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := EnsureStreams(t.Context(), r.js, r.cfg); err != nil {
+		t.Fatal(err)
+	}
+	other := r.publish("outcome.cancellation", nil, eventOf("2"))
+	for range 2 {
+		l := r.store(other, settlement.Fail(settlement.NodeRejected, "x"))
+		if l.Sequence == first.Sequence || string(l.Payload) != eventOf("2") || l.Origin != first.Origin {
+			t.Errorf("got letter %d (%s) with %s, the first is %d", l.Sequence, l.Origin, l.Payload, first.Sequence)
+		}
+	}
+	if n := r.last("DEADLETTERS"); n != 2 {
+		t.Errorf("%d letters, want 2", n)
+	}
+}
+
+// Nothing in a message's headers steers the server, passes for what a letter
+// adds, or keeps the letter from being stored; what can be is restored.
+func TestHostileHeaders(t *testing.T) {
+	r := newLetterRig(t, Config{})
+	h := header(
+		"Nats-Msg-Id", "mine", "Nats-TTL", "1s", "nats-rollup", "all", "NATS-Expected-Last-Sequence", "99",
+		"Settled-Code", "forged", "settled-subject", "operation.resume", "Settled-Original-Nats-X", "forged",
+		"Settled-Truncated", "1", "Settled-Signature", "sig", "Settled-Replay", "4", "Settled-Other", "kept",
+		"Status", "409", "Description", "Consumer Deleted", "X", "",
+	)
+	// What another client may publish, though this one refuses to.
+	o := r.publish("outcome.cancellation", header("X-Y", "z"), eventOf("1"))
+	o.Envelope.Header = map[string][]string(h)
+	o.Envelope.Header["X(odd) \xff%"] = []string{"v"}
+	o.Envelope.Header["Empty"] = nil
+	l := r.store(o, settlement.Fail(settlement.InvalidOutcome, "x"))
+	for name, want := range map[string]string{
+		"Nats-Msg-Id": "OUTCOMES/1", "Nats-TTL": "", "nats-rollup": "", "NATS-Expected-Last-Sequence": "",
+		"Settled-Original-Nats-Msg-Id": "mine", "Settled-Original-Nats-TTL": "1s", "Settled-Original-nats-rollup": "all",
+		"Settled-Original-NATS-Expected-Last-Sequence": "99",
+		"Settled-Code": "invalid_outcome", "Settled-Original-Settled-Code": "forged",
+		"Settled-Subject": "outcome.cancellation", "settled-subject": "", "Settled-Original-settled-subject": "operation.resume",
+		"Settled-Original-Nats-X": "", "Settled-Original-Settled-Original-Nats-X": "forged",
+		"Settled-Signature": "sig", "Settled-Replay": "4", "Settled-Other": "kept", "Status": "409", "Settled-Truncated": "",
+		"Settled-Original-Escaped-X%28odd%29%20%FF%25": "v",
+	} {
+		if got := l.Header.Get(name); got != want {
+			t.Errorf("%s: %q, want %q", name, got, want)
+		}
+	}
+	at, err := r.letters.Replay(t.Context(), l.Sequence)
+	if err != nil {
+		t.Fatal(err)
+	}
+	back := r.outcome(at.Sequence).Envelope.Header
+	for name, want := range map[string]string{
+		"Settled-Signature": "sig", "Settled-Other": "kept", "Status": "409", "Settled-Replay": "5",
+		"Settled-Code": "", "Settled-Error": "", "Nats-TTL": "", "nats-rollup": "", "Settled-Original-Nats-Msg-Id": "",
+	} {
+		if got := nats.Header(back).Get(name); got != want {
+			t.Errorf("replayed: %s: %q, want %q", name, got, want)
+		}
+	}
+	if id := nats.Header(back).Get("Nats-Msg-Id"); id == "mine" || !strings.HasPrefix(id, "DEADLETTERS/1/") {
+		t.Errorf("replayed: Nats-Msg-Id %q, want a fresh one", id)
+	}
+}
+
+// A message published raw, with names no Go client can write, can be stored.
+func TestALetterOfARawMessage(t *testing.T) {
+	r := newLetterRig(t, Config{})
+	head := "NATS/1.0\r\nX(1): a\r\nX/2: b\r\nNats-Msg-Id: i\r\n\r\n"
+	conn, err := net.Dial("tcp", r.url)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	fmt.Fprintf(conn, "CONNECT {\"verbose\":false,\"headers\":true}\r\nHPUB outcome.cancellation %d %d\r\n%s{}\r\nPING\r\n", len(head), len(head)+2, head)
+	for deadline := time.Now().Add(patience); r.last("OUTCOMES") == 0; <-time.After(5 * time.Millisecond) {
+		if time.Now().After(deadline) {
+			t.Fatal("not stored")
+		}
+	}
+	l := r.store(r.outcome(1), settlement.Fail(settlement.InvalidOutcome, "x"))
+	if l.Header.Get("Settled-Original-Escaped-X%281%29") != "a" || l.Header.Get("Settled-Original-Escaped-X%2F2") != "b" {
+		t.Errorf("got %v", l.Header)
+	}
+}
+
+func TestABigMessageCanBeStored(t *testing.T) {
+	r := newLetterRig(t, Config{})
+	big := strings.Repeat("x", outcomeSize-200)
+	l := r.store(r.publish("outcome.cancellation", header("a", "b"), big), settlement.Fail(settlement.InvalidOutcome, "%s", strings.Repeat("ü", 5000)))
+	if string(l.Payload) != big || l.Header.Get("a") != "b" {
+		t.Errorf("payload of %d bytes, header %v", len(l.Payload), l.Header)
+	}
+	if len(l.Error) > 512 || !utf8.ValidString(l.Error) || !strings.HasPrefix(l.Error, "üü") {
+		t.Errorf("error of %d bytes: %q", len(l.Error), l.Error)
+	}
+	// Names that grow when they are escaped, beyond what the server takes.
+	wide := map[string][]string{"Settled-Replay": {"2"}}
+	for i := range 30000 {
+		wide[fmt.Sprintf("(%05d", i)] = []string{""}
+	}
+	o := r.publish("outcome.cancellation", nil, eventOf("wide"))
+	o.Envelope.Header = wide
+	l = r.store(o, settlement.Fail(settlement.InvalidOutcome, "x"))
+	if string(l.Payload) != eventOf("wide") || l.Header.Get(headerOmitted) != "30000" || l.Replays != 2 || l.Header.Get("Nats-Msg-Id") != "OUTCOMES/2" {
+		t.Errorf("payload %s, header %v", l.Payload, l.Header)
+	}
+	if _, err := r.letters.Replay(t.Context(), l.Sequence); err != nil {
+		t.Error(err)
+	}
+}
+
+// Where the stream takes less than it should, what fits is kept, and a replay of
+// a part is refused.
+func TestALetterThatDoesNotFit(t *testing.T) {
+	r := newLetterRig(t, Config{})
+	s := StreamConfigs(r.cfg)[1]
+	s.MaxMsgSize = 100 << 10
+	if _, err := r.js.UpdateStream(t.Context(), s); err != nil {
+		t.Fatal(err)
+	}
+	o := r.publish("outcome.cancellation", nil, strings.Repeat("x", 200<<10))
+	l := r.store(o, settlement.Fail(settlement.InvalidOutcome, "x"))
+	if len(l.Payload) != cutPayload || l.Header.Get(headerTruncated) != fmt.Sprint(200<<10) {
+		t.Errorf("%d bytes, header %v", len(l.Payload), l.Header)
+	}
+	if again := r.store(o, settlement.Fail(settlement.InvalidOutcome, "x")); again.Sequence != l.Sequence {
+		t.Errorf("stored again as %d", again.Sequence)
+	}
+	if _, err := r.letters.Replay(t.Context(), l.Sequence); err == nil || !strings.Contains(err.Error(), "OUTCOMES/1") {
+		t.Errorf("replayed a part of the message: %v", err)
+	}
+}
+
+func TestReplay(t *testing.T) {
+	r := newLetterRig(t, Config{Prefix: "prod."})
+	r.letters.Who = "ada@office"
+	o := r.publish("outcome.cancellation", header("Nats-Msg-Id", "orig", "X-Y", "z"), eventOf("1"))
+	l := r.store(o, settlement.Fail(settlement.Unauthorized, "x"))
+	at, err := r.letters.Replay(t.Context(), l.Sequence)
+	if err != nil || at != (Replayed{DeadLetter: 1, Stream: "PROD_OUTCOMES", Sequence: 2}) {
+		t.Fatalf("%+v, %v", at, err)
+	}
+	back := r.outcome(2)
+	if !back.Ref.Same(o.Ref) || string(back.Envelope.Payload) != eventOf("1") || nats.Header(back.Envelope.Header).Get("X-Y") != "z" || nats.Header(back.Envelope.Header).Get("Settled-Replay") != "1" {
+		t.Errorf("replayed: %+v", back)
+	}
+	if _, err := r.letters.Get(t.Context(), l.Sequence); !errors.Is(err, ErrNoDeadLetter) {
+		t.Errorf("the letter is still there: %v", err)
+	}
+	if _, err := r.letters.Replay(t.Context(), l.Sequence); !errors.Is(err, ErrNoDeadLetter) {
+		t.Errorf("replayed again: %v", err)
+	}
+	ops := r.operations()
+	if len(ops) != 1 || ops[0].Action != "replay" || ops[0].Who != "ada@office" || ops[0].At.IsZero() || ops[0].DeadLetter != 1 || ops[0].OutcomeSequence != 2 || ops[0].Session != testSession || ops[0].Code != settlement.Unauthorized {
+		t.Errorf("recorded %+v", ops)
+	}
+	// It fails again, and is replayed again: the count goes on.
+	l = r.store(back, settlement.Fail(settlement.Unauthorized, "x"))
+	if l.Replays != 1 || l.Origin != "PROD_OUTCOMES/2" {
+		t.Errorf("got %+v", l)
+	}
+	if _, err := r.letters.Replay(t.Context(), l.Sequence); err != nil {
+		t.Fatal(err)
+	}
+	if n := nats.Header(r.outcome(3).Envelope.Header).Get("Settled-Replay"); n != "2" {
+		t.Errorf("Settled-Replay %q, want 2", n)
+	}
+}
+
+func TestReplayFromTwoTerminals(t *testing.T) {
+	r := newLetterRig(t, Config{})
+	l := r.store(r.publish("outcome.cancellation", nil, eventOf("1")), settlement.Fail(settlement.Unauthorized, "x"))
+	var terminals sync.WaitGroup
+	for range 8 {
+		terminals.Go(func() {
+			at, err := r.letters.Replay(context.Background(), l.Sequence)
+			if err != nil && !errors.Is(err, ErrNoDeadLetter) || err == nil && at.Sequence != 2 {
+				t.Errorf("%+v, %v", at, err)
+			}
+		})
+	}
+	terminals.Wait()
+	if n := r.last("OUTCOMES"); n != 2 {
+		t.Errorf("published %d times, want once", n-1)
+	}
+	if ops := r.operations(); len(ops) != 1 {
+		t.Errorf("recorded %d times, want once", len(ops))
+	}
+}
+
+// A replay that died between publishing and removing is finished by the next one.
+func TestReplayIsFinished(t *testing.T) {
+	r := newLetterRig(t, Config{})
+	l := r.store(r.publish("outcome.cancellation", nil, eventOf("1")), settlement.Fail(settlement.Unauthorized, "x"))
+	if err := r.js.DeleteStream(t.Context(), "OPERATIONS"); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := r.letters.Replay(t.Context(), l.Sequence); err == nil {
+		t.Fatal("replayed without a record")
+	}
+	if _, err := r.letters.Get(t.Context(), l.Sequence); err != nil {
+		t.Fatalf("the letter is gone: %v", err)
+	}
+	if _, err := EnsureStreams(t.Context(), r.js, r.cfg); err != nil {
+		t.Fatal(err)
+	}
+	if at, err := r.letters.Replay(t.Context(), l.Sequence); err != nil || !at.Duplicate || at.Sequence != 2 {
+		t.Errorf("%+v, %v", at, err)
+	}
+	if n := r.last("OUTCOMES"); n != 2 {
+		t.Errorf("published %d times, want once", n-1)
+	}
+}
+
+// A letter that others put there can't make a replay publish elsewhere.
+func TestReplayPublishesOutcomesOnly(t *testing.T) {
+	r := newLetterRig(t, Config{})
+	for _, subject := range []string{"", "operation.resume", "outcome.", "outcome.a.b", "outcome.*", "settlement.closed.x"} {
+		ack, err := r.js.PublishMsg(t.Context(), &nats.Msg{Subject: "deadletter.a", Header: header("Settled-Subject", subject), Data: []byte("{}")})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := r.letters.Replay(t.Context(), ack.Sequence); err == nil || !strings.Contains(err.Error(), "no subject of an outcome") {
+			t.Errorf("%q: %v", subject, err)
+		}
+	}
+}
+
+func TestDiscard(t *testing.T) {
+	r := newLetterRig(t, Config{})
+	l := r.store(r.publish("outcome.cancellation", nil, eventOf("1")), settlement.Fail(settlement.Unauthorized, "x"))
+	if err := r.letters.Discard(t.Context(), l.Sequence, " "); err == nil {
+		t.Error("discarded without a reason")
+	}
+	if err := r.letters.Discard(t.Context(), l.Sequence, "a test order"); err != nil {
+		t.Fatal(err)
+	}
+	for _, seq := range []uint64{l.Sequence, 0, 99} {
+		if err := r.letters.Discard(t.Context(), seq, "again"); !errors.Is(err, ErrNoDeadLetter) {
+			t.Errorf("%d: %v", seq, err)
+		}
+	}
+	if ops := r.operations(); len(ops) != 1 || ops[0].Action != "discard" || ops[0].Reason != "a test order" {
+		t.Errorf("recorded %+v", ops)
+	}
+	if n := r.last("OUTCOMES"); n != 1 {
+		t.Errorf("%d outcomes, want 1", n)
+	}
+}
+
+func TestListFilters(t *testing.T) {
+	r := newLetterRig(t, Config{})
+	session := func(n int) string { return fmt.Sprintf("0x%064x", n) }
+	put := func(subject, session string, f *settlement.Failure) Letter {
+		return r.store(r.publish(subject, nil, strings.Replace(eventOf("1"), testSession, session, 1)), f)
+	}
+	first := put("outcome.cancellation", session(1), settlement.Fail(settlement.Unauthorized, "x"))
+	put("outcome.cancellation", session(2), settlement.Fail(settlement.ClosedElsewhere, "x"))
+	put("outcome.game_completed", session(2), settlement.Fail(settlement.InvalidOutcome, "x"))
+	put("outcome.Not-A-Scenario", "nobody", settlement.Fail(settlement.InvalidOutcome, "x"))
+	if err := r.letters.Discard(t.Context(), first.Sequence, "a gap"); err != nil {
+		t.Fatal(err)
+	}
+	for name, c := range map[string]struct {
+		f    Filter
+		want string
+	}{
+		"all":              {Filter{}, "[2 3 4]"},
+		"code":             {Filter{Code: settlement.InvalidOutcome}, "[3 4]"},
+		"class":            {Filter{Class: settlement.Conflict}, "[2]"},
+		"scenario":         {Filter{Scenario: "game_completed"}, "[3]"},
+		"scenario unknown": {Filter{Scenario: "unknown"}, "[4]"},
+		"session":          {Filter{Session: settlement.SessionID(session(2))}, "[2 3]"},
+		"since now":        {Filter{Since: time.Now().Add(-time.Minute)}, "[2 3 4]"},
+		"since later":      {Filter{Since: time.Now().Add(time.Minute)}, "[]"},
+		"before":           {Filter{Before: time.Now().Add(-time.Minute)}, "[]"},
+		"first page":       {Filter{Limit: 2}, "[2 3]"},
+		"second page":      {Filter{Limit: 2, From: 4}, "[4]"},
+		"both":             {Filter{Code: settlement.InvalidOutcome, Session: settlement.SessionID(session(2))}, "[3]"},
+		"nothing":          {Filter{Code: settlement.Overpaid}, "[]"},
+	} {
+		letters, err := r.letters.List(t.Context(), c.f)
+		if err != nil {
+			t.Fatal(err)
+		}
+		got := []uint64{}
+		for _, l := range letters {
+			got = append(got, l.Sequence)
+		}
+		if fmt.Sprint(got) != c.want {
+			t.Errorf("%s: %v, want %s", name, got, c.want)
+		}
+	}
+}
+
+// Garbage between good outcomes, by the thousand: each ends as a dead letter, and
+// no good one is lost or held up.
+func TestGarbage(t *testing.T) {
+	const garbage = 5000
+	ended := map[Disposition]int{}
+	var mu sync.Mutex
+	r := newRig(t, func(c *Config) {
+		c.Workers = 64
+		c.Log = c.Log.Level(5) // no 5,000 warnings
+		c.ResultFunc = func(res Result) {
+			mu.Lock()
+			defer mu.Unlock()
+			ended[res.Disposition]++
+		}
+	})
+	letters := NewDeadLetters(r.js, r.cfg)
+	r.settler.do = func(ctx context.Context, o settlement.Outcome, _ int) (settlement.Settlement, error) {
+		if o.Invalid == nil {
+			return closedBy(o), nil
+		}
+		if _, err := letters.Store(ctx, o, *o.Invalid, 0); err != nil {
+			return settlement.Settlement{}, &settlement.Waiting{Reason: settlement.LetterAway, Err: err}
+		}
+		return settlement.Settlement{}, &settlement.Failed{Failure: *o.Invalid}
+	}
+	last, good := publishGarbage(r, garbage)
+	r.start()
+	r.settledAll(last)
+	list, err := letters.List(t.Context(), Filter{Code: settlement.InvalidOutcome})
+	if err != nil || len(list) != garbage {
+		t.Fatalf("%d letters, %v; want %d", len(list), err, garbage)
+	}
+	if n := r.settler.most; n > 64 {
+		t.Errorf("%d at once", n)
+	}
+	r.until("all told", func() bool { mu.Lock(); defer mu.Unlock(); return ended[Acked]+ended[Terminated] >= garbage+good })
+	if ended[Acked] != good || ended[Terminated] != garbage || ended[GivenBack] != 0 {
+		t.Errorf("ended as %v, want %d acked and %d terminated", ended, good, garbage)
+	}
+}
+
+func publishGarbage(r *rig, garbage int) (last uint64, good int) {
+	junk := []*nats.Msg{
+		{Data: nil}, {Data: []byte("{")}, {Data: []byte(`{"session_id":"` + testSession + `"}`)}, {Data: []byte("\x00\xff")},
+		{Header: header("Status", "100")}, {Header: header("Status", "409", "Description", "Consumer Deleted")},
+		{Header: header("ce-specversion", "1.0"), Data: []byte("[]")}, {Data: []byte(strings.Repeat("[", 3000))},
+		{Header: header("content-type", "application/cloudevents-batch+json"), Data: []byte("[]")},
+		{Data: []byte(strings.Replace(eventOf("x"), "session_id", "Session_ID", 1))},
+	}
+	var acks []jetstream.PubAckFuture
+	send := func(m nats.Msg, subject string) {
+		m.Subject = subject
+		ack, err := r.js.PublishMsgAsync(&m)
+		if err != nil {
+			r.t.Fatal(err)
+		}
+		acks = append(acks, ack)
+	}
+	for i := range garbage {
+		subject := "outcome.cancellation"
+		if i%7 == 0 {
+			subject = "outcome.Odd-" + fmt.Sprint(i%70)
+		}
+		m := *junk[i%len(junk)]
+		m.Header = nats.Header(keptHeaders(m.Header)) // a copy
+		send(m, subject)
+		if i%10 == 0 {
+			send(nats.Msg{Data: []byte(eventOf(fmt.Sprint(i)))}, "outcome.cancellation")
+			good++
+		}
+	}
+	for _, ack := range acks {
+		select {
+		case a := <-ack.Ok():
+			last = max(last, a.Sequence)
+		case err := <-ack.Err():
+			r.t.Fatal(err)
+		}
+	}
+	return last, good
+}

@@ -1,0 +1,151 @@
+package ledger_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"testing"
+	"time"
+
+	"settled/ledger"
+	"settled/ledger/ledgertest"
+	"settled/settlement"
+
+	"pgregory.net/rapid"
+)
+
+// world is a ledger in memory beside what it must hold.
+type world struct {
+	mem    *ledgertest.Stream
+	l      *ledger.Ledger
+	faults []ledgertest.Fault // what becomes of the next operations
+
+	want  map[settlement.SessionID][]settlement.Head // every head each session had
+	total int
+}
+
+func newWorld() *world {
+	w := &world{mem: &ledgertest.Stream{}, want: map[settlement.SessionID][]settlement.Head{}}
+	w.mem.FaultFunc = func(ledgertest.Op) (bool, error) {
+		if len(w.faults) == 0 {
+			return true, nil
+		}
+		f := w.faults[0]
+		w.faults = w.faults[1:]
+		return f.Apply, f.Err
+	}
+	cfg := config()
+	now := time.Unix(1_700_000_000, 0)
+	cfg.NowFunc = func() time.Time { return now }
+	cfg.WaitFunc = func(_ context.Context, d time.Duration) error { now = now.Add(d); return nil }
+	w.l = ledger.New(w.mem, cfg)
+	return w
+}
+
+func (w *world) heads(id settlement.SessionID) []settlement.Head {
+	if w.want[id] == nil {
+		w.want[id] = []settlement.Head{{Session: id}}
+	}
+	return w.want[id]
+}
+
+// lawful makes an entry that may follow a head.
+func lawful(t *rapid.T, head settlement.Head) settlement.Entry {
+	id, st := head.Session, head.Standing()
+	o := outcome(rapid.SampledFrom([]string{"a", "b"}).Draw(t, "outcome"))
+	ours := st.State != settlement.Free && st.ID == o.ID
+	attempts := 0
+	if ours && head.Last.Outcome.ID == o.ID {
+		attempts = head.Last.Attempt
+	}
+	may := []string{"failed"}
+	switch {
+	case st.State == settlement.Free:
+		may = []string{"closing", "recovered", "failed"}
+	case st.State == settlement.Closing && ours:
+		may = []string{"closing", "closed", "failed"}
+	case ours: // closed, and settled: no entry follows from it
+		o = outcome("b" + o.ID)
+	}
+	switch rapid.SampledFrom(may).Draw(t, "kind") {
+	case "closing":
+		return closing(id, o, attempts+1)
+	case "closed":
+		return closed(id, o, attempts)
+	case "recovered":
+		return recovered(id, o, attempts)
+	default:
+		return failed(head, id, o, attempts)
+	}
+}
+
+// append appends to one of the heads that a session had, with whatever faults, and
+// holds the answer to what stands in the stream afterwards.
+func (w *world) append(t *rapid.T) {
+	id := session(rapid.IntRange(1, 3).Draw(t, "session"))
+	heads := w.heads(id)
+	at := len(heads) - 1 - min(rapid.IntRange(0, 4).Draw(t, "stale")/3, len(heads)-1)
+	e := lawful(t, heads[at])
+	if ours := heads[at].Standing(); ours.State == settlement.Closing && ours.ID == e.Outcome.ID && heads[at].Last.Outcome.ID != e.Outcome.ID {
+		return // a stranger's entry stands between: the attempts are not at hand here
+	}
+	w.faults = rapid.SliceOfN(rapid.Custom(func(t *rapid.T) ledgertest.Fault {
+		if rapid.Bool().Draw(t, "works") {
+			return ledgertest.Fault{Apply: true}
+		}
+		return ledgertest.Fault{Apply: rapid.Bool().Draw(t, "applied"), Err: errLost}
+	}), 0, 6).Draw(t, "faults")
+	got, err := w.l.Append(context.Background(), heads[at], e)
+	w.faults = nil
+
+	stale := at < len(heads)-1
+	switch {
+	case err == nil && stale:
+		t.Fatalf("append to a stale head of %s succeeded", id)
+	case err == nil:
+		if got.N() != uint64(at)+1 || got.Last.State != e.State || got.Session != id {
+			t.Fatalf("append answered %+v", got)
+		}
+		w.want[id], w.total = append(heads, got), w.total+1
+	case !stale || !errors.Is(err, settlement.ErrMoved):
+		t.Fatalf("append to %s (stale %t): %v", id, stale, err)
+	}
+	w.check(t)
+}
+
+// check holds every session's head and history to what was answered.
+func (w *world) check(t *rapid.T) {
+	if got := len(w.mem.Messages()); got != w.total {
+		t.Fatalf("%d messages, want %d", got, w.total)
+	}
+	for id, heads := range w.want {
+		head, err := w.l.Head(context.Background(), id)
+		if want := heads[len(heads)-1]; err != nil || head.Digest != want.Digest || head.Sequence() != want.Sequence() || head.N() != want.N() {
+			t.Fatalf("head of %s: %+v, %v", id, head, err)
+		}
+		history, err := w.l.History(context.Background(), head)
+		if err != nil || len(history) != len(heads)-1 {
+			t.Fatalf("history of %s: %d entries, %v; want %d", id, len(history), err, len(heads)-1)
+		}
+		for i, e := range history {
+			if want := heads[i+1].Last; fmt.Sprintf("%+v", *e.Standing) != fmt.Sprintf("%+v", *want.Standing) || e.AttemptID != want.AttemptID || e.Sequence != want.Sequence || !e.Time.Equal(want.Time) {
+				t.Fatalf("history of %s: entry %d is %+v, want %+v", id, i+1, e, want)
+			}
+		}
+	}
+}
+
+// TestProperties appends at random, lawfully and late, with faults at random, and
+// ends by an audit.
+func TestProperties(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		w := newWorld()
+		for range rapid.IntRange(1, 15).Draw(t, "appends") {
+			w.append(t)
+		}
+		r, err := w.l.Verify(context.Background(), ledger.Audit{})
+		if err != nil || len(r.Findings) > 0 || r.Entries != uint64(w.total) {
+			t.Fatalf("verify: %d entries, findings %v, %v", r.Entries, r.Findings, err)
+		}
+	})
+}

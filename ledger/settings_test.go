@@ -1,0 +1,157 @@
+package ledger_test
+
+import (
+	"fmt"
+	"strings"
+	"testing"
+	"time"
+
+	"settled/ledger"
+
+	"github.com/nats-io/nats.go/jetstream"
+)
+
+// TestOpenJudgesSettings makes the stream with one setting changed, on a real server
+// as far as that lets one, and opens it.
+func TestOpenJudgesSettings(t *testing.T) {
+	js := connect(t, runServer(t, serverOptions))
+	if _, err := js.CreateStream(t.Context(), jetstream.StreamConfig{Name: "ORIGIN", Subjects: []string{"origin"}}); err != nil {
+		t.Fatal(err)
+	}
+	for i, c := range []struct {
+		it     string
+		change func(*jetstream.StreamConfig)
+		danger string // in the error; empty: opens
+		mend   string
+		warns  string
+	}{
+		{it: "as it should be", change: func(*jetstream.StreamConfig) {}},
+		{it: "subjects wide", change: func(c *jetstream.StreamConfig) { c.Subjects[0] = strings.TrimSuffix(c.Subjects[0], "*.*") + ">" }},
+		{it: "max_age", change: func(c *jetstream.StreamConfig) { c.MaxAge = time.Hour }, danger: "max_age 1h0m0s", mend: "--max-age=0s"},
+		{it: "max_msgs, discard old", change: func(c *jetstream.StreamConfig) { c.MaxMsgs, c.Discard = 10, jetstream.DiscardOld }, danger: "max_msgs 10", mend: "--max-msgs=-1"},
+		{it: "max_bytes, discard old", change: func(c *jetstream.StreamConfig) { c.MaxBytes, c.Discard = 1<<20, jetstream.DiscardOld }, danger: "max_bytes 1048576", mend: "--max-bytes=-1"},
+		{it: "max_msgs, discard new", change: func(c *jetstream.StreamConfig) { c.MaxMsgs = 10 }, warns: "max_msgs 10"},
+		{it: "max_bytes, discard new", change: func(c *jetstream.StreamConfig) { c.MaxBytes = 1 << 20 }, warns: "max_bytes 1048576"},
+		{it: "max_msgs_per_subject", change: func(c *jetstream.StreamConfig) { c.MaxMsgsPerSubject = 1 }, danger: "max_msgs_per_subject 1", mend: "--max-msgs-per-subject=-1"},
+		{it: "discard old", change: func(c *jetstream.StreamConfig) { c.Discard = jetstream.DiscardOld }, danger: "discard old", mend: "--discard=new"},
+		{it: "allow_direct", change: func(c *jetstream.StreamConfig) { c.AllowDirect = true }, danger: "allow_direct", mend: "--no-allow-direct"},
+		{it: "deletable", change: func(c *jetstream.StreamConfig) { c.DenyDelete = false }, danger: "deny_delete false", mend: "--deny-delete"},
+		{it: "purgeable", change: func(c *jetstream.StreamConfig) { c.DenyPurge = false }, danger: "deny_purge false", mend: "--deny-purge"},
+		{it: "rollups", change: func(c *jetstream.StreamConfig) { c.DenyPurge, c.AllowRollup = false, true }, danger: "allow_rollup_hdrs true", mend: "--no-allow-rollup"},
+		{it: "memory", change: func(c *jetstream.StreamConfig) { c.Storage = jetstream.MemoryStorage }, danger: "storage Memory", mend: "can't be changed"},
+		{it: "interest", change: func(c *jetstream.StreamConfig) { c.Retention = jetstream.InterestPolicy }, danger: "retention interest", mend: "--retention=limits"},
+		{it: "work queue", change: func(c *jetstream.StreamConfig) { c.Retention = jetstream.WorkQueuePolicy }, danger: "retention workqueue", mend: "can't be changed"},
+		{it: "other subjects", change: func(c *jetstream.StreamConfig) { c.Subjects = append(c.Subjects, "foreign."+c.Name) }, danger: "subjects", mend: "--subjects='"},
+		{it: "subjects of one state", change: func(c *jetstream.StreamConfig) {
+			c.Subjects[0] = strings.Replace(c.Subjects[0], "*", "closed", 1)
+		}, danger: "subjects", mend: "--subjects='"},
+		{it: "mirror", change: func(c *jetstream.StreamConfig) {
+			c.Subjects, c.Mirror = nil, &jetstream.StreamSource{Name: "ORIGIN"}
+		}, danger: "mirror", mend: "--no-mirror"},
+		{it: "sources", change: func(c *jetstream.StreamConfig) { c.Sources = []*jetstream.StreamSource{{Name: "ORIGIN"}} }, danger: "sources", mend: "--config"},
+		{it: "transform", change: func(c *jetstream.StreamConfig) {
+			c.SubjectTransform = &jetstream.SubjectTransformConfig{Source: c.Subjects[0], Destination: "moved." + c.Name + ".{{wildcard(1)}}.{{wildcard(2)}}"}
+		}, danger: "subject_transform", mend: "--no-transform"},
+		{it: "no acknowledgements", change: func(c *jetstream.StreamConfig) { c.NoAck = true }, danger: "no_ack true", mend: "--ack"},
+		{it: "message TTL", change: func(c *jetstream.StreamConfig) { c.AllowMsgTTL = true }, danger: "allow_msg_ttl true", mend: "can't be changed"},
+		{it: "delete markers", change: func(c *jetstream.StreamConfig) {
+			c.AllowMsgTTL, c.SubjectDeleteMarkerTTL, c.AllowRollup, c.DenyPurge = true, time.Hour, true, false
+		}, danger: "subject_delete_marker_ttl", mend: "can't be changed"},
+		{it: "counters", change: func(c *jetstream.StreamConfig) { c.AllowMsgCounter, c.Discard = true, jetstream.DiscardOld }, danger: "allow_msg_counter", mend: "can't be changed"},
+		{it: "schedules", change: func(c *jetstream.StreamConfig) {
+			c.AllowMsgSchedules, c.AllowRollup, c.DenyPurge, c.Discard = true, true, false, jetstream.DiscardOld
+		}, danger: "allow_msg_schedules", mend: "can't be changed"},
+		{it: "asynchronous writing", change: func(c *jetstream.StreamConfig) { c.PersistMode = jetstream.AsyncPersistMode }, danger: "persist_mode async", mend: "can't be changed"},
+		{it: "small messages", change: func(c *jetstream.StreamConfig) { c.MaxMsgSize = 4096 }, danger: "max_msg_size 4096", mend: "--max-msg-size=-1"},
+		{it: "large messages", change: func(c *jetstream.StreamConfig) { c.MaxMsgSize = 1 << 20 }},
+		{it: "short duplicate window", change: func(c *jetstream.StreamConfig) { c.Duplicates = time.Second }, warns: "duplicate_window 1s"},
+		{it: "republish", change: func(c *jetstream.StreamConfig) {
+			c.RePublish = &jetstream.RePublish{Source: ">", Destination: "copy.>"}
+		}, warns: "republish"},
+		{it: "batches", change: func(c *jetstream.StreamConfig) { c.AllowAtomicPublish = true }, warns: "allow_atomic"},
+		{it: "fast batches", change: func(c *jetstream.StreamConfig) { c.AllowBatchPublish = true }, warns: "allow_batched"},
+		{it: "few consumers", change: func(c *jetstream.StreamConfig) { c.MaxConsumers = 2 }, warns: "max_consumers 2"},
+		{it: "compressed, described, placed by hand", change: func(c *jetstream.StreamConfig) {
+			c.Compression, c.Description, c.Metadata = jetstream.S2Compression, "ours", map[string]string{"team": "pay"}
+		}},
+	} {
+		cfg := config()
+		cfg.Prefix = fmt.Sprintf("t%d.", i)
+		stream := ledger.StreamConfig(cfg)
+		c.change(&stream)
+		if _, err := js.CreateStream(t.Context(), stream); err != nil {
+			t.Errorf("%s: the server won't have it: %v", c.it, err)
+			continue
+		}
+		l, warnings, err := ledger.Open(t.Context(), js, cfg)
+		if got := strings.Join(warnings, "\n"); (c.warns == "") != (got == "") || !strings.Contains(got, c.warns) {
+			if c.danger == "" {
+				t.Errorf("%s: warnings %q, want %q", c.it, got, c.warns)
+			}
+		}
+		if c.danger == "" {
+			if err != nil {
+				t.Errorf("%s: %v", c.it, err)
+				continue
+			}
+			mustAppend(t, l, mustHead(t, l, session(1)), closing(session(1), outcome("a"), 1))
+			continue
+		}
+		if err == nil || !strings.Contains(err.Error(), c.danger) || !strings.Contains(err.Error(), c.mend) || !strings.Contains(err.Error(), ledger.StreamName(cfg.Prefix)) {
+			t.Errorf("%s: %v, want %q and %q", c.it, err, c.danger, c.mend)
+		}
+		after, err := js.Stream(t.Context(), stream.Name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := after.CachedInfo().Config; got.MaxAge != stream.MaxAge || got.AllowDirect != stream.AllowDirect || got.DenyDelete != stream.DenyDelete {
+			t.Errorf("%s: open changed the stream", c.it)
+		}
+	}
+}
+
+func TestOpenRefusesSealed(t *testing.T) {
+	js := connect(t, runServer(t, serverOptions))
+	mustOpen(t, js, config())
+	cfg := ledger.StreamConfig(config())
+	cfg.Sealed = true
+	if _, err := js.UpdateStream(t.Context(), cfg); err != nil {
+		t.Fatal(err)
+	}
+	if _, _, err := ledger.Open(t.Context(), js, config()); err == nil || !strings.Contains(err.Error(), "sealed") {
+		t.Errorf("open a sealed stream: %v", err)
+	}
+}
+
+func TestConfigValidate(t *testing.T) {
+	for _, c := range []struct {
+		cfg  ledger.Config
+		want string
+	}{
+		{ledger.Config{Fence: 1}, ""},
+		{ledger.Config{Fence: 1, Prefix: "prod.", Replicas: 3}, ""},
+		{ledger.Config{Fence: 1, Prefix: "prod.eu-1.a_b."}, ""},
+		{ledger.Config{}, "fence"},
+		{ledger.Config{Fence: 1, Replicas: -1}, "nats.replicas"},
+		{ledger.Config{Fence: 1, Replicas: 6}, "nats.replicas"},
+		{ledger.Config{Fence: 1, Prefix: "prod"}, "dot at its end"},
+		{ledger.Config{Fence: 1, Prefix: "."}, "nats.prefix"},
+		{ledger.Config{Fence: 1, Prefix: "a..b."}, "nats.prefix"},
+		{ledger.Config{Fence: 1, Prefix: "*."}, "nats.prefix"},
+		{ledger.Config{Fence: 1, Prefix: ">"}, "nats.prefix"},
+		{ledger.Config{Fence: 1, Prefix: "a b."}, "nats.prefix"},
+	} {
+		err := c.cfg.Validate()
+		if (err == nil) != (c.want == "") || err != nil && !strings.Contains(err.Error(), c.want) {
+			t.Errorf("%+v: %v, want %q", c.cfg, err, c.want)
+		}
+	}
+}
+
+func TestStreamName(t *testing.T) {
+	for prefix, want := range map[string]string{"": "SETTLEMENTS", "prod.": "PROD_SETTLEMENTS", "prod.eu-1.": "PROD_EU-1_SETTLEMENTS"} {
+		if got := ledger.StreamName(prefix); got != want {
+			t.Errorf("%q: %s, want %s", prefix, got, want)
+		}
+	}
+}

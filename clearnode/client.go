@@ -28,6 +28,7 @@ type Client struct {
 	lines  []*line
 	shelf  shelf
 
+	telling sync.Mutex // taken before all others
 	mu      sync.Mutex
 	running bool
 	ran     bool
@@ -74,11 +75,16 @@ func (c *Client) Run(ctx context.Context) error {
 	}
 	c.ran, c.running = true, true
 	c.mu.Unlock()
+	c.pool.run(true)
 	var running sync.WaitGroup
 	for _, l := range c.lines {
 		running.Go(func() { l.run(ctx) })
 	}
 	running.Go(func() { c.prober.run(ctx) })
+	running.Go(func() {
+		<-ctx.Done()
+		c.pool.run(false) // who waits for a connection need not wait any longer
+	})
 	running.Wait()
 	c.mu.Lock()
 	c.running = false
@@ -122,8 +128,11 @@ func (c *Client) Changed() <-chan struct{} {
 	return c.changed
 }
 
-// reconsider tells those who wait for Changed.
+// reconsider tells those who wait for Changed. One at a time: what was found out
+// earlier must not be told later.
 func (c *Client) reconsider() {
+	c.telling.Lock()
+	defer c.telling.Unlock()
 	ready := c.Ready() == nil
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -194,10 +203,22 @@ func (c *Client) well() {
 	c.trouble = nil
 }
 
+// setBackBy logs that the node's clock was set back. A little is ordinary: two
+// clocks never run evenly.
+func (c *Client) setBackBy(d time.Duration) {
+	level := zerolog.DebugLevel
+	if d >= time.Second {
+		level = zerolog.WarnLevel
+	}
+	if d > 0 {
+		c.log.WithLevel(level).Dur("by", d).Msg("the node's clock was set back")
+	}
+}
+
 // nodeTime stamps what may be stamped by any clock, until the node's is known.
 func (c *Client) nodeTime() time.Time {
 	now := time.Now()
-	if at, _, known := c.clock.bound(now); known {
+	if at, known := c.clock.bound(now); known {
 		return at
 	}
 	return now

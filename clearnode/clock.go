@@ -28,35 +28,33 @@ type clock struct {
 	at    time.Time // the node's clock, at least, when ...
 	seen  time.Time // ... ours stood here
 	reset time.Time // ours, when the node's was last seen set back
-	steps int       // how often that was seen
 }
 
-// bound is the lower bound at an instant of our own clock, and how often the
-// node's was seen set back so far. It is unknown before the first answer.
-func (k *clock) bound(now time.Time) (at time.Time, steps int, known bool) {
+// bound is the lower bound at an instant of our own clock, past or present. It is
+// not known before the first answer.
+func (k *clock) bound(now time.Time) (at time.Time, known bool) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	return k.on(now), k.steps, k.known
+	return k.on(now), k.known
 }
 
 // on extrapolates, in both directions.
 func (k *clock) on(now time.Time) time.Time { return k.at.Add(now.Sub(k.seen)) }
 
 // hear learns from a verified answer stamped ts, of a request sent at an instant
-// of our clock, and received at another. It reports whether the node's clock was
-// set back.
-func (k *clock) hear(ts, sent, received time.Time) bool {
+// of our clock, and received at another. It returns how far the node's clock was
+// set back, at least: by a hand, or little by little by whatever keeps it right.
+func (k *clock) hear(ts, sent, received time.Time) (back time.Duration) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	switch {
 	case !k.known:
 		k.known, k.at, k.seen = true, ts, received
 	case ts.Before(k.on(sent).Truncate(time.Millisecond)): // a stamp has whole milliseconds
+		back = k.on(sent).Sub(ts)
 		k.at, k.seen, k.reset = ts, received, received
-		k.steps++
-		return true
 	case !sent.Before(k.reset) && ts.After(k.on(received)):
 		k.at, k.seen = ts, received
 	}
-	return false
+	return back
 }

@@ -35,7 +35,7 @@ func (c *Client) Prepare(ctx context.Context, plan settlement.Plan, s settlement
 	if err := c.Ready(); err != nil {
 		return settlement.Request{}, &settlement.Waiting{Reason: settlement.NotReady, Err: err}
 	}
-	now, _, known := c.clock.bound(time.Now())
+	now, known := c.clock.bound(time.Now())
 	if !known {
 		return settlement.Request{}, &settlement.Waiting{Reason: settlement.NotReady, Err: errors.New("the node's clock is not known yet")}
 	}
@@ -119,15 +119,21 @@ func (c *Client) sendOnce(ctx context.Context, r request) (answer, error) {
 		if err != nil {
 			return answer{}, fmt.Errorf("%s: %w", r.method, err)
 		}
-		answers, err := k.round(ctx, r)
+		a, err := k.deliver(waiting, ctx, r)
 		c.pool.giveBack(k, 1)
-		if err == nil {
-			return answers[0], nil
-		}
 		if !errors.Is(err, ErrNotSent) || !k.over() {
-			return answer{}, err
+			return a, err
 		}
 	}
+}
+
+// deliver sends a request as long as there is time to, and waits for its answer.
+func (c *conn) deliver(sending, waiting context.Context, r request) (answer, error) {
+	k, err := c.start(sending, r)
+	if err != nil {
+		return answer{}, err
+	}
+	return c.wait(waiting, k)
 }
 
 // readClose reads a prepared request back. That the bytes to be sent are those

@@ -121,9 +121,7 @@ func (c *conn) hear(raw []byte, received time.Time) error {
 	}
 	c.verified.Store(true)
 	if k := c.take(f.id); k != nil {
-		if c.client.clock.hear(a.at, k.sent, received) {
-			c.client.log.Warn().Time("node_time", a.at).Msg("the node's clock was set back")
-		}
+		c.client.setBackBy(c.client.clock.hear(a.at, k.sent, received))
 		c.told(a)
 		k.answer <- a
 	}
@@ -187,28 +185,21 @@ func (c *conn) round(ctx context.Context, requests ...request) ([]answer, error)
 	for _, r := range requests {
 		k, err := c.start(ctx, r)
 		if err != nil {
-			return nil, c.ended(r.method, time.Now(), answer{}, err)
+			c.client.report(r.method, time.Now(), answer{}, err)
+			return nil, err
 		}
 		calls = append(calls, k)
 	}
 	answers := make([]answer, len(calls))
 	for i, k := range calls {
 		a, err := c.wait(ctx, k)
-		if c.ended(k.method, k.sent, a, err) != nil {
+		c.client.report(k.method, k.sent, a, err)
+		if err != nil {
 			return nil, err
 		}
 		answers[i] = a
 	}
 	return answers, nil
-}
-
-// ended reports a call. A close is reported by Send, which may have tried
-// several connections before one took it.
-func (c *conn) ended(method string, since time.Time, a answer, err error) error {
-	if method != closeMethod {
-		c.client.report(method, since, a, err)
-	}
-	return err
 }
 
 // start hands a request to the writer.

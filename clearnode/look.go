@@ -72,12 +72,11 @@ type sight struct {
 // after it, are its last.
 func (r *reading) glance(ctx context.Context) (glimpse, error) {
 	began := time.Now()
-	asOf, _, _ := r.c.clock.bound(began)
 	seen, err := r.take(ctx)
 	if err != nil {
 		return glimpse{}, err
 	}
-	s := settlement.Session{ID: r.id, AsOf: asOf, Participants: slices.Clone(seen.definition.participants), Quorum: seen.definition.quorum, Protocol: seen.definition.protocol}
+	s := settlement.Session{ID: r.id, Participants: slices.Clone(seen.definition.participants), Quorum: seen.definition.quorum, Protocol: seen.definition.protocol}
 	for _, t := range seen.rows {
 		if t.deposit {
 			s.Deposits = append(s.Deposits, t.Transfer)

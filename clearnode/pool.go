@@ -12,6 +12,7 @@ import (
 type pool struct {
 	mu      sync.Mutex
 	conns   []*conn
+	running bool
 	changed chan struct{} // closed and replaced when a connection comes, goes or signs in
 }
 
@@ -20,6 +21,14 @@ func newPool() *pool { return &pool{changed: make(chan struct{})} }
 func (p *pool) wake() {
 	close(p.changed)
 	p.changed = make(chan struct{})
+}
+
+// run says whether there will be connections at all.
+func (p *pool) run(on bool) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.running = on
+	p.wake()
 }
 
 func (p *pool) add(c *conn) {
@@ -45,6 +54,12 @@ func (p *pool) sign(c *conn, in bool) {
 	p.wake()
 }
 
+func (p *pool) signedIn(c *conn) bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return c.signed && !c.over()
+}
+
 // count is how many connections are up, and how many of them signed in.
 func (p *pool) count() (up, signed int) {
 	p.mu.Lock()
@@ -57,30 +72,36 @@ func (p *pool) count() (up, signed int) {
 	return len(p.conns), signed
 }
 
-// errNoConnection says that not even a public read can be made.
-var errNoConnection = errors.New("no connection to the node")
+// Why there is nothing to lease.
+var (
+	errNotRunning   = errors.New("the client is not running")
+	errNoConnection = errors.New("no connection to the node")
+	errNotSignedIn  = errors.New("no connection that is signed in")
+)
 
 // lease takes the least loaded connection, for work of a weight, until it is
 // given back. Signed: one that is signed in, waited for until the context ends.
 // Otherwise any, and an error at once where there is none.
 func (p *pool) lease(ctx context.Context, signed bool, weight int) (*conn, error) {
 	for {
-		c, changed, up := p.least(signed, weight)
+		c, changed, err := p.least(signed, weight)
+		if err != nil {
+			return nil, fmt.Errorf("%w: %w", ErrNotSent, err)
+		}
 		if c != nil {
 			return c, nil
-		}
-		if !signed && up == 0 {
-			return nil, fmt.Errorf("%w: %w", ErrNotSent, errNoConnection)
 		}
 		select {
 		case <-changed:
 		case <-ctx.Done():
-			return nil, fmt.Errorf("%w: no connection that is signed in: %w", ErrNotSent, context.Cause(ctx))
+			return nil, fmt.Errorf("%w: %w: %w", ErrNotSent, errNotSignedIn, context.Cause(ctx))
 		}
 	}
 }
 
-func (p *pool) least(signed bool, weight int) (best *conn, changed <-chan struct{}, up int) {
+// least is the least loaded connection; none where it is worth waiting for a
+// change; an error where it isn't.
+func (p *pool) least(signed bool, weight int) (best *conn, changed <-chan struct{}, err error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	for _, c := range p.conns {
@@ -88,10 +109,15 @@ func (p *pool) least(signed bool, weight int) (best *conn, changed <-chan struct
 			best = c
 		}
 	}
-	if best != nil {
+	switch {
+	case !p.running:
+		return nil, nil, errNotRunning
+	case best != nil:
 		best.load += weight
+	case !signed && len(p.conns) == 0:
+		return nil, nil, errNoConnection
 	}
-	return best, p.changed, len(p.conns)
+	return best, p.changed, nil
 }
 
 func (p *pool) giveBack(c *conn, weight int) {

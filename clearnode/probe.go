@@ -40,14 +40,15 @@ func (p *prober) ask(c *conn) {
 	}
 }
 
-// next is the connection that has waited longest and is still up.
+// next is the connection that has waited longest and is still signed in. One
+// that isn't asks again when it is.
 func (p *prober) next() *conn {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	for len(p.queue) > 0 {
 		c := p.queue[0]
 		p.queue = p.queue[1:]
-		if !c.over() {
+		if p.client.pool.signedIn(c) {
 			return c
 		}
 	}

@@ -302,3 +302,16 @@ func TestAsOf(t *testing.T) {
 		t.Errorf("as of %s, asked at %s, %v", s.AsOf, came, err)
 	}
 }
+
+// TestSessionMadeMeanwhile: a session that is in no list and has no rows may have
+// been made between the two reads. It isn't called closed at first sight.
+func TestSessionMadeMeanwhile(t *testing.T) {
+	l, _, read := rawSession(t)
+	l.change(func(l *rawLedger) {
+		l.state = ""
+		l.then = func(l *rawLedger) { l.rows, l.state = []any{deposit(l.id, 1, "5")}, "open" }
+	})
+	if s, err := read(settlement.Look{}); err != nil || !s.Open || s.Unfunded() {
+		t.Errorf("session %+v, %v", s, err)
+	}
+}

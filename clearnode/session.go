@@ -13,8 +13,6 @@ import (
 // looked for: as many requests as it usually makes at once.
 const readWeight = 3
 
-var errClockSetBack = errors.New("the node's clock was set back while the session was read: looking again later")
-
 // Session reads the session at the node, on one connection. "Not found"
 // (settlement.ErrSessionNotFound) and a session with nothing in it are answered
 // only when a second look, a second later, shows the same. Any other error means
@@ -33,23 +31,22 @@ func (c *Client) session(ctx context.Context, id settlement.SessionID, look sett
 		return settlement.Session{}, err
 	}
 	defer c.pool.giveBack(k, readWeight)
-	_, before, known := c.clock.bound(time.Now())
-	if !known {
+	if _, known := c.clock.bound(time.Now()); !known {
 		if err := k.ping(ctx); err != nil {
 			return settlement.Session{}, err
 		}
-		_, before, _ = c.clock.bound(time.Now())
 	}
+	began := time.Now()
+	asOf, _ := c.clock.bound(began)
 	r := reading{c: c, conn: k, id: id, look: look, own: c.cfg.Signer.Address()}
 	s, err := r.session(ctx)
-	if err != nil {
-		return s, err
+	s.AsOf = asOf
+	// An answer of this read may have shown that the node's clock was set back, and
+	// that it stood earlier when the read began than was thought.
+	if corrected, _ := c.clock.bound(began); corrected.Before(asOf) {
+		s.AsOf = corrected
 	}
-	// Had the clock been set back, AsOf might be an instant that is still to come.
-	if _, after, _ := c.clock.bound(time.Now()); after != before {
-		return settlement.Session{}, errClockSetBack
-	}
-	return s, nil
+	return s, err
 }
 
 // reading is one read of a session, on one connection.
@@ -67,7 +64,7 @@ func (r *reading) session(ctx context.Context) (settlement.Session, error) {
 	if errors.Is(err, errAbsent) {
 		return first.Session, r.confirmAbsent(ctx)
 	}
-	if err != nil || !first.Open {
+	if err != nil || !first.Open && !first.untouched() {
 		return first.Session, err
 	}
 	unfunded := first.Unfunded()
@@ -88,9 +85,13 @@ func (r *reading) session(ctx context.Context) (settlement.Session, error) {
 	}
 	quick := r.c.cfg.FenceMargin / 4
 	second.Quiet = r.look.InDoubt && second.Open && first.took <= quick && second.took <= quick
-	second.AsOf = first.AsOf
 	return second.Session, nil
 }
+
+// untouched: no money ever moved. A close writes a row even where there is nothing
+// to pay, so a session that is in no list of open ones and has no rows may have
+// been made while it was looked at.
+func (g glimpse) untouched() bool { return len(g.Deposits)+len(g.Payouts) == 0 }
 
 // confirmAbsent looks a second time for a session that seemed not to be there.
 // The node answers the definition of an unknown session, and of any session while

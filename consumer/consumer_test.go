@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -121,23 +122,32 @@ func TestAPanicIsGivenBackAndTold(t *testing.T) {
 }
 
 // A message that is worked on for longer than the ack wait isn't delivered again,
-// nor is one that waits in our buffer for that long.
+// nor is one that waits in our buffer for that long, though there is room for more.
 func TestWhatIsInHandIsKeptAlive(t *testing.T) {
-	r := newRig(t, func(c *Config) { c.AckWait, c.Workers = 400*time.Millisecond, 1 })
+	r := newRig(t, func(c *Config) { c.AckWait, c.Workers = 400*time.Millisecond, 2 })
 	goOn := make(chan struct{})
 	r.settler.do = func(_ context.Context, o settlement.Outcome, nth int) (settlement.Settlement, error) {
 		<-goOn
 		return closedBy(o), nil
 	}
 	r.start()
-	first, second := r.publish("1"), r.publish("2")
-	r.until("one in hand, one waiting", func() bool { s := r.c.Status(); return s.InHand == 1 && s.Waiting == 1 })
+	var last uint64
+	for i := range 3 {
+		last = r.publish(fmt.Sprint(i))
+	}
+	r.until("two in hand, one waiting, and asking for more", func() bool {
+		s := r.c.Status()
+		return s.InHand == 2 && s.Waiting == 1 && r.durable().NumWaiting == 1
+	})
 	<-time.After(3 * r.cfg.AckWait) // what is tested is that nothing happens in this time
+	if d := r.durable(); d.Delivered.Consumer != 3 {
+		t.Errorf("delivered %d times, want 3", d.Delivered.Consumer)
+	}
 	close(goOn)
-	r.settledAll(second)
-	for _, seq := range []uint64{first, second} {
+	r.settledAll(last)
+	for seq := uint64(1); seq <= last; seq++ {
 		if n := r.settler.count(seq); n != 1 {
-			t.Errorf("sequence %d was delivered %d times, want once", seq, n)
+			t.Errorf("sequence %d was settled %d times, want once", seq, n)
 		}
 	}
 }
@@ -441,9 +451,7 @@ func TestADeletedStreamIsNotMadeAnewWithoutLeave(t *testing.T) {
 		t.Error("made anew all the same")
 	}
 	r.cfg.ManageStreams = true // somebody makes it
-	if _, err := EnsureStreams(t.Context(), r.js, r.cfg); err != nil {
-		t.Fatal(err)
-	}
+	ensureAgain(t, r.js, r.cfg)
 	r.settledAll(r.publish("2"))
 }
 
@@ -556,7 +564,9 @@ func TestAServerThatRestarts(t *testing.T) {
 	r.until("back", func() bool { return r.js.Conn().IsConnected() })
 	var last uint64
 	r.until("published", func() bool {
-		ack, err := r.js.Publish(t.Context(), "outcome.cancellation", []byte(eventOf("2")))
+		ctx, cancel := context.WithTimeout(t.Context(), 300*time.Millisecond)
+		defer cancel()
+		ack, err := r.js.Publish(ctx, "outcome.cancellation", []byte(eventOf("2")))
 		if err == nil {
 			last = ack.Sequence
 		}
@@ -566,5 +576,40 @@ func TestAServerThatRestarts(t *testing.T) {
 	r.until("ok", func() bool { return r.c.Status().State == OK })
 	if strings.Contains(r.log.String(), "made anew") {
 		t.Errorf("taken for made anew; log:\n%s", r.log)
+	}
+}
+
+// A message gets one answer, and no sign of life after it, which would undo the
+// delay it was given back with.
+func TestOneAnswerAndNothingAfter(t *testing.T) {
+	nc := connect(t, startServer(t)).Conn()
+	sub, err := nc.SubscribeSync("answers")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var h held
+	m := &message{nc: nc, msg: &nats.Msg{Reply: "answers"}}
+	h.add(m)
+	m.beat()
+	if err := h.answer(m, Verdict{Disposition: GivenBack, Delay: 1500 * time.Millisecond}); err != nil {
+		t.Error(err)
+	}
+	m.beat()
+	if err := h.answer(m, Verdict{Disposition: Terminated}); err == nil {
+		t.Error("answered twice")
+	}
+	if err := nc.Publish("answers", []byte("end")); err != nil {
+		t.Fatal(err)
+	}
+	var got []string
+	for len(got) == 0 || got[len(got)-1] != "end" {
+		msg, err := sub.NextMsg(patience)
+		if err != nil {
+			t.Fatal(err)
+		}
+		got = append(got, string(msg.Data))
+	}
+	if want := []string{"+WPI", `-NAK {"delay": 1500000000}`, "end"}; !slices.Equal(got, want) || len(h.all()) != 0 {
+		t.Errorf("got %q, want %q; still held: %d", got, want, len(h.all()))
 	}
 }

@@ -94,10 +94,21 @@ func wrapLetter(letter *nats.Msg, err error) error {
 func (d *DeadLetters) publish(ctx context.Context, letter *nats.Msg, id string) (ack *jetstream.PubAck, err error) {
 	for _, slim := range slimmer {
 		slim(letter)
-		ack, err = d.js.PublishMsg(ctx, letter, jetstream.WithMsgID(id), jetstream.WithExpectStream(DeadLettersStream(d.cfg.Prefix)))
+		ack, err = publishTo(ctx, d.js, DeadLettersStream(d.cfg.Prefix), letter, id)
 		if !tooBig(err) {
 			break
 		}
+	}
+	return ack, err
+}
+
+// publishTo publishes under an id and holds the answer to the stream. The stream
+// is not demanded in a header: that would be stored, and be in the way of whoever
+// publishes a dead letter again by hand.
+func publishTo(ctx context.Context, js jetstream.JetStream, stream string, m *nats.Msg, id string) (*jetstream.PubAck, error) {
+	ack, err := js.PublishMsg(ctx, m, jetstream.WithMsgID(id))
+	if err == nil && ack.Stream != stream {
+		return nil, fmt.Errorf("%s is taken by stream %s, not %s: mend the streams' subjects", m.Subject, ack.Stream, stream)
 	}
 	return ack, err
 }

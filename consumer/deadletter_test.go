@@ -157,9 +157,7 @@ func TestALetterIsNotTakenForThatOfAnotherMessage(t *testing.T) {
 	if err := r.js.DeleteStream(t.Context(), "OUTCOMES"); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := EnsureStreams(t.Context(), r.js, r.cfg); err != nil {
-		t.Fatal(err)
-	}
+	ensureAgain(t, r.js, r.cfg)
 	other := r.publish("outcome.cancellation", nil, eventOf("2"))
 	for range 2 {
 		l := r.store(other, settlement.Fail(settlement.NodeRejected, "x"))
@@ -359,9 +357,7 @@ func TestReplayIsFinished(t *testing.T) {
 	if _, err := r.letters.Get(t.Context(), l.Sequence); err != nil {
 		t.Fatalf("the letter is gone: %v", err)
 	}
-	if _, err := EnsureStreams(t.Context(), r.js, r.cfg); err != nil {
-		t.Fatal(err)
-	}
+	ensureAgain(t, r.js, r.cfg)
 	if at, err := r.letters.Replay(t.Context(), l.Sequence); err != nil || !at.Duplicate || at.Sequence != 2 {
 		t.Errorf("%+v, %v", at, err)
 	}

@@ -69,7 +69,7 @@ func (c *Consumer) logResult(r Result, answerErr error) {
 		log.Error().Bytes("stack", panicked.stack).Uint64("sequence", r.Outcome.Ref.Sequence).Msg("settling panicked: a bug; the outcome is given back")
 	}
 	e := log.WithLevel(levelOf(r, answerErr)).
-		Str("source", brief(r.Outcome.Ref.Source)).Str("id", brief(r.Outcome.Ref.ID)).
+		Str("source", line(r.Outcome.Ref.Source, 256)).Str("id", line(r.Outcome.Ref.ID, 256)).
 		Uint64("sequence", r.Outcome.Ref.Sequence).Uint64("delivered", r.Delivered).
 		Str("session", r.Outcome.Session.Token()).Str("scenario", string(r.Outcome.Scenario)).
 		Str("disposition", string(r.Disposition)).Str("reason", r.Reason).

@@ -49,7 +49,7 @@ func (d *DeadLetters) replay(ctx context.Context, l Letter) (Replayed, error) {
 	}
 	stream := OutcomesStream(d.cfg.Prefix)
 	id := fmt.Sprintf("%s/%d/%d", DeadLettersStream(d.cfg.Prefix), l.Sequence, l.Stored.UnixNano())
-	ack, err := d.js.PublishMsg(ctx, m, jetstream.WithMsgID(id), jetstream.WithExpectStream(stream))
+	ack, err := publishTo(ctx, d.js, stream, m, id)
 	if err != nil {
 		return Replayed{}, fmt.Errorf("publish to %s: %w", m.Subject, err)
 	}
@@ -142,7 +142,7 @@ func (d *DeadLetters) record(ctx context.Context, action string, l Letter, op op
 	m.Header.Set("Content-Type", "application/json")
 	m.Data = data
 	id := fmt.Sprintf("%s/%d/%d", action, l.Sequence, l.Stored.UnixNano())
-	_, err = d.js.PublishMsg(ctx, m, jetstream.WithMsgID(id), jetstream.WithExpectStream(OperationsStream(d.cfg.Prefix)))
+	_, err = publishTo(ctx, d.js, OperationsStream(d.cfg.Prefix), m, id)
 	if err != nil {
 		return fmt.Errorf("record in %s: %w", OperationsStream(d.cfg.Prefix), err)
 	}

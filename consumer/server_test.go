@@ -58,6 +58,28 @@ func (r *rig) restart() {
 	r.t.Cleanup(func() { s.Shutdown(); s.WaitForShutdown() })
 }
 
+// eventually repeats what the server refuses for a moment after a stream of that
+// name was deleted: it still removes its files.
+func eventually(t *testing.T, do func() error) {
+	t.Helper()
+	err := do()
+	for deadline := time.Now().Add(patience); err != nil && time.Now().Before(deadline); err = do() {
+		<-time.After(5 * time.Millisecond)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+// ensureAgain makes the streams that a test deleted.
+func ensureAgain(t *testing.T, js jetstream.JetStream, cfg Config) {
+	t.Helper()
+	eventually(t, func() error {
+		_, err := EnsureStreams(t.Context(), js, cfg)
+		return err
+	})
+}
+
 func connect(t *testing.T, s *server.Server) jetstream.JetStream {
 	t.Helper()
 	nc, err := nats.Connect(s.ClientURL(), nats.MaxReconnects(-1), nats.ReconnectWait(50*time.Millisecond))

@@ -120,10 +120,11 @@ func TestEnsureStreamsRefusesWhatEndangersMoney(t *testing.T) {
 			configs := StreamConfigs(cfg)
 			c.change(&configs[c.stream])
 			for _, s := range configs {
-				made, err := js.CreateStream(t.Context(), s)
-				if err != nil {
-					t.Fatal(err)
-				}
+				var made jetstream.Stream
+				eventually(t, func() (err error) {
+					made, err = js.CreateStream(t.Context(), s)
+					return err
+				})
 				defer func() { _ = js.DeleteStream(t.Context(), made.CachedInfo().Config.Name) }()
 				s = made.CachedInfo().Config
 				defer func() {

@@ -14,7 +14,7 @@ import (
 const (
 	lookPeriod = 3 * time.Second
 	lookAgain  = 500 * time.Millisecond
-	lookTime   = 5 * time.Second
+	lookTime   = 2 * time.Second
 )
 
 // freshStart is how far beyond the last known sequence a stream of outcomes

@@ -100,9 +100,6 @@ func (l *Ledger) History(ctx context.Context, head settlement.Head) ([]settlemen
 	previous := ""
 	for from := uint64(1); uint64(len(entries))+1 < head.N(); {
 		m, err := l.get(ctx, filter, from)
-		if err == nil && m.Sequence >= head.Sequence() {
-			err = ErrNoMessage
-		}
 		if err != nil {
 			return nil, fmt.Errorf("ledger: history of %s: entry %d of %d: %w", head.Session, len(entries)+1, head.N(), err)
 		}

@@ -65,7 +65,7 @@ func lawful(t *rapid.T, head settlement.Head) settlement.Entry {
 	case st.State == settlement.Closing && ours:
 		may = []string{"closing", "closed", "failed"}
 	case ours: // closed, and settled: no entry follows from it
-		o = outcome("b" + o.ID)
+		o, attempts = outcome("not "+o.ID), 0
 	}
 	switch rapid.SampledFrom(may).Draw(t, "kind") {
 	case "closing":

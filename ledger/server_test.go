@@ -104,30 +104,40 @@ func TestRaceOnAServer(t *testing.T) {
 	for i := range ledgers {
 		ledgers[i] = mustOpen(t, connect(t, s), config())
 	}
+	r := race{t: t, ledgers: ledgers, id: session(1)}
 	for range rounds {
-		race(t, ledgers, session(1), outcome("a"))
+		r.round()
 	}
 	if r := mustVerify(t, ledgers[0]); r.Entries != rounds {
 		t.Errorf("%d entries after %d rounds", r.Entries, rounds)
 	}
 }
 
-// race lets every ledger append to the session's head at once, and demands that
-// exactly one wins, that the others are told so, and that its entry is the head.
-func race(t *testing.T, ledgers []*ledger.Ledger, id settlement.SessionID, o settlement.OutcomeRef) {
-	heads := make([]settlement.Head, len(ledgers))
-	errs := make([]error, len(ledgers))
-	head, err := ledgers[0].Head(t.Context(), id)
-	for err != nil { // no leader just now
-		if t.Context().Err() != nil {
-			t.Error(err)
-			return
-		}
-		head, err = ledgers[0].Head(t.Context(), id)
+// race lets ledgers race over one session, round after round.
+type race struct {
+	t        *testing.T
+	ledgers  []*ledger.Ledger
+	id       settlement.SessionID
+	attempts int // closing entries so far
+}
+
+// round lets every ledger append to the session's head at once, the even ones an
+// intent, the odd ones a stranger's failure, and demands that exactly one wins, that
+// the others are told so, and that its entry follows the head.
+func (r *race) round() {
+	heads := make([]settlement.Head, len(r.ledgers))
+	errs := make([]error, len(r.ledgers))
+	head, err := r.ledgers[0].Head(r.t.Context(), r.id)
+	for err != nil && r.t.Context().Err() == nil { // no leader just now
+		head, err = r.ledgers[0].Head(r.t.Context(), r.id)
 	}
 	var writers sync.WaitGroup
-	for i, l := range ledgers {
-		writers.Go(func() { heads[i], errs[i] = l.Append(t.Context(), head, closing(id, o, int(head.N())+1)) })
+	for i, l := range r.ledgers {
+		e := closing(r.id, outcome("a"), r.attempts+1)
+		if i%2 == 1 {
+			e = failed(head, r.id, outcome("stranger"), 0)
+		}
+		writers.Go(func() { heads[i], errs[i] = l.Append(r.t.Context(), head, e) })
 	}
 	writers.Wait()
 	var won []settlement.Head
@@ -136,15 +146,19 @@ func race(t *testing.T, ledgers []*ledger.Ledger, id settlement.SessionID, o set
 		case err == nil:
 			won = append(won, heads[i])
 		case !errors.Is(err, settlement.ErrMoved):
-			t.Errorf("%s: round %d: %v", id, head.N()+1, err)
+			r.t.Errorf("%s: round %d: %v", r.id, head.N()+1, err)
 		}
 	}
 	if len(won) != 1 {
-		t.Errorf("%s: round %d: %d winners", id, head.N()+1, len(won))
+		r.t.Errorf("%s: round %d: %d winners", r.id, head.N()+1, len(won))
 		return
 	}
-	if w := won[0]; w.N() != head.N()+1 || *w.Last.Previous != head.Digest {
-		t.Errorf("%s: the winner is number %d after %d", id, w.N(), head.N())
+	w := won[0]
+	if w.N() != head.N()+1 || *w.Last.Previous != head.Digest {
+		r.t.Errorf("%s: the winner is number %d after %d", r.id, w.N(), head.N())
+	}
+	if w.Last.State == settlement.EntryClosing {
+		r.attempts++
 	}
 }
 

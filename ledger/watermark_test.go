@@ -1,6 +1,7 @@
 package ledger_test
 
 import (
+	"context"
 	"errors"
 	"os"
 	"path/filepath"
@@ -212,4 +213,62 @@ func TestRestoredServer(t *testing.T) {
 	if r := mustVerify(t, l); r.Last != 5 {
 		t.Errorf("the ledger ends at %d, want 5", r.Last)
 	}
+}
+
+// TestFallByOneEntry: the acknowledged sequence is the very one that was known.
+func TestFallByOneEntry(t *testing.T) {
+	mem := &ledgertest.Stream{}
+	l := ledger.New(mem, config())
+	fill(t, l, 1, 5)
+	mem.Rewind(4)
+	_, err := l.Append(t.Context(), settlement.Head{Session: session(6)}, closing(session(6), outcome("a"), 1))
+	held(t, err)
+}
+
+// TestFallSeenByOursAtTheHead: the acknowledgement was lost, and the entry is found
+// where it can't be, had the stream kept what it had.
+func TestFallSeenByOursAtTheHead(t *testing.T) {
+	mem := &ledgertest.Stream{}
+	l := ledger.New(mem, config())
+	fill(t, l, 1, 5)
+	mem.Rewind(2)
+	mem.FaultFunc = once(ledgertest.Publish, true)
+	_, err := l.Append(t.Context(), settlement.Head{Session: session(6)}, closing(session(6), outcome("a"), 1))
+	held(t, err)
+}
+
+// slow lets something happen between the server's answer to a read and its arrival.
+type slow struct {
+	ledger.Stream
+	meanwhile func()
+}
+
+func (s *slow) Get(ctx context.Context, filter string, from uint64) (ledger.Message, error) {
+	m, err := s.Stream.Get(ctx, filter, from)
+	if f := s.meanwhile; f != nil {
+		s.meanwhile = nil
+		f()
+	}
+	return m, err
+}
+
+// TestOldNewsIsNoFall: an answer from before the fall that arrives after it must not
+// make the next append look like another fall.
+func TestOldNewsIsNoFall(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		mem := &ledgertest.Stream{}
+		seam := &slow{Stream: mem}
+		l := ledger.New(seam, config())
+		fill(t, l, 1, 5)
+		seam.meanwhile = func() {
+			mem.Rewind(2)
+			_, err := l.Append(t.Context(), settlement.Head{Session: session(6)}, closing(session(6), outcome("a"), 1))
+			held(t, err)
+		}
+		if head := mustHead(t, l, session(5)); head.Sequence() != 5 {
+			t.Fatalf("head %d, want the answer from before the fall", head.Sequence())
+		}
+		time.Sleep(fence)
+		fill(t, l, 7, 7)
+	})
 }

@@ -126,7 +126,9 @@ func startEmbedded(storeDir, listen string, durable bool) (*server.Server, error
 	return ns, nil
 }
 
-// connectEmbedded starts the embedded server and connects to it in process.
+// connectEmbedded starts the embedded server and connects to it over loopback. The
+// in-process connection of nats.go is an unbuffered pipe: where both ends write
+// at the same moment it stands still until the server's write deadline cuts it.
 func (c *config) connectEmbedded(name string, durable bool, options ...nats.Option) (*natsLink, error) {
 	ns, err := startEmbedded(c.embeddedStoreDir, c.embeddedListen, durable)
 	if err != nil {
@@ -135,7 +137,7 @@ func (c *config) connectEmbedded(name string, durable bool, options ...nats.Opti
 	common, err := c.natsOptions(name, false)
 	if err == nil {
 		var nc *nats.Conn
-		nc, err = nats.Connect("", append(append(common, options...), nats.InProcessServer(ns))...)
+		nc, err = nats.Connect(ns.ClientURL(), append(common, options...)...)
 		if err == nil {
 			return c.link(nc, ns)
 		}

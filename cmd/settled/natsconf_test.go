@@ -1,0 +1,120 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"testing"
+	"time"
+
+	"github.com/nats-io/nats-server/v2/server"
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
+
+	"settled/consumer"
+	"settled/ledger"
+	"settled/settlement"
+)
+
+// The server configurations are what NATS accepts, and their permissions are
+// enough for each party and no more.
+func TestServerConfigurations(t *testing.T) {
+	for _, name := range []string{"SETTLED", "UPSTREAM", "DASHBOARD", "OPERATOR", "ROUTE"} {
+		t.Setenv(name+"_PASSWORD", "test")
+	}
+	t.Setenv("NATS_NAME", "n1")
+	t.Setenv("NATS_ROUTE_1", "nats://127.0.0.1:6223")
+	t.Setenv("NATS_ROUTE_2", "nats://127.0.0.1:6224")
+	cluster, err := server.ProcessConfigFile("../../deploy/nats/cluster.conf")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !cluster.SyncAlways || cluster.Cluster.Name != "settled" || len(cluster.Routes) != 2 {
+		t.Errorf("sync always %v, cluster %+v", cluster.SyncAlways, cluster.Cluster)
+	}
+	single, err := server.ProcessConfigFile("../../deploy/nats/single.conf")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !single.SyncAlways || !single.JetStream {
+		t.Error("the ledger would not be durable")
+	}
+	single.Port, single.StoreDir, single.NoLog, single.NoSigs = server.RANDOM_PORT, t.TempDir(), true, true
+	ns, err := server.NewServer(single)
+	if err != nil {
+		t.Fatal(err)
+	}
+	ns.Start()
+	t.Cleanup(func() { ns.Shutdown(); ns.WaitForShutdown() })
+	if !ns.ReadyForConnections(20 * time.Second) {
+		t.Fatal("the server is not ready")
+	}
+	checkPermissions(t, ns.ClientURL())
+}
+
+func checkPermissions(t *testing.T, url string) {
+	ctx := t.Context()
+	as := func(user string) jetstream.JetStream {
+		nc, err := nats.Connect(url, nats.UserInfo(user, "test"), nats.MaxReconnects(0))
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(nc.Close)
+		js, err := jetstream.New(nc, jetstream.WithDefaultTimeout(5*time.Second))
+		if err != nil {
+			t.Fatal(err)
+		}
+		return js
+	}
+	cfg := consumer.Config{ManageStreams: true}
+	if _, err := consumer.EnsureStreams(ctx, as("settled"), cfg); err != nil {
+		t.Fatal(err)
+	}
+	l, _, err := ledger.Open(ctx, as("settled"), ledger.Config{Create: true, Fence: time.Minute})
+	if err != nil {
+		t.Fatal(err)
+	}
+	failed := settlement.Entry{State: settlement.EntryFailed, Session: settlement.SessionID("0x" + zeros(63) + "1"), Scenario: "x",
+		Outcome: settlement.OutcomeRef{Source: "/s", ID: "1", Type: "outcome.x", Digest: zeros(64), Stream: "OUTCOMES", Sequence: 1},
+		Error:   settlement.Fail(settlement.UnknownScenario, "x"), DeadLetter: 1, Standing: &settlement.Standing{State: settlement.Free}}
+	head, err := l.Head(ctx, failed.Session)
+	if err == nil {
+		_, err = l.Append(ctx, head, failed)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := as("upstream").Publish(ctx, "outcome.x", []byte("{}")); err != nil {
+		t.Errorf("upstream can't publish an outcome: %v", err)
+	}
+	for _, user := range []string{"upstream", "dashboard", "operator"} {
+		short, cancel := context.WithTimeout(ctx, time.Second)
+		if _, err := as(user).Publish(short, "settlement.closed.0x00", []byte("{}")); err == nil {
+			t.Errorf("%s may write to the ledger", user)
+		}
+		cancel()
+	}
+	checkDashboard(t, as("dashboard"))
+	letters := consumer.NewDeadLetters(as("operator"), cfg)
+	if list, err := letters.List(ctx, consumer.Filter{}); err != nil || len(list) != 0 {
+		t.Errorf("an operator can't list dead letters: %v", err)
+	}
+}
+
+// checkDashboard: a dashboard can watch from the beginning.
+func checkDashboard(t *testing.T, js jetstream.JetStream) {
+	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+	defer cancel()
+	seen := errors.New("seen")
+	err := watchLedger(ctx, js, "", "settlement.*.*", 1, func(jetstream.Msg, settlement.Entry) error { return seen })
+	if !errors.Is(err, seen) {
+		t.Errorf("a dashboard can't watch: %v", err)
+	}
+}
+
+func zeros(n int) string {
+	b := make([]byte, n)
+	for i := range b {
+		b[i] = '0'
+	}
+	return string(b)
+}

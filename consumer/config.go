@@ -13,7 +13,7 @@ import (
 type Config struct {
 	Prefix        string // before every subject and, upper-cased, every stream name: "prod."; zero: none
 	Replicas      int    // of streams that are created; zero: 1
-	ManageStreams bool   // create what is missing; zero: nothing is created but the durable consumer
+	ManageStreams bool   // create the streams and the durable that are missing; zero: nothing is created
 	Durable       string // zero: "settled"
 
 	Workers int           // messages in hand at once; zero: 64

@@ -437,6 +437,9 @@ func TestADeletedStreamIsMadeAnewAndOldAnswersWithheld(t *testing.T) {
 
 func TestADeletedStreamIsNotMadeAnewWithoutLeave(t *testing.T) {
 	r := newRig(t, nil)
+	if _, _, err := EnsureDurable(t.Context(), r.js, r.cfg); err != nil {
+		t.Fatal(err)
+	}
 	r.cfg.ManageStreams = false
 	r.start()
 	r.settledAll(r.publish("1"))
@@ -452,6 +455,13 @@ func TestADeletedStreamIsNotMadeAnewWithoutLeave(t *testing.T) {
 	}
 	r.cfg.ManageStreams = true // somebody makes it
 	ensureAgain(t, r.js, r.cfg)
+	r.until("said that the durable is missing too", func() bool {
+		err := r.c.Status().Err()
+		return err != nil && strings.Contains(err.Error(), "nats consumer add OUTCOMES settled")
+	})
+	if _, _, err := EnsureDurable(t.Context(), r.js, r.cfg); err != nil {
+		t.Fatal(err)
+	}
 	r.settledAll(r.publish("2"))
 }
 

@@ -88,11 +88,21 @@ func (e *RefusedError) Error() string {
 	return e.What + " endangers money: " + strings.Join(e.Dangers, "; ")
 }
 
-// MissingError says that a stream is missing and may not be created.
-type MissingError struct{ Stream, Command string }
+// DurableCommand is the nats CLI command that creates the durable consumer.
+func DurableCommand(stream string, c jetstream.ConsumerConfig) string {
+	return fmt.Sprintf("nats consumer add %s %s --pull --filter '%s' --deliver all --replay instant --ack explicit --wait %s --max-deliver -1 --max-pending %d --backoff none --no-headers-only --defaults",
+		stream, c.Durable, c.FilterSubject, c.AckWait, c.MaxAckPending)
+}
+
+// MissingError says that a stream, or the durable, is missing and may not be
+// created.
+type MissingError struct {
+	What    string // "stream OUTCOMES"
+	Command string // that creates it
+}
 
 func (e *MissingError) Error() string {
-	return fmt.Sprintf("stream %s is missing, and nats.manage_streams is false; create it: %s", e.Stream, e.Command)
+	return fmt.Sprintf("%s is missing, and nats.manage_streams is false; create it: %s", e.What, e.Command)
 }
 
 // EnsureStreams creates what is missing of OUTCOMES, DEADLETTERS and OPERATIONS,
@@ -121,7 +131,7 @@ func ensureStream(ctx context.Context, js jetstream.JetStream, want jetstream.St
 	s, err := js.Stream(ctx, want.Name)
 	if errors.Is(err, jetstream.ErrStreamNotFound) {
 		if !cfg.ManageStreams {
-			return nil, &MissingError{Stream: want.Name, Command: CreateCommand(want)}
+			return nil, &MissingError{What: "stream " + want.Name, Command: CreateCommand(want)}
 		}
 		s, err = createStream(ctx, js, want)
 	}
@@ -146,9 +156,10 @@ func createStream(ctx context.Context, js jetstream.JetStream, want jetstream.St
 	return s, nil
 }
 
-// EnsureDurable creates the durable consumer where it is missing, changes nothing
-// where it exists, warns of differences and refuses what could leave an outcome
-// unsettled (*RefusedError).
+// EnsureDurable creates the durable consumer where it is missing, or with
+// ManageStreams false says so (*MissingError). It changes nothing where it exists,
+// warns of differences and refuses what could leave an outcome unsettled
+// (*RefusedError).
 func EnsureDurable(ctx context.Context, js jetstream.JetStream, cfg Config) (*jetstream.ConsumerInfo, []string, error) {
 	cfg = cfg.withDefaults()
 	s, err := js.Stream(ctx, OutcomesStream(cfg.Prefix))
@@ -169,6 +180,9 @@ func ensureDurable(ctx context.Context, s jetstream.Stream, cfg Config) (*jetstr
 		return nil, nil, &RefusedError{What: "consumer " + want.Durable, Dangers: []string{"it pushes: delete it or set consumer.durable"}}
 	}
 	if errors.Is(err, jetstream.ErrConsumerNotFound) {
+		if !cfg.ManageStreams {
+			return nil, nil, &MissingError{What: "consumer " + want.Durable, Command: DurableCommand(OutcomesStream(cfg.Prefix), want)}
+		}
 		consumer, err = s.CreateConsumer(ctx, want)
 		if errors.Is(err, jetstream.ErrConsumerExists) {
 			consumer, err = s.Consumer(ctx, want.Durable)

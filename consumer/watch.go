@@ -182,7 +182,7 @@ func (w *watch) stream(ctx context.Context) (jetstream.Stream, error) {
 	want := StreamConfigs(cfg)[0]
 	switch {
 	case !cfg.ManageStreams:
-		return nil, &MissingError{Stream: name, Command: CreateCommand(want)}
+		return nil, &MissingError{What: "stream " + name, Command: CreateCommand(want)}
 	case !w.missing:
 		w.missing = true
 		return nil, fmt.Errorf("stream %s is missing", name)

@@ -214,6 +214,11 @@ func (s *service) build(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	_, more, err := consumer.EnsureDurable(ctx, s.nats.js, cfg)
+	if err != nil {
+		return err
+	}
+	warnings = append(warnings, more...)
 	l, more, err := ledger.Open(ctx, s.nats.js, s.cfg.ledgerConfig())
 	if err != nil {
 		return err

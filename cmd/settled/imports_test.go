@@ -1,0 +1,75 @@
+package main
+
+import (
+	"go/parser"
+	"go/token"
+	"os"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strconv"
+	"strings"
+	"testing"
+)
+
+// mayImport is the architecture: arrows point at settlement. Beside the standard
+// library each package imports only what stands here.
+var mayImport = map[string][]string{
+	"settlement": {"github.com/shopspring/decimal", "github.com/ethereum/go-ethereum/common"},
+	"clearnode":  {"settled/settlement", "github.com/gorilla/websocket", "github.com/ethereum/go-ethereum", "github.com/rs/zerolog"},
+	// Decimal, because the real node takes amounts that settlement's one parser refuses.
+	"clearnode/clearnodetest": {"settled/settlement", "github.com/gorilla/websocket", "github.com/ethereum/go-ethereum", "github.com/shopspring/decimal"},
+	"ledger":                  {"settled/settlement", "github.com/nats-io/nats.go"},
+	"ledger/ledgertest":       {"settled/settlement", "settled/ledger", "github.com/nats-io/nats.go"},
+	"consumer":                {"settled/settlement", "github.com/nats-io/nats.go", "github.com/cloudevents/sdk-go/v2", "github.com/rs/zerolog"},
+}
+
+func TestImports(t *testing.T) {
+	for folder, allowed := range mayImport {
+		for _, file := range sources(t, folder) {
+			parsed, err := parser.ParseFile(token.NewFileSet(), file, nil, parser.ImportsOnly)
+			if err != nil {
+				t.Fatal(err)
+			}
+			for _, spec := range parsed.Imports {
+				path, _ := strconv.Unquote(spec.Path.Value)
+				first, _, _ := strings.Cut(path, "/")
+				if !strings.Contains(first, ".") && first != "settled" {
+					continue // the standard library
+				}
+				if !slices.ContainsFunc(allowed, func(a string) bool { return path == a || strings.HasPrefix(path, a+"/") }) {
+					t.Errorf("%s imports %s: %s may import only %v", file, path, folder, allowed)
+				}
+			}
+		}
+	}
+}
+
+// settlement has no clock, no randomness, no goroutine and no float of its own.
+func TestSettlementIsPure(t *testing.T) {
+	forbidden := regexp.MustCompile(`time\.(Now|Sleep|After|Since|NewTimer)\b|\bfloat(32|64)\b|"math/rand|"crypto/rand"|^\s*go (func|[a-z])|"os"`)
+	for _, file := range sources(t, "settlement") {
+		text, err := os.ReadFile(file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for i, line := range strings.Split(string(text), "\n") {
+			if code, _, _ := strings.Cut(line, "//"); forbidden.MatchString(code) {
+				t.Errorf("%s:%d: %s", file, i+1, strings.TrimSpace(line))
+			}
+		}
+	}
+}
+
+func sources(t *testing.T, folder string) []string {
+	t.Helper()
+	files, err := filepath.Glob(filepath.Join("..", "..", folder, "*.go"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	files = slices.DeleteFunc(files, func(f string) bool { return strings.HasSuffix(f, "_test.go") })
+	if len(files) == 0 {
+		t.Fatalf("no sources in %s", folder)
+	}
+	return files
+}

@@ -2,7 +2,6 @@ package ledger_test
 
 import (
 	"context"
-	"encoding/hex"
 	"flag"
 	"fmt"
 	"net"
@@ -109,15 +108,6 @@ func counter() func([]byte) {
 		clear(b)
 		b[len(b)-1] = n
 	}
-}
-
-func unhex(t *testing.T, s string) []byte {
-	t.Helper()
-	b, err := hex.DecodeString(s)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return b
 }
 
 // mustAppend appends, and fails the test where that fails.

@@ -173,6 +173,13 @@ func TestVerifyFinds(t *testing.T) {
 			e.Standing = holds(settlement.Closed, a)
 			forge(t, m, e, nil)
 		}, 14, "standing is closed by", 0},
+		{"an unreadable intent, and the close it had", func(t *testing.T, m *ledgertest.Stream) {
+			l := ledger.New(m, config())
+			h := mustAppend(t, l, settlement.Head{Session: session(4)}, closing(session(4), a, 1))
+			h = mustAppend(t, l, h, failed(h, session(4), b, 0))
+			mustAppend(t, l, h, closed(session(4), a, 1))
+			alter(t, m, 14, `"1.0"`, `"2.0"`)
+		}, 14, "specversion", 2},
 		{"an entry twice", func(t *testing.T, m *ledgertest.Stream) {
 			for _, old := range m.Messages() {
 				if old.Sequence == 12 {

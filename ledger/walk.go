@@ -27,14 +27,14 @@ func (l *Ledger) Walk(ctx context.Context, from uint64, fn func(Stored) error) (
 		if err != nil {
 			return 0, fmt.Errorf("ledger: entries from %d: %w", from, err)
 		}
-		for _, m := range batch {
-			if m.Sequence > end.Sequence {
+		for _, s := range batch {
+			if s.Sequence > end.Sequence {
 				return end.Sequence, nil
 			}
-			if err := fn(read(m)); err != nil {
+			if err := fn(s); err != nil {
 				return 0, err
 			}
-			from = m.Sequence + 1
+			from = s.Sequence + 1
 		}
 	}
 	return end.Sequence, nil
@@ -43,21 +43,26 @@ func (l *Ledger) Walk(ctx context.Context, from uint64, fn func(Stored) error) (
 // readAhead is how many reads of a walk are under way at once.
 const readAhead = 32
 
-// ahead reads the next messages all at once: from each of so many sequences the
-// first at or after it. Where sequences are missing several reads find the same.
-func (l *Ledger) ahead(ctx context.Context, filter string, from uint64) ([]Message, error) {
-	var found [readAhead]Message
+// ahead reads the next entries all at once: from each of so many sequences the first
+// at or after it. Where sequences are missing several reads find the same.
+func (l *Ledger) ahead(ctx context.Context, filter string, from uint64) ([]Stored, error) {
+	var found [readAhead]Stored
 	var errs [readAhead]error
 	var reads sync.WaitGroup
 	for i := range found {
-		reads.Go(func() { found[i], errs[i] = l.get(ctx, filter, from+uint64(i)) })
+		reads.Go(func() {
+			var m Message
+			if m, errs[i] = l.get(ctx, filter, from+uint64(i)); errs[i] == nil {
+				found[i] = read(m)
+			}
+		})
 	}
 	reads.Wait()
-	var batch []Message
-	for i, m := range found {
+	var batch []Stored
+	for i, s := range found {
 		switch {
 		case errs[i] == nil:
-			batch = append(batch, m)
+			batch = append(batch, s)
 		case !errors.Is(errs[i], ErrNoMessage):
 			return nil, errs[i]
 		}
@@ -65,8 +70,8 @@ func (l *Ledger) ahead(ctx context.Context, filter string, from uint64) ([]Messa
 	if len(batch) == 0 {
 		return nil, fmt.Errorf("%w: entries vanished while they were read", ErrNoMessage)
 	}
-	slices.SortFunc(batch, func(a, b Message) int { return cmp.Compare(a.Sequence, b.Sequence) })
-	return slices.CompactFunc(batch, func(a, b Message) bool { return a.Sequence == b.Sequence }), nil
+	slices.SortFunc(batch, func(a, b Stored) int { return cmp.Compare(a.Sequence, b.Sequence) })
+	return slices.CompactFunc(batch, func(a, b Stored) bool { return a.Sequence == b.Sequence }), nil
 }
 
 // follow hands over what one filter matches, in order, up to what is the last when

@@ -103,6 +103,8 @@ func TestDoubtfulErrors(t *testing.T) {
 		"failed to record transaction : no such table: ledger_transactions",
 		"failed to get session balance for asset usdc",
 		"invalid message timestamp\n",
+		"close: invalid message timestamp",
+		" authentication required",
 		"quorum not reached: 0 / 100",
 		"incorrect submit_state request: quorum not reached: many / 100",
 		"incorrect submit_state request: quorum not reached: 0 / 100; retrying",

@@ -38,9 +38,6 @@ func (c Config) ProbeEvery(d time.Duration) Config {
 // KeySigner signs with a key in memory.
 func KeySigner(k *ecdsa.PrivateKey) Signer { return newKey(k) }
 
-// MaxOutstanding is how many requests wait on one connection.
-const MaxOutstanding = maxOutstanding
-
 // Token is the shared token, to see that it isn't shown.
 func (c *Client) Token() string { return c.login.current() }
 

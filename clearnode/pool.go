@@ -65,11 +65,15 @@ func (p *pool) count() (up, signed int) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	for _, c := range p.conns {
+		if c.over() {
+			continue
+		}
+		up++
 		if c.signed {
 			signed++
 		}
 	}
-	return len(p.conns), signed
+	return up, signed
 }
 
 // Why there is nothing to lease.

@@ -166,8 +166,10 @@ func (p *prober) tooOld() time.Duration {
 	return cfg.MessageExpiry + min(probeLead, cfg.FenceMargin/2)
 }
 
-// judgeStale: refused, the request was at most as old as the time between its
-// stamp and that of the answer; more than the fence covers would prove nothing.
+// judgeStale looks at the time between the stamps of the request and of the
+// answer. The request was at most that old. Refused though it was much older than
+// meant proves nothing; nor does accepted where the node's clock was set back in
+// between, and it was not old at all.
 func (p *prober) judgeStale(a answer, now time.Time) error {
 	cfg := &p.client.cfg
 	stamp := now.Add(-p.tooOld())
@@ -175,6 +177,8 @@ func (p *prober) judgeStale(a answer, now time.Time) error {
 	switch {
 	case err != nil:
 		return err
+	case !refused && a.at.Sub(stamp) <= cfg.MessageExpiry:
+		return errors.New("the node's clock was set back during the probe")
 	case !refused:
 		return &expiryDiffers{fmt.Sprintf("the node accepts a request %s old and is configured to refuse it after %s, so a close that was given up could still land", p.tooOld(), cfg.MessageExpiry)}
 	case a.at.Sub(stamp) > p.tooOld()+cfg.FenceMargin/4:

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -177,13 +178,13 @@ func TestSecondLookEnds(t *testing.T) {
 	for _, id := range []settlement.SessionID{unknown.ID, open(t, n, duel())} {
 		ctx, cancel := context.WithCancel(t.Context())
 		looks := n.Requests("get_ledger_transactions")
-		go func() {
-			for n.Requests("get_ledger_transactions") == looks && t.Context().Err() == nil {
-				time.Sleep(time.Millisecond)
-			}
-			cancel()
-		}()
-		if _, err := c.Session(ctx, id, settlement.Look{}); !errors.Is(err, context.Canceled) {
+		var looking sync.WaitGroup
+		var err error
+		looking.Go(func() { _, err = c.Session(ctx, id, settlement.Look{}) })
+		eventually(t, "the first look", func() bool { return n.Requests("get_ledger_transactions") > looks })
+		cancel()
+		looking.Wait()
+		if !errors.Is(err, context.Canceled) {
 			t.Errorf("got %v", err)
 		}
 	}
@@ -308,6 +309,16 @@ func TestSessionSeenByOthers(t *testing.T) {
 	spelled := open(t, n, lower)
 	empty, paid, funded := open(t, n, duel()), openDuel(t, n), openDuel(t, n)
 	closeDuel(t, j, paid)
+	emptied := duel()
+	emptied.Protocol, emptied.Participants, emptied.Weights = "NitroRPC/0.4", lower.Participants, []int64{100, 0, 0}
+	gone := open(t, n, emptied, put(playerA, "usdc", "10"))
+	out := submission{gone, "withdraw", 2, []clearnodetest.Allocation{put(playerA, "usdc", "0")}}
+	if err := j.Call(t.Context(), "submit_app_state", out, clearnode.KeySigner(keyOf(keyA))); err != nil {
+		t.Fatal(err)
+	}
+	if s := look(t, j, gone, settlement.Look{}); !s.Open || s.Version != 2 || len(s.Payouts) != 1 {
+		t.Errorf("spelled otherwise and emptied: %+v", s)
+	}
 	if s := look(t, j, spelled, settlement.Look{}); !s.Open || s.Version != 1 || s.Participants[2].Spelling != strings.ToLower(judge) {
 		t.Errorf("spelled otherwise: %+v", s)
 	}

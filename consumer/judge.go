@@ -60,7 +60,7 @@ func outcomeDangers(have jetstream.StreamConfig) []finding {
 	return []finding{
 		{have.MaxAge > 0, fmt.Sprintf("max_age %s drops outcomes that still wait: nats stream edit %s --max-age 0", have.MaxAge, have.Name)},
 		{limited(have) && have.Discard == jetstream.DiscardOld, fmt.Sprintf("a limit with discard old drops outcomes that still wait (%s): lift it", limits(have))},
-		{have.MaxMsgsPerSubject > 0 && !have.DiscardNewPerSubject, fmt.Sprintf("max_msgs_per_subject %d drops outcomes that still wait: nats stream edit %s --max-msgs-per-subject -1", have.MaxMsgsPerSubject, have.Name)},
+		{have.MaxMsgsPerSubject > 0 && !have.DiscardNewPerSubject, fmt.Sprintf("max_msgs_per_subject %d drops outcomes that still wait: nats stream edit %s --max-msgs-per-subject=-1", have.MaxMsgsPerSubject, have.Name)},
 	}
 }
 
@@ -109,7 +109,7 @@ func judgeDurable(have, want jetstream.ConsumerConfig) (warnings, dangers []stri
 	filters := filtersOf(have)
 	dangers = texts([]finding{
 		{have.AckPolicy != jetstream.AckExplicitPolicy, fmt.Sprintf("its ack policy is %s, which answers for outcomes that aren't settled: it must be explicit, delete it", have.AckPolicy)},
-		{have.MaxDeliver > 0, fmt.Sprintf("max_deliver %d leaves outcomes unsettled: nats consumer edit with --max-deliver -1", have.MaxDeliver)},
+		{have.MaxDeliver > 0, fmt.Sprintf("max_deliver %d leaves outcomes unsettled: nats consumer edit with --max-deliver=-1", have.MaxDeliver)},
 		{len(filters) > 0 && !covers(filters, want.FilterSubject), fmt.Sprintf("its filter %q leaves outcomes out: it must be %s", filters, want.FilterSubject)},
 		{have.DeliverSubject != "", "it pushes: delete it or set consumer.durable"},
 		{have.HeadersOnly, "it delivers headers without payload: delete it"},

@@ -90,7 +90,7 @@ func (e *RefusedError) Error() string {
 
 // DurableCommand is the nats CLI command that creates the durable consumer.
 func DurableCommand(stream string, c jetstream.ConsumerConfig) string {
-	return fmt.Sprintf("nats consumer add %s %s --pull --filter '%s' --deliver all --replay instant --ack explicit --wait %s --max-deliver -1 --max-pending %d --backoff none --no-headers-only --defaults",
+	return fmt.Sprintf("nats consumer add %s %s --pull --filter '%s' --deliver all --replay instant --ack explicit --wait %s --max-deliver=-1 --max-pending %d --backoff none --no-headers-only --defaults",
 		stream, c.Durable, c.FilterSubject, c.AckWait, c.MaxAckPending)
 }
 

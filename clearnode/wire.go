@@ -8,6 +8,7 @@ import (
 	"math/rand/v2"
 	"sync/atomic"
 	"time"
+	"unicode/utf8"
 )
 
 // maxFrame is how large a frame is read. A larger one costs the connection; none
@@ -84,6 +85,10 @@ var errNoFrame = errors.New("no frame of the protocol")
 // readFrame reads no more of a frame than whose it may be: most are
 // notifications, which nobody waits for.
 func readFrame(raw []byte) (incoming, error) {
+	if !utf8.Valid(raw) {
+		// An answer is kept as evidence in JSON, which can't hold these bytes.
+		return incoming{}, fmt.Errorf("%w: not UTF-8", errNoFrame)
+	}
 	var e struct {
 		Res json.RawMessage `json:"res"`
 		Sig json.RawMessage `json:"sig"`

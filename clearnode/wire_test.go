@@ -183,3 +183,10 @@ type fakeSigner struct {
 func (fakeSigner) Address() settlement.Address { return settlement.Address{1} }
 
 func (s fakeSigner) Sign(context.Context, [32]byte) ([]byte, error) { return s.sig, s.err }
+
+// What could not be recorded as evidence is no answer.
+func TestAnswersMustBeUTF8(t *testing.T) {
+	if _, err := readFrame([]byte("{\"res\":[7,\"pong\",\"\xff\",1795309627305],\"sig\":[]}")); err == nil {
+		t.Error("a frame that is not UTF-8 was read")
+	}
+}

@@ -17,6 +17,7 @@ type metrics struct {
 	registry  *prometheus.Registry
 	log       zerolog.Logger
 	scenarios []string // the scenarios with a policy; others are counted as "other"
+	waiting   *waiting
 
 	outcomes    *prometheus.CounterVec
 	duration    *prometheus.HistogramVec
@@ -26,7 +27,7 @@ type metrics struct {
 
 func newMetrics(log zerolog.Logger) *metrics {
 	m := &metrics{
-		registry: prometheus.NewRegistry(), log: log,
+		registry: prometheus.NewRegistry(), log: log, waiting: newWaiting(log),
 		outcomes: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "settled_outcomes_total", Help: "Outcome messages answered, by scenario, disposition (ack, term, nak) and the code or reason.",
 		}, []string{"scenario", "disposition", "reason"}),
@@ -45,7 +46,7 @@ func newMetrics(log zerolog.Logger) *metrics {
 	info := prometheus.NewGaugeVec(prometheus.GaugeOpts{Name: "settled_build_info", Help: "Always 1; the labels say what is running."}, []string{"version", "go"})
 	b := buildInfo()
 	info.WithLabelValues(b.Version, b.Go).Set(1)
-	m.registry.MustRegister(m.outcomes, m.duration, m.calls, m.callSeconds, info,
+	m.registry.MustRegister(m.outcomes, m.duration, m.calls, m.callSeconds, info, m.waiting,
 		collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	return m
 }
@@ -75,6 +76,7 @@ func (m *metrics) result(r consumer.Result) {
 	}
 	m.outcomes.WithLabelValues(scenario, string(r.Disposition), r.Reason).Inc()
 	m.duration.WithLabelValues(string(r.Disposition)).Observe(r.Elapsed.Seconds())
+	m.waiting.note(r, time.Now())
 }
 
 func (m *metrics) nodeCall(method, class string, elapsed time.Duration) {

@@ -1,0 +1,97 @@
+package main
+
+import (
+	"sync"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/rs/zerolog"
+
+	"settled/consumer"
+)
+
+// How outcomes that wait are told of.
+const (
+	longWait  = time.Minute     // an outcome that waits longer is warned of, and again each time it has waited twice as long
+	forgotten = 5 * time.Minute // not seen for so long, more than the longest backoff: another replica has it
+)
+
+// waiting remembers the outcomes that this process gave back, for as long as they
+// have no result: an alert by age needs their age.
+type waiting struct {
+	log zerolog.Logger
+
+	mu   sync.Mutex
+	open map[uint64]*waitingOutcome // by OUTCOMES sequence
+}
+
+type waitingOutcome struct {
+	reason    string
+	published time.Time
+	seen      time.Time
+	warnAt    time.Duration // the age at which it is warned of next
+}
+
+func newWaiting(log zerolog.Logger) *waiting {
+	return &waiting{log: log, open: map[uint64]*waitingOutcome{}}
+}
+
+// note takes what became of one delivery.
+func (w *waiting) note(r consumer.Result, now time.Time) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	sequence := r.Outcome.Ref.Sequence
+	if r.Disposition != consumer.GivenBack {
+		delete(w.open, sequence)
+		return
+	}
+	o := w.open[sequence]
+	if o == nil {
+		o = &waitingOutcome{published: r.Published, warnAt: longWait}
+		w.open[sequence] = o
+	}
+	o.reason, o.seen = r.Reason, now
+	age := now.Sub(o.published)
+	if age < o.warnAt {
+		return
+	}
+	o.warnAt = 2 * age
+	w.log.Warn().Uint64("sequence", sequence).Str("session", r.Outcome.Session.Token()).Str("scenario", string(r.Outcome.Scenario)).
+		Str("reason", r.Reason).Dur("age", age).AnErr("error", r.Err).Msg("an outcome has waited for long: see Waiting in deploy/RUNBOOK.md")
+}
+
+// ages are the number of waiting outcomes and the age of the oldest, by reason.
+func (w *waiting) ages(now time.Time) (count map[string]int, oldest map[string]time.Duration) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	count, oldest = map[string]int{}, map[string]time.Duration{}
+	for sequence, o := range w.open {
+		if now.Sub(o.seen) > forgotten {
+			delete(w.open, sequence)
+			continue
+		}
+		count[o.reason]++
+		oldest[o.reason] = max(oldest[o.reason], now.Sub(o.published))
+	}
+	return count, oldest
+}
+
+var (
+	waitingCount  = prometheus.NewDesc("settled_waiting_outcomes", "Outcomes that this process gave back and that have no result yet, by reason.", []string{"reason"}, nil)
+	waitingOldest = prometheus.NewDesc("settled_waiting_oldest_seconds", "Age of the oldest of them since it was published, by reason. Alert on it.", []string{"reason"}, nil)
+)
+
+// Describe and Collect make it a prometheus.Collector.
+func (w *waiting) Describe(ch chan<- *prometheus.Desc) {
+	ch <- waitingCount
+	ch <- waitingOldest
+}
+
+// Collect sends the gauges.
+func (w *waiting) Collect(ch chan<- prometheus.Metric) {
+	count, oldest := w.ages(time.Now())
+	for reason, n := range count {
+		ch <- prometheus.MustNewConstMetric(waitingCount, prometheus.GaugeValue, float64(n), reason)
+		ch <- prometheus.MustNewConstMetric(waitingOldest, prometheus.GaugeValue, oldest[reason].Seconds(), reason)
+	}
+}

@@ -154,7 +154,6 @@ type demoResult struct {
 	Code        string                  `json:"code"`
 	Allocations []settlement.Allocation `json:"allocations"`
 	Expected    bool                    `json:"expected"`
-	what        string
 }
 
 const demoRow = "%-3s %-18s %-34s %-13s %-7s %s"

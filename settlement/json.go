@@ -2,6 +2,8 @@ package settlement
 
 import (
 	"bytes"
+	"crypto/sha256"
+	"encoding/hex"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -139,6 +141,21 @@ func Canonical(text []byte) ([]byte, error) {
 		return nil, err
 	}
 	return j.canonical()
+}
+
+// jsonDigest is SHA-256 over a value's JSON in RFC 8785 form, lower-case hex.
+func jsonDigest(v any) (string, error) {
+	text, err := json.Marshal(v)
+	if err != nil {
+		return "", err
+	}
+	canonical, err := Canonical(text)
+	return hexSum(canonical), err
+}
+
+func hexSum(text []byte) string {
+	sum := sha256.Sum256(text)
+	return hex.EncodeToString(sum[:])
 }
 
 func writeCanonical(b *bytes.Buffer, v any) error {

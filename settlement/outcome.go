@@ -1,8 +1,6 @@
 package settlement
 
 import (
-	"crypto/sha256"
-	"encoding/hex"
 	"fmt"
 	"math/big"
 	"strings"
@@ -178,6 +176,5 @@ func digestOf(data jsonValue, parseErr error, payload []byte) string {
 			canonical = text
 		}
 	}
-	sum := sha256.Sum256(canonical)
-	return hex.EncodeToString(sum[:])
+	return hexSum(canonical)
 }

@@ -1,9 +1,6 @@
 package settlement
 
 import (
-	"crypto/sha256"
-	"encoding/hex"
-	"encoding/json"
 	"math/big"
 	"sort"
 )
@@ -26,18 +23,7 @@ type Plan struct {
 }
 
 // Digest is SHA-256 over the allocations in RFC 8785 form, lower-case hex.
-func (p Plan) Digest() (string, error) {
-	text, err := json.Marshal(p.Allocations)
-	if err != nil {
-		return "", err
-	}
-	canonical, err := Canonical(text)
-	if err != nil {
-		return "", err
-	}
-	sum := sha256.Sum256(canonical)
-	return hex.EncodeToString(sum[:]), nil
-}
+func (p Plan) Digest() (string, error) { return jsonDigest(p.Allocations) }
 
 // Plan makes the final allocation of the session for an outcome, after holding
 // the session to what the outcome expects of it. A Failure says why there can be

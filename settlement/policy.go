@@ -1,9 +1,6 @@
 package settlement
 
 import (
-	"crypto/sha256"
-	"encoding/hex"
-	"encoding/json"
 	"fmt"
 	"math/big"
 	"strings"
@@ -89,7 +86,7 @@ func ParsePolicy(scenario Scenario, steps []PolicyStep) (Policy, error) {
 	if err := p.checkShares(); err != nil {
 		return Policy{}, err
 	}
-	digest, err := stepsDigest(steps)
+	digest, err := jsonDigest(steps)
 	if err != nil {
 		return Policy{}, p.fault(-1, "%s", err)
 	}
@@ -193,19 +190,6 @@ func parseShare(s string) (*big.Rat, error) {
 		return nil, fmt.Errorf("share %s: above 100%%", quote(s))
 	}
 	return share, nil
-}
-
-func stepsDigest(steps []PolicyStep) (string, error) {
-	text, err := json.Marshal(steps)
-	if err != nil {
-		return "", err
-	}
-	canonical, err := Canonical(text)
-	if err != nil {
-		return "", err
-	}
-	sum := sha256.Sum256(canonical)
-	return hex.EncodeToString(sum[:]), nil
 }
 
 // Check holds an outcome to what the policy needs of it, without knowing the

@@ -120,12 +120,7 @@ func TestFailSurvivesEveryFault(t *testing.T) {
 
 func TestLostAnswerIsFoundClosed(t *testing.T) {
 	w := newWorld(t)
-	w.fault = func(_ int, name string) fate {
-		if name == "send" {
-			return failedButDone
-		}
-		return works
-	}
+	w.sends(failedButDone, always)
 	start := w.now
 	s, err := w.run(partial(t, 1))
 	if err != nil || !*s.Entry.Recovered {
@@ -141,12 +136,7 @@ func TestLostAnswerIsFoundClosed(t *testing.T) {
 // first may no longer land, and then it is planned anew from a fresh read.
 func TestHeldUpCloseIsWaitedOut(t *testing.T) {
 	w := newWorld(t)
-	w.fault = func(_ int, name string) fate {
-		if name == "send" && w.sent == 1 {
-			return failed
-		}
-		return works
-	}
+	w.sends(failed, 1)
 	start := w.now
 	if _, err := w.run(partial(t, 1)); err != nil {
 		t.Fatal(err)
@@ -162,12 +152,7 @@ func TestHeldUpCloseIsWaitedOut(t *testing.T) {
 
 func TestTroubledReadWaitsAMargin(t *testing.T) {
 	w := newWorld(t)
-	w.fault = func(_ int, name string) fate {
-		if name == "send" && w.sent == 1 {
-			return failed
-		}
-		return works
-	}
+	w.sends(failed, 1)
 	w.troubled = 8
 	start := w.now
 	if _, err := w.run(partial(t, 1)); err != nil {
@@ -182,12 +167,7 @@ func TestTroubledReadWaitsAMargin(t *testing.T) {
 // and never turns the first one's result into failed.
 func TestStrangersDontLiftTheFence(t *testing.T) {
 	w := newWorld(t)
-	w.fault = func(_ int, name string) fate {
-		if name == "send" && w.sent == 1 {
-			return late
-		}
-		return works
-	}
+	w.sends(late, 1)
 	a := partial(t, 1)
 	if _, err := w.deliver(a); err == nil {
 		t.Fatal("the answer was lost, yet there is a result")
@@ -249,12 +229,7 @@ func TestReplayAfterFailure(t *testing.T) {
 
 func TestNotFoundWithAnIntentIsWaiting(t *testing.T) {
 	w := newWorld(t)
-	w.fault = func(_ int, name string) fate {
-		if name == "send" {
-			return failedButDone
-		}
-		return works
-	}
+	w.sends(failedButDone, always)
 	o := partial(t, 1)
 	if _, err := w.deliver(o); err == nil {
 		t.Fatal("no error")
@@ -332,12 +307,7 @@ func TestClosedByAnother(t *testing.T) {
 	})
 	t.Run("otherwise, while ours may land", func(t *testing.T) {
 		w := newWorld(t)
-		w.fault = func(_ int, name string) fate {
-			if name == "send" {
-				return failed
-			}
-			return works
-		}
+		w.sends(failed, always)
 		o := partial(t, 1)
 		if _, err := w.deliver(o); err == nil {
 			t.Fatal("no error")
@@ -371,12 +341,7 @@ func TestWithdrawalsAreNotTheClose(t *testing.T) {
 		one, _ := ParseAmount("1")
 		w.session.Payouts = []Transfer{{Wallet: w.session.Participants[0].Address, Asset: "usdc", Amount: one, At: w.now}}
 		w.now = w.now.Add(gap)
-		w.fault = func(_ int, name string) fate {
-			if name == "send" {
-				return failedButDone
-			}
-			return works
-		}
+		w.sends(failedButDone, always)
 		if s, err := w.run(partial(t, 1)); err != nil || !*s.Entry.Recovered {
 			t.Errorf("%s: %v", gap, err)
 		}
@@ -386,12 +351,7 @@ func TestWithdrawalsAreNotTheClose(t *testing.T) {
 // The node may show a paid session open again.
 func TestReopenedAfterPayment(t *testing.T) {
 	w := newWorld(t)
-	w.fault = func(_ int, name string) fate {
-		if name == "send" {
-			return failedButDone
-		}
-		return works
-	}
+	w.sends(failedButDone, always)
 	o := partial(t, 1)
 	if _, err := w.deliver(o); err == nil {
 		t.Fatal("no error")
@@ -427,12 +387,7 @@ func TestUnknownScenarioAndUnfunded(t *testing.T) {
 // nothing until the fence has fallen.
 func TestPolicyRemovedInDoubt(t *testing.T) {
 	w := newWorld(t)
-	w.fault = func(_ int, name string) fate {
-		if name == "send" {
-			return late
-		}
-		return works
-	}
+	w.sends(late, always)
 	o := partial(t, 1)
 	if _, err := w.deliver(o); err == nil {
 		t.Fatal("no error")

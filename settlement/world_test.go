@@ -2,8 +2,6 @@ package settlement
 
 import (
 	"context"
-	"crypto/sha256"
-	"encoding/hex"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -96,6 +94,19 @@ func (w *world) step(name string, apply func()) error {
 	return nil
 }
 
+// always is every send.
+const always = 1 << 30
+
+// sends gives the first so many sends a fate.
+func (w *world) sends(f fate, first int) {
+	w.fault = func(_ int, name string) fate {
+		if name == "send" && w.sent <= first {
+			return f
+		}
+		return works
+	}
+}
+
 func (w *world) Head(_ context.Context, id SessionID) (h Head, err error) {
 	err = w.step("head", func() { h = w.head(id) })
 	return h, err
@@ -125,8 +136,7 @@ func (w *world) Append(_ context.Context, h Head, e Entry) (stored Head, err err
 		if marshalErr != nil {
 			w.t.Fatal(marshalErr)
 		}
-		sum := sha256.Sum256(text)
-		w.entries, w.digests = append(w.entries, e), append(w.digests, hex.EncodeToString(sum[:]))
+		w.entries, w.digests = append(w.entries, e), append(w.digests, hexSum(text))
 		stored = w.head(e.Session)
 	})
 	return stored, err
@@ -182,9 +192,9 @@ func (w *world) Prepare(_ context.Context, plan Plan, _ Session) (r Request, err
 	err = w.step("prepare", func() {
 		timestamp := w.now.Add(validity - expiry)
 		frame, _ := json.Marshal(plan)
-		digest := sha256.Sum256(fmt.Append(frame, w.ops))
+		digest := hexSum(fmt.Append(frame, w.ops))
 		r = Request{
-			Ref:        RequestRef{ID: uint64(w.ops), Timestamp: uint64(timestamp.UnixMilli()), Digest: hex.EncodeToString(digest[:])},
+			Ref:        RequestRef{ID: uint64(w.ops), Timestamp: uint64(timestamp.UnixMilli()), Digest: digest},
 			ValidUntil: timestamp.Add(expiry + margin), Frame: frame,
 		}
 	})

@@ -212,7 +212,11 @@ func (r *reading) askTransactions(offset int, rows *[]row, into *answer) questio
 }
 
 func (r *reading) askSessions(participant, status string, n int, into *page) question {
-	return question{"get_app_sessions", sessionsOf{participant, status, pageSize, n * pageSize}, func(a answer) (err error) {
+	return r.askSorted(participant, status, "", n, into)
+}
+
+func (r *reading) askSorted(participant, status, sort string, n int, into *page) question {
+	return question{"get_app_sessions", sessionsOf{participant, status, pageSize, n * pageSize, sort}, func(a answer) (err error) {
 		*into, err = readSessions(a)
 		return err
 	}}

@@ -33,6 +33,7 @@ type (
 		Status      string `json:"status"`
 		Limit       int    `json:"limit"`
 		Offset      int    `json:"offset,omitempty"`
+		Sort        string `json:"sort,omitempty"` // by the time of the last change; newest first without
 	}
 )
 

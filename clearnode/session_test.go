@@ -262,9 +262,14 @@ func TestSessionManySessions(t *testing.T) {
 	funded, rareFunded := openDuel(t, n), open(t, n, with(rare), put(rare, "usdc", "3"))
 	empty, rareEmpty := open(t, n, duel()), open(t, n, with(rare))
 	paid, closed, rareClosed := openDuel(t, n), open(t, n, duel()), open(t, n, with(rare))
-	for range 120 {
-		openDuel(t, n)
+	many := func() {
+		for range 110 {
+			openDuel(t, n)
+		}
 	}
+	many()
+	between := openDuel(t, n)
+	many()
 	closeDuel(t, c, paid)
 	closeEmpty(t, c, closed)
 	closeEmptyOf(t, c, rareClosed, rare)
@@ -275,8 +280,9 @@ func TestSessionManySessions(t *testing.T) {
 		open    bool
 		version uint64
 	}{
-		{"funded", funded, settlement.Look{}, true, 0},
-		{"funded, its version wanted", funded, settlement.Look{Version: true}, true, 1},
+		{"funded, among the oldest", funded, settlement.Look{}, true, 1},
+		{"funded, among many older and newer", between, settlement.Look{}, true, 0},
+		{"funded, its version wanted", between, settlement.Look{Version: true}, true, 1},
 		{"funded, of one with few sessions", rareFunded, settlement.Look{}, true, 1},
 		{"empty", empty, settlement.Look{}, true, 1},
 		{"empty, of one with few sessions", rareEmpty, settlement.Look{}, true, 1},

@@ -52,7 +52,8 @@ func (r *reading) found(s *settlement.Session, at *listed) error {
 }
 
 // version looks for an open session's version in lists that are not ours. Our own
-// was complete, or too long to hold it.
+// was complete, or too long to hold it. Oldest first: where many sessions are
+// open, those that are settled now are among the ones that waited longest.
 func (r *reading) version(ctx context.Context, s *settlement.Session, d definition, complete bool) error {
 	pages := 1
 	if r.look.Version {
@@ -60,7 +61,7 @@ func (r *reading) version(ctx context.Context, s *settlement.Session, d definiti
 	}
 	for n := 0; n < pages && !complete; n++ {
 		var open page
-		if err := r.conn.questions(ctx, r.askSessions(d.somebodyElse(r.own), "open", n, &open)); err != nil {
+		if err := r.conn.questions(ctx, r.askSorted(d.somebodyElse(r.own), "open", "asc", n, &open)); err != nil {
 			return err
 		}
 		if at := open.find(r.id); at != nil {

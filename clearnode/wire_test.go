@@ -153,7 +153,7 @@ func readAnything(a answer) {
 
 // TestCompactFrames: what is signed has no space to argue about.
 func TestCompactFrames(t *testing.T) {
-	r, err := unsigned("get_app_sessions", sessionsOf{"0x<&>", "open", 100, 0}, time.UnixMilli(1700000000000))
+	r, err := unsigned("get_app_sessions", sessionsOf{Participant: "0x<&>", Status: "open", Limit: 100}, time.UnixMilli(1700000000000))
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -41,6 +41,7 @@ type deployment struct {
 	players []*ecdsa.PrivateKey
 	judge   *ecdsa.PrivateKey
 	nonce   uint64
+	log     zerolog.Logger
 }
 
 const (
@@ -51,7 +52,7 @@ const (
 
 func deploy(t *testing.T) *deployment {
 	t.Helper()
-	d := &deployment{t: t, dir: t.TempDir()}
+	d := &deployment{t: t, dir: t.TempDir(), log: zerolog.New(zerolog.NewTestWriter(t)).Level(zerolog.WarnLevel)}
 	var err error
 	d.node, err = clearnodetest.Start(clearnodetest.Config{Faucet: decimal.NewFromInt(1_000_000_000), MessageExpiry: testExpiry})
 	d.must(err)
@@ -93,9 +94,8 @@ func (d *deployment) key(name string) *ecdsa.PrivateKey {
 // serve runs a service in this process until the test ends, or stop is called.
 func (d *deployment) serve() (s *service, stop func()) {
 	d.t.Helper()
-	log := zerolog.New(zerolog.NewTestWriter(d.t)).Level(zerolog.WarnLevel)
 	cfg := d.cfg
-	s = &service{cfg: &cfg, log: log, metrics: newMetrics(log)}
+	s = &service{cfg: &cfg, log: d.log, metrics: newMetrics(d.log)}
 	var err error
 	s.node, err = cfg.newNode(s.metrics)
 	d.must(err)
@@ -234,6 +234,29 @@ func (d *deployment) verify(closed int) {
 	}
 	if int(report.Closed) != closed {
 		d.t.Errorf("%d sessions are closed in the ledger, want %d", report.Closed, closed)
+	}
+	_, err = d.ledger().Walk(context.Background(), 0, func(s ledger.Stored) error {
+		if s.Entry.State == settlement.EntryClosed {
+			d.paid(s.Entry)
+		}
+		return nil
+	})
+	d.must(err)
+}
+
+// paid holds a closed entry to the node's own rows, one by one.
+func (d *deployment) paid(e settlement.Entry) {
+	d.t.Helper()
+	state, found := d.node.Session(string(e.Session))
+	var got, want string
+	for _, p := range state.Payouts {
+		got += fmt.Sprintf("%s %s %s; ", p.Participant, p.Amount, p.Asset)
+	}
+	for _, a := range e.Allocation {
+		want += fmt.Sprintf("%s %s %s; ", a.Participant, a.Amount, a.Asset)
+	}
+	if !found || state.Status != "closed" || state.Closes != 1 || got != want {
+		d.t.Errorf("session %s is %s after %d closes; the node paid %s, the ledger says %s", e.Session, state.Status, state.Closes, got, want)
 	}
 }
 

@@ -1,10 +1,17 @@
 package main
 
 import (
+	"bytes"
+	"encoding/hex"
 	"encoding/json"
 	"fmt"
+	"strings"
+	"sync"
 	"testing"
 	"time"
+
+	"github.com/ethereum/go-ethereum/crypto"
+	"github.com/rs/zerolog"
 
 	"settled/clearnode"
 	"settled/clearnode/clearnodetest"
@@ -34,6 +41,94 @@ func TestSameOutcomeTenTimes(t *testing.T) {
 		t.Errorf("%d closed entries, %d closes, after message %d", closed, len(d.node.Closes(string(session))), last)
 	}
 	d.verify(1)
+}
+
+// Every scenario, in both content modes, with addresses in lower case: the node's
+// own books show exactly what the ledger says (verify compares them row by row).
+func TestEveryScenario(t *testing.T) {
+	d := deploy(t)
+	d.serve()
+	alice, bob := strings.ToLower(addressOf(d.players[0])), strings.ToLower(addressOf(d.players[1]))
+	awards := []any{map[string]any{"participant": alice, "share": "0.75"}, map[string]any{"participant": bob, "share": "0.25"}}
+	amounts := []any{
+		map[string]any{"participant": alice, "asset": "usdc", "amount": "15.000001"}, map[string]any{"participant": bob, "asset": "weth", "amount": "0.5"},
+	}
+	outcomes := []struct {
+		scenario string
+		data     map[string]any
+		paid     string // to alice and bob, usdc and weth
+	}{
+		{"payment_completed", map[string]any{"parties": map[string]any{"provider": bob}}, "0 0 15.000001 0.5"},
+		{"game_completed", map[string]any{"parties": map[string]any{"winner": []string{bob, alice}}}, "7.500001 0.25 7.5 0.25"},
+		{"partial_service", map[string]any{"parties": map[string]any{"provider": bob}, "completion": "0.3"}, "7 0.35 8.000001 0.15"},
+		{"cancellation", map[string]any{}, "10 0.5 5.000001 0"},
+		{"dispute_resolved", map[string]any{"awards": awards}, "11.250001 0.375 3.75 0.125"},
+		{"dispute_resolved", map[string]any{"awards": amounts}, "15.000001 0 0 0.5"},
+	}
+	n := 0
+	for _, c := range outcomes {
+		for _, binary := range []bool{false, true} {
+			n++
+			session := d.open()
+			c.data["session_id"] = "0x" + strings.ToUpper(string(session[2:]))
+			msg, err := (&demoCase{scenario: c.scenario, id: fmt.Sprint(n), session: settlement.SessionID(c.data["session_id"].(string)), data: c.data, binary: binary}).message("")
+			d.must(err)
+			ack, err := d.nats.js.PublishMsg(t.Context(), msg)
+			d.must(err)
+			var got []string
+			for _, a := range d.result(session, ack.Sequence).Allocation {
+				got = append(got, a.Amount.String())
+			}
+			if len(got) != 6 || strings.Join(got[:4], " ") != c.paid || got[4] != "0" || got[5] != "0" {
+				t.Errorf("%s pays %v, want %s and nothing to the judge", c.scenario, got, c.paid)
+			}
+		}
+	}
+	d.verify(n)
+}
+
+// The key, and the token it is exchanged for, are in no log, whatever the level.
+func TestNothingSecretIsLogged(t *testing.T) {
+	d := deploy(t)
+	var out lockedBuffer
+	d.log = zerolog.New(&out).Level(zerolog.TraceLevel)
+	_, stop := d.serve()
+	session := d.open()
+	d.result(session, d.publish("partial_service", "x", session, d.partial()))
+	d.node.Inject(clearnodetest.Fault{Method: "get_ledger_transactions", Kind: clearnodetest.WrongSignature})
+	d.node.DropConnections()
+	other := d.open()
+	d.result(other, d.publish("partial_service", "y", other, d.partial()))
+	stop()
+	key := hex.EncodeToString(crypto.FromECDSA(d.judge))
+	text := out.String()
+	if !strings.Contains(text, "outcome settled") {
+		t.Error("nothing was logged at all")
+	}
+	for what, secret := range map[string]string{"the key": key, "a token": "eyJ", "a signed request": "close_app_session\\\",{"} {
+		if strings.Contains(strings.ToLower(text), strings.ToLower(secret)) {
+			t.Errorf("%s is in the log", what)
+		}
+	}
+	d.verify(2)
+}
+
+// lockedBuffer takes a log from many goroutines.
+type lockedBuffer struct {
+	mu sync.Mutex
+	b  bytes.Buffer
+}
+
+func (l *lockedBuffer) Write(p []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.b.Write(p)
+}
+
+func (l *lockedBuffer) String() string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.b.String()
 }
 
 func TestFailuresDontHoldUpTheNext(t *testing.T) {

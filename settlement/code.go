@@ -91,7 +91,8 @@ type Reason string
 
 // The reasons to wait.
 const (
-	NodeAway      Reason = "node_away"      // no connection, no answer, or a read failed
+	NodeAway      Reason = "node_away"      // no connection, or no answer
+	ReadFailed    Reason = "read_failed"    // the node answered, and this session could not be read
 	InDoubt       Reason = "in_doubt"       // a request of ours may still land
 	LedgerAway    Reason = "ledger_away"    // the ledger can't be read or written
 	LedgerHeld    Reason = "ledger_held"    // the ledger lost entries while we watched; the fence is waited out

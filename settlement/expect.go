@@ -41,15 +41,21 @@ func compareTotals(want totals, s Session, word string) *Failure {
 // awarded are the amounts of a ruling by amount, by asset in the order of
 // participants. They must sum to exactly the balance.
 func (o Outcome) awarded(s Session) (map[Asset][]Amount, *Failure) {
-	amounts := map[Asset][]Amount{}
-	for _, asset := range s.assets() {
-		amounts[asset] = make([]Amount, len(s.Participants))
+	amounts, units := map[Asset][]Amount{}, map[Asset]int32{}
+	for _, t := range s.Balance() {
+		amounts[t.Asset] = make([]Amount, len(s.Participants))
+		units[t.Asset] = s.unit(t)
 	}
 	sum := totals{}
 	for _, a := range o.Awards {
 		at, found := s.participant(a.Participant)
 		if !found {
 			return nil, Fail(NotAParticipant, "%s (awards) is no participant of the session", a.Participant)
+		}
+		// The node takes a finer amount and rounds it in its database: what it pays
+		// would then be neither what was awarded nor what was in the session.
+		if unit, held := units[a.Asset]; held && a.Amount.Decimals() > unit {
+			return nil, Fail(ExpectationFailed, "awards: %s of %s is finer than its smallest unit (%d decimals)", a.Amount, quote(string(a.Asset)), unit)
 		}
 		sum.add(a.Asset, a.Amount)
 		if by := amounts[a.Asset]; by != nil {

@@ -58,7 +58,8 @@ func (v View) Fallen() bool {
 //	open, a request may land     wait for the fence
 //	open after a doubt, seen in  wait a fence margin
 //	  a troubled moment
-//	open, refused for good       fail
+//	open, refused for good, and  fail
+//	  its balance is as planned
 //	open, attempts spent         attempts_exhausted
 //	open, refused twice now      wait (transient)
 //	open, nothing in it          session_unfunded
@@ -84,7 +85,7 @@ func Next(v View) Step {
 	}
 	var permanent *Failure
 	switch {
-	case errors.As(v.Refused, &permanent):
+	case errors.As(v.Refused, &permanent) && !v.moved():
 		return Step{Move: MoveFail, Failure: permanent}
 	case v.Attempts >= v.MaxAttempts:
 		return Step{Move: MoveFail, Failure: Fail(AttemptsExhausted, "%d attempts, none of which closed the session; it is open, and none of them can land any more%s", v.Attempts, because(v.Refused))}
@@ -98,6 +99,19 @@ func Next(v View) Step {
 		return Step{Move: MoveFail, Failure: f}
 	}
 	return Step{Move: MoveClose, Plan: plan}
+}
+
+// moved reports whether the session's balance changed after the intent was
+// planned: what the node refused then says nothing of a plan made now.
+func (v View) moved() bool {
+	if v.Intent == nil {
+		return false
+	}
+	planned := totals{}
+	for _, a := range v.Intent.Allocation {
+		planned.add(a.Asset, a.Amount)
+	}
+	return compareTotals(planned, v.Session, "planned") != nil
 }
 
 // closed decides about a session that is closed at the node.

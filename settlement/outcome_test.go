@@ -88,6 +88,9 @@ func TestParseOutcomeRefuses(t *testing.T) {
 			if got := o.Session != ""; got != c.readable {
 				t.Errorf("session %q, readable should be %v", o.Session, c.readable)
 			}
+			if len(o.Reference) > MaxReference || len(o.Reason) > MaxReason || len(o.Evidence) > MaxEvidence {
+				t.Error("what is too long is kept, and would be copied into the ledger")
+			}
 			if len(o.Ref.Digest) != 64 {
 				t.Errorf("digest %q", o.Ref.Digest)
 			}

@@ -12,6 +12,10 @@ type Allocation struct {
 	Amount      Amount `json:"amount"`
 }
 
+// MaxRows is how many rows an allocation may have. A closed entry holds them beside
+// evidence and the node's answer, and must fit into one message of NATS (1 MiB).
+const MaxRows = 2000
+
 // Plan is a final allocation fixed against one observed session: every
 // participant and every asset, 0 where nothing is due, in the order of
 // participants, then assets by name.
@@ -50,6 +54,9 @@ func (p Policy) Allocate(o Outcome, s Session) (*Plan, *Failure) {
 	if f := s.checkParticipants(); f != nil {
 		return nil, f
 	}
+	if rows := len(s.Participants) * len(s.assets()); rows > MaxRows {
+		return nil, Fail(AllocationRejected, "the final allocation would have %d rows, more than the %d that fit into one ledger entry", rows, MaxRows)
+	}
 	plan := &Plan{Policy: p.Ref(), Session: s.ID, BaseVersion: s.Version}
 	amounts, f := p.amounts(o, s)
 	if f != nil {
@@ -61,7 +68,7 @@ func (p Policy) Allocate(o Outcome, s Session) (*Plan, *Failure) {
 
 // amounts are what is due of each asset, in the order of participants.
 func (p Policy) amounts(o Outcome, s Session) (map[Asset][]Amount, *Failure) {
-	if o.byAmount() {
+	if p.awardsAmounts(o) {
 		return o.awarded(s)
 	}
 	weights, f := p.weights(o, s)
@@ -238,4 +245,8 @@ func round(quotas []*big.Rat, unit int32) []Amount {
 	return amounts
 }
 
-func (o Outcome) byAmount() bool { return len(o.Awards) > 0 && o.Awards[0].Share == nil }
+// awardsAmounts reports whether the policy pays what the outcome awards, and that
+// by amount. Awards that the policy doesn't name count for nothing.
+func (p Policy) awardsAmounts(o Outcome) bool {
+	return len(p.rules) == 1 && p.rules[0].payee == toAwards && len(o.Awards) > 0 && o.Awards[0].Share == nil
+}

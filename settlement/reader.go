@@ -31,6 +31,7 @@ func (r *reader) text(name string, most int) string {
 		r.fail("%s: want a string", name)
 	} else if len(s) > most {
 		r.fail("%s: %d bytes, at most %d are allowed", name, len(s), most)
+		return "" // it would be copied into the ledger
 	}
 	return s
 }
@@ -45,6 +46,7 @@ func (r *reader) list(name string, most int) []any {
 		r.fail("%s: want a list", name)
 	} else if len(list) > most {
 		r.fail("%s: %d elements, at most %d are allowed", name, len(list), most)
+		return nil
 	}
 	return list
 }

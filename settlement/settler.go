@@ -11,8 +11,9 @@ import (
 type Node interface {
 	// Session reads the session. "Not found" (ErrSessionNotFound) and a session
 	// with nothing in it are answered only after a second read a second later.
-	// With inDoubt an open session is read twice, and Quiet says whether that
-	// went well. Any other error means that nothing is known: the caller waits.
+	// With InDoubt an open session is read twice, and Quiet says whether that
+	// went well. A *Failure inside the error means that this session can never
+	// be read. Any other error means that nothing is known: the caller waits.
 	Session(ctx context.Context, id SessionID, look Look) (Session, error)
 
 	// Prepare builds and signs one request that closes the session as planned,
@@ -241,6 +242,10 @@ func (c *call) observe(ctx context.Context, p past, policy Policy) (Step, Sessio
 	session, err := c.Node.Session(ctx, c.o.Session, look)
 	if errors.Is(err, ErrSessionNotFound) && p.intention == nil {
 		return Step{Move: MoveFail, Failure: Fail(SessionNotFound, "the node has no session %s, seen twice", c.o.Session)}, session, nil
+	}
+	var never *Failure
+	if errors.As(err, &never) && p.intention == nil {
+		return Step{Move: MoveFail, Failure: never}, session, nil
 	}
 	if err != nil {
 		return Step{}, session, waitingFor(err, NodeAway)

@@ -261,6 +261,20 @@ func TestRefusals(t *testing.T) {
 			t.Errorf("the session isn't free: %v", err)
 		}
 	})
+	t.Run("for good, but a deposit came in between", func(t *testing.T) {
+		w := newWorld(t)
+		w.refuse = Fail(AllocationRejected, "asset usdc not fully redistributed")
+		w.refused = func() {
+			w.refuse = nil
+			one, _ := ParseAmount("1")
+			w.deposit(0, one)
+		}
+		s, err := w.run(partial(t, 1))
+		if err != nil || s.Entry.Attempt != 2 {
+			t.Errorf("%+v %v", s.Entry, err)
+		}
+		w.want("closing closing closed ", 2)
+	})
 	t.Run("for now", func(t *testing.T) {
 		w := newWorld(t)
 		w.refuse = errors.New("authentication required")
@@ -371,6 +385,41 @@ func TestUnknownSession(t *testing.T) {
 	if e := w.entries[0]; e.Session.Token() != UnknownSession || e.Standing != nil {
 		t.Errorf("%+v", e)
 	}
+}
+
+// A session that can never be read fails its outcomes, but not one whose request
+// may still land.
+func TestUnreadableSession(t *testing.T) {
+	w := newWorld(t)
+	w.unreadable = Fail(AllocationRejected, "participant \"foo\" is no address")
+	_, err := w.run(partial(t, 1))
+	wantCode(t, err, AllocationRejected)
+	w.unreadable = nil
+	w.sends(failedButDone, always)
+	o := partial(t, 2)
+	if _, err := w.deliver(o); err == nil {
+		t.Fatal("no error")
+	}
+	w.unreadable = Fail(AllocationRejected, "participant \"foo\" is no address")
+	_, err = w.deliver(o)
+	var waiting *Waiting
+	if !errors.As(err, &waiting) {
+		t.Errorf("%v", err)
+	}
+	w.unreadable = nil
+	if _, err := w.run(o); err != nil {
+		t.Error(err)
+	}
+	w.want("failed(allocation_rejected) closing closed ", 1)
+}
+
+func TestTooManyRows(t *testing.T) {
+	w := newWorld(t)
+	for i := range MaxRows {
+		w.session.Participants = append(w.session.Participants, Participant{Address: Address{1, byte(i), byte(i >> 8)}})
+	}
+	_, err := w.run(partial(t, 1))
+	wantCode(t, err, AllocationRejected)
 }
 
 func TestUnknownScenarioAndUnfunded(t *testing.T) {

@@ -23,13 +23,14 @@ type world struct {
 	digests []string
 	letters map[uint64]int // by OUTCOMES sequence
 
-	session  Session
-	missing  bool // the node has no such session
-	inFlight []flight
-	landed   []Plan
-	sent     int
-	refuse   error // the next sends are definitely refused with this
-	troubled int   // reads that are not quiet
+	session    Session
+	missing    bool     // the node has no such session
+	unreadable *Failure // the session can never be read
+	inFlight   []flight
+	landed     []Plan
+	sent       int
+	refuse     error // the next sends are definitely refused with this
+	troubled   int   // reads that are not quiet
 }
 
 type flight struct {
@@ -182,6 +183,9 @@ func (w *world) Session(_ context.Context, _ SessionID, look Look) (s Session, e
 			w.troubled--
 		}
 	})
+	if err == nil && w.unreadable != nil {
+		return s, fmt.Errorf("session: %w", w.unreadable)
+	}
 	if err == nil && w.missing {
 		return s, ErrSessionNotFound
 	}
@@ -211,8 +215,11 @@ func (w *world) Send(_ context.Context, r Request) (Answer, error) {
 		}
 	}
 	w.sent++
-	if w.refuse != nil {
-		return Answer{}, &Refused{Err: w.refuse}
+	if err := w.refuse; err != nil {
+		if w.refused != nil {
+			w.refused()
+		}
+		return Answer{}, &Refused{Err: err}
 	}
 	var plan Plan
 	if err := json.Unmarshal(r.Frame, &plan); err != nil {

@@ -89,11 +89,19 @@ func (c *config) policySteps() map[string][]settlement.PolicyStep {
 	return steps
 }
 
+// public is a text value as it may be shown.
+func (k key) public(value string) string {
+	if strings.HasSuffix(k.name, ".url") {
+		return withoutPassword(value)
+	}
+	return value
+}
+
 // plain is the key's value as JSON shows it; times as text, as the file has them.
 func (k key) plain() any {
 	switch v := k.value.(type) {
 	case *string:
-		return withoutPassword(*v)
+		return k.public(*v)
 	case *bool:
 		return *v
 	case *int:
@@ -107,34 +115,44 @@ func (k key) plain() any {
 }
 
 // withoutPassword hides what a URL, or a list of them, says of its user, and the
-// values of its query: tokens are passed there.
+// values of its query: tokens are passed there. A URL may lack its scheme.
 func withoutPassword(value string) string {
-	if !strings.Contains(value, "://") {
+	if !strings.ContainsAny(value, "@?") {
 		return value
 	}
 	parts := strings.Split(value, ",")
 	for i, part := range parts {
-		u, err := url.Parse(part)
-		if err != nil {
-			parts[i] = "(unreadable URL)"
-			continue
-		}
-		if u.User != nil {
-			u.User = url.User("xxxxx")
-		}
-		if u.RawQuery != "" {
-			u.RawQuery = "xxxxx"
-		}
-		parts[i] = u.String()
+		parts[i] = publicURL(part)
 	}
 	return strings.Join(parts, ",")
+}
+
+func publicURL(text string) string {
+	bare := !strings.Contains(text, "://")
+	if bare {
+		text = "nats://" + text
+	}
+	u, err := url.Parse(text)
+	if err != nil {
+		return "(unreadable URL)"
+	}
+	if u.User != nil {
+		u.User = url.User("xxxxx")
+	}
+	if u.RawQuery != "" {
+		u.RawQuery = "xxxxx"
+	}
+	if bare {
+		return strings.TrimPrefix(u.String(), "nats://")
+	}
+	return u.String()
 }
 
 // text is the key's value as the file has it.
 func (k key) text() string {
 	switch v := k.value.(type) {
 	case *string:
-		return yamlText(withoutPassword(*v))
+		return yamlText(k.public(*v))
 	case *[]string:
 		quoted := make([]string, len(*v))
 		for i, s := range *v {

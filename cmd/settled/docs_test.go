@@ -82,7 +82,7 @@ func TestRunbook(t *testing.T) {
 		}
 	}
 	for _, reason := range []settlement.Reason{
-		settlement.NodeAway, settlement.InDoubt, settlement.LedgerAway, settlement.LedgerHeld,
+		settlement.NodeAway, settlement.ReadFailed, settlement.InDoubt, settlement.LedgerAway, settlement.LedgerHeld,
 		settlement.NotReady, settlement.NodeTransient, settlement.LetterAway,
 	} {
 		if !strings.Contains(string(text), "| `"+string(reason)+"` |") {

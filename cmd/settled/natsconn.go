@@ -30,7 +30,7 @@ func (c *config) connect(name string, wait bool, options ...nats.Option) (*natsL
 	}
 	nc, err := nats.Connect(c.natsURL, append(common, options...)...)
 	if err != nil {
-		return nil, fmt.Errorf("NATS at %s: %w: is it running, and is nats.url right?", c.natsURL, err)
+		return nil, fmt.Errorf("NATS at %s: %w: is it running, and is nats.url right?", withoutPassword(c.natsURL), err)
 	}
 	return c.link(nc, nil)
 }
@@ -54,7 +54,7 @@ func (c *config) natsOptions(name string, wait bool) ([]nats.Option, error) {
 	options := []nats.Option{
 		nats.Name(name), nats.MaxReconnects(-1), nats.ReconnectWait(250 * time.Millisecond),
 		nats.ReconnectJitter(250*time.Millisecond, time.Second), nats.RetryOnFailedConnect(wait),
-		nats.Timeout(5 * time.Second), nats.DrainTimeout(5 * time.Second),
+		nats.Timeout(5 * time.Second),
 	}
 	if c.natsCredentials != "" {
 		if err := privateFile(c.natsCredentials); err != nil {
@@ -146,14 +146,10 @@ func (c *config) connectEmbedded(name string, durable bool, options ...nats.Opti
 	return nil, err
 }
 
-// close lets what was published go out, then ends the connection and the server.
+// close lets what was published go out, for a moment, then ends the connection
+// and the server. Whoever published something that counts has its answer already.
 func (l *natsLink) close() {
-	if err := l.Drain(); err == nil {
-		deadline := time.Now().Add(5 * time.Second)
-		for !l.IsClosed() && time.Now().Before(deadline) {
-			time.Sleep(5 * time.Millisecond)
-		}
-	}
+	_ = l.FlushTimeout(500 * time.Millisecond)
 	l.Close()
 	if l.embedded != nil {
 		l.embedded.Shutdown()

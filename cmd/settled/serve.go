@@ -120,14 +120,14 @@ func serve(ctx context.Context, cfg *config, log zerolog.Logger) error {
 	if s.node, err = cfg.newNode(s.metrics); err != nil {
 		return err
 	}
-	if s.http, err = s.listenHTTP(); err != nil {
-		return err
-	}
-	defer s.http.close()
 	if err := s.connect(); err != nil {
 		return err
 	}
 	defer s.nats.close()
+	if s.http, err = s.listenHTTP(); err != nil {
+		return err
+	}
+	defer s.http.close()
 	return s.run(ctx)
 }
 
@@ -249,7 +249,7 @@ func (s *service) ready() error {
 	c := s.consumer
 	s.mu.Unlock()
 	switch {
-	case s.nats == nil || !s.nats.IsConnected():
+	case !s.nats.IsConnected():
 		return errors.New("NATS is not connected")
 	case c == nil:
 		return errors.New("the streams are not verified yet")

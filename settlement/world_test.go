@@ -29,8 +29,9 @@ type world struct {
 	inFlight   []flight
 	landed     []Plan
 	sent       int
-	refuse     error // the next sends are definitely refused with this
-	troubled   int   // reads that are not quiet
+	refuse     error  // the next sends are definitely refused with this
+	refused    func() // what happens at the node meanwhile
+	troubled   int    // reads that are not quiet
 }
 
 type flight struct {

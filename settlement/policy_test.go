@@ -263,7 +263,7 @@ func TestPlanIgnoresOrder(t *testing.T) {
 		p, o, s := drawPlan(t)
 		before, f := p.Plan(o, s)
 		if f != nil {
-			t.Skip("no plan")
+			return // a completion that doesn't fit beside the constants
 		}
 		s.Deposits = rapid.Permutation(s.Deposits).Draw(t, "deposits again")
 		o.Awards = rapid.Permutation(o.Awards).Draw(t, "awards again")

@@ -1,0 +1,79 @@
+package settlement
+
+import (
+	"context"
+	"errors"
+	"time"
+)
+
+// Node is the ClearNode as settlement needs it.
+type Node interface {
+	// Session reads the session. "Not found" (ErrSessionNotFound) and a session
+	// with nothing in it are answered only after a second read a second later.
+	// With InDoubt an open session is read twice, and Quiet says whether that
+	// went well. A *Failure inside the error means that this session can never
+	// be read. Any other error means that nothing is known: the caller waits.
+	Session(ctx context.Context, id SessionID, look Look) (Session, error)
+
+	// Prepare builds and signs one request that closes the session as planned,
+	// its timestamp fixed, and says until when it can land. A *Failure means
+	// that no such request can ever be made; any other error means wait.
+	Prepare(ctx context.Context, plan Plan, s Session) (Request, error)
+
+	// Send sends that request once. Nil: the node closed the session by it.
+	// *Refused: proof that nothing happened and nothing will, by a *Failure
+	// inside where it never would. Any other error: it may have landed, or
+	// still land until the request's ValidUntil.
+	Send(ctx context.Context, r Request) (Answer, error)
+}
+
+// Look says what a read is for.
+type Look struct {
+	InDoubt bool // a request of ours may have landed: an open session is read twice
+	Version bool // the session's version is needed, whatever it costs to find
+}
+
+// Request is one signed request.
+type Request struct {
+	Ref        RequestRef
+	ValidUntil time.Time // on the node's clock
+	Frame      []byte    // the signed frame: never logged, never stored
+}
+
+// Answer is the node's answer to a request that closed the session.
+type Answer struct {
+	Version  uint64 // of the session after the close
+	Evidence NodeAnswer
+}
+
+// ErrSessionNotFound says that the node has no such session, seen twice.
+var ErrSessionNotFound = errors.New("the node has no such session")
+
+// Refused is proof that a request changed nothing and never will.
+type Refused struct{ Err error }
+
+func (r *Refused) Error() string { return "refused: " + r.Err.Error() }
+
+func (r *Refused) Unwrap() error { return r.Err }
+
+// Ledger is what was decided and done, entry by entry.
+type Ledger interface {
+	// Head is the session's last entry, read from the leader.
+	Head(ctx context.Context, id SessionID) (Head, error)
+	// History is every entry of the session up to the head, oldest first.
+	History(ctx context.Context, head Head) ([]Entry, error)
+	// Append stores an entry if the head is still the session's last. It returns
+	// the new head, with the entry as stored; ErrMoved where another entry came
+	// first; any other error where it is not known to be stored.
+	Append(ctx context.Context, head Head, e Entry) (Head, error)
+}
+
+// ErrMoved says that the session has a newer entry than the head: decide again.
+var ErrMoved = errors.New("the session has a newer ledger entry")
+
+// DeadLetters keeps what operators replay.
+type DeadLetters interface {
+	// Store keeps the outcome's message with its failure, and returns its
+	// sequence. Storing the same message's letter again is harmless.
+	Store(ctx context.Context, o Outcome, f Failure, attempts int) (uint64, error)
+}

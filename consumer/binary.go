@@ -5,38 +5,36 @@ import (
 	"net/url"
 	"slices"
 	"strings"
-
-	"github.com/nats-io/nats.go"
 )
 
 // readBinary reads an event whose attributes are headers and whose payload is
 // the data.
-func readBinary(header nats.Header, payload []byte) *event {
+func readBinary(h foldedHeader, payload []byte) *event {
 	ev := newEvent()
 	if len(payload) > 0 {
 		ev.data = payload
 	}
 	seen := map[string]bool{}
-	for _, key := range slices.Sorted(maps.Keys(header)) {
+	for _, key := range slices.Sorted(maps.Keys(h.spelled)) {
 		name, isAttribute := strings.CutPrefix(strings.ToLower(key), "ce-")
 		if !isAttribute || seen[name] {
 			continue
 		}
 		seen[name] = true
-		ev.header(name, header)
+		ev.header(name, h)
 	}
-	if contentType, found, err := one(header, "content-type"); found && err == nil {
+	if contentType, found, err := h.one("content-type"); found && err == nil {
 		ev.attributes["datacontenttype"] = strings.Trim(contentType, " \t")
 	}
 	return ev
 }
 
-func (ev *event) header(name string, header nats.Header) {
+func (ev *event) header(name string, h foldedHeader) {
 	if !isAttributeName(name) || name == "data" {
 		ev.fail("header %s: no attribute has that name", brief("ce-"+name))
 		return
 	}
-	value, found, err := one(header, "ce-"+name)
+	value, found, err := h.one("ce-" + name)
 	if err != nil {
 		ev.fail("%w", err)
 		return

@@ -60,14 +60,18 @@ func New(js jetstream.JetStream, s Settler, cfg Config) (*Consumer, error) {
 	return c, nil
 }
 
-// The bounds of a stop, which ends within 15 seconds: what was asked for stops
-// coming, what is in hand has time to end by itself, is then cut short, and is
-// answered; the rest is for the connection to send it all.
+// The bounds of a stop, all but the last counted on one clock that begins when ctx
+// ends: what was asked for stops coming, what is in hand has time to end by
+// itself, is then cut short, and is answered. That leaves ackTime for the last
+// answers to be confirmed, and half a second to send what needs no confirmation.
+// Together they are less than stopBound, also where NATS is connected but silent:
+// of the 15 seconds that the service promises the rest belongs to its connections.
 const (
-	stopDraining = 2 * time.Second
-	stopSettling = 12 * time.Second
-	stopAnswers  = 14 * time.Second
-	stopFlush    = time.Second
+	stopDraining = time.Second
+	stopSettling = 8 * time.Second
+	stopAnswers  = stopSettling + ackTime + 250*time.Millisecond
+	stopFlush    = 500 * time.Millisecond // after the answers
+	stopBound    = 11 * time.Second
 )
 
 // settleTime bounds one call of Settle, which has time-outs of its own for all it
@@ -75,7 +79,7 @@ const (
 const settleTime = 2 * time.Minute
 
 // Run takes outcomes until ctx ends; then it stops fetching, finishes what is in
-// hand, gives back what it has not begun, and returns nil, within 15 seconds. It
+// hand, gives back what it has not begun, and returns nil, within 11 seconds. It
 // returns an error where it can't go on: a durable that endangers outcomes
 // (*RefusedError) found at the start, or a connection closed for good; or where a
 // Settle call would not end. It may run once at a time.
@@ -108,10 +112,11 @@ func (c *Consumer) run(ctx context.Context, w *watch, first binding) error {
 	watching := w.start(ctx, f.bindings)
 	err := f.run(ctx, first)
 	stopped := time.Now()
-	watching.stop()
 
 	timer := time.AfterFunc(stopSettling, func() { cutShort(errStopping) })
 	defer timer.Stop()
+	f.drain(stopped.Add(stopDraining))
+	watching.stop()
 	f.giveBackAll()
 	close(f.work)
 	if !f.awaitWorkers(workers, stopped.Add(stopAnswers)) {

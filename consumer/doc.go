@@ -24,8 +24,12 @@
 //  5. A dead letter holds what is needed to publish its message again, whatever
 //     was in it, and the message's own headers can neither steer the server nor
 //     pass for what this package adds.
-//  6. A stop finishes what is in hand and gives back what is not begun, within
-//     15 seconds.
+//  6. A stop finishes what is in hand and gives back what is not begun, within 11
+//     seconds from the end of the context, also where NATS is connected but
+//     silent. The service promises 15: what is left is for its connections.
+//  7. A stream of outcomes that is made in place of a lost one begins beyond every
+//     sequence that the ledger can name: by them settlement tells a redelivery
+//     from a replay, and an outcome under a used one could pass for another.
 //
 // # Pausing
 //

@@ -19,7 +19,8 @@ const cloudEventsType = "application/cloudevents"
 // could be read all the same. Both modes of one event give the same source, id,
 // type and data. Header and payload are kept as they came, not copied.
 func ReadEnvelope(subject string, header nats.Header, payload []byte, stream string, seq uint64, prefix string) settlement.Envelope {
-	ev := readEvent(header, payload)
+	h := foldHeader(header)
+	ev := readEvent(h, payload)
 	malformed := ev.err
 	if malformed == nil {
 		malformed = ev.validate()
@@ -28,7 +29,7 @@ func ReadEnvelope(subject string, header nats.Header, payload []byte, stream str
 		Subject: strings.TrimPrefix(subject, prefix), Stream: stream, Sequence: seq,
 		Source: shown(ev.attributes["source"]), ID: shown(ev.attributes["id"]), Type: shown(ev.attributes["type"]),
 		Data: ev.data, Malformed: malformed,
-		Traceparent: traceparent(ev.attributes["traceparent"], header),
+		Traceparent: traceparent(ev.attributes["traceparent"], h),
 		Payload:     payload, Header: header,
 	}
 	return e
@@ -52,9 +53,9 @@ func (ev *event) fail(format string, args ...any) {
 
 // readEvent finds the mode. The content type decides; where there is none,
 // ce-specversion does.
-func readEvent(header nats.Header, payload []byte) *event {
-	contentType, hasType, typeErr := one(header, "content-type")
-	_, binary, _ := one(header, "ce-specversion")
+func readEvent(h foldedHeader, payload []byte) *event {
+	contentType, hasType, typeErr := h.one("content-type")
+	_, binary, _ := h.one("ce-specversion")
 	mediaType := strings.ToLower(strings.TrimSpace(contentType))
 	var ev *event
 	switch {
@@ -64,7 +65,7 @@ func readEvent(header nats.Header, payload []byte) *event {
 	case strings.HasPrefix(mediaType, cloudEventsType):
 		ev = readStructured(payload)
 	case binary:
-		ev = readBinary(header, payload)
+		ev = readBinary(h, payload)
 	case !hasType:
 		ev = readStructured(payload)
 	default:
@@ -75,24 +76,6 @@ func readEvent(header nats.Header, payload []byte) *event {
 		ev.err = typeErr
 	}
 	return ev
-}
-
-// one finds the value of a header in any case. Where it stands twice it has none,
-// and an error.
-func one(header nats.Header, name string) (value string, found bool, err error) {
-	n := 0
-	for key, values := range header {
-		if strings.EqualFold(key, name) {
-			n += len(values)
-			if len(values) > 0 {
-				value = values[0]
-			}
-		}
-	}
-	if n > 1 {
-		return "", true, fmt.Errorf("header %s stands %d times", name, n)
-	}
-	return value, n == 1, nil
 }
 
 // mostAttribute is how long source, id and type may be, in bytes. They are copied
@@ -116,11 +99,11 @@ func brief(s string) string {
 
 // traceparent is the trace context of the event, or of the message; what is not
 // of the form of W3C Trace Context is left out.
-func traceparent(extension string, header nats.Header) string {
+func traceparent(extension string, h foldedHeader) string {
 	if isTraceparent(extension) {
 		return extension
 	}
-	if value, _, err := one(header, "traceparent"); err == nil && isTraceparent(value) {
+	if value, _, err := h.one("traceparent"); err == nil && isTraceparent(value) {
 		return value
 	}
 	return ""

@@ -40,13 +40,13 @@ func newFeed(c *Consumer, w *watch) *feed {
 	}
 }
 
-// run takes and hands out messages until ctx ends, then until no more come.
+// run takes and hands out messages until ctx ends; what is still under way then
+// is left to drain.
 func (f *feed) run(ctx context.Context, first binding) error {
 	connection := f.c.js.Conn().StatusChanged(nats.CONNECTED, nats.RECONNECTING, nats.CLOSED)
 	defer f.c.js.Conn().RemoveStatusListener(connection)
 	tick := time.NewTicker(readyPeriod)
 	defer tick.Stop()
-	defer f.drain()
 	f.bind(first)
 	f.askReady()
 	for ctx.Err() == nil {

@@ -18,6 +18,10 @@ func DeadLettersStream(prefix string) string { return streamName(prefix, "DEADLE
 // OperationsStream is the stream of what operators did.
 func OperationsStream(prefix string) string { return streamName(prefix, "OPERATIONS") }
 
+// ledgerStream is the stream that the ledger keeps its entries in. Only whether it
+// holds any is of interest here.
+func ledgerStream(prefix string) string { return streamName(prefix, "SETTLEMENTS") }
+
 // OutcomeSubject is the subject that an outcome of this scenario is published to.
 func OutcomeSubject(prefix string, s settlement.Scenario) string {
 	return prefix + "outcome." + string(s)

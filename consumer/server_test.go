@@ -148,7 +148,7 @@ func (r *rig) end() error {
 	case err := <-r.ended:
 		r.ended <- nil // for the cleanup
 		return err
-	case <-time.After(16 * time.Second):
+	case <-time.After(stopBound + 2*time.Second): // two for a slow machine
 		r.t.Fatal("Run did not end within its bound")
 		return nil
 	}

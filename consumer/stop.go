@@ -2,8 +2,9 @@ package consumer
 
 import "time"
 
-// drain withdraws the open request and takes what is under way, for a moment.
-func (f *feed) drain() {
+// drain withdraws the open request and takes what is under way, until the deadline:
+// a server that is silent never says that it was all.
+func (f *feed) drain(until time.Time) {
 	if f.pull == nil {
 		return
 	}
@@ -11,7 +12,7 @@ func (f *feed) drain() {
 		f.leaving = true
 		f.pull.withdraw()
 	}
-	deadline := time.NewTimer(stopDraining)
+	deadline := time.NewTimer(time.Until(until))
 	defer deadline.Stop()
 	for f.pull != nil {
 		select {

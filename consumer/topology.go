@@ -73,6 +73,9 @@ func CreateCommand(s jetstream.StreamConfig) string {
 	if s.DenyDelete {
 		b.WriteString(" --deny-delete --deny-purge")
 	}
+	if s.FirstSeq > 0 {
+		fmt.Fprintf(&b, " --first-sequence %d", s.FirstSeq)
+	}
 	b.WriteString(" --no-allow-direct --defaults")
 	return b.String()
 }
@@ -108,7 +111,9 @@ func (e *MissingError) Error() string {
 // EnsureStreams creates what is missing of OUTCOMES, DEADLETTERS and OPERATIONS,
 // or with ManageStreams false says what is missing (*MissingError). It changes
 // nothing that exists: it warns of differences and refuses what could lose
-// outcomes (*RefusedError). All streams are looked at before it returns.
+// outcomes (*RefusedError). All streams are looked at before it returns. Where
+// OUTCOMES was lost while the ledger was not, it begins beyond every sequence that
+// the ledger can name, and a warning says what was lost.
 func EnsureStreams(ctx context.Context, js jetstream.JetStream, cfg Config) (warnings []string, err error) {
 	if err := cfg.Validate(); err != nil {
 		return nil, fmt.Errorf("ensure streams: %w", err)
@@ -130,6 +135,9 @@ func EnsureStreams(ctx context.Context, js jetstream.JetStream, cfg Config) (war
 func ensureStream(ctx context.Context, js jetstream.JetStream, want jetstream.StreamConfig, cfg Config) ([]string, error) {
 	s, err := js.Stream(ctx, want.Name)
 	if errors.Is(err, jetstream.ErrStreamNotFound) {
+		if want.FirstSeq, err = firstSequence(ctx, js, want.Name, cfg.Prefix); err != nil {
+			return nil, fmt.Errorf("stream %s: %w", want.Name, err)
+		}
 		if !cfg.ManageStreams {
 			return nil, &MissingError{What: "stream " + want.Name, Command: CreateCommand(want)}
 		}
@@ -139,6 +147,9 @@ func ensureStream(ctx context.Context, js jetstream.JetStream, want jetstream.St
 		return nil, fmt.Errorf("stream %s: %w", want.Name, err)
 	}
 	warnings, dangers := judgeStream(s.CachedInfo().Config, want, cfg.Prefix)
+	if want.FirstSeq > 0 {
+		warnings = append(warnings, lostWarning(s.CachedInfo(), cfg.Prefix))
+	}
 	if len(dangers) > 0 {
 		return warnings, &RefusedError{What: "stream " + want.Name, Dangers: dangers}
 	}

@@ -1,0 +1,139 @@
+package consumer
+
+import (
+	"errors"
+	"fmt"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
+)
+
+// ledgerWith makes the ledger's stream as far as this package looks at it.
+func ledgerWith(t *testing.T, js jetstream.JetStream, entries int) {
+	t.Helper()
+	if _, err := js.CreateStream(t.Context(), jetstream.StreamConfig{Name: "PROD_SETTLEMENTS", Subjects: []string{"prod.settlement.>"}}); err != nil {
+		t.Fatal(err)
+	}
+	for i := range entries {
+		if _, err := js.Publish(t.Context(), fmt.Sprintf("prod.settlement.closed.%d", i), nil); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+func publishOutcome(t *testing.T, js jetstream.JetStream) uint64 {
+	t.Helper()
+	ack, err := js.Publish(t.Context(), "prod.outcome.cancellation", nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return ack.Sequence
+}
+
+// Sequences that the ledger knows never come again, however often the stream of
+// outcomes is lost while nobody looks.
+func TestALostStreamOfOutcomesBeginsBeyondTheLedger(t *testing.T) {
+	js := connect(t, startServer(t))
+	cfg := Config{Prefix: "prod.", ManageStreams: true}
+	ledgerWith(t, js, 2)
+	last := uint64(time.Now().UnixMicro()) - 1 // more than any stream had by now
+	for range 2 {
+		var warnings []string
+		eventually(t, func() (err error) {
+			warnings, err = EnsureStreams(t.Context(), js, cfg)
+			return err
+		})
+		first := publishOutcome(t, js)
+		if first <= last {
+			t.Errorf("begins at %d, want it beyond %d", first, last)
+		}
+		want := fmt.Sprintf("beginning at sequence %d,", first)
+		if len(warnings) != 1 || !strings.Contains(warnings[0], "PROD_OUTCOMES WAS LOST") || !strings.Contains(warnings[0], want) {
+			t.Errorf("warnings %q, want one that says %q", warnings, want)
+		}
+		if warnings, err := EnsureStreams(t.Context(), js, cfg); err != nil || len(warnings) > 0 {
+			t.Errorf("once it is there: warnings %q, error %v", warnings, err)
+		}
+		last = publishOutcome(t, js)
+		if err := js.DeleteStream(t.Context(), "PROD_OUTCOMES"); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+func TestAFirstStreamOfOutcomesBeginsAtOne(t *testing.T) {
+	for name, prepare := range map[string]func(*testing.T, jetstream.JetStream){
+		"no ledger":         func(*testing.T, jetstream.JetStream) {},
+		"an empty ledger":   func(t *testing.T, js jetstream.JetStream) { ledgerWith(t, js, 0) },
+		"another's entries": func(t *testing.T, js jetstream.JetStream) { othersLedger(t, js) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			js := connect(t, startServer(t))
+			prepare(t, js)
+			if warnings, err := EnsureStreams(t.Context(), js, Config{Prefix: "prod.", ManageStreams: true}); err != nil || len(warnings) > 0 {
+				t.Fatalf("warnings %q, error %v", warnings, err)
+			}
+			if seq := publishOutcome(t, js); seq != 1 {
+				t.Errorf("begins at %d, want 1", seq)
+			}
+		})
+	}
+}
+
+// othersLedger is that of an installation without prefix on the same server.
+func othersLedger(t *testing.T, js jetstream.JetStream) {
+	t.Helper()
+	if _, err := js.CreateStream(t.Context(), jetstream.StreamConfig{Name: "SETTLEMENTS", Subjects: []string{"settlement.>"}}); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := js.Publish(t.Context(), "settlement.closed.1", nil); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// Whoever makes the stream by hand is told where it must begin.
+func TestTheCommandForALostStreamSaysWhereItBegins(t *testing.T) {
+	js := connect(t, startServer(t))
+	ledgerWith(t, js, 1)
+	_, err := EnsureStreams(t.Context(), js, Config{Prefix: "prod."})
+	var missing *MissingError
+	if !errors.As(err, &missing) || missing.What != "stream PROD_OUTCOMES" || !strings.Contains(missing.Command, " --first-sequence 1") {
+		t.Errorf("got %v", err)
+	}
+	if strings.Count(err.Error(), "--first-sequence") != 1 {
+		t.Errorf("streams that no ledger names sequences of: %v", err)
+	}
+}
+
+// A stream of outcomes is not created on a guess.
+func TestALedgerThatDoesNotAnswerStopsTheCreation(t *testing.T) {
+	js := connect(t, startServer(t))
+	refuse, err := jetstream.NewWithAPIPrefix(js.Conn(), "refused")
+	if err != nil {
+		t.Fatal(err)
+	}
+	answers, err := js.Conn().Subscribe("refused.STREAM.INFO.*", func(m *nats.Msg) {
+		code := `{"code":404,"err_code":10059,"description":"stream not found"}`
+		if strings.HasSuffix(m.Subject, ".SETTLEMENTS") {
+			code = `{"code":503,"err_code":10008,"description":"JetStream system temporarily unavailable"}`
+		}
+		_ = m.Respond([]byte(`{"error":` + code + `}`))
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = answers.Unsubscribe() }()
+	made, err := js.Conn().SubscribeSync("refused.STREAM.CREATE.OUTCOMES")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := ensureStream(t.Context(), refuse, StreamConfigs(Config{})[0], Config{ManageStreams: true}); err == nil || !strings.Contains(err.Error(), "can't be told") {
+		t.Errorf("got %v", err)
+	}
+	if n, _, err := made.Pending(); err != nil || n > 0 {
+		t.Errorf("asked to create it all the same (%v)", err)
+	}
+}

@@ -499,7 +499,7 @@ func publishGarbage(r *rig, garbage int) (last uint64, good int) {
 	var acks []jetstream.PubAckFuture
 	send := func(m nats.Msg, subject string) {
 		m.Subject = subject
-		ack, err := r.js.PublishMsgAsync(&m)
+		ack, err := r.js.PublishMsgAsync(&m, jetstream.WithStallWait(time.Minute)) // on a slow machine too
 		if err != nil {
 			r.t.Fatal(err)
 		}

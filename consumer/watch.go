@@ -201,6 +201,11 @@ func wrapStream(name string, err error) error {
 func (w *watch) anew(ctx context.Context, want jetstream.StreamConfig) (jetstream.Stream, error) {
 	if w.lastSeq > 0 {
 		want.FirstSeq = w.lastSeq + freshStart
+	} else {
+		var err error // it was gone before it was ever seen
+		if want.FirstSeq, err = firstSequence(ctx, w.c.js, want.Name, w.c.cfg.Prefix); err != nil {
+			return nil, wrapStream(want.Name, err)
+		}
 	}
 	s, err := createStream(ctx, w.c.js, want)
 	if err != nil {

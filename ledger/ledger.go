@@ -52,9 +52,10 @@ func (c Config) Validate() error {
 // Ledger is the settlements stream as settlement.Ledger. Its methods may run at
 // the same time.
 type Ledger struct {
-	stream Stream
-	cfg    Config
-	mark   watermark
+	stream  Stream
+	cfg     Config
+	mark    watermark
+	readers chan struct{} // one in it for each reader that a history has beside its first
 }
 
 var _ settlement.Ledger = (*Ledger)(nil)
@@ -63,7 +64,10 @@ var _ settlement.Ledger = (*Ledger)(nil)
 // JetStream, with that knowledge.
 func New(stream Stream, cfg Config) *Ledger {
 	cfg = cfg.withDefaults()
-	return &Ledger{stream: stream, cfg: cfg, mark: watermark{fence: cfg.Fence, nowFunc: cfg.NowFunc}}
+	return &Ledger{
+		stream: stream, cfg: cfg, mark: watermark{fence: cfg.Fence, nowFunc: cfg.NowFunc},
+		readers: make(chan struct{}, readersOfAll),
+	}
 }
 
 // Head is the session's last entry, read from the leader. An error means that
@@ -85,48 +89,6 @@ func (l *Ledger) Head(ctx context.Context, id settlement.SessionID) (settlement.
 		return settlement.Head{}, fmt.Errorf("ledger: head of %s: entry %d: %w", id, m.Sequence, s.Err)
 	}
 	return settlement.Head{Session: id, Last: &s.Entry, Digest: digest(m.Payload)}, nil
-}
-
-// History is every entry of the session up to the head, oldest first; none for an
-// empty head. It holds each entry to the hash that the next one carries, and
-// answers an error where one is missing or was altered: nothing may be decided
-// from an incomplete history.
-func (l *Ledger) History(ctx context.Context, head settlement.Head) ([]settlement.Entry, error) {
-	if head.Last == nil {
-		return nil, nil
-	}
-	_, filter := subjects(l.cfg.Prefix, "", head.Session)
-	entries := make([]settlement.Entry, 0, head.N())
-	previous := ""
-	for from := uint64(1); uint64(len(entries))+1 < head.N(); {
-		m, err := l.get(ctx, filter, from)
-		if err != nil {
-			return nil, fmt.Errorf("ledger: history of %s: entry %d of %d: %w", head.Session, len(entries)+1, head.N(), err)
-		}
-		s := read(m)
-		if err := follows(s, uint64(len(entries)), previous); err != nil {
-			return nil, fmt.Errorf("ledger: history of %s: entry %d: %w", head.Session, m.Sequence, err)
-		}
-		entries = append(entries, s.Entry)
-		previous, from = digest(m.Payload), m.Sequence+1
-	}
-	if err := follows(Stored{Entry: *head.Last}, uint64(len(entries)), previous); err != nil {
-		return nil, fmt.Errorf("ledger: history of %s: entry %d: %w", head.Session, head.Sequence(), err)
-	}
-	return append(entries, *head.Last), nil
-}
-
-// follows holds an entry to the number and the hash of the one before it.
-func follows(s Stored, n uint64, previous string) error {
-	switch {
-	case s.Err != nil:
-		return s.Err
-	case s.Entry.N != n+1:
-		return fmt.Errorf("it says it is the session's entry number %d, but %d stand before it; run settled ledger verify", s.Entry.N, n)
-	case s.Entry.Previous == nil || *s.Entry.Previous != previous:
-		return errors.New("it does not carry the hash of the entry before it; run settled ledger verify")
-	}
-	return nil
 }
 
 // Session is every entry of a session with its bytes, oldest first, up to what

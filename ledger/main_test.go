@@ -134,14 +134,14 @@ func config() ledger.Config {
 }
 
 // runServer is a JetStream server of its own, on a port of its own.
-func runServer(t *testing.T, opts server.Options) *server.Server {
+func runServer(t testing.TB, opts server.Options) *server.Server {
 	t.Helper()
 	s := startServer(t, opts)
 	awaitServer(t, s)
 	return s
 }
 
-func startServer(t *testing.T, opts server.Options) *server.Server {
+func startServer(t testing.TB, opts server.Options) *server.Server {
 	t.Helper()
 	opts.Host, opts.Port, opts.JetStream, opts.NoSigs = "127.0.0.1", -1, true, true
 	opts.StoreDir = t.TempDir()
@@ -154,14 +154,14 @@ func startServer(t *testing.T, opts server.Options) *server.Server {
 	return s
 }
 
-func awaitServer(t *testing.T, s *server.Server) {
+func awaitServer(t testing.TB, s *server.Server) {
 	t.Helper()
 	if !s.ReadyForConnections(20 * time.Second) {
 		t.Fatal("the server does not answer")
 	}
 }
 
-func connect(t *testing.T, s *server.Server) jetstream.JetStream {
+func connect(t testing.TB, s *server.Server) jetstream.JetStream {
 	t.Helper()
 	nc, err := nats.Connect(s.ClientURL(), nats.MaxReconnects(-1), nats.ReconnectWait(50*time.Millisecond))
 	if err != nil {
@@ -175,7 +175,7 @@ func connect(t *testing.T, s *server.Server) jetstream.JetStream {
 	return js
 }
 
-func mustOpen(t *testing.T, js jetstream.JetStream, cfg ledger.Config) *ledger.Ledger {
+func mustOpen(t testing.TB, js jetstream.JetStream, cfg ledger.Config) *ledger.Ledger {
 	t.Helper()
 	l, warnings, err := ledger.Open(t.Context(), js, cfg)
 	if err != nil {

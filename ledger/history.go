@@ -1,0 +1,237 @@
+package ledger
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"sync"
+
+	"settled/settlement"
+)
+
+const (
+	// readersOfOne is how many reads of one history are under way at once at most.
+	readersOfOne = 16
+	// entriesEach is how many entries a reader is worth starting for: ordinary
+	// sessions have two to four, and are read one by one.
+	entriesEach = 4
+	// readersOfAll bounds the readers that all histories together have beside their
+	// first: nats-server keeps 10,000 requests to JetStream waiting, and drops all
+	// of them where there are more.
+	readersOfAll = 64
+)
+
+// History is every entry of the session up to the head, oldest first; none for an
+// empty head. It holds each entry to the hash that the next one carries, and
+// answers an error where one is missing or was altered: nothing may be decided
+// from an incomplete history. Long histories are read by several reads at once.
+//
+// The entries are without Reason and Evidence, from which nothing is decided, and
+// which may be most of what a session holds: whoever publishes may add entries to
+// a session without end. Session and Walk have them.
+func (l *Ledger) History(ctx context.Context, head settlement.Head) ([]settlement.Entry, error) {
+	if head.Last == nil {
+		return nil, nil
+	}
+	links, err := l.before(ctx, head)
+	if err != nil {
+		return nil, fmt.Errorf("ledger: history of %s: %w", head.Session, err)
+	}
+	links = append(links, link{Stored: Stored{Sequence: head.Sequence(), Entry: light(*head.Last)}})
+	entries := make([]settlement.Entry, 0, len(links))
+	previous := ""
+	for i, k := range links {
+		if err := follows(k.Stored, uint64(i), previous); err != nil {
+			return nil, fmt.Errorf("ledger: history of %s: entry %d: %w", head.Session, k.Sequence, err)
+		}
+		entries, previous = append(entries, k.Entry), k.digest
+	}
+	return entries, nil
+}
+
+// link is an entry with the hash of its bytes, and without the bytes.
+type link struct {
+	Stored
+	digest string
+}
+
+func linkOf(m Message) link {
+	k := link{read(m), digest(m.Payload)}
+	k.Payload, k.Entry = nil, light(k.Entry)
+	return k
+}
+
+// light is an entry without what nothing is decided from.
+func light(e settlement.Entry) settlement.Entry {
+	e.Reason, e.Evidence = "", nil
+	return e
+}
+
+// follows holds an entry to the number and the hash of the one before it.
+func follows(s Stored, n uint64, previous string) error {
+	switch {
+	case s.Err != nil:
+		return s.Err
+	case s.Entry.N != n+1:
+		return fmt.Errorf("it says it is the session's entry number %d, but %d stand before it; run settled ledger verify", s.Entry.N, n)
+	case s.Entry.Previous == nil || *s.Entry.Previous != previous:
+		return errors.New("it does not carry the hash of the entry before it; run settled ledger verify")
+	}
+	return nil
+}
+
+// before reads the session's entries that stand before its head, oldest first: as
+// many as the head's number says, or fewer where there are no more.
+func (l *Ledger) before(ctx context.Context, head settlement.Head) ([]link, error) {
+	_, filter := subjects(l.cfg.Prefix, "", head.Session)
+	want := max(head.N(), 1) - 1
+	more := l.borrow(int(min(want/entriesEach, readersOfOne)) - 1) // #nosec G115 -- at most readersOfOne
+	if more == 0 {
+		return l.oneByOne(ctx, filter, head.Sequence(), want)
+	}
+	links, err := l.together(ctx, filter, head.Sequence(), more)
+	return links[:min(uint64(len(links)), want)], err
+}
+
+// borrow takes up to so many of the readers that histories share, if they are free.
+// Each is given back when it ends.
+func (l *Ledger) borrow(readers int) (got int) {
+	for got < readers {
+		select {
+		case l.readers <- struct{}{}:
+			got++
+		default:
+			return got
+		}
+	}
+	return got
+}
+
+// oneByOne reads so many entries below a sequence, and not one message more.
+func (l *Ledger) oneByOne(ctx context.Context, filter string, below, want uint64) ([]link, error) {
+	var links []link
+	for from := uint64(1); from < below && uint64(len(links)) < want; {
+		m, err := l.get(ctx, filter, from)
+		if errors.Is(err, ErrNoMessage) || err == nil && m.Sequence >= below {
+			break
+		}
+		if err != nil {
+			return nil, fmt.Errorf("entry %d of %d: %w", len(links)+1, want+1, err)
+		}
+		links, from = append(links, linkOf(m)), m.Sequence+1
+	}
+	return links, nil
+}
+
+// together reads all entries below a sequence by the caller and so many borrowed
+// readers. The first error ends all.
+func (l *Ledger) together(ctx context.Context, filter string, below uint64, borrowed int) ([]link, error) {
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	d := division{left: make([]stretch, borrowed+1)}
+	d.left[0] = stretch{1, max(below, 1)}
+	found := make([][]link, borrowed+1)
+	read := func(reader int) {
+		var err error
+		if found[reader], err = l.share(ctx, filter, &d, reader); err != nil {
+			cancel(err)
+		}
+	}
+	var readers sync.WaitGroup
+	for i := range borrowed {
+		readers.Go(func() {
+			defer func() { <-l.readers }()
+			read(i + 1)
+		})
+	}
+	read(0)
+	readers.Wait()
+	if err := context.Cause(ctx); err != nil {
+		return nil, err
+	}
+	links := slices.Concat(found...)
+	slices.SortFunc(links, func(a, b link) int { return cmp.Compare(a.Sequence, b.Sequence) })
+	return links, nil
+}
+
+// share is what one reader reads, until nothing is left that is worth dividing.
+func (l *Ledger) share(ctx context.Context, filter string, d *division, reader int) ([]link, error) {
+	var links []link
+	for {
+		from, ok := d.next(reader)
+		if !ok {
+			return links, nil
+		}
+		m, err := l.get(ctx, filter, from)
+		switch {
+		case errors.Is(err, ErrNoMessage):
+			d.end(reader)
+		case err != nil:
+			return nil, fmt.Errorf("entries from %d: %w", from, err)
+		case d.reached(reader, m.Sequence):
+			links = append(links, linkOf(m))
+		}
+	}
+}
+
+// stretch is a part of the stream: from a sequence on, below another.
+type stretch struct{ from, below uint64 }
+
+func (s stretch) width() uint64 { return s.below - s.from }
+
+// division is a stretch divided among readers while they read it. Nobody knows where
+// in it the entries stand: with shares fixed beforehand, all could be in one. So who
+// is done takes the further half of the widest that is left.
+type division struct {
+	mu   sync.Mutex
+	left []stretch // to each reader; it gets shorter as it is read, and at its end as others take from it
+}
+
+// narrowest is the width from which on a stretch is left to its reader.
+const narrowest = 8
+
+// next says from where on a reader reads; ok is false where it is done.
+func (d *division) next(reader int) (from uint64, ok bool) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	own := &d.left[reader]
+	if own.width() > 0 {
+		return own.from, true
+	}
+	widest := own
+	for i := range d.left {
+		if d.left[i].width() > widest.width() {
+			widest = &d.left[i]
+		}
+	}
+	if widest.width() < narrowest {
+		return 0, false
+	}
+	half := widest.from + widest.width()/2
+	*own = stretch{half, widest.below}
+	widest.below = half
+	return half, true
+}
+
+// reached takes note that a reader found the next message, and says whether it is
+// still its own: beyond its stretch it is for the reader there, and its own is read.
+func (d *division) reached(reader int, sequence uint64) bool {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	own := &d.left[reader]
+	if sequence >= own.below {
+		own.from = own.below
+		return false
+	}
+	own.from = sequence + 1
+	return true
+}
+
+// end takes note that nothing stands from a reader's place on.
+func (d *division) end(reader int) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.left[reader].from = d.left[reader].below
+}

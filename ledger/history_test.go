@@ -1,0 +1,296 @@
+package ledger_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"reflect"
+	"strings"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"settled/ledger"
+	"settled/ledger/ledgertest"
+	"settled/settlement"
+
+	"pgregory.net/rapid"
+)
+
+// scatter gives a session as many entries as there are gaps, and puts so many
+// messages of others before each.
+func scatter(t testing.TB, mem *ledgertest.Stream, id settlement.SessionID, gaps []int) settlement.Head {
+	t.Helper()
+	l, head := ledger.New(mem, config()), settlement.Head{Session: id}
+	for n, gap := range gaps {
+		for range gap {
+			mem.Put("settlement.failed.unknown", []byte("{}"))
+		}
+		e := failed(head, id, outcome(fmt.Sprint("stranger ", n)), 0)
+		e.Reference, e.Reason, e.Evidence = "invoice 7", "paid elsewhere", []string{"receipt 1"}
+		head = mustAppend(t, l, head, e)
+	}
+	return head
+}
+
+// layouts are sessions as they may lie in the stream: the gaps before their entries.
+func layouts() map[string][]int {
+	late := append([]int{0, 4000}, make([]int, 300)...)
+	even := make([]int, 120)
+	for i := range even {
+		even[i] = 19
+	}
+	wider := make([]int, 14)
+	for i := range wider {
+		wider[i] = 1 << i / 4
+	}
+	return map[string][]int{
+		"alone": make([]int, 200), "late": late, "late and early": append(make([]int, 200), late...),
+		"even": even, "wider and wider": wider, "nine": make([]int, 9), "far in": append([]int{3000}, make([]int, 30)...),
+	}
+}
+
+// TestHistoryIsWhole wherever the entries stand, and holds all that is decided from.
+func TestHistoryIsWhole(t *testing.T) {
+	for name, gaps := range layouts() {
+		t.Run(name, func(t *testing.T) {
+			mem := &ledgertest.Stream{}
+			head := scatter(t, mem, session(1), gaps)
+			l := ledger.New(mem, config())
+			stored, err := l.Session(t.Context(), session(1))
+			if err != nil || len(stored) != len(gaps) {
+				t.Fatalf("%d entries stored, want %d: %v", len(stored), len(gaps), err)
+			}
+			history, err := l.History(t.Context(), head)
+			if err != nil || len(history) != len(gaps) {
+				t.Fatalf("%d entries, want %d: %v", len(history), len(gaps), err)
+			}
+			for i, got := range history {
+				want := stored[i].Entry
+				want.Reason, want.Evidence = "", nil
+				if !reflect.DeepEqual(got, want) {
+					t.Fatalf("entry %d is %+v, want %+v", i+1, got, want)
+				}
+			}
+			if head.Last.Reason == "" || head.Last.Evidence == nil {
+				t.Error("the caller's head was altered")
+			}
+		})
+	}
+}
+
+// expected is what History answers, found out slowly: as many entries from the first
+// as the head's number says, each of which the next one carries the hash of.
+func expected(t *rapid.T, mem *ledgertest.Stream, head settlement.Head) (n int, whole bool) {
+	all, err := ledger.New(mem, config()).Session(context.Background(), head.Session)
+	if err != nil {
+		t.Fatal(err)
+	}
+	previous := ""
+	for n = 0; n < int(head.N())-1; n++ {
+		if n == len(all) || all[n].Err != nil || all[n].Entry.N != uint64(n)+1 || *all[n].Entry.Previous != previous {
+			return n, false
+		}
+		previous = ledger.Digest(all[n].Payload)
+	}
+	return n + 1, *head.Last.Previous == previous
+}
+
+// TestHistoryProperty: entries anywhere, and sometimes one altered, unreadable,
+// missing, forged or after the head.
+func TestHistoryProperty(t *testing.T) {
+	rapid.Check(t, func(rt *rapid.T) {
+		gaps := rapid.SliceOfN(rapid.Custom(func(t *rapid.T) int {
+			return rapid.IntRange(0, 1<<rapid.IntRange(0, 7).Draw(t, "width")).Draw(t, "gap")
+		}), 1, 80).Draw(rt, "gaps")
+		mem, subject := &ledgertest.Stream{}, "settlement.failed."+string(session(1))
+		at := len(gaps)
+		if rapid.Bool().Draw(rt, "old head") {
+			at = rapid.IntRange(1, len(gaps)).Draw(rt, "head")
+		}
+		head := scatter(t, mem, session(1), gaps[:at])
+		forge := rapid.Bool().Draw(rt, "forged before the last")
+		if forge {
+			mem.Put(subject, []byte("{}"))
+			last := mem.Messages()[head.Sequence()-1]
+			mem.Remove(head.Sequence())
+			head.Last.Sequence = mem.Put(last.Subject, last.Payload)
+		}
+		for range gaps[at:] {
+			mem.Put(subject, []byte("{}"))
+		}
+		tamper(rt, mem, subject)
+		n, whole := expected(rt, mem, head)
+		l := ledger.New(mem, config())
+		history, err := l.History(t.Context(), head)
+		if whole != (err == nil) || whole && len(history) != n || !whole && history != nil {
+			rt.Fatalf("%d entries, %v; want %d, whole %t", len(history), err, n, whole)
+		}
+		if l.Borrowed() != 0 {
+			rt.Fatalf("%d readers not given back", l.Borrowed())
+		}
+	})
+}
+
+// tamper does something, or nothing, to one message of a subject but the last.
+func tamper(t *rapid.T, mem *ledgertest.Stream, subject string) {
+	var of []ledger.Message
+	for _, m := range mem.Messages() {
+		if m.Subject == subject {
+			of = append(of, m)
+		}
+	}
+	if len(of) < 2 {
+		return
+	}
+	m := of[rapid.IntRange(0, len(of)-2).Draw(t, "victim")]
+	switch rapid.SampledFrom([]string{"nothing", "remove", "alter", "break"}).Draw(t, "tamper") {
+	case "remove":
+		mem.Remove(m.Sequence)
+	case "alter":
+		mem.Replace(m.Sequence, []byte(strings.Replace(string(m.Payload), "invoice 7", "invoice 8", 1)))
+	case "break":
+		mem.Replace(m.Sequence, []byte("{}"))
+	}
+}
+
+// lagging is a stream whose reads take a millisecond, and that counts them.
+type lagging struct {
+	*ledgertest.Stream
+	mu               sync.Mutex
+	reads, now, most int
+	fail             int // the how-manieth read fails; 0: none
+}
+
+func (s *lagging) Get(ctx context.Context, filter string, from uint64) (ledger.Message, error) {
+	s.mu.Lock()
+	s.reads, s.now = s.reads+1, s.now+1
+	s.most = max(s.most, s.now)
+	failing := s.reads == s.fail
+	s.mu.Unlock()
+	defer func() {
+		s.mu.Lock()
+		s.now--
+		s.mu.Unlock()
+	}()
+	if failing {
+		return ledger.Message{}, errLost
+	}
+	select {
+	case <-time.After(time.Millisecond):
+		return s.Stream.Get(ctx, filter, from)
+	case <-ctx.Done():
+		return ledger.Message{}, ctx.Err()
+	}
+}
+
+// TestHistoryReadsAhead: of long histories many entries are read in the time of one,
+// wherever they stand, and few reads are in vain. The time is a bubble's.
+func TestHistoryReadsAhead(t *testing.T) {
+	for name, c := range map[string]struct{ rounds, reads int }{
+		"alone": {18, 230}, "late": {35, 420}, "late and early": {48, 630}, "even": {14, 200}, "far in": {24, 100},
+	} {
+		synctest.Test(t, func(t *testing.T) {
+			mem := &lagging{Stream: &ledgertest.Stream{}}
+			gaps := layouts()[name]
+			head := scatter(t, mem.Stream, session(1), gaps)
+			begun := time.Now()
+			history, err := ledger.New(mem, config()).History(t.Context(), head)
+			if err != nil || len(history) != len(gaps) {
+				t.Errorf("%s: %d entries, %v", name, len(history), err)
+			}
+			rounds := int(time.Since(begun) / time.Millisecond)
+			t.Logf("%s: %d entries, %d reads, %d at once, %d after one another", name, len(gaps), mem.reads, mem.most, rounds)
+			if rounds > c.rounds || mem.reads > c.reads || mem.most > ledger.ReadersOfOne {
+				t.Errorf("%s: %d entries by %d reads, %d at once, %d after one another", name, len(gaps), mem.reads, mem.most, rounds)
+			}
+		})
+	}
+}
+
+// TestShortHistory costs one read for each entry but the head, and none is in vain.
+func TestShortHistory(t *testing.T) {
+	for entries := 1; entries <= 8; entries++ {
+		mem := &lagging{Stream: &ledgertest.Stream{}}
+		head := scatter(t, mem.Stream, session(1), []int{3, 50, 0, 7, 0, 0, 9, 1}[:entries])
+		history, err := ledger.New(mem, config()).History(t.Context(), head)
+		if err != nil || len(history) != entries || mem.reads != entries-1 || mem.most > 1 {
+			t.Errorf("%d entries of %d by %d reads, %d at once: %v", len(history), entries, mem.reads, mem.most, err)
+		}
+	}
+}
+
+// TestHistoriesShareReaders: many at once don't have as many reads each as one alone,
+// and none waits for another's readers.
+func TestHistoriesShareReaders(t *testing.T) {
+	const histories = 40
+	synctest.Test(t, func(t *testing.T) {
+		mem := &lagging{Stream: &ledgertest.Stream{}}
+		head := scatter(t, mem.Stream, session(1), make([]int, 100))
+		l := ledger.New(mem, config())
+		var reads sync.WaitGroup
+		for range histories {
+			reads.Go(func() {
+				if history, err := l.History(t.Context(), head); err != nil || len(history) != 100 {
+					t.Errorf("%d entries, %v", len(history), err)
+				}
+			})
+		}
+		reads.Wait()
+		if most := histories + ledger.ReadersOfAll; mem.most > most || mem.most <= histories {
+			t.Errorf("%d reads at once, want more than %d and at most %d", mem.most, histories, most)
+		}
+		if l.Borrowed() != 0 {
+			t.Errorf("%d readers not given back", l.Borrowed())
+		}
+	})
+}
+
+// TestHistoryEndsWithAnError, the first, whichever read it comes from; the others end
+// with it.
+func TestHistoryEndsWithAnError(t *testing.T) {
+	for _, fail := range []int{1, 2, 16, 17, 60, 100} {
+		synctest.Test(t, func(t *testing.T) {
+			mem := &lagging{Stream: &ledgertest.Stream{}, fail: fail}
+			head := scatter(t, mem.Stream, session(1), make([]int, 120))
+			l := ledger.New(mem, config())
+			history, err := l.History(t.Context(), head)
+			if !errors.Is(err, errLost) || history != nil || mem.reads >= fail+2*ledger.ReadersOfOne {
+				t.Errorf("read %d lost: %d entries after %d reads, %v", fail, len(history), mem.reads, err)
+			}
+			if l.Borrowed() != 0 || mem.now != 0 {
+				t.Errorf("read %d lost: %d readers not given back, %d reads under way", fail, l.Borrowed(), mem.now)
+			}
+		})
+	}
+}
+
+func TestHistoryStopsWithItsContext(t *testing.T) {
+	for _, entries := range []int{3, 120} {
+		ctx, cancel := context.WithCancel(t.Context())
+		mem := &ledgertest.Stream{}
+		head := scatter(t, mem, session(1), make([]int, entries))
+		mem.FaultFunc = func(ledgertest.Op) (bool, error) { cancel(); return false, ctx.Err() }
+		if history, err := ledger.New(mem, config()).History(ctx, head); !errors.Is(err, context.Canceled) || history != nil {
+			t.Errorf("%d entries, %v; want context.Canceled", len(history), err)
+		}
+	}
+}
+
+func TestLongHistoryOnAServer(t *testing.T) {
+	js := connect(t, runServer(t, serverOptions))
+	l := mustOpen(t, js, config())
+	for i, between := range []int{0, 3} {
+		head := flood(t, js, l, session(i), 150, between)
+		history, err := l.History(t.Context(), head)
+		if err != nil || len(history) != 150 {
+			t.Fatalf("%d entries, %v", len(history), err)
+		}
+		for n, e := range history {
+			if e.N != uint64(n)+1 || e.Session != session(i) || n > 0 && e.Sequence <= history[n-1].Sequence {
+				t.Errorf("entry %d is number %d at %d", n+1, e.N, e.Sequence)
+			}
+		}
+	}
+}

@@ -85,14 +85,12 @@ func digestOf(req []byte) string {
 	return hex.EncodeToString(sum[:])
 }
 
-// Send sends a close once, on a connection that is signed in. Nil: the node
+// Send sends a close once, on a connection that is signed in and was probed
+// itself, for which it waits up to Config.RequestTimeout. Nil: the node
 // closed the session by it. *settlement.Refused: it never left, or the node
 // refused it before doing anything. Any other error: in doubt.
 func (c *Client) Send(ctx context.Context, r settlement.Request) (settlement.Answer, error) {
 	session, err := readClose(r)
-	if err == nil {
-		err = c.prober.state()
-	}
 	began, a := time.Now(), answer{}
 	if err != nil {
 		err = notSent(closeMethod, err)

@@ -63,7 +63,7 @@ type pace struct {
 	signIn, signInMost time.Duration // the same for a sign-in that was refused
 	idle               time.Duration // silence after which the connection is tried with a ping
 	secondLook         time.Duration // between the two looks that "not found" and "unfunded" need
-	probeGap           time.Duration // at least this between two probes
+	probeGap           time.Duration // at least this between two probes, unless a connection has its first
 	probeEvery         time.Duration // at least as often as this is every connection probed
 }
 

@@ -38,6 +38,8 @@ type conn struct {
 
 	load     int    // of the leases on it; the pool's lock guards it
 	signed   bool   // signed in; likewise
+	probed   bool   // the message expiry behind it was found as configured; likewise
+	tried    bool   // a probe was begun; the prober's lock guards it
 	token    string // by which it is signed in, "" by signature; owned by the line
 	verified atomic.Bool
 	heard    atomic.Int64 // when the last frame came, in nanoseconds since the client began

@@ -19,11 +19,14 @@
 //     from it, set back so far that the request stays acceptable for no longer
 //     than Config.RequestValidity.
 //  4. No close is prepared before the node showed that it refuses a request older
-//     than Config.MessageExpiry, and accepts one as old as a close will be.
+//     than Config.MessageExpiry, and accepts one as old as a close will be. None is
+//     sent but on a connection on which it showed that, nor while any line showed
+//     otherwise.
 //  5. An error of the node is read by its whole text, in one table (errors.go).
 //     What isn't in it is in doubt after a close, and "wait" after a read.
 //  6. "Not found" and "nothing in it" are answered only after a second look, a
-//     second later.
+//     second later. That a session can never be read is answered only where its
+//     definition says so.
 //  7. Every call ends within its context and Config.RequestTimeout for each
 //     frame; every goroutine ends before Run returns.
 //

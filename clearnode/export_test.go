@@ -35,6 +35,24 @@ func (c Config) ProbeEvery(d time.Duration) Config {
 	return c
 }
 
+// ProbeGap sets the least time between two probes of what was probed before.
+func (c Config) ProbeGap(d time.Duration) Config {
+	c.pace.probeGap = d
+	return c
+}
+
+// Fit is on how many connections a close may be sent.
+func (c *Client) Fit() (n int) {
+	c.pool.mu.Lock()
+	defer c.pool.mu.Unlock()
+	for _, k := range c.pool.conns {
+		if k.fit() {
+			n++
+		}
+	}
+	return n
+}
+
 // KeySigner signs with a key in memory.
 func KeySigner(k *ecdsa.PrivateKey) Signer { return newKey(k) }
 

@@ -19,11 +19,6 @@ import (
 type line struct {
 	client *Client
 	number int
-
-	// The prober's lock guards these. A verdict outlives its connection: until
-	// the next one is probed it is all that is known of what this line reaches.
-	probed  bool
-	verdict error
 }
 
 // errStopped is the cause of what ends because Run does.

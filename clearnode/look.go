@@ -16,6 +16,7 @@ const (
 	maxLedgerPages  = 200 // of a session's transactions
 	maxSessionPages = 50  // of a participant's sessions
 	maxRereads      = 3   // of a ledger that moves while it is paged through
+	maxOthers       = 16  // participants whose sessions are asked for
 )
 
 // errAbsent says that one look found neither a definition nor money.

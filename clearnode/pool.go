@@ -13,10 +13,17 @@ type pool struct {
 	mu      sync.Mutex
 	conns   []*conn
 	running bool
-	changed chan struct{} // closed and replaced when a connection comes, goes or signs in
+	changed chan struct{} // closed and replaced when a connection comes, goes, signs in or is probed
+
+	// against says of a line what speaks against sending closes. Unlike a good
+	// verdict it outlives its connection: until the next one is probed it is all
+	// that is known of what the line reaches.
+	against map[*line]error
 }
 
-func newPool() *pool { return &pool{changed: make(chan struct{})} }
+func newPool() *pool {
+	return &pool{changed: make(chan struct{}), against: map[*line]error{}}
+}
 
 func (p *pool) wake() {
 	close(p.changed)
@@ -42,9 +49,49 @@ func (p *pool) remove(c *conn) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.conns = slices.DeleteFunc(p.conns, func(other *conn) bool { return other == c })
-	c.signed = false
+	c.signed, c.probed = false, false
 	p.wake()
 }
+
+// probed keeps a probe's verdict: nil, it is good. A good one is of a connection
+// that lasts, or nothing. It reports whether the verdict is the first bad one of
+// its line.
+func (p *pool) probed(c *conn, verdict error) (news bool) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	switch {
+	case verdict != nil:
+		news = p.against[c.line] == nil
+		p.against[c.line], c.probed = verdict, false
+	case slices.Contains(p.conns, c) && !c.over():
+		c.probed = true
+		delete(p.against, c.line)
+	}
+	p.wake()
+	return news
+}
+
+// fit reports whether a close may be sent on some connection.
+func (p *pool) fit() (bool, error) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return slices.ContainsFunc(p.conns, (*conn).fit), p.barred()
+}
+
+// barred is what speaks against sending closes at all: a node behind one line
+// whose fence doesn't hold. The lock is held.
+func (p *pool) barred() error {
+	var first *line
+	for l := range p.against {
+		if first == nil || l.number < first.number {
+			first = l
+		}
+	}
+	return p.against[first]
+}
+
+// fit: the pool's lock is held.
+func (c *conn) fit() bool { return c.signed && c.probed && !c.over() }
 
 // sign marks a connection as signed in, or not.
 func (p *pool) sign(c *conn, in bool) {
@@ -80,15 +127,16 @@ func (p *pool) count() (up, signed int) {
 var (
 	errNotRunning   = errors.New("the client is not running")
 	errNoConnection = errors.New("no connection to the node")
-	errNotSignedIn  = errors.New("no connection that is signed in")
+	errNotFit       = errors.New("no connection that is signed in and probed")
 )
 
 // lease takes the least loaded connection, for work of a weight, until it is
-// given back. Signed: one that is signed in, waited for until the context ends.
-// Otherwise any, and an error at once where there is none.
-func (p *pool) lease(ctx context.Context, signed bool, weight int) (*conn, error) {
+// given back. Fit: one that a close may be sent on, waited for until the context
+// ends, and an error at once where closes are barred. Otherwise any, and an error
+// at once where there is none.
+func (p *pool) lease(ctx context.Context, fit bool, weight int) (*conn, error) {
 	for {
-		c, changed, err := p.least(signed, weight)
+		c, changed, err := p.least(fit, weight)
 		if err != nil {
 			return nil, fmt.Errorf("%w: %w", ErrNotSent, err)
 		}
@@ -98,27 +146,29 @@ func (p *pool) lease(ctx context.Context, signed bool, weight int) (*conn, error
 		select {
 		case <-changed:
 		case <-ctx.Done():
-			return nil, fmt.Errorf("%w: %w: %w", ErrNotSent, errNotSignedIn, context.Cause(ctx))
+			return nil, fmt.Errorf("%w: %w: %w", ErrNotSent, errNotFit, context.Cause(ctx))
 		}
 	}
 }
 
 // least is the least loaded connection; none where it is worth waiting for a
 // change; an error where it isn't.
-func (p *pool) least(signed bool, weight int) (best *conn, changed <-chan struct{}, err error) {
+func (p *pool) least(fit bool, weight int) (best *conn, changed <-chan struct{}, err error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	for _, c := range p.conns {
-		if (c.signed || !signed) && !c.over() && (best == nil || c.load < best.load) {
+		if (c.fit() || !fit && !c.over()) && (best == nil || c.load < best.load) {
 			best = c
 		}
 	}
 	switch {
 	case !p.running:
 		return nil, nil, errNotRunning
+	case fit && p.barred() != nil:
+		return nil, nil, p.barred()
 	case best != nil:
 		best.load += weight
-	case !signed && len(p.conns) == 0:
+	case !fit && len(p.conns) == 0:
 		return nil, nil, errNoConnection
 	}
 	return best, p.changed, nil

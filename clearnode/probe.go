@@ -14,8 +14,10 @@ const probeLead = 2 * time.Second
 
 // prober finds out whether the node's message expiry is the configured one, on
 // which the whole fence rests: a node that accepts older requests could carry
-// out one that was given up. Connections ask for it when they have signed in, and
-// are served one at a time, not faster than the pace.
+// out one that was given up. A good verdict ends with its connection, for a node
+// may be configured anew where it is started anew. Connections ask for a probe when
+// they have signed in. They are served one at a time: those that were never probed
+// at once, for closes wait for them; the others not faster than the pace.
 type prober struct {
 	client *Client
 	asked  chan struct{}
@@ -40,41 +42,53 @@ func (p *prober) ask(c *conn) {
 	}
 }
 
-// next is the connection that has waited longest and is still signed in. One
-// that isn't asks again when it is.
-func (p *prober) next() *conn {
+// next is the connection that has waited longest and is still signed in; one
+// that isn't asks again when it is. Not rested: only one that was never tried.
+func (p *prober) next(rested bool) *conn {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	for len(p.queue) > 0 {
-		c := p.queue[0]
-		p.queue = p.queue[1:]
-		if p.client.pool.signedIn(c) {
-			return c
-		}
+	p.queue = slices.DeleteFunc(p.queue, func(c *conn) bool { return !p.client.pool.signedIn(c) })
+	at := slices.IndexFunc(p.queue, func(c *conn) bool { return !c.tried })
+	if at < 0 && rested && len(p.queue) > 0 {
+		at = 0
 	}
-	return nil
+	if at < 0 {
+		return nil
+	}
+	c := p.queue[at]
+	p.queue = slices.Delete(p.queue, at, at+1)
+	c.tried = true
+	return c
 }
 
 func (p *prober) run(ctx context.Context) {
 	every := time.NewTicker(p.client.pace.probeEvery)
 	defer every.Stop()
-	for ctx.Err() == nil {
-		c := p.next()
-		if c == nil {
-			select {
-			case <-ctx.Done():
-			case <-p.asked:
-			case <-every.C:
-				p.askAll()
-			}
+	rest := time.NewTimer(0)
+	defer rest.Stop()
+	for rested := false; ctx.Err() == nil; {
+		if c := p.next(rested); c != nil {
+			p.serve(ctx, c)
+			rested = false
+			rest.Reset(p.client.pace.probeGap)
 			continue
 		}
-		if !p.note(c, p.probe(ctx, c)) {
-			p.ask(c) // bad, or nothing learned: again, after a while
+		select {
+		case <-ctx.Done():
+		case <-p.asked:
+		case <-rest.C:
+			rested = true
+		case <-every.C:
+			p.askAll()
 		}
-		p.client.reconsider()
-		_ = pause(ctx, p.client.pace.probeGap)
 	}
+}
+
+func (p *prober) serve(ctx context.Context, c *conn) {
+	if !p.note(c, p.probe(ctx, c)) {
+		p.ask(c) // bad, or nothing learned: again, after a while
+	}
+	p.client.reconsider()
 }
 
 func (p *prober) askAll() {
@@ -93,40 +107,32 @@ func (e *expiryDiffers) Error() string {
 	return e.why + ": set clearnode.message_expiry to the node's (its MSG_EXPIRY_TIME)"
 }
 
-// note keeps a verdict. It reports whether the connection is done with for now.
+// note keeps what a probe told. It reports whether the connection is done with
+// for now.
 func (p *prober) note(c *conn, err error) bool {
+	var differs *expiryDiffers
+	told := err == nil || errors.As(err, &differs)
+	if told && p.client.pool.probed(c, err) {
+		p.client.log.Error().Err(err).Int("connection", c.line.number).Msg("nothing is sent: the message expiry differs")
+	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	var differs *expiryDiffers
-	switch {
-	case err == nil:
-		c.line.probed, c.line.verdict = true, nil
-		p.doubt = nil
-	case errors.As(err, &differs):
-		if c.line.verdict == nil {
-			p.client.log.Error().Err(err).Int("connection", c.line.number).Msg("nothing is sent: the message expiry differs")
-		}
-		c.line.probed, c.line.verdict = true, err
-	default:
+	if !told {
 		p.doubt = err
+	} else if err == nil {
+		p.doubt = nil
 	}
 	return err == nil
 }
 
-// state is nil where some line was found good and none bad.
+// state is nil where some connection that is up was found good, and no line bad.
 func (p *prober) state() error {
+	fit, bad := p.client.pool.fit()
+	if fit || bad != nil {
+		return bad
+	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	good := false
-	for _, l := range p.client.lines {
-		if l.verdict != nil {
-			return l.verdict
-		}
-		good = good || l.probed
-	}
-	if good {
-		return nil
-	}
 	if p.doubt != nil {
 		return fmt.Errorf("the node's message expiry is not probed yet: %w", p.doubt)
 	}

@@ -1,8 +1,11 @@
 package clearnode_test
 
 import (
+	"context"
 	"errors"
 	"strings"
+	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -122,4 +125,169 @@ func TestProbeTellsNothing(t *testing.T) {
 	})
 	n.on("get_ledger_balances", (*rawConn).lawful)
 	_ = waitReady(t, c, true)
+}
+
+// TestProbedAfterRestart: a node that comes back may have been configured anew.
+// Nothing is sent to it on the word of the one before.
+func TestProbedAfterRestart(t *testing.T) {
+	n := startNode(t, clearnodetest.Config{})
+	c := ready(t, config(n.URL()))
+	id := openDuel(t, n)
+	s, r := look(t, c, id, settlement.Look{}), prepared(t, c, id)
+	release := make(chan struct{})
+	n.Inject(clearnodetest.Fault{Method: "get_ledger_balances", Kind: clearnodetest.Delay, Release: release, Times: -1})
+	changed := c.Changed()
+	n.DropConnections()
+	<-changed
+	eventually(t, "the reason", func() bool {
+		err := c.Ready()
+		return err != nil && strings.Contains(err.Error(), "not probed yet")
+	})
+	_, err := c.Prepare(t.Context(), share(t, s, "7"), s)
+	wantNotReady(t, err)
+	ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
+	defer cancel()
+	if _, err := c.Send(ctx, r); wantRefused(t, err) != nil || !errors.Is(err, clearnode.ErrNotSent) {
+		t.Errorf("sent before the probe: %v", err)
+	}
+	if n.Requests("close_app_session") != 0 {
+		t.Error("a close was sent before the probe")
+	}
+	changed = c.Changed()
+	close(release)
+	<-changed
+	_ = waitReady(t, c, true)
+	closeDuel(t, c, id)
+	wantChecked(t, n)
+}
+
+// TestFirstProbesDoNotWait: the pace is for probing again. Until a connection is
+// probed no close is sent on it.
+func TestFirstProbesDoNotWait(t *testing.T) {
+	n := startRaw(t)
+	c := ready(t, config(n.url).ProbeGap(time.Hour))
+	for dials := 2; dials <= 6; dials += 2 {
+		eventually(t, "all probed", func() bool { return n.dials() == dials && c.Fit() == 2 })
+		n.drop()
+	}
+}
+
+// TestProbesAgainAtTheirPace: one that was bad or told nothing isn't asked again
+// at once, nor does it keep a new connection waiting.
+func TestProbesAgainAtTheirPace(t *testing.T) {
+	n := startRaw(t)
+	var probes atomic.Int64
+	n.on("get_ledger_balances", func(c *rawConn, r rawRequest) {
+		probes.Add(1)
+		c.fail(r.id, "failed to get ledger balances")
+	})
+	cfg := config(n.url).ProbeGap(time.Hour)
+	cfg.Connections = 1
+	c := run(t, cfg)
+	eventually(t, "the reason", func() bool {
+		err := c.Ready()
+		return err != nil && strings.Contains(err.Error(), "failed to get ledger balances")
+	})
+	if got := probes.Load(); got != 2 {
+		t.Errorf("%d reads, want those of one probe", got)
+	}
+	n.on("get_ledger_balances", (*rawConn).lawful)
+	n.drop()
+	_ = waitReady(t, c, true)
+}
+
+// TestOneLineReconnects: as long as another connection was probed the client stays
+// ready, and nobody is told otherwise.
+func TestOneLineReconnects(t *testing.T) {
+	n := startRaw(t)
+	c := ready(t, config(n.url))
+	for dials := 2; dials < 8; dials++ {
+		eventually(t, "all probed", func() bool { return n.dials() == dials && c.Fit() == 2 })
+		changed := c.Changed()
+		n.dropOne()
+		eventually(t, "all probed again", func() bool { return n.dials() == dials+1 && c.Fit() == 2 })
+		select {
+		case <-changed:
+			t.Fatalf("readiness changed: %v", c.Ready())
+		default:
+		}
+	}
+}
+
+// TestBadVerdictStays: what was found bad stays so until it is found good, for it
+// is all that is known of the node behind the line.
+func TestBadVerdictStays(t *testing.T) {
+	n := startRaw(t)
+	cfg := config(n.url)
+	cfg.Connections = 1
+	c := ready(t, cfg)
+	r := handmadeRequest(t, c)
+	n.setExpiry(2 * time.Minute)
+	n.drop()
+	bad := func() bool {
+		err := c.Ready()
+		return err != nil && strings.Contains(err.Error(), "accepts a request")
+	}
+	eventually(t, "the reason", bad)
+	n.on("get_ledger_balances", func(c *rawConn, r rawRequest) { c.fail(r.id, "failed to get ledger balances") })
+	n.drop()
+	eventually(t, "the reason after a reconnect", func() bool { return n.dials() == 3 && bad() })
+	_, err := c.Send(t.Context(), r)
+	if wantRefused(t, err) != nil || !strings.Contains(err.Error(), "accepts a request") {
+		t.Errorf("sent, though the fence does not hold: %v", err)
+	}
+}
+
+// TestSentOnlyWhereProbed: behind a balancer each connection may reach another
+// node. A busy one that was probed is better than an idle one that wasn't.
+func TestSentOnlyWhereProbed(t *testing.T) {
+	n := startRaw(t)
+	var mu sync.Mutex
+	var probed *rawConn
+	unprobed := make(chan struct{})
+	var once sync.Once
+	n.on("get_ledger_balances", func(c *rawConn, r rawRequest) {
+		mu.Lock()
+		defer mu.Unlock()
+		if probed == nil {
+			probed = c
+		}
+		if probed == c {
+			c.lawful(r)
+			return
+		}
+		once.Do(func() { close(unprobed) })
+	})
+	var closes []*rawConn
+	both := make(chan struct{})
+	n.on("close_app_session", func(c *rawConn, r rawRequest) {
+		mu.Lock()
+		defer mu.Unlock()
+		if closes = append(closes, c); len(closes) == 2 {
+			close(both)
+			c.lawful(r)
+		}
+	})
+	c := ready(t, config(n.url))
+	<-unprobed
+	ctx, cancel := context.WithCancel(t.Context())
+	var sending sync.WaitGroup
+	first, second := handmadeRequest(t, c), handmadeRequest(t, c)
+	sending.Go(func() { _, _ = c.Send(ctx, first) })
+	eventually(t, "the first close", func() bool {
+		mu.Lock()
+		defer mu.Unlock()
+		return len(closes) == 1
+	})
+	sending.Go(func() { _, _ = c.Send(ctx, second) })
+	<-both
+	cancel()
+	sending.Wait()
+	mu.Lock()
+	defer mu.Unlock()
+	for _, on := range closes {
+		if on != probed {
+			t.Error("a close was sent on a connection that was not probed")
+		}
+	}
 }

@@ -82,6 +82,17 @@ func (n *rawNode) drop() {
 	}
 }
 
+// dropOne ends any one connection.
+func (n *rawNode) dropOne() {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	for c := range n.conns {
+		_ = c.ws.Close()
+		delete(n.conns, c)
+		return
+	}
+}
+
 func (n *rawNode) dials() int {
 	n.mu.Lock()
 	defer n.mu.Unlock()

@@ -1,12 +1,14 @@
 package clearnode_test
 
 import (
+	"context"
 	"errors"
 	"strings"
 	"sync"
 	"testing"
 	"time"
 
+	"settled/clearnode"
 	"settled/settlement"
 )
 
@@ -114,9 +116,8 @@ func TestSessionChanges(t *testing.T) {
 			l.rows = []any{deposit(l.id, 1, "5")}
 			l.then = func(l *rawLedger) { l.rows = []any{payout(l.id, 2, "5"), deposit(l.id, 1, "5")} }
 		})
-		if s, err := read(settlement.Look{InDoubt: true}); err == nil {
-			t.Errorf("session %+v", s)
-		}
+		_, err := read(settlement.Look{InDoubt: true})
+		wantReadFailed(t, err)
 	})
 	t.Run("closed between two looks", func(t *testing.T) {
 		l, _, read := rawSession(t)
@@ -177,11 +178,77 @@ func TestSessionNotFoundNeedsTheLedger(t *testing.T) {
 				l.state = ""
 				spoil(l, n)
 			})
-			if s, err := read(settlement.Look{}); err == nil || errors.Is(err, settlement.ErrSessionNotFound) {
-				t.Errorf("session %+v, %v", s, err)
+			_, err := read(settlement.Look{})
+			wantReadFailed(t, err)
+		})
+	}
+}
+
+// wantReadFailed wants to hear that the node answered, and nothing more.
+func wantReadFailed(t testing.TB, err error) {
+	t.Helper()
+	var w *settlement.Waiting
+	var f *settlement.Failure
+	if !errors.As(err, &w) || w.Reason != settlement.ReadFailed || w.Err == nil || errors.As(err, &f) || errors.Is(err, settlement.ErrSessionNotFound) {
+		t.Errorf("got %v, want read_failed", err)
+	}
+}
+
+// TestSessionNeverReadable: a definition never changes, so waiting helps nobody.
+func TestSessionNeverReadable(t *testing.T) {
+	for _, tc := range []struct {
+		it, member string
+		value      any
+		code       settlement.Code
+		says       string
+	}{
+		{"a participant that is no address", "participants", []any{playerA, "foo", judge}, settlement.AllocationRejected, `"foo"`},
+		{"an empty participant", "participants", []any{playerA, "", judge}, settlement.AllocationRejected, "participant 2"},
+		{"the next protocol", "protocol", "NitroRPC/0.3", settlement.NodeRejected, "NitroRPC/0.3"},
+		{"a protocol in lower case", "protocol", "nitrorpc/0.2", settlement.NodeRejected, "nitrorpc/0.2"},
+	} {
+		t.Run(tc.it, func(t *testing.T) {
+			_, n, read := rawSession(t)
+			d := theDefinition()
+			d[tc.member] = tc.value
+			n.tell("get_app_definition", d)
+			var f *settlement.Failure
+			if _, err := read(settlement.Look{}); !errors.As(err, &f) || f.Code != tc.code || f.Class != settlement.Rejected || !strings.Contains(f.Message, tc.says) {
+				t.Errorf("got %v, want %s", err, tc.code)
+			}
+			n.on("get_app_definition", func(c *rawConn, r rawRequest) {
+				c.send(sealed(keyOf(7), r.id, r.method, d, time.Now()))
+			})
+			f = nil
+			if _, err := read(settlement.Look{}); err == nil || errors.As(err, &f) {
+				t.Errorf("by somebody else: %v", err)
 			}
 		})
 	}
+}
+
+// TestSessionWithoutNode: no connection, no answer and no time are not the
+// session's fault.
+func TestSessionWithoutNode(t *testing.T) {
+	wantAway := func(err, is error) {
+		t.Helper()
+		var w *settlement.Waiting
+		if !errors.Is(err, is) || errors.As(err, &w) {
+			t.Errorf("got %v, want %v", err, is)
+		}
+	}
+	l, n, read := rawSession(t)
+	l.change(func(l *rawLedger) { l.rows = []any{deposit(l.id, 1, "5")} })
+	n.on("get_ledger_transactions", func(c *rawConn, _ rawRequest) { _ = c.ws.Close() })
+	_, err := read(settlement.Look{})
+	wantAway(err, clearnode.ErrNoAnswer)
+
+	c := ready(t, config(startRaw(t).url).SecondLook(time.Hour))
+	_, s := handmade(t)
+	ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
+	defer cancel()
+	_, err = c.Session(ctx, s.ID, settlement.Look{})
+	wantAway(err, context.DeadlineExceeded)
 }
 
 // TestSessionUnreadable: nothing is guessed.
@@ -214,8 +281,7 @@ func TestSessionUnreadable(t *testing.T) {
 		"an asset that isn't listed": row(set("asset", "doge")),
 		"fewer weights":              definition(set("weights", []any{0, 100})),
 		"nobody":                     definition(func(m map[string]any) { m["participants"], m["weights"] = []any{}, []any{} }),
-		"a participant that is none": definition(set("participants", []any{playerA, playerB, "judge"})),
-		"another protocol":           definition(set("protocol", "NitroRPC/0.3")),
+		"no protocol":                definition(set("protocol", "")),
 		"no transactions at all":     func(_ *rawLedger, n *rawNode) { n.tell("get_ledger_transactions", map[string]any{}) },
 		"no sessions at all":         func(_ *rawLedger, n *rawNode) { n.tell("get_app_sessions", map[string]any{}) },
 		"transactions under other name": func(_ *rawLedger, n *rawNode) {
@@ -228,9 +294,8 @@ func TestSessionUnreadable(t *testing.T) {
 		t.Run(it, func(t *testing.T) {
 			l, n, read := rawSession(t)
 			l.change(func(l *rawLedger) { spoil(l, n) })
-			if s, err := read(settlement.Look{}); err == nil || errors.Is(err, settlement.ErrSessionNotFound) {
-				t.Errorf("session %+v, %v", s, err)
-			}
+			_, err := read(settlement.Look{})
+			wantReadFailed(t, err)
 		})
 	}
 }

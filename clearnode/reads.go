@@ -3,6 +3,7 @@ package clearnode
 import (
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"settled/settlement"
@@ -38,7 +39,9 @@ type (
 )
 
 // readDefinition reads the answer to get_app_definition. Its application is
-// always empty, and it says nothing of the session's state.
+// always empty, and it says nothing of the session's state. A *settlement.Failure
+// says that no session of this definition can ever be read: the node makes
+// sessions with participants that are no addresses, and a definition never changes.
 func readDefinition(a answer) (definition, error) {
 	var p struct {
 		Protocol     string   `json:"protocol"`
@@ -52,14 +55,17 @@ func readDefinition(a answer) (definition, error) {
 	if len(p.Participants) == 0 || len(p.Participants) != len(p.Weights) {
 		return definition{}, fmt.Errorf("%d participants and %d weights", len(p.Participants), len(p.Weights))
 	}
+	if p.Protocol == "" {
+		return definition{}, errors.New("no protocol in the answer")
+	}
 	if _, err := protocolOf(p.Protocol); err != nil {
-		return definition{}, err
+		return definition{}, settlement.Fail(settlement.NodeRejected, "%s", err)
 	}
 	d := definition{protocol: p.Protocol, quorum: p.Quorum}
 	for i, spelling := range p.Participants {
 		address, err := settlement.ParseAddress(spelling)
 		if err != nil {
-			return definition{}, fmt.Errorf("participant %d: %w", i+1, err)
+			return definition{}, settlement.Fail(settlement.AllocationRejected, "participant %d of the session can't be paid: %s", i+1, err)
 		}
 		d.participants = append(d.participants, settlement.Participant{Address: address, Spelling: spelling, Weight: p.Weights[i]})
 	}
@@ -88,15 +94,19 @@ func (d definition) spelled(a settlement.Address) (string, bool) {
 	return "", false
 }
 
-// somebodyElse is the spelling of a participant that is not this account, or of
-// the only one there is.
-func (d definition) somebodyElse(a settlement.Address) string {
+// others are the spellings of the participants but this one, each once, as many
+// as are asked about; or this one, where there is no other. Never none.
+func (d definition) others(own string) []string {
+	var others []string
 	for _, p := range d.participants {
-		if p.Address != a {
-			return p.Spelling
+		if p.Spelling != own && !slices.Contains(others, p.Spelling) && len(others) < maxOthers {
+			others = append(others, p.Spelling)
 		}
 	}
-	return d.participants[0].Spelling
+	if others == nil {
+		return []string{own}
+	}
+	return others
 }
 
 // row is one movement of money from or to a session's account.
@@ -197,11 +207,15 @@ func (p page) find(id settlement.SessionID) *listed {
 	return nil
 }
 
-// maxDecimals is far above any token's.
-const maxDecimals = 77
+const (
+	maxDecimals  = 77 // far above any token's: more is no answer
+	bookDecimals = 18 // of every amount in the node's books
+)
 
 // readAssets reads get_assets: of each asset the fewest decimals over its chains,
-// for what is paid out must be withdrawable on any.
+// for what is paid out must be withdrawable on any. Never more than the node's
+// books hold: ClearNode 0.5.2 keeps amounts as DECIMAL(64,18), so that its
+// database would round what is finer, and its sums would no longer come out.
 func readAssets(a answer) (map[settlement.Asset]int32, error) {
 	var p struct {
 		Assets []struct {
@@ -221,9 +235,11 @@ func readAssets(a answer) (map[settlement.Asset]int32, error) {
 		if listed.Decimals < 0 || listed.Decimals > maxDecimals {
 			return nil, fmt.Errorf("asset %s has %d decimals", quote(listed.Symbol), listed.Decimals)
 		}
-		if fewest, found := decimals[asset]; !found || listed.Decimals < fewest {
-			decimals[asset] = listed.Decimals
+		fewest, found := decimals[asset]
+		if !found {
+			fewest = bookDecimals
 		}
+		decimals[asset] = min(fewest, listed.Decimals)
 	}
 	return decimals, nil
 }

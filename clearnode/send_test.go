@@ -193,7 +193,8 @@ func TestNotSent(t *testing.T) {
 	if _, err := c.Send(t.Context(), r); wantRefused(t, err) != nil || !errors.Is(err, clearnode.ErrNotSent) {
 		t.Errorf("no connection: %v", err)
 	}
-	if _, err := c.Session(t.Context(), id, settlement.Look{}); !errors.Is(err, clearnode.ErrNotSent) {
+	var w *settlement.Waiting
+	if _, err := c.Session(t.Context(), id, settlement.Look{}); !errors.Is(err, clearnode.ErrNotSent) || errors.As(err, &w) {
 		t.Errorf("read without a connection: %v", err)
 	}
 	if len(n.Closes(string(id))) != 0 {

@@ -15,8 +15,12 @@ const readWeight = 3
 
 // Session reads the session at the node, on one connection. "Not found"
 // (settlement.ErrSessionNotFound) and a session with nothing in it are answered
-// only when a second look, a second later, shows the same. Any other error means
-// that nothing is known.
+// only when a second look, a second later, shows the same. A *settlement.Failure
+// inside the error means that the session's definition, which never changes, can
+// never be read. Any other error means that nothing is known: a *settlement.Waiting
+// with ReadFailed inside, that the node answered, and this session could not be
+// read; none, that there was no connection, no answer (ErrNotSent, ErrNoAnswer) or
+// no time.
 func (c *Client) Session(ctx context.Context, id settlement.SessionID, look settlement.Look) (settlement.Session, error) {
 	s, err := c.session(ctx, id, look)
 	if err != nil {
@@ -40,13 +44,28 @@ func (c *Client) session(ctx context.Context, id settlement.SessionID, look sett
 	asOf, _ := c.clock.bound(began)
 	r := reading{c: c, conn: k, id: id, look: look, own: c.cfg.Signer.Address()}
 	s, err := r.session(ctx)
+	if err != nil {
+		return s, unread(ctx, err)
+	}
 	s.AsOf = asOf
 	// An answer of this read may have shown that the node's clock was set back, and
 	// that it stood earlier when the read began than was thought.
 	if corrected, _ := c.clock.bound(began); corrected.Before(asOf) {
 		s.AsOf = corrected
 	}
-	return s, err
+	return s, nil
+}
+
+// unread tells errors that are about the session from those of the connection,
+// and from those that are answers by themselves.
+func unread(ctx context.Context, err error) error {
+	var never *settlement.Failure
+	switch {
+	case errors.Is(err, ErrNotSent), errors.Is(err, ErrNoAnswer), ctx.Err() != nil,
+		errors.Is(err, settlement.ErrSessionNotFound), errors.As(err, &never):
+		return err
+	}
+	return &settlement.Waiting{Reason: settlement.ReadFailed, Err: err}
 }
 
 // reading is one read of a session, on one connection.

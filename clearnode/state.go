@@ -18,7 +18,8 @@ import (
 //
 // The lists are by participant, newest first, a hundred rows a page. Our own
 // open sessions were read already. A list is proof of absence only if it is whole,
-// and if it is of a participant, spelled as in the definition.
+// and if it is of a participant, spelled as in the definition; of any of them, so
+// that one with thousands of sessions hides nothing.
 func (r *reading) state(ctx context.Context, s *settlement.Session, seen sight) error {
 	if _, _, _, found := s.Overpaid(); found {
 		return nil
@@ -33,7 +34,11 @@ func (r *reading) state(ctx context.Context, s *settlement.Session, seen sight) 
 		s.Open = true
 		return r.version(ctx, s, seen.definition, complete)
 	case complete:
-		return r.closed(ctx, s, seen.definition)
+		at, err := r.closed(ctx, r.spelling(seen.definition))
+		if at == nil {
+			return err
+		}
+		return r.found(s, at)
 	}
 	return r.search(ctx, s, seen)
 }
@@ -53,21 +58,22 @@ func (r *reading) found(s *settlement.Session, at *listed) error {
 
 // version looks for an open session's version in lists that are not ours. Our own
 // was complete, or too long to hold it. Oldest first: where many sessions are
-// open, those that are settled now are among the ones that waited longest.
+// open, those that are settled now are among the ones that waited longest. Where
+// the version isn't needed one page must do.
 func (r *reading) version(ctx context.Context, s *settlement.Session, d definition, complete bool) error {
-	pages := 1
-	if r.look.Version {
-		pages = maxSessionPages
+	others, pages := d.others(r.spelling(d)), maxSessionPages
+	if !r.look.Version {
+		others, pages = others[:1], 1
 	}
 	for n := 0; n < pages && !complete; n++ {
-		var open page
-		if err := r.conn.questions(ctx, r.askSorted(d.somebodyElse(r.own), "open", "asc", n, &open)); err != nil {
-			return err
-		}
-		if at := open.find(r.id); at != nil {
+		at, whole, err := r.openOf(ctx, others, "asc", n)
+		if at != nil {
 			return r.found(s, at)
 		}
-		complete = open.whole()
+		if err != nil {
+			return err
+		}
+		complete, others = whole != "", others[:1]
 	}
 	if r.look.Version {
 		return errors.New("its version is needed and can't be found: it is in no list of open sessions")
@@ -75,23 +81,59 @@ func (r *reading) version(ctx context.Context, s *settlement.Session, d definiti
 	return nil
 }
 
-// closed looks for a closed session's version where it is if it was closed of
-// late. It isn't needed.
-func (r *reading) closed(ctx context.Context, s *settlement.Session, d definition) error {
-	var closed page
-	if err := r.conn.questions(ctx, r.askSessions(r.spelling(d), "closed", 0, &closed)); err != nil {
-		return err
+// openOf looks for the session on a page of the open sessions of each of some
+// participants, all asked for at once. Where it isn't, it names one whose list
+// ends there, if there is one.
+func (r *reading) openOf(ctx context.Context, participants []string, sort string, n int) (at *listed, whole string, err error) {
+	open := make([]page, len(participants))
+	qs := make([]question, len(participants))
+	for i, p := range participants {
+		qs[i] = r.askSorted(p, "open", sort, n, &open[i])
 	}
-	if at := closed.find(r.id); at != nil {
-		return r.found(s, at)
+	if err := r.conn.questions(ctx, qs...); err != nil {
+		return nil, "", err
 	}
-	return nil
+	for i, p := range participants {
+		if at := open[i].find(r.id); at != nil {
+			return at, "", nil
+		}
+		if whole == "" && open[i].whole() {
+			whole = p
+		}
+	}
+	return nil, whole, nil
 }
 
-// search looks through the sessions of a participant that isn't us, who
-// hopefully has fewer.
+// closed looks for a closed session where it is if it was closed of late. It
+// tells its version, which isn't needed.
+func (r *reading) closed(ctx context.Context, participant string) (*listed, error) {
+	var closed page
+	err := r.conn.questions(ctx, r.askSessions(participant, "closed", 0, &closed))
+	return closed.find(r.id), err
+}
+
+// search looks for the session among those of the other participants. It is
+// enough that one of them has few open ones; only where all have many are the
+// lists of one paged through.
 func (r *reading) search(ctx context.Context, s *settlement.Session, seen sight) error {
-	other := seen.definition.somebodyElse(r.own)
+	others := seen.definition.others(r.spelling(seen.definition))
+	at, whole, err := r.openOf(ctx, others, "", 0)
+	switch {
+	case err != nil:
+		return err
+	case at != nil:
+		return r.found(s, at)
+	case whole == "":
+		return r.leaf(ctx, s, seen, others[0])
+	}
+	if at, err = r.closed(ctx, whole); err != nil {
+		return err
+	}
+	return r.closedByNow(ctx, s, at, seen)
+}
+
+// leaf turns the pages of one participant's lists.
+func (r *reading) leaf(ctx context.Context, s *settlement.Session, seen sight, other string) error {
 	for n := range maxSessionPages {
 		var open, closed page
 		err := r.conn.questions(ctx, r.askSessions(other, "open", n, &open), r.askSessions(other, "closed", n, &closed))

@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"maps"
 	"testing"
 	"time"
 
@@ -36,6 +37,25 @@ func TestRecordedReads(t *testing.T) {
 	assets, err := readAssets(answers["get_assets"])
 	if err != nil || assets["usdc"] != 6 || assets["weth"] != 18 || len(assets) != 2 {
 		t.Errorf("assets %v, %v", assets, err)
+	}
+}
+
+// TestDecimals: the fewest of an asset's chains, and never more than the node's
+// books hold.
+func TestDecimals(t *testing.T) {
+	a := answer{method: "get_assets", params: json.RawMessage(`{"assets":[
+		{"symbol":"fine","decimals":24},{"symbol":"both","decimals":24},{"symbol":"both","decimals":8},
+		{"symbol":"book","decimals":18},{"symbol":"above","decimals":19},{"symbol":"usdc","decimals":6},{"symbol":"whole","decimals":0}]}`)}
+	assets, err := readAssets(a)
+	want := map[settlement.Asset]int32{"fine": 18, "both": 8, "book": 18, "above": 18, "usdc": 6, "whole": 0}
+	if err != nil || !maps.Equal(assets, want) {
+		t.Errorf("decimals %v, %v, want %v", assets, err, want)
+	}
+	for _, odd := range []string{"-1", "78"} {
+		a.params = json.RawMessage(`{"assets":[{"symbol":"odd","decimals":` + odd + `}]}`)
+		if assets, err := readAssets(a); err == nil {
+			t.Errorf("decimals %v", assets)
+		}
 	}
 }
 

@@ -126,7 +126,10 @@ func TestRaceInACluster(t *testing.T) {
 // context, and returns how many rounds there were.
 func raceFor(t *testing.T, races []*race, long time.Duration, disturb func(context.Context)) uint64 {
 	t.Helper()
-	ctx, cancel := context.WithCancel(t.Context())
+	// The disturbance ends when the last round begins: an append must find a leader
+	// within its budget, on a slow machine too.
+	ctx, cancel := context.WithTimeout(t.Context(), long)
+	defer cancel()
 	var disturbance, running sync.WaitGroup
 	disturbance.Go(func() { disturb(ctx) })
 	end := time.Now().Add(long)
@@ -139,16 +142,15 @@ func raceFor(t *testing.T, races []*race, long time.Duration, disturb func(conte
 		})
 	}
 	running.Wait()
-	cancel()
 	disturbance.Wait()
 	return rounds.Load()
 }
 
-// stepDown makes the stream's leader step down about every half second, until the
+// stepDown makes the stream's leader step down about every second, until the
 // context ends, and returns how often it did.
 func stepDown(ctx context.Context, t *testing.T, js jetstream.JetStream) (steps int) {
 	subject := "$JS.API.STREAM.LEADER.STEPDOWN." + ledger.StreamName("")
-	tick := time.NewTicker(500 * time.Millisecond)
+	tick := time.NewTicker(time.Second)
 	defer tick.Stop()
 	for {
 		select {

@@ -23,10 +23,11 @@ func TestOneSignature(t *testing.T) {
 	n.DropConnections()
 	eventually(t, "all signed in again", func() bool { return logins() == 8 })
 	n.Stop()
+	eventually(t, "all lost", func() bool { return c.Connected() == 0 })
 	_ = waitReady(t, c, false)
 	n.Resume()
+	eventually(t, "all signed in after a restart", func() bool { return logins() == 12 && c.Fit() == 4 })
 	_ = waitReady(t, c, true)
-	eventually(t, "all signed in after a restart", func() bool { return logins() == 12 && c.Connected() == 4 })
 	if got := n.Requests("auth_request"); got != 1 {
 		t.Errorf("%d challenges were used", got)
 	}
@@ -41,8 +42,7 @@ func TestTokenRefused(t *testing.T) {
 	eventually(t, "both signed in", func() bool { return n.Requests("auth_verify") == 2 })
 	c.SpoilToken("no.such.token")
 	n.DropConnections()
-	eventually(t, "another challenge", func() bool { return n.Requests("auth_request") == 2 })
-	_ = waitReady(t, c, true)
+	eventually(t, "another challenge", func() bool { return n.Requests("auth_request") == 2 && c.Fit() == 2 })
 	closeDuel(t, c, openDuel(t, n))
 }
 
@@ -252,7 +252,7 @@ func TestFlappingNode(t *testing.T) {
 			return err == nil
 		})
 	}
-	_ = waitReady(t, c, true)
+	eventually(t, "all probed", func() bool { return c.Fit() == 2 })
 	closeDuel(t, c, last)
 }
 

@@ -201,7 +201,7 @@ func TestOutstanding(t *testing.T) {
 	cfg := config(n.url)
 	cfg.Connections = 1
 	c := ready(t, cfg)
-	const allowed, all = 8, 40
+	const allowed, all = 4, 40
 	var mu sync.Mutex
 	var held []rawRequest
 	most, came := 0, 0

@@ -283,8 +283,8 @@ func (d *demo) stay(ctx context.Context) error {
 		return err
 	}
 	if !d.json() {
-		_ = d.printLine(fmt.Sprintf("\nStill running: NATS at %s, ClearNode at %s, health at http://%s/readyz.\nOne more session is open. Settle it from another terminal:\n\n  settled publish game_completed --nats.url=%s --session %s --party winner=%s\n\nCtrl-C ends it.",
-			d.service.nats.embedded.ClientURL(), d.node.URL(), d.service.http.addr, d.service.nats.embedded.ClientURL(), session, addressOf(d.players[0])))
+		_ = d.printLine(fmt.Sprintf("\nStill running: NATS at %s, ClearNode at %s, health at http://%s/readyz.\nOne more session is open. Settle it from another terminal:\n\n  %s publish game_completed --nats.url=%s --session %s --party winner=%s\n\nCtrl-C ends it.",
+			d.service.nats.embedded.ClientURL(), d.node.URL(), d.service.http.addr, os.Args[0], d.service.nats.embedded.ClientURL(), session, addressOf(d.players[0])))
 	}
 	info, err := d.service.nats.js.Stream(ctx, ledger.StreamName(d.cfg.natsPrefix))
 	if err != nil {

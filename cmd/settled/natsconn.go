@@ -128,7 +128,7 @@ func startEmbedded(storeDir, listen string, durable bool) (*server.Server, error
 
 // connectEmbedded starts the embedded server and connects to it over loopback. The
 // in-process connection of nats.go is an unbuffered pipe: where both ends write
-// at the same moment it stands still until the server's write deadline cuts it.
+// at the same moment neither may get to read, until a write deadline cuts it.
 func (c *config) connectEmbedded(name string, durable bool, options ...nats.Option) (*natsLink, error) {
 	ns, err := startEmbedded(c.embeddedStoreDir, c.embeddedListen, durable)
 	if err != nil {

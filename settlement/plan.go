@@ -26,9 +26,6 @@ type Plan struct {
 	Allocations []Allocation
 }
 
-// Digest is SHA-256 over the allocations in RFC 8785 form, lower-case hex.
-func (p Plan) Digest() (string, error) { return jsonDigest(p.Allocations) }
-
 // Plan makes the final allocation of the session for an outcome, after holding
 // the session to what the outcome expects of it. A Failure says why there can be
 // none.

@@ -169,8 +169,8 @@ func (w *world) paidAs(allocations []Allocation) bool {
 	if len(w.landed) != 1 {
 		return false
 	}
-	got, err := w.landed[0].Digest()
-	want, err2 := Plan{Allocations: allocations}.Digest()
+	got, err := jsonDigest(w.landed[0].Allocations)
+	want, err2 := jsonDigest(allocations)
 	return err == nil && err2 == nil && got == want
 }
 

@@ -54,14 +54,14 @@ func (s *service) routes() http.Handler {
 		answer(w, s.ready())
 	})
 	mux.Handle("GET /metrics", promhttp.HandlerFor(s.metrics.registry, promhttp.HandlerOpts{}))
-	mux.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) {
-		if r.URL.Path != "/" && len(r.URL.Path) > 4 && r.URL.Path[:5] != "/api/" {
-			http.NotFound(w, r)
-			return
-		}
-		http.Error(w, "the dashboard is not built yet; there are /healthz, /readyz and /metrics", http.StatusNotImplemented)
-	})
+	mux.HandleFunc("/{$}", notBuilt)
+	mux.HandleFunc("/api/", notBuilt)
 	return mux
+}
+
+// notBuilt stands where the dashboard will.
+func notBuilt(w http.ResponseWriter, _ *http.Request) {
+	http.Error(w, "the dashboard is not built yet; there are /healthz, /readyz and /metrics", http.StatusNotImplemented)
 }
 
 // answer writes {"ok":true}, or 503 and what is missing.

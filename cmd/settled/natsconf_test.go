@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"errors"
+	"strings"
 	"testing"
 	"time"
 
@@ -97,6 +98,14 @@ func checkPermissions(t *testing.T, url string) {
 	letters := consumer.NewDeadLetters(as("operator"), cfg)
 	if list, err := letters.List(ctx, consumer.Filter{}); err != nil || len(list) != 0 {
 		t.Errorf("an operator can't list dead letters: %v", err)
+	}
+	// The consumer knows the ledger by its name alone: both must mean one stream.
+	if err := as("settled").DeleteStream(ctx, consumer.OutcomesStream("")); err != nil {
+		t.Fatal(err)
+	}
+	warnings, err := consumer.EnsureStreams(ctx, as("settled"), cfg)
+	if err != nil || !strings.Contains(strings.Join(warnings, "\n"), "WAS LOST") {
+		t.Errorf("a lost stream of outcomes is not noticed by the ledger's entries: %q, %v", warnings, err)
 	}
 }
 

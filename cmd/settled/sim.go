@@ -2,7 +2,6 @@ package main
 
 import (
 	"fmt"
-	"strings"
 	"time"
 
 	"github.com/shopspring/decimal"
@@ -55,6 +54,6 @@ func simProtocol(protocol string) error {
 	case "nitrorpc/legacy", "nitronode/v1":
 		return fmt.Errorf("--protocol %s is not built yet: want nitrorpc/0.2 or nitrorpc/0.4", protocol)
 	default:
-		return misuse{fmt.Errorf("--protocol %q: want %s", protocol, strings.Join([]string{"nitrorpc/0.2", "nitrorpc/0.4"}, " or "))}
+		return misuse{fmt.Errorf("--protocol %q: want nitrorpc/0.2 or nitrorpc/0.4", protocol)}
 	}
 }

@@ -254,8 +254,13 @@ func (d *deployment) checkFence(session settlement.SessionID) {
 		if _, recorded := until[c.Timestamp]; !recorded {
 			d.t.Errorf("close %d was sent without an intent", i)
 		}
-		if i > 0 && c.Received.Before(until[closes[i-1].Timestamp]) {
-			d.t.Errorf("close %d came at %s, the one before could land until %s", i, c.Received, until[closes[i-1].Timestamp])
+		// A close that came too late for the node was refused before anything was
+		// done, and its sender, who got that answer, need not wait.
+		if i == 0 || !closes[i-1].Committed && closes[i-1].Answer == "invalid message timestamp" {
+			continue
+		}
+		if c.Received.Before(until[closes[i-1].Timestamp]) {
+			d.t.Errorf("close %d came at %s, the one before could land until %s and was answered %q", i, c.Received, until[closes[i-1].Timestamp], closes[i-1].Answer)
 		}
 	}
 }

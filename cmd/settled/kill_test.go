@@ -74,7 +74,7 @@ func TestKillNine(t *testing.T) {
 		if e := d.result(session, sequence); e.State != settlement.EntryClosed {
 			t.Errorf("%+v", e.Error)
 		}
-		d.checkFence(session)
+		d.checkFence(session, true)
 	}
 	if letters := d.letters(); len(letters) != 0 {
 		t.Errorf("%d dead letters: %+v", len(letters), letters[0])

@@ -27,10 +27,10 @@ func (n *fakeNode) Session(context.Context, settlement.SessionID, settlement.Loo
 	return n.session, nil
 }
 
-func (n *fakeNode) Prepare(_ context.Context, plan settlement.Plan, s settlement.Session) (settlement.Request, error) {
+func (n *fakeNode) Prepare(_ context.Context, _ settlement.Outcome, plan settlement.Plan, s settlement.Session) (settlement.Request, error) {
 	n.plan = plan
 	digest := fmt.Sprintf("%064x", n.sent)
-	return settlement.Request{Ref: settlement.RequestRef{ID: 1, Timestamp: uint64(s.AsOf.UnixMilli()), Digest: digest}, ValidUntil: s.AsOf.Add(fence)}, nil
+	return settlement.Request{Ref: settlement.RequestRef{ID: 1, Timestamp: uint64(s.AsOf.UnixMilli()), Digest: digest}, ValidUntil: s.AsOf.Add(fence), Closes: true}, nil
 }
 
 func (n *fakeNode) Send(context.Context, settlement.Request) (settlement.Answer, error) {

@@ -99,6 +99,9 @@ const (
 	NotReady      Reason = "not_ready"      // signed out, or the node's message expiry is not probed yet
 	NodeTransient Reason = "node_transient" // the node definitely refused, for a reason that may pass
 	LetterAway    Reason = "letter_away"    // the dead letter can't be stored
+	EscrowPending Reason = "escrow_pending" // somebody's pending escrow at the node blocks the close
+	NodeRefused   Reason = "node_refused"   // node or co-signer refuses the recorded plan's next request, which stays good: given up only once the session has moved on
+	CosignersAway Reason = "cosigners_away" // too few co-signatures came in time
 )
 
 // Waiting means: nothing was decided, ask again later. The caller gives the

@@ -10,12 +10,16 @@
 //
 // Invariants, each held by a test:
 //
-//  1. Two closes of one session are never in flight at once. Every send is
-//     preceded by its own won append of a closing entry, and happens once, in
-//     the call that won it.
-//  2. Nothing is sent, and nothing is recorded as failed for the outcome that
-//     holds the session, while a request of ours may still land: before a read
-//     begun after the intent's valid-until instant shows the session open.
+//  1. Two closes of one session can never both be carried out. Where requests
+//     expire, every send is preceded by its own won append of a closing entry,
+//     and happens once, in the call that won it. Where the session's version
+//     fences, what is sent follows from the closing entry and that version alone.
+//  2. Nothing is recorded as failed for the outcome that holds the session while
+//     a request of ours may still land: before a read begun after the intent's
+//     valid-until instant shows the session open; where versions fence, before
+//     a read shows it past the versions that the intent's requests fit. Until
+//     then a request that expires has no other beside it, and one that doesn't
+//     only the one that the recorded plan needs next.
 //  3. What is paid out equals what was in the session, to the last unit. No
 //     participant is a unit or more away from the exact quota.
 //  4. The state of a session is the standing its last entry carries, never the
@@ -24,5 +28,7 @@
 //     letter, for each time it was published.
 //
 // It trusts the ledger for what was decided, the node for what was paid, and
-// nobody for the content of an outcome.
+// nobody for the content of an outcome; except that what a node doesn't show of a
+// session has to be taken from the outcome, which then has to say it. A co-signer
+// (Endorse) trusts nobody's plan but its own.
 package settlement

@@ -15,15 +15,23 @@ type Node interface {
 	// be read. Any other error means that nothing is known: the caller waits.
 	Session(ctx context.Context, id SessionID, look Look) (Session, error)
 
-	// Prepare builds and signs one request that closes the session as planned,
-	// its timestamp fixed, and says until when it can land. A *Failure means
-	// that no such request can ever be made; any other error means wait.
-	Prepare(ctx context.Context, plan Plan, s Session) (Request, error)
+	// Prepare builds and signs the one request that comes next on the way to the
+	// session closed as planned, everything in it fixed, and says until when it
+	// can land. At a versioned node that is a state update to version s.Version+1
+	// where s.Current differs from the plan, else the close at s.Version+1; at
+	// any other it is the close. The outcome is only for what goes along with
+	// the plan: session data, signatures that came with it, and what co-signers
+	// are told. A *Failure means that no such request can ever be made; any
+	// other error means wait.
+	Prepare(ctx context.Context, o Outcome, plan Plan, s Session) (Request, error)
 
-	// Send sends that request once. Nil: the node closed the session by it.
-	// *Refused: proof that nothing happened and nothing will, by a *Failure
-	// inside where it never would. Any other error: it may have landed, or
-	// still land until the request's ValidUntil.
+	// Send sends that request once. Nil: the node carried it out, and where the
+	// request says Closes, the session is closed by it. *Refused: proof that
+	// this send changed nothing, by a *Failure inside where it never would; a
+	// request without ValidUntil stays good all the same while the session's
+	// version stands. A *Waiting inside says why such a refusal passes. Any
+	// other error: it may have landed, or still land until the request's
+	// ValidUntil.
 	Send(ctx context.Context, r Request) (Answer, error)
 }
 
@@ -31,25 +39,28 @@ type Node interface {
 type Look struct {
 	InDoubt bool // a request of ours may have landed: an open session is read twice
 	Version bool // the session's version is needed, whatever it costs to find
+	Funding bool // who funded the session is needed, whatever it costs to find
 }
 
 // Request is one signed request.
 type Request struct {
 	Ref        RequestRef
-	ValidUntil time.Time // on the node's clock
+	ValidUntil time.Time // on the node's clock; zero: nothing expires it, the session's version fences it
+	Closes     bool      // answered well, the session is closed by it; false: a state update that comes before the close
 	Frame      []byte    // the signed frame: never logged, never stored
 }
 
-// Answer is the node's answer to a request that closed the session.
+// Answer is the node's answer to a request that it carried out.
 type Answer struct {
-	Version  uint64 // of the session after the close
+	Version  uint64 // of the session after the request
 	Evidence NodeAnswer
 }
 
 // ErrSessionNotFound says that the node has no such session, seen twice.
 var ErrSessionNotFound = errors.New("the node has no such session")
 
-// Refused is proof that a request changed nothing and never will.
+// Refused is proof that sending a request changed nothing; and, where the request
+// expires, that it never will.
 type Refused struct{ Err error }
 
 func (r *Refused) Error() string { return "refused: " + r.Err.Error() }

@@ -28,7 +28,8 @@ type Move string
 
 // The moves.
 const (
-	MoveClose Move = "close" // record the intent, send the close
+	MoveClose Move = "close" // record the intent, send its first request
+	MoveDrive Move = "drive" // send the recorded plan's next request; no new entry
 	MoveDone  Move = "done"  // closed as planned: record it
 	MoveFail  Move = "fail"  // record the failure
 	MoveWait  Move = "wait"  // ask again later
@@ -37,22 +38,38 @@ const (
 // Step is the next move, with what it needs.
 type Step struct {
 	Move    Move
-	Plan    *Plan    // close, done
+	Plan    *Plan    // close, drive, done
 	Failure *Failure // fail
 	Waiting *Waiting // wait
 }
 
 // Fallen reports whether the fence has fallen: no request of this outcome can
-// land any more. The instant compared is one before which the read did not begin.
+// land any more. Where requests expire, the instant compared is one before which
+// the read did not begin; where versions fence, the session has gone past the path
+// of the recorded plan.
 func (v View) Fallen() bool {
-	return v.Intent == nil || v.Refused != nil || v.Intent.ValidUntil != nil && !v.Session.AsOf.Before(*v.Intent.ValidUntil)
+	switch {
+	case v.Intent == nil:
+		return true
+	case v.foreign():
+		return false
+	case v.Session.Versioned:
+		return !v.onPath() && !v.outdated()
+	default:
+		return v.Refused != nil || !v.Session.AsOf.Before(*v.Intent.ValidUntil)
+	}
 }
 
 // Next decides, from one observation, what happens to an outcome. It is the whole
-// lifecycle of a session at a node of NitroRPC 0.2 and 0.4:
+// lifecycle of a session, at both kinds of node.
+//
+// Where a request expires and the close carries the split (NitroRPC 0.x, legacy):
 //
 //	closed as planned            done
 //	open, emptied as planned     done
+//	closed, payouts not shown,   done
+//	  held by an intent of this
+//	  outcome, and not without us
 //	closed otherwise             wait for the fence, then closed_elsewhere
 //	paid more than put in        wait for the fence, then overpaid
 //	open, a request may land     wait for the fence
@@ -64,14 +81,43 @@ func (v View) Fallen() bool {
 //	open, refused twice now      wait (transient)
 //	open, nothing in it          session_unfunded
 //	open                         plan from this observation, and close
+//
+// Where the version fences, and a state update to the split comes before the
+// close (nitronode v1). On path: open, and at the version that the intent was made
+// from, or one above it with the split as the intent has it. What was signed for
+// an intent stays good as long as the session is on its path, so nothing fails
+// there, however often the node refuses:
+//
+//	closed as planned            done
+//	closed, payouts not shown    as above, at the version of the intent's close
+//	closed otherwise             closed_elsewhere
+//	on path                      drive: send the recorded plan's next request
+//	older than the intent        wait
+//	off path, attempts spent     attempts_exhausted
+//	off path, nothing in it      session_unfunded
+//	off path, or no intent       plan from this observation: record it, and send
+//	                             its first request
+//
+// An intent recorded with the other kind of node: done where that is proven, else
+// wait.
 func Next(v View) Step {
 	s := v.Session
 	if asset, in, out, found := s.Overpaid(); found {
 		return v.failOrWait(Fail(Overpaid, "the node paid out %s of %s, but only %s were put in: an incident, stop the closers of this session and ask the node's operator", out, quote(string(asset)), in))
 	}
-	if !s.Open {
+	switch {
+	case !s.Open:
 		return v.closed()
+	case s.Versioned:
+		return v.versioned()
+	default:
+		return v.expiring()
 	}
+}
+
+// expiring decides about an open session at a node whose requests expire.
+func (v View) expiring() Step {
+	s := v.Session
 	// ClearNode 0.5.2 may show a session open again that was closed and paid,
 	// where somebody's submit_app_state met the close.
 	if plan := v.paidAsRecorded(); plan != nil && s.Unfunded() {
@@ -87,24 +133,38 @@ func Next(v View) Step {
 	switch {
 	case errors.As(v.Refused, &permanent) && !v.moved():
 		return Step{Move: MoveFail, Failure: permanent}
-	case v.Attempts >= v.MaxAttempts:
-		return Step{Move: MoveFail, Failure: Fail(AttemptsExhausted, "%d attempts, none of which closed the session; it is open, and none of them can land any more%s", v.Attempts, because(v.Refused))}
+	case v.spent():
+		return v.exhausted()
 	case v.Refused != nil && v.Sends >= 2:
 		return Step{Move: MoveWait, Waiting: &Waiting{Reason: NodeTransient, Err: v.Refused}}
-	case s.Unfunded():
+	default:
+		return v.plan()
+	}
+}
+
+// plan makes a new plan from this observation of an open session.
+func (v View) plan() Step {
+	if v.Session.Unfunded() {
 		return Step{Move: MoveFail, Failure: Fail(SessionUnfunded, "the session is open with nothing in it, seen twice")}
 	}
-	plan, f := v.Policy.Plan(v.Outcome, s)
+	plan, f := v.Policy.Plan(v.Outcome, v.Session)
 	if f != nil {
 		return Step{Move: MoveFail, Failure: f}
 	}
 	return Step{Move: MoveClose, Plan: plan}
 }
 
+func (v View) spent() bool { return v.Attempts >= v.MaxAttempts }
+
+func (v View) exhausted() Step {
+	return Step{Move: MoveFail, Failure: Fail(AttemptsExhausted, "%d attempts, none of which closed the session; it is open, and none of them can land any more%s", v.Attempts, because(v.Refused))}
+}
+
 // moved reports whether the session's balance changed after the intent was
-// planned: what the node refused then says nothing of a plan made now.
+// planned: what the node refused then says nothing of a plan made now. A balance
+// that only the outcome states never changes.
 func (v View) moved() bool {
-	if v.Intent == nil {
+	if v.Intent == nil || v.Session.Hidden.Balance {
 		return false
 	}
 	planned := totals{}
@@ -118,6 +178,9 @@ func (v View) moved() bool {
 func (v View) closed() Step {
 	if plan := v.paidAsRecorded(); plan != nil {
 		return Step{Move: MoveDone, Plan: plan}
+	}
+	if v.Session.Hidden.Payouts {
+		return v.closedUnseen()
 	}
 	if v.Intent == nil {
 		plan, f := v.Policy.Allocate(v.Outcome, v.Session.AsFunded())
@@ -149,13 +212,15 @@ func (v View) failOrWait(f *Failure) Step {
 // waitForFence looks again after 1, 2, 4 … seconds, as old as the doubt is, the
 // last time when the fence falls: most doubts end by finding the session closed.
 func (v View) waitForFence() Step {
-	if v.Intent.ValidUntil == nil {
-		return Step{Move: MoveWait, Waiting: &Waiting{Reason: InDoubt, Err: errors.New("the intent does not say until when its request may land")}}
+	if v.foreign() {
+		return Step{Move: MoveWait, Waiting: &Waiting{Reason: InDoubt, Err: v.otherGeneration()}}
 	}
-	until := *v.Intent.ValidUntil
-	left := until.Sub(v.Session.AsOf)
-	delay := min(max(v.Session.AsOf.Sub(v.Intent.Time), time.Second), left)
-	return Step{Move: MoveWait, Waiting: &Waiting{Reason: InDoubt, Delay: delay, Until: until, Err: errors.New("a request of ours may still land")}}
+	w := &Waiting{Reason: InDoubt, Delay: time.Second, Err: errors.New("a request of ours may still land")}
+	if v.Intent.ValidUntil != nil {
+		w.Until = *v.Intent.ValidUntil
+		w.Delay = min(max(v.Session.AsOf.Sub(v.Intent.Time), time.Second), w.Until.Sub(v.Session.AsOf))
+	}
+	return Step{Move: MoveWait, Waiting: w}
 }
 
 // plan is what an intent recorded.

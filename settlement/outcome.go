@@ -13,6 +13,10 @@ const (
 	MaxEvidence  = 32
 	MaxProof     = 1 << 10
 	MaxAwards    = 1000
+
+	MaxSessionData = 16 << 10
+	MaxSignatures  = 64
+	MaxSignature   = 1 << 10
 )
 
 // Envelope is one message as the consumer took it from the stream: what its
@@ -63,6 +67,11 @@ type Outcome struct {
 	Reference  string
 	Reason     string
 	Evidence   []string
+
+	// SessionData goes into the node's session data; nil leaves that as it is.
+	SessionData *string
+	// Signatures came with the outcome, in hex: nobody has checked them.
+	Signatures []string
 
 	// Invalid says what is wrong with the message; nil for one that can be
 	// settled. An invalid outcome still walks through Settle, which records it.
@@ -146,6 +155,8 @@ func (o *Outcome) readData(data jsonValue) error {
 	o.Reference = r.text("reference", MaxReference)
 	o.Reason = r.text("reason", MaxReason)
 	o.Evidence = r.texts("evidence", MaxEvidence, MaxProof)
+	o.SessionData = r.optional("session_data", MaxSessionData)
+	o.Signatures = r.texts("signatures", MaxSignatures, MaxSignature)
 	return r.err
 }
 

@@ -74,6 +74,12 @@ func TestParseOutcomeRefuses(t *testing.T) {
 		"reason long":           {`{` + id + `,"reason":"` + strings.Repeat("x", MaxReason+1) + `"}`, "at most 4096", true},
 		"evidence many":         {`{` + id + `,"evidence":[` + strings.Repeat(`"a",`, MaxEvidence) + `"a"]}`, "at most 32", true},
 		"evidence long":         {`{` + id + `,"evidence":["` + strings.Repeat("x", MaxProof+1) + `"]}`, "at most 1024", true},
+		"session data long":     {`{` + id + `,"session_data":"` + strings.Repeat("x", MaxSessionData+1) + `"}`, "at most 16384", true},
+		"session data object":   {`{` + id + `,"session_data":{}}`, "session_data: want a string", true},
+		"session data null":     {`{` + id + `,"session_data":null}`, "session_data: want a string", true},
+		"signatures many":       {`{` + id + `,"signatures":[` + strings.Repeat(`"a",`, MaxSignatures) + `"a"]}`, "at most 64", true},
+		"signature long":        {`{` + id + `,"signatures":["` + strings.Repeat("x", MaxSignature+1) + `"]}`, "at most 1024", true},
+		"signatures no list":    {`{` + id + `,"signatures":"0x12"}`, "signatures: want a list", true},
 		"evidence number":       {`{` + id + `,"evidence":[1]}`, "want a string", true},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -87,6 +93,9 @@ func TestParseOutcomeRefuses(t *testing.T) {
 			}
 			if got := o.Session != ""; got != c.readable {
 				t.Errorf("session %q, readable should be %v", o.Session, c.readable)
+			}
+			if o.SessionData != nil || len(o.Signatures) > 0 {
+				t.Error("an invalid outcome has session data or signatures")
 			}
 			if len(o.Reference) > MaxReference || len(o.Reason) > MaxReason || len(o.Evidence) > MaxEvidence {
 				t.Error("what is too long is kept, and would be copied into the ledger")
@@ -133,6 +142,24 @@ func TestParseOutcomeReads(t *testing.T) {
 	}
 }
 
+// No session data leaves the node's as it is, empty session data is data.
+func TestParseOutcomeSessionData(t *testing.T) {
+	data := func(member string) Outcome {
+		o, err := ParseOutcome(envelope("cancellation", `{"session_id":"`+sessionHex+`"`+member+`}`))
+		if err != nil {
+			t.Fatal(err)
+		}
+		return o
+	}
+	none, empty, most := data(""), data(`,"session_data":""`), data(`,"session_data":"`+strings.Repeat("x", MaxSessionData)+`","signatures":["0xAb","",""]`)
+	if none.SessionData != nil || empty.SessionData == nil || *empty.SessionData != "" || len(*most.SessionData) != MaxSessionData {
+		t.Errorf("%v %v %v", none.SessionData, empty.SessionData, most.SessionData)
+	}
+	if none.Ref.Digest == empty.Ref.Digest || len(none.Signatures) != 0 || len(most.Signatures) != 3 || most.Signatures[0] != "0xAb" {
+		t.Errorf("%q", most.Signatures)
+	}
+}
+
 // Members in any order, and white space, are the same outcome; other data is another.
 func TestDigestIsOfTheValue(t *testing.T) {
 	digest := func(data string) string {
@@ -166,6 +193,7 @@ func TestCanonical(t *testing.T) {
 func FuzzParseOutcome(f *testing.F) {
 	f.Add("cancellation", []byte(`{"session_id":"`+sessionHex+`"}`))
 	f.Add("game_completed", []byte(`{"session_id":"`+sessionHex+`","parties":{"winner":["`+addrA+`"]},"awards":[{"participant":"`+addrA+`","share":"1"}],"expect":{"totals":[],"version":1}}`))
+	f.Add("cancellation", []byte(`{"session_id":"`+sessionHex+`","session_data":"{}","signatures":["0x12"],"parties":{"funder":"`+addrA+`"}}`))
 	f.Add("x", []byte(`{"a":"\ud83d\ude00\ud800"}`))
 	f.Fuzz(func(t *testing.T, scenario string, data []byte) {
 		o, err := ParseOutcome(envelope(scenario, string(data)))

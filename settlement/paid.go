@@ -37,12 +37,16 @@ func due(allocations []Allocation) (m map[line]Amount, ok bool) {
 // paysOut reports whether these payouts are exactly these allocations.
 func paysOut(transfers []Transfer, allocations []Allocation) bool {
 	want, ok := due(allocations)
-	got := paid(transfers)
-	if !ok || len(got) != len(want) {
+	return ok && sameAmounts(paid(transfers), want)
+}
+
+// sameAmounts compares amounts none of which is 0.
+func sameAmounts(a, b map[line]Amount) bool {
+	if len(a) != len(b) {
 		return false
 	}
-	for at, amount := range want {
-		if !got[at].Equal(amount) {
+	for at, amount := range a {
+		if other, found := b[at]; !found || !other.Equal(amount) {
 			return false
 		}
 	}
@@ -54,9 +58,15 @@ func paysOut(transfers []Transfer, allocations []Allocation) bool {
 // the rows from the request's timestamp on are compared; and, since a timestamp
 // is set back a little, also the last rows alone, as many as the plan has: a
 // close writes one for each line of its allocations, and it is the last thing
-// that happens to a session (recorded from ClearNode 0.5.2).
+// that happens to a session (recorded from ClearNode 0.5.2). The payouts of a
+// versioned session are the close's alone, and all are compared.
 func (s Session) PaidAs(intent Entry) bool {
-	if intent.Request == nil {
+	switch {
+	case s.Hidden.Payouts:
+		return false
+	case s.Versioned:
+		return !s.Open && paysOut(s.Payouts, intent.Allocation)
+	case intent.Request == nil:
 		return false
 	}
 	since := time.UnixMilli(int64(intent.Request.Timestamp)) // #nosec G115 -- milliseconds since 1970

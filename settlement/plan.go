@@ -51,6 +51,10 @@ func (p Policy) Allocate(o Outcome, s Session) (*Plan, *Failure) {
 	if f := s.checkParticipants(); f != nil {
 		return nil, f
 	}
+	s, f := o.stated(s)
+	if f != nil {
+		return nil, f
+	}
 	if rows := len(s.Participants) * len(s.assets()); rows > MaxRows {
 		return nil, Fail(AllocationRejected, "the final allocation would have %d rows, more than the %d that fit into one ledger entry", rows, MaxRows)
 	}
@@ -132,6 +136,7 @@ func (p *Plan) fill(s Session, amounts map[Asset][]Amount) {
 type weights struct {
 	fixed   []*big.Rat // by participant
 	funders *big.Rat
+	outcome Outcome // names the funder where the node doesn't show it
 }
 
 func (p Policy) weights(o Outcome, s Session) (weights, *Failure) {
@@ -139,7 +144,7 @@ func (p Policy) weights(o Outcome, s Session) (weights, *Failure) {
 	if f != nil {
 		return weights{}, f
 	}
-	w := weights{fixed: make([]*big.Rat, len(s.Participants)), funders: new(big.Rat)}
+	w := weights{fixed: make([]*big.Rat, len(s.Participants)), funders: new(big.Rat), outcome: o}
 	for i := range w.fixed {
 		w.fixed[i] = new(big.Rat)
 	}
@@ -195,16 +200,13 @@ func (w weights) quotas(s Session, t Total) ([]*big.Rat, *Failure) {
 	if w.funders.Sign() == 0 || t.Amount.IsZero() {
 		return quotas, nil
 	}
-	net, strangers := s.funders(t.Asset)
-	if len(strangers) > 0 {
-		return nil, Fail(NotAParticipant, "%s put %s into the session and is no participant of it: it can't be paid back", strangers[0], quote(string(t.Asset)))
+	net, f := w.outcome.funders(s, t)
+	if f != nil {
+		return nil, f
 	}
 	all := Amount{}
 	for _, n := range net {
 		all = all.Add(n)
-	}
-	if all.IsZero() {
-		return nil, Fail(SessionUnfunded, "%s of %s are in the session, but no participant put in more than it withdrew: nobody to give back to", t.Amount, quote(string(t.Asset)))
 	}
 	for i, n := range net {
 		part := new(big.Rat).Quo(n.d.Rat(), all.d.Rat())

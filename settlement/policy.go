@@ -3,6 +3,7 @@ package settlement
 import (
 	"fmt"
 	"math/big"
+	"slices"
 	"strings"
 )
 
@@ -202,6 +203,15 @@ func (p Policy) Check(o Outcome) *Failure {
 	}
 	_, f := p.shares(o)
 	return f
+}
+
+// Look is what this policy needs to see of an outcome's session. The zero Policy
+// needs nothing.
+func (p Policy) Look(o Outcome) Look {
+	return Look{
+		Version: o.Expect != nil && o.Expect.Version != nil,
+		Funding: slices.ContainsFunc(p.rules, func(r rule) bool { return r.payee == toFunders }),
+	}
 }
 
 func (r rule) check(o Outcome, steps int) *Failure {

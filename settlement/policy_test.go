@@ -173,11 +173,34 @@ func drawPlan(t *rapid.T) (Policy, Outcome, Session) {
 		o.Parties[role] = Party{Addresses: addresses}
 	}
 	o.Awards = []Award{{Participant: pick("award"), Share: big.NewRat(1, 3)}, {Participant: pick("award"), Share: big.NewRat(2, 3)}}
+	o.Parties[Funder] = Party{Addresses: []Address{pick("funder")}}
+	drawKind(t, &o, &s)
 	p := drawPolicy(t, s)
 	if !strings.Contains(fmt.Sprint(p.Steps), "{awards") && rapid.Bool().Draw(t, "awards by amount that nobody names") {
 		o.Awards = []Award{{Participant: pick("award"), Asset: "usdc"}}
 	}
 	return p, o, s
+}
+
+// drawKind shows the session as one of the generations of node does; the outcome
+// says what is hidden.
+func drawKind(t *rapid.T, o *Outcome, s *Session) {
+	balance := s.Balance()
+	switch rapid.SampledFrom(kinds).Draw(t, "kind of node") {
+	case legacy:
+		s.Hidden = Hidden{Balance: true, Funding: true, Payouts: true}
+		s.Deposits = nil
+		o.Expect = &Expect{Totals: balance}
+	case versioned:
+		s.Versioned, s.Version = true, 3
+		for _, total := range balance { // the split is none of the plan's business
+			at := rapid.IntRange(0, len(s.Participants)-1).Draw(t, "has all")
+			s.Current = append(s.Current, Allocation{Participant: s.Participants[at].Spelling, Asset: total.Asset, Amount: total.Amount})
+		}
+		if rapid.Bool().Draw(t, "funding hidden") {
+			s.Hidden.Funding, s.Deposits = true, nil
+		}
+	}
 }
 
 func drawPolicy(t *rapid.T, s Session) Policy {
@@ -215,6 +238,9 @@ func TestPlanConserves(t *testing.T) {
 			return
 		}
 		planned++
+		if s, f = o.stated(s); f != nil {
+			t.Fatal(f)
+		}
 		out := totals{}
 		for _, a := range plan.Allocations {
 			out.add(a.Asset, a.Amount)
@@ -266,6 +292,10 @@ func TestPlanIgnoresOrder(t *testing.T) {
 			return // a completion that doesn't fit beside the constants
 		}
 		s.Deposits = rapid.Permutation(s.Deposits).Draw(t, "deposits again")
+		s.Current = rapid.Permutation(s.Current).Draw(t, "current again")
+		if o.Expect != nil {
+			o.Expect.Totals = rapid.Permutation(o.Expect.Totals).Draw(t, "totals again")
+		}
 		o.Awards = rapid.Permutation(o.Awards).Draw(t, "awards again")
 		for role, party := range o.Parties {
 			o.Parties[role] = Party{Addresses: rapid.Permutation(party.Addresses).Draw(t, role+" again")}

@@ -31,8 +31,22 @@ type Session struct {
 	Application  string
 	Protocol     string
 	Deposits     []Transfer // oldest first
-	Payouts      []Transfer // oldest first: withdrawals, and the rows of the close, those of 0 included
-	Decimals     map[Asset]int32
+	// Payouts, oldest first: withdrawals, and the rows of the close, those of 0
+	// included. Where Versioned only what the close paid, once the session is closed.
+	Payouts  []Transfer
+	Decimals map[Asset]int32
+
+	// Versioned: the node fences by version and settles in two writes, a state
+	// update to the split and a close that restates it (nitronode v1). False is a
+	// node whose requests expire and whose close carries the split (NitroRPC 0.x).
+	Versioned bool
+	// Current is the split as the node keeps it, where Versioned; rows of 0 may
+	// be there. A closed session has nothing left in it.
+	Current []Allocation
+	// Hidden is what this node does not show of the session.
+	Hidden Hidden
+	// Ours: nobody reaches the session's quorum without a key of ours.
+	Ours bool
 
 	// AsOf is an instant on the node's clock before which this read did not
 	// begin: the only "now" that settlement knows.
@@ -42,6 +56,17 @@ type Session struct {
 	Quiet bool
 	// Evidence is the signed answer that showed the state.
 	Evidence NodeAnswer
+
+	balance totals // as an outcome states it, where the node hides it
+}
+
+// Hidden is what a node does not show of a session. The outcome has to say it
+// where a policy needs it. Legacy ClearNodes hide all three; nitronode v1 hides
+// the funding unless the users' transactions explain the balance exactly.
+type Hidden struct {
+	Balance bool // Deposits, Payouts and Current don't say what is in it
+	Funding bool // Deposits don't say who put in what, or nobody looked
+	Payouts bool // Payouts don't say what a closed session paid
 }
 
 // NodeAnswer is a signed answer of the node, kept as evidence.
@@ -63,28 +88,47 @@ func sums(transfers []Transfer) totals {
 	return t
 }
 
-// assets are all assets that were ever put into the session, by name. One that
-// was emptied again still wants its rows of 0.
-func (s Session) assets() []Asset { return sums(s.Deposits).assets() }
+// assets are all assets of the session, by name. One that was emptied again still
+// wants its rows of 0.
+func (s Session) assets() []Asset { return s.held().assets() }
 
 // Balance is what is in the session now, by asset name; an asset that was
 // emptied is listed with 0. Where more was paid out than put in it is 0, and
-// Overpaid names the asset.
+// Overpaid names the asset. Where the node hides it, it is empty until an outcome
+// states it.
 func (s Session) Balance() []Total {
-	in, out := sums(s.Deposits), sums(s.Payouts)
-	balance := make([]Total, 0, len(in))
-	for _, asset := range in.assets() {
-		left, err := in[asset].Sub(out[asset])
-		if err != nil {
-			left = Amount{}
-		}
-		balance = append(balance, Total{Asset: asset, Amount: left})
+	held := s.held()
+	balance := make([]Total, 0, len(held))
+	for _, asset := range held.assets() {
+		balance = append(balance, Total{Asset: asset, Amount: held[asset]})
 	}
 	return balance
 }
 
-// Overpaid finds an asset of which the node paid out more than was put in.
+func (s Session) held() totals {
+	if s.Hidden.Balance {
+		return s.balance
+	}
+	held := totals{}
+	if s.Versioned {
+		for _, a := range s.Current {
+			held.add(a.Asset, a.Amount)
+		}
+		return held
+	}
+	out := sums(s.Payouts)
+	for asset, in := range sums(s.Deposits) {
+		held[asset], _ = in.Sub(out[asset]) // 0 where it would be below
+	}
+	return held
+}
+
+// Overpaid finds an asset of which the node paid out more than was put in. It
+// finds nothing where the node doesn't show both.
 func (s Session) Overpaid() (asset Asset, in, out Amount, found bool) {
+	if s.Hidden.Funding || s.Hidden.Payouts {
+		return "", Amount{}, Amount{}, false
+	}
 	deposits, payouts := sums(s.Deposits), sums(s.Payouts)
 	for _, a := range payouts.assets() {
 		if payouts[a].Cmp(deposits[a]) > 0 {
@@ -94,8 +138,12 @@ func (s Session) Overpaid() (asset Asset, in, out Amount, found bool) {
 	return "", Amount{}, Amount{}, false
 }
 
-// Unfunded reports whether nothing of any asset is in the session.
+// Unfunded reports whether nothing of any asset is in the session. It never is
+// where the node doesn't show that.
 func (s Session) Unfunded() bool {
+	if s.Hidden.Balance {
+		return false
+	}
 	for _, t := range s.Balance() {
 		if !t.Amount.IsZero() {
 			return false
@@ -104,8 +152,15 @@ func (s Session) Unfunded() bool {
 	return true
 }
 
-// AsFunded is the session as it was before anything was paid out.
+// AsFunded is the session as it was before anything was paid out. A versioned one
+// held, when it was closed, what its close paid.
 func (s Session) AsFunded() Session {
+	if s.Versioned && !s.Open {
+		s.Current = make([]Allocation, len(s.Payouts))
+		for i, p := range s.Payouts {
+			s.Current[i] = Allocation{Participant: p.Wallet.String(), Asset: p.Asset, Amount: p.Amount}
+		}
+	}
 	s.Payouts = nil
 	return s
 }

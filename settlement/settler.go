@@ -24,8 +24,9 @@ type Settlement struct {
 	Again bool  // an earlier delivery of the message had ended it already
 }
 
-// rounds bounds one call: only entries of other outcomes of the same session can
-// take a round from us, and then somebody else's message makes progress.
+// rounds bounds one call. Two are needed where a state update comes before the
+// close; beyond that only entries of other outcomes and updates by other parties
+// of the same session take one, and then somebody else makes progress.
 const rounds = 16
 
 // Settle brings one outcome to its end, however often it is asked. It returns nil
@@ -42,7 +43,7 @@ func (s *Settler) Settle(ctx context.Context, o Outcome) (Settlement, error) {
 			return orZero(done), err
 		}
 	}
-	return Settlement{}, &Waiting{Reason: LedgerAway, Err: errors.New("other outcomes of this session keep coming first")}
+	return Settlement{}, &Waiting{Reason: LedgerAway, Err: errors.New("other entries or updates of this session keep coming first")}
 }
 
 func orZero(s *Settlement) Settlement {
@@ -58,7 +59,7 @@ type call struct {
 	*Settler
 	o       Outcome
 	sends   int
-	sent    string  // digest of the last request sent
+	intent  uint64  // ledger sequence of the intent that the last request was sent for
 	refused error   // the node's definite refusal of it
 	answer  *Answer // the node's answer that it closed the session
 	fallen  bool    // by the last observation: no request of this outcome can land any more
@@ -99,6 +100,8 @@ func (c *call) round(ctx context.Context) (*Settlement, error) {
 		return c.fail(ctx, head, p, step.Failure)
 	case MoveClose:
 		return c.close(ctx, head, p, step.Plan, session)
+	case MoveDrive:
+		return c.drive(ctx, head, p, step.Plan, session)
 	default:
 		return nil, step.Waiting
 	}
@@ -120,9 +123,9 @@ func (c *call) past(ctx context.Context, head Head) (past, error) {
 	return p, nil
 }
 
-// holds reports whether the session is held by the request this call sent.
+// holds reports whether the session is held by the intent this call sent for.
 func (c *call) holds(p past) bool {
-	return p.intention != nil && p.intention.Request != nil && c.sent != "" && p.intention.Request.Digest == c.sent
+	return p.intention != nil && c.intent > 0 && p.intention.Sequence == c.intent
 }
 
 // beforeNode finds what ends an outcome without asking the node. With an intent
@@ -166,7 +169,8 @@ func (c *call) observe(ctx context.Context, p past, policy Policy) (Step, Sessio
 	if c.holds(p) {
 		refused = c.refused
 	}
-	look := Look{InDoubt: p.intention != nil && refused == nil, Version: c.o.Expect != nil && c.o.Expect.Version != nil}
+	look := policy.Look(c.o)
+	look.InDoubt = p.intention != nil && p.intention.ValidUntil != nil && refused == nil
 	session, err := c.Node.Session(ctx, c.o.Session, look)
 	if errors.Is(err, ErrSessionNotFound) && p.intention == nil {
 		return Step{Move: MoveFail, Failure: Fail(SessionNotFound, "the node has no session %s, seen twice", c.o.Session)}, session, nil
@@ -193,115 +197,4 @@ func waitingFor(err error, reason Reason) *Waiting {
 		return w
 	}
 	return &Waiting{Reason: reason, Err: err}
-}
-
-// close signs a request, records the intent, and, only where that append was
-// won, sends the request, once.
-func (c *call) close(ctx context.Context, head Head, p past, plan *Plan, s Session) (*Settlement, error) {
-	r, err := c.Node.Prepare(ctx, *plan, s)
-	var never *Failure
-	if errors.As(err, &never) {
-		return c.fail(ctx, head, p, never)
-	}
-	if err != nil {
-		return nil, waitingFor(err, NodeAway)
-	}
-	won, err := c.Ledger.Append(ctx, head, c.intent(p.attempts+1, plan, r))
-	if errors.Is(err, ErrMoved) {
-		return nil, nil // the request is thrown away, unsent
-	}
-	if err != nil {
-		return nil, waitingFor(err, LedgerAway)
-	}
-	answer, err := c.Node.Send(ctx, r)
-	c.sends, c.sent, c.refused, c.answer = c.sends+1, r.Ref.Digest, nil, nil
-	var refused *Refused
-	switch {
-	case err == nil:
-		c.answer = &answer
-		return c.done(ctx, won, past{attempts: won.Last.Attempt}, plan, answer, false)
-	case errors.As(err, &refused):
-		c.refused = refused.Err
-		return nil, nil
-	default:
-		return nil, &Waiting{Reason: InDoubt, Delay: time.Second, Until: r.ValidUntil, Err: err}
-	}
-}
-
-func (c *call) intent(attempt int, plan *Plan, r Request) Entry {
-	e := c.o.entry(EntryClosing, attempt)
-	e.Standing = heldBy(Closing, c.o.Ref)
-	e.Policy, e.Allocation = &plan.Policy, plan.Allocations
-	e.Request, e.ValidUntil = &r.Ref, &r.ValidUntil
-	if plan.BaseVersion > 0 {
-		e.BaseVersion = &plan.BaseVersion
-	}
-	return e
-}
-
-// done records that the session is closed as planned.
-func (c *call) done(ctx context.Context, head Head, p past, plan *Plan, a Answer, recovered bool) (*Settlement, error) {
-	e := c.o.entry(EntryClosed, p.attempts)
-	e.Standing = heldBy(Closed, c.o.Ref)
-	e.Policy, e.Allocation = &plan.Policy, plan.Allocations
-	e.Node, e.Recovered = &a.Evidence, &recovered
-	if a.Version > 0 {
-		e.SessionVersion = &a.Version
-	}
-	stored, err := c.Ledger.Append(ctx, head, e)
-	if errors.Is(err, ErrMoved) {
-		return nil, nil
-	}
-	if err != nil {
-		return nil, waitingFor(err, LedgerAway)
-	}
-	return &Settlement{Entry: *stored.Last}, nil
-}
-
-// fail records that the outcome failed: first the dead letter, then the entry.
-// An outcome that holds the session gets here only when its fence has fallen;
-// whatever decided otherwise is held up here.
-func (c *call) fail(ctx context.Context, head Head, p past, f *Failure) (*Settlement, error) {
-	if p.intention != nil && !c.fallen {
-		return nil, &Waiting{Reason: InDoubt, Err: f}
-	}
-	letter, err := c.DeadLetters.Store(ctx, c.o, *f, p.attempts)
-	if err != nil {
-		return nil, waitingFor(err, LetterAway)
-	}
-	e := c.o.entry(EntryFailed, p.attempts)
-	e.Error, e.DeadLetter = f, letter
-	st := head.Standing()
-	if p.intention != nil {
-		st = Standing{State: Free}
-	}
-	e.Standing = &st
-	stored, err := c.Ledger.Append(ctx, head, e)
-	if errors.Is(err, ErrMoved) {
-		return nil, nil
-	}
-	if err != nil {
-		return nil, waitingFor(err, LedgerAway)
-	}
-	return &Settlement{Entry: *stored.Last}, &Failed{Failure: *f}
-}
-
-// failUnknown records an outcome whose session can't be read: it has no head.
-func (s *Settler) failUnknown(ctx context.Context, o Outcome) (Settlement, error) {
-	f := o.Invalid
-	if f == nil {
-		f = Fail(InvalidOutcome, "session_id can't be read")
-	}
-	c := call{Settler: s, o: o}
-	letter, err := s.DeadLetters.Store(ctx, o, *f, 0)
-	if err != nil {
-		return Settlement{}, waitingFor(err, LetterAway)
-	}
-	e := c.o.entry(EntryFailed, 0)
-	e.Error, e.DeadLetter = f, letter
-	stored, err := s.Ledger.Append(ctx, Head{}, e)
-	if err != nil {
-		return Settlement{}, waitingFor(err, LedgerAway)
-	}
-	return Settlement{Entry: *stored.Last}, &Failed{Failure: *f}
 }

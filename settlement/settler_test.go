@@ -3,7 +3,6 @@ package settlement
 import (
 	"context"
 	"errors"
-	"fmt"
 	"testing"
 	"time"
 )
@@ -63,59 +62,6 @@ func TestSettleStraight(t *testing.T) {
 		}
 	}
 	w.want("closing closed ", 1)
-}
-
-// Every remote operation, failing in every way, at every place of the walk.
-func TestSettleSurvivesEveryFault(t *testing.T) {
-	for _, f := range []fate{failed, failedButDone, late, crashBefore, crashAfter} {
-		for op := 1; op <= 14; op++ {
-			for _, second := range []int{0, op + 1, op + 3, op + 6} {
-				t.Run(fmt.Sprintf("fate %d at %d and %d", f, op, second), func(t *testing.T) {
-					w := newWorld(t)
-					w.fault = func(n int, name string) fate {
-						if n == op || n == second {
-							if f == late && name != "send" {
-								return failed
-							}
-							return f
-						}
-						return works
-					}
-					o := partial(t, 1)
-					if _, err := w.run(o); err != nil {
-						t.Fatal(err)
-					}
-					if len(w.landed) != 1 {
-						t.Errorf("landed %d times", len(w.landed))
-					}
-					if last := w.entries[len(w.entries)-1]; last.State != EntryClosed || !w.paidAs(last.Allocation) {
-						t.Errorf("ends with %s %v, paid %v", last.State, last.Allocation, w.session.Payouts)
-					}
-				})
-			}
-		}
-	}
-}
-
-// The same for an outcome that fails: one failed entry, one dead letter.
-func TestFailSurvivesEveryFault(t *testing.T) {
-	for _, f := range []fate{failed, failedButDone, crashBefore, crashAfter} {
-		for op := 1; op <= 6; op++ {
-			w := newWorld(t)
-			w.fault = func(n int, _ string) fate {
-				if n == op {
-					return f
-				}
-				return works
-			}
-			_, err := w.run(outcome(t, "payment_completed", `"parties":{"provider":"`+addrX+`"}`, 1))
-			wantCode(t, err, NotAParticipant)
-			w.want("failed(not_a_participant) ", 0)
-			if len(w.letters) != 1 {
-				t.Errorf("%d dead letters", len(w.letters))
-			}
-		}
-	}
 }
 
 func TestLostAnswerIsFoundClosed(t *testing.T) {
@@ -244,108 +190,6 @@ func TestNotFoundWithAnIntentIsWaiting(t *testing.T) {
 	if _, err := w.run(o); err != nil {
 		t.Error(err)
 	}
-}
-
-func TestRefusals(t *testing.T) {
-	t.Run("for good", func(t *testing.T) {
-		w := newWorld(t)
-		w.refuse = Fail(Unauthorized, "signature from unknown participant wallet")
-		_, err := w.run(partial(t, 1))
-		wantCode(t, err, Unauthorized)
-		w.want("closing failed(unauthorized) ", 1)
-		if st := w.entries[1].Standing; st.State != Free {
-			t.Errorf("%+v: the failed entry of the holder frees the session", st)
-		}
-		w.refuse = nil
-		if _, err := w.run(outcome(t, "cancellation", "", 2)); err != nil {
-			t.Errorf("the session isn't free: %v", err)
-		}
-	})
-	t.Run("for good, but a deposit came in between", func(t *testing.T) {
-		w := newWorld(t)
-		w.refuse = Fail(AllocationRejected, "asset usdc not fully redistributed")
-		w.refused = func() {
-			w.refuse = nil
-			one, _ := ParseAmount("1")
-			w.deposit(0, one)
-		}
-		s, err := w.run(partial(t, 1))
-		if err != nil || s.Entry.Attempt != 2 {
-			t.Errorf("%+v %v", s.Entry, err)
-		}
-		w.want("closing closing closed ", 2)
-	})
-	t.Run("for now", func(t *testing.T) {
-		w := newWorld(t)
-		w.refuse = errors.New("authentication required")
-		_, err := w.deliver(partial(t, 1))
-		var waiting *Waiting
-		if !errors.As(err, &waiting) || waiting.Reason != NodeTransient {
-			t.Errorf("%v", err)
-		}
-		w.want("closing closing ", 2)
-	})
-	t.Run("again and again", func(t *testing.T) {
-		w := newWorld(t)
-		w.refuse = errors.New("invalid message timestamp")
-		_, err := w.run(partial(t, 1))
-		wantCode(t, err, AttemptsExhausted)
-		if w.sent != 8 {
-			t.Errorf("sent %d times", w.sent)
-		}
-	})
-}
-
-func TestClosedByAnother(t *testing.T) {
-	t.Run("as planned", func(t *testing.T) {
-		w := newWorld(t)
-		o := partial(t, 1)
-		plan, f := BuiltIn()[PartialService].Plan(o, w.session)
-		if f != nil {
-			t.Fatal(f)
-		}
-		w.commit(flight{plan: *plan})
-		s, err := w.run(o)
-		if err != nil || !*s.Entry.Recovered || s.Entry.Attempt != 0 {
-			t.Errorf("%+v %v", s.Entry, err)
-		}
-		w.want("closed ", 0)
-	})
-	t.Run("otherwise", func(t *testing.T) {
-		w := newWorld(t)
-		plan, _ := BuiltIn()[Cancellation].Plan(outcome(t, "cancellation", "", 5), w.session)
-		w.commit(flight{plan: *plan})
-		_, err := w.run(partial(t, 1))
-		wantCode(t, err, ClosedElsewhere)
-		w.want("failed(closed_elsewhere) ", 0)
-	})
-	t.Run("otherwise, while ours may land", func(t *testing.T) {
-		w := newWorld(t)
-		w.sends(failed, always)
-		o := partial(t, 1)
-		if _, err := w.deliver(o); err == nil {
-			t.Fatal("no error")
-		}
-		plan, _ := BuiltIn()[Cancellation].Plan(outcome(t, "cancellation", "", 5), w.session)
-		w.session.Open = false
-		w.pay(plan.Allocations)
-		start := w.now
-		_, err := w.run(o)
-		wantCode(t, err, ClosedElsewhere)
-		if w.now.Sub(start) < validity+margin-2*time.Second {
-			t.Error("failed before the fence fell")
-		}
-	})
-}
-
-func TestOverpaid(t *testing.T) {
-	w := newWorld(t)
-	plan, _ := BuiltIn()[Cancellation].Plan(outcome(t, "cancellation", "", 5), w.session)
-	w.session.Open = false
-	w.pay(plan.Allocations)
-	w.pay(plan.Allocations)
-	_, err := w.run(outcome(t, "cancellation", "", 1))
-	wantCode(t, err, Overpaid)
 }
 
 // Withdrawals before the close write the same kind of rows as the close.

@@ -2,42 +2,65 @@ package settlement
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
+	"slices"
+	"strings"
 	"testing"
 	"time"
 )
 
 // world is a ledger, a node and a store of dead letters in memory, with one
 // clock. It enforces the law: it fails the test where two closes of a session
-// could land, where a session is paid twice, where the failed entry of a holder
-// is stored while its request may land.
+// could land, where a session is paid twice or otherwise than recorded before,
+// where the failed entry of a holder is stored while its request may land.
 type world struct {
-	t     *testing.T
-	now   time.Time
-	ops   int // operations so far
-	fault func(op int, name string) fate
+	t      *testing.T
+	kind   kind
+	now    time.Time
+	ops    int // operations so far
+	fault  func(op int, name string) fate
+	events map[int]func() // what somebody else does before an operation
 
 	entries []Entry
-	digests []string
 	letters map[uint64]int // by OUTCOMES sequence
 
-	session    Session
-	missing    bool     // the node has no such session
-	unreadable *Failure // the session can never be read
-	inFlight   []flight
-	landed     []Plan
-	sent       int
-	refuse     error  // the next sends are definitely refused with this
-	refused    func() // what happens at the node meanwhile
-	troubled   int    // reads that are not quiet
+	session      Session
+	missing      bool     // the node has no such session
+	unreadable   *Failure // the session can never be read
+	requests     []flight // every request that was ever prepared
+	inFlight     []flight // those that were sent and may be on their way
+	landed       []Plan
+	sent         int
+	zombie       int    // how many operations later a late request lands at a versioned node
+	wrongFence   bool   // requests are made as by a defect
+	idle         bool   // the node answers well and does nothing
+	unpreparable error  // no request can be made
+	refuse       error  // the next sends are definitely refused with this
+	refused      func() // what happens at the node meanwhile
+	looks        []Look
+	troubled     int // reads that are not quiet
 }
+
+// kind is a generation of node.
+type kind string
+
+const (
+	expiring  kind = "expiring"  // NitroRPC 0.2 and 0.4
+	legacy    kind = "legacy"    // the same, showing neither balance nor funding nor payouts
+	versioned kind = "versioned" // nitronode v1
+)
+
+var kinds = []kind{expiring, legacy, versioned}
 
 type flight struct {
 	plan   Plan
-	until  time.Time // last instant at which it lands
+	until  time.Time // last instant at which it lands; zero at a versioned node
 	landAt time.Time
+
+	closes  bool
+	version uint64 // to which it moves a versioned session
+	landOp  int    // the operation before which it lands; 0: never does, although it could
 }
 
 // fate is what becomes of one remote operation.
@@ -60,26 +83,43 @@ const (
 	validity = 20 * time.Second
 )
 
-func newWorld(t *testing.T) *world {
-	amount := func(s string) Amount { a, _ := ParseAmount(s); return a }
-	w := &world{t: t, now: time.Unix(1_800_000_000, 0), letters: map[uint64]int{}, fault: func(int, string) fate { return works }}
-	w.session = Session{ID: sessionHex, Open: true, Version: 1, Decimals: map[Asset]int32{"usdc": 6}, Quorum: 100}
+func amount(s string) Amount { a, _ := ParseAmount(s); return a }
+
+func newWorld(t *testing.T) *world { return newWorldOf(t, expiring) }
+
+func newWorldOf(t *testing.T, k kind) *world {
+	w := &world{t: t, kind: k, now: time.Unix(1_800_000_000, 0), letters: map[uint64]int{}, fault: func(int, string) fate { return works }, events: map[int]func(){}, zombie: 1}
+	w.session = Session{ID: sessionHex, Open: true, Version: 1, Decimals: map[Asset]int32{"usdc": 6}, Quorum: 100, Versioned: k == versioned, Ours: true}
+	if k == legacy {
+		w.session.Hidden = Hidden{Balance: true, Funding: true, Payouts: true}
+	}
 	for i, spelling := range []string{addrA, addrB, addrJudge} {
 		a, _ := ParseAddress(spelling)
 		w.session.Participants = append(w.session.Participants, Participant{Address: a, Spelling: spelling, Weight: int64(i / 2 * 100)})
 	}
 	w.deposit(0, amount("10"))
 	w.deposit(1, amount("5"))
+	w.session.Version = 1
 	return w
 }
 
 func (w *world) deposit(by int, a Amount) {
-	w.session.Deposits = append(w.session.Deposits, Transfer{Wallet: w.session.Participants[by].Address, Asset: "usdc", Amount: a, At: w.now})
+	p := w.session.Participants[by]
+	w.session.Deposits = append(w.session.Deposits, Transfer{Wallet: p.Address, Asset: "usdc", Amount: a, At: w.now})
+	if w.kind == versioned {
+		w.session.Current = append(slices.Clone(w.session.Current), Allocation{Participant: strings.ToLower(p.Spelling), Asset: "usdc", Amount: a})
+		w.session.Version++
+	}
 }
 
 // step draws the fate of one operation; a crash unwinds the whole call.
 func (w *world) step(name string, apply func()) error {
 	w.ops++
+	if event := w.events[w.ops]; event != nil {
+		delete(w.events, w.ops)
+		event()
+	}
+	w.landZombies()
 	f := w.fault(w.ops, name)
 	if f == crashBefore {
 		panic(crashed{})
@@ -119,7 +159,7 @@ func (w *world) head(id SessionID) Head {
 		return Head{Session: id}
 	}
 	last := w.entries[len(w.entries)-1]
-	return Head{Session: id, Last: &last, Digest: w.digests[len(w.digests)-1]}
+	return Head{Session: id, Last: &last}
 }
 
 func (w *world) History(context.Context, Head) (history []Entry, err error) {
@@ -131,35 +171,56 @@ func (w *world) Append(_ context.Context, h Head, e Entry) (stored Head, err err
 	if h.Sequence() != w.head(e.Session).Sequence() {
 		return Head{}, ErrMoved
 	}
+	var moved error
 	err = w.step("append "+string(e.State), func() {
+		if h.Sequence() != w.head(e.Session).Sequence() {
+			moved = ErrMoved // somebody came first while ours was on its way
+			return
+		}
 		w.lawful(e)
 		e.Sequence, e.N, e.Time = uint64(len(w.entries)+1), uint64(len(w.entries)+1), w.now
-		text, marshalErr := json.Marshal(e)
-		if marshalErr != nil {
-			w.t.Fatal(marshalErr)
-		}
-		w.entries, w.digests = append(w.entries, e), append(w.digests, hexSum(text))
+		w.entries = append(w.entries, e)
 		stored = w.head(e.Session)
 	})
+	if moved != nil {
+		return Head{}, moved
+	}
 	return stored, err
 }
 
 // lawful holds an entry to what must be true when it is stored.
 func (w *world) lawful(e Entry) {
-	if e.State == EntryClosed && !w.paidAs(e.Allocation) {
-		w.t.Errorf("closed is recorded, but the node paid %v", w.session.Payouts)
+	st := w.head(e.Session).Standing()
+	switch e.State {
+	case EntryClosing:
+		if st.State == Closing && w.kind == versioned && w.onPath(w.entries[st.Sequence-1]) {
+			w.t.Error("closing is recorded while the session is on the path of the one before")
+		}
+	case EntryClosed:
+		if !w.paidAs(e.Allocation) {
+			w.t.Errorf("closed is recorded, but the node paid %v", w.session.Payouts)
+		}
+		if st.State == Closed {
+			w.t.Error("closed is recorded twice")
+		}
+	case EntryFailed:
+		w.lawfulFailure(e, st)
 	}
-	if e.State != EntryFailed {
-		return
-	}
+}
+
+func (w *world) lawfulFailure(e Entry, st Standing) {
 	if w.letters[e.Outcome.Sequence] == 0 {
 		w.t.Error("failed is recorded before its dead letter")
 	}
-	if st := w.head(e.Session).Standing(); e.Standing != nil && e.Standing.State == Free && st.State == Closing {
-		for _, f := range w.inFlight {
-			if w.now.Before(f.until) {
-				w.t.Errorf("failed (%s) is recorded while a request may land until %s", e.Error.Code, f.until)
-			}
+	if e.Standing == nil || e.Standing.State != Free || st.State != Closing {
+		return
+	}
+	if w.kind == versioned && w.onPath(w.entries[st.Sequence-1]) {
+		w.t.Errorf("failed (%s) is recorded while the session is on the path of its intent", e.Error.Code)
+	}
+	for _, f := range w.inFlight {
+		if w.mayLand(f) {
+			w.t.Errorf("failed (%s) is recorded while a request may land: %+v", e.Error.Code, f)
 		}
 	}
 }
@@ -169,102 +230,7 @@ func (w *world) paidAs(allocations []Allocation) bool {
 	if len(w.landed) != 1 {
 		return false
 	}
-	got, err := jsonDigest(w.landed[0].Allocations)
-	want, err2 := jsonDigest(allocations)
-	return err == nil && err2 == nil && got == want
-}
-
-func (w *world) Session(_ context.Context, _ SessionID, look Look) (s Session, err error) {
-	w.land()
-	err = w.step("session", func() {
-		s = w.session
-		s.AsOf = w.now
-		s.Quiet = look.InDoubt && w.troubled == 0
-		if w.troubled > 0 && look.InDoubt {
-			w.troubled--
-		}
-	})
-	if err == nil && w.unreadable != nil {
-		return s, fmt.Errorf("session: %w", w.unreadable)
-	}
-	if err == nil && w.missing {
-		return s, ErrSessionNotFound
-	}
-	return s, err
-}
-
-func (w *world) Prepare(_ context.Context, plan Plan, _ Session) (r Request, err error) {
-	err = w.step("prepare", func() {
-		timestamp := w.now.Add(validity - expiry)
-		frame, _ := json.Marshal(plan)
-		digest := hexSum(fmt.Append(frame, w.ops))
-		r = Request{
-			Ref:        RequestRef{ID: uint64(w.ops), Timestamp: uint64(timestamp.UnixMilli()), Digest: digest},
-			ValidUntil: timestamp.Add(expiry + margin), Frame: frame,
-		}
-	})
-	return r, err
-}
-
-func (w *world) Send(_ context.Context, r Request) (Answer, error) {
-	if w.entries[len(w.entries)-1].Request.Digest != r.Ref.Digest {
-		w.t.Error("sent without an own closing entry at the head")
-	}
-	for _, f := range w.inFlight {
-		if w.now.Before(f.until) {
-			w.t.Errorf("a second close is sent at %s while the first may land until %s", w.now, f.until)
-		}
-	}
-	w.sent++
-	if err := w.refuse; err != nil {
-		if w.refused != nil {
-			w.refused()
-		}
-		return Answer{}, &Refused{Err: err}
-	}
-	var plan Plan
-	if err := json.Unmarshal(r.Frame, &plan); err != nil {
-		w.t.Fatal(err)
-	}
-	f := flight{plan: plan, until: r.ValidUntil}
-	err := w.step("send", func() { w.commit(f) })
-	if err != nil && len(w.landed) == 0 {
-		if w.fault(w.ops, "send") == late {
-			f.landAt = r.ValidUntil.Add(-time.Millisecond)
-		}
-		w.inFlight = append(w.inFlight, f)
-	}
-	return Answer{Version: 2, Evidence: NodeAnswer{Response: "[]"}}, err
-}
-
-// land carries out what was held up on the way and is due.
-func (w *world) land() {
-	for i, f := range w.inFlight {
-		if !f.landAt.IsZero() && !w.now.Before(f.landAt) {
-			w.inFlight[i].landAt = time.Time{}
-			w.commit(f)
-		}
-	}
-}
-
-// commit pays a plan out, as carelessly as the real node: whatever is open.
-func (w *world) commit(f flight) {
-	if !w.session.Open {
-		return
-	}
-	w.session.Open, w.session.Version = false, w.session.Version+1
-	w.landed = append(w.landed, f.plan)
-	w.pay(f.plan.Allocations)
-	if len(w.landed) > 1 {
-		w.t.Error("paid twice")
-	}
-}
-
-func (w *world) pay(allocations []Allocation) {
-	for _, a := range allocations {
-		wallet, _ := ParseAddress(a.Participant)
-		w.session.Payouts = append(w.session.Payouts, Transfer{Wallet: wallet, Asset: a.Asset, Amount: a.Amount, At: w.now})
-	}
+	return sameSplit(w.landed[0].Allocations, allocations)
 }
 
 func (w *world) Store(_ context.Context, o Outcome, _ Failure, _ int) (sequence uint64, err error) {
@@ -275,8 +241,10 @@ func (w *world) Store(_ context.Context, o Outcome, _ Failure, _ int) (sequence 
 	return sequence, err
 }
 
+var builtIn5 = BuiltIn()
+
 func (w *world) settler() *Settler {
-	return &Settler{Node: w, Ledger: w, DeadLetters: w, Policies: BuiltIn(), MaxAttempts: 8, FenceMargin: margin}
+	return &Settler{Node: w, Ledger: w, DeadLetters: w, Policies: builtIn5, MaxAttempts: 8, FenceMargin: margin}
 }
 
 // deliver settles once, as one delivery of the message. A crash ends it with an

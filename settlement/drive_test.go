@@ -1,0 +1,286 @@
+package settlement
+
+import (
+	"errors"
+	"strings"
+	"testing"
+	"time"
+)
+
+// waits delivers once and wants the outcome to wait for that reason.
+func (w *world) waits(o Outcome, reason Reason) *Waiting {
+	w.t.Helper()
+	_, err := w.deliver(o)
+	var waiting *Waiting
+	if !errors.As(err, &waiting) || waiting.Reason != reason {
+		w.t.Fatalf("err = %v, want waiting (%s)", err, reason)
+	}
+	return waiting
+}
+
+func TestOperateThenClose(t *testing.T) {
+	w := newWorldOf(t, versioned)
+	s, err := w.run(partial(t, 1))
+	if err != nil || *s.Entry.Recovered || *s.Entry.SessionVersion != 3 || s.Entry.Attempt != 1 {
+		t.Errorf("%+v, %v", s.Entry, err)
+	}
+	w.want("closing closed ", 2)
+	closing := w.entries[0]
+	if closing.ValidUntil != nil || closing.BaseVersion == nil || *closing.BaseVersion != 1 || closing.Request == nil {
+		t.Errorf("until %v, base %v, request %v", closing.ValidUntil, closing.BaseVersion, closing.Request)
+	}
+	for range 3 {
+		if s, err := w.run(partial(t, 1)); err != nil || !s.Again {
+			t.Error(err)
+		}
+	}
+	w.want("closing closed ", 2)
+}
+
+// Where the split is as planned already there is nothing to operate; and a session
+// may be at version 0.
+func TestCloseAlone(t *testing.T) {
+	w := newWorldOf(t, versioned)
+	w.session.Version = 0
+	s, err := w.run(outcome(t, "cancellation", "", 1))
+	if err != nil || *s.Entry.SessionVersion != 1 || *w.entries[0].BaseVersion != 0 {
+		t.Errorf("%+v, %v", s.Entry, err)
+	}
+	w.want("closing closed ", 1)
+}
+
+// Killed between the two writes, at whatever place: what is observed says how to
+// go on, and no second intent is needed.
+func TestKilledBetweenOperateAndClose(t *testing.T) {
+	for _, f := range []fate{crashAfter, failedButDone, failed, late} {
+		for nth := 1; nth <= 2; nth++ {
+			w := newWorldOf(t, versioned)
+			w.fault = func(_ int, name string) fate {
+				if name == "send" && w.sent == nth {
+					return f
+				}
+				return works
+			}
+			start := w.now
+			w.settled(partial(t, 1))
+			if got := w.states(); got != "closing closed " {
+				t.Errorf("fate %d of send %d: %s", f, nth, got)
+			}
+			if waited := w.now.Sub(start); waited > 2*time.Second {
+				t.Errorf("fate %d of send %d: waited %s, and no fence stands", f, nth, waited)
+			}
+		}
+	}
+}
+
+// The answer to the close came, the append of closed did not: what was answered is
+// recorded as answered, once the ledger is there again.
+func TestAnswerOutlivesALostAppend(t *testing.T) {
+	for _, k := range kinds {
+		w := newWorldOf(t, k)
+		o := w.partial(1)
+		w.fault = func(_ int, name string) fate {
+			if name == "append closed" {
+				w.fault = func(int, string) fate { return works }
+				_, _ = w.deliver(outcome(t, "cancellation", "", 2)) // somebody else's comes first
+			}
+			return works
+		}
+		s, err := w.deliver(o)
+		if err != nil || *s.Entry.Recovered {
+			t.Errorf("%s: %+v %v", k, s.Entry, err)
+		}
+		if got := w.states(); got != "closing failed(outcome_conflict) closed " {
+			t.Errorf("%s: %s", k, got)
+		}
+	}
+}
+
+// Somebody else's update between operate and close: the session has left the path,
+// and is planned anew from where it is; the old intent drives nothing any more.
+func TestUpdateInBetween(t *testing.T) {
+	w := newWorldOf(t, versioned)
+	w.fault = func(_ int, name string) fate {
+		if name == "send" && w.sent == 1 {
+			return crashAfter
+		}
+		return works
+	}
+	o := partial(t, 1)
+	if _, err := w.deliver(o); err == nil {
+		t.Fatal("no crash")
+	}
+	w.operate(w.allTo(0))
+	w.settled(o)
+	w.want("closing closing closed ", 3)
+	if base := *w.entries[1].BaseVersion; base != 3 || w.entries[1].Attempt != 2 {
+		t.Errorf("base %d, attempt %d", base, w.entries[1].Attempt)
+	}
+}
+
+// An update by somebody else to the very split that was planned is on the path.
+func TestUpdateToThePlan(t *testing.T) {
+	w := newWorldOf(t, versioned)
+	w.sends(failed, 1)
+	o := partial(t, 1)
+	w.waits(o, InDoubt)
+	w.operate(w.entries[0].Allocation)
+	w.settled(o)
+	w.want("closing closed ", 2)
+}
+
+// A refusal, however permanent it reads, fails nothing while the session is on the
+// path: somebody may hold the request and send it again.
+func TestNeverFailedOnPath(t *testing.T) {
+	for _, nth := range []int{1, 2} {
+		w := newWorldOf(t, versioned)
+		o := partial(t, 1)
+		if nth == 2 {
+			w.sends(crashAfter, 1)
+			_, _ = w.deliver(o)
+		}
+		w.refuse = Fail(QuorumNotReached, "quorum not met: achieved 50, required 100")
+		for range 20 {
+			waiting := w.waits(o, NodeRefused)
+			if text := waiting.Error(); !strings.Contains(text, "permanent") || !strings.Contains(text, "quorum not met") {
+				t.Errorf("nobody is paged by %q", text)
+			}
+		}
+		if got := w.states(); got != "closing " {
+			t.Errorf("%s", got)
+		}
+		// What nobody believed in lands.
+		for _, f := range w.inFlight {
+			_ = w.commit(f)
+		}
+		w.refuse = nil
+		w.settled(o)
+	}
+}
+
+// The session moves on under refusals: only then the outcome fails.
+func TestRefusedOffPath(t *testing.T) {
+	w := newWorldOf(t, versioned)
+	w.refuse = errors.New("failed to lock user state")
+	o := partial(t, 1)
+	for range 8 {
+		w.waits(o, NodeRefused)
+		w.operate(w.allTo(2))
+	}
+	_, err := w.run(o)
+	wantCode(t, err, AttemptsExhausted)
+	if w.sent != 8 || w.entries[8].Standing.State != Free {
+		t.Errorf("%d sent, %+v", w.sent, w.entries[8].Standing)
+	}
+}
+
+// A refusal that says for itself why it passes keeps its reason.
+func TestEscrowPending(t *testing.T) {
+	w := newWorldOf(t, versioned)
+	w.refuse = &Waiting{Reason: EscrowPending, Delay: time.Minute, Err: errors.New("cannot issue release receiver state: escrow still ongoing")}
+	o := partial(t, 1)
+	if waiting := w.waits(o, EscrowPending); waiting.Delay != time.Minute {
+		t.Errorf("%+v", waiting)
+	}
+	w.refuse = nil
+	w.settled(o)
+	w.want("closing closed ", 3)
+}
+
+// A request that can't be made fails an outcome before its intent, and holds it up
+// after.
+func TestPrepareFails(t *testing.T) {
+	w := newWorldOf(t, versioned)
+	w.unpreparable = Fail(QuorumNotReached, "0x12 refuses")
+	_, err := w.run(partial(t, 1))
+	wantCode(t, err, QuorumNotReached)
+	w.want("failed(quorum_not_reached) ", 0)
+	w.unpreparable = nil
+	w.sends(crashAfter, 1)
+	o := partial(t, 2)
+	if _, err := w.deliver(o); err == nil {
+		t.Fatal("no crash")
+	}
+	w.unpreparable = Fail(QuorumNotReached, "0x12 refuses")
+	w.waits(o, NodeRefused)
+	w.unpreparable = &Waiting{Reason: CosignersAway, Err: errors.New("nobody answers")}
+	w.waits(o, CosignersAway)
+	w.unpreparable = errors.New("connection lost")
+	w.waits(o, NodeAway)
+	w.unpreparable = nil
+	w.settled(o)
+	w.want("failed(quorum_not_reached) closing closed ", 2)
+}
+
+// A policy or an expectation that doesn't fit any more changes nothing on the path.
+func TestPathIsLaw(t *testing.T) {
+	w := newWorldOf(t, versioned)
+	w.sends(crashAfter, 1)
+	o := outcome(t, "partial_service", `"parties":{"provider":"`+addrB+`"},"completion":"0.3333333","expect":{"version":1}`, 1)
+	if _, err := w.deliver(o); err == nil {
+		t.Fatal("no crash")
+	}
+	s := w.settler()
+	s.Policies = Policies{}
+	if _, err := s.Settle(t.Context(), o); err != nil {
+		t.Error(err)
+	}
+	w.want("closing closed ", 2)
+}
+
+func TestVersionedClosedByAnother(t *testing.T) {
+	for _, c := range []struct {
+		it     string
+		at     int
+		states string
+	}{
+		{"as planned", 1, "closed "},
+		{"otherwise", 0, "failed(closed_elsewhere) "},
+	} {
+		w := newWorldOf(t, versioned)
+		w.operate(w.allTo(c.at))
+		w.close(Plan{Allocations: w.session.Current})
+		w.session.Current = nil
+		o := outcome(t, "payment_completed", `"parties":{"provider":"`+addrB+`"}`, 1)
+		_, err := w.run(o)
+		if c.at == 0 {
+			wantCode(t, err, ClosedElsewhere)
+		} else if err != nil {
+			t.Error(c.it, err)
+		}
+		w.want(c.states, 0)
+	}
+	t.Run("after our operate", func(t *testing.T) {
+		w := newWorldOf(t, versioned)
+		w.sends(crashAfter, 1)
+		o := partial(t, 1)
+		_, _ = w.deliver(o)
+		w.operate(w.allTo(0))
+		w.close(Plan{Allocations: w.session.Current})
+		_, err := w.run(o)
+		wantCode(t, err, ClosedElsewhere)
+		w.want("closing failed(closed_elsewhere) ", 1)
+	})
+}
+
+// A request with the fence of the other generation is never recorded.
+func TestRequestWithAnotherFence(t *testing.T) {
+	for _, k := range kinds {
+		w := newWorldOf(t, k)
+		w.wrongFence = true
+		if text := w.waits(w.partial(1), NodeAway).Error(); !strings.Contains(text, "defect") {
+			t.Errorf("%s", text)
+		}
+		w.want("", 0)
+	}
+}
+
+// A node that answers well and does nothing doesn't hold a worker for ever.
+func TestNodeThatOnlySaysYes(t *testing.T) {
+	w := newWorldOf(t, versioned)
+	w.idle = true
+	w.waits(partial(t, 1), LedgerAway)
+	if got := w.states(); got != "closing " || w.sent != rounds {
+		t.Errorf("%s, %d sent", got, w.sent)
+	}
+}

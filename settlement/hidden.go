@@ -1,0 +1,86 @@
+package settlement
+
+import "slices"
+
+// Funder is the role that says who funded a session where the node doesn't show
+// it. Where the node does, the role counts for nothing.
+const Funder = "funder"
+
+// stated is the session with what the node hides of its balance filled in from
+// the outcome: expect.totals, which names every asset that has one.
+func (o Outcome) stated(s Session) (Session, *Failure) {
+	if !s.Hidden.Balance {
+		return s, nil
+	}
+	if o.Expect == nil || o.Expect.Totals == nil {
+		return s, Fail(InvalidOutcome, "this node doesn't show what is in a session: the outcome has to say it in expect.totals")
+	}
+	balance := totals{}
+	for _, t := range o.Expect.Totals {
+		if !t.Amount.IsZero() {
+			balance.add(t.Asset, t.Amount)
+		}
+	}
+	if len(balance) == 0 {
+		return s, Fail(SessionUnfunded, "the outcome says in expect.totals that nothing is in the session, and this node doesn't show otherwise")
+	}
+	s.balance = balance
+	return s, nil
+}
+
+// funders is what everybody put in of an asset and has not withdrawn, in the
+// order of participants; where the node hides it all of it is the one funder's
+// that the outcome names.
+func (o Outcome) funders(s Session, t Total) ([]Amount, *Failure) {
+	if s.Hidden.Funding {
+		return o.namedFunder(s, t)
+	}
+	net, strangers := s.funders(t.Asset)
+	if len(strangers) > 0 {
+		return nil, Fail(NotAParticipant, "%s put %s into the session and is no participant of it: it can't be paid back", strangers[0], quote(string(t.Asset)))
+	}
+	if !slices.ContainsFunc(net, func(a Amount) bool { return !a.IsZero() }) {
+		return nil, Fail(SessionUnfunded, "%s of %s are in the session, but no participant put in more than it withdrew: nobody to give back to", t.Amount, quote(string(t.Asset)))
+	}
+	return net, nil
+}
+
+func (o Outcome) namedFunder(s Session, t Total) ([]Amount, *Failure) {
+	party, named := o.Parties[Funder]
+	switch {
+	case !named:
+		return nil, Fail(InvalidOutcome, "this node doesn't show who funded the session: the outcome has to say it in parties.%s", Funder)
+	case party.err != nil:
+		return nil, Fail(InvalidOutcome, "parties.%s: %s", Funder, party.err)
+	case len(party.Addresses) != 1:
+		return nil, Fail(InvalidOutcome, "parties.%s: %d addresses, and nothing says what each put in: name exactly one", Funder, len(party.Addresses))
+	}
+	at, found := s.participant(party.Addresses[0])
+	if !found {
+		return nil, Fail(NotAParticipant, "%s (parties.%s) is no participant of the session", party.Addresses[0], Funder)
+	}
+	net := make([]Amount, len(s.Participants))
+	net[at] = t.Amount
+	return net, nil
+}
+
+// closedUnseen decides about a closed session of which the node doesn't show what
+// it paid. Where nobody closes it without a key of ours, and an intent of this
+// outcome holds it, that intent's request closed it: the one before it could land
+// no more when it was recorded.
+func (v View) closedUnseen() Step {
+	if v.Session.Ours && v.Intent != nil && v.Refused == nil && !v.foreign() && v.closedByIntent() {
+		return Step{Move: MoveDone, Plan: v.Intent.plan()}
+	}
+	return v.failOrWait(Fail(ClosedElsewhere, "the session is closed at the node, which doesn't show what it paid, and nothing proves that it was this outcome's request: ask the participants for their balances at the node, and compare them with what the policy pays"))
+}
+
+// closedByIntent holds the version of a closed session to the close that the
+// intent may send: one above its base, or two.
+func (v View) closedByIntent() bool {
+	if !v.Session.Versioned {
+		return true
+	}
+	base := *v.Intent.BaseVersion
+	return v.Session.Version == base+1 || v.Session.Version == base+2
+}

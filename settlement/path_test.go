@@ -1,0 +1,161 @@
+package settlement
+
+import (
+	"context"
+	"errors"
+	"strings"
+	"testing"
+	"time"
+)
+
+// When nothing of an outcome can land any more, by kind of node.
+func TestFallen(t *testing.T) {
+	now := time.Unix(1_800_000_000, 0)
+	at := func(d time.Duration) *time.Time { u := now.Add(d); return &u }
+	base := uint64(4)
+	plan := []Allocation{{Participant: addrA, Asset: "usdc", Amount: amount("15")}, {Participant: addrB, Asset: "usdc"}}
+	other := []Allocation{{Participant: addrB, Asset: "usdc", Amount: amount("15")}}
+	refused := errors.New("refused")
+	v1 := func(version uint64, current []Allocation) Session {
+		return Session{Versioned: true, Open: true, Version: version, Current: current, AsOf: now}
+	}
+	pinned := &Entry{BaseVersion: &base, Allocation: plan}
+	for it, c := range map[string]struct {
+		v    View
+		want bool
+	}{
+		"no intent":                  {View{Session: Session{Open: true, AsOf: now}}, true},
+		"before valid_until":         {View{Intent: &Entry{ValidUntil: at(1)}, Session: Session{AsOf: now}}, false},
+		"at valid_until":             {View{Intent: &Entry{ValidUntil: at(0)}, Session: Session{AsOf: now}}, true},
+		"refused":                    {View{Intent: &Entry{ValidUntil: at(1)}, Session: Session{AsOf: now}, Refused: refused}, true},
+		"versioned, no intent":       {View{Session: v1(4, other)}, true},
+		"at the base":                {View{Intent: pinned, Session: v1(4, other)}, false},
+		"at the base, refused":       {View{Intent: pinned, Session: v1(4, other), Refused: refused}, false},
+		"half done":                  {View{Intent: pinned, Session: v1(5, plan)}, false},
+		"half done, zeros left out":  {View{Intent: pinned, Session: v1(5, plan[:1])}, false},
+		"one on, otherwise":          {View{Intent: pinned, Session: v1(5, other)}, true},
+		"two on":                     {View{Intent: pinned, Session: v1(6, plan)}, true},
+		"older than the base":        {View{Intent: pinned, Session: v1(3, plan)}, false},
+		"closed":                     {View{Intent: pinned, Session: Session{Versioned: true, Version: 4}}, true},
+		"expiring, then versioned":   {View{Intent: &Entry{ValidUntil: at(-1e12), BaseVersion: &base}, Session: v1(9, other)}, false},
+		"versioned, then expiring":   {View{Intent: pinned, Session: Session{Open: true, AsOf: now}}, false},
+		"versioned, refused by 0.x":  {View{Intent: pinned, Session: Session{Open: true, AsOf: now}, Refused: refused}, false},
+		"neither instant nor base":   {View{Intent: &Entry{}, Session: Session{Open: true, AsOf: now}}, false},
+		"versioned, without a base":  {View{Intent: &Entry{}, Session: v1(9, other)}, false},
+		"closed, neither of the two": {View{Intent: &Entry{}, Session: Session{Versioned: true}}, false},
+	} {
+		if got := c.v.Fallen(); got != c.want {
+			t.Errorf("%s: fallen %v", it, got)
+		}
+	}
+}
+
+// A node that shows an old state, or lost data, is waited for.
+func TestOutdatedVersion(t *testing.T) {
+	w := newWorldOf(t, versioned)
+	w.operate(w.session.Current)
+	w.sends(failed, 1)
+	o := partial(t, 1)
+	w.waits(o, InDoubt)
+	w.session.Version--
+	for range 20 {
+		if text := w.waits(o, InDoubt).Error(); !strings.Contains(text, "out of date") {
+			t.Error(text)
+		}
+	}
+	w.want("closing ", 1)
+	w.session.Version++
+	w.settled(o)
+	w.want("closing closed ", 3)
+}
+
+// Whatever decided to fail the holder of a session whose fence stands is held up.
+func TestFailAssertsItsFence(t *testing.T) {
+	for _, k := range kinds {
+		w := newWorldOf(t, k)
+		c := call{Settler: w.settler(), o: w.partial(1)}
+		_, err := c.fail(context.Background(), w.head(sessionHex), past{intention: &Entry{}}, Fail(NodeRejected, "a defect"))
+		var waiting *Waiting
+		if !errors.As(err, &waiting) || len(w.letters) != 0 {
+			t.Errorf("%v, %d dead letters", err, len(w.letters))
+		}
+	}
+}
+
+// The last attempt is driven to its end like the first.
+func TestLastAttemptOnPath(t *testing.T) {
+	w := newWorldOf(t, versioned)
+	w.refuse = errors.New("failed to lock user state")
+	o := partial(t, 1)
+	for i := range 8 {
+		if i > 0 {
+			w.operate(w.allTo(2))
+		}
+		w.waits(o, NodeRefused)
+	}
+	w.refuse = nil
+	w.settled(o)
+	if last := w.entries[len(w.entries)-1]; last.Attempt != 8 {
+		t.Errorf("attempt %d", last.Attempt)
+	}
+}
+
+// What PaidAs compares with a plan that pays nobody anything, and with one that
+// does: only what a close can be shown to have paid.
+func TestPaidAs(t *testing.T) {
+	zero := Entry{Request: &RequestRef{}, Allocation: []Allocation{{Participant: addrA, Asset: "usdc"}}}
+	all := Entry{Request: &RequestRef{}, Allocation: []Allocation{{Participant: addrA, Asset: "usdc", Amount: amount("15")}}}
+	a, _ := ParseAddress(addrA)
+	paid := []Transfer{{Wallet: a, Asset: "usdc", Amount: amount("15")}}
+	more := append([]Transfer{{Wallet: a, Asset: "usdc", Amount: amount("1")}}, paid...)
+	for it, c := range map[string]struct {
+		s    Session
+		e    Entry
+		want bool
+	}{
+		"nothing, shown":             {Session{}, zero, true},
+		"nothing, hidden":            {Session{Hidden: Hidden{Payouts: true}}, zero, false},
+		"paid, hidden":               {Session{Payouts: paid, Hidden: Hidden{Payouts: true}}, all, false},
+		"versioned, open":            {Session{Versioned: true, Open: true, Payouts: paid}, all, false},
+		"versioned, nothing, open":   {Session{Versioned: true, Open: true}, zero, false},
+		"versioned, closed":          {Session{Versioned: true, Payouts: paid}, all, true},
+		"versioned, more than that":  {Session{Versioned: true, Payouts: more}, all, false},
+		"versioned, without request": {Session{Versioned: true, Payouts: paid}, Entry{Allocation: all.Allocation}, true},
+		"without request":            {Session{Payouts: paid}, Entry{Allocation: all.Allocation}, false},
+	} {
+		if got := c.s.PaidAs(c.e); got != c.want {
+			t.Errorf("%s: %v", it, got)
+		}
+	}
+}
+
+// A doubt is looked at twice where requests expire; where versions fence, one look
+// says as much.
+func TestLookInDoubt(t *testing.T) {
+	for k, want := range map[kind]bool{expiring: true, legacy: true, versioned: false} {
+		w := newWorldOf(t, k)
+		w.sends(failedButDone, always)
+		w.settled(w.partial(1))
+		if w.looks[0].InDoubt || w.looks[1].InDoubt != want || !w.looks[0].Funding {
+			t.Errorf("%s: %+v", k, w.looks)
+		}
+	}
+}
+
+// What is driven is the plan as it was recorded, not the one made today.
+func TestDrivesTheRecordedPlan(t *testing.T) {
+	w := newWorldOf(t, versioned)
+	w.sends(crashAfter, 1)
+	o := partial(t, 1)
+	_, _ = w.deliver(o)
+	s := w.settler()
+	other, err := ParsePolicy(PartialService, []PolicyStep{{To: addrJudge, Share: "100%"}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	s.Policies = Policies{PartialService: other}
+	if _, err := s.Settle(t.Context(), o); err != nil {
+		t.Error(err)
+	}
+	w.want("closing closed ", 2)
+}

@@ -1,0 +1,73 @@
+package settlement
+
+import (
+	"context"
+	"errors"
+)
+
+// done records that the session is closed as planned.
+func (c *call) done(ctx context.Context, head Head, p past, plan *Plan, a Answer, recovered bool) (*Settlement, error) {
+	e := c.o.entry(EntryClosed, p.attempts)
+	e.Standing = heldBy(Closed, c.o.Ref)
+	e.Policy, e.Allocation = &plan.Policy, plan.Allocations
+	e.Node, e.Recovered = &a.Evidence, &recovered
+	if a.Version > 0 {
+		e.SessionVersion = &a.Version
+	}
+	stored, err := c.Ledger.Append(ctx, head, e)
+	if errors.Is(err, ErrMoved) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, waitingFor(err, LedgerAway)
+	}
+	return &Settlement{Entry: *stored.Last}, nil
+}
+
+// fail records that the outcome failed: first the dead letter, then the entry.
+// An outcome that holds the session gets here only when its fence has fallen;
+// whatever decided otherwise is held up here.
+func (c *call) fail(ctx context.Context, head Head, p past, f *Failure) (*Settlement, error) {
+	if p.intention != nil && !c.fallen {
+		return nil, &Waiting{Reason: InDoubt, Err: f}
+	}
+	letter, err := c.DeadLetters.Store(ctx, c.o, *f, p.attempts)
+	if err != nil {
+		return nil, waitingFor(err, LetterAway)
+	}
+	e := c.o.entry(EntryFailed, p.attempts)
+	e.Error, e.DeadLetter = f, letter
+	st := head.Standing()
+	if p.intention != nil {
+		st = Standing{State: Free}
+	}
+	e.Standing = &st
+	stored, err := c.Ledger.Append(ctx, head, e)
+	if errors.Is(err, ErrMoved) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, waitingFor(err, LedgerAway)
+	}
+	return &Settlement{Entry: *stored.Last}, &Failed{Failure: *f}
+}
+
+// failUnknown records an outcome whose session can't be read: it has no head.
+func (s *Settler) failUnknown(ctx context.Context, o Outcome) (Settlement, error) {
+	f := o.Invalid
+	if f == nil {
+		f = Fail(InvalidOutcome, "session_id can't be read")
+	}
+	c := call{Settler: s, o: o}
+	letter, err := s.DeadLetters.Store(ctx, o, *f, 0)
+	if err != nil {
+		return Settlement{}, waitingFor(err, LetterAway)
+	}
+	e := c.o.entry(EntryFailed, 0)
+	e.Error, e.DeadLetter = f, letter
+	stored, err := s.Ledger.Append(ctx, Head{}, e)
+	if err != nil {
+		return Settlement{}, waitingFor(err, LedgerAway)
+	}
+	return Settlement{Entry: *stored.Last}, &Failed{Failure: *f}
+}

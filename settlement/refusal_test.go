@@ -1,0 +1,109 @@
+package settlement
+
+import (
+	"errors"
+	"testing"
+	"time"
+)
+
+func TestRefusals(t *testing.T) {
+	t.Run("for good", func(t *testing.T) {
+		w := newWorld(t)
+		w.refuse = Fail(Unauthorized, "signature from unknown participant wallet")
+		_, err := w.run(partial(t, 1))
+		wantCode(t, err, Unauthorized)
+		w.want("closing failed(unauthorized) ", 1)
+		if st := w.entries[1].Standing; st.State != Free {
+			t.Errorf("%+v: the failed entry of the holder frees the session", st)
+		}
+		w.refuse = nil
+		if _, err := w.run(outcome(t, "cancellation", "", 2)); err != nil {
+			t.Errorf("the session isn't free: %v", err)
+		}
+	})
+	t.Run("for good, but a deposit came in between", func(t *testing.T) {
+		w := newWorld(t)
+		w.refuse = Fail(AllocationRejected, "asset usdc not fully redistributed")
+		w.refused = func() {
+			w.refuse = nil
+			one, _ := ParseAmount("1")
+			w.deposit(0, one)
+		}
+		s, err := w.run(partial(t, 1))
+		if err != nil || s.Entry.Attempt != 2 {
+			t.Errorf("%+v %v", s.Entry, err)
+		}
+		w.want("closing closing closed ", 2)
+	})
+	t.Run("for now", func(t *testing.T) {
+		w := newWorld(t)
+		w.refuse = errors.New("authentication required")
+		_, err := w.deliver(partial(t, 1))
+		var waiting *Waiting
+		if !errors.As(err, &waiting) || waiting.Reason != NodeTransient {
+			t.Errorf("%v", err)
+		}
+		w.want("closing closing ", 2)
+	})
+	t.Run("again and again", func(t *testing.T) {
+		w := newWorld(t)
+		w.refuse = errors.New("invalid message timestamp")
+		_, err := w.run(partial(t, 1))
+		wantCode(t, err, AttemptsExhausted)
+		if w.sent != 8 {
+			t.Errorf("sent %d times", w.sent)
+		}
+	})
+}
+
+func TestClosedByAnother(t *testing.T) {
+	t.Run("as planned", func(t *testing.T) {
+		w := newWorld(t)
+		o := partial(t, 1)
+		plan, f := BuiltIn()[PartialService].Plan(o, w.session)
+		if f != nil {
+			t.Fatal(f)
+		}
+		_ = w.commit(flight{plan: *plan})
+		s, err := w.run(o)
+		if err != nil || !*s.Entry.Recovered || s.Entry.Attempt != 0 {
+			t.Errorf("%+v %v", s.Entry, err)
+		}
+		w.want("closed ", 0)
+	})
+	t.Run("otherwise", func(t *testing.T) {
+		w := newWorld(t)
+		plan, _ := BuiltIn()[Cancellation].Plan(outcome(t, "cancellation", "", 5), w.session)
+		_ = w.commit(flight{plan: *plan})
+		_, err := w.run(partial(t, 1))
+		wantCode(t, err, ClosedElsewhere)
+		w.want("failed(closed_elsewhere) ", 0)
+	})
+	t.Run("otherwise, while ours may land", func(t *testing.T) {
+		w := newWorld(t)
+		w.sends(failed, always)
+		o := partial(t, 1)
+		if _, err := w.deliver(o); err == nil {
+			t.Fatal("no error")
+		}
+		plan, _ := BuiltIn()[Cancellation].Plan(outcome(t, "cancellation", "", 5), w.session)
+		w.session.Open = false
+		w.pay(plan.Allocations)
+		start := w.now
+		_, err := w.run(o)
+		wantCode(t, err, ClosedElsewhere)
+		if w.now.Sub(start) < validity+margin-2*time.Second {
+			t.Error("failed before the fence fell")
+		}
+	})
+}
+
+func TestOverpaid(t *testing.T) {
+	w := newWorld(t)
+	plan, _ := BuiltIn()[Cancellation].Plan(outcome(t, "cancellation", "", 5), w.session)
+	w.session.Open = false
+	w.pay(plan.Allocations)
+	w.pay(plan.Allocations)
+	_, err := w.run(outcome(t, "cancellation", "", 1))
+	wantCode(t, err, Overpaid)
+}

@@ -4,6 +4,7 @@ import (
 	"crypto/rand"
 	"encoding/hex"
 	"errors"
+	"fmt"
 	"strings"
 	"time"
 )
@@ -82,11 +83,14 @@ func (id challengeID) MarshalText() ([]byte, error) { return []byte(id.String())
 // UnmarshalText reads a UUID with or without its dashes.
 func (id *challengeID) UnmarshalText(text []byte) error {
 	b, err := hex.DecodeString(strings.ReplaceAll(string(text), "-", ""))
-	if err != nil || len(b) != len(id) {
-		return errors.New("not a UUID")
+	if err == nil && len(b) == len(id) {
+		copy(id[:], b)
+		return nil
 	}
-	copy(id[:], b)
-	return nil
+	if len(text) != 32 && len(text) != 36 {
+		return fmt.Errorf("invalid UUID length: %d", len(text))
+	}
+	return errors.New("invalid UUID format")
 }
 
 func authRequest(n *Node, _ *conn, r *request) (any, error) {

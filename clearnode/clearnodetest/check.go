@@ -16,6 +16,7 @@ func (n *Node) Check() error {
 	all := n.book.check()
 	for _, s := range n.sessions.all {
 		all = append(all, s.check(n.book)...)
+		all = append(all, s.checkV1()...)
 	}
 	return errors.Join(all...)
 }
@@ -58,6 +59,11 @@ func (s *session) check(b *book) []error {
 	for _, asset := range sorted(out) {
 		if out[asset].GreaterThan(in[asset]) {
 			report("paid out %s of %s %s put in", out[asset], in[asset], asset)
+		}
+	}
+	for _, a := range s.payouts {
+		if !a.Amount.IsZero() && !contains(s.def.Participants, a.Participant) {
+			report("paid %s %s to %s, which is no participant's account", a.Amount, a.Asset, a.Participant)
 		}
 	}
 	for _, p := range s.leftovers(b) {

@@ -31,7 +31,7 @@ type conn struct {
 func newConn(n *Node, l *life, ws *websocket.Conn) *conn {
 	return &conn{
 		node: n, life: l, ws: ws,
-		in: make(chan []byte, queued), out: make(chan []byte, queued), gone: make(chan struct{}),
+		in: make(chan []byte, n.dialect.queue), out: make(chan []byte, queued), gone: make(chan struct{}),
 	}
 }
 
@@ -39,13 +39,13 @@ func (c *conn) serve() {
 	defer c.leave()
 	defer c.cut()
 	var served sync.WaitGroup
-	served.Go(c.write)
-	c.send(c.node.notice("assets", c.node.assets(nil)))
+	served.Go(func() { c.node.dialect.write(c) })
+	c.node.dialect.greet(c.node, c)
 	if !c.enter() {
 		c.cut()
 	}
 	served.Go(c.work)
-	c.read()
+	c.node.dialect.read(c)
 	served.Wait()
 }
 
@@ -61,6 +61,7 @@ func (c *conn) leave() {
 	c.node.mu.Lock()
 	defer c.node.mu.Unlock()
 	delete(c.life.conns, c)
+	delete(c.life.newest, c.wallet)
 }
 
 func (c *conn) cut() {
@@ -70,7 +71,11 @@ func (c *conn) cut() {
 	})
 }
 
-func (c *conn) read() {
+// read queues what comes. Empty frames are skipped, as ClearNode 0.5.2 does.
+func (c *conn) read() { c.take(1) }
+
+// take queues what comes, if it has at least so many bytes.
+func (c *conn) take(atLeast int) {
 	defer close(c.in)
 	defer c.cut()
 	for {
@@ -78,7 +83,7 @@ func (c *conn) read() {
 		if err != nil {
 			return
 		}
-		if len(raw) == 0 {
+		if len(raw) < atLeast {
 			continue
 		}
 		select {
@@ -91,7 +96,7 @@ func (c *conn) read() {
 
 func (c *conn) work() {
 	for raw := range c.in {
-		if c.life.ctx.Err() != nil || !c.node.handle(c, raw) {
+		if c.life.ctx.Err() != nil || !c.node.dialect.handle(c.node, c, raw) {
 			break
 		}
 	}
@@ -104,6 +109,10 @@ func (c *conn) write() {
 	for {
 		select {
 		case frame := <-c.out:
+			if frame == nil {
+				c.cut()
+				return
+			}
 			_ = c.ws.SetWriteDeadline(time.Now().Add(patience))
 			if err := c.ws.WriteMessage(websocket.TextMessage, frame); err != nil {
 				c.cut()
@@ -113,6 +122,12 @@ func (c *conn) write() {
 			return
 		}
 	}
+}
+
+// hangUp ends the connection from the node's side, after what is still to be written.
+func (c *conn) hangUp() {
+	c.send(nil)
+	<-c.gone
 }
 
 // send queues a frame for the client, or drops a client that hasn't read for too long.

@@ -12,25 +12,28 @@ const (
 	CutAfter                        // applied; the connection is cut instead of the answer
 	Delay                           // held up on the wire, with all that is queued behind it, then handled even if the sender is gone
 	DelayAnswer                     // applied at once; answered late, and what is queued behind it waits
-	ExpireAuth                      // the connection's login is forgotten, so the answer is "authentication required"; private methods only
+	ExpireAuth                      // the connection's login is forgotten, so the answer is "authentication required"; private methods only, and never with a NitronodeV1, which has no login. Legacy: the address's login, and the connection ends
 	Error                           // answered with Text and not applied
 	ErrorApplied                    // applied, and answered with Text
 	Garbage                         // applied, and answered with a frame that is no JSON
-	WrongSignature                  // applied, and answered with a frame signed by another key than the broker's
-	Stall                           // of a close: its checks are made, then it waits, then it commits
+	WrongSignature                  // applied, and answered with a frame signed by another key than the broker's; never with a NitronodeV1, which signs nothing
+	Stall                           // of a close, or any state update of a NitronodeV1: its checks are made, then it waits, then it commits
+	StallRead                       // of a state update or get_app_sessions of a NitronodeV1: it waits between reading the session and reading what it holds; what commits meanwhile is seen by half
 )
 
 // early faults strike before the request is handled.
-func (k FaultKind) early() bool { return k == LoseRequest || k == Delay || k == Stall }
+func (k FaultKind) early() bool {
+	return k == LoseRequest || k == Delay || k == Stall || k == StallRead
+}
 
 // Fault is something going wrong on command, with the requests that it matches. Each request meets at most one fault, the
-// oldest that matches; Delay and Stall come on top.
+// oldest that matches; Delay, Stall and StallRead come on top.
 type Fault struct {
 	Method  string // only requests of this method; empty: any
 	Session string // only requests that name this session; empty: any
 	Times   int    // how often it strikes; 0: once; negative: until cleared
 	Kind    FaultKind
-	Delay   time.Duration   // real time, for Delay, DelayAnswer and Stall
+	Delay   time.Duration   // real time, for Delay, DelayAnswer, Stall and StallRead
 	Release <-chan struct{} // for the same: if not nil, wait until it is closed instead
 	Text    string          // for Error and ErrorApplied
 	Struck  chan<- struct{} // if not nil, gets a value whenever the fault strikes, or none if it is full; so a test need not guess
@@ -54,7 +57,8 @@ func (n *Node) ClearFaults() {
 }
 
 // Outage takes the node's database away or brings it back. The node stays connected and answers as recorded from ClearNode
-// 0.5.2 (testdata, 08_outage): every call that needs the database fails with its own text, none of which says so.
+// 0.5.2 (testdata, 08_outage): every call that needs the database fails with its own text, none of which says so. The texts
+// of a NitronodeV1 are from its source. A legacy node's end with what the database's driver says.
 func (n *Node) Outage(down bool) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
@@ -99,6 +103,9 @@ func (n *Node) arrive(c *conn, r *request) bool {
 // session is the app session that a request names, as an account or as itself.
 func (r *request) session() string {
 	p, _ := r.params.(map[string]any)
+	if update, ok := p["app_state_update"].(map[string]any); ok { // of a NitronodeV1
+		p = update
+	}
 	for _, key := range []string{"app_session_id", "account_id"} {
 		if id, ok := p[key].(string); ok {
 			return id

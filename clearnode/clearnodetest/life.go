@@ -14,15 +14,16 @@ import (
 // life is the time from one start of the node to its next stop. What is in memory only, connections, requests read but not
 // begun, transactions not committed, ends with it.
 type life struct {
-	ctx   context.Context
-	end   context.CancelFunc
-	conns map[*conn]bool
-	wg    sync.WaitGroup // one for each connection being served
+	ctx    context.Context
+	end    context.CancelFunc
+	conns  map[*conn]bool
+	newest map[string]*conn // legacy: by login, whose notifications go nowhere else
+	wg     sync.WaitGroup   // one for each connection being served
 }
 
 func newLife() *life {
 	ctx, end := context.WithCancel(context.Background())
-	return &life{ctx: ctx, end: end, conns: map[*conn]bool{}}
+	return &life{ctx: ctx, end: end, conns: map[*conn]bool{}, newest: map[string]*conn{}}
 }
 
 // pause waits for the first of: the time is up, released is closed (nil: never), the node's life ends. It reports whether

@@ -24,22 +24,28 @@ type Asset struct {
 // Config says how a node behaves. The zero value is a node like the recorded one, without money.
 type Config struct {
 	Listen        string            // host:port; empty: 127.0.0.1 and a free port
+	Protocol      string            // what it speaks: Nitro02, Nitro04, Legacy or NitronodeV1; empty: Nitro02
 	BrokerKey     *ecdsa.PrivateKey // signs answers and tokens; nil: a fresh random key
 	Assets        []Asset           // nil: usdc with 6 and weth with 18 decimals, as recorded
 	Faucet        decimal.Decimal   // every wallet gets this much of each asset on first sight; zero: nothing
 	MessageExpiry time.Duration     // how old a private request may be, on the node's clock; zero: 60 s
 	Work          time.Duration     // real time that a close works between its checks and its commit; zero: none
 	Now           func() time.Time  // the node's clock; nil: time.Now
+	Legacy        LegacyBuild       // what Legacy answers otherwise than the recorded build
+	RateLimit     float64           // frames a second and connection, by the real clock; NitronodeV1 only. 0: 10, as the real node; negative: no limit
+	RateBurst     int               // frames that may come at once; NitronodeV1 only. 0: 20, as the real node
 }
 
 // Node is a running node. Its methods may be called from any goroutine.
 type Node struct {
-	cfg      Config
-	address  common.Address
-	wrongKey *ecdsa.PrivateKey // of nobody; signs what the WrongSignature fault sends
-	url      string
-	server   *http.Server
-	accept   sync.WaitGroup
+	cfg       Config
+	dialect   dialect
+	address   common.Address
+	pingEvery time.Duration     // NitronodeV1; tests shorten it
+	wrongKey  *ecdsa.PrivateKey // of nobody; signs what the WrongSignature fault sends
+	url       string
+	server    *http.Server
+	accept    sync.WaitGroup
 
 	mu        sync.Mutex // guards everything below
 	life      *life      // nil while the node is away
@@ -49,14 +55,19 @@ type Node struct {
 	sessions  *register
 	logins    *logins
 	keys      sessionKeys
+	channels  *channels          // NitronodeV1
 	challenge func() challengeID // the next one; tests put recorded ones here
 	faults    []*Fault
 	watch     watch
 }
 
-// Start listens and serves until Close. The error is the listener's.
+// Start listens and serves until Close. The error is the listener's, or names a Config.Protocol that there isn't.
 func Start(cfg Config) (*Node, error) {
 	cfg = cfg.filled()
+	spoken, err := speak(cfg.Protocol)
+	if err != nil {
+		return nil, fmt.Errorf("clearnodetest: %w", err)
+	}
 	wrong, err := crypto.GenerateKey()
 	if err != nil {
 		return nil, fmt.Errorf("clearnodetest: key: %w", err)
@@ -68,12 +79,15 @@ func Start(cfg Config) (*Node, error) {
 	}
 	n := &Node{
 		cfg:       cfg,
+		dialect:   spoken,
 		address:   crypto.PubkeyToAddress(cfg.BrokerKey.PublicKey),
 		wrongKey:  wrong,
 		book:      newBook(cfg),
 		sessions:  newRegister(),
 		logins:    newLogins(cfg.Now()),
 		keys:      sessionKeys{},
+		channels:  newChannels(),
+		pingEvery: v1PingEvery,
 		challenge: randomChallenge,
 		watch:     newWatch(),
 	}
@@ -113,6 +127,11 @@ func (n *Node) Address() common.Address { return n.address }
 func (n *Node) Fund(wallet common.Address, asset string, amount decimal.Decimal) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
+	if n.cfg.Protocol == NitronodeV1 {
+		n.seeV1(wallet.Hex())
+		n.fundV1(wallet.Hex(), asset, amount)
+		return
+	}
 	n.book.see(wallet.Hex())
 	n.book.fund(wallet.Hex(), asset, amount)
 }

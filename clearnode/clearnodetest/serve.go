@@ -96,7 +96,15 @@ func (n *Node) reply(c *conn, r *request, name string, params any, f Fault) bool
 	if f.Kind == WrongSignature {
 		key = n.wrongKey
 	}
-	frame := seal(key, id, name, params, now)
+	if !c.deliver(seal(key, id, name, params, now), f) {
+		return false
+	}
+	n.greet(c)
+	return true
+}
+
+// deliver sends an answer, as the fault lets it through. It reports false if the node stopped meanwhile.
+func (c *conn) deliver(frame []byte, f Fault) bool {
 	switch f.Kind {
 	case LoseAnswer:
 	case CutAfter:
@@ -111,7 +119,6 @@ func (n *Node) reply(c *conn, r *request, name string, params any, f Fault) bool
 	default:
 		c.send(frame)
 	}
-	n.greet(c)
 	return true
 }
 

@@ -36,7 +36,8 @@ type SessionState struct {
 	Status   string // open or closed
 	Version  uint64
 	Deposits []Allocation // every row that put something in
-	Payouts  []Allocation // every row that took something out, amounts of 0 included
+	Payouts  []Allocation // every row that took something out; amounts of 0 included, except with a NitronodeV1, which writes none
+	Current  []Allocation // what the participants hold of it now, without zeros
 	Closes   int          // closes carried out; more than one paid more than once
 }
 
@@ -76,6 +77,7 @@ type session struct {
 	deposits []Allocation
 	payouts  []Allocation
 	closes   [][]string // of each close carried out: the wallets that signed it
+	states   []v1State  // NitronodeV1: all that the session went through, the newest last
 }
 
 // sessionRow is a session in lists. Answers to changes use it too and leave most of it empty, as recorded.
@@ -114,22 +116,18 @@ func (n *Node) Session(id string) (SessionState, bool) {
 	}
 	return SessionState{
 		ID: s.id, Status: s.status, Version: s.version, Closes: len(s.closes),
-		Deposits: append([]Allocation(nil), s.deposits...), Payouts: append([]Allocation(nil), s.payouts...),
+		Deposits: append([]Allocation(nil), s.deposits...), Payouts: append([]Allocation(nil), s.payouts...), Current: n.parts(s),
 	}, true
 }
 
 // OpenSession opens a session without a connection and without signatures and returns its id. The deposits come from the
 // participants' balances. The errors are the node's own texts.
 func (n *Node) OpenSession(def Definition, deposits []Allocation) (string, error) {
-	c := creation{Definition: def, Allocations: deposits}
-	n.mu.Lock()
-	s, err := n.create(c, nil)
-	n.mu.Unlock()
+	id, err := n.dialect.open(n, def, deposits)
 	if err != nil {
 		return "", fmt.Errorf("clearnodetest: open session: %w", err)
 	}
-	n.tellFunders(deposits)
-	return s.id, nil
+	return id, nil
 }
 
 type creation struct {

@@ -2,7 +2,7 @@ package clearnodetest
 
 import "time"
 
-// CloseRecord is one close_app_session that reached the node.
+// CloseRecord is one request to close a session that reached the node.
 type CloseRecord struct {
 	Received  time.Time // when it was taken off its connection's queue, on the node's clock
 	Timestamp uint64    // the request's own, in ms
@@ -12,14 +12,18 @@ type CloseRecord struct {
 
 // watch counts what was asked.
 type watch struct {
-	requests map[string]int
-	closes   map[string][]*CloseRecord
-	inFlight map[string]int
-	most     int
+	requests    map[string]int
+	closes      map[string][]*CloseRecord
+	submissions map[string][]*Submission
+	inFlight    map[string]int
+	most        int
 }
 
 func newWatch() watch {
-	return watch{requests: map[string]int{}, closes: map[string][]*CloseRecord{}, inFlight: map[string]int{}}
+	return watch{
+		requests: map[string]int{}, closes: map[string][]*CloseRecord{}, submissions: map[string][]*Submission{},
+		inFlight: map[string]int{},
+	}
 }
 
 // Requests is the number of frames of a method that the node took up, refused ones included; "" counts all, unreadable ones
@@ -42,7 +46,7 @@ func (n *Node) Closes(session string) []CloseRecord {
 }
 
 // MaxClosesInFlight is the largest number of closes of one session that were ever at work at once, from taking them off the
-// queue to their commit or refusal.
+// queue to their commit or refusal. With a NitronodeV1 every state update counts.
 func (n *Node) MaxClosesInFlight() int {
 	n.mu.Lock()
 	defer n.mu.Unlock()

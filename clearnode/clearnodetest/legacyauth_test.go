@@ -1,0 +1,200 @@
+package clearnodetest
+
+import (
+	"encoding/json"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/ethereum/go-ethereum/common/hexutil"
+	"github.com/ethereum/go-ethereum/crypto"
+)
+
+// TestLegacyLoginsRefused: what no recording shows. The texts are the source's; every id is the server's clock.
+func TestLegacyLoginsRefused(t *testing.T) {
+	at := &clock{}
+	at.set(1795309613340)
+	n := start(t, Config{Protocol: Legacy, Now: at.Now})
+	c := elderAt(t, n, key(3))
+	for _, tc := range []struct{ method, params, sig, want string }{
+		{"auth_request", `[]`, ``, "missing parameters"},
+		{"auth_request", `null`, ``, "missing parameters"},
+		{"auth_request", `[7]`, ``, "invalid address"},
+		{"auth_request", `[""]`, ``, "invalid address"},
+		{"auth_request", `[{"address":"0x1"}]`, ``, "invalid address"},
+		{"auth_verify", `[]`, ``, "missing parameters"},
+		{"auth_verify", `[{"challenge":"nonsense"}]`, ``, "invalid parameters format: invalid UUID length: 8"},
+		{"auth_verify", `[{"challenge":"zzzzzzzz-1111-1111-1111-111111111111"}]`, ``, "invalid parameters format: invalid UUID format"},
+		{"auth_verify", `[{}]`, `"zz"`, "invalid signature"},
+		{"get_app_sessions", `[{"participant":"` + judge + `"}]`, ``, "Authentication required. Please send auth_request first."},
+		{"no_such_method", `[]`, ``, "Authentication required. Please send auth_request first."},
+	} {
+		c.send(`{"req":[9,"` + tc.method + `",` + tc.params + `,1],"sig":[` + tc.sig + `]}`)
+		if f := c.answer(); f.refusal() != tc.want || f.id != 1795309613340 {
+			t.Errorf("%s %s: %s", tc.method, tc.params, f.value)
+		}
+	}
+}
+
+// verifyAs signs a challenge in the canonical form of its request.
+func (c *elder) verifyAs(login, challenge string) heard {
+	c.t.Helper()
+	return c.call("auth_verify", map[string]string{"address": login, "challenge": challenge})
+}
+
+func (c *elder) challengeFor(login string) string {
+	c.t.Helper()
+	asked := c.call("auth_request", login)
+	found := challengeText.FindStringSubmatch(asked.params)
+	if found == nil {
+		c.t.Fatalf("no challenge: %s", asked.params)
+	}
+	return found[1]
+}
+
+// TestLegacyChallenges are for one spelling of one address, once, and not for long.
+func TestLegacyChallenges(t *testing.T) {
+	at := &clock{}
+	at.set(1795309613340)
+	n := start(t, Config{Protocol: Legacy, Now: at.Now})
+	c := elderAt(t, n, key(3))
+	if f := c.verifyAs(judge, c.challengeFor(playerA)); f.refusal() != "challenge was not created for this address" {
+		t.Error(f.params)
+	}
+	if f := c.verifyAs(strings.ToLower(judge), c.challengeFor(judge)); f.refusal() != "challenge was not created for this address" {
+		t.Error(f.params)
+	}
+	old := c.challengeFor(judge)
+	at.add(challengeLife + time.Millisecond)
+	for _, want := range []string{"challenge expired", "challenge not found"} {
+		if f := c.verifyAs(judge, old); f.refusal() != want {
+			t.Errorf("%s, want %s", f.params, want)
+		}
+	}
+	used := c.challengeFor(strings.TrimPrefix(judge, "0x"))
+	if f := c.verifyAs(strings.TrimPrefix(judge, "0x"), used); f.params != `[{"address":"`+judge+`","success":true}]` {
+		t.Error(f.params)
+	}
+	other := elderAt(t, n, key(3))
+	for _, want := range []string{"challenge already used", "challenge not found"} {
+		if f := other.verifyAs(judge, used); f.refusal() != want {
+			t.Errorf("%s, want %s", f.params, want)
+		}
+	}
+}
+
+// TestLegacyUnansweredChallenges: a thousand of them are too many until the expired ones are swept out.
+func TestLegacyUnansweredChallenges(t *testing.T) {
+	at := &clock{}
+	at.set(1795309613340)
+	n := start(t, Config{Protocol: Legacy, Now: at.Now})
+	c := elderAt(t, n, key(3))
+	for range maxChallenges {
+		c.challengeFor(judge)
+	}
+	if f := c.call("auth_request", judge); f.refusal() != "failed to generate challenge: too many pending challenges" {
+		t.Error(f.params)
+	}
+	at.add(sweepEvery)
+	c.challengeFor(judge)
+}
+
+// TestLegacyLoginExpires after a day of silence, and the connection with it.
+func TestLegacyLoginExpires(t *testing.T) {
+	at := &clock{}
+	at.set(1795309613340)
+	n := start(t, Config{Protocol: Legacy, Now: at.Now})
+	c := signedIn(t, n, key(3))
+	for range 2 {
+		at.add(23 * time.Hour)
+		if f := c.call("ping", nil); f.method != "pong" {
+			t.Error(f.params)
+		}
+	}
+	at.add(24*time.Hour + time.Second)
+	if f := c.call("ping", nil); f.refusal() != "Session expired. Please re-authenticate." || f.id != uint64(at.Now().UnixMilli()) {
+		t.Errorf("%s", f.value)
+	}
+	c.cutOff()
+}
+
+// TestLegacySpellingIsAnotherAccount: who signs in by another spelling sees none of their money.
+func TestLegacySpellingIsAnotherAccount(t *testing.T) {
+	n := start(t, Config{Protocol: Legacy, Faucet: amount("100")})
+	for login, want := range map[string]string{
+		playerA: `[[{"asset":"usdc","amount":"100"},{"asset":"weth","amount":"100"}]]`, strings.ToLower(playerA): `[[]]`,
+	} {
+		c := elderAt(t, n, key(1))
+		if f := c.login(login); f.method != "auth_verify" {
+			t.Fatal(f.params)
+		}
+		c.next()
+		if f := c.next(); f.method != "bu" || f.params != want {
+			t.Errorf("%s has %s", login, f.params)
+		}
+		if f := c.call("auth_request", login); f.refusal() != "Unsupported method" {
+			t.Errorf("a second login: %s", f.params)
+		}
+	}
+}
+
+// TestLegacySignedOverNull: the signature under everything but answers to calls is one and the same.
+func TestLegacySignedOverNull(t *testing.T) {
+	n := start(t, Config{Protocol: Legacy, BrokerKey: key(0xb0)})
+	c := elderAt(t, n, key(3))
+	sig, err := crypto.Sign(crypto.Keccak256([]byte("null")), key(0xb0))
+	if err != nil {
+		t.Fatal(err)
+	}
+	frames := []heard{c.call("ping", nil), c.login(judge), c.next(), c.next(), c.call("no_such_method", nil)}
+	for _, f := range frames {
+		if f.sig != hexutil.Encode(sig) {
+			t.Errorf("%s signed %s", f.value, f.sig)
+		}
+	}
+	pong := c.call("ping", nil)
+	if _, overNull := pong.signedBy(t); overNull || pong.sig == hexutil.Encode(sig) {
+		t.Errorf("%s signed %s", pong.value, pong.sig)
+	}
+}
+
+// TestLegacyForwards: what names a session goes to its other participants as it came, answers too, and unread.
+func TestLegacyForwards(t *testing.T) {
+	n := start(t, Config{Protocol: Legacy})
+	id := openLegacyDuel(t, n, 1)
+	a, c, stranger := signedIn(t, n, key(1)), signedIn(t, n, key(3)), signedIn(t, n, key(5))
+	sealed := func(value string, keyOf int64, sid string) string {
+		var data legacyData
+		if err := json.Unmarshal([]byte(value[strings.Index(value, ":")+1:]), &data); err != nil {
+			t.Fatal(err)
+		}
+		sig, err := crypto.Sign(crypto.Keccak256(data.canonical()), key(keyOf))
+		if err != nil {
+			t.Fatal(err)
+		}
+		return `{` + value + `,"sid":"` + sid + `","sig":["` + hexutil.Encode(sig) + `"]}`
+	}
+	forged := sealed(`"res":[1,"close_app_session",[{"status":"closed"}],1]`, 1, id)
+	a.send(forged)
+	if raw := receive(t, c.ws); raw != forged {
+		t.Errorf("told %s", raw)
+	}
+	asked := sealed(`"req":[5,"ping",[{"b":1,"a":2}],1]`, 5, id)
+	stranger.send(asked)
+	for _, to := range []*elder{a, c} {
+		if raw := receive(t, to.ws); raw != asked {
+			t.Errorf("told %s", raw)
+		}
+	}
+	const failed = "Failed to forward message: "
+	for raw, want := range map[string]string{
+		sealed(`"req":[5,"ping",[],1]`, 3, id):      failed + "unauthorized: invalid signature or sender is not a participant of this vApp",
+		sealed(`"req":[5,"ping",[],1]`, 1, "0x11"):  failed + "failed to find virtual app session: record not found",
+		`{"req":[5,"x",[],1],"sid":"a","sig":[""]}`: failed + "invalid signature: invalid signature hex: empty hex string",
+	} {
+		a.send(raw)
+		if f := a.answer(); f.refusal() != want || f.id != f.ts {
+			t.Errorf("%s: %s", raw, f.value)
+		}
+	}
+}

@@ -1,0 +1,129 @@
+package clearnodetest
+
+import (
+	"fmt"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/gorilla/websocket"
+)
+
+var legacyHostileFrames = append([]string{
+	`{"req":[1,"ping",[],1],"res":[1,"ping",[],1]}`, `{"res":[1,"ping",[],1]}`, `{"res":null}`, `{"req":[1,"ping",null,1]}`,
+	`{"req":[1,"ping",[null],1],"sid":"0x00","sig":[null]}`, `{"res":[1,"ping",[],1],"sid":"0x00"}`, `{"sig":"zz"}`,
+	`{"req":[1,"auth_request",[[]],1]}`, `{"req":[1,"auth_verify",["0x"],1]}`, `{"req":[1,"auth_verify",[{"address":"` + judge + `"}],1],"sig":["0x"]}`,
+	`{"req":[1,"get_assets",[{"chain_id":-1e300}],1795309613340]}`, `{"req":[1,"get_app_sessions",[[["a"]]],1795309613340]}`,
+	`{"req":[1,"get_ledger_entries",[{"account_id":"\u0000"}],1795309613340]}`,
+	`{"req":[1,"close_app_session",[{"app_session_id":"0x00","allocations":[{"amount":"1e999999999999"}]}],1795309613340],"sig":["0x"]}`,
+	`{"req":[1,"close_app_session",[{"app_session_id":"0x00","allocations":[null]}],1795309613340],"sig":["0x"]}`,
+	`{"req":[1,"create_app_session",[{"definition":{"participants":["",""],"weights":[18446744073709551615,18446744073709551615]},"allocations":[{},{}]}],1795309613340]}`,
+}, hostileFrames...)
+
+// TestLegacyHostileFrames: whatever comes, before the login or after, the node lives, and the connection either does too or
+// is ended.
+func TestLegacyHostileFrames(t *testing.T) {
+	at := &clock{}
+	at.set(1795309613340)
+	n := start(t, Config{Protocol: Legacy, Now: at.Now})
+	id := openLegacyDuel(t, n, 1)
+	deep := strings.Repeat("[", 1<<18)
+	frames := append([]string{
+		deep, deep + strings.Repeat("]", 1<<18), `{"req":[1,"ping",[` + strings.Repeat(`{"a":`, 9000) + "1" + strings.Repeat("}", 9000) + `],1]}`,
+		`{"req":[1,"` + strings.Repeat("x", 1<<20) + `",[],1]}`,
+		`{"req":[1,"ping",[],1],"sid":"x","sig":[` + strings.Repeat(`"0x00",`, 1<<16) + `"0x00"]}`,
+	}, legacyHostileFrames...)
+	for _, raw := range frames {
+		for _, c := range []*elder{elderAt(t, n, key(3)), signedIn(t, n, key(3))} {
+			c.survives(raw)
+			c.leave()
+		}
+	}
+	signedIn(t, n, key(3))
+	wantStatus(t, n, id, "open")
+	wantChecked(t, n)
+}
+
+// survives sends a frame and then a ping of its own, and waits for the ping's answer, if only a refusal, or the end.
+func (c *elder) survives(raw string) {
+	c.t.Helper()
+	const id = 999_999_999
+	c.send(raw)
+	ping := fmt.Sprintf(`{"req":[%d,"ping",[],%d],"sig":[]}`, id, c.node.cfg.Now().UnixMilli())
+	if c.ws.WriteMessage(websocket.TextMessage, []byte(ping)) != nil {
+		return
+	}
+	for {
+		_ = c.ws.SetReadDeadline(time.Now().Add(30 * time.Second))
+		_, told, err := c.ws.ReadMessage()
+		switch {
+		case websocket.IsCloseError(err, websocket.CloseAbnormalClosure) || err != nil && strings.Contains(err.Error(), "connection reset"):
+			return
+		case err != nil:
+			c.t.Fatalf("%.200s: %v", raw, err)
+		}
+		if f := hear(c.t, string(told)); f.id == id || f.refusal() == "Authentication required. Please send auth_request first." {
+			return
+		}
+	}
+}
+
+// TestLegacyUnreadable: which frames end the connection, and which only are refused.
+func TestLegacyUnreadable(t *testing.T) {
+	n := start(t, Config{Protocol: Legacy})
+	for _, tc := range []struct {
+		raw           string
+		before, after string // the refusal, and "." if the connection ends after it
+	}{
+		{``, "Invalid message format.", "Invalid message format"},
+		{`{"req":[1,"ping",{},1],"sig":[]}`, "Invalid message format.", "Invalid message format"},
+		{`{"req":["1","ping",[],1],"sig":[]}`, "Invalid message format.", "Invalid message format"},
+		{`{"req":[1,"ping",[],1],"sig":[7]}`, "Invalid message format.", "Invalid message format"},
+		{`{}`, "Invalid message format.", "Invalid message format."},
+		{`null`, "Invalid message format.", "Invalid message format."},
+		{`{"req":[1,"ping",[],1],"res":[1,"ping",[],1]}`, "Invalid message format.", "Invalid message format."},
+		{`{"res":[1,"ping",[],1],"sig":[]}`, ".", ""},
+	} {
+		for want, c := range map[string]*elder{"before the login: " + tc.before: elderAt(t, n, key(3)), "after the login: " + tc.after: signedIn(t, n, key(3))} {
+			if err := c.ws.WriteMessage(websocket.TextMessage, []byte(tc.raw)); err != nil {
+				t.Fatal(err)
+			}
+			when, text, _ := strings.Cut(want, ": ")
+			if refused := strings.TrimSuffix(text, "."); refused != "" {
+				if f := c.next(); f.refusal() != refused || f.id != f.ts {
+					t.Errorf("%s, %s: %s", when, tc.raw, f.value)
+				}
+			}
+			if strings.HasSuffix(text, ".") {
+				c.cutOff()
+			} else if f := c.call("ping", nil); f.method != "pong" && f.refusal() != "Authentication required. Please send auth_request first." {
+				t.Errorf("%s, %s: %s", when, tc.raw, f.value)
+			}
+			c.leave()
+		}
+	}
+}
+
+// FuzzLegacyFrame sends any frame on a connection that is signed in. No unsigned frame may move money.
+func FuzzLegacyFrame(f *testing.F) {
+	for _, raw := range legacyHostileFrames {
+		f.Add([]byte(raw))
+	}
+	for _, l := range legacyRecording(f) {
+		if l.Dir == "send" {
+			f.Add([]byte(l.Frame))
+		}
+	}
+	at := &clock{}
+	at.set(1795309613340)
+	n := start(f, Config{Protocol: Legacy, Now: at.Now})
+	id := openLegacyDuel(f, n, 1)
+	f.Fuzz(func(t *testing.T, raw []byte) {
+		at.add(sweepEvery) // or the used challenges become too many
+		c := signedIn(t, n, key(3))
+		c.survives(string(raw))
+		c.leave()
+		wantStatus(t, n, id, "open")
+		wantChecked(t, n)
+	})
+}

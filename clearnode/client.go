@@ -26,16 +26,18 @@ type Client struct {
 	login  *login
 	prober *prober
 	lines  []*line
-	shelf  shelf
 
 	telling sync.Mutex // taken before all others
 	mu      sync.Mutex
 	running bool
 	ran     bool
 	node    *settlement.Address
-	trouble error // why the last connection failed or ended
-	ready   bool
-	changed chan struct{}
+	// generation and dialect are the configured ones, or those that were found.
+	generation string
+	dialect    dialect
+	trouble    error // why the last connection failed or ended
+	ready      bool
+	changed    chan struct{}
 }
 
 var _ settlement.Node = (*Client)(nil)
@@ -57,6 +59,9 @@ func New(cfg Config) (*Client, error) {
 	if cfg.NodeAddress != nil {
 		pinned := *cfg.NodeAddress
 		c.node = &pinned
+	}
+	if cfg.Protocol != protocolAuto {
+		c.generation, c.dialect = generation(cfg.Protocol), c.newDialect(cfg.Protocol)
 	}
 	c.prober = newProber(c)
 	for n := range cfg.Connections {
@@ -109,7 +114,7 @@ func (c *Client) Ready() error {
 	case up == 0:
 		return fmt.Errorf("clearnode: connecting to %s", publicURL(c.url))
 	case signed == 0 && c.login.refusal() != nil:
-		return fmt.Errorf("clearnode: the node refuses to sign %s in: %w; check clearnode.key_files and the clocks, trying again", c.cfg.Signer.Address(), c.login.refusal())
+		return fmt.Errorf("clearnode: the node refuses to sign %s in: %w; check clearnode.key_files and the clocks, trying again", c.own(), c.login.refusal())
 	case (node == nil || signed == 0) && trouble != nil:
 		return fmt.Errorf("clearnode: signing in at %s; before that: %w", publicURL(c.url), trouble)
 	case node == nil || signed == 0:
@@ -162,22 +167,27 @@ func (c *Client) Connected() int {
 
 // verify holds an answer to the node's address, or learns that from it.
 func (c *Client) verify(a answer) error {
-	signer, err := recoverText(keccak([]byte(a.response)), a.signature)
+	signer, err := recoverText(keccak([]byte(a.signed)), a.signature)
 	if err != nil {
 		return fmt.Errorf("an answer without the node's signature: %w", err)
 	}
+	return c.hold(signer)
+}
+
+// hold compares whoever answers with the node's address, or learns that.
+func (c *Client) hold(answers settlement.Address) error {
 	c.mu.Lock()
 	learned := c.node == nil
 	if learned {
-		c.node = &signer
+		c.node = &answers
 	}
 	held := *c.node
 	c.mu.Unlock()
 	if learned {
-		c.log.Info().Stringer("address", signer).Msg("the node's address is learned, and held from now on")
+		c.log.Info().Stringer("address", answers).Msg("the node's address is learned, and held from now on")
 	}
-	if signer != held {
-		return fmt.Errorf("an answer is signed by %s and not by the node (%s): check clearnode.node_address, and who answers there", signer, held)
+	if answers != held {
+		return fmt.Errorf("%s answers and not the node (%s): check clearnode.node_address, and who answers there", answers, held)
 	}
 	return nil
 }
@@ -224,9 +234,12 @@ func (c *Client) nodeTime() time.Time {
 	return now
 }
 
+// own is the account that signs in.
+func (c *Client) own() settlement.Address { return c.cfg.Signers[0].Address() }
+
 // report tells Config.CallFunc of a call that has ended.
-func (c *Client) report(method string, since time.Time, a answer, err error) {
+func (c *Client) report(d framing, method string, since time.Time, a answer, err error) {
 	if c.cfg.CallFunc != nil {
-		c.cfg.CallFunc(method, callClass(method, a, err), time.Since(since))
+		c.cfg.CallFunc(method, callClass(d, method, a, err), time.Since(since))
 	}
 }

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net/url"
 	"time"
+	"unicode/utf8"
 
 	"github.com/rs/zerolog"
 
@@ -14,12 +15,28 @@ import (
 // Config says which node to speak to, and how. A zero duration or number means
 // its default.
 type Config struct {
-	URL      string // ws:// or wss://, path usually /ws; user info is sent as basic authorization
-	Protocol string // "auto", "nitrorpc/0.2" or "nitrorpc/0.4", which are one dialect; empty: "auto"
-	Signer   Signer // the account that signs in and signs the closes
+	URL string // ws:// or wss://, path usually /ws; user info is sent as basic authorization
+	// Protocol is "auto", "nitrorpc/legacy", "nitrorpc/0.2" or "nitrorpc/0.4", which
+	// are one dialect, or "nitronode/v1"; empty: "auto", found out by asking.
+	Protocol string
+	// Signers are our accounts. The first one signs in; of all of them the fewest
+	// that reach a session's quorum sign its close.
+	Signers []Signer
+
+	// Cosigners reaches the other parties of a session, where our keys don't reach
+	// the quorum. Nil: there are none.
+	Cosigners Cosigners
+	// CosignTimeout is how long their signatures are waited for. Zero: 3s.
+	CosignTimeout time.Duration
 
 	Connections    int           // pool size; zero: 8
 	RequestTimeout time.Duration // for one answer; zero: 10s
+
+	// RateLimit is how many frames a second one connection sends, and RateBurst how
+	// many at once after a silence. Zero: as the node allows, which is 10 and 10 on
+	// nitronode (it resets the connection above 10 and 20), and no limit on others.
+	RateLimit float64
+	RateBurst int
 
 	// NodeAddress signs the node's answers. Nil: learned from the first answer
 	// whose signature recovers, and then held for the process's life.
@@ -35,8 +52,14 @@ type Config struct {
 	// the timestamp, plus what the clocks may err. Zero: 20s.
 	FenceMargin time.Duration
 
-	Application string // session key application for sign-in; empty: "settled"
-	Log         zerolog.Logger
+	// Application is what the node is told that its session keys are for when we
+	// sign in; each process adds something of its own. Empty: "settled".
+	Application string
+	// SessionKeyLife is how long they are registered for: three quarters of it later
+	// we sign in anew. At most a day, for which a node lets in. Zero: 24h.
+	SessionKeyLife time.Duration
+
+	Log zerolog.Logger
 
 	// CallFunc is told of each call when it has ended. Class is "ok", "refused"
 	// (nothing happened), "in_doubt" (a close without a conclusive answer) or
@@ -46,16 +69,18 @@ type Config struct {
 	pace pace // only tests change it
 }
 
-// The protocols that Config.Protocol may name.
+// Bounds of what a sign-in says.
 const (
-	protocolAuto = "auto"
-	protocol02   = "nitrorpc/0.2"
-	protocol04   = "nitrorpc/0.4"
+	maxApplication    = 64
+	maxSessionKeyLife = 24 * time.Hour
 )
 
 // maxConnections is far above what helps: more than four buy nothing but latency
 // at a ClearNode on Postgres, and each costs the node notifications.
 const maxConnections = 256
+
+// maxRate is more than any node takes.
+const maxRate = 1e6
 
 // pace is how fast the client does what nobody asks it to do.
 type pace struct {
@@ -87,11 +112,13 @@ func orDefault[T comparable](value, fallback T) T {
 func (c Config) filled() Config {
 	c.Protocol = orDefault(c.Protocol, protocolAuto)
 	c.Application = orDefault(c.Application, "settled")
+	c.SessionKeyLife = orDefault(c.SessionKeyLife, maxSessionKeyLife)
 	c.Connections = orDefault(c.Connections, 8)
 	c.RequestTimeout = orDefault(c.RequestTimeout, 10*time.Second)
 	c.MessageExpiry = orDefault(c.MessageExpiry, time.Minute)
 	c.RequestValidity = orDefault(c.RequestValidity, 20*time.Second)
 	c.FenceMargin = orDefault(c.FenceMargin, 20*time.Second)
+	c.CosignTimeout = orDefault(c.CosignTimeout, 3*time.Second)
 	c.pace = c.pace.filled()
 	return c
 }
@@ -106,11 +133,17 @@ func (c Config) Validate() error {
 	if err := checkProtocol(c.Protocol); err != nil {
 		return err
 	}
-	if c.Signer == nil {
-		return errors.New("clearnode: no key to sign with: name one under clearnode.key_files")
+	if err := checkSigners(c.Signers); err != nil {
+		return err
 	}
 	if c.Connections < 0 || c.Connections > maxConnections {
 		return fmt.Errorf("clearnode.connections: %d: want 1 to %d", c.Connections, maxConnections)
+	}
+	if !(c.RateLimit >= 0 && c.RateLimit <= maxRate) || c.RateBurst < 0 {
+		return fmt.Errorf("clearnode.rate_limit, clearnode.rate_burst: %g and %d: want 0, which is as the node allows, or more", c.RateLimit, c.RateBurst)
+	}
+	if len(c.Application) > maxApplication || !utf8.ValidString(c.Application) {
+		return fmt.Errorf("clearnode.application: want at most %d bytes of text", maxApplication)
 	}
 	return c.checkTimes()
 }
@@ -121,11 +154,15 @@ func (c Config) checkTimes() error {
 		value time.Duration
 	}{
 		{"request_timeout", c.RequestTimeout}, {"message_expiry", c.MessageExpiry},
-		{"request_validity", c.RequestValidity}, {"fence_margin", c.FenceMargin},
+		{"request_validity", c.RequestValidity}, {"fence_margin", c.FenceMargin}, {"cosign_timeout", c.CosignTimeout},
+		{"session_key_life", c.SessionKeyLife},
 	} {
 		if d.value < time.Millisecond {
 			return fmt.Errorf("clearnode.%s: %s: want at least a millisecond", d.key, d.value)
 		}
+	}
+	if c.SessionKeyLife > maxSessionKeyLife {
+		return fmt.Errorf("clearnode.session_key_life: %s: want at most %s, for which a node lets in", c.SessionKeyLife, maxSessionKeyLife)
 	}
 	if c.RequestValidity >= c.MessageExpiry {
 		return fmt.Errorf("clearnode.request_validity: %s: want less than clearnode.message_expiry (%s), for a request is made to look older, never newer, than it is", c.RequestValidity, c.MessageExpiry)
@@ -135,12 +172,28 @@ func (c Config) checkTimes() error {
 
 func checkProtocol(name string) error {
 	switch name {
-	case protocolAuto, protocol02, protocol04:
+	case protocolAuto, protocolLegacy, protocol02, protocol04, protocolV1:
 		return nil
-	case "nitrorpc/legacy", "nitronode/v1":
-		return fmt.Errorf("clearnode.protocol: %s is not built yet: settled speaks %s and %s so far", name, protocol02, protocol04)
 	}
-	return fmt.Errorf("clearnode.protocol: %s: want %s, %s or %s", quote(name), protocolAuto, protocol02, protocol04)
+	return fmt.Errorf("clearnode.protocol: %s: want %s, %s, %s, %s or %s", quote(name), protocolAuto, protocolLegacy, protocol02, protocol04, protocolV1)
+}
+
+// checkSigners demands at least one key, and none twice.
+func checkSigners(signers []Signer) error {
+	if len(signers) == 0 {
+		return errors.New("clearnode: no key to sign with: name one under clearnode.key_files")
+	}
+	seen := map[settlement.Address]bool{}
+	for _, s := range signers {
+		if s == nil {
+			return errors.New("clearnode: a key is missing")
+		}
+		if seen[s.Address()] {
+			return fmt.Errorf("clearnode.key_files: the key of %s stands twice", s.Address())
+		}
+		seen[s.Address()] = true
+	}
+	return nil
 }
 
 // parseURL reads the node's address. Its errors don't repeat it, for it may hold

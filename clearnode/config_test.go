@@ -11,12 +11,14 @@ import (
 )
 
 func TestConfig(t *testing.T) {
-	good := clearnode.Config{URL: "wss://node.example/ws", Signer: clearnode.KeySigner(keyOf(1))}
+	good := clearnode.Config{URL: "wss://node.example/ws", Signers: []clearnode.Signer{clearnode.KeySigner(keyOf(1))}}
 	for it, change := range map[string]func(*clearnode.Config){
 		"defaults":       func(*clearnode.Config) {},
 		"auto":           func(c *clearnode.Config) { c.Protocol = "auto" },
 		"0.2":            func(c *clearnode.Config) { c.Protocol = "nitrorpc/0.2" },
 		"0.4":            func(c *clearnode.Config) { c.Protocol = "nitrorpc/0.4" },
+		"legacy":         func(c *clearnode.Config) { c.Protocol = "nitrorpc/legacy" },
+		"v1":             func(c *clearnode.Config) { c.Protocol = "nitronode/v1" },
 		"not encrypted":  func(c *clearnode.Config) { c.URL = "ws://127.0.0.1:8000/ws" },
 		"user and query": func(c *clearnode.Config) { c.URL = "wss://a:b@node.example/ws?c=d" },
 		"a short expiry": func(c *clearnode.Config) {
@@ -40,10 +42,10 @@ func TestConfig(t *testing.T) {
 		{"http", "ws://", func(c *clearnode.Config) { c.URL = "https://node.example/ws" }},
 		{"no host", "clearnode.url", func(c *clearnode.Config) { c.URL = "ws:///ws" }},
 		{"no url at all", "clearnode.url", func(c *clearnode.Config) { c.URL = "wss://user:hunter2@no de/%zz" }},
-		{"legacy", "not built yet", func(c *clearnode.Config) { c.Protocol = "nitrorpc/legacy" }},
-		{"v1", "not built yet", func(c *clearnode.Config) { c.Protocol = "nitronode/v1" }},
 		{"another protocol", "nitrorpc/0.4", func(c *clearnode.Config) { c.Protocol = "NitroRPC/0.2" }},
-		{"no key", "clearnode.key_files", func(c *clearnode.Config) { c.Signer = nil }},
+		{"no key", "clearnode.key_files", func(c *clearnode.Config) { c.Signers = nil }},
+		{"a key twice", "stands twice", func(c *clearnode.Config) { c.Signers = append(c.Signers, c.Signers[0]) }},
+		{"a key that is none", "missing", func(c *clearnode.Config) { c.Signers = []clearnode.Signer{nil} }},
 		{"negative connections", "clearnode.connections", func(c *clearnode.Config) { c.Connections = -1 }},
 		{"too many connections", "clearnode.connections", func(c *clearnode.Config) { c.Connections = 1000 }},
 		{"negative timeout", "clearnode.request_timeout", func(c *clearnode.Config) { c.RequestTimeout = -1 }},
@@ -80,7 +82,7 @@ func TestLoadKeyFile(t *testing.T) {
 	for it, path := range map[string]string{
 		"digits": write(digits, 0o600), "with 0x": write("0x"+digits, 0o400), "with a line end": write(digits+"\n", 0o600), "spaced": write(" \t0x"+digits+"\r\n", 0o600),
 	} {
-		s, err := clearnode.LoadKeyFile(path)
+		s, err := clearnode.LoadKeyFile(path, "")
 		if err != nil {
 			t.Errorf("%s: %v", it, err)
 		} else if s.Address().String() != judge {
@@ -89,10 +91,10 @@ func TestLoadKeyFile(t *testing.T) {
 	}
 	for it, text := range map[string]string{
 		"empty": "", "short": digits[1:], "long": digits + "0", "no digits": strings.Repeat("secret!!", 8), "zero": strings.Repeat("0", 64),
-		"two lines": digits + "\n" + digits, "a keystore": `{"crypto":{"ciphertext":"5318b4d5bcd28de6"}}`, "huge": strings.Repeat("1", 1<<20),
+		"two lines": digits + "\n" + digits, "long enough": strings.Repeat("1", 1<<10),
 	} {
 		path := write(text, 0o600)
-		_, err := clearnode.LoadKeyFile(path)
+		_, err := clearnode.LoadKeyFile(path, "")
 		if err == nil || !strings.Contains(err.Error(), path) || !strings.Contains(err.Error(), "64 hex digits") {
 			t.Errorf("%s: %v", it, err)
 		}
@@ -102,14 +104,14 @@ func TestLoadKeyFile(t *testing.T) {
 	}
 	for _, mode := range []os.FileMode{0o640, 0o604, 0o660, 0o644, 0o610, 0o601} {
 		path := write(digits, mode)
-		if _, err := clearnode.LoadKeyFile(path); err == nil || !strings.Contains(err.Error(), "chmod 600 "+path) {
+		if _, err := clearnode.LoadKeyFile(path, ""); err == nil || !strings.Contains(err.Error(), "chmod 600 "+path) {
 			t.Errorf("mode %o: %v", mode, err)
 		}
 	}
-	if _, err := clearnode.LoadKeyFile(filepath.Join(t.TempDir(), "none")); err == nil {
+	if _, err := clearnode.LoadKeyFile(filepath.Join(t.TempDir(), "none"), ""); err == nil {
 		t.Error("a file that isn't there was read")
 	}
-	if _, err := clearnode.LoadKeyFile(t.TempDir()); err == nil {
+	if _, err := clearnode.LoadKeyFile(t.TempDir(), ""); err == nil {
 		t.Error("a folder was read")
 	}
 }

@@ -30,15 +30,17 @@ var ErrNoAnswer = errors.New("no answer")
 // conn is one connection, from its handshake to its end. Two goroutines serve
 // it: a reader that nothing may block, and the only writer.
 type conn struct {
-	client *Client
-	line   *line
-	ws     *websocket.Conn
-	out    chan []byte   // to the writer, unbuffered: what it took may have left
-	slots  chan struct{} // one for each request outstanding
-	lost   chan struct{} // the node says that it forgot the login
-	gone   chan struct{} // closed when the connection is over
-	once   sync.Once
-	cause  error // why; set before gone is closed
+	client  *Client
+	line    *line
+	dialect dialect
+	ws      *websocket.Conn
+	out     chan []byte   // to the writer, unbuffered: what it took may have left
+	slots   chan struct{} // one for each request outstanding
+	limit   *throttle     // of what may leave; nil: none
+	lost    chan struct{} // the node says that it forgot the login
+	gone    chan struct{} // closed when the connection is over
+	once    sync.Once
+	cause   error // why; set before gone is closed
 
 	load     int    // of the leases on it; the pool's lock guards it
 	signed   bool   // signed in; likewise
@@ -50,6 +52,7 @@ type conn struct {
 
 	mu    sync.Mutex
 	calls map[uint64]*call
+	owed  bool // a call ended without its answer, which may still come
 }
 
 // call is a request that waits for its answer.
@@ -60,10 +63,9 @@ type call struct {
 	answer chan answer // holds one
 }
 
-func newConn(l *line, ws *websocket.Conn) *conn {
-	ws.SetReadLimit(maxFrame)
+func newConn(l *line, ws *websocket.Conn, d dialect) *conn {
 	return &conn{
-		client: l.client, line: l, ws: ws,
+		client: l.client, line: l, ws: ws, dialect: d, limit: newThrottle(l.client.cfg, d),
 		out: make(chan []byte), slots: make(chan struct{}, maxOutstanding),
 		lost: make(chan struct{}, 1), gone: make(chan struct{}),
 		calls: map[uint64]*call{},
@@ -106,7 +108,7 @@ func (c *conn) read() {
 // hear gives a frame to the call that waits for it. Frames that are nobody's are
 // dropped; one that is somebody's and not signed by the node is an error.
 func (c *conn) hear(raw []byte, received time.Time) error {
-	f, err := readFrame(raw)
+	f, err := c.dialect.read(c, raw)
 	if err != nil {
 		c.client.log.Debug().Err(err).Int("bytes", len(raw)).Msg("frame ignored")
 		return nil
@@ -122,21 +124,23 @@ func (c *conn) hear(raw []byte, received time.Time) error {
 		c.client.log.Debug().Err(err).Uint64("id", f.id).Msg("answer ignored")
 		return nil
 	}
-	if err := c.client.verify(a); err != nil {
+	if err := c.dialect.verify(a); err != nil {
 		return err
 	}
 	c.verified.Store(true)
 	if k := c.take(f.id); k != nil {
-		c.client.setBackBy(c.client.clock.hear(a.at, k.sent, received))
+		if !a.loose {
+			c.client.setBackBy(c.client.clock.hear(a.at, k.sent, received))
+		}
 		c.told(a)
 		k.answer <- a
 	}
 	return nil
 }
 
-// write is the only writer.
+// write is the only writer. It takes a frame only when one may leave.
 func (c *conn) write() {
-	for {
+	for c.limit.ready(c.gone) {
 		select {
 		case frame := <-c.out:
 			_ = c.ws.SetWriteDeadline(time.Now().Add(c.client.cfg.RequestTimeout))
@@ -144,6 +148,7 @@ func (c *conn) write() {
 				c.drop(fmt.Errorf("write: %w", err))
 				return
 			}
+			c.limit.sent(len(frame))
 		case <-c.gone:
 			return
 		}
@@ -178,6 +183,14 @@ func (c *conn) take(id uint64) *call {
 	return k
 }
 
+// abandon ends a call's waiting, though an answer may still come.
+func (c *conn) abandon(id uint64) {
+	c.mu.Lock()
+	c.owed = c.owed || c.calls[id] != nil
+	c.mu.Unlock()
+	c.take(id)
+}
+
 // round sends requests one behind the other and waits for all their answers. The
 // node serves a connection one request at a time, in order. Without an error
 // there is an answer for each; the error is ErrNotSent or ErrNoAnswer.
@@ -191,7 +204,7 @@ func (c *conn) round(ctx context.Context, requests ...request) ([]answer, error)
 	for _, r := range requests {
 		k, err := c.start(ctx, r)
 		if err != nil {
-			c.client.report(r.method, time.Now(), answer{}, err)
+			c.report(r.method, time.Now(), answer{}, err)
 			return nil, err
 		}
 		calls = append(calls, k)
@@ -199,7 +212,7 @@ func (c *conn) round(ctx context.Context, requests ...request) ([]answer, error)
 	answers := make([]answer, len(calls))
 	for i, k := range calls {
 		a, err := c.wait(ctx, k)
-		c.client.report(k.method, k.sent, a, err)
+		c.report(k.method, k.sent, a, err)
 		if err != nil {
 			return nil, err
 		}
@@ -208,13 +221,25 @@ func (c *conn) round(ctx context.Context, requests ...request) ([]answer, error)
 	return answers, nil
 }
 
-// start hands a request to the writer.
+// start hands a request to the writer. Where the connection may not send it before
+// the context ends, it says so at once.
 func (c *conn) start(ctx context.Context, r request) (*call, error) {
 	ctx, cancel := context.WithTimeout(ctx, c.client.cfg.RequestTimeout)
 	defer cancel()
 	if ctx.Err() != nil {
 		return nil, notSent(r.method, context.Cause(ctx))
 	}
+	deadline, _ := ctx.Deadline()
+	leave, err := c.limit.queue(time.Until(deadline))
+	if err != nil {
+		return nil, notSent(r.method, err)
+	}
+	defer leave()
+	return c.hand(ctx, r)
+}
+
+// hand waits for a slot and for the writer.
+func (c *conn) hand(ctx context.Context, r request) (*call, error) {
 	select {
 	case c.slots <- struct{}{}:
 	case <-c.gone:
@@ -252,7 +277,7 @@ func (c *conn) wait(ctx context.Context, k *call) (answer, error) {
 	case <-ctx.Done():
 		cause = context.Cause(ctx)
 	}
-	c.take(k.id)
+	c.abandon(k.id)
 	select {
 	case a := <-k.answer:
 		return a, nil
@@ -265,7 +290,7 @@ func (c *conn) wait(ctx context.Context, k *call) (answer, error) {
 // in the order of the answers: what comes before that to a sign-in is of the login
 // before it.
 func (c *conn) told(a answer) {
-	if text, failed := a.failed(); failed && signedOut(text) {
+	if text, failed := a.failed(); failed && c.dialect.classify(text).meaning == signedOutNow {
 		select {
 		case c.lost <- struct{}{}:
 		default:
@@ -288,7 +313,7 @@ func notSent(method string, cause error) error {
 // ask makes one request that needs no signature, at the node's time, and reads
 // its answer.
 func (c *conn) ask(ctx context.Context, method string, params any, answered string, into any) error {
-	r, err := unsigned(method, params, c.client.nodeTime())
+	r, err := c.dialect.question(method, params, c.client.nodeTime())
 	if err != nil {
 		return err
 	}
@@ -302,10 +327,9 @@ func (c *conn) ask(ctx context.Context, method string, params any, answered stri
 	return nil
 }
 
-// ping also tells the node's clock and its address.
-func (c *conn) ping(ctx context.Context) error {
-	var nothing any
-	return c.ask(ctx, "ping", struct{}{}, "pong", &nothing)
+// report tells Config.CallFunc of a call that has ended.
+func (c *conn) report(method string, since time.Time, a answer, err error) {
+	c.client.report(c.dialect, method, since, a, err)
 }
 
 // silence is how long nothing came.

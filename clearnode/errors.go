@@ -15,12 +15,6 @@ type nodeError struct{ text string }
 
 func (e *nodeError) Error() string { return "the node answers " + quote(e.text) }
 
-// The texts that mean something outside of the table as well.
-const (
-	staleText   = "invalid message timestamp"
-	unknownText = "failed to get application session" // the definition of no session, or the database is away
-)
-
 // meaning is what the node's error says of the request that it answers.
 type meaning int
 
@@ -29,7 +23,10 @@ const (
 	doubtful meaning = iota
 	// passing: nothing happened and nothing will; another try may go better.
 	passing
-	// signedOutNow: the same, and the connection must sign in again.
+	// escrow: nothing happened, and nothing will before a participant's pending
+	// escrow is over.
+	escrow
+	// signedOutNow: nothing happened, and the connection must sign in again.
 	signedOutNow
 	// never: nothing happened, and none like it will ever be accepted.
 	never
@@ -43,53 +40,16 @@ type refusal struct {
 	code    settlement.Code // where it is never
 }
 
-// refusals are the errors by which a close is known not to have happened. The
-// node checks all of these before it commits, and rolls back. Every other error is
-// doubtful, and stays so even where its wording sounds harmless:
-//
-//	failed to close application session            the database failed, perhaps at the commit
-//	an error occurred while processing the request the same
-//	failed to record …, failed to get … balance …  raised inside the transaction
-//	… database table is locked …                   the same
-//
-// Texts: recorded from ClearNode 0.5.2 (testdata/errors.json); those marked "source"
-// were read in its code.
-var refusals = compile([]refusal{
-	// Closed, or never there, or rolled back in a lost race: a fresh read tells.
-	{"an open app session not found: record not found", passing, ""},
-	{"asset {asset} is not deposited into the app session. Please deposit the asset first", passing, ""}, // source
-	// Too late, by our own stamp.
-	{staleText, passing, ""},
-	// Signed out.
-	{"authentication required", signedOutNow, ""},
-	{"session expired, please re-authenticate", signedOutNow, ""}, // source
-	{"invalid policy type in storage", signedOutNow, ""},          // source
-	// The keys.
-	{"incorrect submit_state request: quorum not reached: {number} / {number}", never, settlement.QuorumNotReached},
-	{"signature from unknown participant wallet {address}", never, settlement.Unauthorized},
-	{"session key application validation failed for signer {address}: session key application mismatch: session key is for '{name}', but app session is for '{name}'", never, settlement.Unauthorized},
-	{"failed to get wallets from RPC message", never, settlement.Unauthorized},
-	{"failed to get signers from RPC message", never, settlement.Unauthorized}, // source
-	// The allocation.
-	{"allocation to non-participant {address}", never, settlement.NotAParticipant},
-	{"asset {asset} not fully redistributed", never, settlement.AllocationRejected},
-	{"allocation references unknown asset {asset}", never, settlement.AllocationRejected},
-	{"negative allocation: {number} for asset {asset}", never, settlement.AllocationRejected},
-	{"missing required parameters: app_id or allocations", never, settlement.AllocationRejected},
-	// The request itself: a defect, or a node of another kind.
-	{"failed to parse parameters", never, settlement.NodeRejected},
-	{"invalid message format", never, settlement.NodeRejected},
-	{"message validation failed", never, settlement.NodeRejected},
-	{"message request is empty", never, settlement.NodeRejected}, // source
-	{"unknown method: {name}", never, settlement.NodeRejected},
-})
-
 // holes are the types of the values inside the texts.
 var holes = map[string]string{
 	"{address}": `0x[0-9a-fA-F]{40}`,
 	"{asset}":   `\S{1,64}`,
 	"{number}":  `-?[0-9]{1,78}(?:\.[0-9]{1,78})?`,
 	"{name}":    `[^'\n]{0,128}`,
+	"{time}":    `[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}(?:\.[0-9]{1,9})?Z`,
+	"{words}":   `[ 0-9A-Za-z]{1,128}`,
+	"{session}": `0x[0-9a-f]{64}`,
+	"{cause}":   `(?s:.+)`, // of the database, mostly: nobody's list
 }
 
 // pattern matches whole texts.
@@ -98,8 +58,11 @@ type pattern struct {
 	whole *regexp.Regexp
 }
 
-func compile(list []refusal) []pattern {
-	patterns := make([]pattern, len(list))
+// table is what one generation of node answers, as far as it is known.
+type table []pattern
+
+func compile(list []refusal) table {
+	patterns := make(table, len(list))
 	for i, r := range list {
 		expr := regexp.QuoteMeta(r.text)
 		for name, hole := range holes {
@@ -110,9 +73,9 @@ func compile(list []refusal) []pattern {
 	return patterns
 }
 
-// classify says what an error of the node means for a close.
-func classify(text string) refusal {
-	for _, p := range refusals {
+// find says what an error means for a request that changes a session.
+func (t table) find(text string) refusal {
+	for _, p := range t {
 		if p.whole.MatchString(text) {
 			return p.refusal
 		}
@@ -120,21 +83,25 @@ func classify(text string) refusal {
 	return refusal{text: text, meaning: doubtful}
 }
 
-// signedOut reports whether an error says that the node forgot the login.
-func signedOut(text string) bool { return classify(text).meaning == signedOutNow }
-
-// refused turns the node's error about a close into what Send returns.
-func refused(text string) error {
-	r := classify(text)
+// refused turns the node's error about a request that changes a session into
+// what Send returns.
+func refused(method, text string, r refusal) error {
 	said := &nodeError{text: text}
 	switch r.meaning {
 	case never:
 		return &settlement.Refused{Err: settlement.Fail(r.code, "%s", said)}
+	case escrow:
+		return &settlement.Refused{Err: &settlement.Waiting{Reason: settlement.EscrowPending, Err: said}}
 	case passing, signedOutNow:
 		return &settlement.Refused{Err: said}
 	default:
-		return fmt.Errorf("%s: %w: %w", closeMethod, ErrNoAnswer, said)
+		return inDoubt(method, said)
 	}
+}
+
+// inDoubt: the request left, and nothing that came back proves what became of it.
+func inDoubt(method string, err error) error {
+	return fmt.Errorf("%s: %w: %w", method, ErrNoAnswer, err)
 }
 
 // The classes of Config.CallFunc.
@@ -146,18 +113,21 @@ const (
 )
 
 // callClass is a call's end, as a label.
-func callClass(method string, a answer, err error) string {
+func callClass(d framing, method string, a answer, err error) string {
 	text, failed := a.failed()
 	switch {
 	case err == nil && !failed:
 		return classOK
 	case errors.Is(err, ErrNotSent), err == nil && strings.HasPrefix(method, "auth_"):
 		return classRefused
-	case method != closeMethod:
+	case !changes(method):
 		return classWaiting
-	case err == nil && classify(text).meaning != doubtful:
+	case err == nil && d.classify(text).meaning != doubtful:
 		return classRefused
 	default:
 		return classInDoubt
 	}
 }
+
+// changes reports whether a method changes a session.
+func changes(method string) bool { return method == closeMethod || method == v1Submit }

@@ -58,7 +58,7 @@ func startNode(t testing.TB, cfg clearnodetest.Config) *clearnodetest.Node {
 // config is of a judge with few connections.
 func config(url string) clearnode.Config {
 	return clearnode.Config{
-		URL: url, Signer: clearnode.KeySigner(keyOf(keyJudge)), Connections: 2, RequestTimeout: patience,
+		URL: url, Signers: []clearnode.Signer{clearnode.KeySigner(keyOf(keyJudge))}, Connections: 2, RequestTimeout: patience,
 	}.Quick()
 }
 
@@ -200,7 +200,7 @@ func parse(t testing.TB, s string) settlement.Amount {
 func prepared(t testing.TB, c *clearnode.Client, id settlement.SessionID) settlement.Request {
 	t.Helper()
 	s := look(t, c, id, settlement.Look{})
-	r, err := c.Prepare(t.Context(), share(t, s, "7"), s)
+	r, err := c.Prepare(t.Context(), settlement.Outcome{}, share(t, s, "7"), s)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -39,7 +39,7 @@ func mustAddress(text string) settlement.Address {
 func handmadeRequest(t testing.TB, c *clearnode.Client) settlement.Request {
 	t.Helper()
 	plan, s := handmade(t)
-	r, err := c.Prepare(t.Context(), plan, s)
+	r, err := c.Prepare(t.Context(), settlement.Outcome{}, plan, s)
 	if err != nil {
 		t.Fatal(err)
 	}

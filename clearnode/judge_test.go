@@ -17,7 +17,7 @@ func TestJudge(t *testing.T) {
 	out := answer{method: "error", params: json.RawMessage(`{"error":"authentication required"}`)}
 	for _, tc := range []struct {
 		it    string
-		judge func(answer, time.Time) error
+		judge func(expiry, answer, time.Time) error
 		a     answer
 		after time.Duration // the node's clock at the answer, after the bound
 		want  string        // good, bad, or nothing
@@ -37,8 +37,8 @@ func TestJudge(t *testing.T) {
 		{"fresh, signed out", p.judgeFresh, out, 0, "nothing"},
 	} {
 		tc.a.at = now.Add(tc.after)
-		err := tc.judge(tc.a, now)
-		var differs *expiryDiffers
+		err := tc.judge(nitroExpiry, tc.a, now)
+		var differs *fenceOpen
 		got := "nothing"
 		if err == nil {
 			got = "good"

@@ -1,6 +1,7 @@
 package clearnode
 
 import (
+	"bytes"
 	"context"
 	"crypto/ecdsa"
 	"errors"
@@ -14,44 +15,81 @@ import (
 	"settled/settlement"
 )
 
-// maxKeyFile is more than a key and its line end need.
-const maxKeyFile = 1 << 10
+// maxSecretFile is more than a key, a keystore or a password needs.
+const maxSecretFile = 16 << 10
 
-// LoadKeyFile reads a private key: 64 hex digits, with or without 0x. It refuses
-// a file that its group or others can read, and says how to mend that. The key
-// appears in no error and in no formatting of the Signer.
-func LoadKeyFile(path string) (Signer, error) {
+// LoadKeyFile reads a private key: 64 hex digits, with or without 0x, or a
+// keystore (version 3), which the password in passwordFile opens. It refuses a
+// file that its group or others can read, and says how to mend that. Neither key
+// nor password appears in any error, nor in any formatting of the Signer.
+func LoadKeyFile(path, passwordFile string) (Signer, error) {
+	text, err := readSecret("key file", path)
+	if err != nil {
+		return nil, err
+	}
+	var private *ecdsa.PrivateKey
+	if bytes.HasPrefix(bytes.TrimSpace(text), []byte("{")) {
+		private, err = openKeystore(text, passwordFile)
+	} else {
+		private, err = parseKey(string(text))
+	}
+	if err != nil {
+		return nil, fmt.Errorf("key file %s: %w", path, err)
+	}
+	k := newKey(private)
+	if err := CheckSigner(context.Background(), k); err != nil {
+		return nil, fmt.Errorf("key file %s: %w", path, err)
+	}
+	return k, nil
+}
+
+// CheckSigner has a key sign, and looks whether the signature is its own. Call it
+// at start for a key that is not in a file: one that can't sign is found out then,
+// and not with the first close.
+func CheckSigner(ctx context.Context, s Signer) error {
+	digest := keccak([]byte("settled: can this key sign?"))
+	sig, err := s.Sign(ctx, digest)
+	if err != nil {
+		return fmt.Errorf("the key of %s can't sign: %w", s.Address(), err)
+	}
+	if signer, err := recoverSigner(digest, sig); err != nil || signer != s.Address() {
+		return fmt.Errorf("the key of %s makes signatures that are not its own", s.Address())
+	}
+	return nil
+}
+
+// readSecret reads a file that nobody else may read. What it is, its errors say.
+func readSecret(what, path string) ([]byte, error) {
 	f, err := os.Open(path) // #nosec G304 -- the operator names the file
 	if err != nil {
-		return nil, fmt.Errorf("key file: %w", err)
+		return nil, fmt.Errorf("%s: %w", what, err)
 	}
 	defer func() { _ = f.Close() }()
 	info, err := f.Stat()
 	if err != nil {
-		return nil, fmt.Errorf("key file: %w", err)
+		return nil, fmt.Errorf("%s: %w", what, err)
 	}
 	if !info.Mode().IsRegular() {
-		return nil, fmt.Errorf("key file %s: not a regular file", path)
+		return nil, fmt.Errorf("%s %s: not a regular file", what, path)
 	}
 	if info.Mode().Perm()&0o077 != 0 {
-		return nil, fmt.Errorf("key file %s: its group or others may use it (mode %04o): run chmod 600 %s", path, info.Mode().Perm(), path)
+		return nil, fmt.Errorf("%s %s: its group or others may use it (mode %04o): run chmod 600 %s", what, path, info.Mode().Perm(), path)
 	}
-	text, err := io.ReadAll(io.LimitReader(f, maxKeyFile))
+	text, err := io.ReadAll(io.LimitReader(f, maxSecretFile+1))
 	if err != nil {
-		return nil, fmt.Errorf("key file: %w", err)
+		return nil, fmt.Errorf("%s: %w", what, err)
 	}
-	private, err := parseKey(string(text))
-	if err != nil {
-		return nil, fmt.Errorf("key file %s: %w", path, err)
+	if len(text) > maxSecretFile {
+		return nil, fmt.Errorf("%s %s: longer than %d bytes: is it the right file?", what, path, maxSecretFile)
 	}
-	return newKey(private), nil
+	return text, nil
 }
 
 // parseKey's error says nothing of the text.
 func parseKey(text string) (*ecdsa.PrivateKey, error) {
 	private, err := crypto.HexToECDSA(strings.TrimPrefix(strings.TrimSpace(text), "0x"))
 	if err != nil {
-		return nil, errors.New("no private key: want 64 hex digits, with or without 0x, and nothing else")
+		return nil, errors.New("no private key: want 64 hex digits, with or without 0x, and nothing else; or a keystore file")
 	}
 	return private, nil
 }

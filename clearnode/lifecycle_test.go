@@ -146,7 +146,7 @@ func TestCalls(t *testing.T) {
 	mu.Lock()
 	defer mu.Unlock()
 	for call, want := range map[string]int{
-		"auth_request ok": 1, "auth_verify ok": 1, "close_app_session ok": 1, "close_app_session in_doubt": 2,
+		"auth_request ok": 2, "auth_verify ok": 2, "close_app_session ok": 1, "close_app_session in_doubt": 2,
 		"close_app_session refused": 2, "get_app_sessions waiting": 1, "get_assets ok": 1,
 	} {
 		if counts[call] != want {
@@ -164,7 +164,7 @@ func TestNothingSecretIsShown(t *testing.T) {
 	var out lockedBuffer
 	private := keyOf(0x1234567890abcdef)
 	cfg := config(n.URL())
-	cfg.Signer = clearnode.KeySigner(private)
+	cfg.Signers = []clearnode.Signer{clearnode.KeySigner(private)}
 	cfg.Log = zerolog.New(&out).Level(zerolog.TraceLevel)
 	c := ready(t, cfg)
 	token := c.Token()
@@ -181,7 +181,7 @@ func TestNothingSecretIsShown(t *testing.T) {
 	quiet := cfg
 	quiet.Log = zerolog.Nop()
 	shown := out.String()
-	for _, v := range []any{quiet.Signer, quiet, &quiet} {
+	for _, v := range []any{quiet.Signers[0], quiet, &quiet} {
 		shown += fmt.Sprintf("%v %+v %#v %s %d %x", v, v, v, v, v, v)
 	}
 	shown = strings.ToLower(shown)

@@ -76,7 +76,18 @@ func (l *line) dial(ctx context.Context) (*conn, error) {
 	if err != nil {
 		return nil, fmt.Errorf("dial: %w", err)
 	}
-	return newConn(l, ws), nil
+	ws.SetReadLimit(maxFrame)
+	found, err := l.client.identify(ctx, ws)
+	if err != nil {
+		_ = ws.Close()
+		return nil, err
+	}
+	d, err := l.client.speak(found)
+	if err != nil {
+		_ = ws.Close()
+		return nil, err
+	}
+	return newConn(l, ws, d), nil
 }
 
 // dialed moves user info into a header: websocket addresses may not have it.
@@ -113,8 +124,8 @@ func (l *line) serve(ctx context.Context, c *conn) error {
 	return c.cause
 }
 
-// tend signs the connection in, again when the node forgets it, and tries it
-// when it is silent.
+// tend signs the connection in, anew before the sign-in runs out and again when the
+// node forgets it, and tries it when it is silent.
 func (l *line) tend(ctx context.Context, c *conn) {
 	ticks := time.NewTicker(l.client.pace.idle)
 	defer ticks.Stop()
@@ -137,24 +148,36 @@ func (l *line) tend(ctx context.Context, c *conn) {
 	}
 }
 
-// enter signs in. Where the node refuses it says when to try again.
+// enter signs in, and says when to do so again; 0: when the node demands it. A
+// connection that is signed in goes on to be while it signs in anew, whatever comes
+// of that: the node forgets the one sign-in only for the other.
 func (l *line) enter(ctx context.Context, c *conn) (again time.Duration) {
-	err := l.client.signIn(ctx, c)
+	anew := l.client.pool.signedIn(c)
+	err := c.dialect.signIn(ctx, c)
 	var refused *loginRefused
 	switch {
 	case err == nil:
-		c.found()
-		l.client.pool.sign(c, true)
-		l.client.prober.ask(c)
-		l.client.well()
-		l.client.log.Info().Int("connection", l.number).Msg("signed in")
+		if !anew {
+			l.entered(c)
+		}
+		l.client.log.Info().Int("connection", l.number).Bool("anew", anew).Msg("signed in")
+		again = l.client.login.renewIn()
 	case errors.As(err, &refused):
 		again = l.client.login.retryIn()
+	case anew && !c.over(): // busy perhaps; whether it is dead keepAlive finds out
+		again = l.client.pace.signInMost
 	default:
 		c.drop(fmt.Errorf("sign in: %w", err))
 	}
 	l.client.reconsider()
 	return again
+}
+
+func (l *line) entered(c *conn) {
+	c.found()
+	l.client.pool.sign(c, true)
+	l.client.prober.ask(c)
+	l.client.well()
 }
 
 func (l *line) signedOut(c *conn) {
@@ -173,7 +196,7 @@ func (l *line) keepAlive(ctx context.Context, c *conn) {
 		return
 	}
 	asked := c.heard.Load()
-	if err := c.ping(ctx); err != nil && c.heard.Load() == asked {
+	if err := c.dialect.ping(ctx, c); err != nil && c.heard.Load() == asked {
 		c.drop(fmt.Errorf("silent: %w", err))
 	}
 }

@@ -157,7 +157,7 @@ func (p *pool) least(fit bool, weight int) (best *conn, changed <-chan struct{},
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	for _, c := range p.conns {
-		if (c.fit() || !fit && !c.over()) && (best == nil || c.load < best.load) {
+		if (c.fit() || !fit && !c.over()) && (best == nil || c.better(best)) {
 			best = c
 		}
 	}
@@ -172,6 +172,15 @@ func (p *pool) least(fit bool, weight int) (best *conn, changed <-chan struct{},
 		return nil, nil, errNoConnection
 	}
 	return best, p.changed, nil
+}
+
+// better: one that is signed in, for a legacy node answers no other; then the less
+// loaded. The pool's lock is held.
+func (c *conn) better(other *conn) bool {
+	if c.signed != other.signed {
+		return c.signed
+	}
+	return c.load < other.load
 }
 
 func (p *pool) giveBack(c *conn, weight int) {

@@ -85,7 +85,7 @@ func (p *prober) run(ctx context.Context) {
 }
 
 func (p *prober) serve(ctx context.Context, c *conn) {
-	if !p.note(c, p.probe(ctx, c)) {
+	if !p.note(c, c.dialect.probe(ctx, c)) {
 		p.ask(c) // bad, or nothing learned: again, after a while
 	}
 	p.client.reconsider()
@@ -100,17 +100,25 @@ func (p *prober) askAll() {
 	}
 }
 
-// expiryDiffers is the verdict against a node.
-type expiryDiffers struct{ why string }
+// fenceOpen is the verdict against a node.
+type fenceOpen struct{ why string }
 
-func (e *expiryDiffers) Error() string {
+func (e *fenceOpen) Error() string {
 	return e.why + ": set clearnode.message_expiry to the node's (its MSG_EXPIRY_TIME)"
+}
+
+// expiry is how a generation of node is asked whether it refuses an old request:
+// by a read that changes nothing and whose age the node looks at.
+type expiry struct {
+	ask    string
+	params any
+	stale  func(text string) bool // the error that a request too old is refused with
 }
 
 // note keeps what a probe told. It reports whether the connection is done with
 // for now.
 func (p *prober) note(c *conn, err error) bool {
-	var differs *expiryDiffers
+	var differs *fenceOpen
 	told := err == nil || errors.As(err, &differs)
 	if told && p.client.pool.probed(c, err) {
 		p.client.log.Error().Err(err).Int("connection", c.line.number).Msg("nothing is sent: the message expiry differs")
@@ -141,16 +149,16 @@ func (p *prober) state() error {
 
 // probe makes two harmless private reads: one older than any request may be, and
 // one as old as a close is when it is sent. Nil: both were answered as configured.
-func (p *prober) probe(ctx context.Context, c *conn) error {
-	if err := c.ping(ctx); err != nil {
+func (p *prober) probe(ctx context.Context, c *conn, e expiry) error {
+	if err := c.dialect.ping(ctx, c); err != nil {
 		return err // for a fresh bound: a low one would make the reads too old
 	}
 	now := p.client.nodeTime()
-	stale, err := p.read(now.Add(-p.tooOld()))
+	stale, err := c.dialect.question(e.ask, e.params, now.Add(-p.tooOld()))
 	if err != nil {
 		return err
 	}
-	fresh, err := p.read(now.Add(-p.client.setBack()))
+	fresh, err := c.dialect.question(e.ask, e.params, now.Add(-p.client.setBack()))
 	if err != nil {
 		return err
 	}
@@ -158,11 +166,7 @@ func (p *prober) probe(ctx context.Context, c *conn) error {
 	if err != nil {
 		return err
 	}
-	return errors.Join(p.judgeStale(answers[0], now), p.judgeFresh(answers[1], now))
-}
-
-func (p *prober) read(at time.Time) (request, error) {
-	return unsigned("get_ledger_balances", struct{}{}, at)
+	return errors.Join(p.judgeStale(e, answers[0], now), p.judgeFresh(e, answers[1], now))
 }
 
 // tooOld is the age that the node must refuse. Below a short fence margin the
@@ -176,17 +180,17 @@ func (p *prober) tooOld() time.Duration {
 // answer. The request was at most that old. Refused though it was much older than
 // meant proves nothing; nor does accepted where the node's clock was set back in
 // between, and it was not old at all.
-func (p *prober) judgeStale(a answer, now time.Time) error {
+func (p *prober) judgeStale(e expiry, a answer, now time.Time) error {
 	cfg := &p.client.cfg
 	stamp := now.Add(-p.tooOld())
-	refused, err := refusedAsOld(a)
+	refused, err := e.refused(a)
 	switch {
 	case err != nil:
 		return err
 	case !refused && a.at.Sub(stamp) <= cfg.MessageExpiry:
 		return errors.New("the node's clock was set back during the probe")
 	case !refused:
-		return &expiryDiffers{fmt.Sprintf("the node accepts a request %s old and is configured to refuse it after %s, so a close that was given up could still land", p.tooOld(), cfg.MessageExpiry)}
+		return &fenceOpen{fmt.Sprintf("the node accepts a request %s old and is configured to refuse it after %s, so a close that was given up could still land", p.tooOld(), cfg.MessageExpiry)}
 	case a.at.Sub(stamp) > p.tooOld()+cfg.FenceMargin/4:
 		return errors.New("the probe was answered too slowly to prove anything")
 	}
@@ -195,8 +199,8 @@ func (p *prober) judgeStale(a answer, now time.Time) error {
 
 // judgeFresh: a refusal counts only if the answer came before the request's
 // validity was half over.
-func (p *prober) judgeFresh(a answer, now time.Time) error {
-	refused, err := refusedAsOld(a)
+func (p *prober) judgeFresh(e expiry, a answer, now time.Time) error {
+	refused, err := e.refused(a)
 	switch {
 	case err != nil:
 		return err
@@ -205,19 +209,15 @@ func (p *prober) judgeFresh(a answer, now time.Time) error {
 	case a.at.Sub(now) > p.client.cfg.RequestValidity/2:
 		return errors.New("the probe was answered too slowly to prove anything")
 	}
-	return &expiryDiffers{fmt.Sprintf("message_expiry (%s) is larger than the node's: it would refuse every close, which is stamped %s old", p.client.cfg.MessageExpiry, p.client.setBack())}
+	return &fenceOpen{fmt.Sprintf("message_expiry (%s) is larger than the node's: it would refuse every close, which is stamped %s old", p.client.cfg.MessageExpiry, p.client.setBack())}
 }
 
-// refusedAsOld reads the answer to a private read: taken, or refused for its
-// age, or neither.
-func refusedAsOld(a answer) (bool, error) {
+// refused reads the answer: taken, or refused for its age, or neither.
+func (e expiry) refused(a answer) (bool, error) {
 	text, failed := a.failed()
-	if failed && text == staleText {
+	if failed && e.stale(text) {
 		return true, nil
 	}
-	var balances any
-	return false, a.into("get_ledger_balances", &balances)
+	var result any
+	return false, a.into(e.ask, &result)
 }
-
-// setBack is how much older than the node's clock the stamp of a close is.
-func (c *Client) setBack() time.Duration { return c.cfg.MessageExpiry - c.cfg.RequestValidity }

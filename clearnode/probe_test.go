@@ -53,7 +53,7 @@ func TestProbe(t *testing.T) {
 				return err != nil && strings.Contains(err.Error(), tc.reason) && strings.Contains(err.Error(), "clearnode.message_expiry")
 			})
 			s := look(t, c, id, settlement.Look{}) // reads are harmless
-			_, err := c.Prepare(t.Context(), share(t, s, "7"), s)
+			_, err := c.Prepare(t.Context(), settlement.Outcome{}, share(t, s, "7"), s)
 			wantNotReady(t, err)
 		})
 	}
@@ -72,7 +72,7 @@ func TestProbedBeforeReady(t *testing.T) {
 		return err != nil && strings.Contains(err.Error(), "not probed yet")
 	})
 	plan, s := handmade(t)
-	_, err := c.Prepare(t.Context(), plan, s)
+	_, err := c.Prepare(t.Context(), settlement.Outcome{}, plan, s)
 	wantNotReady(t, err)
 	close(release)
 	_ = waitReady(t, c, true)
@@ -100,7 +100,7 @@ func TestProbeAgain(t *testing.T) {
 				return err != nil && strings.Contains(err.Error(), "accepts a request")
 			})
 			plan, s := handmade(t)
-			_, err := c.Prepare(t.Context(), plan, s)
+			_, err := c.Prepare(t.Context(), settlement.Outcome{}, plan, s)
 			wantNotReady(t, err)
 			if _, err := c.Send(t.Context(), r); wantRefused(t, err) != nil || !errors.Is(err, clearnode.ErrNotSent) {
 				t.Errorf("sent, though the fence does not hold: %v", err)
@@ -143,7 +143,7 @@ func TestProbedAfterRestart(t *testing.T) {
 		err := c.Ready()
 		return err != nil && strings.Contains(err.Error(), "not probed yet")
 	})
-	_, err := c.Prepare(t.Context(), share(t, s, "7"), s)
+	_, err := c.Prepare(t.Context(), settlement.Outcome{}, share(t, s, "7"), s)
 	wantNotReady(t, err)
 	ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
 	defer cancel()

@@ -19,17 +19,17 @@ func TestOneSignature(t *testing.T) {
 	cfg.Connections = 4
 	c := ready(t, cfg)
 	logins := func() int { return n.Requests("auth_verify") }
-	eventually(t, "all signed in", func() bool { return logins() == 4 })
+	eventually(t, "all signed in", func() bool { return logins() == 1+4 })
 	n.DropConnections()
-	eventually(t, "all signed in again", func() bool { return logins() == 8 })
+	eventually(t, "all signed in again", func() bool { return logins() == 1+8 })
 	n.Stop()
 	eventually(t, "all lost", func() bool { return c.Connected() == 0 })
 	_ = waitReady(t, c, false)
 	n.Resume()
-	eventually(t, "all signed in after a restart", func() bool { return logins() == 12 && c.Fit() == 4 })
+	eventually(t, "all signed in after a restart", func() bool { return logins() == 1+12 && c.Fit() == 4 })
 	_ = waitReady(t, c, true)
-	if got := n.Requests("auth_request"); got != 1 {
-		t.Errorf("%d challenges were used", got)
+	if got := n.Requests("auth_request"); got != 2 {
+		t.Errorf("%d challenges were used, want one to reserve the account and one to sign in", got)
 	}
 	closeDuel(t, c, openDuel(t, n))
 	wantChecked(t, n)
@@ -39,10 +39,10 @@ func TestOneSignature(t *testing.T) {
 func TestTokenRefused(t *testing.T) {
 	n := startNode(t, clearnodetest.Config{})
 	c := ready(t, config(n.URL()))
-	eventually(t, "both signed in", func() bool { return n.Requests("auth_verify") == 2 })
+	eventually(t, "both signed in", func() bool { return n.Requests("auth_verify") == 3 })
 	c.SpoilToken("no.such.token")
 	n.DropConnections()
-	eventually(t, "another challenge", func() bool { return n.Requests("auth_request") == 2 && c.Fit() == 2 })
+	eventually(t, "another challenge", func() bool { return n.Requests("auth_request") == 3 && c.Fit() == 2 })
 	closeDuel(t, c, openDuel(t, n))
 }
 
@@ -64,7 +64,7 @@ func TestSignedOutMidCall(t *testing.T) {
 		if wantRefused(t, err) != nil {
 			t.Errorf("%q: %v", text, err)
 		}
-		eventually(t, "signed in again", func() bool { return n.Requests("auth_verify") == 2 })
+		eventually(t, "signed in again", func() bool { return n.Requests("auth_verify") == 3 })
 		_ = waitReady(t, c, true)
 		closeDuel(t, c, id)
 		wantChecked(t, n)
@@ -78,15 +78,15 @@ func TestSignedOutAgain(t *testing.T) {
 	cfg := config(n.URL())
 	cfg.Connections = 1
 	c := ready(t, cfg)
-	for logins := 2; logins <= 3; logins++ {
+	for logins := 3; logins <= 4; logins++ {
 		n.Inject(clearnodetest.Fault{Method: "close_app_session", Kind: clearnodetest.ExpireAuth})
 		_, err := c.Send(t.Context(), prepared(t, c, openDuel(t, n)))
 		wantRefused(t, err)
 		eventually(t, "signed in again", func() bool { return n.Requests("auth_verify") == logins })
 		_ = waitReady(t, c, true)
 	}
-	if got := n.Requests("auth_request"); got != 2 {
-		t.Errorf("%d challenges, want one at first and one when the token did not hold", got)
+	if got := n.Requests("auth_request"); got != 3 {
+		t.Errorf("%d challenges, want two at first and one when the token did not hold", got)
 	}
 }
 
@@ -104,7 +104,7 @@ func TestSignInRefused(t *testing.T) {
 	if !s.Open {
 		t.Error("a public read did not work")
 	}
-	_, err := c.Prepare(t.Context(), share(t, s, "7"), s)
+	_, err := c.Prepare(t.Context(), settlement.Outcome{}, share(t, s, "7"), s)
 	wantNotReady(t, err)
 	n.ClearFaults()
 	_ = waitReady(t, c, true)
@@ -177,7 +177,7 @@ func TestNodeAddress(t *testing.T) {
 		err := c.Ready()
 		return err != nil && strings.Contains(err.Error(), "clearnode.node_address") && strings.Contains(err.Error(), addressOf(7))
 	})
-	_, err = c.Prepare(t.Context(), plan, s)
+	_, err = c.Prepare(t.Context(), settlement.Outcome{}, plan, s)
 	wantNotReady(t, err)
 	if held, _ := c.Address(); held != learned {
 		t.Errorf("now held: %s", held)

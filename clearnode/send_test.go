@@ -96,7 +96,7 @@ func TestRealRefusals(t *testing.T) {
 	} {
 		plan := share(t, s, "7")
 		change(&plan)
-		r, err := c.Prepare(t.Context(), plan, s)
+		r, err := c.Prepare(t.Context(), settlement.Outcome{}, plan, s)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -134,7 +134,7 @@ func TestLostAnswer(t *testing.T) {
 			t.Errorf("%s: session %+v", it, s)
 		}
 	}
-	if n.Requests("auth_request") != 1 || n.Requests("auth_verify") != 1 {
+	if n.Requests("auth_request") != 2 || n.Requests("auth_verify") != 2 {
 		t.Error("the connection did not stay")
 	}
 }
@@ -238,11 +238,11 @@ func TestPrepareRefusals(t *testing.T) {
 		{"half the weight", keyJudge, half, settlement.QuorumNotReached, []string{"50", "100"}},
 	} {
 		cfg := config(n.URL())
-		cfg.Signer = clearnode.KeySigner(keyOf(tc.key))
+		cfg.Signers = []clearnode.Signer{clearnode.KeySigner(keyOf(tc.key))}
 		c := ready(t, cfg)
 		id := open(t, n, tc.def, put(playerA, "usdc", "10"))
 		s := look(t, c, id, settlement.Look{})
-		_, err := c.Prepare(t.Context(), share(t, s, "7"), s)
+		_, err := c.Prepare(t.Context(), settlement.Outcome{}, share(t, s, "7"), s)
 		var f *settlement.Failure
 		if !errors.As(err, &f) || f.Code != tc.code {
 			t.Errorf("%s: %v", tc.it, err)
@@ -291,7 +291,7 @@ func TestCloses(t *testing.T) {
 				t.Error(err)
 				return
 			}
-			r, err := c.Prepare(t.Context(), share(t, s, "7"), s)
+			r, err := c.Prepare(t.Context(), settlement.Outcome{}, share(t, s, "7"), s)
 			if err != nil {
 				t.Error(err)
 				return

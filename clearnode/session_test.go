@@ -329,7 +329,7 @@ func TestSessionSeenByOthers(t *testing.T) {
 		t.Errorf("spelled otherwise: %+v", s)
 	}
 	cfg := config(n.URL())
-	cfg.Signer = clearnode.KeySigner(keyOf(keyStranger))
+	cfg.Signers = []clearnode.Signer{clearnode.KeySigner(keyOf(keyStranger))}
 	c := ready(t, cfg)
 	if s := look(t, c, empty, settlement.Look{}); !s.Open || s.Version != 1 {
 		t.Errorf("empty, by a stranger: %+v", s)

@@ -126,9 +126,10 @@ func TestPrepareVector(t *testing.T) {
 	if err := json.Unmarshal([]byte(want.Signed), &[]any{new(uint64), new(string), &params, new(uint64)}); err != nil {
 		t.Fatal(err)
 	}
-	c := &Client{cfg: Config{Signer: v.signer(t, want.Signer)}.filled()}
-	now := time.UnixMilli(1700000000000).Add(c.setBack())
-	r, err := c.sign(t.Context(), settlement.Plan{Session: params.Session, Allocations: params.Allocations}, now)
+	signer := v.signer(t, want.Signer)
+	n := newNitro(&Client{cfg: Config{Signers: []Signer{signer}}.filled()})
+	s := settlement.Session{ID: params.Session, Quorum: 100, Participants: []settlement.Participant{{Address: signer.Address(), Spelling: want.Signer, Weight: 100}}}
+	r, err := n.close(t.Context(), settlement.Outcome{}, settlement.Plan{Session: params.Session, Allocations: params.Allocations}, s, 1700000000000)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -17,6 +17,7 @@ type definition struct {
 	protocol     string
 	participants []settlement.Participant
 	quorum       int64
+	version      uint64 // of a legacy session, once it was seen: there it never changes either
 }
 
 // Params of the reads. An offset of 0 is left out.
@@ -218,16 +219,23 @@ const (
 // database would round what is finer, and its sums would no longer come out.
 func readAssets(a answer) (map[settlement.Asset]int32, error) {
 	var p struct {
-		Assets []struct {
-			Symbol   string `json:"symbol"`
-			Decimals int32  `json:"decimals"`
-		} `json:"assets"`
+		Assets []assetRow `json:"assets"`
 	}
 	if err := a.into("get_assets", &p); err != nil {
 		return nil, err
 	}
+	return decimalsOf(p.Assets)
+}
+
+// assetRow is an asset on one chain.
+type assetRow struct {
+	Symbol   string `json:"symbol"`
+	Decimals int32  `json:"decimals"`
+}
+
+func decimalsOf(rows []assetRow) (map[settlement.Asset]int32, error) {
 	decimals := map[settlement.Asset]int32{}
-	for _, listed := range p.Assets {
+	for _, listed := range rows {
 		asset, err := settlement.ParseAsset(listed.Symbol)
 		if err != nil {
 			continue // no session that holds it can be read either

@@ -5,32 +5,9 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"math/rand/v2"
-	"sync/atomic"
 	"time"
 	"unicode/utf8"
 )
-
-// maxFrame is how large a frame is read. A larger one costs the connection; none
-// that answers a request of ours comes near.
-const maxFrame = 8<<20 + 64<<10
-
-// lastID is the id of the last request of this process, whichever client made
-// it. It starts at random, so that an answer to a former process doesn't fit,
-// and above every clock in milliseconds, for the node puts its clock in place of
-// an id that it could not read. It stays below 2^53.
-var lastID atomic.Uint64
-
-func init() { lastID.Store(1<<50 + rand.Uint64N(1<<51)) } // #nosec G404 -- not a secret
-
-func nextID() uint64 { return lastID.Add(1) }
-
-// request is one frame to send.
-type request struct {
-	id     uint64
-	method string
-	frame  []byte
-}
 
 // unsigned makes a request that needs no signature.
 func unsigned(method string, params any, at time.Time) (request, error) {
@@ -73,14 +50,12 @@ func envelope(req []byte, signatures ...string) []byte {
 // millis is an instant as the wire has it.
 func millis(t time.Time) uint64 { return uint64(max(t.UnixMilli(), 0)) } // #nosec G115 -- not negative
 
-// incoming is a frame as it came: nothing about it is believed yet.
-type incoming struct {
+// nitroFrame is a frame as it came: nothing about it is believed yet.
+type nitroFrame struct {
 	id  uint64
 	res []byte // the exact bytes of the value of "res", which the signature is over
 	sig json.RawMessage
 }
-
-var errNoFrame = errors.New("no frame of the protocol")
 
 // readFrame reads no more of a frame than whose it may be: most are
 // notifications, which nobody waits for.
@@ -100,7 +75,7 @@ func readFrame(raw []byte) (incoming, error) {
 	if err != nil {
 		return incoming{}, err
 	}
-	return incoming{id: id, res: e.Res, sig: e.Sig}, nil
+	return incoming{id: id, answer: nitroFrame{id: id, res: e.Res, sig: e.Sig}.answer}, nil
 }
 
 // leadingID is the first element of a JSON array, where that is a whole number.
@@ -120,18 +95,8 @@ func leadingID(res []byte) (uint64, error) {
 	return id, nil
 }
 
-// answer is a frame that a request of ours waited for, its signature verified.
-type answer struct {
-	id        uint64
-	method    string
-	params    json.RawMessage
-	at        time.Time // the node's clock when it answered
-	response  string    // the signed bytes
-	signature string
-}
-
 // answer reads the whole frame. Its signature is not looked at.
-func (f incoming) answer() (answer, error) {
+func (f nitroFrame) answer() (answer, error) {
 	var parts []json.RawMessage
 	if err := json.Unmarshal(f.res, &parts); err != nil {
 		return answer{}, fmt.Errorf("%w: %w", errNoFrame, err)
@@ -139,7 +104,7 @@ func (f incoming) answer() (answer, error) {
 	if len(parts) != 4 {
 		return answer{}, fmt.Errorf("%w: res has %d elements", errNoFrame, len(parts))
 	}
-	a := answer{id: f.id, params: parts[2], response: string(f.res)}
+	a := answer{id: f.id, params: parts[2], response: string(f.res), signed: string(f.res)}
 	var ts int64
 	if err := errors.Join(json.Unmarshal(parts[1], &a.method), json.Unmarshal(parts[3], &ts)); err != nil {
 		return answer{}, fmt.Errorf("%w: %w", errNoFrame, err)
@@ -154,32 +119,4 @@ func (f incoming) answer() (answer, error) {
 	}
 	a.signature = signatures[0]
 	return a, nil
-}
-
-// failed is the text of the error that the node answered with.
-func (a answer) failed() (string, bool) {
-	if a.method != "error" {
-		return "", false
-	}
-	var p struct {
-		Error string `json:"error"`
-	}
-	if json.Unmarshal(a.params, &p) != nil {
-		return "", true
-	}
-	return p.Error, true
-}
-
-// into reads the params of an answer that must be of a method.
-func (a answer) into(method string, params any) error {
-	if text, failed := a.failed(); failed {
-		return &nodeError{text: text}
-	}
-	if a.method != method {
-		return fmt.Errorf("answered with %s, want %s", quote(a.method), method)
-	}
-	if err := json.Unmarshal(a.params, params); err != nil {
-		return fmt.Errorf("the answer can't be read: %w", err)
-	}
-	return nil
 }

@@ -36,7 +36,7 @@ func (c *conn) questions(ctx context.Context, qs ...question) error {
 	at := c.client.nodeTime()
 	for i, q := range qs {
 		var err error
-		if requests[i], err = unsigned(q.method, q.params, at); err != nil {
+		if requests[i], err = c.dialect.question(q.method, q.params, at); err != nil {
 			return err
 		}
 	}
@@ -100,7 +100,7 @@ func (r *reading) glance(ctx context.Context) (glimpse, error) {
 // more than a page, or the definition turns out to spell us in its own way.
 func (r *reading) take(ctx context.Context) (sight, error) {
 	var seen sight
-	seen.definition, seen.known = r.c.shelf.definition(r.id)
+	seen.definition, seen.known = r.n.shelf.definition(r.id)
 	own := r.spelling(seen.definition)
 	absent := false
 	qs := []question{r.askSessions(own, "open", 0, &seen.open)}
@@ -108,7 +108,7 @@ func (r *reading) take(ctx context.Context) (sight, error) {
 		qs = append(qs, r.askDefinition(&seen.definition, &absent))
 	}
 	qs = append(qs, r.askTransactions(0, &seen.rows, &seen.newest))
-	if r.c.shelf.assets() == nil {
+	if r.n.shelf.assets() == nil {
 		seen.listing = true
 		qs = append(qs, r.askAssets())
 	}
@@ -186,13 +186,13 @@ func older(a, b row) int {
 func (r *reading) decimals(ctx context.Context, deposits []settlement.Transfer, listedNow bool) (map[settlement.Asset]int32, error) {
 	decimals := map[settlement.Asset]int32{}
 	for _, d := range deposits {
-		n, found := r.c.shelf.assets()[d.Asset]
+		n, found := r.n.shelf.assets()[d.Asset]
 		if !found && !listedNow {
 			if err := r.conn.questions(ctx, r.askAssets()); err != nil {
 				return nil, err
 			}
 			listedNow = true
-			n, found = r.c.shelf.assets()[d.Asset]
+			n, found = r.n.shelf.assets()[d.Asset]
 		}
 		if !found {
 			return nil, fmt.Errorf("the node does not list asset %s, which is in the session: its smallest unit is not known", quote(string(d.Asset)))
@@ -236,7 +236,7 @@ func (r *reading) askDefinition(into *definition, absent *bool) question {
 			return err
 		}
 		*into = d
-		r.c.shelf.keep(r.id, d)
+		r.n.shelf.keep(r.id, d)
 		return nil
 	}}
 }
@@ -245,7 +245,7 @@ func (r *reading) askAssets() question {
 	return question{"get_assets", struct{}{}, func(a answer) error {
 		decimals, err := readAssets(a)
 		if err == nil {
-			r.c.shelf.keepAssets(decimals)
+			r.n.shelf.keepAssets(decimals)
 		}
 		return err
 	}}

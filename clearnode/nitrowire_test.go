@@ -132,7 +132,7 @@ func FuzzFrame(f *testing.F) {
 	}
 	f.Fuzz(func(t *testing.T, raw []byte, id uint64) {
 		c := &Client{node: &node, cfg: Config{}.filled()}
-		k := &conn{client: c, slots: make(chan struct{}, maxOutstanding), lost: make(chan struct{}, 1), gone: make(chan struct{}), calls: map[uint64]*call{}}
+		k := &conn{client: c, dialect: newNitro(c), slots: make(chan struct{}, maxOutstanding), lost: make(chan struct{}, 1), gone: make(chan struct{}), calls: map[uint64]*call{}}
 		waits := &call{id: id, method: closeMethod, sent: time.Now(), answer: make(chan answer, 1)}
 		k.slots <- struct{}{}
 		if err := k.expect(waits); err != nil {
@@ -161,14 +161,14 @@ func FuzzFrame(f *testing.F) {
 
 // readAnything tries every reader: none may fail otherwise than by an error.
 func readAnything(a answer) {
-	c := &Client{cfg: Config{}.filled()}
+	n := newNitro(&Client{cfg: Config{}.filled()})
 	_, _ = readTransactions(a, "0x00")
 	_, _ = readSessions(a)
 	_, _ = readDefinition(a)
 	_, _ = readAssets(a)
-	_, _ = refusedAsOld(a)
-	_, _ = c.closed(a, "0x00")
-	_ = callClass(closeMethod, a, nil)
+	_, _ = nitroExpiry.refused(a)
+	_, _ = n.concluded(settlement.Request{}, a)
+	_ = callClass(n, closeMethod, a, nil)
 }
 
 // TestCompactFrames: what is signed has no space to argue about.

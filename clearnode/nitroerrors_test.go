@@ -75,7 +75,7 @@ func TestRecordedErrors(t *testing.T) {
 		if !known {
 			t.Errorf("%q is recorded (%s) and not classed here", r.Error, r.Cases[0])
 		}
-		if got := classify(r.Error); got.meaning != want.meaning || got.code != want.code {
+		if got := nitroRefusals.find(r.Error); got.meaning != want.meaning || got.code != want.code {
 			t.Errorf("%q: got %d %q, want %d %q", r.Error, got.meaning, got.code, want.meaning, want.code)
 		}
 		seen[r.Error] = true
@@ -115,10 +115,10 @@ func TestDoubtfulErrors(t *testing.T) {
 		"signature from unknown participant wallet nobody",
 		"failed to get wallets from RPC message: connection refused",
 	} {
-		if got := classify(text); got.meaning != doubtful {
+		if got := nitroRefusals.find(text); got.meaning != doubtful {
 			t.Errorf("%q is taken for a refusal (%d %s)", text, got.meaning, got.code)
 		}
-		err := refused(text)
+		err := nitroRefused(text)
 		var r *settlement.Refused
 		if errors.As(err, &r) || !errors.Is(err, ErrNoAnswer) {
 			t.Errorf("%q: %v", text, err)
@@ -135,23 +135,27 @@ func TestSourceErrors(t *testing.T) {
 		"failed to get signers from RPC message":                                           never,
 		"message request is empty":                                                         never,
 	} {
-		if got := classify(text); got.meaning != want {
+		if got := nitroRefusals.find(text); got.meaning != want {
 			t.Errorf("%q: %d", text, got.meaning)
 		}
 	}
+}
+
+func nitroRefused(text string) error {
+	return refused(closeMethod, text, nitroRefusals.find(text))
 }
 
 // TestRefusals: what Send makes of the classes.
 func TestRefusals(t *testing.T) {
 	var r *settlement.Refused
 	var f *settlement.Failure
-	if err := refused("invalid message timestamp"); !errors.As(err, &r) || errors.As(err, &f) {
+	if err := nitroRefused("invalid message timestamp"); !errors.As(err, &r) || errors.As(err, &f) {
 		t.Errorf("passing: %v", err)
 	}
-	if err := refused("authentication required"); !errors.As(err, &r) || errors.As(err, &f) {
+	if err := nitroRefused("authentication required"); !errors.As(err, &r) || errors.As(err, &f) {
 		t.Errorf("signed out: %v", err)
 	}
-	err := refused("asset usdc not fully redistributed")
+	err := nitroRefused("asset usdc not fully redistributed")
 	if !errors.As(err, &r) || !errors.As(err, &f) || f.Code != settlement.AllocationRejected || f.Class != settlement.Rejected {
 		t.Errorf("never: %v", err)
 	}
@@ -163,7 +167,7 @@ func TestErrorsAreCut(t *testing.T) {
 	for i := range long {
 		long[i] = '\n'
 	}
-	if text := refused(string(long)).Error(); len(text) > 1000 {
+	if text := nitroRefused(string(long)).Error(); len(text) > 1000 {
 		t.Errorf("%d bytes", len(text))
 	}
 }

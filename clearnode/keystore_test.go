@@ -1,0 +1,317 @@
+package clearnode_test
+
+import (
+	"context"
+	"crypto/aes"
+	"crypto/cipher"
+	"crypto/pbkdf2"
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/ethereum/go-ethereum/crypto"
+	"golang.org/x/crypto/scrypt"
+
+	"settled/clearnode"
+	"settled/clearnode/clearnodetest"
+	"settled/settlement"
+)
+
+// secretFile writes a file that only we may read.
+func secretFile(t testing.TB, name, text string) string {
+	t.Helper()
+	path := filepath.Join(t.TempDir(), name)
+	if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	return path
+}
+
+// lightKeystore is a keystore as geth writes it, but light: the full strength takes
+// a second.
+type lightKeystore map[string]any
+
+func lightly(t testing.TB, kdf, password, address string, private []byte) lightKeystore {
+	t.Helper()
+	salt, iv := make([]byte, 32), make([]byte, aes.BlockSize)
+	params := map[string]any{"dklen": 32, "salt": hex.EncodeToString(salt)}
+	var derived []byte
+	var err error
+	if kdf == "scrypt" {
+		params["n"], params["r"], params["p"] = 2, 8, 1
+		derived, err = scrypt.Key([]byte(password), salt, 2, 8, 1, 32)
+	} else {
+		params["c"], params["prf"] = 3, "hmac-sha256"
+		derived, err = pbkdf2.Key(sha256.New, password, salt, 3, 32)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	block, err := aes.NewCipher(derived[:16])
+	if err != nil {
+		t.Fatal(err)
+	}
+	text := make([]byte, len(private))
+	cipher.NewCTR(block, iv).XORKeyStream(text, private)
+	return lightKeystore{
+		"version": 3, "id": "3198bc9c-6672-5ab3-d995-4942343ae5b6", "address": address,
+		"crypto": map[string]any{
+			"cipher": "aes-128-ctr", "ciphertext": hex.EncodeToString(text), "cipherparams": map[string]any{"iv": hex.EncodeToString(iv)},
+			"kdf": kdf, "kdfparams": params, "mac": hex.EncodeToString(crypto.Keccak256(derived[16:32], text)),
+		},
+	}
+}
+
+// in is a part of it.
+func (k lightKeystore) in(path ...string) map[string]any {
+	m := map[string]any(k)
+	for _, name := range path {
+		m = m[name].(map[string]any)
+	}
+	return m
+}
+
+func (k lightKeystore) text(t testing.TB) string {
+	t.Helper()
+	raw, err := json.MarshalIndent(k, "", "  ")
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(raw)
+}
+
+const password = "correct horse"
+
+func TestKeystore(t *testing.T) {
+	private := crypto.FromECDSA(keyOf(keyJudge))
+	bare := strings.TrimPrefix(judge, "0x")
+	for it, tc := range map[string]struct{ kdf, address, before, after string }{
+		"scrypt":                 {"scrypt", strings.ToLower(bare), "", ""},
+		"pbkdf2":                 {"pbkdf2", judge, "", ""},
+		"no address":             {"scrypt", "", "", ""},
+		"spaces before it":       {"scrypt", bare, "\n  ", ""},
+		"a line end":             {"scrypt", bare, "", "\n"},
+		"a line end of Windows'": {"scrypt", bare, "", "\r\n"},
+	} {
+		path := secretFile(t, "key.json", tc.before+lightly(t, tc.kdf, password, tc.address, private).text(t))
+		s, err := clearnode.LoadKeyFile(path, secretFile(t, "password", password+tc.after))
+		if err != nil {
+			t.Errorf("%s: %v", it, err)
+		} else if s.Address().String() != judge {
+			t.Errorf("%s: key of %s", it, s.Address())
+		}
+	}
+	// Everything but one line end belongs to the password.
+	odd := secretFile(t, "key.json", lightly(t, "scrypt", " two lines \n", bare, private).text(t))
+	if _, err := clearnode.LoadKeyFile(odd, secretFile(t, "password", " two lines \n\n")); err != nil {
+		t.Error(err)
+	}
+}
+
+// TestKeystoreVectors opens the definition's own examples ("Web3 Secret Storage").
+func TestKeystoreVectors(t *testing.T) {
+	const rest = `"id":"3198bc9c-6672-5ab3-d995-4942343ae5b6","version":3}`
+	vectors := map[string]string{
+		"pbkdf2": `{"crypto":{"cipher":"aes-128-ctr","cipherparams":{"iv":"6087dab2f9fdbbfaddc31a909735c1e6"},"ciphertext":"5318b4d5bcd28de64ee5559e671353e16f075ecae9f99c7a79a38af5f869aa46","kdf":"pbkdf2","kdfparams":{"c":262144,"dklen":32,"prf":"hmac-sha256","salt":"ae3cd4e7013836a3df6bd7241b12db061dbe2c6785853cce422d148a624ce0bd"},"mac":"517ead924a9d0dc3124507e3393d175ce3ff7c1e96529c6c555ce9e51205e9b2"},` + rest,
+	}
+	if !testing.Short() {
+		vectors["scrypt"] = `{"crypto":{"cipher":"aes-128-ctr","cipherparams":{"iv":"83dbcc02d8ccb40e466191a123791e0e"},"ciphertext":"d172bf743a674da9cdad04534d56926ef8358534d458fffccd4e6ad2fbde479c","kdf":"scrypt","kdfparams":{"dklen":32,"n":262144,"r":1,"p":8,"salt":"ab0c7876052600dd703518d6fc3fe8984592145b591fc8fb5c6d43190334ba19"},"mac":"2103ac29920d71da29f15d75b4a16dbe95cfd7ff8faea1056c33131d846e3097"},` + rest
+	}
+	key, err := crypto.HexToECDSA("7a28b5ba57c53603b0b07b56bba752f7784bf506fa95edc395f5cf6c7514fe9d")
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := crypto.PubkeyToAddress(key.PublicKey).Hex()
+	for kdf, text := range vectors {
+		s, err := clearnode.LoadKeyFile(secretFile(t, "key.json", text), secretFile(t, "password", "testpassword\n"))
+		if err != nil {
+			t.Errorf("%s: %v", kdf, err)
+		} else if s.Address().String() != want {
+			t.Errorf("%s: key of %s", kdf, s.Address())
+		}
+	}
+}
+
+// TestKeystoreRefused: each error says what is wrong, names the file, and shows
+// nothing of what is in it.
+func TestKeystoreRefused(t *testing.T) {
+	private := crypto.FromECDSA(keyOf(keyJudge))
+	right := secretFile(t, "password", password)
+	open := secretFile(t, "open", password)
+	if err := os.Chmod(open, 0o644); err != nil {
+		t.Fatal(err)
+	}
+	for _, tc := range []struct {
+		it, says, password string
+		spoil              func(lightKeystore)
+	}{
+		{"no password file", "clearnode.password_file", "", func(lightKeystore) {}},
+		{"no such password file", "password file", right + ".not", func(lightKeystore) {}},
+		{"others may read the password", "chmod 600 " + open, open, func(lightKeystore) {}},
+		{"empty password", "empty", secretFile(t, "password", "\n"), func(lightKeystore) {}},
+		{"endless password", "longer", secretFile(t, "password", strings.Repeat("x", 1<<20)), func(lightKeystore) {}},
+		{"wrong password", "does not open it", secretFile(t, "password", "wrong horse"), func(lightKeystore) {}},
+		{"another key's address", playerA, right, func(k lightKeystore) { k["address"] = playerA }},
+		{"no address", "address is none", right, func(k lightKeystore) { k["address"] = "secret" }},
+		{"version 1", "version 3", right, func(k lightKeystore) { k["version"] = 1 }},
+		{"no version", "version 3", right, func(k lightKeystore) { delete(k, "version") }},
+		{"another cipher", "aes-128-ctr", right, func(k lightKeystore) { k.in("crypto")["cipher"] = "aes-256-gcm" }},
+		{"a short iv", "aes-128-ctr", right, func(k lightKeystore) { k.in("crypto", "cipherparams")["iv"] = "00" }},
+		{"another kdf", "argon2", right, func(k lightKeystore) { k.in("crypto")["kdf"] = "argon2" }},
+		{"no parameters", "dklen", right, func(k lightKeystore) { delete(k.in("crypto"), "kdfparams") }},
+		{"a long key", "dklen", right, func(k lightKeystore) { k.in("crypto", "kdfparams")["dklen"] = 64 }},
+		{"n no power of two", "scrypt", right, func(k lightKeystore) { k.in("crypto", "kdfparams")["n"] = 3 }},
+		{"n beyond all memory", "scrypt", right, func(k lightKeystore) { k.in("crypto", "kdfparams")["n"] = 1 << 40 }},
+		{"r beyond all memory", "scrypt", right, func(k lightKeystore) { k.in("crypto", "kdfparams")["r"] = 1 << 26 }},
+		{"work without end", "scrypt", right, func(k lightKeystore) { k.in("crypto", "kdfparams")["p"] = 1 << 26 }},
+		{"no n", "scrypt", right, func(k lightKeystore) { delete(k.in("crypto", "kdfparams"), "n") }},
+		{"n a text", "version 3", right, func(k lightKeystore) { k.in("crypto", "kdfparams")["n"] = "2" }},
+		{"another prf", "pbkdf2", right, func(k lightKeystore) {
+			k.in("crypto")["kdf"], k.in("crypto", "kdfparams")["c"], k.in("crypto", "kdfparams")["prf"] = "pbkdf2", 1, "hmac-sha1"
+		}},
+		{"rounds without end", "pbkdf2", right, func(k lightKeystore) {
+			k.in("crypto")["kdf"], k.in("crypto", "kdfparams")["c"], k.in("crypto", "kdfparams")["prf"] = "pbkdf2", 1<<40, "hmac-sha256"
+		}},
+		{"a changed text", "does not open it", right, func(k lightKeystore) { k.in("crypto")["ciphertext"] = strings.Repeat("11", 32) }},
+		{"no text", "does not open it", right, func(k lightKeystore) { k.in("crypto")["ciphertext"] = "" }},
+		{"no hex", "version 3", right, func(k lightKeystore) { k.in("crypto")["mac"] = "secret" }},
+		{"no mac", "does not open it", right, func(k lightKeystore) { delete(k.in("crypto"), "mac") }},
+		{"nothing", "version 3", right, func(k lightKeystore) { clear(k) }},
+	} {
+		k := lightly(t, "scrypt", password, strings.TrimPrefix(judge, "0x"), private)
+		tc.spoil(k)
+		path := secretFile(t, "key.json", k.text(t))
+		_, err := clearnode.LoadKeyFile(path, tc.password)
+		wantSecretError(t, tc.it, err, path, tc.says)
+	}
+	path := secretFile(t, "key.json", lightly(t, "scrypt", password, "", make([]byte, 32)).text(t))
+	_, err := clearnode.LoadKeyFile(path, right)
+	wantSecretError(t, "zeros inside", err, path, "no private key")
+	path = secretFile(t, "key.json", `{"version":3,`)
+	_, err = clearnode.LoadKeyFile(path, right)
+	wantSecretError(t, "half a file", err, path, "version 3")
+	path = secretFile(t, "key.json", strings.Repeat(" ", 1<<20))
+	_, err = clearnode.LoadKeyFile(path, right)
+	wantSecretError(t, "a huge file", err, path, "longer")
+}
+
+func wantSecretError(t *testing.T, it string, err error, path, says string) {
+	t.Helper()
+	if err == nil || !strings.Contains(err.Error(), says) || !strings.Contains(err.Error(), path) {
+		t.Errorf("%s: %v, want %s and %q in it", it, err, path, says)
+		return
+	}
+	shown := strings.ReplaceAll(err.Error(), path, "")
+	for _, secret := range []string{"horse", "secret", fmt.Sprintf("%062d", 3), "ciphertext"} {
+		if strings.Contains(shown, secret) {
+			t.Errorf("%s: the error shows %q: %v", it, secret, err)
+		}
+	}
+}
+
+// FuzzKeystore: whatever stands in a key file, it is a key or an error.
+func FuzzKeystore(f *testing.F) {
+	light := lightly(f, "scrypt", password, judge, crypto.FromECDSA(keyOf(keyJudge)))
+	f.Add(light.text(f))
+	f.Add(lightly(f, "pbkdf2", password, "", []byte{1}).text(f))
+	f.Add(`{"version":3,"crypto":{"kdf":"scrypt","kdfparams":{"dklen":32,"n":2,"r":1,"p":1}}}`)
+	f.Fuzz(func(t *testing.T, text string) {
+		s, err := clearnode.LoadKeyFile(secretFile(t, "key.json", text), secretFile(t, "password", password))
+		if (s == nil) == (err == nil) {
+			t.Errorf("%v, %v", s, err)
+		}
+	})
+}
+
+// fakeSigner is a key that is far away: what it answers is up to the test.
+type fakeSigner struct {
+	clearnode.Signer
+	sign func(ctx context.Context, digest [32]byte) ([]byte, error)
+}
+
+func (f fakeSigner) Sign(ctx context.Context, digest [32]byte) ([]byte, error) {
+	return f.sign(ctx, digest)
+}
+
+func TestCheckSigner(t *testing.T) {
+	own, other := clearnode.KeySigner(keyOf(keyJudge)), clearnode.KeySigner(keyOf(keyA))
+	if err := clearnode.CheckSigner(t.Context(), own); err != nil {
+		t.Error(err)
+	}
+	for it, sign := range map[string]func(context.Context, [32]byte) ([]byte, error){
+		"fails":             func(context.Context, [32]byte) ([]byte, error) { return nil, errors.New("the vault is sealed") },
+		"answers nothing":   func(context.Context, [32]byte) ([]byte, error) { return nil, nil },
+		"signs as another":  other.Sign,
+		"signs other bytes": func(ctx context.Context, d [32]byte) ([]byte, error) { return own.Sign(ctx, [32]byte{1}) },
+		"signs half": func(ctx context.Context, d [32]byte) ([]byte, error) {
+			sig, err := own.Sign(ctx, d)
+			return sig[:64], err
+		},
+		"minds its context": func(ctx context.Context, _ [32]byte) ([]byte, error) { return nil, ctx.Err() },
+		"signs with a bad v": func(ctx context.Context, d [32]byte) ([]byte, error) {
+			sig, err := own.Sign(ctx, d)
+			sig[64] = 99
+			return sig, err
+		},
+	} {
+		ctx, cancel := context.WithCancel(t.Context())
+		cancel()
+		err := clearnode.CheckSigner(ctx, fakeSigner{own, sign})
+		if err == nil || !strings.Contains(err.Error(), judge) {
+			t.Errorf("a key that %s: %v", it, err)
+		}
+	}
+}
+
+// TestSlowSigner: a key that is far away and doesn't answer holds a close up, for
+// as long as the node would have to answer, and doesn't fail it.
+func TestSlowSigner(t *testing.T) {
+	n := startNode(t, clearnodetest.Config{})
+	own := clearnode.KeySigner(keyOf(keyJudge))
+	away := make(chan error, 1)
+	far := fakeSigner{own, func(ctx context.Context, d [32]byte) ([]byte, error) {
+		select {
+		case err := <-away:
+			if err != nil {
+				return nil, err
+			}
+			<-ctx.Done()
+			return nil, ctx.Err()
+		default:
+			return own.Sign(ctx, d)
+		}
+	}}
+	cfg := config(n.URL())
+	cfg.Signers = []clearnode.Signer{far}
+	cfg.RequestTimeout = 300 * time.Millisecond
+	c := ready(t, cfg)
+	s := look(t, c, openDuel(t, n), settlement.Look{})
+	for it, err := range map[string]error{"slow": nil, "failing": errors.New("the vault is sealed")} {
+		away <- err
+		_, err := c.Prepare(t.Context(), settlement.Outcome{}, share(t, s, "7"), s)
+		wantNotReady(t, err)
+		if err == nil || !strings.Contains(err.Error(), judge) {
+			t.Errorf("%s: %v", it, err)
+		}
+	}
+	r, err := c.Prepare(t.Context(), settlement.Outcome{}, share(t, s, "7"), s)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := c.Send(t.Context(), r); err != nil {
+		t.Error(err)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	away <- nil
+	if _, err := c.Prepare(ctx, settlement.Outcome{}, share(t, s, "7"), s); !errors.Is(err, context.Canceled) {
+		t.Errorf("prepared for nobody: %v", err)
+	}
+}

@@ -1,0 +1,112 @@
+package clearnode
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"strings"
+)
+
+// signIn signs a connection in. One at a time, so that a refusal holds up the
+// others too.
+func (l *legacy) signIn(ctx context.Context, k *conn) error {
+	select {
+	case l.client.login.turn <- struct{}{}:
+	case <-k.gone:
+		return k.cause
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	}
+	defer func() { <-l.client.login.turn }()
+	if err := l.client.login.held(); err != nil {
+		return err
+	}
+	if err := l.noted(l.enter(ctx, k, spelledAnew(l.client.own().String()))); err != nil {
+		return err
+	}
+	return l.ping(ctx, k) // for the node's clock and its address
+}
+
+// enter answers the node's challenge.
+func (l *legacy) enter(ctx context.Context, k *conn, login string) error {
+	var asked struct {
+		Challenge string `json:"challenge_message"`
+	}
+	if err := k.ask(ctx, "auth_request", login, "auth_challenge", &asked); err != nil {
+		return err
+	}
+	r, err := l.verifyRequest(ctx, nextID(), login, asked.Challenge, millis(l.client.nodeTime()))
+	if err != nil {
+		return &loginRefused{err}
+	}
+	answers, err := k.round(ctx, r)
+	if err != nil {
+		return err
+	}
+	var in struct {
+		Address string `json:"address"`
+		Success bool   `json:"success"`
+	}
+	if err := answers[0].into(r.method, &in); err != nil {
+		return fmt.Errorf("%s: %w", r.method, err)
+	}
+	if !in.Success || in.Address != login {
+		return &loginRefused{errors.New("auth_verify: answered without success, or for another account")}
+	}
+	return nil
+}
+
+// verifyRequest is signed as it is, without any prefix.
+func (l *legacy) verifyRequest(ctx context.Context, id uint64, login, challenge string, at uint64) (request, error) {
+	const method = "auth_verify"
+	req, err := legacyBody(id, method, struct { // in the order in which the node sorts them
+		Address   string `json:"address"`
+		Challenge string `json:"challenge"`
+	}{login, challenge}, at)
+	if err != nil {
+		return request{}, err
+	}
+	sig, err := plain.sign(ctx, l.client.cfg.Signers[0], req)
+	return request{id: id, method: method, frame: envelope(req, sig)}, err
+}
+
+// noted remembers how a sign-in ended. What the node itself answers is a refusal
+// of all connections.
+func (l *legacy) noted(err error) error {
+	if err == nil {
+		l.client.login.succeeded()
+		return nil
+	}
+	var said *nodeError
+	if errors.As(err, &said) {
+		err = &loginRefused{err}
+	}
+	var refused *loginRefused
+	if errors.As(err, &refused) {
+		l.client.login.failed(refused)
+		l.client.log.Warn().Err(err).Msg("the sign-in is refused: trying again")
+	}
+	return err
+}
+
+// spelledAnew is an account in a spelling that is most likely nobody else's, by the
+// case of its letters. The node asks for no other right than the signature, but
+// keeps one connection for each spelling: that is written to when anything happens
+// to it, by whatever connection it happens and without a lock (source). Two that
+// sign in by the same spelling so break each other's answers. The usual spellings
+// are also where frames of strangers are passed on to.
+func spelledAnew(usual string) string {
+	for range 64 {
+		text := []byte(usual)
+		for i := 2; i < len(text); i++ {
+			if letter := text[i] > '9'; letter && rand.N(2) == 0 { // #nosec G404 -- not a secret
+				text[i] ^= 'a' - 'A'
+			}
+		}
+		if s := string(text); s != usual && s[2:] != strings.ToLower(s[2:]) && s[2:] != strings.ToUpper(s[2:]) {
+			return s
+		}
+	}
+	return usual // it has hardly a letter
+}

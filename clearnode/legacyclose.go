@@ -1,0 +1,132 @@
+package clearnode
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"time"
+
+	"settled/settlement"
+)
+
+// legacyClosed is the method by which some builds answer a close.
+const legacyClosed = "app_session_closed"
+
+// legacyClose is what close_app_session takes: these members, in this order, and no
+// other, for the node signs nothing else.
+type legacyClose struct {
+	Session     settlement.SessionID    `json:"app_session_id"`
+	Allocations []settlement.Allocation `json:"allocations"`
+}
+
+func (l *legacy) prepare(ctx context.Context, o settlement.Outcome, plan settlement.Plan, s settlement.Session) (settlement.Request, error) {
+	stamp, err := l.client.stamp()
+	if err != nil {
+		return settlement.Request{}, err
+	}
+	return l.close(ctx, o, plan, s, nextID(), stamp)
+}
+
+// close is the request that closes a session, with this id and stamp.
+func (l *legacy) close(ctx context.Context, o settlement.Outcome, plan settlement.Plan, s settlement.Session, id, stamp uint64) (settlement.Request, error) {
+	req, err := l.closing(o, plan.Allocations, s, id, stamp)
+	if err != nil {
+		return settlement.Request{}, err
+	}
+	sigs, err := l.client.gather(ctx, proposalOf(protocolLegacy, o, plan, req), s, plain, o.Signatures)
+	if err != nil {
+		return settlement.Request{}, err
+	}
+	return settlement.Request{
+		Ref:        settlement.RequestRef{ID: id, Timestamp: stamp, Digest: digestOf(req)},
+		ValidUntil: l.client.validUntil(stamp), Closes: true, Frame: envelope(req, sigs...),
+	}, nil
+}
+
+// closing is the bytes to sign. A *settlement.Failure: this node can't close the
+// session so.
+func (l *legacy) closing(o settlement.Outcome, plan []settlement.Allocation, s settlement.Session, id, stamp uint64) ([]byte, error) {
+	if o.SessionData != nil {
+		return nil, settlement.Fail(settlement.InvalidOutcome, "session_data: this node keeps none, leave it out")
+	}
+	rows, f := legacyRows(plan, s)
+	if f != nil {
+		return nil, f
+	}
+	return legacyBody(id, closeMethod, legacyClose{s.ID, rows}, stamp)
+}
+
+// proposed: the bytes must be those that we would write.
+func (l *legacy) proposed(p Proposal, o settlement.Outcome, s settlement.Session) (scheme, time.Time, error) {
+	var id, stamp uint64
+	if err := json.Unmarshal(p.Payload, &[]any{&id, new(string), new(any), &stamp}); err != nil {
+		return plain, time.Time{}, settlement.Fail(settlement.NodeRejected, "the payload can't be read: %s", err)
+	}
+	want, err := l.closing(o, p.Allocations, s, id, stamp)
+	if err != nil {
+		return plain, time.Time{}, err
+	}
+	if !bytes.Equal(want, p.Payload) {
+		return plain, time.Time{}, settlement.Fail(settlement.AllocationRejected, "the payload is not the close of session %s as proposed", s.ID)
+	}
+	if err := l.client.inPast(stamp); err != nil {
+		return plain, time.Time{}, err
+	}
+	return plain, l.client.validUntil(stamp), nil
+}
+
+func (l *legacy) reread(r settlement.Request) (request, error) {
+	_, err := readLegacyClose(r)
+	return request{id: r.Ref.ID, method: closeMethod, frame: r.Frame}, err
+}
+
+// readLegacyClose reads a prepared request back: the bytes to be sent must be
+// those that were recorded.
+func readLegacyClose(r settlement.Request) (settlement.SessionID, error) {
+	var frame struct {
+		Req json.RawMessage `json:"req"`
+	}
+	if err := json.Unmarshal(r.Frame, &frame); err != nil {
+		return "", fmt.Errorf("the request can't be read: %w", err)
+	}
+	if digestOf(frame.Req) != r.Ref.Digest {
+		return "", errors.New("the request is not the one that was recorded")
+	}
+	var id, stamp uint64
+	var method string
+	var params []legacyClose
+	if err := json.Unmarshal(frame.Req, &[]any{&id, &method, &params, &stamp}); err != nil {
+		return "", fmt.Errorf("the request can't be read: %w", err)
+	}
+	if id != r.Ref.ID || stamp != r.Ref.Timestamp || method != closeMethod || len(params) != 1 {
+		return "", errors.New("the request is not the close that was recorded")
+	}
+	return params[0].Session, nil
+}
+
+// concluded reads the answer to a close. It tells no version: in this generation
+// that never changes.
+func (l *legacy) concluded(r settlement.Request, a answer) (settlement.Answer, error) {
+	session, err := readLegacyClose(r)
+	if err != nil {
+		return settlement.Answer{}, inDoubt(closeMethod, err)
+	}
+	method := closeMethod
+	if a.method == legacyClosed {
+		method = legacyClosed
+	}
+	var p listed
+	if err := a.into(method, &p); err != nil {
+		return settlement.Answer{}, inDoubt(closeMethod, err)
+	}
+	if p.ID != string(session) || p.Status != "closed" {
+		return settlement.Answer{}, inDoubt(closeMethod, fmt.Errorf("the node answers that session %s is %s", quote(p.ID), quote(p.Status)))
+	}
+	if p.Version == 0 {
+		d, _ := l.shelf.definition(session)
+		p.Version = d.version
+	}
+	return settlement.Answer{Version: p.Version, Evidence: l.client.evidence(a, protocolLegacy)}, nil
+}

@@ -1,0 +1,284 @@
+package clearnode_test
+
+import (
+	"errors"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"settled/clearnode"
+	"settled/clearnode/clearnodetest"
+	"settled/settlement"
+)
+
+func startLegacy(t testing.TB, build clearnodetest.LegacyBuild) *clearnodetest.Node {
+	t.Helper()
+	return startNode(t, clearnodetest.Config{Protocol: clearnodetest.Legacy, Legacy: build})
+}
+
+// legacyDuel opens the recordings' session: 10 usdc of player A, 5 of player B.
+func legacyDuel(t testing.TB, n *clearnodetest.Node, weights ...int64) settlement.SessionID {
+	t.Helper()
+	def := duel()
+	if weights != nil {
+		def.Weights = weights
+	}
+	return open(t, n, def, put(playerA, "usdc", "10"), put(playerB, "usdc", "5"), put(judge, "usdc", "0"))
+}
+
+func prepareLegacy(t testing.TB, c *clearnode.Client, id settlement.SessionID) settlement.Request {
+	t.Helper()
+	s := look(t, c, id, settlement.Look{})
+	r, err := c.Prepare(t.Context(), settlement.Outcome{}, planFor(t, s, "7", "8"), s)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return r
+}
+
+// TestLegacyLife: found out by itself, read, closed, read again.
+func TestLegacyLife(t *testing.T) {
+	for name, build := range map[string]clearnodetest.LegacyBuild{
+		"as recorded": {}, "app_session_closed": {AppSessionClosed: true}, "err frames": {ErrFrames: true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			n := startLegacy(t, build)
+			cfg := config(n.URL())
+			cfg.Protocol = "auto"
+			c := ready(t, cfg)
+			if a, known := c.Address(); !known || a.String() != n.Address().Hex() {
+				t.Errorf("the node is %s", a)
+			}
+			id := legacyDuel(t, n)
+			s := look(t, c, id, settlement.Look{InDoubt: true, Version: true, Funding: true})
+			hidden := settlement.Hidden{Balance: true, Funding: true, Payouts: true}
+			if !s.Open || !s.Quiet || !s.Ours || s.Versioned || s.Hidden != hidden || s.Quorum != 100 || len(s.Participants) != 3 || s.Version == 0 || s.Unfunded() {
+				t.Errorf("%+v", s)
+			}
+			if s.Decimals["usdc"] != 6 || s.Decimals["weth"] != 18 {
+				t.Errorf("decimals %v", s.Decimals)
+			}
+			r := prepareLegacy(t, c, id)
+			a, err := c.Send(t.Context(), r)
+			if err != nil || a.Version != s.Version || a.Evidence.Protocol != "nitrorpc/legacy" || a.Evidence.Address != n.Address().Hex() {
+				t.Errorf("%+v, %v", a, err)
+			}
+			now := look(t, c, id, settlement.Look{InDoubt: true})
+			if now.Open || now.Version != s.Version {
+				t.Errorf("%+v", now)
+			}
+			for _, e := range []settlement.NodeAnswer{a.Evidence, s.Evidence, now.Evidence} {
+				if err := clearnode.VerifyAnswer(e); err != nil || !strings.Contains(e.Response, string(id)) {
+					t.Errorf("%v: %s", err, e.Response)
+				}
+			}
+			if _, err := c.Send(t.Context(), r); wantRefused(t, err) != nil {
+				t.Errorf("closed already: %v", err)
+			}
+			wantChecked(t, n)
+		})
+	}
+}
+
+// TestLegacySendOutcomes: what becomes of a close, and what is said of it.
+func TestLegacySendOutcomes(t *testing.T) {
+	const unclosed = "Failed to close application: "
+	for _, tc := range []struct {
+		it      string
+		fault   clearnodetest.Fault
+		refused bool // otherwise in doubt
+		closed  bool
+		code    settlement.Code
+	}{
+		{"the answer is lost with the connection", clearnodetest.Fault{Kind: clearnodetest.CutAfter}, false, true, ""},
+		{"the request is lost with the connection", clearnodetest.Fault{Kind: clearnodetest.LoseRequest}, false, false, ""},
+		{"the answer is signed by another", clearnodetest.Fault{Kind: clearnodetest.WrongSignature}, false, true, ""},
+		{"the commit failed", clearnodetest.Fault{Kind: clearnodetest.ErrorApplied, Text: unclosed + "database is locked"}, false, true, ""},
+		{"the database failed", clearnodetest.Fault{Kind: clearnodetest.Error, Text: unclosed + "failed to debit session: database is locked"}, false, false, ""},
+		{"too old", clearnodetest.Fault{Kind: clearnodetest.Error, Text: "Message timestamp validation failed: timestamp expired: 2026-11-22T01:00:57.489Z older than 60 s"}, true, false, ""},
+		{"signed out", clearnodetest.Fault{Kind: clearnodetest.ExpireAuth}, true, false, ""},
+		{"refused for good", clearnodetest.Fault{Kind: clearnodetest.Error, Text: unclosed + "asset usdc not fully redistributed"}, true, false, settlement.AllocationRejected},
+	} {
+		t.Run(tc.it, func(t *testing.T) {
+			n := startLegacy(t, clearnodetest.LegacyBuild{})
+			c := ready(t, config(n.URL()))
+			id := legacyDuel(t, n)
+			r := prepareLegacy(t, c, id)
+			tc.fault.Method = "close_app_session"
+			n.Inject(tc.fault)
+			_, err := c.Send(t.Context(), r)
+			if !tc.refused {
+				wantInDoubt(t, err)
+			} else if f := wantRefused(t, err); (f == nil) != (tc.code == "") || f != nil && f.Code != tc.code {
+				t.Errorf("failure %v, want %q", f, tc.code)
+			}
+			_ = waitReady(t, c, true)
+			if s := look(t, c, id, settlement.Look{}); s.Open == tc.closed {
+				t.Errorf("open %v", s.Open)
+			}
+			wantChecked(t, n)
+		})
+	}
+}
+
+// TestLegacyRealRefusals: errors that the node finds by itself.
+func TestLegacyRealRefusals(t *testing.T) {
+	n := startLegacy(t, clearnodetest.LegacyBuild{})
+	c := ready(t, config(n.URL()))
+	id := legacyDuel(t, n)
+	s := look(t, c, id, settlement.Look{})
+	for _, amounts := range [][]string{{"6", "8"}, {"8", "8"}} {
+		r, err := c.Prepare(t.Context(), settlement.Outcome{}, planFor(t, s, amounts...), s)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := c.Send(t.Context(), r); wantRefused(t, err) == nil || wantRefused(t, err).Code != settlement.AllocationRejected {
+			t.Errorf("%v: %v", amounts, err)
+		}
+	}
+	if !look(t, c, id, settlement.Look{}).Open {
+		t.Error("closed")
+	}
+}
+
+// TestLegacyPrepareRefusals: what is never sent to this generation.
+func TestLegacyPrepareRefusals(t *testing.T) {
+	n := startLegacy(t, clearnodetest.LegacyBuild{})
+	c := ready(t, config(n.URL()))
+	id := legacyDuel(t, n)
+	s := look(t, c, id, settlement.Look{})
+	two := planFor(t, s, "7", "8")
+	two.Allocations = append(two.Allocations, settlement.Allocation{Participant: playerA, Asset: "weth", Amount: parse(t, "1")})
+	lower := s
+	lower.Participants = append([]settlement.Participant{}, s.Participants...)
+	lower.Participants[1].Spelling = strings.ToLower(playerB)
+	data := "round 3"
+	for it, tc := range map[string]struct {
+		o    settlement.Outcome
+		plan settlement.Plan
+		s    settlement.Session
+		code settlement.Code
+	}{
+		"two assets to one": {settlement.Outcome{}, two, s, settlement.AllocationRejected},
+		"lower case":        {settlement.Outcome{}, planFor(t, lower, "7", "8"), lower, settlement.AllocationRejected},
+		"session data":      {settlement.Outcome{SessionData: &data}, planFor(t, s, "7", "8"), s, settlement.InvalidOutcome},
+	} {
+		_, err := c.Prepare(t.Context(), tc.o, tc.plan, tc.s)
+		var f *settlement.Failure
+		if !errors.As(err, &f) || f.Code != tc.code {
+			t.Errorf("%s: %v", it, err)
+		}
+	}
+}
+
+// TestLegacyNotFound: only where the node has no such session, twice, and its
+// database is there.
+func TestLegacyNotFound(t *testing.T) {
+	n := startLegacy(t, clearnodetest.LegacyBuild{})
+	c := ready(t, config(n.URL()))
+	_, err := c.Session(t.Context(), elderSession, settlement.Look{})
+	if !errors.Is(err, settlement.ErrSessionNotFound) {
+		t.Errorf("%v", err)
+	}
+	if asked := n.Requests("get_app_definition"); asked != 2 {
+		t.Errorf("asked %d times", asked)
+	}
+	n.Outage(true)
+	_, err = c.Session(t.Context(), elderSession, settlement.Look{})
+	var w *settlement.Waiting
+	if errors.Is(err, settlement.ErrSessionNotFound) || !errors.As(err, &w) || w.Reason != settlement.ReadFailed {
+		t.Errorf("the database away: %v", err)
+	}
+}
+
+// TestLegacyQuorum: two keys of ours sign what neither could alone, and a third
+// that has no weight doesn't.
+func TestLegacyQuorum(t *testing.T) {
+	n := startLegacy(t, clearnodetest.LegacyBuild{})
+	id := legacyDuel(t, n, 50, 50, 0)
+	cfg := config(n.URL())
+	cfg.Signers = append(cfg.Signers, clearnode.KeySigner(keyOf(keyA)), clearnode.KeySigner(keyOf(keyB)))
+	c := ready(t, cfg)
+	if _, err := c.Send(t.Context(), prepareLegacy(t, c, id)); err != nil {
+		t.Error(err)
+	}
+	half := ready(t, config(n.URL()))
+	s := look(t, half, legacyDuel(t, n, 50, 0, 50), settlement.Look{})
+	_, err := half.Prepare(t.Context(), settlement.Outcome{}, planFor(t, s, "7", "8"), s)
+	var f *settlement.Failure
+	if !errors.As(err, &f) || f.Code != settlement.QuorumNotReached {
+		t.Errorf("half of it: %v", err)
+	}
+	wantChecked(t, n)
+}
+
+// TestLegacyPool: many sessions over several connections, each closed once.
+func TestLegacyPool(t *testing.T) {
+	n := startLegacy(t, clearnodetest.LegacyBuild{})
+	cfg := config(n.URL())
+	cfg.Connections = 4
+	c := ready(t, cfg)
+	eventually(t, "all fit", func() bool { return c.Fit() == 4 })
+	var closing sync.WaitGroup
+	for range 24 {
+		id := legacyDuel(t, n)
+		closing.Go(func() {
+			s, err := c.Session(t.Context(), id, settlement.Look{InDoubt: true})
+			if err != nil {
+				t.Error(err)
+				return
+			}
+			r, err := c.Prepare(t.Context(), settlement.Outcome{}, planFor(t, s, "7", "8"), s)
+			if err != nil {
+				t.Error(err)
+				return
+			}
+			if _, err := c.Send(t.Context(), r); err != nil {
+				t.Error(err)
+			}
+			if closes := n.Closes(string(id)); len(closes) != 1 || closes[0].Timestamp != r.Ref.Timestamp {
+				t.Errorf("closes %+v", closes)
+			}
+		})
+	}
+	closing.Wait()
+	wantChecked(t, n)
+}
+
+// TestLegacyClocks: the node's clock is learned after sign-in, however far off ours
+// is, and found again when it is set forward.
+func TestLegacyClocks(t *testing.T) {
+	for _, off := range []time.Duration{37 * time.Hour, -37 * time.Hour} {
+		var mu sync.Mutex
+		now := func() time.Time {
+			mu.Lock()
+			defer mu.Unlock()
+			return time.Now().Add(off)
+		}
+		n := startNode(t, clearnodetest.Config{Protocol: clearnodetest.Legacy, Now: now})
+		cfg := config(n.URL())
+		cfg.Connections = 1
+		c := ready(t, cfg)
+		id := legacyDuel(t, n)
+		r := prepareLegacy(t, c, id)
+		if want := time.UnixMilli(int64(r.Ref.Timestamp)).Add(80 * time.Second); !r.ValidUntil.Equal(want) || now().Sub(want) > patience-40*time.Second {
+			t.Errorf("stamped %d, valid until %s", r.Ref.Timestamp, r.ValidUntil)
+		}
+		mu.Lock()
+		off += 10 * time.Minute
+		mu.Unlock()
+		if _, err := c.Send(t.Context(), r); wantRefused(t, err) != nil {
+			t.Errorf("too old by now: %v", err)
+		}
+		_, err := c.Session(t.Context(), id, settlement.Look{})
+		var w *settlement.Waiting
+		if !errors.As(err, &w) {
+			t.Errorf("read as if nothing had happened: %v", err)
+		}
+		if _, err := c.Send(t.Context(), prepareLegacy(t, c, id)); err != nil {
+			t.Error(err)
+		}
+		wantChecked(t, n)
+	}
+}

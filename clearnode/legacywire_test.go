@@ -1,0 +1,243 @@
+package clearnode
+
+import (
+	"bufio"
+	"encoding/json"
+	"fmt"
+	"os"
+	"slices"
+	"strings"
+	"testing"
+
+	"settled/settlement"
+)
+
+// recordedFrame is a line of the legacy recording.
+type recordedFrame struct {
+	Dir   string `json:"dir"`
+	Case  string `json:"case"`
+	Frame string `json:"frame"`
+}
+
+// legacyRecording is every frame that was sent to the legacy node, or came from it.
+func legacyRecording(t testing.TB, dir string) []recordedFrame {
+	t.Helper()
+	f, err := os.Open("testdata/legacy/legacy.sqlite.jsonl")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = f.Close() }()
+	var frames []recordedFrame
+	for lines := bufio.NewScanner(f); lines.Scan(); {
+		var r recordedFrame
+		if err := json.Unmarshal(lines.Bytes(), &r); err != nil {
+			t.Fatal(err)
+		}
+		if r.Dir == dir {
+			frames = append(frames, r)
+		}
+	}
+	if len(frames) == 0 {
+		t.Fatal("nothing is recorded")
+	}
+	return frames
+}
+
+func recordedCase(t testing.TB, dir, name string) recordedFrame {
+	t.Helper()
+	all := legacyRecording(t, dir)
+	at := slices.IndexFunc(all, func(r recordedFrame) bool { return r.Case == name && !strings.Contains(r.Frame, `"bu"`) })
+	if at < 0 {
+		t.Fatalf("%s %s is not recorded", dir, name)
+	}
+	return all[at]
+}
+
+// sent is a recorded request, taken apart.
+type sent struct {
+	raw    []byte
+	id     uint64
+	method string
+	params []json.RawMessage
+	stamp  uint64
+	sigs   []string
+}
+
+func (r recordedFrame) sent(t testing.TB) sent {
+	t.Helper()
+	var frame struct {
+		Req json.RawMessage `json:"req"`
+		Sig []string        `json:"sig"`
+	}
+	if err := json.Unmarshal([]byte(r.Frame), &frame); err != nil {
+		t.Fatal(r.Case, err)
+	}
+	s := sent{raw: frame.Req, sigs: frame.Sig}
+	if err := json.Unmarshal(frame.Req, &[]any{&s.id, &s.method, &s.params, &s.stamp}); err != nil {
+		t.Fatal(r.Case, err)
+	}
+	return s
+}
+
+// testKey is a key of the recording.
+func recKey(t testing.TB, number int) Signer {
+	t.Helper()
+	private, err := parseKey(fmt.Sprintf("%064x", number))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return newKey(private)
+}
+
+func legacyClient(t testing.TB, keys ...int) (*Client, *legacy) {
+	t.Helper()
+	cfg := Config{URL: "ws://127.0.0.1:1/ws", Protocol: protocolLegacy}
+	for _, k := range keys {
+		cfg.Signers = append(cfg.Signers, recKey(t, k))
+	}
+	c, err := New(cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return c, c.dialect.(*legacy)
+}
+
+// recordedSession is the session of a recorded close, as its definition was.
+func recordedSession(t testing.TB, plan legacyClose, weights ...int64) settlement.Session {
+	t.Helper()
+	s := settlement.Session{ID: plan.Session, Open: true, Quorum: 100}
+	for i, a := range plan.Allocations {
+		address, err := settlement.ParseAddress(a.Participant)
+		if err != nil {
+			t.Fatal(err)
+		}
+		s.Participants = append(s.Participants, settlement.Participant{Address: address, Spelling: a.Participant, Weight: weights[i]})
+	}
+	return s
+}
+
+// TestLegacyCloseFrames makes the recorded closes again, byte for byte, signatures
+// included, from plans as settlement makes them: every asset for everybody.
+func TestLegacyCloseFrames(t *testing.T) {
+	for _, tc := range []struct {
+		name    string
+		keys    []int
+		weights []int64
+	}{
+		{"close_ok", []int{3}, []int64{0, 0, 100}},
+		{"close_already_closed", []int{3}, []int64{0, 0, 100}},
+		{"close_5050_both", []int{1, 2}, []int64{50, 50, 0}},
+		{"two_assets_each_keeps_own", []int{1, 2}, []int64{50, 50}},
+		{"stale_ts", []int{3}, []int64{0, 0, 100}},
+	} {
+		r := recordedCase(t, "send", tc.name)
+		s := r.sent(t)
+		var want legacyClose
+		if err := json.Unmarshal(s.params[0], &want); err != nil {
+			t.Fatal(err)
+		}
+		_, l := legacyClient(t, tc.keys...)
+		plan := settlement.Plan{Session: want.Session, Allocations: everything(want.Allocations)}
+		got, err := l.close(t.Context(), settlement.Outcome{}, plan, recordedSession(t, want, tc.weights...), s.id, s.stamp)
+		if err != nil || string(got.Frame) != r.Frame {
+			t.Errorf("%s: %v\ngot  %s\nwant %s", tc.name, err, got.Frame, r.Frame)
+		}
+		if !got.Closes || got.Ref.Digest != digestOf(s.raw) || got.Ref.ID != s.id || got.Ref.Timestamp != s.stamp {
+			t.Errorf("%s: %+v", tc.name, got.Ref)
+		}
+		if again, err := l.reread(got); err != nil || string(again.frame) != r.Frame || again.method != closeMethod {
+			t.Errorf("%s: reread %+v, %v", tc.name, again, err)
+		}
+	}
+}
+
+// everything is the plan that leads to these rows.
+func everything(rows []settlement.Allocation) []settlement.Allocation {
+	var assets []settlement.Asset
+	for _, a := range rows {
+		if !slices.Contains(assets, a.Asset) {
+			assets = append(assets, a.Asset)
+		}
+	}
+	slices.Sort(assets)
+	var plan []settlement.Allocation
+	for _, a := range rows {
+		for _, asset := range assets {
+			row := settlement.Allocation{Participant: a.Participant, Asset: asset}
+			if asset == a.Asset {
+				row.Amount = a.Amount
+			}
+			plan = append(plan, row)
+		}
+	}
+	return plan
+}
+
+// TestLegacySignInFrames makes the recorded sign-in again.
+func TestLegacySignInFrames(t *testing.T) {
+	_, l := legacyClient(t, 3)
+	for _, name := range []string{"auth_ok", "auth_lower_case_address"} {
+		asked := recordedCase(t, "send", name+"/auth_request")
+		s := asked.sent(t)
+		var login string
+		if err := json.Unmarshal(s.params[0], &login); err != nil {
+			t.Fatal(err)
+		}
+		got, err := legacyBody(s.id, s.method, login, s.stamp)
+		if err != nil || string(envelope(got)) != asked.Frame {
+			t.Errorf("%s: got %s, %v", asked.Case, envelope(got), err)
+		}
+		answered := recordedCase(t, "send", name+"/auth_verify")
+		v := answered.sent(t)
+		var p struct {
+			Challenge string `json:"challenge"`
+		}
+		if err := json.Unmarshal(v.params[0], &p); err != nil {
+			t.Fatal(err)
+		}
+		r, err := l.verifyRequest(t.Context(), v.id, login, p.Challenge, v.stamp)
+		if err != nil || string(r.frame) != answered.Frame {
+			t.Errorf("%s: got %s, %v\nwant %s", answered.Case, r.frame, err, answered.Frame)
+		}
+	}
+}
+
+// TestLegacyReadFrames makes the recorded reads again.
+func TestLegacyReadFrames(t *testing.T) {
+	for name, params := range map[string]any{
+		"ping": nil, "get_config": nil, "get_assets": nil,
+		"app_definition":      definitionOf{"0x7fc7f015f3dbf30147909d5a4e47876736bbc4cc9ad3643cce527b8104f220af"},
+		"app_sessions_open":   legacySessionsOf{"0x6813Eb9362372EEF6200f3b1dbC3f819671cBA69", "open"},
+		"app_sessions_closed": legacySessionsOf{"0x6813Eb9362372EEF6200f3b1dbC3f819671cBA69", "closed"},
+	} {
+		r := recordedCase(t, "send", name)
+		s := r.sent(t)
+		got, err := legacyBody(s.id, s.method, params, s.stamp)
+		if err != nil || string(envelope(got)) != r.Frame {
+			t.Errorf("%s: %s, %v\nwant %s", name, envelope(got), err, r.Frame)
+		}
+	}
+}
+
+// TestLegacyBodyAsTheNodeWritesIt: what is escaped when the node marshals it anew.
+func TestLegacyBodyAsTheNodeWritesIt(t *testing.T) {
+	got, err := legacyBody(1, closeMethod, legacyClose{"0xab", []settlement.Allocation{{Participant: "0x1", Asset: "a&<b>"}}}, 2)
+	want := `[1,"close_app_session",[{"app_session_id":"0xab","allocations":[{"participant":"0x1","asset":"a\u0026\u003cb\u003e","amount":"0"}]}],2]`
+	if err != nil || string(got) != want {
+		t.Errorf("%s, %v", got, err)
+	}
+}
+
+// TestSpelledAnew: another spelling of the same account, and none of the usual.
+func TestSpelledAnew(t *testing.T) {
+	for _, n := range []int{1, 2, 3} {
+		usual := recKey(t, n).Address().String()
+		got := spelledAnew(usual)
+		if !strings.EqualFold(got, usual) || got == usual || got == strings.ToLower(usual) || !strings.HasPrefix(got, "0x") {
+			t.Errorf("%s becomes %s", usual, got)
+		}
+	}
+	if bare := "0x1111111111111111111111111111111111111111"; spelledAnew(bare) != bare {
+		t.Error("digits were changed")
+	}
+}

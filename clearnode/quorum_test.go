@@ -1,0 +1,471 @@
+package clearnode
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math/big"
+	"math/bits"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/ethereum/go-ethereum/common"
+	"github.com/ethereum/go-ethereum/common/hexutil"
+	"github.com/ethereum/go-ethereum/crypto"
+	"pgregory.net/rapid"
+
+	"settled/settlement"
+)
+
+// party is a throw-away key: the number itself.
+func party(n int) *key {
+	private, err := crypto.ToECDSA(common.LeftPadBytes(big.NewInt(int64(n)).Bytes(), 32))
+	if err != nil {
+		panic(err)
+	}
+	return newKey(private)
+}
+
+// sessionOf has participants 1, 2, 3 … of these weights.
+func sessionOf(quorum int64, weights ...int64) settlement.Session {
+	s := settlement.Session{Quorum: quorum}
+	for i, w := range weights {
+		a := party(i + 1).Address()
+		s.Participants = append(s.Participants, settlement.Participant{Address: a, Spelling: a.String(), Weight: w})
+	}
+	return s
+}
+
+func clientOf(cosigners Cosigners, own ...int) *Client {
+	cfg := Config{Cosigners: cosigners, CosignTimeout: time.Hour}
+	for _, n := range own {
+		cfg.Signers = append(cfg.Signers, party(n))
+	}
+	return &Client{cfg: cfg.filled()}
+}
+
+// fakeParties are the other parties: what each does when it is asked.
+type fakeParties struct {
+	do map[settlement.Address]func(ctx context.Context, p Proposal) ([]byte, error)
+
+	mu    sync.Mutex
+	asked map[settlement.Address]int
+	busy  int
+}
+
+func (f *fakeParties) Cosign(ctx context.Context, of settlement.Address, p Proposal) ([]byte, error) {
+	f.mu.Lock()
+	if f.asked == nil {
+		f.asked = map[settlement.Address]int{}
+	}
+	f.asked[of]++
+	f.busy++
+	f.mu.Unlock()
+	defer func() {
+		f.mu.Lock()
+		f.busy--
+		f.mu.Unlock()
+	}()
+	if do := f.do[of]; do != nil {
+		return do(ctx, p)
+	}
+	<-ctx.Done()
+	return nil, ctx.Err()
+}
+
+func (f *fakeParties) idle(t interface{ Errorf(string, ...any) }) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.busy != 0 {
+		t.Errorf("%d of those who were asked have not heard that it is over", f.busy)
+	}
+}
+
+func signsBy(n int, h scheme) func(context.Context, Proposal) ([]byte, error) {
+	return func(ctx context.Context, p Proposal) ([]byte, error) { return h.signed(ctx, party(n), p.Payload) }
+}
+
+func refuses(context.Context, Proposal) ([]byte, error) {
+	return nil, fmt.Errorf("asked: %w", settlement.Fail(settlement.AllocationRejected, "I would pay less"))
+}
+
+func answers(sig []byte, err error) func(context.Context, Proposal) ([]byte, error) {
+	return func(context.Context, Proposal) ([]byte, error) { return sig, err }
+}
+
+// lot is a drawn session, whose keys are ours, and what the others do.
+type lot struct {
+	s       settlement.Session
+	scheme  scheme
+	own     []int
+	does    map[int]string
+	given   []string
+	alone   bool // no co-signers
+	payload []byte
+}
+
+func drawLot(t *rapid.T) lot {
+	l := lot{does: map[int]string{}, payload: []byte("close it"), scheme: plain, alone: rapid.Bool().Draw(t, "alone")}
+	l.scheme.spelled = rapid.Bool().Draw(t, "spelled")
+	if rapid.Bool().Draw(t, "prefixed") {
+		l.scheme = v1Scheme
+	}
+	l.s.Quorum = rapid.Int64Range(-1, 14).Draw(t, "quorum")
+	for range rapid.IntRange(1, 6).Draw(t, "participants") {
+		a := party(rapid.IntRange(1, 7).Draw(t, "who")).Address()
+		p := settlement.Participant{Address: a, Spelling: a.String(), Weight: rapid.Int64Range(0, 5).Draw(t, "weight")}
+		if rapid.IntRange(0, 5).Draw(t, "lower") == 0 {
+			p.Spelling = strings.ToLower(p.Spelling)
+		}
+		l.s.Participants = append(l.s.Participants, p)
+	}
+	for n := 1; n <= 7; n++ {
+		if l.does[n] = rapid.SampledFrom([]string{"ours", "signs", "refuses", "is away", "forges", "babbles"}).Draw(t, "does"); l.does[n] == "ours" {
+			l.own = append(l.own, n)
+		}
+	}
+	if len(l.own) == 0 {
+		l.own, l.does[7] = []int{7}, "ours"
+	}
+	l.drawGiven(t)
+	return l
+}
+
+// drawGiven: good ones, of another payload, of strangers, twice, and none at all.
+func (l *lot) drawGiven(t *rapid.T) {
+	for range rapid.IntRange(0, 3).Draw(t, "given") {
+		payload, who := l.payload, rapid.IntRange(1, 9).Draw(t, "by")
+		if rapid.IntRange(0, 3).Draw(t, "stale") == 0 {
+			payload = []byte("as it was")
+		}
+		text, err := l.scheme.sign(t.Context(), party(who), payload)
+		if err != nil {
+			t.Fatal(err)
+		}
+		text = rapid.SampledFrom([]string{text, text, strings.TrimPrefix(text, "0x"), strings.ToUpper(text), text[:60], "0x", "", "x", `","`}).Draw(t, "text")
+		l.given = append(l.given, text)
+	}
+}
+
+func (l lot) parties() *fakeParties {
+	f := &fakeParties{do: map[settlement.Address]func(context.Context, Proposal) ([]byte, error){}}
+	for n, does := range l.does {
+		f.do[party(n).Address()] = map[string]func(context.Context, Proposal) ([]byte, error){
+			"signs": signsBy(n, l.scheme), "refuses": refuses, "forges": signsBy(n%7+1, l.scheme),
+			"is away": answers(nil, context.DeadlineExceeded), "babbles": answers([]byte("yes"), nil),
+		}[does]
+	}
+	return f
+}
+
+// weights are what counts, figured out once more.
+func (l lot) weights() map[settlement.Address]int64 {
+	w := map[settlement.Address]int64{}
+	for i, p := range l.s.Participants {
+		later := slices.ContainsFunc(l.s.Participants[i+1:], func(q settlement.Participant) bool {
+			return q.Address == p.Address && (!l.scheme.spelled || q.Spelling == q.Address.String())
+		})
+		if !later && (!l.scheme.spelled || p.Spelling == p.Address.String()) && p.Weight > 0 {
+			w[p.Address] = p.Weight
+		}
+	}
+	return w
+}
+
+// fewest is how many of our keys it takes, by trying all sets; 0: they don't reach.
+func (l lot) fewest(w map[settlement.Address]int64) int {
+	best := 0
+	for set := uint(1); set < 1<<len(l.own); set++ {
+		var sum int64
+		useful := true
+		for i, n := range l.own {
+			if set>>i&1 == 1 {
+				weight := w[party(n).Address()]
+				sum, useful = sum+weight, useful && weight > 0
+			}
+		}
+		if n := bits.OnesCount(set); useful && sum >= l.s.Quorum && (best == 0 || n < best) {
+			best = n
+		}
+	}
+	return best
+}
+
+// TestGather: whatever the weights, whoever is ours, and whatever the others do.
+func TestGather(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		l := drawLot(t)
+		parties := l.parties()
+		c := clientOf(parties, l.own...)
+		if l.alone {
+			c.cfg.Cosigners = nil
+		}
+		sigs, err := c.gather(t.Context(), Proposal{Payload: l.payload}, l.s, l.scheme, l.given)
+		parties.idle(t)
+		w := l.weights()
+		if fewest := l.fewest(w); fewest > 0 {
+			l.wantOurs(t, w, sigs, err, fewest, parties)
+			return
+		}
+		if err != nil {
+			l.wantReason(t, w, err)
+			return
+		}
+		l.wantReached(t, w, sigs)
+		for of, n := range parties.asked {
+			if n != 1 || w[of] == 0 || c.signer(of) != nil {
+				t.Errorf("%s, of weight %d, was asked %d times", of, w[of], n)
+			}
+		}
+	})
+}
+
+// wantOurs: where our keys reach the quorum the fewest sign, and nobody is asked.
+func (l lot) wantOurs(t *rapid.T, w map[settlement.Address]int64, sigs []string, err error, fewest int, parties *fakeParties) {
+	if err != nil || len(sigs) != fewest || len(parties.asked) != 0 {
+		t.Fatalf("%d signatures, %d asked, %v; %d of our keys are enough", len(sigs), len(parties.asked), err, fewest)
+	}
+	l.wantReached(t, w, sigs)
+	for _, s := range sigs {
+		if signer, _ := l.scheme.signer(l.payload, s); !slices.ContainsFunc(l.own, func(n int) bool { return party(n).Address() == signer }) {
+			t.Errorf("signed by %s", signer)
+		}
+	}
+}
+
+// wantReached: each signature counts, each once, and together they are enough.
+func (l lot) wantReached(t *rapid.T, w map[settlement.Address]int64, sigs []string) {
+	var sum int64
+	seen := map[settlement.Address]bool{}
+	for _, s := range sigs {
+		signer, err := l.scheme.signer(l.payload, s)
+		if err != nil || w[signer] == 0 || seen[signer] {
+			t.Errorf("signature %s of %s: %v", s, signer, err)
+		}
+		seen[signer] = true
+		sum += w[signer]
+	}
+	if sum < l.s.Quorum || len(sigs) == 0 {
+		t.Errorf("%d signatures of weight %d for a quorum of %d", len(sigs), sum, l.s.Quorum)
+	}
+}
+
+// wantReason: a failure exactly where nobody who might still sign makes it
+// possible; else it is waited.
+func (l lot) wantReason(t *rapid.T, w map[settlement.Address]int64, err error) {
+	var all, sure int64
+	n, some := 0, 0
+	for who := 1; who <= 7; who++ {
+		a := party(who).Address()
+		given := slices.ContainsFunc(l.given, func(text string) bool {
+			sig, err := parseSignature(text)
+			signer, _, err2 := l.scheme.recover(l.payload, sig)
+			return err == nil && err2 == nil && signer == a
+		})
+		if w[a] > 0 && (l.does[who] == "ours" || given || l.does[who] == "signs" && !l.alone) {
+			sure, some = sure+w[a], some+1
+		}
+		if w[a] > 0 && (l.does[who] == "ours" || given || l.does[who] != "refuses" && !l.alone) {
+			all, n = all+w[a], n+1
+		}
+	}
+	var f *settlement.Failure
+	var waiting *settlement.Waiting
+	never := all < l.s.Quorum || n == 0
+	switch {
+	case sure >= l.s.Quorum && some > 0:
+		t.Errorf("a quorum that could be reached was not: %v", err)
+	case never && (!errors.As(err, &f) || f.Code != settlement.QuorumNotReached):
+		t.Errorf("got %v, want quorum_not_reached", err)
+	case !never && (!errors.As(err, &waiting) || waiting.Reason != settlement.CosignersAway):
+		t.Errorf("got %v, want cosigners_away", err)
+	}
+}
+
+// TestMaySign: what is known before anybody is asked to sign.
+func TestMaySign(t *testing.T) {
+	parties := &fakeParties{}
+	for _, tc := range []struct {
+		it        string
+		own       []int
+		cosigners Cosigners
+		given     []string
+		s         settlement.Session
+		code      settlement.Code
+	}{
+		{"enough", []int{3}, nil, nil, sessionOf(100, 0, 0, 100), ""},
+		{"two keys", []int{1, 2}, nil, nil, sessionOf(100, 50, 50), ""},
+		{"a key that is nobody's beside it", []int{9, 3}, nil, nil, sessionOf(100, 0, 0, 100), ""},
+		{"no participant", []int{9}, parties, nil, sessionOf(100, 0, 0, 100), settlement.NotAParticipant},
+		{"half", []int{1}, nil, nil, sessionOf(100, 50, 50), settlement.QuorumNotReached},
+		{"half, and co-signers", []int{1}, parties, nil, sessionOf(100, 50, 50), ""},
+		{"half, and signatures", []int{1}, nil, []string{"0x"}, sessionOf(100, 50, 50), ""},
+		{"too few for ever", []int{1}, parties, nil, sessionOf(100, 50, 49), settlement.QuorumNotReached},
+		{"no weight, and co-signers", []int{1}, parties, nil, sessionOf(100, 0, 100), ""},
+		{"twice, the last counts", []int{1}, nil, nil, twice(sessionOf(100, 100)), settlement.QuorumNotReached},
+	} {
+		f := clientOf(tc.cosigners, tc.own...).maySign(tc.s, tc.given)
+		if (f == nil) != (tc.code == "") || f != nil && f.Code != tc.code {
+			t.Errorf("%s: %v", tc.it, f)
+		}
+	}
+}
+
+// twice lists the first participant once more, with a weight of 1.
+func twice(s settlement.Session) settlement.Session {
+	p := s.Participants[0]
+	p.Weight = 1
+	s.Participants = append(s.Participants, p)
+	return s
+}
+
+// TestNeeded: whether a close can have been anybody's but ours.
+func TestNeeded(t *testing.T) {
+	for _, tc := range []struct {
+		own  []int
+		s    settlement.Session
+		want bool
+	}{
+		{[]int{3}, sessionOf(100, 0, 0, 100), true},
+		{[]int{1}, sessionOf(100, 50, 50), true},
+		{[]int{1}, sessionOf(100, 50, 50, 50), false},
+		{[]int{1, 2}, sessionOf(100, 50, 50, 50), true},
+		{[]int{9}, sessionOf(100, 100), false},
+		{[]int{2}, twice(sessionOf(101, 100, 1)), false},
+		{[]int{1}, sessionOf(0, 1), false},
+	} {
+		if got := clientOf(nil, tc.own...).needed(tc.s); got != tc.want {
+			t.Errorf("%v of %+v: %v", tc.own, tc.s, got)
+		}
+	}
+}
+
+// TestCosigned: what is said, and to whom, where others are asked.
+func TestCosigned(t *testing.T) {
+	one, two, three := party(1).Address(), party(2).Address(), party(3).Address()
+	type does = map[settlement.Address]func(context.Context, Proposal) ([]byte, error)
+	for _, tc := range []struct {
+		it   string
+		s    settlement.Session
+		does does
+		code settlement.Code
+		says []string
+	}{
+		{"signs", sessionOf(100, 50, 50), does{two: signsBy(2, plain)}, "", nil},
+		{"one signs, one is slow", sessionOf(100, 50, 50, 50), does{two: signsBy(2, plain)}, "", nil},
+		{"one signs, one refuses", sessionOf(100, 50, 50, 50), does{two: refuses, three: signsBy(3, plain)}, "", nil},
+		{"the one refuses", sessionOf(100, 50, 50), does{two: refuses}, settlement.QuorumNotReached, []string{two.String(), "I would pay less", "50", "100"}},
+		{"refused by one, the other slow", sessionOf(100, 50, 25, 25), does{two: refuses}, settlement.QuorumNotReached, []string{two.String(), "I would pay less"}},
+		{"another signs for him", sessionOf(100, 50, 50, 50), does{two: signsBy(3, plain), three: answers(nil, context.DeadlineExceeded)}, settlement.Code(settlement.CosignersAway),
+			[]string{two.String(), "signed by " + three.String(), three.String() + " did not answer in time"}},
+		{"a stranger signs", sessionOf(100, 50, 50), does{two: signsBy(9, plain)}, settlement.Code(settlement.CosignersAway), []string{party(9).Address().String()}},
+		{"our own signature comes back", sessionOf(100, 50, 50), does{two: signsBy(1, plain)}, settlement.Code(settlement.CosignersAway), []string{one.String()}},
+		{"no signature", sessionOf(100, 50, 50), does{two: answers(nil, nil)}, settlement.Code(settlement.CosignersAway), []string{two.String(), "0 bytes"}},
+		{"not now", sessionOf(100, 50, 50), does{two: answers(nil, &settlement.Waiting{Reason: settlement.NotReady})}, settlement.Code(settlement.CosignersAway), []string{two.String(), "not_ready"}},
+	} {
+		parties := &fakeParties{do: tc.does}
+		sigs, err := clientOf(parties, 1).gather(t.Context(), Proposal{Payload: []byte("close it")}, tc.s, plain, nil)
+		parties.idle(t)
+		if tc.code == "" && (err != nil || len(sigs) != 2) {
+			t.Errorf("%s: %d signatures, %v", tc.it, len(sigs), err)
+		}
+		wantCode(t, tc.it, err, tc.code, tc.says)
+	}
+}
+
+// wantCode: the failure's code, or the reason to wait.
+func wantCode(t *testing.T, it string, err error, code settlement.Code, says []string) {
+	t.Helper()
+	var f *settlement.Failure
+	var w *settlement.Waiting
+	got := settlement.Code("")
+	if errors.As(err, &f) {
+		got = f.Code
+	}
+	if errors.As(err, &w) {
+		got = settlement.Code(w.Reason)
+	}
+	if got != code {
+		t.Errorf("%s: %v, want %q", it, err, code)
+	}
+	for _, word := range says {
+		if err == nil || !strings.Contains(err.Error(), word) {
+			t.Errorf("%s: %v doesn't say %q", it, err, word)
+		}
+	}
+}
+
+// TestCosignedAtOnce: nobody waits for another to answer.
+func TestCosignedAtOnce(t *testing.T) {
+	var all sync.WaitGroup
+	all.Add(3)
+	parties := &fakeParties{do: map[settlement.Address]func(context.Context, Proposal) ([]byte, error){}}
+	for n := 2; n <= 4; n++ {
+		parties.do[party(n).Address()] = func(ctx context.Context, p Proposal) ([]byte, error) {
+			all.Done()
+			all.Wait()
+			return signsBy(n, plain)(ctx, p)
+		}
+	}
+	sigs, err := clientOf(parties, 1).gather(t.Context(), Proposal{Payload: []byte("close it")}, sessionOf(4, 1, 1, 1, 1), plain, nil)
+	if err != nil || len(sigs) != 4 {
+		t.Errorf("%d signatures, %v", len(sigs), err)
+	}
+}
+
+// TestCosignedInTime: it ends when the time is up, or nobody waits any more, and
+// then nothing of it is left.
+func TestCosignedInTime(t *testing.T) {
+	parties := &fakeParties{}
+	c := clientOf(parties, 1)
+	c.cfg.CosignTimeout = 10 * time.Millisecond
+	_, err := c.gather(t.Context(), Proposal{}, sessionOf(100, 50, 50, 50), plain, nil)
+	parties.idle(t)
+	wantCode(t, "time", err, settlement.Code(settlement.CosignersAway), []string{party(2).Address().String(), party(3).Address().String(), "in time"})
+	c.cfg.CosignTimeout = time.Hour
+	ctx, cancel := context.WithCancel(t.Context())
+	parties.do = map[settlement.Address]func(context.Context, Proposal) ([]byte, error){
+		party(2).Address(): func(context.Context, Proposal) ([]byte, error) { cancel(); return nil, errors.New("gone") },
+	}
+	if _, err := c.gather(ctx, Proposal{}, sessionOf(100, 50, 50, 50), plain, nil); !errors.Is(err, context.Canceled) {
+		t.Errorf("nobody waits: %v", err)
+	}
+	parties.idle(t)
+}
+
+// TestGiven: a signature that came with the outcome is written anew.
+func TestGiven(t *testing.T) {
+	payload := []byte("close it")
+	sig, err := v1Scheme.signed(t.Context(), party(2), payload)
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := hexutil.Encode(sig)
+	sig[65] -= 27
+	for _, text := range []string{want, want[2:], strings.ToUpper(want[2:]), hexutil.Encode(sig)} {
+		sigs, err := clientOf(nil, 1).gather(t.Context(), Proposal{Payload: payload}, sessionOf(100, 50, 50), v1Scheme, []string{"0x", text, text})
+		if err != nil || len(sigs) != 2 || sigs[1] != want {
+			t.Errorf("%s: %v, %v", text, sigs, err)
+		}
+	}
+	if err := (Proposal{Protocol: "nitrorpc/0.2", Payload: payload}).SignedBy(party(2).Address(), sig); err == nil {
+		t.Error("a signature of another scheme was taken")
+	}
+}
+
+// TestMany: what co-signers say is foreign, and is cut.
+func TestMany(t *testing.T) {
+	weights := make([]int64, 40)
+	parties := &fakeParties{do: map[settlement.Address]func(context.Context, Proposal) ([]byte, error){}}
+	for i := range weights {
+		weights[i] = 1
+		parties.do[party(i+1).Address()] = answers(nil, settlement.Fail(settlement.NodeRejected, "%s", strings.Repeat("no\n", 1<<16)))
+	}
+	_, err := clientOf(parties, 1).gather(t.Context(), Proposal{}, sessionOf(40, weights...), plain, nil)
+	if err == nil || len(err.Error()) > 8<<10 || strings.Contains(err.Error(), "\n") || !strings.Contains(err.Error(), "more") {
+		t.Errorf("%d bytes: %.300v", len(err.Error()), err)
+	}
+}

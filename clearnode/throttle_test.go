@@ -1,0 +1,94 @@
+package clearnode
+
+import (
+	"context"
+	"errors"
+	"testing"
+	"time"
+)
+
+// TestThrottleOf: as configured, or as the dialect's nodes allow, or none.
+func TestThrottleOf(t *testing.T) {
+	c := &Client{}
+	for _, tc := range []struct {
+		it     string
+		cfg    Config
+		d      dialect
+		frames float64
+		burst  int
+		bytes  bool
+	}{
+		{"v1 by itself", Config{}, newV1(c), 10, 10, true},
+		{"v1, configured", Config{RateLimit: 50, RateBurst: 5}, newV1(c), 50, 5, true},
+		{"v1, only the burst", Config{RateBurst: 3}, newV1(c), 10, 3, true},
+		{"0.4, configured", Config{RateLimit: 0.5}, newNitro(c), 0.5, 1, false},
+	} {
+		l := newThrottle(tc.cfg, tc.d)
+		if l == nil || float64(l.frames.Limit()) != tc.frames || l.frames.Burst() != tc.burst || (l.bytes != nil) != tc.bytes {
+			t.Errorf("%s: %+v", tc.it, l)
+		}
+	}
+	if l := newThrottle(Config{}, newNitro(c)); l != nil {
+		t.Errorf("0.4 by itself: %+v", l)
+	}
+}
+
+// TestThrottleQueue: who can't have a turn in time is told so at once.
+func TestThrottleQueue(t *testing.T) {
+	l := newThrottle(Config{RateLimit: 0.001, RateBurst: 2}, newNitro(&Client{}))
+	gone := make(chan struct{})
+	var leave func()
+	for n := range 3 {
+		var err error
+		if leave, err = l.queue(time.Hour); err != nil {
+			t.Fatal(n, err)
+		}
+	}
+	if _, err := l.queue(time.Minute); !errors.Is(err, errCrowded) {
+		t.Errorf("a fourth: %v", err)
+	}
+	leave()
+	if _, err := l.queue(time.Minute); err != nil {
+		t.Errorf("when one has left: %v", err)
+	}
+	for range 2 {
+		if !l.ready(gone) {
+			t.Error("the burst waits")
+		}
+	}
+	close(gone)
+	if l.ready(gone) {
+		t.Error("a frame may leave a connection that is gone")
+	}
+}
+
+// TestThrottleBytes: what was sent is paid for before the next frame leaves.
+func TestThrottleBytes(t *testing.T) {
+	l := newThrottle(Config{}, newV1(&Client{}))
+	began := time.Now()
+	for range 4 {
+		l.sent(maxV1Frame)
+	}
+	if l.free.After(began.Add(time.Second / 10)) {
+		t.Errorf("the burst is paid for in %s", l.free.Sub(began))
+	}
+	l.sent(maxV1Frame)
+	if l.free.Before(began.Add(time.Second / 4)) {
+		t.Errorf("beyond the burst a frame is paid for in %s", l.free.Sub(began))
+	}
+}
+
+// TestStartCrowded: proof that nothing left, long before the context ends.
+func TestStartCrowded(t *testing.T) {
+	c := &Client{cfg: Config{RateLimit: 0.001, RateBurst: 1}.filled()}
+	k := newConn(&line{client: c}, idleSocket(t), newNitro(c)) // nobody writes
+	for range 2 {
+		if _, err := k.limit.queue(time.Hour); err != nil {
+			t.Fatal(err)
+		}
+	}
+	_, err := k.start(context.Background(), request{id: 1, method: "ping"})
+	if !errors.Is(err, ErrNotSent) || !errors.Is(err, errCrowded) {
+		t.Errorf("%v", err)
+	}
+}

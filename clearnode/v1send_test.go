@@ -1,0 +1,372 @@
+package clearnode_test
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/ethereum/go-ethereum/common"
+
+	"settled/clearnode"
+	"settled/clearnode/clearnodetest"
+	"settled/settlement"
+)
+
+func duelPlan(t testing.TB, s settlement.Session) settlement.Plan {
+	t.Helper()
+	return splitV1(t, s, "usdc", map[string]string{playerA: "7", playerB: "8"})
+}
+
+// TestV1Faults: what each way of going wrong leaves the caller with, for the update
+// and for the close. An answer in doubt is never taken for either.
+func TestV1Faults(t *testing.T) {
+	for _, tc := range []struct {
+		it      string
+		fault   clearnodetest.Fault
+		applied bool
+		refused bool
+	}{
+		{"the request is lost", clearnodetest.Fault{Kind: clearnodetest.LoseRequest}, false, false},
+		{"the answer is lost", clearnodetest.Fault{Kind: clearnodetest.LoseAnswer}, true, false},
+		{"cut instead of an answer", clearnodetest.Fault{Kind: clearnodetest.CutAfter}, true, false},
+		{"garbage", clearnodetest.Fault{Kind: clearnodetest.Garbage}, true, false},
+		{"an error that may be the commit's", clearnodetest.Fault{Kind: clearnodetest.ErrorApplied, Text: "failed to process app state update"}, true, false},
+		{"an unknown error", clearnodetest.Fault{Kind: clearnodetest.Error, Text: "out of cheese"}, false, false},
+		{"a known error", clearnodetest.Fault{Kind: clearnodetest.Error, Text: "failed to get current allocations: gone"}, false, true},
+	} {
+		for step, intent := range []string{"operate", "close"} {
+			t.Run(tc.it+", "+intent, func(t *testing.T) {
+				t.Parallel()
+				n := startV1(t)
+				cfg := configV1(n)
+				cfg.RequestTimeout = 300 * time.Millisecond
+				c := ready(t, cfg)
+				id := openDuel(t, n)
+				plan := duelPlan(t, look(t, c, id, settlement.Look{}))
+				for range step {
+					if _, _, err := sendV1(t, c, settlement.Outcome{}, plan); err != nil {
+						t.Fatal(err)
+					}
+				}
+				fault := tc.fault
+				fault.Method = v1Submit
+				n.Inject(fault)
+				_, _, err := sendV1(t, c, settlement.Outcome{}, plan)
+				var refused *settlement.Refused
+				if err == nil || errors.As(err, &refused) != tc.refused || !tc.refused && !errors.Is(err, clearnode.ErrNoAnswer) {
+					t.Errorf("sent: %v", err)
+				}
+				s, err := c.Session(t.Context(), id, settlement.Look{})
+				for range 100 {
+					if err == nil {
+						break
+					}
+					_ = waitReady(t, c, true)
+					s, err = c.Session(t.Context(), id, settlement.Look{})
+				}
+				if moved := s.Version == 4+uint64(step); err != nil || moved != tc.applied {
+					t.Errorf("then: version %d, %v", s.Version, err)
+				}
+				wantChecked(t, n)
+			})
+		}
+	}
+}
+
+// TestV1Rival: of two updates to one version one is carried out, and the other
+// knows that it was not.
+func TestV1Rival(t *testing.T) {
+	n := startV1(t)
+	c := ready(t, configV1(n))
+	id := openDuel(t, n)
+	s := look(t, c, id, settlement.Look{})
+	r, err := c.Prepare(t.Context(), settlement.Outcome{}, duelPlan(t, s), s)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := n.Submit(clearnodetest.StateUpdate{Session: string(id), Version: 4, Allocations: []clearnodetest.Allocation{put(playerA, "usdc", "1"), put(playerB, "usdc", "14")}}, keyOf(keyJudge)); err != nil {
+		t.Fatal(err)
+	}
+	wantRefusedV1(t, c, r, "invalid app session version")
+	now := look(t, c, id, settlement.Look{})
+	if _, err := c.Prepare(t.Context(), settlement.Outcome{}, duelPlan(t, s), now); err == nil {
+		t.Error("an update was made for a plan of another version")
+	}
+	wantChecked(t, n)
+}
+
+func wantRefusedV1(t testing.TB, c *clearnode.Client, r settlement.Request, text string) *settlement.Refused {
+	t.Helper()
+	_, err := c.Send(t.Context(), r)
+	var refused *settlement.Refused
+	if !errors.As(err, &refused) || !strings.Contains(err.Error(), text) {
+		t.Fatalf("got %v, want it refused: %s", err, text)
+	}
+	return refused
+}
+
+// TestV1Escrow: a payee's escrow holds up the close, and nothing else.
+func TestV1Escrow(t *testing.T) {
+	n := startV1(t)
+	c := ready(t, configV1(n))
+	id := openDuel(t, n)
+	n.HoldEscrow(common.HexToAddress(playerA), "usdc")
+	plan := duelPlan(t, look(t, c, id, settlement.Look{}))
+	if _, _, err := sendV1(t, c, settlement.Outcome{}, plan); err != nil {
+		t.Fatal(err)
+	}
+	_, _, err := sendV1(t, c, settlement.Outcome{}, plan)
+	var refused *settlement.Refused
+	var waiting *settlement.Waiting
+	if !errors.As(err, &refused) || !errors.As(err, &waiting) || waiting.Reason != settlement.EscrowPending {
+		t.Errorf("held up: %v", err)
+	}
+	n.ReleaseEscrow(common.HexToAddress(playerA), "usdc")
+	if r, _, err := sendV1(t, c, settlement.Outcome{}, plan); err != nil || !r.Closes {
+		t.Errorf("released: %v", err)
+	}
+	wantChecked(t, n)
+}
+
+// TestV1PrepareRefusals: what the node would refuse for ever is refused before
+// anything is recorded or sent.
+func TestV1PrepareRefusals(t *testing.T) {
+	n := startV1(t)
+	c := ready(t, configV1(n))
+	id := openDuel(t, n)
+	s := look(t, c, id, settlement.Look{})
+	data := func(text string) settlement.Outcome { return settlement.Outcome{SessionData: &text} }
+	changed := func(change func(*settlement.Plan)) settlement.Plan {
+		p := duelPlan(t, s)
+		change(&p)
+		return p
+	}
+	for _, tc := range []struct {
+		it   string
+		o    settlement.Outcome
+		plan settlement.Plan
+		code settlement.Code
+	}{
+		{"data of 1025 bytes", data(strings.Repeat("x", 1025)), duelPlan(t, s), settlement.InvalidOutcome},
+		{"data with a NUL", data("a\x00b"), duelPlan(t, s), settlement.InvalidOutcome},
+		{"data that is no UTF-8", data("a\xff"), duelPlan(t, s), settlement.InvalidOutcome},
+		{"too fine", settlement.Outcome{}, changed(func(p *settlement.Plan) { p.Allocations[0].Amount = parse(t, "7.0000001") }), settlement.AllocationRejected},
+		{"twice", settlement.Outcome{}, changed(func(p *settlement.Plan) { p.Allocations[2] = p.Allocations[1] }), settlement.AllocationRejected},
+		{"an unlisted asset", settlement.Outcome{}, changed(func(p *settlement.Plan) { p.Allocations[2].Asset = "doge" }), settlement.AllocationRejected},
+		{"too large", settlement.Outcome{}, changed(func(p *settlement.Plan) {
+			s.Decimals = map[settlement.Asset]int32{"usdc": 6}
+			for i := range 1200 {
+				asset := settlement.Asset(fmt.Sprintf("a%063d", i))
+				s.Decimals[asset] = 6
+				p.Allocations = append(p.Allocations, settlement.Allocation{Participant: p.Allocations[0].Participant, Asset: asset})
+			}
+		}), settlement.AllocationRejected},
+	} {
+		_, err := c.Prepare(t.Context(), tc.o, tc.plan, s)
+		var f *settlement.Failure
+		if !errors.As(err, &f) || f.Code != tc.code {
+			t.Errorf("%s: %v", tc.it, err)
+		}
+	}
+	if r, err := c.Prepare(t.Context(), data(strings.Repeat("x", 1024)), duelPlan(t, s), s); err != nil || len(r.Frame) == 0 {
+		t.Errorf("data of 1024 bytes: %v", err)
+	}
+	if r, err := c.Prepare(t.Context(), settlement.Outcome{}, duelPlan(t, s), s); err != nil {
+		t.Fatal(err)
+	} else {
+		r.Frame = bytes.Replace(r.Frame, []byte(`"amount":"8"`), []byte(`"amount":"9"`), 1)
+		wantRefusedV1(t, c, r, "not the one that was recorded")
+	}
+	if len(n.Submissions(string(id))) != 0 {
+		t.Error("something was sent")
+	}
+}
+
+// half is a session in which two sign.
+func half() clearnodetest.Definition {
+	d := duel()
+	d.Weights = []int64{50, 50, 0}
+	return d
+}
+
+// TestV1Quorum: two keys of our own; and one of our own, with what came along.
+func TestV1Quorum(t *testing.T) {
+	n := startV1(t)
+	cfg := configV1(n)
+	cfg.Signers = []clearnode.Signer{clearnode.KeySigner(keyOf(keyJudge)), clearnode.KeySigner(keyOf(keyA)), clearnode.KeySigner(keyOf(keyB))}
+	both := ready(t, cfg)
+	id := open(t, n, half(), put(playerA, "usdc", "15"))
+	plan := duelPlan(t, look(t, both, id, settlement.Look{}))
+	for _, closes := range []bool{false, true} {
+		if r, _, err := sendV1(t, both, settlement.Outcome{}, plan); err != nil || r.Closes != closes {
+			t.Fatal(r.Ref, err)
+		}
+	}
+
+	cfg.Signers = cfg.Signers[1:2]
+	cfg.Protocol = clearnodetest.NitronodeV1
+	one := ready(t, cfg)
+	id = open(t, n, half(), put(playerA, "usdc", "15"))
+	s := look(t, one, id, settlement.Look{})
+	if !s.Ours {
+		t.Error("the quorum is reached without us")
+	}
+	plan = duelPlan(t, s)
+	var f *settlement.Failure
+	if _, err := one.Prepare(t.Context(), settlement.Outcome{}, plan, s); !errors.As(err, &f) || f.Code != settlement.QuorumNotReached {
+		t.Errorf("alone: %v", err)
+	}
+	o := settlement.Outcome{Signatures: signaturesOf(plan, s.Version, keyB)}
+	for _, closes := range []bool{false, true} {
+		if r, _, err := sendV1(t, one, o, plan); err != nil || r.Closes != closes {
+			t.Fatal(r.Ref, err)
+		}
+	}
+	wantChecked(t, n)
+}
+
+// signaturesOf are somebody's signatures of the update to a plan, and of the close
+// after it.
+func signaturesOf(plan settlement.Plan, version uint64, key int64) []string {
+	operate := clearnodetest.StateUpdate{Session: string(plan.Session), Version: version + 1}
+	shut := clearnodetest.StateUpdate{Session: string(plan.Session), Version: version + 2, Intent: clearnodetest.IntentClose}
+	for _, a := range plan.Allocations {
+		row := put(a.Participant, string(a.Asset), a.Amount.String())
+		operate.Allocations = append(operate.Allocations, row)
+		if !a.Amount.IsZero() {
+			shut.Allocations = append(shut.Allocations, row)
+		}
+	}
+	return []string{operate.Sign(keyOf(key)), shut.Sign(keyOf(key))}
+}
+
+// TestV1Countersign: we sign what we would have made ourselves, and nothing that
+// differs in a byte.
+func TestV1Countersign(t *testing.T) {
+	n := startV1(t)
+	asked := &fakeCosigners{}
+	cfg := configV1(n)
+	cfg.Signers, cfg.Cosigners = []clearnode.Signer{clearnode.KeySigner(keyOf(keyA))}, asked
+	proposer := ready(t, cfg)
+	cfg.Signers, cfg.Cosigners = []clearnode.Signer{clearnode.KeySigner(keyOf(keyB))}, nil
+	cosigner := ready(t, cfg)
+	id := open(t, n, half(), put(playerA, "usdc", "15"))
+	data := "x"
+	o := settlement.Outcome{Session: id, SessionData: &data}
+	b := settlement.Address(common.HexToAddress(playerB))
+	asked.sign = func(of settlement.Address, p clearnode.Proposal) ([]byte, error) {
+		s := look(t, cosigner, id, settlement.Look{})
+		sign := func(p clearnode.Proposal, o settlement.Outcome) ([]byte, error) {
+			sig, until, err := cosigner.Countersign(t.Context(), b, p, o, s)
+			if !until.IsZero() {
+				t.Errorf("a fence in time: %s", until)
+			}
+			return sig, err
+		}
+		for i := range p.Payload {
+			other := p
+			other.Payload = bytes.Clone(p.Payload)
+			other.Payload[i] ^= 1
+			if _, err := sign(other, o); err == nil {
+				t.Fatalf("byte %d altered, and signed", i)
+			}
+		}
+		for _, cut := range [][]byte{nil, p.Payload[1:], append(bytes.Clone(p.Payload), 0)} {
+			other := p
+			other.Payload = cut
+			if _, err := sign(other, o); err == nil {
+				t.Fatalf("%d bytes of payload, and signed", len(cut))
+			}
+		}
+		if _, err := sign(p, settlement.Outcome{Session: id}); err == nil {
+			t.Error("signed with other session data")
+		}
+		return sign(p, o)
+	}
+	plan := duelPlan(t, look(t, proposer, id, settlement.Look{}))
+	for _, closes := range []bool{false, true} {
+		if r, _, err := sendV1(t, proposer, o, plan); err != nil || r.Closes != closes {
+			t.Fatal(r.Ref, err)
+		}
+	}
+	wantChecked(t, n)
+}
+
+type fakeCosigners struct {
+	sign func(settlement.Address, clearnode.Proposal) ([]byte, error)
+}
+
+func (f *fakeCosigners) Cosign(_ context.Context, of settlement.Address, p clearnode.Proposal) ([]byte, error) {
+	return f.sign(of, p)
+}
+
+// TestV1Flood: of far more calls than two connections may send none is the reason
+// for a disconnect; each is answered or is known not to have left.
+func TestV1Flood(t *testing.T) {
+	n := startNode(t, clearnodetest.Config{Protocol: clearnodetest.NitronodeV1})
+	cfg := config(n.URL())
+	cfg.RequestTimeout = 2 * time.Second
+	c := ready(t, cfg)
+	id := openDuel(t, n)
+	var mu sync.Mutex
+	answered, unsent := 0, 0
+	var calls sync.WaitGroup
+	for range 300 {
+		calls.Go(func() {
+			_, err := c.Session(t.Context(), id, settlement.Look{})
+			mu.Lock()
+			defer mu.Unlock()
+			switch {
+			case err == nil:
+				answered++
+			case errors.Is(err, clearnode.ErrNotSent):
+				unsent++
+			default:
+				t.Error(err)
+			}
+		})
+	}
+	calls.Wait()
+	if answered < 20 || unsent == 0 || c.Connected() != 2 {
+		t.Errorf("%d answered, %d not sent, %d connections", answered, unsent, c.Connected())
+	}
+}
+
+// TestV1OtherNode: whoever answers in the node's place is not spoken to.
+func TestV1OtherNode(t *testing.T) {
+	n := startV1(t)
+	cfg := configV1(n)
+	cfg.NodeAddress = &settlement.Address{1}
+	c := run(t, cfg)
+	eventually(t, "the wrong node is named", func() bool {
+		err := c.Ready()
+		return err != nil && strings.Contains(err.Error(), "clearnode.node_address")
+	})
+}
+
+// TestV1HostileFrames: frames of anybody's neither crash nor block nor convince.
+func TestV1HostileFrames(t *testing.T) {
+	n := startV1(t)
+	c := ready(t, configV1(n))
+	id := openDuel(t, n)
+	noise := [][]byte{
+		[]byte(`[3,0,"bu",{},1795309407274]`), []byte(`[2,0,"x",{},1]`), []byte(`[2,1,"node.v1.ping",{},1]`), []byte(`{"res":[1,"x",{},1],"sig":[]}`), {0xff},
+		[]byte(strings.Repeat("[", 1<<16)), []byte(`[2,` + strings.Repeat("9", 1<<16) + `]`), []byte(`"` + strings.Repeat("x", 1<<20) + `"`), []byte(`[4,5,"",{"error":"` + strings.Repeat("y", 1<<16) + `"},1]`),
+	}
+	for range 2 {
+		for _, frame := range noise {
+			n.SendRaw(frame)
+		}
+		if s := look(t, c, id, settlement.Look{}); !s.Open || s.Version != 3 {
+			t.Fatalf("%+v", s)
+		}
+	}
+	if c.Connected() != 2 {
+		t.Errorf("%d connections", c.Connected())
+	}
+}

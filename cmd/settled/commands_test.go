@@ -92,6 +92,8 @@ func TestExitStatus(t *testing.T) {
 		"doctor":                  exitFailed,
 		"config check -c missing": exitFailed,
 		"serve":                   exitFailed,
+		"cosign":                  exitFailed,
+		"cosign now":              exitMisused,
 		"deadletter list --nats.url nats://127.0.0.1:1": exitFailed,
 	} {
 		var out, errs bytes.Buffer

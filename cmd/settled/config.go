@@ -30,10 +30,15 @@ type config struct {
 	nodeKeyFiles                      []string
 	nodePasswordFile                  string
 	nodeConnections                   int
+	nodeRateLimit                     float64
+	nodeRateBurst                     int
+	nodeApplication                   string
 	nodeRequestTimeout                time.Duration
 	nodeAddress                       string
 	nodeExpiry, nodeValidity          time.Duration
 	nodeMargin                        time.Duration
+	cosignTimeout                     time.Duration
+	cosignStream                      string
 	consumerDurable                   string
 	consumerWorkers                   int
 	consumerAckWait                   time.Duration
@@ -122,17 +127,16 @@ func unknownVariables(keys []key, environ []string) []string {
 	return warnings
 }
 
+// protocols are the generations of node that there are.
+var protocols = []string{"auto", "nitrorpc/legacy", "nitrorpc/0.2", "nitrorpc/0.4", "nitronode/v1"}
+
 // check refuses what can't work, or isn't built yet, whichever command runs.
 func (c *config) check(file configFile) error {
 	switch {
-	case c.nodeProtocol == "nitrorpc/legacy" || c.nodeProtocol == "nitronode/v1":
-		return fmt.Errorf("clearnode.protocol: %s is not built yet; this version speaks nitrorpc/0.2 and nitrorpc/0.4", c.nodeProtocol)
-	case !slices.Contains([]string{"auto", "nitrorpc/0.2", "nitrorpc/0.4"}, c.nodeProtocol):
-		return fmt.Errorf("clearnode.protocol: %q is unknown: want auto, nitrorpc/0.2 or nitrorpc/0.4", c.nodeProtocol)
-	case len(c.nodeKeyFiles) > 1:
-		return errors.New("clearnode.key_files: more than one key is not built yet: name one file")
-	case c.nodePasswordFile != "":
-		return errors.New("clearnode.password_file: keystore files are not built yet: name a hex key file in clearnode.key_files")
+	case !slices.Contains(protocols, c.nodeProtocol):
+		return fmt.Errorf("clearnode.protocol: %q is unknown: want %s", c.nodeProtocol, strings.Join(protocols, ", "))
+	case c.nodeRateLimit < 0 || c.nodeRateBurst < 0:
+		return errors.New("clearnode.rate_limit and clearnode.rate_burst: want 0, which is what the node's generation allows, or more")
 	case len(c.trustSigners) > 0:
 		return errors.New("trust.outcome_signers is not built yet: outcomes' signatures would not be checked")
 	case file.has("limits"):
@@ -165,6 +169,8 @@ func (k key) set(raw any) error {
 		*value, err = strconv.ParseBool(text)
 	case *int:
 		*value, err = strconv.Atoi(text)
+	case *float64: // a rate; no amount of money is ever configured as one
+		*value, err = strconv.ParseFloat(text, 64)
 	case *time.Duration:
 		*value, err = time.ParseDuration(text)
 		if err == nil && *value <= 0 {
@@ -184,6 +190,8 @@ func scalar(raw any) (text string, list []string, err error) {
 		return strings.TrimSpace(v), nil, nil
 	case int:
 		return strconv.Itoa(v), nil, nil
+	case float64:
+		return strconv.FormatFloat(v, 'g', -1, 64), nil, nil
 	case bool:
 		return strconv.FormatBool(v), nil, nil
 	case []string:
@@ -198,7 +206,7 @@ func scalar(raw any) (text string, list []string, err error) {
 		}
 		return "", list, nil
 	default:
-		return "", nil, fmt.Errorf("a %T can't stand here: want text, a whole number, true or false", raw)
+		return "", nil, fmt.Errorf("a %T can't stand here: want text, a number, true or false", raw)
 	}
 }
 

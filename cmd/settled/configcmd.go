@@ -106,6 +106,8 @@ func (k key) plain() any {
 		return *v
 	case *int:
 		return *v
+	case *float64:
+		return *v
 	case *time.Duration:
 		return v.String()
 	case *[]string:

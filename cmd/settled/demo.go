@@ -30,7 +30,8 @@ func (p *program) demoCommand() *cobra.Command {
 		Use: "demo", Short: "See it work: embedded JetStream, a simulated ClearNode, one outcome of every kind",
 		Long: "Runs everything in this process and needs nothing: an embedded JetStream, a simulated ClearNode, the\nservice, and outcomes of every scenario and of the common ways to fail. Prints each result as it arrives,\nthen stays up until interrupted; with --once it exits when all have their result.",
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			if err := simProtocol(protocol); err != nil {
+			spoken, err := simProtocol(protocol)
+			if err != nil {
 				return err
 			}
 			if sessions < 1 || sessions > 100_000 {
@@ -47,13 +48,13 @@ func (p *program) demoCommand() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			d := demo{program: p, cfg: &cfg, log: log, sessions: sessions}
+			d := demo{program: p, cfg: &cfg, log: log, sessions: sessions, scene: sceneOf(spoken)}
 			return d.run(cmd.Context(), once)
 		},
 	}
 	c.Flags().BoolVar(&once, "once", false, "exit when all outcomes have their result; 0 when each ended as it should")
 	c.Flags().IntVar(&sessions, "sessions", 6, "how many sessions are settled, the scenarios in turn")
-	c.Flags().StringVar(&protocol, "protocol", "auto", "the node's dialect")
+	c.Flags().StringVar(&protocol, "protocol", "auto", "what the node speaks: nitrorpc/legacy, nitrorpc/0.2, nitrorpc/0.4 or nitronode/v1")
 	return c
 }
 
@@ -63,6 +64,7 @@ type demo struct {
 	cfg      *config
 	log      zerolog.Logger
 	sessions int
+	scene    demoScene
 	node     *clearnodetest.Node
 	service  *service
 	cases    []*demoCase
@@ -98,7 +100,7 @@ func (d *demo) run(ctx context.Context, once bool) (err error) {
 // start brings up NATS, the node and the service's connections.
 func (d *demo) start(dir string) error {
 	var err error
-	if d.node, err = clearnodetest.Start(clearnodetest.Config{Faucet: decimal.NewFromInt(1_000_000_000)}); err != nil {
+	if d.node, err = clearnodetest.Start(clearnodetest.Config{Protocol: d.scene.protocol, Faucet: decimal.NewFromInt(1_000_000_000)}); err != nil {
 		return err
 	}
 	key, err := crypto.GenerateKey()
@@ -114,7 +116,7 @@ func (d *demo) start(dir string) error {
 		return err
 	}
 	d.cfg.policies["no_show"] = noShow
-	d.cfg.nodeURL, d.cfg.nodeKeyFiles, d.cfg.nodeAddress = d.node.URL(), []string{keyFile}, d.node.Address().Hex()
+	d.cfg.nodeURL, d.cfg.nodeKeyFiles, d.cfg.nodeAddress, d.cfg.nodeProtocol = d.node.URL(), []string{keyFile}, d.node.Address().Hex(), d.scene.protocol
 	d.cfg.embedded, d.cfg.embeddedStoreDir, d.cfg.embeddedListen = true, filepath.Join(dir, "jetstream"), "127.0.0.1:0"
 	d.cfg.natsReplicas, d.cfg.natsManageStreams = 1, true
 	if err := d.startService(); err != nil {
@@ -278,13 +280,13 @@ func (d *demo) answered(ctx context.Context) error {
 
 // stay keeps everything up and prints what else comes in.
 func (d *demo) stay(ctx context.Context) error {
-	session, err := d.open(demoDeposits)
+	session, err := d.open()
 	if err != nil {
 		return err
 	}
 	if !d.json() {
-		_ = d.printLine(fmt.Sprintf("\nStill running: NATS at %s, ClearNode at %s, health at http://%s/readyz.\nOne more session is open. Settle it from another terminal:\n\n  %s publish game_completed --nats.url=%s --session %s --party winner=%s\n\nCtrl-C ends it.",
-			d.service.nats.embedded.ClientURL(), d.node.URL(), d.service.http.addr, os.Args[0], d.service.nats.embedded.ClientURL(), session, addressOf(d.players[0])))
+		_ = d.printLine(fmt.Sprintf("\nStill running: NATS at %s, ClearNode (%s) at %s, health at http://%s/readyz.\nOne more session is open. Settle it from another terminal:\n\n  %s publish game_completed --nats.url=%s --session %s --party winner=%s%s\n\nCtrl-C ends it.",
+			d.service.nats.embedded.ClientURL(), d.scene.protocol, d.node.URL(), d.service.http.addr, os.Args[0], d.service.nats.embedded.ClientURL(), session, addressOf(d.players[0]), d.scene.toldText()))
 	}
 	info, err := d.service.nats.js.Stream(ctx, ledger.StreamName(d.cfg.natsPrefix))
 	if err != nil {

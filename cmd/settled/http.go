@@ -8,7 +8,9 @@ import (
 	"net/http"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/promhttp"
+	"github.com/rs/zerolog"
 )
 
 // httpServer serves the health of the process and its metrics.
@@ -19,22 +21,26 @@ type httpServer struct {
 }
 
 func (s *service) listenHTTP() (*httpServer, error) {
-	listener, err := net.Listen("tcp", s.cfg.httpListen)
+	return listenHTTP(s.cfg.httpListen, routes(s.ready, s.metrics.registry), s.log)
+}
+
+func listenHTTP(addr string, routes http.Handler, log zerolog.Logger) (*httpServer, error) {
+	listener, err := net.Listen("tcp", addr)
 	if err != nil {
 		return nil, fmt.Errorf("http.listen: %w: is another settled running? name another address, or port 0", err)
 	}
 	h := &httpServer{addr: listener.Addr().String(), done: make(chan struct{})}
 	h.server = &http.Server{
-		Handler: s.routes(), ReadHeaderTimeout: 5 * time.Second, ReadTimeout: 10 * time.Second,
+		Handler: routes, ReadHeaderTimeout: 5 * time.Second, ReadTimeout: 10 * time.Second,
 		WriteTimeout: 30 * time.Second, IdleTimeout: time.Minute, MaxHeaderBytes: 16 << 10,
 	}
 	go func() {
 		defer close(h.done)
 		if err := h.server.Serve(listener); !errors.Is(err, http.ErrServerClosed) {
-			s.log.Error().Err(err).Msg("HTTP server ended")
+			log.Error().Err(err).Msg("HTTP server ended")
 		}
 	}()
-	s.log.Info().Str("addr", h.addr).Msg("serving /healthz, /readyz and /metrics")
+	log.Info().Str("addr", h.addr).Msg("serving /healthz, /readyz and /metrics")
 	return h, nil
 }
 
@@ -43,7 +49,8 @@ func (h *httpServer) close() {
 	<-h.done
 }
 
-func (s *service) routes() http.Handler {
+// routes are what every service answers: whether it lives, is ready, and how it does.
+func routes(ready func() error, registry *prometheus.Registry) http.Handler {
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) { answer(w, nil) })
 	mux.HandleFunc("GET /readyz", func(w http.ResponseWriter, r *http.Request) {
@@ -51,9 +58,9 @@ func (s *service) routes() http.Handler {
 			answer(w, nil)
 			return
 		}
-		answer(w, s.ready())
+		answer(w, ready())
 	})
-	mux.Handle("GET /metrics", promhttp.HandlerFor(s.metrics.registry, promhttp.HandlerOpts{}))
+	mux.Handle("GET /metrics", promhttp.HandlerFor(registry, promhttp.HandlerOpts{}))
 	mux.HandleFunc("/{$}", notBuilt)
 	mux.HandleFunc("/api/", notBuilt)
 	return mux

@@ -16,7 +16,7 @@ import (
 // library each package imports only what stands here.
 var mayImport = map[string][]string{
 	"settlement": {"github.com/shopspring/decimal", "github.com/ethereum/go-ethereum/common"},
-	"clearnode":  {"settled/settlement", "github.com/gorilla/websocket", "github.com/ethereum/go-ethereum", "github.com/rs/zerolog"},
+	"clearnode":  {"settled/settlement", "github.com/gorilla/websocket", "github.com/ethereum/go-ethereum", "github.com/rs/zerolog", "golang.org/x/time/rate"},
 	// Decimal, because the real node takes amounts that settlement's one parser refuses.
 	"clearnode/clearnodetest": {"settled/settlement", "github.com/gorilla/websocket", "github.com/ethereum/go-ethereum", "github.com/shopspring/decimal"},
 	"ledger":                  {"settled/settlement", "github.com/nats-io/nats.go"},

@@ -6,7 +6,7 @@ import "strings"
 // default as text, and what it means, for the sample configuration and --help.
 type key struct {
 	name     string
-	value    any // *string, *[]string, *bool, *int or *time.Duration
+	value    any // *string, *[]string, *bool, *int, *float64 or *time.Duration
 	fallback string
 	help     string
 }
@@ -33,16 +33,21 @@ func (c *config) keys() []key {
 		{"embedded.enabled", &c.embedded, "false", "Run on a JetStream server inside this process instead of nats.url. One machine, no cluster."},
 		{"embedded.store_dir", &c.embeddedStoreDir, "./data", "Where the embedded server keeps the streams: the ledger. Back it up."},
 		{"embedded.listen", &c.embeddedListen, "127.0.0.1:4222", "Where the embedded server takes NATS clients, publishers for one."},
-		{"clearnode.url", &c.nodeURL, "", "The ClearNode's WebSocket, such as wss://clearnode.example/ws. Needed by serve."},
-		{"clearnode.protocol", &c.nodeProtocol, "auto", "auto, nitrorpc/0.2 or nitrorpc/0.4."},
-		{"clearnode.key_files", &c.nodeKeyFiles, "", "File with the private key (hex) that closes the sessions; mode 0600. Needed by serve."},
-		{"clearnode.password_file", &c.nodePasswordFile, "", "Password of a keystore file. Not built yet."},
+		{"clearnode.url", &c.nodeURL, "", "The ClearNode's WebSocket, such as wss://clearnode.example/ws. Needed by serve and cosign."},
+		{"clearnode.protocol", &c.nodeProtocol, "auto", "auto, nitrorpc/legacy, nitrorpc/0.2, nitrorpc/0.4 or nitronode/v1. auto finds out by asking."},
+		{"clearnode.key_files", &c.nodeKeyFiles, "", "Files with the private keys that sign the closes (hex, or keystore files); mode 0600. The first one signs in. Needed by serve and cosign."},
+		{"clearnode.password_file", &c.nodePasswordFile, "", "File with the password of the keystore files among them; mode 0600."},
 		{"clearnode.connections", &c.nodeConnections, "8", "Connections to the node. It handles the requests of one connection one after the other."},
+		{"clearnode.rate_limit", &c.nodeRateLimit, "0", "Frames a second that one connection sends at most. 0: as the node's generation allows (10 on nitronode, no limit on others)."},
+		{"clearnode.rate_burst", &c.nodeRateBurst, "0", "How many at once after a silence. 0: likewise."},
+		{"clearnode.application", &c.nodeApplication, "settled", "Application that a sign-in names, where the node's generation has sign-ins."},
 		{"clearnode.request_timeout", &c.nodeRequestTimeout, "10s", "How long a call waits for its answer."},
 		{"clearnode.node_address", &c.nodeAddress, "", "Address that signs the node's answers. Pin it in production; without it the first answer's signer is believed."},
 		{"clearnode.message_expiry", &c.nodeExpiry, "60s", "How old a request the node accepts. Must equal the node's own setting; it is probed, and nothing is sent where it differs."},
 		{"clearnode.request_validity", &c.nodeValidity, "20s", "How long a request of ours stays acceptable: its timestamp is set back by message_expiry less this. Shorter means less waiting after a lost answer."},
 		{"clearnode.fence_margin", &c.nodeMargin, "20s", "Longer than the node works on a request after it took it, plus the error of its clock. Too short pays twice."},
+		{"cosign.timeout", &c.cosignTimeout, "3s", "How long serve waits for other parties' signatures where its own keys don't reach a session's quorum, and how long cosign takes to answer."},
+		{"cosign.outcomes_stream", &c.cosignStream, "", "Stream that cosign reads outcomes from. Unset: OUTCOMES, with the prefix; name a mirror here that is called otherwise."},
 		{"consumer.durable", &c.consumerDurable, "settled", "Name of the durable consumer that all replicas share."},
 		{"consumer.workers", &c.consumerWorkers, "64", "Sessions settled at the same time by this process."},
 		{"consumer.ack_wait", &c.consumerAckWait, "30s", "After how long without a sign of life an outcome goes to another replica."},

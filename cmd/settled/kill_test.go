@@ -24,6 +24,8 @@ clearnode:
   request_validity: %s
   fence_margin: %s
   connections: 2
+  rate_limit: 1000
+  rate_burst: 1000
 consumer: {ack_wait: 3s}
 http: {listen: "127.0.0.1:0"}
 log: {level: warn}

@@ -23,6 +23,10 @@ type metrics struct {
 	duration    *prometheus.HistogramVec
 	calls       *prometheus.CounterVec
 	callSeconds *prometheus.HistogramVec
+
+	asked         *prometheus.CounterVec // co-signatures, of others
+	cosigns       *prometheus.CounterVec // co-signatures, of us
+	cosignSeconds *prometheus.HistogramVec
 }
 
 func newMetrics(log zerolog.Logger) *metrics {
@@ -42,11 +46,21 @@ func newMetrics(log zerolog.Logger) *metrics {
 			Name: "settled_node_call_duration_seconds", Help: "Time a call to the ClearNode took.",
 			Buckets: prometheus.ExponentialBuckets(0.001, 2, 15),
 		}, []string{"method"}),
+		asked: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "settled_cosigners_asked_total", Help: "Co-signatures asked of other parties, by result: signed, refused, waiting, useless, away, held (not asked yet, for what was signed may still land), or not needed any more.",
+		}, []string{"result"}),
+		cosigns: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "settled_cosign_requests_total", Help: "Requests for our co-signature, by answer (signed, refused, waiting) and the code or reason.",
+		}, []string{"answer", "reason"}),
+		cosignSeconds: prometheus.NewHistogramVec(prometheus.HistogramOpts{
+			Name: "settled_cosign_duration_seconds", Help: "Time from taking a request for our co-signature to answering it.",
+			Buckets: prometheus.ExponentialBuckets(0.001, 2, 13),
+		}, []string{"answer"}),
 	}
 	info := prometheus.NewGaugeVec(prometheus.GaugeOpts{Name: "settled_build_info", Help: "Always 1; the labels say what is running."}, []string{"version", "go"})
 	b := buildInfo()
 	info.WithLabelValues(b.Version, b.Go).Set(1)
-	m.registry.MustRegister(m.outcomes, m.duration, m.calls, m.callSeconds, info, m.waiting,
+	m.registry.MustRegister(m.outcomes, m.duration, m.calls, m.callSeconds, m.asked, m.cosigns, m.cosignSeconds, info, m.waiting,
 		collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	return m
 }

@@ -22,7 +22,7 @@ import (
 // publishFlags are the flags of `settled publish`.
 type publishFlags struct {
 	session, completion, data, source, id string
-	parties                               []string
+	parties, totals                       []string
 }
 
 func (p *program) publishCommand() *cobra.Command {
@@ -34,6 +34,7 @@ func (p *program) publishCommand() *cobra.Command {
 	}
 	c.Flags().StringVar(&f.session, "session", "", "the app session to close")
 	c.Flags().StringArrayVar(&f.parties, "party", nil, "role=address; again for another role, or for a second address of one")
+	c.Flags().StringArrayVar(&f.totals, "total", nil, "asset=amount that the session must hold (expect.totals); again for another asset. A legacy node doesn't show it: needed there")
 	c.Flags().StringVar(&f.completion, "completion", "", "how much of the service was delivered, 0 to 1")
 	c.Flags().StringVar(&f.data, "data", "", "file with further data as JSON, or - for standard input")
 	c.Flags().StringVar(&f.source, "source", "/settled/publish", "who says so (CloudEvents source)")
@@ -104,12 +105,33 @@ func (f publishFlags) build(stdin io.Reader) (map[string]json.RawMessage, error)
 	if f.completion != "" {
 		data["completion"] = quoted(f.completion)
 	}
+	totals, err := f.totalMembers()
+	if err != nil {
+		return nil, err
+	}
+	if totals != nil {
+		if data["expect"], err = json.Marshal(map[string]any{"totals": totals}); err != nil {
+			return nil, err
+		}
+	}
 	parties, err := f.partyMembers()
 	if err != nil || parties == nil {
 		return data, err
 	}
 	data["parties"], err = json.Marshal(parties)
 	return data, err
+}
+
+func (f publishFlags) totalMembers() ([]map[string]string, error) {
+	var totals []map[string]string
+	for _, pair := range f.totals {
+		asset, amount, found := strings.Cut(pair, "=")
+		if !found || asset == "" {
+			return nil, fmt.Errorf("--total %q: want asset=amount", pair)
+		}
+		totals = append(totals, map[string]string{"asset": asset, "amount": amount})
+	}
+	return totals, nil
 }
 
 func (f publishFlags) partyMembers() (map[string][]string, error) {

@@ -42,43 +42,6 @@ func (p *program) serveCommand() *cobra.Command {
 	return c
 }
 
-// newNode is the client for the configured ClearNode.
-func (c *config) newNode(m *metrics) (*clearnode.Client, error) {
-	cfg, err := c.nodeConfig(m)
-	if err != nil {
-		return nil, err
-	}
-	return clearnode.New(cfg)
-}
-
-func (c *config) nodeConfig(m *metrics) (clearnode.Config, error) {
-	if c.nodeURL == "" {
-		return clearnode.Config{}, errors.New("clearnode.url is not set: name the ClearNode's WebSocket, such as ws://127.0.0.1:8000/ws")
-	}
-	if len(c.nodeKeyFiles) == 0 {
-		return clearnode.Config{}, errors.New("clearnode.key_files is not set: name the file with the private key that closes the sessions")
-	}
-	signer, err := clearnode.LoadKeyFile(c.nodeKeyFiles[0])
-	if err != nil {
-		return clearnode.Config{}, fmt.Errorf("clearnode.key_files: %w", err)
-	}
-	cfg := clearnode.Config{
-		URL: c.nodeURL, Protocol: c.nodeProtocol, Signer: signer, Connections: c.nodeConnections, RequestTimeout: c.nodeRequestTimeout,
-		MessageExpiry: c.nodeExpiry, RequestValidity: c.nodeValidity, FenceMargin: c.nodeMargin,
-	}
-	if c.nodeAddress != "" {
-		address, err := settlement.ParseAddress(c.nodeAddress)
-		if err != nil {
-			return cfg, fmt.Errorf("clearnode.node_address: %w", err)
-		}
-		cfg.NodeAddress = &address
-	}
-	if m != nil {
-		cfg.Log, cfg.CallFunc = m.log, m.nodeCall
-	}
-	return cfg, cfg.Validate()
-}
-
 // consumerConfig is the configuration of the consumer and of the streams it
 // makes; with a service's parts wired in where there is one.
 func (c *config) consumerConfig(s *service) consumer.Config {
@@ -116,14 +79,20 @@ type service struct {
 func serve(ctx context.Context, cfg *config, log zerolog.Logger) error {
 	s := &service{cfg: cfg, log: log, metrics: newMetrics(log)}
 	log.Info().Str("version", buildInfo().Version).Msg("settled is starting")
-	var err error
-	if s.node, err = cfg.newNode(s.metrics); err != nil {
+	node, err := cfg.nodeConfig(s.metrics)
+	if err != nil {
+		return err
+	}
+	if err := cfg.tryKeys(ctx, node, log); err != nil {
 		return err
 	}
 	if err := s.connect(); err != nil {
 		return err
 	}
 	defer s.nats.close()
+	if err := s.useNode(node); err != nil {
+		return err
+	}
 	if s.http, err = s.listenHTTP(); err != nil {
 		return err
 	}
@@ -146,19 +115,17 @@ func (s *service) run(ctx context.Context) error {
 	return err
 }
 
+// useNode makes the client for the node. Where our keys don't reach a session's
+// quorum, the others' are asked for over this service's NATS.
+func (s *service) useNode(cfg clearnode.Config) error {
+	cfg.Cosigners = &cosigners{nc: s.nats.Conn, prefix: s.cfg.natsPrefix, log: s.log, asked: s.metrics.asked, hold: newCosignHold(s.cfg)}
+	var err error
+	s.node, err = clearnode.New(cfg)
+	return err
+}
+
 func (s *service) connect() error {
-	options := []nats.Option{
-		nats.DisconnectErrHandler(func(_ *nats.Conn, err error) {
-			if err != nil {
-				s.log.Warn().Err(err).Msg("NATS is away")
-			}
-		}),
-		nats.ReconnectHandler(func(nc *nats.Conn) {
-			s.log.Info().Str("server", nc.ConnectedUrlRedacted()).Msg("NATS is back")
-			s.reconnected()
-		}),
-		nats.ErrorHandler(func(_ *nats.Conn, _ *nats.Subscription, err error) { s.log.Warn().Err(err).Msg("NATS") }),
-	}
+	options := natsNotices(s.log, func(*nats.Conn) { s.reconnected() }, func(*nats.Subscription, error) {})
 	var err error
 	if s.cfg.embedded {
 		s.nats, err = s.cfg.connectEmbedded("settled", true, options...)

@@ -1,0 +1,284 @@
+package main
+
+import (
+	"context"
+	"crypto/ecdsa"
+	"encoding/json"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/rs/zerolog"
+	"github.com/shopspring/decimal"
+
+	"settled/clearnode"
+	"settled/clearnode/clearnodetest"
+	"settled/settlement"
+)
+
+// share is one participant of a session that several sign for.
+type share struct {
+	key    *ecdsa.PrivateKey
+	weight int64
+}
+
+// openShared opens a session of the two players, who sign nothing, and of others.
+func (d *deployment) openShared(quorum uint64, shares ...share) settlement.SessionID {
+	d.t.Helper()
+	d.nonce++
+	def := clearnodetest.Definition{
+		Application: "test", Protocol: "NitroRPC/0.4", Participants: []string{addressOf(d.players[0]), addressOf(d.players[1])},
+		Weights: []int64{0, 0}, Quorum: quorum, Challenge: 86400, Nonce: d.nonce,
+	}
+	for _, s := range shares {
+		def.Participants, def.Weights = append(def.Participants, addressOf(s.key)), append(def.Weights, s.weight)
+	}
+	id, err := d.node.OpenSession(def, []clearnodetest.Allocation{
+		{Participant: addressOf(d.players[0]), Asset: "usdc", Amount: decimal.RequireFromString("10")},
+		{Participant: addressOf(d.players[1]), Asset: "usdc", Amount: decimal.RequireFromString("5.000001")},
+	})
+	d.must(err)
+	return settlement.SessionID(id)
+}
+
+// cosignerOf is another party with a key of its own, not started yet. It is made as
+// if it had been started long ago.
+func (d *deployment) cosignerOf(name string, change ...func(*config)) *cosigner {
+	d.t.Helper()
+	cfg := d.cfg
+	cfg.nodeKeyFiles = []string{filepath.Join(d.dir, name+".key")}
+	for _, c := range change {
+		c(&cfg)
+	}
+	c := newCosigner(&cfg, d.log)
+	c.fence.opens = time.Now()
+	return c
+}
+
+// start runs a co-signer until the test ends, or stop is called.
+func (d *deployment) start(c *cosigner) (stop func()) {
+	d.t.Helper()
+	d.must(c.open(context.Background()))
+	ctx, cancel := context.WithCancel(context.Background())
+	done := make(chan error, 1)
+	go func() { done <- c.run(ctx) }()
+	stopped := false
+	stop = func() {
+		if stopped {
+			return
+		}
+		stopped = true
+		cancel()
+		if err := <-done; err != nil {
+			d.t.Error(err)
+		}
+		c.nats.close()
+	}
+	d.t.Cleanup(stop)
+	d.until("the co-signer is ready", func() bool { return c.ready() == nil })
+	return stop
+}
+
+// policy replaces one policy of a configuration.
+func policy(scenario settlement.Scenario, steps ...settlement.PolicyStep) func(*config) {
+	return func(c *config) {
+		p, err := settlement.ParsePolicy(scenario, steps)
+		if err != nil {
+			panic(err)
+		}
+		c.policies = settlement.BuiltIn()
+		c.policies[scenario] = p
+	}
+}
+
+// quickCosign is a configuration whose rounds are short.
+func quickCosign(d *deployment) {
+	d.cfg.consumerBackoffM, d.cfg.cosignTimeout = time.Second, 2*time.Second
+}
+
+// Two parties, each with half of the quorum.
+func TestCosignedSettlement(t *testing.T) {
+	d := deploy(t)
+	partner := d.key("partner")
+	c := d.cosignerOf("partner")
+	var told []cosigned
+	c.answeredFunc = func(a cosigned) { told = append(told, a) }
+	stop := d.start(c)
+	d.serve()
+	sequences := map[settlement.SessionID]uint64{}
+	for _, id := range []string{"a", "b", "c"} {
+		session := d.openShared(100, share{d.judge, 50}, share{partner, 50})
+		sequences[session] = d.publish("partial_service", id, session, d.partial())
+	}
+	for session, sequence := range sequences {
+		if e := d.result(session, sequence); e.State != settlement.EntryClosed || *e.Recovered {
+			t.Errorf("%s %+v", e.State, e)
+		}
+	}
+	stop()
+	if len(told) < 3 || told[0].Answer != "signed" || told[0].Scenario != "partial_service" || sequences[told[0].Session] != told[0].Sequence {
+		t.Errorf("%+v", told)
+	}
+	d.verify(3)
+}
+
+// One who would pay otherwise refuses and says why. Where the quorum can't do
+// without it the outcome fails with that; where it can, it counts for nothing.
+func TestCosignerWithAnotherPolicyRefuses(t *testing.T) {
+	d := deploy(t)
+	quickCosign(d)
+	partner, third := d.key("partner"), d.key("third")
+	d.start(d.cosignerOf("partner"))
+	d.start(d.cosignerOf("third", policy("partial_service", settlement.PolicyStep{To: "funders", Share: "remaining"})))
+	d.serve()
+	shares := []share{{d.judge, 40}, {partner, 30}, {third, 30}}
+	without := d.openShared(70, shares...)
+	if e := d.result(without, d.publish("partial_service", "a", without, d.partial())); e.State != settlement.EntryClosed {
+		t.Errorf("%+v", e.Error)
+	}
+	with := d.openShared(100, shares...)
+	e := d.result(with, d.publish("partial_service", "b", with, d.partial()))
+	d.wantCode(e, settlement.QuorumNotReached)
+	for _, part := range []string{addressOf(third), "allocation_rejected", "I would pay", "my policy partial_service"} {
+		if !strings.Contains(e.Error.Message, part) {
+			t.Errorf("%q is not in %q", part, e.Error.Message)
+		}
+	}
+	if strings.Contains(e.Error.Message, addressOf(partner)) {
+		t.Errorf("who signed is named: %q", e.Error.Message)
+	}
+	if letters := d.letters(); len(letters) != 1 || !strings.Contains(letters[0].Error, addressOf(third)) {
+		t.Errorf("%+v", letters)
+	}
+	d.verify(1)
+}
+
+// Nobody answers: the outcome waits, with its reason, and is settled once the
+// co-signer is there.
+func TestCosignersAway(t *testing.T) {
+	d := deploy(t)
+	quickCosign(d)
+	partner := d.key("partner")
+	s, _ := d.serve()
+	session := d.openShared(100, share{d.judge, 50}, share{partner, 50})
+	sequence := d.publish("partial_service", "a", session, d.partial())
+	d.until("it is seen to wait", func() bool { return gauge(t, s.metrics, "settled_waiting_outcomes", "cosigners_away") == 1 })
+	if gauge(t, s.metrics, "settled_cosigners_asked_total", "away") == 0 {
+		t.Error("nobody was asked")
+	}
+	if entries := d.entries(session); len(entries) != 0 {
+		t.Errorf("%+v", entries)
+	}
+	d.start(d.cosignerOf("partner"))
+	if e := d.result(session, sequence); e.State != settlement.EntryClosed {
+		t.Errorf("%+v", e.Error)
+	}
+	d.verify(1)
+}
+
+// gauge is the value of a metric with this label value; 0 where there is none.
+func gauge(t *testing.T, m *metrics, name, label string) float64 {
+	t.Helper()
+	families, err := m.registry.Gather()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, f := range families {
+		for _, metric := range f.GetMetric() {
+			if f.GetName() == name && len(metric.GetLabel()) > 0 && metric.GetLabel()[0].GetValue() == label {
+				return metric.GetGauge().GetValue() + metric.GetCounter().GetValue()
+			}
+		}
+	}
+	return 0
+}
+
+// Of three that are needed one is away. What the other signed for that round holds
+// up the next, until it can land no more.
+func TestCosignerWaitsOutItsOwnSignature(t *testing.T) {
+	d := deploy(t)
+	quickCosign(d)
+	partner, third := d.key("partner"), d.key("third")
+	c := d.cosignerOf("partner")
+	waited := make(chan cosigned, 1)
+	c.answeredFunc = func(a cosigned) {
+		if a.Answer == "waiting" && strings.Contains(a.Message, "another request") {
+			select {
+			case waited <- a:
+			default:
+			}
+		}
+	}
+	d.start(c)
+	d.serve()
+	session := d.openShared(100, share{d.judge, 40}, share{partner, 30}, share{third, 30})
+	sequence := d.publish("partial_service", "a", session, d.partial())
+	if a := <-waited; a.Code != string(settlement.InDoubt) || a.Session != session {
+		t.Errorf("%+v", a)
+	}
+	d.start(d.cosignerOf("third"))
+	if e := d.result(session, sequence); e.State != settlement.EntryClosed {
+		t.Errorf("%+v", e.Error)
+	}
+	d.verify(1)
+}
+
+// One that was started just now waits out what it may have signed before.
+func TestCosignerWaitsAfterItsStart(t *testing.T) {
+	d := deploy(t)
+	quickCosign(d)
+	partner := d.key("partner")
+	c := d.cosignerOf("partner")
+	c.fence = newCosignFence(time.Now(), testExpiry+testMargin)
+	opens := c.fence.opens
+	var early, late int
+	c.answeredFunc = func(a cosigned) {
+		if a.Answer == "signed" && time.Now().Before(opens) {
+			t.Error("it signed too early")
+		}
+		if a.Answer == "waiting" && strings.Contains(a.Message, "started") {
+			early++
+		} else {
+			late++
+		}
+	}
+	stop := d.start(c)
+	d.serve()
+	session := d.openShared(100, share{d.judge, 50}, share{partner, 50})
+	if e := d.result(session, d.publish("partial_service", "a", session, d.partial())); e.State != settlement.EntryClosed {
+		t.Errorf("%+v", e.Error)
+	}
+	stop()
+	if early == 0 || late == 0 {
+		t.Errorf("%d answers before it may sign, %d after", early, late)
+	}
+	d.verify(1)
+}
+
+// Neither what was to be signed nor a signature is in any log or output.
+func TestCosigningLogsNoSignature(t *testing.T) {
+	d := deploy(t)
+	partner := d.key("partner")
+	var log lockedBuffer
+	d.log = zerolog.New(&log).Level(zerolog.TraceLevel)
+	c := d.cosignerOf("partner")
+	c.answeredFunc = func(a cosigned) { _ = json.NewEncoder(&log).Encode(a) }
+	d.start(c)
+	spied := d.spy(partner)
+	d.serve()
+	session := d.openShared(100, share{d.judge, 50}, share{partner, 50})
+	d.result(session, d.publish("partial_service", "a", session, d.partial()))
+	var p clearnode.Proposal
+	d.must(json.Unmarshal(<-spied, &p))
+	text := log.String()
+	if !strings.Contains(text, `"answer":"signed"`) {
+		t.Error("nothing was logged at all")
+	}
+	for what, secret := range map[string]string{"a payload": "close_app_session\\\",", "a request": `"payload"`, "a signature": `"signature"`} {
+		if strings.Contains(text, secret) {
+			t.Errorf("%s is in the log", what)
+		}
+	}
+	d.verify(1)
+}

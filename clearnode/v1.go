@@ -18,6 +18,7 @@ import (
 type v1 struct {
 	client *Client
 	shelf  shelf // of the assets alone
+	book   v1Book
 }
 
 func newV1(c *Client) *v1 { return &v1{client: c} }

@@ -67,7 +67,7 @@ func readAnyV1(c *Client, a answer) {
 	for _, method := range []string{a.method, v1Sessions, v1Transactions, v1Assets, v1Config} {
 		a.method = method
 		_, _ = readV1Session(a, id)
-		_, _ = readV1Transactions(a, id, "0x7e5f4552091a69125d5dfcb7b8c2659029395bdf", v1Release)
+		_, _ = readV1Transactions(a, "0x7e5f4552091a69125d5dfcb7b8c2659029395bdf", v1Release)
 		_, _ = readV1Assets(a)
 		_, _ = readNodeAddress(a)
 		_, _ = v.concluded(settlement.Request{Frame: []byte(a.response)}, a)

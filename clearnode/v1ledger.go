@@ -20,32 +20,19 @@ const (
 // they are written in one transaction (source).
 const closeSpan = 30 * time.Second
 
-// v1Ledger is the transactions between a session and its participants. The node
-// tells them by wallet only, those of all its sessions together, newest first, a
-// hundred at a time.
+// v1Ledger is the transactions between a session and its participants, for one
+// reading of it.
 type v1Ledger struct {
 	r     *v1Reading
+	began time.Time
 	lists []*v1List
 }
 
-// v1List is a wallet's transactions of one type, as far as they were read.
-type v1List struct {
-	wallet string
-	kind   uint8
-	offset int
-	ids    map[string]bool
-	moves  []v1Move
-	oldest time.Time
-	total  int  // how many there were when the first page was read
-	ended  bool // the last page was read
-	whole  bool // and none of those is missing
-}
-
 func (r *v1Reading) ledger(s settlement.Session) *v1Ledger {
-	l := &v1Ledger{r: r}
+	l := &v1Ledger{r: r, began: time.Now()}
 	for _, p := range s.Participants {
 		for _, kind := range []uint8{v1Commit, v1Release} {
-			l.lists = append(l.lists, &v1List{wallet: p.Spelling, kind: kind, ids: map[string]bool{}})
+			l.lists = append(l.lists, r.v.book.list(p.Spelling, kind))
 		}
 	}
 	return l
@@ -56,65 +43,40 @@ func (l *v1Ledger) moves(kind uint8) []v1Move {
 	var all []v1Move
 	for _, list := range l.lists {
 		if list.kind == kind {
-			all = append(all, list.moves...)
+			all = append(all, list.of(l.r.id)...)
 		}
 	}
 	slices.SortStableFunc(all, func(a, b v1Move) int { return -olderMove(a.Transfer, b.Transfer) })
 	return all
 }
 
-// page reads the lists of a type, a page of each at a time, until each is whole or
-// has enough, or the bound is reached.
+// page reads on in the lists of a type, first what is new in them, then further
+// back, until each is at its end or has enough, or the bound is reached.
 func (l *v1Ledger) page(ctx context.Context, kind uint8, most int, enough func(*v1List) bool) error {
-	for {
-		var qs []question
-		for _, list := range l.lists {
-			if list.kind == kind && !list.ended && !enough(list) && list.offset < most*pageSize {
-				qs = append(qs, l.ask(list))
-			}
+	for _, list := range l.lists {
+		if list.kind != kind || enough(list) {
+			continue
 		}
-		if len(qs) == 0 {
-			return nil
-		}
-		if err := l.r.conn.questions(ctx, qs...); err != nil {
+		if err := list.freshen(ctx, l.r.conn, l.began, most); err != nil {
 			return err
 		}
 	}
-}
-
-func (l *v1Ledger) ask(list *v1List) question {
-	params := v1TransactionsOf{list.wallet, list.kind, v1Pagination{list.offset, pageSize}}
-	return question{v1Transactions, params, func(a answer) error {
-		page, err := readV1Transactions(a, l.r.id, list.wallet, list.kind)
-		if err == nil {
-			list.add(page)
+	for {
+		var behind []*v1List
+		for _, list := range l.lists {
+			if list.kind == kind && !enough(list) && list.behind(most) {
+				behind = append(behind, list)
+			}
 		}
-		return err
-	}}
-}
-
-// add takes a page. New transactions move the others back, so that some come
-// twice; and those of one instant come in any order (source), so that some may not
-// come at all: that none of those there were at first is missing shows in their
-// number.
-func (l *v1List) add(page v1Page) {
-	if l.offset == 0 {
-		l.total = page.total
-	}
-	for _, id := range page.ids {
-		l.ids[id] = true
-	}
-	for _, m := range page.moves {
-		if !slices.ContainsFunc(l.moves, func(o v1Move) bool { return o.id == m.id }) {
-			l.moves = append(l.moves, m)
+		for _, list := range behind {
+			if err := list.deepen(ctx, l.r.conn); err != nil {
+				return err
+			}
+		}
+		if len(behind) == 0 {
+			return nil
 		}
 	}
-	l.offset += pageSize
-	if len(page.ids) > 0 {
-		l.oldest = page.oldest
-	}
-	l.ended = len(page.ids) < pageSize
-	l.whole = l.ended && len(l.ids) >= l.total
 }
 
 // lastReleases reads as far back as the close of the session can lie: to the end of
@@ -122,18 +84,18 @@ func (l *v1List) add(page v1Page) {
 func (l *v1Ledger) lastReleases(ctx context.Context) error {
 	enough := func(list *v1List) bool {
 		newest := l.moves(v1Release)
-		return len(newest) > 0 && list.offset > 0 && list.oldest.Before(newest[0].At.Add(-closeSpan))
+		return len(newest) > 0 && list.reaches(l.began, newest[0].At.Add(-closeSpan))
 	}
 	if err := l.page(ctx, v1Release, maxReleasePages, enough); err != nil {
 		return err
 	}
 	for _, list := range l.lists {
 		switch {
-		case list.kind != v1Release || list.whole || enough(list):
-		case list.ended:
+		case list.kind != v1Release || list.whole() || enough(list):
+		case list.behind(maxReleasePages):
 			return errors.New("the transactions move while they are read: looking again later")
 		default:
-			return fmt.Errorf("what it paid lies behind more than %d other payments to %s", list.offset, list.wallet)
+			return fmt.Errorf("what it paid lies behind more than %d other payments to %s", maxReleasePages*pageSize, list.wallet)
 		}
 	}
 	return nil
@@ -163,8 +125,9 @@ func closing(releases []v1Move) (of []v1Move, told bool) {
 
 // deposits are what each participant put in and has not withdrawn before the close
 // (whose payouts are given). They are known where they explain what is held, or was
-// paid, to the last unit. Of as many updates as the session has seen each deposit is
-// one: where all were deposits, that are here, nothing was withdrawn.
+// paid, to the last unit, and nothing can be missing: each deposit is one of as many
+// updates as the session has seen, so where all of them are here nothing else
+// happened; otherwise every list must be whole.
 func (l *v1Ledger) deposits(ctx context.Context, updates uint64, payouts []v1Move, held map[settlement.Asset]settlement.Amount) ([]settlement.Transfer, bool, error) {
 	all := func(*v1List) bool { return uint64(len(l.moves(v1Commit))) == updates }
 	if err := l.page(ctx, v1Commit, maxFundingPages, all); err != nil {
@@ -174,6 +137,9 @@ func (l *v1Ledger) deposits(ctx context.Context, updates uint64, payouts []v1Mov
 	if !all(nil) {
 		if err := l.page(ctx, v1Release, maxFundingPages, func(*v1List) bool { return false }); err != nil {
 			return nil, false, err
+		}
+		if slices.ContainsFunc(l.lists, func(list *v1List) bool { return !list.whole() }) {
+			return nil, false, nil
 		}
 		withdrawn = slices.DeleteFunc(l.moves(v1Release), func(m v1Move) bool {
 			return slices.ContainsFunc(payouts, func(p v1Move) bool { return p.id == m.id })

@@ -149,15 +149,16 @@ const (
 	v1Release = 41 // session to wallet: of a close, or of a withdrawal before it
 )
 
-// v1Move is a transaction between the session that is read and a wallet.
+// v1Move is a transaction between a session and a wallet.
 type v1Move struct {
-	id string
+	id      string
+	session settlement.SessionID
 	settlement.Transfer
 }
 
 // v1Page is one page of a wallet's transactions, newest first.
 type v1Page struct {
-	moves  []v1Move // those with the session
+	moves  []v1Move // those with sessions
 	ids    []string // of all rows
 	oldest time.Time
 	total  int // how many there are on all pages
@@ -174,7 +175,7 @@ type v1Transaction struct {
 }
 
 // readV1Transactions reads a page of a wallet's transactions of one type.
-func readV1Transactions(a answer, id settlement.SessionID, wallet string, kind uint8) (v1Page, error) {
+func readV1Transactions(a answer, wallet string, kind uint8) (v1Page, error) {
 	var p struct {
 		Rows     []v1Transaction `json:"transactions"`
 		Metadata struct {
@@ -194,31 +195,27 @@ func readV1Transactions(a answer, id settlement.SessionID, wallet string, kind u
 			return v1Page{}, fmt.Errorf("transaction %s of type %d at %s", quote(t.ID), t.Type, quote(t.At))
 		}
 		page.ids, page.oldest = append(page.ids, t.ID), at
-		move, err := t.read(id, wallet, at)
-		if err != nil {
-			return v1Page{}, fmt.Errorf("transaction %s: %w", quote(t.ID), err)
+		if move, ok := t.read(wallet, at); ok {
+			page.moves = append(page.moves, move)
 		}
-		page.moves = append(page.moves, move...)
 	}
 	return page, nil
 }
 
-// read is the move that a transaction is, where it is one between the session and
-// the wallet.
-func (t v1Transaction) read(id settlement.SessionID, wallet string, at time.Time) ([]v1Move, error) {
-	from, to := wallet, string(id)
+// read is the move that a transaction is. None where an account or the asset is of
+// a kind that no session we can read has.
+func (t v1Transaction) read(wallet string, at time.Time) (v1Move, bool) {
+	from, session := t.From, t.To
 	if t.Type == v1Release {
-		from, to = to, from
-	}
-	if t.From != from || t.To != to {
-		return nil, nil
+		from, session = session, from
 	}
 	m := v1Move{id: t.ID, Transfer: settlement.Transfer{At: at}}
-	var errs [3]error
-	m.Wallet, errs[0] = settlement.ParseAddress(wallet)
-	m.Asset, errs[1] = settlement.ParseAsset(t.Asset)
-	m.Amount, errs[2] = settlement.ParseAmount(t.Amount)
-	return []v1Move{m}, errors.Join(errs[:]...)
+	var errs [4]error
+	m.session, errs[0] = settlement.ParseSessionID(session)
+	m.Wallet, errs[1] = settlement.ParseAddress(from)
+	m.Asset, errs[2] = settlement.ParseAsset(t.Asset)
+	m.Amount, errs[3] = settlement.ParseAmount(t.Amount)
+	return m, from == wallet && errors.Join(errs[:]...) == nil
 }
 
 // olderMove orders moves as they happened, and those of one second in one way.

@@ -219,8 +219,8 @@ func TestV1RecordedReads(t *testing.T) {
 	if _, err := readV1Session(readV1Answer(t, frames["sessions_by_participant_lower"]), id); err == nil {
 		t.Error("a list of two sessions was taken for one")
 	}
-	p, err := readV1Transactions(readV1Answer(t, frames["user_transactions_A"]), id, "0x7e5f4552091a69125d5dfcb7b8c2659029395bdf", v1Release)
-	if err != nil || len(p.moves) != 1 || p.moves[0].Amount.String() != "7" || p.moves[0].Asset != "usdc" || p.total != 1 || p.oldest.Unix() != 1795309422 {
+	p, err := readV1Transactions(readV1Answer(t, frames["user_transactions_A"]), "0x7e5f4552091a69125d5dfcb7b8c2659029395bdf", v1Release)
+	if err != nil || len(p.moves) != 1 || p.moves[0].Amount.String() != "7" || p.moves[0].Asset != "usdc" || p.moves[0].session != id || p.total != 1 || p.oldest.Unix() != 1795309422 {
 		t.Errorf("transactions %+v, %v", p, err)
 	}
 	address, err := readNodeAddress(readV1Answer(t, frames["get_config"]))

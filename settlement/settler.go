@@ -171,7 +171,7 @@ func (c *call) observe(ctx context.Context, p past, policy Policy) (Step, Sessio
 	}
 	look := policy.Look(c.o)
 	look.InDoubt = p.intention != nil && p.intention.ValidUntil != nil && refused == nil
-	session, err := c.Node.Session(ctx, c.o.Session, look)
+	session, err := c.look(ctx, p, look)
 	if errors.Is(err, ErrSessionNotFound) && p.intention == nil {
 		return Step{Move: MoveFail, Failure: Fail(SessionNotFound, "the node has no session %s, seen twice", c.o.Session)}, session, nil
 	}
@@ -188,6 +188,21 @@ func (c *call) observe(ctx context.Context, p past, policy Policy) (Step, Sessio
 	}
 	c.fallen = view.Fallen()
 	return Next(view), session, nil
+}
+
+// look reads the session. Who funded it can cost many reads and is needed for a new
+// plan only, which a session on the path of its intent gets none.
+func (c *call) look(ctx context.Context, p past, look Look) (Session, error) {
+	if !look.Funding || p.intention == nil || p.intention.ValidUntil != nil {
+		return c.Node.Session(ctx, c.o.Session, look)
+	}
+	brief := look
+	brief.Funding = false
+	session, err := c.Node.Session(ctx, c.o.Session, brief)
+	if err != nil || (View{Session: session, Intent: p.intention}).onPath() {
+		return session, err
+	}
+	return c.Node.Session(ctx, c.o.Session, look)
 }
 
 // waitingFor keeps a *Waiting as it is and makes one of any other error.

@@ -8,8 +8,16 @@ import (
 	"settled/settlement"
 )
 
-// maxBookRows bounds how many transactions are remembered, over all wallets.
-const maxBookRows = 500_000
+const (
+	// maxBookRows bounds how many transactions are remembered, over all wallets.
+	maxBookRows = 500_000
+	// maxSweeps is how often a list is read to its end before the rows that are
+	// still missing count as not to be had.
+	maxSweeps = 3
+	// nextPage is less than a page: those of one instant come in any order (source),
+	// so that around the end of a page one could be missed.
+	nextPage = pageSize - 10
+)
 
 // v1Book remembers wallets' transactions. The node tells them by wallet only, those
 // of all its sessions together, newest first, a hundred at a time, and lets ten
@@ -59,7 +67,9 @@ type v1List struct {
 	moves  map[settlement.SessionID][]v1Move
 	oldest time.Time
 	total  int       // how many there were when the newest page was read
-	ended  bool      // the last page was read
+	offset int       // of the next page further back
+	sweeps int       // how often the end was reached with rows missing
+	ended  bool      // the end was reached, and there is no more to be had
 	read   time.Time // when the last reading of the newest page began
 }
 
@@ -81,7 +91,14 @@ func (l *v1List) whole() bool {
 func (l *v1List) behind(most int) bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	return !l.ended && len(l.ids) < most*pageSize
+	return !l.ended && l.offset < most*nextPage
+}
+
+// gapped: the list was read to its end, more than once, and rows are missing.
+func (l *v1List) gapped() bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.ended && len(l.ids) < l.total
 }
 
 // reaches: the newest page was read since an instant, and the list goes back
@@ -104,7 +121,7 @@ func (l *v1List) freshen(ctx context.Context, c *conn, since time.Time, most int
 	}
 	began, fresh := time.Now(), &v1List{}
 	for n := range most {
-		page, err := l.ask(ctx, c, n*pageSize)
+		page, err := l.ask(ctx, c, n*nextPage)
 		if err != nil {
 			return err
 		}
@@ -112,7 +129,7 @@ func (l *v1List) freshen(ctx context.Context, c *conn, since time.Time, most int
 			fresh.total = page.total
 		}
 		fresh.add(page)
-		if fresh.ended || l.knows(page) || n == 0 && l.empty() {
+		if page.last() || l.knows(page) || n == 0 && l.empty() {
 			break
 		}
 	}
@@ -153,8 +170,8 @@ func (l *v1List) knows(page v1Page) bool {
 	return false
 }
 
-// renew puts what is new before what was known. Where they don't meet, or rows that
-// are counted are missing, what was known is forgotten.
+// renew puts what is new before what was known. Where they don't meet, what was
+// known is forgotten.
 func (l *v1List) renew(fresh *v1List, began time.Time) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -163,7 +180,7 @@ func (l *v1List) renew(fresh *v1List, began time.Time) {
 	for id := range fresh.ids {
 		meet = meet || l.ids[id]
 	}
-	if meet && !fresh.ended {
+	if meet {
 		for session, moves := range l.moves {
 			for _, m := range moves {
 				if !fresh.ids[m.id] {
@@ -174,9 +191,12 @@ func (l *v1List) renew(fresh *v1List, began time.Time) {
 		for id := range l.ids {
 			fresh.ids[id] = true
 		}
-		fresh.oldest, fresh.ended = l.oldest, l.ended && len(fresh.ids) >= fresh.total
+		fresh.oldest, fresh.ended, fresh.sweeps = l.oldest, l.ended, l.sweeps
+		fresh.offset = l.offset + len(fresh.ids) - before
 	}
-	l.ids, l.moves, l.oldest, l.total, l.ended, l.read = fresh.ids, fresh.moves, fresh.oldest, fresh.total, fresh.ended, began
+	fresh.ended = fresh.ended || len(fresh.ids) >= fresh.total
+	l.ids, l.moves, l.oldest, l.read = fresh.ids, fresh.moves, fresh.oldest, began
+	l.total, l.offset, l.sweeps, l.ended = fresh.total, fresh.offset, fresh.sweeps, fresh.ended
 	l.book.grew(len(l.ids) - before)
 }
 
@@ -187,9 +207,9 @@ func (l *v1List) deepen(ctx context.Context, c *conn) error {
 	}
 	defer func() { <-l.turn }()
 	l.mu.Lock()
-	known := len(l.ids)
+	known, offset := len(l.ids), l.offset
 	l.mu.Unlock()
-	page, err := l.ask(ctx, c, known)
+	page, err := l.ask(ctx, c, offset)
 	if err != nil {
 		return err
 	}
@@ -197,6 +217,7 @@ func (l *v1List) deepen(ctx context.Context, c *conn) error {
 	defer l.mu.Unlock()
 	l.add(page)
 	l.book.grew(len(l.ids) - known)
+	l.sweep(page)
 	return nil
 }
 
@@ -209,9 +230,25 @@ func (l *v1List) ask(ctx context.Context, c *conn, offset int) (page v1Page, err
 	return page, err
 }
 
+// sweep begins at the newest page again where the end is reached and rows are
+// missing: where many are of one instant they come in another order every time.
+func (l *v1List) sweep(page v1Page) {
+	switch {
+	case len(l.ids) >= l.total:
+		l.ended = true
+	case !page.last():
+	case l.sweeps+1 < maxSweeps:
+		l.sweeps, l.offset = l.sweeps+1, 0
+	default:
+		l.ended = true
+	}
+}
+
+// last reports whether no page comes after this one.
+func (p v1Page) last() bool { return len(p.ids) < pageSize }
+
 // add takes a page. New transactions move the others back, so that some come
-// twice; and those of one instant come in any order (source), so that some may not
-// come at all: that none is missing shows in their number.
+// twice; that none is missing shows in their number.
 func (l *v1List) add(page v1Page) {
 	if l.ids == nil {
 		l.ids, l.moves = map[string]bool{}, map[settlement.SessionID][]v1Move{}
@@ -227,5 +264,5 @@ func (l *v1List) add(page v1Page) {
 	if len(page.ids) > 0 {
 		l.oldest = page.oldest
 	}
-	l.ended = len(page.ids) < pageSize
+	l.offset += nextPage
 }

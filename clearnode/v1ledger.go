@@ -2,7 +2,6 @@ package clearnode
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"slices"
 	"time"
@@ -92,10 +91,10 @@ func (l *v1Ledger) lastReleases(ctx context.Context) error {
 	for _, list := range l.lists {
 		switch {
 		case list.kind != v1Release || list.whole() || enough(list):
-		case list.behind(maxReleasePages):
-			return errors.New("the transactions move while they are read: looking again later")
+		case list.gapped():
+			return fmt.Errorf("of the payments to %s not all can be read: looking again later", list.wallet)
 		default:
-			return fmt.Errorf("what it paid lies behind more than %d other payments to %s", maxReleasePages*pageSize, list.wallet)
+			return fmt.Errorf("what it paid lies behind more than %d other payments to %s", maxReleasePages*nextPage, list.wallet)
 		}
 	}
 	return nil

@@ -52,6 +52,10 @@ func TestConfig(t *testing.T) {
 		{"negative expiry", "clearnode.message_expiry", func(c *clearnode.Config) { c.MessageExpiry = -time.Minute }},
 		{"negative validity", "clearnode.request_validity", func(c *clearnode.Config) { c.RequestValidity = -1 }},
 		{"negative margin", "clearnode.fence_margin", func(c *clearnode.Config) { c.FenceMargin = -1 }},
+		{"a session key for no time", "clearnode.session_key_life", func(c *clearnode.Config) { c.SessionKeyLife = -1 }},
+		{"a session key for two days", "clearnode.session_key_life", func(c *clearnode.Config) { c.SessionKeyLife = 48 * time.Hour }},
+		{"an endless application", "clearnode.application", func(c *clearnode.Config) { c.Application = strings.Repeat("x", 65) }},
+		{"an application that is no text", "clearnode.application", func(c *clearnode.Config) { c.Application = "\xff" }},
 		{"valid as long as the node accepts", "clearnode.request_validity", func(c *clearnode.Config) { c.RequestValidity = time.Minute }},
 		{"an expiry below the default validity", "clearnode.request_validity", func(c *clearnode.Config) { c.MessageExpiry = 10 * time.Second }},
 	} {

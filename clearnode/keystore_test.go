@@ -1,27 +1,22 @@
 package clearnode_test
 
 import (
-	"context"
 	"crypto/aes"
 	"crypto/cipher"
 	"crypto/pbkdf2"
 	"crypto/sha256"
 	"encoding/hex"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/ethereum/go-ethereum/crypto"
 	"golang.org/x/crypto/scrypt"
 
 	"settled/clearnode"
-	"settled/clearnode/clearnodetest"
-	"settled/settlement"
 )
 
 // secretFile writes a file that only we may read.
@@ -115,26 +110,19 @@ func TestKeystore(t *testing.T) {
 	}
 }
 
-// TestKeystoreVectors opens the definition's own examples ("Web3 Secret Storage").
+// TestKeystoreVectors opens keystores that others wrote: the definition's own example
+// ("Web3 Secret Storage"), and one of geth 1.16's keystore package with its scrypt
+// turned down, for the full strength takes seconds.
 func TestKeystoreVectors(t *testing.T) {
-	const rest = `"id":"3198bc9c-6672-5ab3-d995-4942343ae5b6","version":3}`
-	vectors := map[string]string{
-		"pbkdf2": `{"crypto":{"cipher":"aes-128-ctr","cipherparams":{"iv":"6087dab2f9fdbbfaddc31a909735c1e6"},"ciphertext":"5318b4d5bcd28de64ee5559e671353e16f075ecae9f99c7a79a38af5f869aa46","kdf":"pbkdf2","kdfparams":{"c":262144,"dklen":32,"prf":"hmac-sha256","salt":"ae3cd4e7013836a3df6bd7241b12db061dbe2c6785853cce422d148a624ce0bd"},"mac":"517ead924a9d0dc3124507e3393d175ce3ff7c1e96529c6c555ce9e51205e9b2"},` + rest,
-	}
-	if !testing.Short() {
-		vectors["scrypt"] = `{"crypto":{"cipher":"aes-128-ctr","cipherparams":{"iv":"83dbcc02d8ccb40e466191a123791e0e"},"ciphertext":"d172bf743a674da9cdad04534d56926ef8358534d458fffccd4e6ad2fbde479c","kdf":"scrypt","kdfparams":{"dklen":32,"n":262144,"r":1,"p":8,"salt":"ab0c7876052600dd703518d6fc3fe8984592145b591fc8fb5c6d43190334ba19"},"mac":"2103ac29920d71da29f15d75b4a16dbe95cfd7ff8faea1056c33131d846e3097"},` + rest
-	}
-	key, err := crypto.HexToECDSA("7a28b5ba57c53603b0b07b56bba752f7784bf506fa95edc395f5cf6c7514fe9d")
-	if err != nil {
-		t.Fatal(err)
-	}
-	want := crypto.PubkeyToAddress(key.PublicKey).Hex()
-	for kdf, text := range vectors {
-		s, err := clearnode.LoadKeyFile(secretFile(t, "key.json", text), secretFile(t, "password", "testpassword\n"))
+	for _, tc := range []struct{ it, password, address, text string }{
+		{"pbkdf2", "testpassword", "0x008AeEda4D805471dF9b2A5B0f38A0C3bCBA786b", `{"crypto":{"cipher":"aes-128-ctr","cipherparams":{"iv":"6087dab2f9fdbbfaddc31a909735c1e6"},"ciphertext":"5318b4d5bcd28de64ee5559e671353e16f075ecae9f99c7a79a38af5f869aa46","kdf":"pbkdf2","kdfparams":{"c":262144,"dklen":32,"prf":"hmac-sha256","salt":"ae3cd4e7013836a3df6bd7241b12db061dbe2c6785853cce422d148a624ce0bd"},"mac":"517ead924a9d0dc3124507e3393d175ce3ff7c1e96529c6c555ce9e51205e9b2"},"id":"3198bc9c-6672-5ab3-d995-4942343ae5b6","version":3}`},
+		{"scrypt", password, judge, `{"address":"6813eb9362372eef6200f3b1dbc3f819671cba69","crypto":{"cipher":"aes-128-ctr","ciphertext":"822a6af0f90897a41f2e47196fa9eaaf177a86135deb29221e00189b2232b9ff","cipherparams":{"iv":"40cbef6f9d4d23b3772632fb64649c47"},"kdf":"scrypt","kdfparams":{"dklen":32,"n":2,"p":1,"r":8,"salt":"6fb0ff8d51dac7635742de9ec7336efc48f91eff942571e254f641adbf1b81c4"},"mac":"ca31569d0fcbf63846f4fcdc3f1dee9d670d3eea59bb47530080f2f996429c02"},"id":"3198bc9c-6672-4ab3-9995-4942343ae5b6","version":3}`},
+	} {
+		s, err := clearnode.LoadKeyFile(secretFile(t, "key.json", tc.text), secretFile(t, "password", tc.password+"\n"))
 		if err != nil {
-			t.Errorf("%s: %v", kdf, err)
-		} else if s.Address().String() != want {
-			t.Errorf("%s: key of %s", kdf, s.Address())
+			t.Errorf("%s: %v", tc.it, err)
+		} else if s.Address().String() != tc.address {
+			t.Errorf("%s: key of %s", tc.it, s.Address())
 		}
 	}
 }
@@ -162,26 +150,25 @@ func TestKeystoreRefused(t *testing.T) {
 		{"no address", "address is none", right, func(k lightKeystore) { k["address"] = "secret" }},
 		{"version 1", "version 3", right, func(k lightKeystore) { k["version"] = 1 }},
 		{"no version", "version 3", right, func(k lightKeystore) { delete(k, "version") }},
-		{"another cipher", "aes-128-ctr", right, func(k lightKeystore) { k.in("crypto")["cipher"] = "aes-256-gcm" }},
-		{"a short iv", "aes-128-ctr", right, func(k lightKeystore) { k.in("crypto", "cipherparams")["iv"] = "00" }},
+		{"another cipher", "cipher not supported", right, func(k lightKeystore) { k.in("crypto")["cipher"] = "aes-256-gcm" }},
+		{"a short iv", "damaged", right, func(k lightKeystore) { k.in("crypto", "cipherparams")["iv"] = "00" }},
 		{"another kdf", "argon2", right, func(k lightKeystore) { k.in("crypto")["kdf"] = "argon2" }},
-		{"no parameters", "dklen", right, func(k lightKeystore) { delete(k.in("crypto"), "kdfparams") }},
-		{"a long key", "dklen", right, func(k lightKeystore) { k.in("crypto", "kdfparams")["dklen"] = 64 }},
+		{"no parameters", "damaged", right, func(k lightKeystore) { delete(k.in("crypto"), "kdfparams") }},
 		{"n no power of two", "scrypt", right, func(k lightKeystore) { k.in("crypto", "kdfparams")["n"] = 3 }},
-		{"n beyond all memory", "scrypt", right, func(k lightKeystore) { k.in("crypto", "kdfparams")["n"] = 1 << 40 }},
-		{"r beyond all memory", "scrypt", right, func(k lightKeystore) { k.in("crypto", "kdfparams")["r"] = 1 << 26 }},
-		{"work without end", "scrypt", right, func(k lightKeystore) { k.in("crypto", "kdfparams")["p"] = 1 << 26 }},
-		{"no n", "scrypt", right, func(k lightKeystore) { delete(k.in("crypto", "kdfparams"), "n") }},
+		{"n beyond all memory", "kdfparams", right, func(k lightKeystore) { k.in("crypto", "kdfparams")["n"] = 1 << 40 }},
+		{"r beyond all memory", "kdfparams", right, func(k lightKeystore) { k.in("crypto", "kdfparams")["r"] = 1 << 26 }},
+		{"work without end", "kdfparams", right, func(k lightKeystore) { k.in("crypto", "kdfparams")["p"] = 1 << 26 }},
+		{"no n", "damaged", right, func(k lightKeystore) { delete(k.in("crypto", "kdfparams"), "n") }},
 		{"n a text", "version 3", right, func(k lightKeystore) { k.in("crypto", "kdfparams")["n"] = "2" }},
-		{"another prf", "pbkdf2", right, func(k lightKeystore) {
+		{"another prf", "PBKDF2", right, func(k lightKeystore) {
 			k.in("crypto")["kdf"], k.in("crypto", "kdfparams")["c"], k.in("crypto", "kdfparams")["prf"] = "pbkdf2", 1, "hmac-sha1"
 		}},
-		{"rounds without end", "pbkdf2", right, func(k lightKeystore) {
+		{"rounds without end", "kdfparams", right, func(k lightKeystore) {
 			k.in("crypto")["kdf"], k.in("crypto", "kdfparams")["c"], k.in("crypto", "kdfparams")["prf"] = "pbkdf2", 1<<40, "hmac-sha256"
 		}},
 		{"a changed text", "does not open it", right, func(k lightKeystore) { k.in("crypto")["ciphertext"] = strings.Repeat("11", 32) }},
 		{"no text", "does not open it", right, func(k lightKeystore) { k.in("crypto")["ciphertext"] = "" }},
-		{"no hex", "version 3", right, func(k lightKeystore) { k.in("crypto")["mac"] = "secret" }},
+		{"no hex", "can't be opened", right, func(k lightKeystore) { k.in("crypto")["mac"] = "secret" }},
 		{"no mac", "does not open it", right, func(k lightKeystore) { delete(k.in("crypto"), "mac") }},
 		{"nothing", "version 3", right, func(k lightKeystore) { clear(k) }},
 	} {
@@ -193,7 +180,7 @@ func TestKeystoreRefused(t *testing.T) {
 	}
 	path := secretFile(t, "key.json", lightly(t, "scrypt", password, "", make([]byte, 32)).text(t))
 	_, err := clearnode.LoadKeyFile(path, right)
-	wantSecretError(t, "zeros inside", err, path, "no private key")
+	wantSecretError(t, "zeros inside", err, path, "invalid private key")
 	path = secretFile(t, "key.json", `{"version":3,`)
 	_, err = clearnode.LoadKeyFile(path, right)
 	wantSecretError(t, "half a file", err, path, "version 3")
@@ -228,90 +215,4 @@ func FuzzKeystore(f *testing.F) {
 			t.Errorf("%v, %v", s, err)
 		}
 	})
-}
-
-// fakeSigner is a key that is far away: what it answers is up to the test.
-type fakeSigner struct {
-	clearnode.Signer
-	sign func(ctx context.Context, digest [32]byte) ([]byte, error)
-}
-
-func (f fakeSigner) Sign(ctx context.Context, digest [32]byte) ([]byte, error) {
-	return f.sign(ctx, digest)
-}
-
-func TestCheckSigner(t *testing.T) {
-	own, other := clearnode.KeySigner(keyOf(keyJudge)), clearnode.KeySigner(keyOf(keyA))
-	if err := clearnode.CheckSigner(t.Context(), own); err != nil {
-		t.Error(err)
-	}
-	for it, sign := range map[string]func(context.Context, [32]byte) ([]byte, error){
-		"fails":             func(context.Context, [32]byte) ([]byte, error) { return nil, errors.New("the vault is sealed") },
-		"answers nothing":   func(context.Context, [32]byte) ([]byte, error) { return nil, nil },
-		"signs as another":  other.Sign,
-		"signs other bytes": func(ctx context.Context, d [32]byte) ([]byte, error) { return own.Sign(ctx, [32]byte{1}) },
-		"signs half": func(ctx context.Context, d [32]byte) ([]byte, error) {
-			sig, err := own.Sign(ctx, d)
-			return sig[:64], err
-		},
-		"minds its context": func(ctx context.Context, _ [32]byte) ([]byte, error) { return nil, ctx.Err() },
-		"signs with a bad v": func(ctx context.Context, d [32]byte) ([]byte, error) {
-			sig, err := own.Sign(ctx, d)
-			sig[64] = 99
-			return sig, err
-		},
-	} {
-		ctx, cancel := context.WithCancel(t.Context())
-		cancel()
-		err := clearnode.CheckSigner(ctx, fakeSigner{own, sign})
-		if err == nil || !strings.Contains(err.Error(), judge) {
-			t.Errorf("a key that %s: %v", it, err)
-		}
-	}
-}
-
-// TestSlowSigner: a key that is far away and doesn't answer holds a close up, for
-// as long as the node would have to answer, and doesn't fail it.
-func TestSlowSigner(t *testing.T) {
-	n := startNode(t, clearnodetest.Config{})
-	own := clearnode.KeySigner(keyOf(keyJudge))
-	away := make(chan error, 1)
-	far := fakeSigner{own, func(ctx context.Context, d [32]byte) ([]byte, error) {
-		select {
-		case err := <-away:
-			if err != nil {
-				return nil, err
-			}
-			<-ctx.Done()
-			return nil, ctx.Err()
-		default:
-			return own.Sign(ctx, d)
-		}
-	}}
-	cfg := config(n.URL())
-	cfg.Signers = []clearnode.Signer{far}
-	cfg.RequestTimeout = 300 * time.Millisecond
-	c := ready(t, cfg)
-	s := look(t, c, openDuel(t, n), settlement.Look{})
-	for it, err := range map[string]error{"slow": nil, "failing": errors.New("the vault is sealed")} {
-		away <- err
-		_, err := c.Prepare(t.Context(), settlement.Outcome{}, share(t, s, "7"), s)
-		wantNotReady(t, err)
-		if err == nil || !strings.Contains(err.Error(), judge) {
-			t.Errorf("%s: %v", it, err)
-		}
-	}
-	r, err := c.Prepare(t.Context(), settlement.Outcome{}, share(t, s, "7"), s)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if _, err := c.Send(t.Context(), r); err != nil {
-		t.Error(err)
-	}
-	ctx, cancel := context.WithCancel(t.Context())
-	cancel()
-	away <- nil
-	if _, err := c.Prepare(ctx, settlement.Outcome{}, share(t, s, "7"), s); !errors.Is(err, context.Canceled) {
-		t.Errorf("prepared for nobody: %v", err)
-	}
 }

@@ -54,9 +54,17 @@ func (l *legacy) verify(a answer) error {
 // found again when that was set forward.
 const always = 9_999_999_999_999
 
-// ping also tells the node's clock and its address. It is answered only after
-// sign-in.
+// ping is not asked before sign-in, when nothing answers it but an error that could
+// be about the sign-in too.
 func (l *legacy) ping(ctx context.Context, c *conn) error {
+	if !l.client.pool.signedIn(c) {
+		return notSent("ping", errSignedOut)
+	}
+	return l.pong(ctx, c)
+}
+
+// pong tells the node's clock and its address.
+func (l *legacy) pong(ctx context.Context, c *conn) error {
 	id := nextID()
 	req, err := legacyBody(id, "ping", nil, always)
 	if err != nil {

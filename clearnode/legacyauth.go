@@ -25,7 +25,7 @@ func (l *legacy) signIn(ctx context.Context, k *conn) error {
 	if err := l.noted(l.enter(ctx, k, spelledAnew(l.client.own().String()))); err != nil {
 		return err
 	}
-	return l.ping(ctx, k) // for the node's clock and its address
+	return l.pong(ctx, k) // for the node's clock and its address
 }
 
 // enter answers the node's challenge.

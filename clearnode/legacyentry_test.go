@@ -8,6 +8,7 @@ import (
 	"testing"
 	"time"
 
+	"settled/clearnode"
 	"settled/settlement"
 )
 
@@ -55,12 +56,11 @@ func refusedSignIn(t *testing.T, says string, answer func(*elder, *rawConn, uint
 		return err != nil && strings.Contains(err.Error(), says) && strings.Contains(err.Error(), "clearnode.key_files")
 	})
 	_, err := c.Session(t.Context(), elderSession, settlement.Look{})
-	var w *settlement.Waiting
-	if err == nil || errors.As(err, &w) || errors.Is(err, settlement.ErrSessionNotFound) {
+	if !errors.Is(err, clearnode.ErrNotSent) {
 		t.Errorf("read without a sign-in: %v", err)
 	}
 	n.on("auth_verify", n.letIn)
-	_ = waitReady(t, c, true)
+	eventually(t, "both are in", func() bool { return c.Fit() == 2 })
 	if n.dials() != 2 {
 		t.Errorf("dialed %d times", n.dials())
 	}

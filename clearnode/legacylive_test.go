@@ -113,8 +113,12 @@ func TestLegacySendOutcomes(t *testing.T) {
 			} else if f := wantRefused(t, err); (f == nil) != (tc.code == "") || f != nil && f.Code != tc.code {
 				t.Errorf("failure %v, want %q", f, tc.code)
 			}
-			_ = waitReady(t, c, true)
-			if s := look(t, c, id, settlement.Look{}); s.Open == tc.closed {
+			var s settlement.Session
+			eventually(t, "read", func() bool { // not on the connection that is lost by now
+				s, err = c.Session(t.Context(), id, settlement.Look{})
+				return err == nil
+			})
+			if s.Open == tc.closed {
 				t.Errorf("open %v", s.Open)
 			}
 			wantChecked(t, n)

@@ -196,7 +196,7 @@ func (l *line) keepAlive(ctx context.Context, c *conn) {
 		return
 	}
 	asked := c.heard.Load()
-	if err := c.dialect.ping(ctx, c); err != nil && c.heard.Load() == asked {
+	if err := c.dialect.ping(ctx, c); err != nil && c.heard.Load() == asked && !errors.Is(err, errSignedOut) {
 		c.drop(fmt.Errorf("silent: %w", err))
 	}
 }

@@ -2,6 +2,7 @@ package settlement
 
 import (
 	"errors"
+	"slices"
 	"time"
 )
 
@@ -192,9 +193,10 @@ func (v View) closed() Step {
 }
 
 // paidAsRecorded is the plan, recorded for this outcome, that the node paid; nil
-// where it paid none of them.
+// where it paid none of them. The newest first: what a withdrawal and the close of a
+// later plan paid together can look like what an earlier plan would have.
 func (v View) paidAsRecorded() *Plan {
-	for _, intent := range v.Recorded {
+	for _, intent := range slices.Backward(v.Recorded) {
 		if v.Session.PaidAs(intent) {
 			return intent.plan()
 		}

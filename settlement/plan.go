@@ -82,6 +82,9 @@ func (p Policy) amounts(o Outcome, s Session) (map[Asset][]Amount, *Failure) {
 		if f != nil {
 			return nil, f
 		}
+		if s.unlisted(t.Asset) && !whole(quotas) {
+			return nil, Fail(AllocationRejected, "the node does not list asset %s: its smallest unit is not known, and %s of it can't be divided", quote(string(t.Asset)), t.Amount)
+		}
 		amounts[t.Asset] = round(quotas, s.unit(t))
 	}
 	return amounts, nil
@@ -214,6 +217,16 @@ func (w weights) quotas(s Session, t Total) ([]*big.Rat, *Failure) {
 		quotas[i].Add(quotas[i], part.Mul(part, balance))
 	}
 	return quotas, nil
+}
+
+// whole reports whether nothing has to be rounded.
+func whole(quotas []*big.Rat) bool {
+	for _, q := range quotas {
+		if !q.IsInt() {
+			return false
+		}
+	}
+	return true
 }
 
 // round turns exact quotas, in units, into whole units by largest remainder; on

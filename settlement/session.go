@@ -181,6 +181,13 @@ func (s Session) unit(t Total) int32 {
 	return max(s.Decimals[t.Asset], t.Amount.Decimals())
 }
 
+// unlisted: nobody knows an asset's smallest unit. Only where the outcome alone
+// says what is in the session; what a node shows of a session it lists.
+func (s Session) unlisted(a Asset) bool {
+	_, listed := s.Decimals[a]
+	return s.Hidden.Balance && !listed
+}
+
 // funders is what each wallet put in of an asset less what it withdrew, in the
 // order of participants; one that withdrew more counts as nothing. ClearNode
 // 0.5.2 lets a wallet fund a session that it is no participant of: such wallets

@@ -39,6 +39,7 @@ type SessionState struct {
 	Payouts  []Allocation // every row that took something out; amounts of 0 included, except with a NitronodeV1, which writes none
 	Current  []Allocation // what the participants hold of it now, without zeros
 	Closes   int          // closes carried out; more than one paid more than once
+	Data     string       // its session data
 }
 
 type register struct {
@@ -115,7 +116,7 @@ func (n *Node) Session(id string) (SessionState, bool) {
 		return SessionState{}, false
 	}
 	return SessionState{
-		ID: s.id, Status: s.status, Version: s.version, Closes: len(s.closes),
+		ID: s.id, Status: s.status, Version: s.version, Closes: len(s.closes), Data: s.data,
 		Deposits: append([]Allocation(nil), s.deposits...), Payouts: append([]Allocation(nil), s.payouts...), Current: n.parts(s),
 	}, true
 }

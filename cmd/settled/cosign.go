@@ -84,9 +84,9 @@ func (c *cosigner) session(ctx context.Context, p clearnode.Proposal, o settleme
 	case err != nil:
 		return s, hidden("I can't read the session at my node", err)
 	case !s.Open:
-		return s, waits(settlement.ReadFailed, errors.New("I see the session closed"))
+		return s, waits(settlement.ReadFailed, errors.New("the session is closed, as I see it"))
 	case s.Versioned && s.Version != p.BaseVersion && s.Version != p.BaseVersion+1:
-		return s, waits(settlement.ReadFailed, fmt.Errorf("I see the session at version %d, the proposal was made from %d", s.Version, p.BaseVersion))
+		return s, waits(settlement.ReadFailed, fmt.Errorf("the session is at version %d, as I see it, and the proposal was made from %d", s.Version, p.BaseVersion))
 	}
 	return s, sameBalance(s, p.Allocations)
 }
@@ -103,19 +103,19 @@ func sameBalance(s settlement.Session, proposed []settlement.Allocation) error {
 	}
 	for _, t := range s.Balance() {
 		if !paid[t.Asset].Equal(t.Amount) {
-			return waits(settlement.ReadFailed, fmt.Errorf("I see %s of %s in the session, the proposal pays %s", t.Amount, foreign(string(t.Asset)), paid[t.Asset]))
+			return waits(settlement.ReadFailed, fmt.Errorf("the session holds %s of %s, as I see it, and the proposal pays %s", t.Amount, foreign(string(t.Asset)), paid[t.Asset]))
 		}
 	}
 	return nil
 }
 
-// explained adds to a disagreement about the split by which policies it came.
+// explained adds to a disagreement about the split that it comes of two policies.
 func (c *cosigner) explained(f *settlement.Failure, j judged) *settlement.Failure {
 	own := c.cfg.policies[j.outcome.Scenario].Ref()
 	if f.Code != settlement.AllocationRejected || own.Digest == j.proposal.Policy.Digest {
 		return f
 	}
-	return settlement.Fail(f.Code, "%s (my policy %s has the digest %s, yours %s)", f.Message, own.Name, own.Digest, foreign(j.proposal.Policy.Digest))
+	return settlement.Fail(f.Code, "my policy %s (%.8s…) is not yours (%.8s…): %s", own.Name, own.Digest, foreign(j.proposal.Policy.Digest), f.Message)
 }
 
 // sign has the client check the bytes and sign them: where requests expire, never

@@ -26,18 +26,24 @@ type share struct {
 // openShared opens a session of the two players, who sign nothing, and of others.
 func (d *deployment) openShared(quorum uint64, shares ...share) settlement.SessionID {
 	d.t.Helper()
+	return d.openSharedBy("NitroRPC/0.4", []string{"10", "5.000001"}, quorum, shares...)
+}
+
+func (d *deployment) openSharedBy(protocol string, deposits []string, quorum uint64, shares ...share) settlement.SessionID {
+	d.t.Helper()
 	d.nonce++
 	def := clearnodetest.Definition{
-		Application: "test", Protocol: "NitroRPC/0.4", Participants: []string{addressOf(d.players[0]), addressOf(d.players[1])},
+		Application: "test", Protocol: protocol, Participants: []string{addressOf(d.players[0]), addressOf(d.players[1])},
 		Weights: []int64{0, 0}, Quorum: quorum, Challenge: 86400, Nonce: d.nonce,
 	}
 	for _, s := range shares {
 		def.Participants, def.Weights = append(def.Participants, addressOf(s.key)), append(def.Weights, s.weight)
 	}
-	id, err := d.node.OpenSession(def, []clearnodetest.Allocation{
-		{Participant: addressOf(d.players[0]), Asset: "usdc", Amount: decimal.RequireFromString("10")},
-		{Participant: addressOf(d.players[1]), Asset: "usdc", Amount: decimal.RequireFromString("5.000001")},
-	})
+	var funds []clearnodetest.Allocation
+	for i, amount := range deposits {
+		funds = append(funds, clearnodetest.Allocation{Participant: addressOf(d.players[i]), Asset: "usdc", Amount: decimal.RequireFromString(amount)})
+	}
+	id, err := d.node.OpenSession(def, funds)
 	d.must(err)
 	return settlement.SessionID(id)
 }
@@ -121,6 +127,39 @@ func TestCosignedSettlement(t *testing.T) {
 		t.Errorf("%+v", told)
 	}
 	d.verify(3)
+}
+
+// The same at the other generations of node. A nitronode takes two writes, and each
+// is signed for; at a legacy one the outcome says what is in the session.
+func TestCosignedSettlementElsewhere(t *testing.T) {
+	for protocol, deposits := range map[string][]string{clearnodetest.NitronodeV1: {"10", "5.000001"}, clearnodetest.Legacy: {"15.000001"}} {
+		t.Run(strings.ReplaceAll(protocol, "/", " "), func(t *testing.T) {
+			d := deployOn(t, clearnodetest.Config{Protocol: protocol})
+			partner := d.key("partner")
+			c := d.cosignerOf("partner")
+			signed := 0
+			c.answeredFunc = func(a cosigned) {
+				if a.Answer != "signed" {
+					t.Errorf("%+v", a)
+				}
+				signed++
+			}
+			stop := d.start(c)
+			d.serve()
+			session := d.openSharedBy("NitroRPC/0.2", deposits, 100, share{d.judge, 50}, share{partner, 50})
+			data := d.partial()
+			data["parties"] = map[string]any{"provider": addressOf(d.players[1]), "funder": addressOf(d.players[0])}
+			data["expect"] = map[string]any{"totals": []any{map[string]any{"asset": "usdc", "amount": "15.000001"}}}
+			if e := d.result(session, d.publish("partial_service", "a", session, data)); e.State != settlement.EntryClosed {
+				t.Errorf("%+v", e.Error)
+			}
+			stop()
+			if want := map[string]int{clearnodetest.NitronodeV1: 2, clearnodetest.Legacy: 1}[protocol]; signed != want {
+				t.Errorf("%d were signed, want %d", signed, want)
+			}
+			d.must(d.node.Check())
+		})
+	}
 }
 
 // One who would pay otherwise refuses and says why. Where the quorum can't do

@@ -76,7 +76,7 @@ func (f *cosignFence) held(s settlement.Session, digest [sha256.Size]byte, now t
 	if left := f.opens.Sub(now); left > 0 {
 		return &settlement.Waiting{
 			Reason: settlement.InDoubt, Delay: left, Until: f.opens,
-			Err: errors.New("I was started not long ago, and what I signed before may still land"),
+			Err: errors.New("this co-signer was started not long ago, and what it signed before may still land"),
 		}
 	}
 	f.mu.Lock()
@@ -88,11 +88,11 @@ func (f *cosignFence) held(s settlement.Session, digest [sha256.Size]byte, now t
 	if found && s.AsOf.Before(last.until) {
 		return &settlement.Waiting{
 			Reason: settlement.InDoubt, Delay: last.until.Sub(s.AsOf), Until: last.until,
-			Err: errors.New("I signed another request for this session, which may still land"),
+			Err: errors.New("another request that I signed for this session may still land"),
 		}
 	}
 	if !s.Quiet {
-		return &settlement.Waiting{Reason: settlement.InDoubt, Err: errors.New("I saw the session open, but the node or my connection was slow")}
+		return &settlement.Waiting{Reason: settlement.InDoubt, Err: errors.New("the session looks open, but the node or my connection was slow")}
 	}
 	return f.room(s.AsOf)
 }
@@ -110,7 +110,7 @@ func (f *cosignFence) room(now time.Time) *settlement.Waiting {
 	}
 	f.sweepAt = max(fewestToSkim, 2*len(f.signed))
 	if len(f.signed) >= f.most {
-		return &settlement.Waiting{Reason: settlement.InDoubt, Err: fmt.Errorf("%d requests that I signed may still land: I can't remember more", len(f.signed))}
+		return &settlement.Waiting{Reason: settlement.InDoubt, Err: fmt.Errorf("of %d requests that I signed each may still land, and I can't remember more", len(f.signed))}
 	}
 	return nil
 }

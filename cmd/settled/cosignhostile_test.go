@@ -5,6 +5,7 @@ import (
 	"crypto/ecdsa"
 	"encoding/json"
 	"fmt"
+	"regexp"
 	"strings"
 	"testing"
 	"time"
@@ -37,21 +38,31 @@ func (d *deployment) ask(of *ecdsa.PrivateKey, request []byte) (a cosignAnswer) 
 	return a
 }
 
-// rounds are what a service asks a co-signer for one session, that doesn't answer,
-// in two rounds: different bytes, for they have different timestamps.
-func (d *deployment) rounds(partner *ecdsa.PrivateKey, session settlement.SessionID) (first, second []byte) {
+// asked is what a service asks of a co-signer that doesn't answer, for one session.
+func (d *deployment) asked(partner *ecdsa.PrivateKey, session settlement.SessionID) []byte {
 	d.t.Helper()
 	spied := d.spy(partner)
 	d.cfg.cosignTimeout = 100 * time.Millisecond
 	_, stop := d.serve()
 	d.publish("partial_service", "a", session, d.partial())
-	first, second = <-spied, <-spied
+	request := <-spied
 	stop()
 	d.cfg.cosignTimeout = 30 * time.Second
-	if bytes.Equal(first, second) {
-		d.t.Fatal("two rounds asked for the same bytes")
-	}
-	return first, second
+	return request
+}
+
+var payloadStamp = regexp.MustCompile(`,[0-9]+\]$`)
+
+// stamped is a request as another round would have made it, some time ago: its bytes
+// to sign bear another timestamp.
+func (d *deployment) stamped(request []byte, ago time.Duration) []byte {
+	d.t.Helper()
+	var p clearnode.Proposal
+	d.must(json.Unmarshal(request, &p))
+	p.Payload = payloadStamp.ReplaceAll(p.Payload, fmt.Appendf(nil, ",%d]", time.Now().Add(-ago).UnixMilli()))
+	text, err := json.Marshal(p)
+	d.must(err)
+	return text
 }
 
 // longFence keeps what a co-signer signed in flight for as long as a test takes.
@@ -61,8 +72,9 @@ func TestCosignerSignsOneOfTwoCloses(t *testing.T) {
 	d := deploy(t)
 	partner := d.key("partner")
 	session := d.openShared(100, share{d.judge, 50}, share{partner, 50})
-	first, second := d.rounds(partner, session)
+	request := d.asked(partner, session)
 	d.start(d.cosignerOf("partner", longFence))
+	first, second := d.stamped(request, time.Second), d.stamped(request, 2*time.Second)
 	for _, c := range []struct {
 		request []byte
 		signed  bool
@@ -85,7 +97,7 @@ func TestCosignerRefusesHostileRequests(t *testing.T) {
 	d := deploy(t)
 	partner := d.key("partner")
 	session := d.openShared(100, share{d.judge, 50}, share{partner, 50})
-	good, _ := d.rounds(partner, session)
+	good := d.asked(partner, session)
 	other := d.publish("cancellation", "other", d.openShared(100, share{d.judge, 50}, share{partner, 50}), nil)
 	d.start(d.cosignerOf("partner", longFence))
 	altered := func(change func(*clearnode.Proposal)) []byte {
@@ -145,7 +157,7 @@ func TestCosignerRefusesHostileRequests(t *testing.T) {
 			t.Errorf("%s: %s", name, text)
 		}
 	}
-	if a := d.ask(partner, good); a.Signature == "" {
+	if a := d.ask(partner, d.stamped(good, time.Second)); a.Signature == "" {
 		t.Errorf("the true request after all that: %+v %+v", a.Refused, a.Waiting)
 	}
 }
@@ -156,17 +168,17 @@ func TestCosignerSurvivesAFlood(t *testing.T) {
 	d := deploy(t)
 	partner := d.key("partner")
 	session := d.openShared(100, share{d.judge, 50}, share{partner, 50})
-	good, _ := d.rounds(partner, session)
+	good := d.asked(partner, session)
 	d.start(d.cosignerOf("partner", longFence))
 	subject := cosignSubject("", settlement.Address(crypto.PubkeyToAddress(partner.PublicKey)))
 	abused, err := d.nats.SubscribeSync("outcome.forged")
 	d.must(err)
-	d.must(d.nats.PublishRequest(subject, "outcome.forged", good))
+	d.must(d.nats.PublishRequest(subject, "outcome.forged", []byte("garbage")))
 	for i := range 20_000 {
 		d.must(d.nats.PublishRequest(subject, "_INBOX.nobody", []byte(strings.Repeat("{", i%300))))
 	}
-	d.must(d.nats.Publish(subject, good))
-	d.until("it signs again", func() bool { return d.ask(partner, good).Signature != "" })
+	d.must(d.nats.Publish(subject, []byte("garbage")))
+	d.until("it signs again", func() bool { return d.ask(partner, d.stamped(good, time.Second)).Signature != "" })
 	if n, _, _ := abused.Pending(); n != 0 {
 		t.Errorf("%d answers were published to a subject of outcomes", n)
 	}

@@ -35,7 +35,8 @@ type Client struct {
 	// generation and dialect are the configured ones, or those that were found.
 	generation string
 	dialect    dialect
-	trouble    error // why the last connection failed or ended
+	trouble    error                       // why the last connection failed or ended
+	left       map[settlement.Address]bool // keys of ours that sign nothing: the node takes them for another wallet\'s
 	ready      bool
 	changed    chan struct{}
 }
@@ -232,6 +233,16 @@ func (c *Client) nodeTime() time.Time {
 		return at
 	}
 	return now
+}
+
+// leaveOut has a key of ours sign nothing any more.
+func (c *Client) leaveOut(a settlement.Address) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.left == nil {
+		c.left = map[settlement.Address]bool{}
+	}
+	c.left[a] = true
 }
 
 // own is the account that signs in.

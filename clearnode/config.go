@@ -26,7 +26,9 @@ type Config struct {
 	// Cosigners reaches the other parties of a session, where our keys don't reach
 	// the quorum. Nil: there are none.
 	Cosigners Cosigners
-	// CosignTimeout is how long their signatures are waited for. Zero: 3s.
+	// CosignTimeout is how long their signatures are waited for. Zero: 3s. Where
+	// requests expire never more than half of RequestValidity, for a request is stamped
+	// before its signatures are gathered.
 	CosignTimeout time.Duration
 
 	Connections    int           // pool size; zero: 8
@@ -86,6 +88,7 @@ const maxRate = 1e6
 type pace struct {
 	redial, redialMost time.Duration // the pause before dialing again grows between these
 	signIn, signInMost time.Duration // the same for a sign-in that was refused
+	challenge          time.Duration // at least this between two sign-ins at a legacy node
 	idle               time.Duration // silence after which the connection is tried with a ping
 	secondLook         time.Duration // between the two looks that "not found" and "unfunded" need
 	probeGap           time.Duration // at least this between two probes, unless a connection has its first
@@ -95,7 +98,8 @@ type pace struct {
 func (p pace) filled() pace {
 	return pace{
 		redial: orDefault(p.redial, 100*time.Millisecond), redialMost: orDefault(p.redialMost, 5*time.Second),
-		signIn: orDefault(p.signIn, 250*time.Millisecond), signInMost: orDefault(p.signInMost, 10*time.Second),
+		challenge: orDefault(p.challenge, 700*time.Millisecond),
+		signIn:    orDefault(p.signIn, 250*time.Millisecond), signInMost: orDefault(p.signInMost, 10*time.Second),
 		idle: orDefault(p.idle, 10*time.Second), secondLook: orDefault(p.secondLook, time.Second),
 		probeGap: orDefault(p.probeGap, 3*time.Second), probeEvery: orDefault(p.probeEvery, time.Hour),
 	}

@@ -113,7 +113,7 @@ func (c *conn) hear(raw []byte, received time.Time) error {
 		c.client.log.Debug().Err(err).Int("bytes", len(raw)).Msg("frame ignored")
 		return nil
 	}
-	if !c.expects(f.id) {
+	if f.id == 0 || !c.expects(f.id) {
 		if f.id != 0 {
 			c.client.log.Debug().Uint64("id", f.id).Int("bytes", len(raw)).Msg("frame ignored: no request waits for it")
 		}

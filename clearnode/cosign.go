@@ -41,6 +41,13 @@ func proposalOf(protocol string, o settlement.Outcome, plan settlement.Plan, pay
 	}
 }
 
+func (c *Client) cosignTimeout(p Proposal) time.Duration {
+	if p.Protocol == protocolV1 {
+		return c.cfg.CosignTimeout
+	}
+	return min(c.cfg.CosignTimeout, c.cfg.RequestValidity/2)
+}
+
 // cosigned asks all whose signature is missing, at once and each once, and takes
 // what comes until the quorum is reached, or can't be any more. It returns when all
 // who were asked have heard that it is over.
@@ -48,7 +55,7 @@ func (c *Client) cosigned(ctx context.Context, p Proposal, q *quorum) error {
 	if c.cfg.Cosigners == nil || len(q.missing) == 0 {
 		return settlement.Fail(settlement.QuorumNotReached, "the signatures at hand have a weight of %d, the session's quorum is %d, and there are no co-signers", q.weight, q.want)
 	}
-	asking, enough := context.WithTimeout(ctx, c.cfg.CosignTimeout)
+	asking, enough := context.WithTimeout(ctx, c.cosignTimeout(p))
 	defer enough()
 	asked := slices.SortedFunc(maps.Keys(q.missing), func(a, b settlement.Address) int { return bytes.Compare(a[:], b[:]) })
 	replies := make(chan reply, len(asked))

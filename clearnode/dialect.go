@@ -100,9 +100,12 @@ func (c *Client) spoken() dialect {
 func (c *Client) speak(found string) (dialect, error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if c.generation == "" {
+	if c.generation == "" && !(found == protocolV1 && c.cfg.NodeAddress != nil) {
 		c.generation, c.dialect = found, c.newDialect(found)
 		c.log.Info().Str("protocol", found).Msg("the node's protocol is found out, and held from now on")
+	}
+	if found == protocolV1 && c.cfg.Protocol == protocolAuto && c.cfg.NodeAddress != nil {
+		return nil, fmt.Errorf("what answers speaks %s, which signs no answers, so that clearnode.node_address can't be held against it: set clearnode.protocol to %s where that is meant", found, found)
 	}
 	if found != c.generation {
 		return nil, fmt.Errorf("the node speaks %s and not %s: check clearnode.url and clearnode.protocol, and start settled again where the node was replaced", found, c.generation)

@@ -9,7 +9,8 @@ import (
 // Quick makes the client do at once what it does slowly in production.
 func (c Config) Quick() Config {
 	c.pace = pace{
-		redial: time.Millisecond, redialMost: 20 * time.Millisecond,
+		challenge: time.Millisecond,
+		redial:    time.Millisecond, redialMost: 20 * time.Millisecond,
 		signIn: time.Millisecond, signInMost: 20 * time.Millisecond,
 		idle: time.Hour, secondLook: 5 * time.Millisecond,
 		probeGap: time.Millisecond, probeEvery: time.Hour,
@@ -92,4 +93,11 @@ func (c *Client) Call(ctx context.Context, method string, params any, signers ..
 	}
 	var result any
 	return answers[0].into(method, &result)
+}
+
+// BoundLists sets how far back wallets' transactions are looked at, until the test ends.
+func BoundLists(t interface{ Cleanup(func()) }, rows int) {
+	before := maxListRows
+	maxListRows = rows
+	t.Cleanup(func() { maxListRows = before })
 }

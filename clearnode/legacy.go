@@ -14,6 +14,8 @@ type legacy struct {
 	client *Client
 	shelf  shelf // definitions only: assets may be listed later, and a split must not miss that
 	lists  lengths
+
+	entered time.Time // when the last sign-in began; whose turn it is guards it
 }
 
 func newLegacy(c *Client) *legacy { return &legacy{client: c} }

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"strings"
+	"time"
 )
 
 // signIn signs a connection in. One at a time, so that a refusal holds up the
@@ -22,10 +23,31 @@ func (l *legacy) signIn(ctx context.Context, k *conn) error {
 	if err := l.client.login.held(); err != nil {
 		return err
 	}
-	if err := l.noted(l.enter(ctx, k, spelledAnew(l.client.own().String()))); err != nil {
+	if err := l.rested(ctx, k); err != nil {
 		return err
 	}
-	return l.pong(ctx, k) // for the node's clock and its address
+	err := l.enter(ctx, k, spelledAnew(l.client.own().String()))
+	if err == nil {
+		err = l.pong(ctx, k) // for the node's clock and its address
+	}
+	return l.noted(ctx, err)
+}
+
+// rested keeps sign-ins apart, those that succeed as well: the node has 1,000
+// challenges in ten minutes for all its users together (source), and each connection
+// uses one up.
+func (l *legacy) rested(ctx context.Context, k *conn) error {
+	wait := time.NewTimer(time.Until(l.entered.Add(l.client.pace.challenge)))
+	defer wait.Stop()
+	select {
+	case <-wait.C:
+		l.entered = time.Now()
+		return nil
+	case <-k.gone:
+		return k.cause
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	}
 }
 
 // enter answers the node's challenge.
@@ -72,21 +94,27 @@ func (l *legacy) verifyRequest(ctx context.Context, id uint64, login, challenge 
 }
 
 // noted remembers how a sign-in ended. What the node itself answers is a refusal
-// of all connections.
-func (l *legacy) noted(err error) error {
-	if err == nil {
+// of all connections; whatever else went wrong holds the others up as well, for each
+// try costs a challenge.
+func (l *legacy) noted(ctx context.Context, err error) error {
+	switch {
+	case err == nil:
 		l.client.login.succeeded()
 		return nil
+	case ctx.Err() != nil:
+		return err
 	}
 	var said *nodeError
 	if errors.As(err, &said) {
 		err = &loginRefused{err}
 	}
 	var refused *loginRefused
-	if errors.As(err, &refused) {
-		l.client.login.failed(refused)
-		l.client.log.Warn().Err(err).Msg("the sign-in is refused: trying again")
+	if !errors.As(err, &refused) {
+		l.client.login.failed(&loginRefused{err})
+		return err
 	}
+	l.client.login.failed(refused)
+	l.client.log.Warn().Err(err).Msg("the sign-in is refused: trying again")
 	return err
 }
 

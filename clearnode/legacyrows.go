@@ -7,58 +7,42 @@ import (
 )
 
 // legacyRows is a plan as this generation takes it: exactly one row for each
-// participant, in the order of the definition, 0 where nothing is due. A plan that
-// gives two assets to one participant can't be carried out.
+// participant, in the order of the definition, 0 where nothing is due, and all of
+// one asset.
 //
-// The node looks at no asset that no row names: its money would stay in the closed
-// session for ever. So every asset of the plan is named; one with something in it
-// is named by who gets it.
+// A row takes out of the session only what its own participant put in of the row's
+// own asset, and an asset that no row names is not looked at (source, measured). So
+// with two assets money stays in the closed session, or is paid out and stays there
+// as well, unless everybody happens to get what they put in; and who put in what
+// this node doesn't show. Such plans are refused.
 func legacyRows(plan []settlement.Allocation, s settlement.Session) ([]settlement.Allocation, *settlement.Failure) {
 	if f := checkLegacySpelling(s); f != nil {
 		return nil, f
 	}
-	due := map[string]settlement.Allocation{}
-	var assets, named []settlement.Asset
+	if len(plan) == 0 {
+		return nil, settlement.Fail(settlement.AllocationRejected, "the plan names no asset, and this node wants a row for each participant")
+	}
+	asset, due := plan[0].Asset, map[string]settlement.Amount{}
 	for _, a := range plan {
 		if !slices.ContainsFunc(s.Participants, func(p settlement.Participant) bool { return p.Spelling == a.Participant }) {
 			return nil, settlement.Fail(settlement.NotAParticipant, "%s is no participant of the session, or is spelled otherwise there", quote(a.Participant))
 		}
-		if !slices.Contains(assets, a.Asset) {
-			assets = append(assets, a.Asset)
-		}
 		if a.Amount.IsZero() {
 			continue
 		}
-		if other, twice := due[a.Participant]; twice {
-			return nil, settlement.Fail(settlement.AllocationRejected, "%s is due %s as well as %s, and this node pays each participant one asset only: it can't carry out this plan",
-				a.Participant, quote(string(other.Asset)), quote(string(a.Asset)))
+		if _, twice := due[a.Participant]; twice && a.Asset == asset {
+			return nil, settlement.Fail(settlement.AllocationRejected, "%s stands twice in the plan", a.Participant)
 		}
-		due[a.Participant] = a
-		named = append(named, a.Asset)
+		if len(due) > 0 && a.Asset != asset {
+			return nil, settlement.Fail(settlement.AllocationRejected, "the plan pays %s as well as %s, and this node settles sessions of one asset only: of two it would keep money, or make some", quote(string(asset)), quote(string(a.Asset)))
+		}
+		asset, due[a.Participant] = a.Asset, a.Amount
 	}
-	if len(assets) == 0 {
-		return nil, settlement.Fail(settlement.AllocationRejected, "the plan names no asset, and this node wants a row for each participant")
-	}
-	return fillLegacyRows(s, due, assets, named), nil
-}
-
-// fillLegacyRows gives who gets nothing a row of 0: of an asset that no row names
-// yet, or else of the plan's first.
-func fillLegacyRows(s settlement.Session, due map[string]settlement.Allocation, assets, named []settlement.Asset) []settlement.Allocation {
 	rows := make([]settlement.Allocation, len(s.Participants))
 	for i, p := range s.Participants {
-		row, paid := due[p.Spelling]
-		if !paid {
-			row = settlement.Allocation{Participant: p.Spelling, Asset: assets[0]}
-			at := slices.IndexFunc(assets, func(a settlement.Asset) bool { return !slices.Contains(named, a) })
-			if at >= 0 {
-				row.Asset = assets[at]
-				named = append(named, row.Asset)
-			}
-		}
-		rows[i] = row
+		rows[i] = settlement.Allocation{Participant: p.Spelling, Asset: asset, Amount: due[p.Spelling]}
 	}
-	return rows
+	return rows, nil
 }
 
 // checkLegacySpelling refuses a definition that spells a participant otherwise than

@@ -127,7 +127,6 @@ func TestLegacyCloseFrames(t *testing.T) {
 		{"close_ok", []int{3}, []int64{0, 0, 100}},
 		{"close_already_closed", []int{3}, []int64{0, 0, 100}},
 		{"close_5050_both", []int{1, 2}, []int64{50, 50, 0}},
-		{"two_assets_each_keeps_own", []int{1, 2}, []int64{50, 50}},
 		{"stale_ts", []int{3}, []int64{0, 0, 100}},
 	} {
 		r := recordedCase(t, "send", tc.name)

@@ -44,7 +44,13 @@ func (n *nitro) reserve(ctx context.Context, k *conn) error {
 		_, err := n.signInAs(ctx, k, s, policy{
 			application: reservedFor, sessionKey: own, expiresAt: seconds(n.client.nodeTime().Add(reservedLong)),
 		})
-		if err := reservation(own, err); err != nil {
+		err = reservation(own, err)
+		if isTaken(err) && own != n.client.own() {
+			n.client.leaveOut(own)
+			n.client.log.Error().Err(err).Stringer("address", own).Msg("this key signs nothing: without it some sessions can't be settled")
+			err = nil
+		}
+		if err != nil {
 			return err
 		}
 		n.reserved[own] = true
@@ -63,6 +69,12 @@ func reservation(own settlement.Address, err error) error {
 		return fmt.Errorf("another wallet named %s as its session key, so the node takes our signatures for that wallet's; have its operator remove the row of %s from the table session_keys and restart it: %w", own, own, err)
 	}
 	return err
+}
+
+// isTaken reports whether another wallet has claimed an account of ours.
+func isTaken(err error) bool {
+	var said *nodeError
+	return errors.As(err, &said) && said.text == keyTakenText
 }
 
 // replicaOf is an application of this process alone: of two replicas under one

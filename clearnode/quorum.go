@@ -43,8 +43,14 @@ func (c *Client) keysAre() string {
 	return fmt.Sprintf("none of our %d keys is", len(c.cfg.Signers))
 }
 
-// signer is our key of an account; nil where it isn't ours.
+// signer is our key of an account; nil where it isn't ours, or signs nothing.
 func (c *Client) signer(a settlement.Address) Signer {
+	c.mu.Lock()
+	left := c.left[a]
+	c.mu.Unlock()
+	if left {
+		return nil
+	}
 	for _, s := range c.cfg.Signers {
 		if s.Address() == a {
 			return s

@@ -2,6 +2,9 @@ package clearnode
 
 import (
 	"context"
+	"errors"
+	"fmt"
+	"slices"
 	"sync"
 	"time"
 
@@ -11,13 +14,21 @@ import (
 const (
 	// maxBookRows bounds how many transactions are remembered, over all wallets.
 	maxBookRows = 500_000
-	// maxSweeps is how often a list is read to its end before the rows that are
-	// still missing count as not to be had.
-	maxSweeps = 3
 	// nextPage is less than a page: those of one instant come in any order (source),
 	// so that around the end of a page one could be missed.
 	nextPage = pageSize - 10
+	// maxSweeps is how often a list is read to its end before rows that are still
+	// missing make it an error.
+	maxSweeps = 3
 )
+
+// maxListRows bounds how far back a wallet's transactions are looked at. What lies
+// further back is forgotten as well: what a session is taken to be must not depend
+// on how long a process has run.
+var maxListRows = 100 * nextPage // only tests change it
+
+// errGap says that a list can't be read: rows that are counted don't come.
+var errGap = errors.New("some of the transactions don't come: looking again later")
 
 // v1Book remembers wallets' transactions. The node tells them by wallet only, those
 // of all its sessions together, newest first, a hundred at a time, and lets ten
@@ -63,13 +74,12 @@ type v1List struct {
 	turn   chan struct{} // held by who reads on; the others wait and look again
 
 	mu     sync.Mutex
+	rows   []v1Entry // newest first
 	ids    map[string]bool
 	moves  map[settlement.SessionID][]v1Move
-	oldest time.Time
 	total  int       // how many there were when the newest page was read
 	offset int       // of the next page further back
 	sweeps int       // how often the end was reached with rows missing
-	ended  bool      // the end was reached, and there is no more to be had
 	read   time.Time // when the last reading of the newest page began
 }
 
@@ -80,25 +90,18 @@ func (l *v1List) of(id settlement.SessionID) []v1Move {
 	return l.moves[id]
 }
 
-// whole: the list was read to its end, and as many rows are here as there are.
+// whole: as many rows are here as there are.
 func (l *v1List) whole() bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	return l.ended && len(l.ids) >= l.total
+	return !l.read.IsZero() && len(l.rows) >= l.total
 }
 
-// behind reports whether there is more to read, within so many pages.
-func (l *v1List) behind(most int) bool {
+// behind reports whether there is more to read, within the bound.
+func (l *v1List) behind() bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	return !l.ended && l.offset < most*nextPage
-}
-
-// gapped: the list was read to its end, more than once, and rows are missing.
-func (l *v1List) gapped() bool {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.ended && len(l.ids) < l.total
+	return len(l.rows) < l.total && l.offset < maxListRows
 }
 
 // reaches: the newest page was read since an instant, and the list goes back
@@ -106,12 +109,12 @@ func (l *v1List) gapped() bool {
 func (l *v1List) reaches(since, back time.Time) bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	return l.read.After(since) && l.oldest.Before(back)
+	return l.read.After(since) && len(l.rows) > 0 && l.rows[len(l.rows)-1].at.Before(back)
 }
 
 // freshen reads what is new, unless somebody did since an instant. Where that is
-// more than so many pages, what lies behind it is forgotten.
-func (l *v1List) freshen(ctx context.Context, c *conn, since time.Time, most int) error {
+// more than the bound, what lies behind it is forgotten.
+func (l *v1List) freshen(ctx context.Context, c *conn, since time.Time) error {
 	if err := l.take(ctx); err != nil {
 		return err
 	}
@@ -120,16 +123,16 @@ func (l *v1List) freshen(ctx context.Context, c *conn, since time.Time, most int
 		return nil
 	}
 	began, fresh := time.Now(), &v1List{}
-	for n := range most {
-		page, err := l.ask(ctx, c, n*nextPage)
+	for fresh.offset < maxListRows {
+		page, err := l.ask(ctx, c, fresh.offset)
 		if err != nil {
 			return err
 		}
-		if n == 0 {
+		if fresh.offset == 0 {
 			fresh.total = page.total
 		}
 		fresh.add(page)
-		if page.last() || l.knows(page) || n == 0 && l.empty() {
+		if page.last() || l.knows(page) || l.empty() {
 			break
 		}
 	}
@@ -156,18 +159,13 @@ func (l *v1List) readSince(since time.Time) bool {
 func (l *v1List) empty() bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	return len(l.ids) == 0
+	return len(l.rows) == 0
 }
 
 func (l *v1List) knows(page v1Page) bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	for _, id := range page.ids {
-		if l.ids[id] {
-			return true
-		}
-	}
-	return false
+	return slices.ContainsFunc(page.rows, func(r v1Entry) bool { return l.ids[r.id] })
 }
 
 // renew puts what is new before what was known. Where they don't meet, what was
@@ -175,29 +173,30 @@ func (l *v1List) knows(page v1Page) bool {
 func (l *v1List) renew(fresh *v1List, began time.Time) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	before := len(l.ids)
-	meet := false
-	for id := range fresh.ids {
-		meet = meet || l.ids[id]
+	before := len(l.rows)
+	if slices.ContainsFunc(fresh.rows, func(r v1Entry) bool { return l.ids[r.id] }) {
+		known, offset := l.rows, l.offset
+		had := len(fresh.rows)
+		fresh.add(v1Page{rows: known})
+		fresh.offset, fresh.sweeps = offset+had-(before+had-len(fresh.rows)), l.sweeps
 	}
-	if meet {
-		for session, moves := range l.moves {
-			for _, m := range moves {
-				if !fresh.ids[m.id] {
-					fresh.moves[session] = append(fresh.moves[session], m)
-				}
-			}
+	l.rows, l.ids, l.moves = fresh.rows, fresh.ids, fresh.moves
+	l.total, l.offset, l.sweeps, l.read = fresh.total, fresh.offset, fresh.sweeps, began
+	l.trim()
+	l.book.grew(len(l.rows) - before)
+}
+
+// trim forgets what lies beyond the bound.
+func (l *v1List) trim() {
+	for len(l.rows) > maxListRows {
+		last := l.rows[len(l.rows)-1]
+		l.rows = l.rows[:len(l.rows)-1]
+		delete(l.ids, last.id)
+		if last.move != nil {
+			of := slices.DeleteFunc(slices.Clone(l.moves[last.move.session]), func(m v1Move) bool { return m.id == last.id })
+			l.moves[last.move.session] = of
 		}
-		for id := range l.ids {
-			fresh.ids[id] = true
-		}
-		fresh.oldest, fresh.ended, fresh.sweeps = l.oldest, l.ended, l.sweeps
-		fresh.offset = l.offset + len(fresh.ids) - before
 	}
-	fresh.ended = fresh.ended || len(fresh.ids) >= fresh.total
-	l.ids, l.moves, l.oldest, l.read = fresh.ids, fresh.moves, fresh.oldest, began
-	l.total, l.offset, l.sweeps, l.ended = fresh.total, fresh.offset, fresh.sweeps, fresh.ended
-	l.book.grew(len(l.ids) - before)
 }
 
 // deepen reads one page further back.
@@ -207,7 +206,7 @@ func (l *v1List) deepen(ctx context.Context, c *conn) error {
 	}
 	defer func() { <-l.turn }()
 	l.mu.Lock()
-	known, offset := len(l.ids), l.offset
+	known, offset := len(l.rows), l.offset
 	l.mu.Unlock()
 	page, err := l.ask(ctx, c, offset)
 	if err != nil {
@@ -216,9 +215,25 @@ func (l *v1List) deepen(ctx context.Context, c *conn) error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.add(page)
-	l.book.grew(len(l.ids) - known)
-	l.sweep(page)
-	return nil
+	l.trim()
+	err = l.sweep(page)
+	l.book.grew(len(l.rows) - known)
+	return err
+}
+
+// sweep begins at the newest page again where the end is reached and rows are
+// missing: where many are of one instant they come in another order every time. In
+// the end the list is forgotten, to be read anew.
+func (l *v1List) sweep(page v1Page) error {
+	if len(l.rows) >= l.total || !page.last() {
+		return nil
+	}
+	if l.sweeps++; l.sweeps < maxSweeps {
+		l.offset = 0
+		return nil
+	}
+	l.rows, l.ids, l.moves, l.total, l.offset, l.sweeps, l.read = nil, nil, nil, 0, 0, 0, time.Time{}
+	return fmt.Errorf("of %s: %w", l.wallet, errGap)
 }
 
 func (l *v1List) ask(ctx context.Context, c *conn, offset int) (page v1Page, err error) {
@@ -230,39 +245,21 @@ func (l *v1List) ask(ctx context.Context, c *conn, offset int) (page v1Page, err
 	return page, err
 }
 
-// sweep begins at the newest page again where the end is reached and rows are
-// missing: where many are of one instant they come in another order every time.
-func (l *v1List) sweep(page v1Page) {
-	switch {
-	case len(l.ids) >= l.total:
-		l.ended = true
-	case !page.last():
-	case l.sweeps+1 < maxSweeps:
-		l.sweeps, l.offset = l.sweeps+1, 0
-	default:
-		l.ended = true
-	}
-}
-
-// last reports whether no page comes after this one.
-func (p v1Page) last() bool { return len(p.ids) < pageSize }
-
 // add takes a page. New transactions move the others back, so that some come
 // twice; that none is missing shows in their number.
 func (l *v1List) add(page v1Page) {
 	if l.ids == nil {
 		l.ids, l.moves = map[string]bool{}, map[settlement.SessionID][]v1Move{}
 	}
-	for _, m := range page.moves {
-		if !l.ids[m.id] {
-			l.moves[m.session] = append(l.moves[m.session], m)
+	for _, r := range page.rows {
+		if l.ids[r.id] {
+			continue
 		}
-	}
-	for _, id := range page.ids {
-		l.ids[id] = true
-	}
-	if len(page.ids) > 0 {
-		l.oldest = page.oldest
+		l.ids[r.id] = true
+		l.rows = append(l.rows, r)
+		if r.move != nil {
+			l.moves[r.move.session] = append(l.moves[r.move.session], *r.move)
+		}
 	}
 	l.offset += nextPage
 }

@@ -153,8 +153,8 @@ func TestV1Closing(t *testing.T) {
 	}{
 		{"nothing", nil, 0, true},
 		{"one moment", []v1Move{m(1, 100), m(2, 100), m(3, 99)}, 3, true},
-		{"withdrawals long before", []v1Move{m(1, 100), m(2, 100), m(1, 60), m(3, 10)}, 2, true},
-		{"a withdrawal shortly before", []v1Move{m(1, 100), m(2, 90)}, 0, false},
+		{"withdrawals long before", []v1Move{m(1, 1100), m(2, 1100), m(1, 60), m(3, 10)}, 2, true},
+		{"a withdrawal shortly before, or a payee that was waited for", []v1Move{m(1, 100), m(2, 90)}, 2, false},
 		{"twice to one", []v1Move{m(1, 100), m(1, 100)}, 0, false},
 	} {
 		if of, told := closing(tc.releases); len(of) != tc.of || told != tc.told {

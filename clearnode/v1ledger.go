@@ -2,22 +2,16 @@ package clearnode
 
 import (
 	"context"
-	"fmt"
 	"slices"
 	"time"
 
 	"settled/settlement"
 )
 
-// Bounds of how far back a wallet's transactions are read, in pages.
-const (
-	maxFundingPages = 20
-	maxReleasePages = 100
-)
-
-// closeSpan is longer than a node takes from the first row of a close to the last:
-// they are written in one transaction (source).
-const closeSpan = 30 * time.Second
+// closeSpan is longer than a node takes from the first row of a close to the last.
+// They are written in one transaction, but each when its payee's account is free
+// (source).
+const closeSpan = 10 * time.Minute
 
 // v1Ledger is the transactions between a session and its participants, for one
 // reading of it.
@@ -51,19 +45,19 @@ func (l *v1Ledger) moves(kind uint8) []v1Move {
 
 // page reads on in the lists of a type, first what is new in them, then further
 // back, until each is at its end or has enough, or the bound is reached.
-func (l *v1Ledger) page(ctx context.Context, kind uint8, most int, enough func(*v1List) bool) error {
+func (l *v1Ledger) page(ctx context.Context, kind uint8, enough func(*v1List) bool) error {
 	for _, list := range l.lists {
 		if list.kind != kind || enough(list) {
 			continue
 		}
-		if err := list.freshen(ctx, l.r.conn, l.began, most); err != nil {
+		if err := list.freshen(ctx, l.r.conn, l.began); err != nil {
 			return err
 		}
 	}
 	for {
 		var behind []*v1List
 		for _, list := range l.lists {
-			if list.kind == kind && !enough(list) && list.behind(most) {
+			if list.kind == kind && !enough(list) && list.behind() {
 				behind = append(behind, list)
 			}
 		}
@@ -79,66 +73,67 @@ func (l *v1Ledger) page(ctx context.Context, kind uint8, most int, enough func(*
 }
 
 // lastReleases reads as far back as the close of the session can lie: to the end of
-// each list, or to well before the newest release that any list shows.
-func (l *v1Ledger) lastReleases(ctx context.Context) error {
+// each list, or to well before the newest release that any list shows. It reports
+// whether it got that far.
+func (l *v1Ledger) lastReleases(ctx context.Context) (bool, error) {
 	enough := func(list *v1List) bool {
 		newest := l.moves(v1Release)
 		return len(newest) > 0 && list.reaches(l.began, newest[0].At.Add(-closeSpan))
 	}
-	if err := l.page(ctx, v1Release, maxReleasePages, enough); err != nil {
-		return err
+	if err := l.page(ctx, v1Release, enough); err != nil {
+		return false, err
 	}
 	for _, list := range l.lists {
-		switch {
-		case list.kind != v1Release || list.whole() || enough(list):
-		case list.gapped():
-			return fmt.Errorf("of the payments to %s not all can be read: looking again later", list.wallet)
-		default:
-			return fmt.Errorf("what it paid lies behind more than %d other payments to %s", maxReleasePages*nextPage, list.wallet)
+		if list.kind == v1Release && !list.whole() && !enough(list) {
+			return false, nil // it lies beyond the bound
 		}
 	}
-	return nil
+	return true, nil
 }
 
 // closing are the releases that the close made, of all of a session's, newest
 // first. Withdrawals before it look like them. It is the last thing that happens to
-// a session, in one moment, and pays nobody twice of one asset. Where a release lies
-// so close to the last that it could be of either, nothing tells.
+// a session, and pays nobody twice of one asset. Where a release lies so close to the
+// last that it could be of either, nothing tells: then of holds all that may be.
 func closing(releases []v1Move) (of []v1Move, told bool) {
+	told = true
 	seen := map[holding]bool{}
 	for _, m := range releases {
 		age := releases[0].At.Sub(m.At)
 		at := holding{m.Wallet, m.Asset}
 		switch {
 		case age > closeSpan:
-			return of, true
-		case age > time.Second || seen[at]:
+			slices.Reverse(of)
+			return of, told
+		case seen[at]:
 			return nil, false
+		case age > time.Second:
+			told = false
 		}
 		seen[at] = true
 		of = append(of, m)
 	}
 	slices.Reverse(of)
-	return of, true
+	return of, told
 }
 
 // deposits are what each participant put in and has not withdrawn before the close
 // (whose payouts are given). They are known where they explain what is held, or was
 // paid, to the last unit, and nothing can be missing: each deposit is one of as many
-// updates as the session has seen, so where all of them are here nothing else
-// happened; otherwise every list must be whole.
+// updates as the session has seen, so where all of them are here, or all but one that
+// moved nothing, nothing else happened; otherwise every list must be whole.
 func (l *v1Ledger) deposits(ctx context.Context, updates uint64, payouts []v1Move, held map[settlement.Asset]settlement.Amount) ([]settlement.Transfer, bool, error) {
-	all := func(*v1List) bool { return uint64(len(l.moves(v1Commit))) == updates }
-	if err := l.page(ctx, v1Commit, maxFundingPages, all); err != nil {
+	proven := func(*v1List) bool { return proves(l.moves(v1Commit), updates, held) }
+	if err := l.page(ctx, v1Commit, proven); err != nil {
 		return nil, false, err
 	}
 	var withdrawn []v1Move
-	if !all(nil) {
-		if err := l.page(ctx, v1Release, maxFundingPages, func(*v1List) bool { return false }); err != nil {
+	if !proven(nil) {
+		if err := l.page(ctx, v1Release, func(*v1List) bool { return false }); err != nil {
 			return nil, false, err
 		}
 		if slices.ContainsFunc(l.lists, func(list *v1List) bool { return !list.whole() }) {
-			return nil, false, nil
+			return net(l.moves(v1Commit), nil), false, nil
 		}
 		withdrawn = slices.DeleteFunc(l.moves(v1Release), func(m v1Move) bool {
 			return slices.ContainsFunc(payouts, func(p v1Move) bool { return p.id == m.id })
@@ -146,6 +141,14 @@ func (l *v1Ledger) deposits(ctx context.Context, updates uint64, payouts []v1Mov
 	}
 	in := l.moves(v1Commit)
 	return net(in, withdrawn), explained(in, withdrawn, held), nil
+}
+
+// proves reports whether deposits are all that ever moved: they explain what is
+// held, and there were no more updates than they, but for one, which then was an
+// operate: a single deposit or withdrawal would show in the sum.
+func proves(in []v1Move, updates uint64, held map[settlement.Asset]settlement.Amount) bool {
+	n := uint64(len(in))
+	return (n == updates || n+1 == updates) && explained(in, nil, held)
 }
 
 // explained: what went in less what went out is what is held, of every asset.

@@ -158,13 +158,6 @@ func TestV1Funding(t *testing.T) {
 	if s := look(t, c, id, settlement.Look{}); !s.Hidden.Funding || n.Requests(v1Transactions) > 0 {
 		t.Errorf("nobody looked: %+v", s.Hidden)
 	}
-	text, err := n.OpenSessionUnexplained(duel(), []clearnodetest.Allocation{put(playerA, "usdc", "10")})
-	if err != nil {
-		t.Fatal(err)
-	}
-	if s := look(t, c, settlement.SessionID(text), settlement.Look{Funding: true}); !s.Hidden.Funding || s.Deposits != nil || s.Unfunded() {
-		t.Errorf("unexplained: %+v", s)
-	}
 	release, struck := make(chan struct{}), make(chan struct{}, 1)
 	n.Inject(clearnodetest.Fault{Method: v1Transactions, Kind: clearnodetest.Delay, Release: release, Struck: struck})
 	done := make(chan error, 1)
@@ -179,6 +172,13 @@ func TestV1Funding(t *testing.T) {
 	}
 	close(release)
 	wantReadFailed(t, <-done)
+	text, err := n.OpenSessionUnexplained(duel(), []clearnodetest.Allocation{put(playerA, "usdc", "10")})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if s := look(t, c, settlement.SessionID(text), settlement.Look{Funding: true}); !s.Hidden.Funding || s.Deposits != nil || s.Unfunded() {
+		t.Errorf("unexplained: %+v", s)
+	}
 }
 
 // TestV1Withdrawn: what was withdrawn before is no deposit any more, and no payout
@@ -213,14 +213,14 @@ func TestV1Withdrawn(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	clock.advance(60)
+	clock.advance(700)
 	plan.Session = id
 	if _, _, err := sendV1(t, c, settlement.Outcome{}, plan); err != nil {
 		t.Fatal(err)
 	}
 	s = look(t, c, id, settlement.Look{Funding: true})
 	if s.Hidden != (settlement.Hidden{}) || len(s.Payouts) != 1 || s.Payouts[0].Amount.String() != "6" || len(s.Deposits) != 1 {
-		t.Errorf("a minute apart: %+v", s)
+		t.Errorf("minutes apart: %+v", s)
 	}
 	wantChecked(t, n)
 }
@@ -248,9 +248,9 @@ func TestV1ManyTransactions(t *testing.T) {
 	for range 150 {
 		lot()
 	}
-	clock.advance(100)
+	clock.advance(1000)
 	id := lot()
-	clock.advance(100)
+	clock.advance(1000)
 	for range 120 {
 		lot()
 	}

@@ -168,10 +168,25 @@ func (v *v1) proposed(p Proposal, o settlement.Outcome, s settlement.Session) (s
 		return v1Scheme, time.Time{}, err
 	}
 	want, err := u.pack()
+	if err == nil && !bytes.Equal(want, p.Payload) && v.ahead(p, o, s) {
+		return v1Scheme, time.Time{}, &settlement.Waiting{Reason: settlement.ReadFailed, Err: errors.New("the proposal is for a version that I don't see yet")}
+	}
 	if err != nil || !bytes.Equal(want, p.Payload) {
 		return v1Scheme, time.Time{}, settlement.Fail(settlement.AllocationRejected, "the payload is not the update of session %s to version %s that I would make of the proposal", s.ID, u.Version)
 	}
 	return v1Scheme, time.Time{}, nil
+}
+
+// ahead reports whether the payload is the update that comes after the one that I
+// would make: the other party has seen that carried out already.
+func (v *v1) ahead(p Proposal, o settlement.Outcome, s settlement.Session) bool {
+	s.Version, s.Current = s.Version+1, p.Allocations
+	u, err := nextUpdate(o, settlement.Plan{Session: p.Session, BaseVersion: p.BaseVersion, Allocations: p.Allocations}, s)
+	if err != nil {
+		return false
+	}
+	after, err := u.pack()
+	return err == nil && bytes.Equal(after, p.Payload)
 }
 
 func (v *v1) reread(r settlement.Request) (request, error) {

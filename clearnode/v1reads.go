@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"slices"
 	"strconv"
+	"strings"
 	"time"
 
 	"settled/settlement"
@@ -156,13 +157,21 @@ type v1Move struct {
 	settlement.Transfer
 }
 
+// v1Entry is one of a wallet's transactions.
+type v1Entry struct {
+	id   string
+	at   time.Time
+	move *v1Move // nil: of a kind that no session we can read has
+}
+
 // v1Page is one page of a wallet's transactions, newest first.
 type v1Page struct {
-	moves  []v1Move // those with sessions
-	ids    []string // of all rows
-	oldest time.Time
-	total  int // how many there are on all pages
+	rows  []v1Entry
+	total int // how many there are on all pages
 }
+
+// last reports whether no page comes after this one.
+func (p v1Page) last() bool { return len(p.rows) < pageSize }
 
 type v1Transaction struct {
 	ID     string `json:"id"`
@@ -194,10 +203,11 @@ func readV1Transactions(a answer, wallet string, kind uint8) (v1Page, error) {
 		if err != nil || t.ID == "" || t.Type != kind {
 			return v1Page{}, fmt.Errorf("transaction %s of type %d at %s", quote(t.ID), t.Type, quote(t.At))
 		}
-		page.ids, page.oldest = append(page.ids, t.ID), at
+		row := v1Entry{id: t.ID, at: at}
 		if move, ok := t.read(wallet, at); ok {
-			page.moves = append(page.moves, move)
+			row.move = &move
 		}
+		page.rows = append(page.rows, row)
 	}
 	return page, nil
 }
@@ -215,7 +225,7 @@ func (t v1Transaction) read(wallet string, at time.Time) (v1Move, bool) {
 	m.Wallet, errs[1] = settlement.ParseAddress(from)
 	m.Asset, errs[2] = settlement.ParseAsset(t.Asset)
 	m.Amount, errs[3] = settlement.ParseAmount(t.Amount)
-	return m, from == wallet && errors.Join(errs[:]...) == nil
+	return m, strings.EqualFold(from, wallet) && errors.Join(errs[:]...) == nil
 }
 
 // olderMove orders moves as they happened, and those of one second in one way.

@@ -114,8 +114,8 @@ func (r *v1Reading) funded(ctx context.Context, s settlement.Session) (settlemen
 	if err != nil {
 		return s, err
 	}
+	s.Deposits, s.Hidden.Funding = deposits, !known
 	if known {
-		s.Deposits, s.Hidden.Funding = deposits, false
 		return s, nil
 	}
 	now, err := r.glance(ctx)
@@ -129,14 +129,13 @@ func (r *v1Reading) funded(ctx context.Context, s settlement.Session) (settlemen
 // asked. Closed is the end: nothing of it changes any more.
 func (r *v1Reading) closed(ctx context.Context, s settlement.Session) (settlement.Session, error) {
 	l := r.ledger(s)
-	if err := l.lastReleases(ctx); err != nil {
+	reached, err := l.lastReleases(ctx)
+	if err != nil || !reached {
+		s.Hidden.Payouts = true
 		return s, err
 	}
 	payouts, told := closing(l.moves(v1Release))
-	if !told {
-		s.Hidden.Payouts = true
-		return s, nil
-	}
+	s.Hidden.Payouts = !told
 	paid := map[settlement.Asset]settlement.Amount{}
 	for _, p := range payouts {
 		s.Payouts = append(s.Payouts, p.Transfer)
@@ -145,12 +144,10 @@ func (r *v1Reading) closed(ctx context.Context, s settlement.Session) (settlemen
 			s.Decimals[p.Asset] = n
 		}
 	}
-	if !r.look.Funding {
+	if !r.look.Funding || !told {
 		return s, nil
 	}
 	deposits, known, err := l.deposits(ctx, s.Version-2, payouts, paid)
-	if known {
-		s.Deposits, s.Hidden.Funding = deposits, false
-	}
+	s.Deposits, s.Hidden.Funding = deposits, !known
 	return s, err
 }

@@ -220,7 +220,7 @@ func TestV1RecordedReads(t *testing.T) {
 		t.Error("a list of two sessions was taken for one")
 	}
 	p, err := readV1Transactions(readV1Answer(t, frames["user_transactions_A"]), "0x7e5f4552091a69125d5dfcb7b8c2659029395bdf", v1Release)
-	if err != nil || len(p.moves) != 1 || p.moves[0].Amount.String() != "7" || p.moves[0].Asset != "usdc" || p.moves[0].session != id || p.total != 1 || p.oldest.Unix() != 1795309422 {
+	if err != nil || len(p.rows) != 1 || p.rows[0].move == nil || p.rows[0].move.Amount.String() != "7" || p.rows[0].move.Asset != "usdc" || p.rows[0].move.session != id || p.total != 1 || p.rows[0].at.Unix() != 1795309422 {
 		t.Errorf("transactions %+v, %v", p, err)
 	}
 	address, err := readNodeAddress(readV1Answer(t, frames["get_config"]))

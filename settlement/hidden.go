@@ -59,6 +59,11 @@ func (o Outcome) namedFunder(s Session, t Total) ([]Amount, *Failure) {
 	if !found {
 		return nil, Fail(NotAParticipant, "%s (parties.%s) is no participant of the session", party.Addresses[0], Funder)
 	}
+	for _, d := range s.Deposits {
+		if d.Wallet != party.Addresses[0] {
+			return nil, Fail(ExpectationFailed, "parties.%s says that %s funded the session alone, and the node shows that %s put in %s of %s", Funder, party.Addresses[0], d.Wallet, d.Amount, quote(string(d.Asset)))
+		}
+	}
 	net := make([]Amount, len(s.Participants))
 	net[at] = t.Amount
 	return net, nil

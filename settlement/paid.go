@@ -62,10 +62,10 @@ func sameAmounts(a, b map[line]Amount) bool {
 // versioned session are the close's alone, and all are compared.
 func (s Session) PaidAs(intent Entry) bool {
 	switch {
+	case s.Versioned:
+		return !s.Open && len(s.Payouts) > 0 && paysOut(s.Payouts, intent.Allocation)
 	case s.Hidden.Payouts:
 		return false
-	case s.Versioned:
-		return !s.Open && paysOut(s.Payouts, intent.Allocation)
 	case intent.Request == nil:
 		return false
 	}

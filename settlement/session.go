@@ -65,8 +65,10 @@ type Session struct {
 // the funding unless the users' transactions explain the balance exactly.
 type Hidden struct {
 	Balance bool // Deposits, Payouts and Current don't say what is in it
-	Funding bool // Deposits don't say who put in what, or nobody looked
-	Payouts bool // Payouts don't say what a closed session paid
+	Funding bool // Deposits don't say who put in what, or not all of it, or nobody looked
+	// Payouts don't say what a closed session paid. Where Versioned they may hold what
+	// may have been paid: all of it, or more by a withdrawal shortly before.
+	Payouts bool
 }
 
 // NodeAnswer is a signed answer of the node, kept as evidence.

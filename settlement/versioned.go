@@ -38,6 +38,9 @@ func (v View) outdated() bool {
 	return v.Intent != nil && !v.foreign() && s.Versioned && s.Open && s.Version < *v.Intent.BaseVersion
 }
 
+// IsSplit reports whether the split that a versioned session has now is this one.
+func (s Session) IsSplit(allocations []Allocation) bool { return sameSplit(s.Current, allocations) }
+
 // sameSplit compares by account and asset; rows of 0 count for nothing.
 func sameSplit(a, b []Allocation) bool {
 	x, readable := due(a)

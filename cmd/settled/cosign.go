@@ -35,8 +35,11 @@ func (c *cosigner) judge(ctx context.Context, of settlement.Address, request []b
 	if err != nil {
 		return j, err
 	}
-	if f := settlement.Endorse(j.outcome, c.cfg.policies, session, j.proposal.Allocations); f != nil {
-		return j, c.explained(f, j)
+	if !c.endorsed.has(j.proposal, session) {
+		if f := settlement.Endorse(j.outcome, c.cfg.policies, session, j.proposal.Allocations); f != nil {
+			return j, c.unendorsed(f, j, session)
+		}
+		c.endorsed.add(j.proposal)
 	}
 	j.signature, err = c.sign(ctx, of, j, session)
 	return j, err

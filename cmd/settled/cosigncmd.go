@@ -44,15 +44,16 @@ func (p *program) cosignCommand() *cobra.Command {
 
 // cosigner is `settled cosign` while it runs.
 type cosigner struct {
-	cfg     *config
-	log     zerolog.Logger
-	metrics *metrics
-	nats    *natsLink
-	stream  nats.JetStreamManager // reads outcomes; it asks for the message and for nothing else
-	node    *clearnode.Client
-	fence   *cosignFence
-	keys    []settlement.Address
-	queue   chan cosignRequest
+	cfg      *config
+	log      zerolog.Logger
+	metrics  *metrics
+	nats     *natsLink
+	stream   nats.JetStreamManager // reads outcomes; it asks for the message and for nothing else
+	node     *clearnode.Client
+	fence    *cosignFence
+	endorsed endorsements
+	keys     []settlement.Address
+	queue    chan cosignRequest
 
 	telling      sync.Mutex
 	answeredFunc func(cosigned) // told of each answer, one at a time; may be nil

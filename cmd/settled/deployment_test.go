@@ -190,15 +190,23 @@ func (d *deployment) ledger() *ledger.Ledger {
 	d.t.Helper()
 	cfg := d.cfg.ledgerConfig()
 	cfg.Create = false
-	l, _, err := ledger.Open(context.Background(), d.nats.js, cfg)
-	d.must(err)
+	var l *ledger.Ledger
+	d.until("the ledger has a leader", func() (ok bool) {
+		var err error
+		l, _, err = ledger.Open(context.Background(), d.nats.js, cfg)
+		return err == nil
+	})
 	return l
 }
 
 func (d *deployment) entries(session settlement.SessionID) []settlement.Entry {
 	d.t.Helper()
-	stored, err := d.ledger().Session(context.Background(), session)
-	d.must(err)
+	var stored []ledger.Stored
+	d.until("the entries are read", func() (ok bool) {
+		var err error
+		stored, err = d.ledger().Session(context.Background(), session)
+		return err == nil
+	})
 	var entries []settlement.Entry
 	for _, s := range stored {
 		d.must(s.Err)

@@ -46,7 +46,7 @@ func (c *config) keys() []key {
 		{"clearnode.message_expiry", &c.nodeExpiry, "60s", "How old a request the node accepts. Must equal the node's own setting; it is probed, and nothing is sent where it differs."},
 		{"clearnode.request_validity", &c.nodeValidity, "20s", "How long a request of ours stays acceptable: its timestamp is set back by message_expiry less this. Shorter means less waiting after a lost answer."},
 		{"clearnode.fence_margin", &c.nodeMargin, "20s", "Longer than the node works on a request after it took it, plus the error of its clock. Too short pays twice."},
-		{"cosign.timeout", &c.cosignTimeout, "3s", "How long serve waits for other parties' signatures where its own keys don't reach a session's quorum, and how long cosign takes to answer."},
+		{"cosign.timeout", &c.cosignTimeout, "3s", "How long serve waits for other parties' signatures where its own keys don't reach a session's quorum (at most half of clearnode.request_validity, but on nitronode), and how long cosign takes to answer."},
 		{"cosign.outcomes_stream", &c.cosignStream, "", "Stream that cosign reads outcomes from. Unset: OUTCOMES, with the prefix; name a mirror here that is called otherwise."},
 		{"consumer.durable", &c.consumerDurable, "settled", "Name of the durable consumer that all replicas share."},
 		{"consumer.workers", &c.consumerWorkers, "64", "Sessions settled at the same time by this process."},

@@ -56,6 +56,9 @@ func (c *config) natsOptions(name string, wait bool) ([]nats.Option, error) {
 		nats.Name(name), nats.MaxReconnects(-1), nats.ReconnectWait(250 * time.Millisecond),
 		nats.ReconnectJitter(250*time.Millisecond, time.Second), nats.RetryOnFailedConnect(wait),
 		nats.Timeout(5 * time.Second),
+		// A connection that a firewall forgot is noticed within 15 s; by default it
+		// takes minutes in which nothing is settled.
+		nats.PingInterval(5 * time.Second), nats.MaxPingsOutstanding(2),
 	}
 	if c.natsCredentials != "" {
 		if err := privateFile(c.natsCredentials); err != nil {

@@ -232,6 +232,9 @@ func (f *feed) broke() {
 	if f.pull != nil {
 		f.pull.lost()
 	}
+	if f.leaving && f.pull != nil {
+		_ = f.pull.sub.Unsubscribe() // its drain was cut off, see withdraw
+	}
 	f.watch.hurry()
 }
 

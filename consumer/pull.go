@@ -133,10 +133,14 @@ func (p *pull) lost() { p.left = 0 }
 
 // withdraw ends the subscription, by which the server forgets the request; what
 // is under way still comes, and then closed is closed.
+//
+// Without a connection nothing is under way, and a drain would be in vain: the
+// client subscribes anew to what it drains when it reconnects, and then forgets it,
+// so that the server would answer the old request to nobody.
 func (p *pull) withdraw() {
 	p.left = 0
-	if p.sub.Drain() != nil {
-		_ = p.sub.Unsubscribe() // the connection is closed: so is the subscription
+	if !p.nc.IsConnected() || p.sub.Drain() != nil {
+		_ = p.sub.Unsubscribe() // of a closed connection: closed as well
 	}
 }
 

@@ -2,9 +2,11 @@ package main
 
 import (
 	"bytes"
+	"cmp"
 	"encoding/hex"
 	"encoding/json"
 	"fmt"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -251,6 +253,9 @@ func (d *deployment) checkFence(session settlement.SessionID, heard bool) {
 		}
 	}
 	closes := d.node.Closes(string(session))
+	// As they were signed: one that was held up may reach the node, and be refused,
+	// after the one that was sent when its fence had fallen.
+	slices.SortStableFunc(closes, func(a, b clearnodetest.CloseRecord) int { return cmp.Compare(a.Timestamp, b.Timestamp) })
 	for i, c := range closes {
 		if _, recorded := until[c.Timestamp]; !recorded {
 			d.t.Errorf("close %d was sent without an intent", i)

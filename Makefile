@@ -6,7 +6,7 @@ GOVULNCHECK := golang.org/x/vuln/cmd/govulncheck@latest
 VERSION := $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
 
 .DEFAULT_GOAL := help
-.PHONY: help run build test lint vuln cover fuzz bench docs ci clean
+.PHONY: help run build test lint vuln cover fuzz simulate mutants bench docs ci clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-8s %s\n", $$1, $$2}'
@@ -42,6 +42,14 @@ fuzz: ## every fuzz target for FUZZTIME each
 	    echo "== $$pkg $$target"; go test -run '^$$' -fuzz "^$$target$$" -fuzztime $(FUZZTIME) $$pkg || exit 1; \
 	  done; done
 
+SEEDS ?= 20000
+SEED ?= 1
+simulate: ## SEEDS schedules of faults in virtual time, from SEED on; TRACE=1 tells the story of one (DIALECT=nitro|legacy|v1)
+	@go run ./cmd/settled/internal/simulate/schedules -seed $(SEED) -seeds $(SEEDS) $(if $(DIALECT),-dialect $(DIALECT)) $(if $(TRACE),-trace)
+
+mutants: ## deliberate defects, one at a time: the simulation must catch each (ONLY=part of a name)
+	@go run ./cmd/settled/internal/simulate/mutants $(if $(ONLY),-only $(ONLY),-out cmd/settled/internal/simulate/MUTANTS.md)
+
 bench: ## benchmarks
 	go test -run '^$$' -bench . -benchmem ./...
 
@@ -52,3 +60,11 @@ ci: lint test ## what CI runs
 
 clean: ## remove build/
 	rm -rf build
+
+# Its options as variables: SEED=n, PROTOCOL=…, SHORT=1 (half a minute), LONG=1 (an hour, every
+# generation of node), FOR=5m, JSON=1 (the record on stdout), KEEP=1 (keep the logs of a good run too).
+.PHONY: chaos
+chaos: ## real processes, killed, paused and parted for two minutes, then verified (SEED=n SHORT=1 LONG=1 PROTOCOL=…)
+	@mkdir -p build/chaos
+	@go build -o build/chaos/chaos ./cmd/settled/internal/simulate/chaos
+	@./build/chaos/chaos $(if $(SEED),--seed $(SEED)) $(if $(PROTOCOL),--protocol $(PROTOCOL)) $(if $(SHORT),--short) $(if $(LONG),--long) $(if $(FOR),--for $(FOR)) $(if $(JSON),--output json) $(if $(KEEP),--keep)

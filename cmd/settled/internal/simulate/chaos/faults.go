@@ -1,0 +1,148 @@
+package main
+
+import (
+	"time"
+
+	"settled/clearnode/clearnodetest"
+)
+
+// leaders are what can be made to step down: the API subjects' ends.
+var leaders = []string{"STREAM.LEADER.STEPDOWN.OUTCOMES", "STREAM.LEADER.STEPDOWN.SETTLEMENTS", "CONSUMER.LEADER.STEPDOWN.OUTCOMES.settled"}
+
+// strike makes the fault happen and returns what ends it; nil where nothing does.
+func (r *run) strike(id int, f fault) (heal func()) {
+	switch f.Kind {
+	case killReplica, killReplicas, pauseReplica, termReplica, partReplica, cutReplica:
+		return r.strikeReplica(id, f)
+	case stopNode, nodeOutage, dropNode, wayToNode, nodeFaults:
+		return r.strikeNode(id, f)
+	case replayLetter:
+		r.load.replaySome(r.ctx, f.Times)
+		return nil
+	default:
+		return r.strikeServer(id, f)
+	}
+}
+
+func (r *run) strikeReplica(id int, f fault) func() {
+	target := r.replicas[f.Target]
+	switch f.Kind {
+	case killReplica:
+		target.kill()
+		return func() { r.started(target.process) }
+	case killReplicas:
+		for _, p := range r.replicas {
+			p.kill()
+		}
+		return func() {
+			for _, p := range r.replicas {
+				r.started(p.process)
+			}
+		}
+	case pauseReplica:
+		target.pause()
+		return target.resume
+	case termReplica:
+		r.noted(target.stop(stopsWithin + 5*time.Second))
+		return func() { r.started(target.process) }
+	case partReplica:
+		return bring(id, f.How, r.cluster.parties[target.name])
+	default:
+		for _, p := range r.cluster.parties[target.name] {
+			p.cut()
+		}
+		return nil
+	}
+}
+
+func (r *run) strikeServer(id int, f fault) func() {
+	c := r.cluster
+	hit := c.servers[:]
+	switch f.Kind {
+	case pauseServer:
+		c.servers[f.Target].pause()
+		return c.servers[f.Target].resume
+	case partServer:
+		return bring(id, f.How, c.around(f.Target, true))
+	case partRoutes:
+		return bring(id, f.How, c.around(f.Target, false))
+	case stepDown:
+		r.watch.stepDown(r.ctx, leaders[f.Target])
+		return nil
+	case fillDisk:
+		return r.fillDisk()
+	case killServer:
+		hit = hit[f.Target : f.Target+1]
+	case killServers:
+		hit = []*process{hit[f.Target], hit[(f.Target+1)%servers]}
+	}
+	for _, s := range hit {
+		s.kill()
+	}
+	return func() {
+		for _, s := range hit {
+			r.started(s)
+		}
+	}
+}
+
+// fillDisk leaves the last server no room. A server that ran out of room keeps its
+// JetStream off until it is started again, as an operator would once there is room.
+func (r *run) fillDisk() func() {
+	disk, server := r.cluster.disk, r.cluster.servers[servers-1]
+	r.noted(disk.fill())
+	return func() {
+		r.noted(disk.empty())
+		server.kill()
+		r.started(server)
+	}
+}
+
+func (r *run) strikeNode(id int, f fault) func() {
+	node := r.stage.node
+	switch f.Kind {
+	case stopNode:
+		node.Stop()
+		return node.Resume
+	case nodeOutage:
+		node.Outage(true)
+		return func() { node.Outage(false) }
+	case dropNode:
+		node.DropConnections()
+		return nil
+	case wayToNode:
+		var all []*proxy
+		for _, p := range r.replicas {
+			all = append(all, p.node)
+		}
+		return bring(id, f.How, all)
+	default:
+		node.Inject(clearnodetest.Fault{Method: r.faultyMethod(f), Times: f.Times, Kind: f.Strike, Delay: f.Late, Text: "internal error"})
+		return nil
+	}
+}
+
+// faultyMethod is what the node's faults strike: mostly what moves money, sometimes
+// anything.
+func (r *run) faultyMethod(f fault) string {
+	switch {
+	case f.Times%4 == 0 && f.Strike != clearnodetest.Stall:
+		return ""
+	case r.protocol == clearnodetest.NitronodeV1:
+		return "app_sessions.v1.submit_app_state"
+	default:
+		return "close_app_session"
+	}
+}
+
+// bring brings a weather to all of the ways.
+func bring(id int, w weather, ways []*proxy) (heal func()) {
+	for _, p := range ways {
+		p.strike(id, w)
+	}
+	return func() {
+		for _, p := range ways {
+			p.heal(id)
+		}
+	}
+}

@@ -1,0 +1,8 @@
+//go:build !unix
+
+package main
+
+import "syscall"
+
+// Without signals nothing is paused; the run goes on all the same.
+const pauseSignal, resumeSignal = syscall.Signal(19), syscall.Signal(18)

@@ -1,0 +1,32 @@
+// Package simulate runs the real settlement, ledger and acknowledgement code
+// through schedules of faults in virtual time. One seed is one schedule; the same
+// seed gives the same schedule, to the last step, on any machine.
+//
+// Real are settlement.Settler, ledger.Ledger over its Stream seam, and
+// consumer.ReadEnvelope and consumer.Decide. Modelled are the streams, the
+// durable consumer's deliveries, the dead letters, and the node with its client:
+// NitroRPC 0.x (requests expire), the legacy node (which hides what it holds) and
+// nitronode v1 (versions fence). The model of the node obeys what was measured of
+// the real ones: two closes that run at once both pay, a request whose connection
+// was dropped is carried out all the same, a timestamp is looked at when the
+// request is taken off its queue. clearnode, JetStream and the processes
+// themselves are not here; other tests run those.
+//
+// Everything that runs is a coroutine, and one runs at a time. A remote operation
+// gives way to the scheduler, which draws from the seed what becomes of it: slow,
+// lost before it took effect or after, carried out when nobody waits any more; or
+// the process crashes, or stalls for minutes. Faults end at a drawn instant, and
+// from then on everything has to come to its end.
+//
+// Invariants of the runner, each held by a test:
+//
+//  1. The same seed gives the same trace.
+//  2. A violation of each law is reported.
+//  3. Nothing is drawn but from the schedule's own choices: not from a clock, a
+//     map's order or the runtime's scheduler. (Ledger.History may read with
+//     goroutines of its own; it is one step of a schedule, and what stands below
+//     a head never changes.)
+//
+// It trusts the code under test with nothing: what the node pays, what an entry
+// may say and what an outcome is due are worked out here a second time.
+package simulate

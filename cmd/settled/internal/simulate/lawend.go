@@ -1,0 +1,78 @@
+package simulate
+
+import (
+	"context"
+	"slices"
+
+	"settled/ledger"
+	"settled/settlement"
+)
+
+// unjustified is empty where the schedule gave a reason for how an outcome failed.
+func (l *laws) unjustified(d *deal, r *record, e settlement.Entry) string {
+	s := d.session
+	holder := l.holders[e.Session]
+	held := holder != nil && holder != r
+	hidden := s.unseen && !s.ours
+	for code, reason := range map[settlement.Code]bool{
+		settlement.InvalidOutcome:     slices.Contains([]flaw{unreadable, malformed, lacking, unstated}, d.flaw),
+		settlement.UnknownScenario:    d.flaw == unheardOf,
+		settlement.NotAParticipant:    d.flaw == alien,
+		settlement.SessionNotFound:    s.missing || s.misled,
+		settlement.SessionUnfunded:    s.emptied || s.moved,
+		settlement.ExpectationFailed:  d.totals != nil || d.version > 0 || d.scenario == settlement.DisputeResolved,
+		settlement.QuorumNotReached:   s.noQuorum,
+		settlement.AllocationRejected: s.moved || d.flaw == mistaken && l.w.dialect == Legacy,
+		settlement.OutcomeConflict:    held,
+		settlement.ClosedElsewhere:    !s.open && (hidden || s.byRival && !s.paidAsPlanned(r)),
+		settlement.Overpaid:           s.incident && len(s.closes) > 1,
+		settlement.AttemptsExhausted:  r.attempts >= l.w.weather.attempts,
+	} {
+		if e.Error.Code == code && reason {
+			return ""
+		}
+	}
+	return "nothing of the kind happened"
+}
+
+// atTheEnd holds a schedule that came to its end to what must be true then.
+func (w *world) atTheEnd() {
+	for _, m := range w.broker.messages {
+		if !m.done {
+			w.violate(Liveness, "nothing happens any more, and left is %s", w.broker.unanswered())
+		}
+		if why := w.laws.ended(m); why != "" {
+			w.violate(OneEnd, "%s", why)
+		}
+	}
+	for _, s := range w.scene.sessions {
+		w.laws.reconciled(s)
+		w.laws.verified(s)
+	}
+}
+
+// reconciled: what the node paid for us is recorded as closed. Where it hides what
+// it paid, and others could have closed the session, a person has to look.
+func (l *laws) reconciled(s *appSession) {
+	for _, c := range s.closes {
+		if c.by == nil || l.of(c.by.outcome).closed {
+			continue
+		}
+		if (!s.unseen || s.ours) && !s.incident {
+			l.w.violate(Agreement, "%s was carried out, and its outcome isn't recorded as closed", c.by)
+		}
+	}
+}
+
+// verified holds the session's entries to the ledger's own audit.
+func (l *laws) verified(s *appSession) {
+	l.w.stream.still = true
+	defer func() { l.w.stream.still = false }()
+	report, err := ledger.New(&l.w.stream, ledger.Config{Fence: messageExpiry + fenceMargin}).Verify(context.Background(), ledger.Audit{Session: s.id})
+	if err != nil {
+		l.w.violate(Chained, "%s: %v", s, err)
+	}
+	for _, f := range report.Findings {
+		l.w.violate(Chained, "%s: %s", s, f)
+	}
+}

@@ -1,0 +1,198 @@
+package simulate
+
+import (
+	"settled/consumer"
+	"settled/ledger"
+	"settled/settlement"
+)
+
+// The laws: what no schedule may break, whatever goes wrong in it.
+const (
+	OneInFlight Law = "two closes in flight"            // never are two closes of ours of one session on their way that could both land
+	PaidOnce    Law = "paid twice"                      // a session is paid out once at most
+	WriteAhead  Law = "sent or paid without an intent"  // what is sent, and what is paid, was recorded before by the outcome that holds the session
+	AllPaid     Law = "paid is not what was put in"     // to the last unit, with nothing left behind
+	AsDue       Law = "planned is not what is due"      // a plan is what the policy says of the session as it was seen
+	Agreement   Law = "ledger and node disagree"        // closed is recorded of what the node paid, and of nothing else
+	NotInDoubt  Law = "failed while a request may land" // nor lands one after its outcome failed
+	OneEnd      Law = "an outcome has not just one end" // for each time it was published
+	Justified   Law = "an end without a reason"         // failed with a code that the schedule gave no reason for, or closed though it couldn't be
+	LetterFirst Law = "no dead letter before failed"    // and none for what had failed already
+	Recorded    Law = "answered without a result"       // nothing is acknowledged or terminated before the ledger has its result
+	Bounded     Law = "too many attempts"               // closing entries of an outcome since it last failed
+	Chained     Law = "the ledger doesn't verify"       // by its own audit
+	Liveness    Law = "doesn't end"                     // once nothing goes wrong any more everything ends
+	NoPanic     Law = "panic"                           // of the code under test
+)
+
+// laws is what the ledger and the node have come to, kept a second time.
+type laws struct {
+	w        *world
+	outcomes []*record
+	holders  map[settlement.SessionID]*record // who holds or settled a session
+	closed   map[settlement.SessionID]bool
+}
+
+// record is what the ledger holds of one outcome.
+type record struct {
+	ref      settlement.OutcomeRef
+	closings []settlement.Entry
+	attempts int // closing entries since it last failed
+	closed   bool
+	failed   []failing
+}
+
+// failing is one failed entry.
+type failing struct{ message, entry uint64 }
+
+// failedAt is the last message that it failed with.
+func (r *record) failedAt() (last uint64) {
+	for _, f := range r.failed {
+		last = max(last, f.message)
+	}
+	return last
+}
+
+func (l *laws) of(o settlement.OutcomeRef) *record {
+	for _, r := range l.outcomes {
+		if r.ref.Same(o) {
+			return r
+		}
+	}
+	r := &record{ref: o}
+	l.outcomes = append(l.outcomes, r)
+	return r
+}
+
+// stored holds an entry to what must be true when it is stored.
+func (l *laws) stored(m ledger.Message) {
+	e, err := ledger.ParseEntry(m.Subject, m.Payload, m.Sequence)
+	if err != nil {
+		l.w.violate(Chained, "entry %d can't be read: %v", m.Sequence, err)
+		return
+	}
+	r := l.of(e.Outcome)
+	switch e.State {
+	case settlement.EntryClosing:
+		l.closingStored(r, e)
+	case settlement.EntryClosed:
+		l.closedStored(r, e)
+	default:
+		l.failedStored(r, e)
+	}
+}
+
+func (l *laws) closingStored(r *record, e settlement.Entry) {
+	r.closings = append(r.closings, e)
+	if r.attempts++; r.attempts > l.w.weather.attempts || e.Attempt != r.attempts {
+		l.w.violate(Bounded, "entry %d says it is attempt %d and is %d of %d", e.Sequence, e.Attempt, r.attempts, l.w.weather.attempts)
+	}
+	if r.closed || r.failedAt() >= e.Outcome.Sequence {
+		l.w.violate(OneEnd, "entry %d begins outcome %s anew, which has ended", e.Sequence, e.Outcome.ID)
+	}
+	if l.closed[e.Session] {
+		l.w.violate(Agreement, "entry %d begins to close a session that is recorded as closed", e.Sequence)
+	}
+	if holder := l.holders[e.Session]; holder != nil && holder != r {
+		l.w.violate(WriteAhead, "entry %d takes the session from outcome %s", e.Sequence, holder.ref.ID)
+	}
+	l.holders[e.Session] = r
+	for _, f := range l.w.node.flights {
+		if f.digest() == e.Request.Digest && f.outcome.Same(e.Outcome) && f.session.id == e.Session {
+			f.recorded = true
+			l.w.node.tempt(f.session, !equalRows(r.closings[0].Allocation, e.Allocation))
+			return
+		}
+	}
+	l.w.violate(WriteAhead, "entry %d records a request that nobody made for outcome %s", e.Sequence, e.Outcome.ID)
+}
+
+func (l *laws) closedStored(r *record, e settlement.Entry) {
+	s := l.w.node.find(e.Session)
+	switch {
+	case l.closed[e.Session]:
+		l.w.violate(OneEnd, "entry %d closes a session a second time", e.Sequence)
+	case r.failedAt() >= e.Outcome.Sequence:
+		l.w.violate(OneEnd, "entry %d closes by message %d, which had failed", e.Sequence, e.Outcome.Sequence)
+	case s == nil || s.open || !s.incident && len(s.closes) != 1 || !s.paidAs(e):
+		l.w.violate(Agreement, "entry %d says closed, %s; the node: %s", e.Sequence, rowText(e.Allocation), nodeSays(s))
+	case l.holders[e.Session] != nil && l.holders[e.Session] != r:
+		l.w.violate(Agreement, "entry %d closes a session that outcome %s holds", e.Sequence, l.holders[e.Session].ref.ID)
+	}
+	r.closed, l.holders[e.Session], l.closed[e.Session] = true, r, true
+}
+
+func nodeSays(s *appSession) string {
+	if s == nil {
+		return "no such session"
+	}
+	text := s.state()
+	for _, c := range s.closes {
+		text += ", " + rowText(c.rows)
+	}
+	return text
+}
+
+func (l *laws) failedStored(r *record, e settlement.Entry) {
+	message := l.w.broker.messages[e.Outcome.Sequence-1]
+	known, found := l.w.letters.ids[e.Outcome.Sequence]
+	switch {
+	case !found || known.sequence != e.DeadLetter:
+		l.w.violate(LetterFirst, "entry %d fails message %d with dead letter %d, which it isn't", e.Sequence, e.Outcome.Sequence, e.DeadLetter)
+	case r.closed:
+		l.w.violate(OneEnd, "entry %d fails outcome %s, which is closed", e.Sequence, e.Outcome.ID)
+	case r.failedAt() >= e.Outcome.Sequence && e.Session != "":
+		l.w.violate(OneEnd, "entry %d fails message %d a second time", e.Sequence, e.Outcome.Sequence)
+	case e.Session != "" && l.holders[e.Session] == r:
+		l.notInDoubt(r, e)
+	}
+	if why := l.unjustified(message.deal, r, e); why != "" {
+		l.w.violate(Justified, "entry %d fails %s with %s: %s: %s", e.Sequence, message.deal, e.Error.Code, e.Error.Message, why)
+	}
+	r.failed = append(r.failed, failing{e.Outcome.Sequence, e.Sequence})
+	r.attempts = 0
+	if l.holders[e.Session] == r {
+		delete(l.holders, e.Session)
+	}
+}
+
+// notInDoubt holds the failure of a holder to its requests being dead, and not
+// carried out either.
+func (l *laws) notInDoubt(r *record, e settlement.Entry) {
+	if s := l.w.node.find(e.Session); s.closedBy(r.ref) != nil && (!s.unseen || s.ours) && !s.incident {
+		l.w.violate(NotInDoubt, "entry %d fails outcome %s (%s), and the node paid it", e.Sequence, r.ref.ID, e.Error.Code)
+	}
+	for _, f := range l.w.node.flights {
+		if f.outcome.Same(r.ref) && f.mayLand(&l.w.node) {
+			l.w.violate(NotInDoubt, "entry %d fails outcome %s (%s) while this may land: %s", e.Sequence, r.ref.ID, e.Error.Code, f)
+		}
+	}
+}
+
+// answered holds an answer to a stored result.
+func (l *laws) answered(m *message, v consumer.Verdict) {
+	l.w.note("OUTCOMES", "message %d: %s (%s)", m.sequence, v.Disposition, v.Reason)
+	if l.ended(m) == "" {
+		return
+	}
+	l.w.violate(Recorded, "message %d is answered with %s: %s", m.sequence, v.Disposition, l.ended(m))
+}
+
+// ended is empty where the ledger holds the end of a message.
+func (l *laws) ended(m *message) string {
+	r := l.of(m.outcome.Ref)
+	if r.closed || r.failedAt() >= m.sequence {
+		return ""
+	}
+	return "the ledger holds no result of " + m.deal.String()
+}
+
+// letter holds a dead letter to an outcome that hadn't failed when its end was
+// decided.
+func (l *laws) letter(a *actor, o settlement.Outcome) {
+	for _, f := range l.of(o.Ref).failed {
+		if f.message >= o.Ref.Sequence && f.entry <= a.heads && o.Session != "" {
+			l.w.violate(LetterFirst, "a dead letter of message %d again, which entry %d had failed before %s looked", o.Ref.Sequence, f.entry, a.name)
+		}
+	}
+}

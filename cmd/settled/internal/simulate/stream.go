@@ -1,0 +1,123 @@
+package simulate
+
+import (
+	"context"
+	"errors"
+	"strings"
+	"time"
+
+	"settled/ledger"
+)
+
+// stream is the ledger's stream: lawful like that of a server cluster, which takes
+// any filter for an expectation and doesn't ask whether it fits the subject.
+type stream struct {
+	w         *world
+	messages  []ledger.Message
+	ids       map[string]uint64 // by Nats-Msg-Id
+	awayUntil time.Time
+	still     bool // reads are part of a step that was taken: nobody gives way
+}
+
+var errConflict = errors.New("wrong last sequence")
+
+// Publish implements ledger.Stream.
+func (s *stream) Publish(_ context.Context, d ledger.Draft) (ledger.Ack, error) {
+	var ack ledger.Ack
+	var refused error
+	a := s.w.running
+	err := a.remote("publish", func() {
+		ack, refused = s.store(d)
+		s.w.note("LEDGER", "%s publishes %s: %s", a.name, short(d.Subject), stored(ack, refused))
+	})
+	return ack, errors.Join(err, refused)
+}
+
+func stored(ack ledger.Ack, err error) string {
+	if err != nil {
+		return err.Error()
+	}
+	return "entry " + utoa(ack.Sequence)
+}
+
+// store compares and sets.
+func (s *stream) store(d ledger.Draft) (ledger.Ack, error) {
+	if s.away() {
+		return ledger.Ack{}, errLost
+	}
+	if sequence, seen := s.ids[d.ID]; seen && d.ID != "" {
+		return ledger.Ack{Sequence: sequence, Duplicate: true}, nil
+	}
+	if d.Filter != "" {
+		if m, _ := s.last(d.Filter); m.Sequence != d.Expect {
+			return ledger.Ack{}, errConflict
+		}
+	}
+	m := ledger.Message{Subject: d.Subject, Sequence: uint64(len(s.messages) + 1), Time: s.w.now, Payload: d.Payload}
+	s.messages = append(s.messages, m)
+	if d.ID != "" {
+		s.ids[d.ID] = m.Sequence
+	}
+	s.w.laws.stored(m)
+	return ledger.Ack{Sequence: m.Sequence}, nil
+}
+
+// Get implements ledger.Stream.
+func (s *stream) Get(_ context.Context, filter string, from uint64) (m ledger.Message, err error) {
+	if s.still {
+		return s.find(filter, from)
+	}
+	a := s.w.running
+	var missing error
+	var end uint64
+	lost := a.remote("get", func() {
+		if s.away() {
+			missing = errLost
+			return
+		}
+		m, missing = s.find(filter, from)
+		end = uint64(len(s.messages))
+	})
+	if lost != nil {
+		return ledger.Message{}, lost
+	}
+	a.heads = end
+	return m, missing
+}
+
+func (s *stream) find(filter string, from uint64) (ledger.Message, error) {
+	if from == 0 {
+		return s.last(filter)
+	}
+	for i := from; i <= uint64(len(s.messages)); i++ {
+		if m := s.messages[i-1]; matches(filter, m.Subject) {
+			return m, nil
+		}
+	}
+	return ledger.Message{}, ledger.ErrNoMessage
+}
+
+func (s *stream) last(filter string) (ledger.Message, error) {
+	for i := len(s.messages) - 1; i >= 0; i-- {
+		if matches(filter, s.messages[i].Subject) {
+			return s.messages[i], nil
+		}
+	}
+	return ledger.Message{}, ledger.ErrNoMessage
+}
+
+// away: the stream has no leader.
+func (s *stream) away() bool { return s.awayUntil.After(s.w.now) }
+
+func matches(filter, subject string) bool {
+	for more := true; more; {
+		var want, got string
+		var moreGot bool
+		want, filter, more = strings.Cut(filter, ".")
+		got, subject, moreGot = strings.Cut(subject, ".")
+		if want != "*" && want != got || more != moreGot {
+			return false
+		}
+	}
+	return true
+}

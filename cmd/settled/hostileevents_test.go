@@ -1,0 +1,224 @@
+package main
+
+import (
+	"bufio"
+	"context"
+	"fmt"
+	"net"
+	"net/http"
+	"os"
+	"strconv"
+	"strings"
+	"testing"
+
+	"github.com/nats-io/nats.go"
+
+	"settled/consumer"
+	"settled/ledger"
+	"settled/settlement"
+)
+
+// malformed is a message that can't be settled, and the code it ends with.
+type malformed struct {
+	what string
+	code settlement.Code
+	make func(n int, session settlement.SessionID) *nats.Msg
+}
+
+func plain(scenario, payload string) *nats.Msg {
+	return &nats.Msg{Subject: consumer.OutcomeSubject("", settlement.Scenario(scenario)), Data: []byte(payload)}
+}
+
+func event(n int, scenario, data string) *nats.Msg {
+	return plain(scenario, fmt.Sprintf(`{"specversion":"1.0","id":"m%d","source":"/hostile","type":"outcome.%s","data":%s}`, n, scenario, data))
+}
+
+// everyMalformed are taken in turn.
+var everyMalformed = []malformed{
+	{"garbage", settlement.InvalidOutcome, func(n int, _ settlement.SessionID) *nats.Msg {
+		return plain("cancellation", fmt.Sprint("garbage ", n))
+	}},
+	{"nothing, and the look of a control message", settlement.InvalidOutcome, func(int, settlement.SessionID) *nats.Msg {
+		return &nats.Msg{Subject: "outcome.cancellation", Header: nats.Header{"Status": {"404"}, "Description": {"No Messages"}}}
+	}},
+	{"bytes", settlement.InvalidOutcome, func(n int, _ settlement.SessionID) *nats.Msg {
+		return plain("cancellation", "\x00\xff\xfe"+strconv.Itoa(n))
+	}},
+	{"deep", settlement.InvalidOutcome, func(int, settlement.SessionID) *nats.Msg {
+		return plain("cancellation", strings.Repeat(`{"data":`, 1000))
+	}},
+	{"long", settlement.InvalidOutcome, func(n int, _ settlement.SessionID) *nats.Msg {
+		return plain("cancellation", `"`+strings.Repeat("x", 20_000+n%1000)+`"`)
+	}},
+	{"no id", settlement.InvalidOutcome, func(_ int, s settlement.SessionID) *nats.Msg {
+		return plain("cancellation", fmt.Sprintf(`{"specversion":"1.0","source":"/hostile","type":"outcome.cancellation","data":{"session_id":%q}}`, s))
+	}},
+	{"another type", settlement.InvalidOutcome, func(n int, s settlement.SessionID) *nats.Msg {
+		m := event(n, "cancellation", fmt.Sprintf(`{"session_id":%q}`, s))
+		m.Subject = "outcome.game_completed"
+		return m
+	}},
+	{"a member twice", settlement.InvalidOutcome, func(n int, s settlement.SessionID) *nats.Msg {
+		return event(n, "cancellation", fmt.Sprintf(`{"session_id":%q,"reason":"a","reason":"b"}`, s))
+	}},
+	{"a number", settlement.InvalidOutcome, func(n int, s settlement.SessionID) *nats.Msg {
+		return event(n, "partial_service", fmt.Sprintf(`{"session_id":%q,"completion":0.5}`, s))
+	}},
+	{"no such scenario", settlement.UnknownScenario, func(n int, _ settlement.SessionID) *nats.Msg {
+		return event(n, "lost_in_space", fmt.Sprintf(`{"session_id":"0x%064x"}`, n))
+	}},
+	{"many headers", settlement.InvalidOutcome, func(n int, _ settlement.SessionID) *nats.Msg {
+		m := event(n, "cancellation", `{}`)
+		m.Header = nats.Header{"ce-specversion": {"1.0", "9"}, "Settled-Code": {"closed"}, "ce-id": {"%zz"}}
+		for i := range 50 {
+			m.Header.Set(fmt.Sprint("x-", i), strings.Repeat("y", 20))
+		}
+		return m
+	}},
+}
+
+// Thousands of malformed events between good ones: each is dead-lettered with its
+// code, the good ones are settled, and the process doesn't grow. HOSTILE_EVENTS says
+// how many.
+func TestHostileEvents(t *testing.T) {
+	all, good := 5_000, 10
+	if text := os.Getenv("HOSTILE_EVENTS"); text != "" {
+		var err error
+		if all, err = strconv.Atoi(text); err != nil {
+			t.Fatal(err)
+		}
+	}
+	d := deploy(t)
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	d.must(err)
+	t.Setenv("SETTLED_HTTP_LISTEN", listener.Addr().String())
+	d.must(listener.Close())
+	p := d.serveProcess("hostile")
+	t.Cleanup(func() {
+		_ = p.Process.Kill()
+		_ = p.Wait()
+	})
+	d.until("there is a stream of outcomes", func() bool { _, err := d.nats.js.Stream(t.Context(), "OUTCOMES"); return err == nil })
+
+	h := &hostility{deployment: d, codes: map[uint64]settlement.Code{}, settled: map[settlement.SessionID]uint64{}}
+	h.publishAll(all/10, good/5)
+	h.allAnswered()
+	early := h.heap(listener.Addr().String())
+	h.publishAll(all-all/10, good-good/5)
+	h.allAnswered()
+	late := h.heap(listener.Addr().String())
+	t.Logf("%d malformed and %d good outcomes; the garbage collector's goal was %d KiB after a tenth of them and is %d KiB", all, good, early>>10, late>>10)
+	if late > 2*early+(32<<20) {
+		t.Errorf("the process grew from %d to %d KiB", early>>10, late>>10)
+	}
+	h.check()
+	d.verify(good)
+}
+
+// hostility is what was published, and what each must come to.
+type hostility struct {
+	*deployment
+	codes   map[uint64]settlement.Code
+	settled map[settlement.SessionID]uint64
+	n       int
+}
+
+func (h *hostility) publishAll(bad, good int) {
+	h.t.Helper()
+	session := h.open()
+	for i := range bad {
+		h.n++
+		m, names := everyMalformed[h.n%len(everyMalformed)], settlement.SessionID(fmt.Sprintf("0x%064x", h.n))
+		if h.n%97 == 0 {
+			names = session // which a good outcome is going to settle
+		}
+		h.codes[h.put(m.make(h.n, names))] = m.code
+		if (i+1)%(bad/good) == 0 && i < bad/good*good {
+			h.settled[session] = h.publish("partial_service", fmt.Sprint("good-", h.n), session, h.partial())
+			session = h.open()
+		}
+	}
+}
+
+func (h *hostility) put(m *nats.Msg) uint64 {
+	h.t.Helper()
+	ack, err := h.nats.js.PublishMsg(h.t.Context(), m)
+	h.must(err)
+	return ack.Sequence
+}
+
+// allAnswered waits as long as something happens.
+func (h *hostility) allAnswered() {
+	h.t.Helper()
+	for left := -1; ; {
+		durable, err := h.nats.js.Consumer(h.t.Context(), "OUTCOMES", "settled")
+		h.must(err)
+		now := int(durable.CachedInfo().NumPending) + durable.CachedInfo().NumAckPending // #nosec G115 -- a few thousand
+		if now == 0 {
+			return
+		}
+		left = now
+		h.until("another message is answered", func() bool {
+			durable, err := h.nats.js.Consumer(h.t.Context(), "OUTCOMES", "settled")
+			return err == nil && int(durable.CachedInfo().NumPending)+durable.CachedInfo().NumAckPending < left // #nosec G115 -- a few thousand
+		})
+	}
+}
+
+// heap is the size at which the process collects its garbage next: about twice what
+// it holds.
+func (h *hostility) heap(addr string) (bytes int64) {
+	h.t.Helper()
+	r, err := http.Get("http://" + addr + "/metrics")
+	h.must(err)
+	defer func() { _ = r.Body.Close() }()
+	for lines := bufio.NewScanner(r.Body); lines.Scan(); {
+		if text, found := strings.CutPrefix(lines.Text(), "go_memstats_next_gc_bytes "); found {
+			value, err := strconv.ParseFloat(text, 64)
+			h.must(err)
+			return int64(value)
+		}
+	}
+	h.t.Fatal("the process doesn't tell its memory")
+	return 0
+}
+
+// check holds every message to its result: one dead letter and one entry with its
+// code, or a closed session.
+func (h *hostility) check() {
+	h.t.Helper()
+	letters := map[string]settlement.Code{}
+	for _, l := range h.letters() {
+		if _, twice := letters[l.Origin]; twice {
+			h.t.Errorf("two dead letters of %s", l.Origin)
+		}
+		letters[l.Origin] = l.Code
+	}
+	failed := map[uint64]settlement.Code{}
+	_, err := h.ledger().Walk(context.Background(), 0, func(s ledger.Stored) error {
+		if s.Entry.State == settlement.EntryFailed {
+			if _, twice := failed[s.Entry.Outcome.Sequence]; twice {
+				h.t.Errorf("outcome %d failed twice", s.Entry.Outcome.Sequence)
+			}
+			failed[s.Entry.Outcome.Sequence] = s.Entry.Error.Code
+		}
+		return nil
+	})
+	h.must(err)
+	wrong := 0
+	for sequence, code := range h.codes {
+		if origin := fmt.Sprint("OUTCOMES/", sequence); letters[origin] != code || failed[sequence] != code {
+			if wrong++; wrong <= 5 {
+				h.t.Errorf("%s: dead letter %q, entry %q, want %s", origin, letters[origin], failed[sequence], code)
+			}
+		}
+	}
+	if len(letters) != len(h.codes) || len(failed) != len(h.codes) || wrong > 5 {
+		h.t.Errorf("%d dead letters and %d failed entries of %d malformed messages, %d wrong", len(letters), len(failed), len(h.codes), wrong)
+	}
+	for session, sequence := range h.settled {
+		if e := h.result(session, sequence); e.State != settlement.EntryClosed {
+			h.t.Errorf("session %s: %+v", session, e.Error)
+		}
+	}
+}

@@ -1,0 +1,312 @@
+package main
+
+import (
+	"encoding/json"
+	"fmt"
+	"os"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"settled/clearnode/clearnodetest"
+	"settled/settlement"
+)
+
+// twinFault is what becomes of one request to another machine. Whoever made it can
+// hardly tell them apart, and they must be answered alike: that is why they are
+// tested as twins.
+type twinFault string
+
+const (
+	notApplied  twinFault = "failed, not applied" // an error answers it, or nothing where nothing is awaited
+	yetApplied  twinFault = "failed, yet applied" // done, and an error answers it
+	slowRequest twinFault = "slow to arrive"      // later than anybody waits, and done then
+	slowAnswer  twinFault = "slow to answer"      // done at once, answered later than anybody waits
+	cutBefore   twinFault = "cut before"          // the connection, the request not done
+	cutAfter    twinFault = "cut after"           // done, and the connection cut instead of an answer
+)
+
+// Messages that want no answer can't be answered wrongly, or late.
+var (
+	allFaults      = []twinFault{notApplied, yetApplied, slowRequest, slowAnswer, cutBefore, cutAfter}
+	noAnswerFaults = []twinFault{notApplied, slowRequest, cutBefore, cutAfter}
+)
+
+// twinOp is one request to another machine, and the outcome in whose course it comes.
+type twinOp struct {
+	name, protocol string
+	story          twinStory
+	early          bool // it comes when a service starts
+	slow           bool // it comes late, or its time-out is long
+	faults         []twinFault
+	change         func(*config)
+	arm            func(d *twinScene, wrong twinFault, session settlement.SessionID) (struck <-chan struct{})
+}
+
+// twinStory is an outcome and how it ends.
+type twinStory struct {
+	second  bool // another outcome settled the session before
+	members func(*twinScene) map[string]any
+	publish func(*twinScene, settlement.SessionID) uint64 // nil: in peace
+	code    settlement.Code                               // empty: closed
+	after   bool                                          // published after the fault struck
+	prepare func(*twinScene)                              // before each service
+}
+
+// twinScene is a deployment whose services reach NATS through a proxy.
+type twinScene struct {
+	*deployment
+	proxy *natsProxy
+	scene demoScene
+	n     int
+
+	arming sync.WaitGroup // who waits for the moment to spoil
+}
+
+// twinResult is one line of the table.
+type twinResult struct {
+	Operation string `json:"operation"`
+	Protocol  string `json:"protocol"`
+	Fault     string `json:"fault"`
+	Struck    bool   `json:"struck"`
+	End       string `json:"end"`                // closed, or the code of failed
+	Intents   int    `json:"intents"`            // closing entries
+	Sent      int    `json:"requests"`           // closes and state updates that reached the node
+	Paid      int    `json:"closes"`             // that were carried out
+	Recovered bool   `json:"recovered"`          // found closed
+	Millis    int64  `json:"took_ms"`            // from the message to its answer
+	OK        bool   `json:"as_it_should"`       // nothing was found wrong
+	Test      string `json:"test,omitempty"`     // that holds it
+	Dead      int    `json:"dead_letters"`       // of this outcome
+	Entries   int    `json:"entries_of_outcome"` // closed and failed ones
+}
+
+// Every request to NATS and to the node, of every generation, goes wrong in every
+// way: the outcome ends as it should, exactly once, the node's books are right, and
+// the ledger verifies. TWINS_JSON names a file to write the table to.
+func TestTwins(t *testing.T) {
+	const together = 20 // they wait more than they work
+	var table twinTable
+	turns := make(chan struct{}, together)
+	var running sync.WaitGroup
+	for _, op := range apart(append(natsTwins(), nodeTwins()...)) {
+		turns <- struct{}{}
+		running.Go(func() {
+			defer func() { <-turns }()
+			t.Run(op.protocol+" "+op.name, func(t *testing.T) { op.run(t, &table) })
+		})
+	}
+	running.Wait()
+	table.show(t)
+}
+
+// apart gives each fault of the slow requests a deployment of its own, and begins
+// with those.
+func apart(ops []twinOp) []twinOp {
+	var all, quick []twinOp
+	for _, op := range ops {
+		if !op.slow {
+			quick = append(quick, op)
+			continue
+		}
+		for _, wrong := range op.faults {
+			op.faults = []twinFault{wrong}
+			all = append(all, op)
+		}
+	}
+	return append(all, quick...)
+}
+
+func (op twinOp) run(t *testing.T, table *twinTable) {
+	d := &twinScene{deployment: deployOn(t, clearnodetest.Config{Protocol: op.protocol, RateLimit: -1}), scene: sceneOf(op.protocol)}
+	d.proxy = proxyNATS(t, d.cfg.natsURL)
+	d.cfg.natsURL = d.proxy.url
+	d.cfg.nodeConnections, d.cfg.nodeRequestTimeout, d.cfg.nodeRateLimit, d.cfg.nodeRateBurst = 2, time.Second, 1000, 1000
+	d.cfg.consumerAckWait, d.cfg.consumerBackoff, d.cfg.consumerBackoffM = 3*time.Second, 200*time.Millisecond, time.Second
+	if op.change != nil {
+		op.change(&d.cfg)
+	}
+	closed := 0
+	t.Cleanup(d.arming.Wait)
+	_, stop := d.serve()
+	if op.early {
+		stop()
+	}
+	for _, wrong := range op.faults {
+		r := d.meet(op, wrong)
+		r.OK = !t.Failed()
+		r.Test = t.Name()
+		table.add(r)
+		if op.story.code == "" || op.story.second {
+			closed++
+		}
+		if op.story.prepare != nil {
+			d.verifyTwin(closed)
+			closed = 0
+		}
+	}
+	if op.story.prepare == nil {
+		d.verifyTwin(closed)
+	}
+}
+
+func (d *twinScene) verifyTwin(closed int) {
+	if d.scene.protocol == clearnodetest.NitronodeV1 {
+		d.verifyPaid(closed)
+		return
+	}
+	d.verify(closed)
+}
+
+// meet lets one outcome meet one fault, and holds its end to what it should be.
+func (d *twinScene) meet(op twinOp, wrong twinFault) twinResult {
+	d.n++
+	session := d.openTwin()
+	if op.story.second {
+		d.result(session, d.publish("partial_service", d.id("first"), session, d.settling()))
+		d.until("the first outcome is answered", d.answered)
+	}
+	if op.story.prepare != nil {
+		op.story.prepare(d)
+	}
+	struck := op.arm(d, wrong, session)
+	began := time.Now()
+	var sequence uint64
+	if !op.story.after {
+		sequence = d.say(op.story, session)
+	}
+	stop := func() {}
+	if op.early {
+		_, stop = d.serve()
+	}
+	select {
+	case <-struck:
+	case <-time.After(patience):
+		d.t.Fatalf("%s: it never struck", wrong)
+	}
+	if op.story.after {
+		sequence = d.say(op.story, session)
+	}
+	e := d.result(session, sequence)
+	d.until("every message is answered", d.answered)
+	r := d.ended(op, session, e)
+	r.Fault, r.Struck, r.Millis = string(wrong), true, time.Since(began).Milliseconds()
+	stop()
+	d.node.ClearFaults()
+	return r
+}
+
+func (d *twinScene) id(what string) string { return fmt.Sprint(what, "-", d.n) }
+
+// say publishes the story's outcome.
+func (d *twinScene) say(s twinStory, session settlement.SessionID) uint64 {
+	if s.publish != nil {
+		return s.publish(d, session)
+	}
+	return d.publish("partial_service", d.id("twin"), session, s.members(d))
+}
+
+// ended looks at what an outcome left behind.
+func (d *twinScene) ended(op twinOp, session settlement.SessionID, e settlement.Entry) twinResult {
+	r := twinResult{Operation: op.name, Protocol: op.protocol, End: string(e.State), Recovered: e.Recovered != nil && *e.Recovered}
+	if e.Error != nil {
+		r.End = string(e.Error.Code)
+	}
+	if want := cmpOr(string(op.story.code), "closed"); r.End != want {
+		d.t.Errorf("session %s ended as %s (%+v), want %s", session, r.End, e.Error, want)
+	}
+	for _, other := range d.entries(session) {
+		switch {
+		case other.Outcome.Sequence != e.Outcome.Sequence:
+		case other.State == settlement.EntryClosing:
+			r.Intents++
+		default:
+			r.Entries++
+		}
+	}
+	for _, l := range d.letters() {
+		if l.Origin == fmt.Sprint("OUTCOMES/", e.Outcome.Sequence) {
+			r.Dead++
+		}
+	}
+	if want := map[bool]int{true: 1}[e.State == settlement.EntryFailed]; r.Dead != want || r.Entries != 1 {
+		d.t.Errorf("session %s has %d results and %d dead letters of outcome %d", session, r.Entries, r.Dead, e.Outcome.Sequence)
+	}
+	state, _ := d.node.Session(string(session))
+	r.Paid, r.Sent = state.Closes, len(d.node.Closes(string(session)))
+	if d.scene.protocol == clearnodetest.NitronodeV1 {
+		r.Sent = len(d.node.Submissions(string(session)))
+	} else {
+		d.checkFence(session, true)
+	}
+	return r
+}
+
+func cmpOr(s, fallback string) string {
+	if s == "" {
+		return fallback
+	}
+	return s
+}
+
+// openTwin opens a session with what the generation of node allows in it.
+func (d *twinScene) openTwin() settlement.SessionID {
+	d.nonce++
+	people := []string{addressOf(d.players[0]), addressOf(d.players[1]), addressOf(d.judge)}
+	var rows []clearnodetest.Allocation
+	for _, p := range d.scene.deposits {
+		rows = append(rows, clearnodetest.Allocation{Participant: people[p.player], Asset: p.asset, Amount: mustDecimal(p.amount)})
+	}
+	id, err := d.node.OpenSession(clearnodetest.Definition{
+		Application: "test", Protocol: d.scene.definition, Participants: people, Weights: []int64{0, 0, 100}, Quorum: 100, Challenge: 86400, Nonce: d.nonce,
+	}, rows)
+	d.must(err)
+	return settlement.SessionID(id)
+}
+
+// settling is what settles a session. A second plan made after the session changed
+// would pay otherwise, and be seen.
+func (d *twinScene) settling() map[string]any {
+	members := d.partial()
+	if d.scene.tells {
+		(&demo{scene: d.scene, players: d.players}).tell(members)
+	}
+	return members
+}
+
+// twinTable collects the lines.
+type twinTable struct {
+	mu   sync.Mutex
+	rows []twinResult
+}
+
+func (t *twinTable) add(r twinResult) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.rows = append(t.rows, r)
+}
+
+// show prints the table, and writes it where it is asked for.
+func (t *twinTable) show(test *testing.T) {
+	slices.SortStableFunc(t.rows, func(a, b twinResult) int {
+		return strings.Compare(a.Protocol+a.Operation, b.Protocol+b.Operation)
+	})
+	var text strings.Builder
+	for _, r := range t.rows {
+		fmt.Fprintf(&text, "%-14s %-32s %-20s %-17s %d intents, %d sent, %d paid, recovered %-5t %5d ms\n", r.Protocol, r.Operation, r.Fault, r.End, r.Intents, r.Sent, r.Paid, r.Recovered, r.Millis)
+	}
+	test.Logf("%d twins:\n%s", len(t.rows), text.String())
+	path := os.Getenv("TWINS_JSON")
+	if path == "" {
+		return
+	}
+	rows, err := json.MarshalIndent(t.rows, "", "  ")
+	if err == nil {
+		err = os.WriteFile(path, append(rows, '\n'), 0o600)
+	}
+	if err != nil {
+		test.Error(err)
+	}
+}

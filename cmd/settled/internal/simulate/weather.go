@@ -67,7 +67,7 @@ func (w *world) focus() {
 		is.doubtful = 500
 	case where == 4: // doubts, stalls and few attempts: what the fence is for
 		is.stall, is.pause, is.late, is.unanswered, is.lost, is.crash = 30, 300, 300, 100, 0, 0
-		is.attempts, is.rivals = 1+c.pick(2), 0
+		is.attempts, is.beatsLost = 1+c.pick(2), 0
 	case where == 3: // plans that change, and rivals who close by an old one
 		is.late, is.unanswered, is.stall, is.lost = 300, 100, 20, 0
 		is.attempts, is.rivals, is.policies, is.strangers = 3, 1+c.pick(3), true, true

@@ -50,6 +50,13 @@ simulate: ## SEEDS schedules of faults in virtual time, from SEED on; TRACE=1 te
 mutants: ## deliberate defects, one at a time: the simulation must catch each (ONLY=part of a name)
 	@go run ./cmd/settled/internal/simulate/mutants $(if $(ONLY),-only $(ONLY),-out cmd/settled/internal/simulate/MUTANTS.md)
 
+hostile: ## 100,000 malformed events between good ones (HOSTILE_EVENTS=…)
+	HOSTILE_EVENTS=$${HOSTILE_EVENTS:-100000} go test -count=1 -run '^TestHostileEvents$$' -v -timeout 60m ./cmd/settled
+
+twins: ## every request to NATS and to the node x every way to fail; the table goes to build/twins.json
+	@mkdir -p build
+	TWINS_JSON=$(CURDIR)/build/twins.json go test -count=1 -run '^TestTwins$$' -v -timeout 10m ./cmd/settled
+
 bench: ## benchmarks
 	go test -run '^$$' -bench . -benchmem ./...
 

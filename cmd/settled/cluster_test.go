@@ -142,6 +142,7 @@ func (c *cluster) allClosed(sequences map[settlement.SessionID]uint64) {
 // the outcomes, is lost while they settle; then the durable, the stream of outcomes
 // and that of dead letters are deleted under them.
 func TestServicesOnACluster(t *testing.T) {
+	t.Parallel() // it waits more than it works
 	c := deployCluster(t)
 	a, _ := c.serve()
 	b, _ := c.serve()
@@ -210,6 +211,7 @@ func (c *cluster) deletedOutcomes(services ...*service) {
 // The ledger is deleted under a service: nothing is sent or decided any more, and no
 // outcome is lost.
 func TestDeletedLedger(t *testing.T) {
+	t.Parallel() // it waits more than it works
 	c := deployCluster(t)
 	s, stop := c.serve()
 	before := c.some("before", 3)

@@ -26,19 +26,18 @@ import (
 // generation of the node is told, is left as it is: whoever spoils that only keeps
 // settled from working.
 type liar struct {
-	t        *testing.T
-	node     string
-	protocol string
-	told     atomic.Int64 // hostile frames
-	spoilt   atomic.Int64 // answers replaced, or their connection lost to a huge frame
-	running  sync.WaitGroup
+	t       *testing.T
+	node    string
+	told    atomic.Int64 // hostile frames
+	spoilt  atomic.Int64 // answers replaced, or their connection lost to a huge frame
+	running sync.WaitGroup
 
 	mu     sync.Mutex
 	random *rand.Rand
 }
 
-func startLiar(d *deployment, protocol string) *liar {
-	l := &liar{t: d.t, node: d.node.URL(), protocol: protocol, random: rand.New(rand.NewPCG(7, 7))}
+func startLiar(d *deployment) *liar {
+	l := &liar{t: d.t, node: d.node.URL(), random: rand.New(rand.NewPCG(7, 7))}
 	server := httptest.NewServer(http.HandlerFunc(l.serve))
 	d.t.Cleanup(func() {
 		server.CloseClientConnections()
@@ -96,7 +95,7 @@ func (l *liar) serve(w http.ResponseWriter, r *http.Request) {
 
 // tell passes an answer on, among lies.
 func (l *liar) tell(client *websocket.Conn, kind int, frame []byte) error {
-	for _, lie := range l.lies(frame) {
+	for _, lie := range l.lies() {
 		l.told.Add(1)
 		if err := client.WriteMessage(websocket.TextMessage, []byte(lie)); err != nil {
 			return err
@@ -105,7 +104,7 @@ func (l *liar) tell(client *websocket.Conn, kind int, frame []byte) error {
 	if err := client.WriteMessage(websocket.BinaryMessage, []byte{0, 1, 2}); err != nil {
 		return err
 	}
-	if l.chance(25) {
+	if l.chance(20) {
 		l.spoilt.Add(1)
 		return client.WriteMessage(websocket.TextMessage, []byte(l.instead(frame)))
 	}
@@ -113,7 +112,7 @@ func (l *liar) tell(client *websocket.Conn, kind int, frame []byte) error {
 }
 
 // lies are what nobody must believe, or be confused by.
-func (l *liar) lies(frame []byte) []string {
+func (l *liar) lies() []string {
 	stranger := "0x" + strings.Repeat("cd", 32)
 	now := time.Now().UnixMilli()
 	all := []string{
@@ -123,10 +122,13 @@ func (l *liar) lies(frame []byte) []string {
 		fmt.Sprintf(`[2,12345,"app_sessions.v1.submit_app_state",{"signature":""},%d]`, now),
 		fmt.Sprintf(`[4,12345,"",{"error":"app session is already closed"},%d]`, now),
 	}
-	if l.chance(10) {
-		all = append(all, fmt.Sprintf(`{"res":[0,"assets",%q,1],"sig":[]}`, strings.Repeat("a", 2<<20)))
+	if l.chance(20) {
+		all = append(all, fmt.Sprintf(`{"res":[0,"assets",%q,1],"sig":[]}`, strings.Repeat("a", 1<<20)))
 	}
-	return all
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.random.Shuffle(len(all), func(i, j int) { all[i], all[j] = all[j], all[i] })
+	return all[:4]
 }
 
 // instead is said in place of an answer: the same with a stranger's signature that
@@ -136,7 +138,7 @@ func (l *liar) instead(frame []byte) string {
 		Res []json.RawMessage `json:"res"`
 	}
 	switch {
-	case l.chance(3):
+	case l.chance(4):
 		return strings.Repeat("x", 9<<20)
 	case l.chance(2) || json.Unmarshal(frame, &answer) != nil || len(answer.Res) != 4:
 		return string(frame[:len(frame)/2])
@@ -162,15 +164,16 @@ func (l *liar) instead(frame []byte) string {
 // answers to nobody, and strangers' signatures in its place: nothing ends, nothing
 // stands still, nothing of it is believed.
 func TestHostileNode(t *testing.T) {
-	const outcomes = 20
+	t.Parallel() // it waits more than it works
+	const outcomes = 12
 	for _, protocol := range []string{clearnodetest.Legacy, clearnodetest.Nitro02, clearnodetest.Nitro04, clearnodetest.NitronodeV1} {
 		t.Run(protocol, func(t *testing.T) {
 			d := &twinScene{deployment: deployOn(t, clearnodetest.Config{Protocol: protocol, RateLimit: -1}), scene: sceneOf(protocol)}
 			address := d.node.Address().Hex()
 			d.cfg.nodeAddress, d.cfg.nodeProtocol = address, protocol
-			d.cfg.nodeConnections, d.cfg.nodeRequestTimeout, d.cfg.nodeRateLimit, d.cfg.nodeRateBurst = 4, time.Second, 1000, 1000
+			d.cfg.nodeConnections, d.cfg.nodeRequestTimeout, d.cfg.nodeRateLimit, d.cfg.nodeRateBurst = 4, 2*time.Second, 1000, 1000
 			d.cfg.consumerBackoff, d.cfg.consumerBackoffM = 100*time.Millisecond, time.Second
-			l := startLiar(d.deployment, protocol)
+			l := startLiar(d.deployment)
 			s, _ := d.serve()
 			sequences := map[settlement.SessionID]uint64{}
 			for i := range outcomes {

@@ -90,7 +90,7 @@ func TestStories(t *testing.T) {
 		payloads, kinds := map[string]bool{}, map[storyKind]bool{}
 		for _, told := range drawStories(7, 90) {
 			kinds[told.kind] = true
-			publications, err := s.tellStory(told)
+			publications, err := s.pair(told.number).tellStory(told)
 			if err != nil {
 				t.Fatal(err)
 			}

@@ -27,7 +27,7 @@ func (r *run) gather() (*evidence, error) {
 	l := r.load
 	e := &evidence{
 		outcomes: l.outcomes, acked: l.acked, replayed: l.replayed, missed: l.missed,
-		messages: map[uint64]string{}, letters: map[uint64]string{}, sessions: map[string]sessionAtNode{}, names: r.stage.names(),
+		messages: map[uint64]string{}, letters: map[uint64]string{}, sessions: map[string]sessionAtNode{}, names: r.stage.names,
 		books: r.stage.node.Check(), inFlight: r.stage.node.MaxClosesInFlight(), mayFly: mostInFlight(r.protocol), panics: r.panics(),
 	}
 	for _, o := range l.outcomes {
@@ -145,20 +145,11 @@ func (s *stage) session(id settlement.SessionID) sessionAtNode {
 	var rows []string
 	for _, p := range state.Payouts {
 		if !p.Amount.IsZero() {
-			rows = append(rows, fmt.Sprintf("%s %s %s", s.names()[strings.ToLower(p.Participant)], p.Asset, p.Amount))
+			rows = append(rows, fmt.Sprintf("%s %s %s", s.names[strings.ToLower(p.Participant)], p.Asset, p.Amount))
 		}
 	}
 	slices.Sort(rows)
 	return sessionAtNode{found: found, status: state.Status, closes: state.Closes, paid: strings.Join(rows, ", ")}
-}
-
-// names are who has an address, in lower case.
-func (s *stage) names() map[string]string {
-	all := map[string]string{}
-	for name, address := range s.people {
-		all[strings.ToLower(address)] = name
-	}
-	return all
 }
 
 // paidText writes an allocation as a scene does.

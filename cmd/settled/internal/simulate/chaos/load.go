@@ -77,7 +77,7 @@ func (l *load) run(ctx context.Context, stories []story, length time.Duration) {
 // prepare makes a story's outcomes; while the node's database is away it tries again.
 func (l *load) prepare(ctx context.Context, s story) []publication {
 	for {
-		told, err := l.stage.tellStory(s)
+		told, err := l.stage.pair(s.number).tellStory(s)
 		if err == nil {
 			return told
 		}

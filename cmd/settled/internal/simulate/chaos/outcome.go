@@ -41,7 +41,7 @@ type draft struct {
 const source = "/chaos"
 
 // write makes the message of it, in either of CloudEvents' modes.
-func (s *stage) write(d draft) (*outcome, error) {
+func (s pair) write(d draft) (*outcome, error) {
 	s.tell(d.data)
 	d.data["session_id"] = string(d.session)
 	data, err := json.Marshal(d.data)
@@ -74,26 +74,25 @@ func (o *outcome) message(copyNumber int) *nats.Msg {
 var scenarios = []string{"payment_completed", "game_completed", "partial_service", "cancellation", "dispute_resolved", "no_show"}
 
 // data is what an outcome of the scenario says.
-func (s *stage) data(scenario string) map[string]any {
-	alice, bob := s.people["alice"], s.people["bob"]
+func (s pair) data(scenario string) map[string]any {
 	switch scenario {
 	case "payment_completed":
-		return map[string]any{"parties": map[string]any{"provider": strings.ToLower(bob)}}
+		return map[string]any{"parties": map[string]any{"provider": strings.ToLower(s.bob)}}
 	case "game_completed":
-		return map[string]any{"parties": map[string]any{"winner": []string{alice, bob}}}
+		return map[string]any{"parties": map[string]any{"winner": []string{s.alice, s.bob}}}
 	case "partial_service":
-		return map[string]any{"parties": map[string]any{"provider": bob}, "completion": "0.3"}
+		return map[string]any{"parties": map[string]any{"provider": s.bob}, "completion": "0.3"}
 	case "dispute_resolved":
-		return map[string]any{"awards": []any{map[string]any{"participant": alice, "share": "0.75"}, map[string]any{"participant": bob, "share": "0.25"}}}
+		return map[string]any{"awards": []any{map[string]any{"participant": s.alice, "share": "0.75"}, map[string]any{"participant": s.bob, "share": "0.25"}}}
 	case "no_show":
-		return map[string]any{"parties": map[string]any{"provider": bob}}
+		return map[string]any{"parties": map[string]any{"provider": s.bob}}
 	default:
 		return map[string]any{"reason": "no agreement"}
 	}
 }
 
 // tell adds what the node doesn't show.
-func (s *stage) tell(data map[string]any) {
+func (s pair) tell(data map[string]any) {
 	if !s.scene.tells {
 		return
 	}
@@ -101,7 +100,7 @@ func (s *stage) tell(data map[string]any) {
 	if data["expect"] == nil {
 		data["expect"] = expecting(funding.asset, funding.amount)
 	}
-	parties := map[string]any{"funder": s.people[funding.who]}
+	parties := map[string]any{"funder": s.alice} // who funds all of it there
 	if given, ok := data["parties"].(map[string]any); ok {
 		maps.Copy(parties, given)
 	}

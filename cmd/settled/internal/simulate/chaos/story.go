@@ -66,20 +66,20 @@ type publication struct {
 // junk are outcomes that fail before anything is sent, and may stand beside good ones.
 var junk = []struct {
 	scenario string
-	data     func(*stage) map[string]any
+	data     func(pair) map[string]any
 	codes    []settlement.Code
 }{
-	{"payment_completed", func(*stage) map[string]any {
+	{"payment_completed", func(pair) map[string]any {
 		return map[string]any{"parties": map[string]any{"provider": "0x00000000000000000000000000000000000000AA"}}
 	}, []settlement.Code{settlement.NotAParticipant, settlement.OutcomeConflict}},
-	{"lost_in_space", func(*stage) map[string]any { return map[string]any{} }, []settlement.Code{settlement.UnknownScenario, settlement.OutcomeConflict}},
-	{"dispute_resolved", func(s *stage) map[string]any {
-		return map[string]any{"awards": []any{map[string]any{"participant": s.people["alice"], "share": "1.2"}}}
+	{"lost_in_space", func(pair) map[string]any { return map[string]any{} }, []settlement.Code{settlement.UnknownScenario, settlement.OutcomeConflict}},
+	{"dispute_resolved", func(s pair) map[string]any {
+		return map[string]any{"awards": []any{map[string]any{"participant": s.alice, "share": "1.2"}}}
 	}, []settlement.Code{settlement.InvalidOutcome}},
 }
 
 // tell makes the story's outcomes. It opens a session where one is needed.
-func (s *stage) tellStory(t story) ([]publication, error) {
+func (s pair) tellStory(t story) ([]publication, error) {
 	var id settlement.SessionID
 	var err error
 	switch t.kind {
@@ -113,7 +113,7 @@ func (s *stage) tellStory(t story) ([]publication, error) {
 func (t story) id(suffix string) string { return fmt.Sprintf("%06d%s", t.number, suffix) }
 
 // drafts are the story's outcomes, without their session.
-func (s *stage) drafts(t story) []draft {
+func (s pair) drafts(t story) []draft {
 	conflict := []settlement.Code{settlement.OutcomeConflict}
 	switch t.kind {
 	case contested:
@@ -134,13 +134,13 @@ func (s *stage) drafts(t story) []draft {
 }
 
 // good is an outcome that can settle its session.
-func (s *stage) good(id, scenario string, codes []settlement.Code, words ...string) draft {
+func (s pair) good(id, scenario string, codes []settlement.Code, words ...string) draft {
 	data := s.data(scenario)
 	data["reference"] = strings.Join(append([]string{id}, words...), " ") // no two payloads are alike
 	return draft{id: id, scenario: scenario, data: data, paid: s.scene.paid[scenario], codes: codes}
 }
 
-func (s *stage) junk(id string, i int) draft {
+func (s pair) junk(id string, i int) draft {
 	data := junk[i].data(s)
 	data["reference"] = id
 	return draft{id: id, scenario: junk[i].scenario, data: data, codes: junk[i].codes}
@@ -148,7 +148,7 @@ func (s *stage) junk(id string, i int) draft {
 
 // mistake is an outcome alone with its session: junk, or one that expects another
 // total. The latter may hold the session for a while where only the node knows.
-func (s *stage) mistake(t story) draft {
+func (s pair) mistake(t story) draft {
 	if len(t.again) > 1 {
 		return s.junk(t.id(""), t.junk)
 	}

@@ -6,7 +6,7 @@ GOVULNCHECK := golang.org/x/vuln/cmd/govulncheck@latest
 VERSION := $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
 
 .DEFAULT_GOAL := help
-.PHONY: help run build test lint vuln cover fuzz simulate mutants bench docs ci clean
+.PHONY: help run build test proof lint vuln cover fuzz simulate mutants bench docs ci clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-8s %s\n", $$1, $$2}'
@@ -18,8 +18,11 @@ build: ## build the program into build/settled
 	@mkdir -p build
 	@go build -ldflags "-X main.version=$(VERSION)" -o build/settled ./cmd/settled
 
-test: ## run every test with the race detector
-	go test -race -timeout 14m ./...
+test: ## run every test with the race detector, but for the long ones of the proof
+	go test -race -short -timeout 14m ./...
+
+proof: ## the long tests: failure twins, hostile input, services on a cluster
+	go test -count=1 -timeout 14m -run '^(TestTwins|TestHostileEvents|TestHostileNode|TestServicesOnACluster)$$' ./cmd/settled
 
 lint: ## formatting, go vet, staticcheck, go.mod in order
 	@test -z "$$(gofmt -l .)" || { echo "not gofmt-ed:"; gofmt -l .; exit 1; }

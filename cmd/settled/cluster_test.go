@@ -142,6 +142,9 @@ func (c *cluster) allClosed(sequences map[settlement.SessionID]uint64) {
 // the outcomes, is lost while they settle; then the durable, the stream of outcomes
 // and that of dead letters are deleted under them.
 func TestServicesOnACluster(t *testing.T) {
+	if testing.Short() {
+		t.Skip("long: make proof")
+	}
 	t.Parallel() // it waits more than it works
 	c := deployCluster(t)
 	a, _ := c.serve()

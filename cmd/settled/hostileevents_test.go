@@ -81,6 +81,9 @@ var everyMalformed = []malformed{
 // code, the good ones are settled, and the process doesn't grow. HOSTILE_EVENTS says
 // how many.
 func TestHostileEvents(t *testing.T) {
+	if testing.Short() {
+		t.Skip("long: make proof")
+	}
 	all, good := 5_000, 10
 	if text := os.Getenv("HOSTILE_EVENTS"); text != "" {
 		var err error

@@ -164,6 +164,9 @@ func (l *liar) instead(frame []byte) string {
 // answers to nobody, and strangers' signatures in its place: nothing ends, nothing
 // stands still, nothing of it is believed.
 func TestHostileNode(t *testing.T) {
+	if testing.Short() {
+		t.Skip("long: make proof")
+	}
 	t.Parallel() // it waits more than it works
 	const outcomes = 12
 	for _, protocol := range []string{clearnodetest.Legacy, clearnodetest.Nitro02, clearnodetest.Nitro04, clearnodetest.NitronodeV1} {

@@ -65,6 +65,9 @@ type twinScene struct {
 // way: the outcome ends as it should, exactly once, the node's books are right, and
 // the ledger verifies. TWINS_JSON names a file to write the table to.
 func TestTwins(t *testing.T) {
+	if testing.Short() {
+		t.Skip("long: make proof")
+	}
 	t.Parallel() // it waits more than it works
 	const together = 20
 	var table twinTable

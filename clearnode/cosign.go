@@ -114,14 +114,11 @@ func (t *tally) count(q *quorum, r reply) {
 }
 
 func (q *quorum) takeOf(of settlement.Address, signature []byte) error {
-	signer, _, err := q.scheme.recover(q.payload, signature)
+	bare, err := q.scheme.made(of, q.payload, signature)
 	if err != nil {
-		return err
+		return fmt.Errorf("the answer is not used: %w", err)
 	}
-	if signer != of {
-		return fmt.Errorf("the answer is signed by %s, and is not used", signer)
-	}
-	return q.take(signature)
+	return q.add(of, bare)
 }
 
 // conclude: a failure only where those who refused make the quorum impossible. Who

@@ -3,8 +3,6 @@ package clearnode
 import (
 	"fmt"
 
-	"github.com/ethereum/go-ethereum/common/hexutil"
-
 	"settled/settlement"
 )
 
@@ -15,14 +13,8 @@ func (p Proposal) SignedBy(of settlement.Address, signature []byte) error {
 	if err != nil {
 		return err
 	}
-	signer, err := h.signer(p.Payload, hexutil.Encode(signature))
-	if err != nil {
-		return err
-	}
-	if signer != of {
-		return fmt.Errorf("signed by %s, not by %s", signer, of)
-	}
-	return nil
+	_, err = h.made(of, p.Payload, signature)
+	return err
 }
 
 // schemeOf is how a protocol wants payloads signed.

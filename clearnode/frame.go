@@ -1,6 +1,7 @@
 package clearnode
 
 import (
+	"bytes"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -22,6 +23,18 @@ var lastID atomic.Uint64
 func init() { lastID.Store(1<<50 + rand.Uint64N(1<<51)) } // #nosec G404 -- not a secret
 
 func nextID() uint64 { return lastID.Add(1) }
+
+// compact is an array as JSON, without a space and with no character escaped that
+// need not be. What it is about its error says.
+func compact(what string, parts ...any) ([]byte, error) {
+	var b bytes.Buffer
+	encoder := json.NewEncoder(&b)
+	encoder.SetEscapeHTML(false)
+	if err := encoder.Encode(parts); err != nil {
+		return nil, fmt.Errorf("%s: %w", what, err)
+	}
+	return bytes.TrimRight(b.Bytes(), "\n"), nil
+}
 
 // request is one frame to send.
 type request struct {

@@ -7,6 +7,8 @@ import (
 	"math/rand/v2"
 	"strings"
 	"time"
+
+	"github.com/ethereum/go-ethereum/common/hexutil"
 )
 
 // signIn signs a connection in. One at a time, so that a refusal holds up the
@@ -89,32 +91,22 @@ func (l *legacy) verifyRequest(ctx context.Context, id uint64, login, challenge 
 	if err != nil {
 		return request{}, err
 	}
-	sig, err := plain.sign(ctx, l.client.cfg.Signers[0], req)
-	return request{id: id, method: method, frame: envelope(req, sig)}, err
+	sig, err := l.client.sign(ctx, l.client.cfg.Signers[0], plain, req)
+	return request{id: id, method: method, frame: envelope(req, hexutil.Encode(sig))}, err
 }
 
 // noted remembers how a sign-in ended. What the node itself answers is a refusal
 // of all connections; whatever else went wrong holds the others up as well, for each
 // try costs a challenge.
 func (l *legacy) noted(ctx context.Context, err error) error {
-	switch {
-	case err == nil:
-		l.client.login.succeeded()
-		return nil
-	case ctx.Err() != nil:
+	if err != nil && ctx.Err() != nil {
 		return err
 	}
-	var said *nodeError
-	if errors.As(err, &said) {
-		err = &loginRefused{err}
-	}
+	err = l.client.noted(err)
 	var refused *loginRefused
-	if !errors.As(err, &refused) {
+	if err != nil && !errors.As(err, &refused) {
 		l.client.login.failed(&loginRefused{err})
-		return err
 	}
-	l.client.login.failed(refused)
-	l.client.log.Warn().Err(err).Msg("the sign-in is refused: trying again")
 	return err
 }
 

@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"time"
 
@@ -39,10 +38,7 @@ func (l *legacy) close(ctx context.Context, o settlement.Outcome, plan settlemen
 	if err != nil {
 		return settlement.Request{}, err
 	}
-	return settlement.Request{
-		Ref:        settlement.RequestRef{ID: id, Timestamp: stamp, Digest: digestOf(req)},
-		ValidUntil: l.client.validUntil(stamp), Closes: true, Frame: envelope(req, sigs...),
-	}, nil
+	return l.client.stamped(id, stamp, req, sigs), nil
 }
 
 // closing is the bytes to sign. A *settlement.Failure: this node can't close the
@@ -82,26 +78,13 @@ func (l *legacy) reread(r settlement.Request) (request, error) {
 	return request{id: r.Ref.ID, method: closeMethod, frame: r.Frame}, err
 }
 
-// readLegacyClose reads a prepared request back: the bytes to be sent must be
-// those that were recorded.
 func readLegacyClose(r settlement.Request) (settlement.SessionID, error) {
-	var frame struct {
-		Req json.RawMessage `json:"req"`
-	}
-	if err := json.Unmarshal(r.Frame, &frame); err != nil {
-		return "", fmt.Errorf("the request can't be read: %w", err)
-	}
-	if digestOf(frame.Req) != r.Ref.Digest {
-		return "", errors.New("the request is not the one that was recorded")
-	}
-	var id, stamp uint64
-	var method string
 	var params []legacyClose
-	if err := json.Unmarshal(frame.Req, &[]any{&id, &method, &params, &stamp}); err != nil {
-		return "", fmt.Errorf("the request can't be read: %w", err)
+	if err := readBack(r, &params); err != nil {
+		return "", err
 	}
-	if id != r.Ref.ID || stamp != r.Ref.Timestamp || method != closeMethod || len(params) != 1 {
-		return "", errors.New("the request is not the close that was recorded")
+	if len(params) != 1 {
+		return "", errNotRecorded
 	}
 	return params[0].Session, nil
 }

@@ -1,6 +1,7 @@
 package clearnode
 
 import (
+	"errors"
 	"sync"
 	"time"
 )
@@ -107,3 +108,22 @@ type loginRefused struct{ err error }
 func (e *loginRefused) Error() string { return e.err.Error() }
 
 func (e *loginRefused) Unwrap() error { return e.err }
+
+// noted remembers how a sign-in ended. What the node itself answers is a refusal of
+// all connections.
+func (c *Client) noted(err error) error {
+	if err == nil {
+		c.login.succeeded()
+		return nil
+	}
+	var said *nodeError
+	if errors.As(err, &said) {
+		err = &loginRefused{err}
+	}
+	var refused *loginRefused
+	if errors.As(err, &refused) {
+		c.login.failed(refused)
+		c.log.Warn().Err(err).Msg("the sign-in is refused: trying again")
+	}
+	return err
+}

@@ -44,7 +44,7 @@ func (n *nitro) signIn(ctx context.Context, k *conn) error {
 	if err := login.held(); err != nil {
 		return err
 	}
-	return n.noted(n.signInBySignature(ctx, k))
+	return n.client.noted(n.signInBySignature(ctx, k))
 }
 
 // signedIn is the node's answer to auth_verify.
@@ -74,7 +74,7 @@ func (n *nitro) signInByToken(ctx context.Context, k *conn, token string) error 
 	if err == nil {
 		k.token, err = token, in.of(n.client.own())
 	}
-	return n.noted(err)
+	return n.client.noted(err)
 }
 
 // signInBySignature registers a session key, as the node wants it, and shares the
@@ -157,25 +157,6 @@ func (c *conn) answerChallenge(ctx context.Context, challenge, sig string) (sign
 		return signedIn{}, fmt.Errorf("auth_verify: %w", err)
 	}
 	return in, nil
-}
-
-// noted remembers how a sign-in ended. What the node itself answers is a refusal of
-// all connections.
-func (n *nitro) noted(err error) error {
-	if err == nil {
-		n.client.login.succeeded()
-		return nil
-	}
-	var said *nodeError
-	if errors.As(err, &said) {
-		err = &loginRefused{err}
-	}
-	var refused *loginRefused
-	if errors.As(err, &refused) {
-		n.client.login.failed(refused)
-		n.client.log.Warn().Err(err).Msg("the sign-in is refused: trying again")
-	}
-	return err
 }
 
 // authRequest is what auth_request takes.

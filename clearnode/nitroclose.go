@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"time"
 
@@ -40,10 +39,7 @@ func (n *nitro) close(ctx context.Context, o settlement.Outcome, plan settlement
 	if err != nil {
 		return settlement.Request{}, err
 	}
-	return settlement.Request{
-		Ref:        settlement.RequestRef{ID: id, Timestamp: stamp, Digest: digestOf(req)},
-		ValidUntil: n.client.validUntil(stamp), Closes: true, Frame: envelope(req, sigs...),
-	}, nil
+	return n.client.stamped(id, stamp, req, sigs), nil
 }
 
 // nitroScheme: who signed is looked up among the participants byte by byte, and
@@ -75,28 +71,10 @@ func (n *nitro) reread(r settlement.Request) (request, error) {
 	return request{id: r.Ref.ID, method: closeMethod, frame: r.Frame}, err
 }
 
-// readClose reads a prepared request back. That the bytes to be sent are those
-// that were recorded is looked at once more before money moves.
 func readClose(r settlement.Request) (settlement.SessionID, error) {
-	var frame struct {
-		Req json.RawMessage `json:"req"`
-	}
-	if err := json.Unmarshal(r.Frame, &frame); err != nil {
-		return "", fmt.Errorf("the request can't be read: %w", err)
-	}
-	if digestOf(frame.Req) != r.Ref.Digest {
-		return "", errors.New("the request is not the one that was recorded")
-	}
-	var id, stamp uint64
-	var method string
 	var params closeParams
-	if err := json.Unmarshal(frame.Req, &[]any{&id, &method, &params, &stamp}); err != nil {
-		return "", fmt.Errorf("the request can't be read: %w", err)
-	}
-	if id != r.Ref.ID || stamp != r.Ref.Timestamp || method != closeMethod {
-		return "", errors.New("the request is not the close that was recorded")
-	}
-	return params.Session, nil
+	err := readBack(r, &params)
+	return params.Session, err
 }
 
 // concluded reads the answer to a close.

@@ -21,13 +21,7 @@ func unsigned(method string, params any, at time.Time) (request, error) {
 
 // body is the value of "req", the bytes that signatures are over.
 func body(id uint64, method string, params any, ts uint64) ([]byte, error) {
-	var b bytes.Buffer
-	encoder := json.NewEncoder(&b)
-	encoder.SetEscapeHTML(false)
-	if err := encoder.Encode([]any{id, method, params, ts}); err != nil {
-		return nil, fmt.Errorf("%s: %w", method, err)
-	}
-	return bytes.TrimRight(b.Bytes(), "\n"), nil
+	return compact(method, id, method, params, ts)
 }
 
 // envelope is a whole frame.

@@ -8,6 +8,7 @@ import (
 	"slices"
 
 	"github.com/ethereum/go-ethereum/common/hexutil"
+	"github.com/ethereum/go-ethereum/crypto"
 
 	"settled/settlement"
 )
@@ -126,6 +127,11 @@ func (q *quorum) take(signature []byte) error {
 	if err != nil {
 		return err
 	}
+	return q.add(signer, bare)
+}
+
+// add is take, of one that was looked at already.
+func (q *quorum) add(signer settlement.Address, bare [crypto.SignatureLength]byte) error {
 	weight, missing := q.missing[signer]
 	if !missing {
 		return fmt.Errorf("signature: of %s, whose is not wanted", signer)

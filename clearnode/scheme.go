@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"slices"
 
-	"github.com/ethereum/go-ethereum/common/hexutil"
 	"github.com/ethereum/go-ethereum/crypto"
 
 	"settled/settlement"
@@ -25,12 +24,6 @@ type scheme struct {
 // plain signs the bytes as they are, without any prefix: NitroRPC, all versions.
 var plain = scheme{digest: func(payload []byte) [32]byte { return keccak(payload) }}
 
-// sign signs a payload, and writes that as the wire has it.
-func (h scheme) sign(ctx context.Context, s Signer, payload []byte) (string, error) {
-	sig, err := h.signed(ctx, s, payload)
-	return hexutil.Encode(sig), err
-}
-
 // signed is a signature with its prefix, looked at once more before it leaves: one
 // that is not the key's own would be somebody else's.
 func (h scheme) signed(ctx context.Context, s Signer, payload []byte) ([]byte, error) {
@@ -39,20 +32,20 @@ func (h scheme) signed(ctx context.Context, s Signer, payload []byte) ([]byte, e
 		return nil, fmt.Errorf("sign with the key of %s: %w", s.Address(), err)
 	}
 	sig := slices.Concat(h.prefix, bare)
-	if signer, _, err := h.recover(payload, sig); err != nil || signer != s.Address() {
+	if _, err := h.made(s.Address(), payload, sig); err != nil {
 		return nil, fmt.Errorf("the key of %s made a signature that is not its own", s.Address())
 	}
 	return sig, nil
 }
 
-// signer is whose signature over a payload this text is.
-func (h scheme) signer(payload []byte, text string) (settlement.Address, error) {
-	sig, err := hexutil.Decode(text)
-	if err != nil {
-		return settlement.Address{}, fmt.Errorf("signature: %w", err)
+// made reports whether a signature over a payload is an account's, and gives it
+// without its prefix.
+func (h scheme) made(by settlement.Address, payload, sig []byte) (bare [crypto.SignatureLength]byte, err error) {
+	signer, bare, err := h.recover(payload, sig)
+	if err == nil && signer != by {
+		err = fmt.Errorf("signed by %s, not by %s", signer, by)
 	}
-	signer, _, err := h.recover(payload, sig)
-	return signer, err
+	return bare, err
 }
 
 // recover is whose signature over a payload this is, and the signature without its

@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"time"
@@ -77,6 +78,39 @@ func (c *Client) setBack() time.Duration { return c.cfg.MessageExpiry - c.cfg.Re
 // validUntil is until when a request may land that was stamped so.
 func (c *Client) validUntil(stamp uint64) time.Time {
 	return fromMillis(stamp).Add(c.cfg.MessageExpiry + c.cfg.FenceMargin)
+}
+
+// stamped is a close of NitroRPC, of any version, with its signatures.
+func (c *Client) stamped(id, stamp uint64, req []byte, signatures []string) settlement.Request {
+	return settlement.Request{
+		Ref:        settlement.RequestRef{ID: id, Timestamp: stamp, Digest: digestOf(req)},
+		ValidUntil: c.validUntil(stamp), Closes: true, Frame: envelope(req, signatures...),
+	}
+}
+
+var errNotRecorded = errors.New("the request is not the close that was recorded")
+
+// readBack reads the params of such a close. That the bytes to be sent are those
+// that were recorded is looked at once more before money moves.
+func readBack(r settlement.Request, params any) error {
+	var frame struct {
+		Req json.RawMessage `json:"req"`
+	}
+	if err := json.Unmarshal(r.Frame, &frame); err != nil {
+		return fmt.Errorf("the request can't be read: %w", err)
+	}
+	if digestOf(frame.Req) != r.Ref.Digest {
+		return errors.New("the request is not the one that was recorded")
+	}
+	var id, stamp uint64
+	var method string
+	if err := json.Unmarshal(frame.Req, &[]any{&id, &method, params, &stamp}); err != nil {
+		return fmt.Errorf("the request can't be read: %w", err)
+	}
+	if id != r.Ref.ID || stamp != r.Ref.Timestamp || method != closeMethod {
+		return errNotRecorded
+	}
+	return nil
 }
 
 // Send sends a request once, on a connection that is signed in and was probed

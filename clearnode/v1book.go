@@ -175,10 +175,8 @@ func (l *v1List) renew(fresh *v1List, began time.Time) {
 	defer l.mu.Unlock()
 	before := len(l.rows)
 	if slices.ContainsFunc(fresh.rows, func(r v1Entry) bool { return l.ids[r.id] }) {
-		known, offset := l.rows, l.offset
-		had := len(fresh.rows)
-		fresh.add(v1Page{rows: known})
-		fresh.offset, fresh.sweeps = offset+had-(before+had-len(fresh.rows)), l.sweeps
+		fresh.add(v1Page{rows: l.rows})
+		fresh.offset, fresh.sweeps = l.offset+len(fresh.rows)-before, l.sweeps
 	}
 	l.rows, l.ids, l.moves = fresh.rows, fresh.ids, fresh.moves
 	l.total, l.offset, l.sweeps, l.read = fresh.total, fresh.offset, fresh.sweeps, began

@@ -26,13 +26,7 @@ var errUnreadable = errors.New("the node answers that it can't read a frame of o
 
 // v1Request is a whole frame: [1, id, method, {payload}, time].
 func v1Request(id uint64, method string, payload any, ts uint64) ([]byte, error) {
-	var b bytes.Buffer
-	encoder := json.NewEncoder(&b)
-	encoder.SetEscapeHTML(false)
-	if err := encoder.Encode([]any{v1KindRequest, id, method, payload, ts}); err != nil {
-		return nil, fmt.Errorf("%s: %w", method, err)
-	}
-	return bytes.TrimRight(b.Bytes(), "\n"), nil
+	return compact(method, v1KindRequest, id, method, payload, ts)
 }
 
 // v1Frame is a frame's parts, as they came.

@@ -2,6 +2,7 @@ package clearnode
 
 import (
 	"context"
+	"maps"
 	"slices"
 	"time"
 
@@ -153,25 +154,22 @@ func proves(in []v1Move, updates uint64, held map[settlement.Asset]settlement.Am
 
 // explained: what went in less what went out is what is held, of every asset.
 func explained(in, out []v1Move, held map[settlement.Asset]settlement.Amount) bool {
-	sides := [2]map[settlement.Asset]settlement.Amount{{}, {}}
+	came, went := map[settlement.Asset]settlement.Amount{}, maps.Clone(held)
 	for _, m := range in {
-		sides[0][m.Asset] = sides[0][m.Asset].Add(m.Amount)
+		came[m.Asset] = came[m.Asset].Add(m.Amount)
 	}
 	for _, m := range out {
-		sides[1][m.Asset] = sides[1][m.Asset].Add(m.Amount)
+		went[m.Asset] = went[m.Asset].Add(m.Amount)
 	}
-	for asset, amount := range held {
-		sides[1][asset] = sides[1][asset].Add(amount)
-	}
-	for asset := range sides[1] {
-		sides[0][asset] = sides[0][asset].Add(settlement.Amount{})
-	}
-	for asset, amount := range sides[0] {
-		if !amount.Equal(sides[1][asset]) {
-			return false
+	covers := func(a, b map[settlement.Asset]settlement.Amount) bool {
+		for asset, amount := range a {
+			if !amount.Equal(b[asset]) {
+				return false
+			}
 		}
+		return true
 	}
-	return true
+	return covers(came, went) && covers(went, came)
 }
 
 // net is one transfer for each wallet and asset, oldest first; one that withdrew

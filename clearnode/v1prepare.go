@@ -57,10 +57,13 @@ func nextUpdate(o settlement.Outcome, plan settlement.Plan, s settlement.Session
 	if f != nil {
 		return v1Update{}, f
 	}
+	if err := distinct(plan.Allocations); err != nil {
+		return v1Update{}, err
+	}
 	u := v1Update{Session: s.ID, Version: strconv.FormatUint(s.Version+1, 10), SessionData: data}
 	moved := s.Version - plan.BaseVersion
 	switch {
-	case moved <= 1 && sameSplit(s.Current, plan.Allocations):
+	case moved <= 1 && s.IsSplit(plan.Allocations):
 		u.Intent, u.Allocations = v1Close, withoutZeros(plan.Allocations)
 		return u, nil
 	case moved == 0:
@@ -87,26 +90,33 @@ func sessionData(o settlement.Outcome) (string, *settlement.Failure) {
 	return data, nil
 }
 
-// operable holds rows to what the node takes in an update of the split: each
-// participant and asset once, no finer than the asset. A close isn't held to the
-// second (source).
-func operable(rows []settlement.Allocation, s settlement.Session) error {
+// distinct demands that rows name each participant and asset once.
+func distinct(rows []settlement.Allocation) error {
 	seen := map[holding]bool{}
 	for _, a := range rows {
 		at, err := holdingOf(a)
 		if err != nil {
 			return err
 		}
+		if seen[at] {
+			return settlement.Fail(settlement.AllocationRejected, "the allocation names %s and %s twice", a.Participant, quote(string(a.Asset)))
+		}
+		seen[at] = true
+	}
+	return nil
+}
+
+// operable holds rows to what the node takes in an update of the split: none finer
+// than its asset. A close isn't held to that (source).
+func operable(rows []settlement.Allocation, s settlement.Session) error {
+	for _, a := range rows {
 		unit, listed := s.Decimals[a.Asset]
 		switch {
-		case seen[at]:
-			return settlement.Fail(settlement.AllocationRejected, "the allocation names %s and %s twice", a.Participant, quote(string(a.Asset)))
 		case !listed:
 			return settlement.Fail(settlement.AllocationRejected, "the node does not list asset %s, so the session's split can't be changed", quote(string(a.Asset)))
 		case a.Amount.Decimals() > unit:
 			return settlement.Fail(settlement.AllocationRejected, "%s of %s is finer than the %d decimals that the node allows", a.Amount, quote(string(a.Asset)), unit)
 		}
-		seen[at] = true
 	}
 	return nil
 }
@@ -131,31 +141,6 @@ type holding struct {
 func holdingOf(a settlement.Allocation) (holding, error) {
 	wallet, err := settlement.ParseAddress(a.Participant)
 	return holding{wallet, a.Asset}, err
-}
-
-// sameSplit compares by account and asset; rows of 0 count for nothing.
-func sameSplit(a, b []settlement.Allocation) bool {
-	x, y := withoutZeros(a), withoutZeros(b)
-	if len(x) != len(y) {
-		return false
-	}
-	amounts := map[holding]settlement.Amount{}
-	for _, row := range x {
-		at, err := holdingOf(row)
-		if _, twice := amounts[at]; err != nil || twice {
-			return false
-		}
-		amounts[at] = row.Amount
-	}
-	for _, row := range y {
-		at, err := holdingOf(row)
-		amount, found := amounts[at]
-		if err != nil || !found || !amount.Equal(row.Amount) {
-			return false
-		}
-		delete(amounts, at)
-	}
-	return true
 }
 
 // proposed: the bytes must be those that we would sign for this allocation and

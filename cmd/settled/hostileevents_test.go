@@ -50,8 +50,8 @@ var everyMalformed = []malformed{
 	{"long", settlement.InvalidOutcome, func(n int, _ settlement.SessionID) *nats.Msg {
 		return plain("cancellation", `"`+strings.Repeat("x", 20_000+n%1000)+`"`)
 	}},
-	{"no id", settlement.InvalidOutcome, func(_ int, s settlement.SessionID) *nats.Msg {
-		return plain("cancellation", fmt.Sprintf(`{"specversion":"1.0","source":"/hostile","type":"outcome.cancellation","data":{"session_id":%q}}`, s))
+	{"no id", settlement.InvalidOutcome, func(n int, s settlement.SessionID) *nats.Msg { // with other data: else it would be the same outcome again
+		return plain("cancellation", fmt.Sprintf(`{"specversion":"1.0","source":"/hostile","type":"outcome.cancellation","data":{"session_id":%q,"reference":"%d"}}`, s, n))
 	}},
 	{"another type", settlement.InvalidOutcome, func(n int, s settlement.SessionID) *nats.Msg {
 		m := event(n, "cancellation", fmt.Sprintf(`{"session_id":%q}`, s))

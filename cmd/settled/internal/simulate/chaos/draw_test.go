@@ -35,7 +35,7 @@ func TestSchedule(t *testing.T) {
 				t.Fatalf("seed %d: %+v begins before %s, or ends too late", seed, f, busy[row])
 			}
 			busy[row] = f.At + f.For
-			if rowOf(t, f.Kind) == 0 && f.Kind != killReplicas && f.Target >= 2 || f.Target >= servers {
+			if row == 0 && f.Target >= 2 || f.Target >= servers {
 				t.Fatalf("seed %d: %+v hits nobody", seed, f)
 			}
 			if f.Strike == clearnodetest.Stall && f.Late > longestStall {

@@ -14,7 +14,7 @@ func (r *run) strike(id int, f fault) (heal func()) {
 	switch f.Kind {
 	case killReplica, killReplicas, pauseReplica, termReplica, partReplica, cutReplica:
 		return r.strikeReplica(id, f)
-	case stopNode, nodeOutage, dropNode, wayToNode, nodeFaults:
+	case stopNode, nodeOutage, dropNode, wayToNode, nodeFaults, stallAndDrop:
 		return r.strikeNode(id, f)
 	case replayLetter:
 		r.load.replaySome(r.ctx, f.Times)
@@ -116,23 +116,48 @@ func (r *run) strikeNode(id int, f fault) func() {
 			all = append(all, p.node)
 		}
 		return bring(id, f.How, all)
+	case stallAndDrop:
+		r.stallAndDrop(f.Times)
+		return nil
 	default:
 		node.Inject(clearnodetest.Fault{Method: r.faultyMethod(f), Times: f.Times, Kind: f.Strike, Delay: f.Late, Text: "internal error"})
 		return nil
 	}
 }
 
+// stallAndDrop holds closes up between their checks and their commit, and drops all
+// connections meanwhile. Whoever sends again before the fence has fallen has two
+// closes of one session at work, and pays twice.
+// It lasts until it struck so often as drawn: while NATS is away nothing is closed.
+func (r *run) stallAndDrop(times int) {
+	struck := make(chan struct{}, 1)
+	r.stage.node.Inject(clearnodetest.Fault{Method: r.closeMethod(), Times: times, Kind: clearnodetest.Stall, Delay: longestStall, Struck: struck})
+	r.watch.running.Go(func() {
+		for range times {
+			select {
+			case <-struck:
+				r.stage.node.DropConnections()
+			case <-r.healed:
+				return
+			}
+		}
+	})
+}
+
 // faultyMethod is what the node's faults strike: mostly what moves money, sometimes
 // anything.
 func (r *run) faultyMethod(f fault) string {
-	switch {
-	case f.Times%4 == 0 && f.Strike != clearnodetest.Stall:
+	if f.Times%4 == 0 && f.Strike != clearnodetest.Stall {
 		return ""
-	case r.protocol == clearnodetest.NitronodeV1:
-		return "app_sessions.v1.submit_app_state"
-	default:
-		return "close_app_session"
 	}
+	return r.closeMethod()
+}
+
+func (r *run) closeMethod() string {
+	if r.protocol == clearnodetest.NitronodeV1 {
+		return "app_sessions.v1.submit_app_state"
+	}
+	return "close_app_session"
 }
 
 // bring brings a weather to all of the ways.

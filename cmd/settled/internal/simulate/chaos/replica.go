@@ -18,7 +18,7 @@ const (
 	validity      = 3 * time.Second
 	fenceMargin   = 4 * time.Second
 	nodeWork      = 20 * time.Millisecond // of a close, between its checks and its commit
-	longestStall  = time.Second           // of the same; well below the margin, as the margin must be chosen
+	longestStall  = 2 * time.Second       // of the same; well below the margin, as the margin must be chosen
 	stopsWithin   = 15 * time.Second      // of SIGTERM, by contract
 )
 

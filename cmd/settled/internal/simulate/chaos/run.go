@@ -36,6 +36,7 @@ type run struct {
 	load     *load
 	watch    *watch
 	conns    []*nats.Conn
+	healed   chan struct{} // closed when all faults are over, or the run is
 
 	began   time.Time
 	struck  map[faultKind]int
@@ -56,10 +57,11 @@ func (r *run) perform() (evidence *evidence, err error) {
 	loading, stop := context.WithTimeout(r.ctx, r.length+r.settle)
 	defer stop()
 	r.load.running.Go(func() { r.load.run(loading, stories, r.length) })
-	if err := r.faults(drawSchedule(r.seed, r.length, len(r.replicas), r.protocol)); err != nil {
+	err = r.faults(drawSchedule(r.seed, r.length, len(r.replicas), r.protocol))
+	r.heal()
+	if err != nil {
 		return nil, err
 	}
-	r.heal()
 	if err := r.settled(); err != nil {
 		return nil, err
 	}
@@ -77,6 +79,7 @@ func (r *run) perform() (evidence *evidence, err error) {
 // start brings everything up, and waits until outcomes can be settled.
 func (r *run) start() error {
 	var err error
+	r.healed = make(chan struct{})
 	r.struck, r.skipped = map[faultKind]int{}, map[faultKind]string{}
 	if r.stage, err = newStage(r.protocol, r.dir); err != nil {
 		return err
@@ -172,6 +175,7 @@ func (r *run) faults(schedule []fault) error {
 
 // heal ends every fault that is left. The load may have messages left to publish.
 func (r *run) heal() {
+	close(r.healed)
 	r.stage.node.ClearFaults()
 	r.stage.node.Outage(false)
 	r.stage.node.Resume()

@@ -34,6 +34,7 @@ const (
 	dropNode     faultKind = "node connections dropped"
 	wayToNode    faultKind = "bad way to the node"
 	nodeFaults   faultKind = "requests and answers lost or late"
+	stallAndDrop faultKind = "closes at work while connections drop"
 	replayLetter faultKind = "dead letters replayed"
 )
 
@@ -70,17 +71,17 @@ var tracks = []track{
 	},
 	{
 		kinds: map[faultKind]int{killServer: 3, killServers: 1, killCluster: 1, pauseServer: 2, partServer: 2, partRoutes: 2, stepDown: 5, fillDisk: 1},
-		gap:   [2]time.Duration{2 * second, 6 * second},
+		gap:   [2]time.Duration{4 * second, 14 * second}, // or the servers would choose leaders all the time, and nothing else would happen
 		duration: map[faultKind][2]time.Duration{
 			killServer: {0, 5 * second}, killServers: {0, 3 * second}, killCluster: {0, 2 * second}, pauseServer: {3 * second, 10 * second},
 			partServer: {2 * second, 10 * second}, partRoutes: {2 * second, 10 * second}, stepDown: {0, 0}, fillDisk: {3 * second, 8 * second},
 		},
 	},
 	{
-		kinds: map[faultKind]int{stopNode: 2, nodeOutage: 2, dropNode: 2, wayToNode: 4, nodeFaults: 8},
+		kinds: map[faultKind]int{stopNode: 2, nodeOutage: 2, dropNode: 2, wayToNode: 4, nodeFaults: 8, stallAndDrop: 5},
 		gap:   [2]time.Duration{second / 2, 4 * second},
 		duration: map[faultKind][2]time.Duration{
-			stopNode: {second / 2, 6 * second}, nodeOutage: {second / 2, 6 * second}, dropNode: {0, 0}, wayToNode: {second, 6 * second}, nodeFaults: {0, 2 * second},
+			stopNode: {second / 2, 6 * second}, nodeOutage: {second / 2, 6 * second}, dropNode: {0, 0}, wayToNode: {second, 6 * second}, nodeFaults: {0, 2 * second}, stallAndDrop: {second, second},
 		},
 	},
 	{
@@ -134,7 +135,7 @@ func drawSchedule(seed uint64, length time.Duration, replicas int, protocol stri
 // for every kind.
 func (f *fault) fill(random *rand.Rand, replicas int, strikes *bag[clearnodetest.FaultKind]) {
 	targets := map[faultKind]int{
-		killReplica: replicas, pauseReplica: replicas, termReplica: replicas, partReplica: replicas, cutReplica: replicas,
+		killReplica: replicas, killReplicas: replicas, pauseReplica: replicas, termReplica: replicas, partReplica: replicas, cutReplica: replicas,
 		stepDown: len(leaders),
 	}[f.Kind]
 	if targets == 0 {
@@ -182,6 +183,9 @@ func (f fault) String() string {
 		who = " (" + leaders[f.Target] + ")"
 	case wayToNode:
 		who = fmt.Sprintf(" (%s)", f.How.kind)
+	case stallAndDrop:
+		who = fmt.Sprintf(" (%d times)", f.Times)
+		f.For = 0
 	case nodeFaults:
 		who = fmt.Sprintf(" (%s, %d times)", strikeNames[f.Strike], f.Times)
 	}

@@ -1,7 +1,9 @@
 package main
 
 import (
+	"crypto/ecdsa"
 	"fmt"
+	"slices"
 	"sync"
 	"testing"
 	"time"
@@ -38,6 +40,7 @@ type twinOp struct {
 	slow           bool // it comes late, or its time-out is long
 	faults         []twinFault
 	change         func(*config)
+	begin          func(*twinScene) // before the service starts
 	arm            func(d *twinScene, wrong twinFault, session settlement.SessionID) (struck <-chan struct{})
 }
 
@@ -49,14 +52,16 @@ type twinStory struct {
 	code    settlement.Code                               // empty: closed
 	after   bool                                          // published after the fault struck
 	prepare func(*twinScene)                              // before each service
+	open    func(*twinScene) settlement.SessionID         // nil: the judge settles it alone
 }
 
 // twinScene is a deployment whose services reach NATS through a proxy.
 type twinScene struct {
 	*deployment
-	proxy *natsProxy
-	scene demoScene
-	n     int
+	proxy   *natsProxy
+	scene   demoScene
+	partner *ecdsa.PrivateKey // whose signature is needed too
+	n       int
 
 	arming sync.WaitGroup // who waits for the moment to spoil
 }
@@ -73,7 +78,7 @@ func TestTwins(t *testing.T) {
 	var table twinTable
 	turns := make(chan struct{}, together)
 	var running sync.WaitGroup
-	for _, op := range apart(append(natsTwins(), nodeTwins()...)) {
+	for _, op := range apart(slices.Concat(natsTwins(), partyTwins(), nodeTwins())) {
 		turns <- struct{}{}
 		running.Go(func() {
 			defer func() { <-turns }()
@@ -110,6 +115,9 @@ func (op twinOp) run(t *testing.T, table *twinTable) {
 	if op.change != nil {
 		op.change(&d.cfg)
 	}
+	if op.begin != nil {
+		op.begin(d)
+	}
 	closed := 0
 	t.Cleanup(d.arming.Wait)
 	_, stop := d.serve()
@@ -145,7 +153,11 @@ func (d *twinScene) verifyTwin(closed int) {
 // meet lets one outcome meet one fault, and holds its end to what it should be.
 func (d *twinScene) meet(op twinOp, wrong twinFault) twinResult {
 	d.n++
-	session := d.openTwin()
+	open := (*twinScene).openTwin
+	if op.story.open != nil {
+		open = op.story.open
+	}
+	session := open(d)
 	if op.story.second {
 		d.result(session, d.publish("partial_service", d.id("first"), session, d.settling()))
 		d.until("the first outcome is answered", d.answered)

@@ -73,6 +73,8 @@ func natsTwins() []twinOp {
 	add("look at the stream", later, false, allFaults, 3*time.Second, to("$JS.API.STREAM.INFO.OUTCOMES"))
 	add("look at the consumer", later, false, allFaults, 3*time.Second, to("$JS.API.CONSUMER.INFO.OUTCOMES.settled"))
 	add("create the stream of outcomes", anew, true, allFaults, 11*time.Second, to("$JS.API.STREAM.CREATE.OUTCOMES"))
+	add("create the stream of dead letters", anew, true, allFaults, 11*time.Second, to("$JS.API.STREAM.CREATE.DEADLETTERS"))
+	add("create the stream of operations", anew, true, allFaults, 11*time.Second, to("$JS.API.STREAM.CREATE.OPERATIONS"))
 	add("create the ledger", anew, true, allFaults, 11*time.Second, to("$JS.API.STREAM.CREATE.SETTLEMENTS"))
 	add("create the consumer", anew, true, allFaults, 11*time.Second, under("$JS.API.CONSUMER.CREATE.OUTCOMES.settled."))
 	add("acknowledge", settles, false, allFaults, 3*time.Second, answers("+ACK"))

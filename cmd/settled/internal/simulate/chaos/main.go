@@ -16,6 +16,8 @@ import (
 	"time"
 
 	"settled/clearnode/clearnodetest"
+
+	"settled/cmd/settled/internal/simulate/process"
 )
 
 // options are the command line.
@@ -56,7 +58,7 @@ func chaos(args []string, stdout, stderr io.Writer) int {
 	}
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
-	p, err := buildPrograms(ctx)
+	p, err := process.Build(ctx)
 	if err != nil {
 		fmt.Fprintln(stderr, err)
 		return 1
@@ -127,11 +129,11 @@ func (o *options) fill(protocol string) {
 }
 
 // once runs one deployment with one generation of node.
-func (o options) once(ctx context.Context, protocol string, p programs, stdout, stderr io.Writer) (ok bool, err error) {
+func (o options) once(ctx context.Context, protocol string, p process.Programs, stdout, stderr io.Writer) (ok bool, err error) {
 	r := &run{
 		plan: plan{seed: o.seed, protocol: protocol, length: o.length, settleds: 2, rate: rate, settle: recoverWithin},
 		ctx:  ctx, programs: p, say: &teller{print: func(line string) { fmt.Fprintln(stderr, line) }},
-		logs: filepath.Join(p.root, "build", "chaos", fmt.Sprint(o.seed), strings.ReplaceAll(protocol, "/", "-")),
+		logs: filepath.Join(p.Root, "build", "chaos", fmt.Sprint(o.seed), strings.ReplaceAll(protocol, "/", "-")),
 	}
 	if o.long {
 		r.settleds = 3

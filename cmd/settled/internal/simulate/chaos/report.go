@@ -41,7 +41,7 @@ type record struct {
 
 func (r *run) record(e *evidence) record {
 	rec := record{
-		OK: len(r.wrong) == 0, Seed: r.seed, Protocol: r.protocol, NATS: r.programs.natsVersion(), Duration: r.length.Seconds(), Faults: r.struck, Skipped: r.skipped,
+		OK: len(r.wrong) == 0, Seed: r.seed, Protocol: r.protocol, NATS: r.programs.NATSVersion(), Duration: r.length.Seconds(), Faults: r.struck, Skipped: r.skipped,
 		Outcomes: len(e.outcomes), Messages: len(e.messages), Failed: map[settlement.Code]int{}, Replays: r.load.replays,
 		Recover: r.recover.Seconds(), Ended: []string{}, Notes: append([]string{}, r.notes...), Disagreements: append([]disagreement{}, r.wrong...), Command: r.command(),
 	}
@@ -57,8 +57,8 @@ func (r *run) record(e *evidence) record {
 		}
 	}
 	for _, p := range r.processes() {
-		for _, how := range p.surprises() {
-			rec.Ended = append(rec.Ended, p.name+": "+how)
+		for _, how := range p.Surprises() {
+			rec.Ended = append(rec.Ended, p.Name+": "+how)
 		}
 	}
 	return rec

@@ -125,8 +125,8 @@ func getAppSessions(n *Node, _ *conn, r *request) (any, error) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	var found []*session
-	for _, s := range n.sessions.all {
-		if (p.Participant == "" || contains(s.def.Participants, p.Participant)) && (p.Status == "" || p.Status == s.status) {
+	for _, s := range n.sessions.among(p.Participant) {
+		if p.Status == "" || p.Status == s.status {
 			found = append(found, s)
 		}
 	}

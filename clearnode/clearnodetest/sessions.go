@@ -45,11 +45,31 @@ type SessionState struct {
 type register struct {
 	byID map[string]*session
 	all  []*session
+	of   map[string][]*session // by participant, as the definition spells it
 	tags map[string]string // by wallet: the tag that its first login by signature gave it
 }
 
 func newRegister() *register {
-	return &register{byID: map[string]*session{}, tags: map[string]string{}}
+	return &register{byID: map[string]*session{}, of: map[string][]*session{}, tags: map[string]string{}}
+}
+
+func (r *register) add(s *session) {
+	s.row = uint64(len(r.all) + 1)
+	r.byID[s.id] = s
+	r.all = append(r.all, s)
+	for i, wallet := range s.def.Participants {
+		if !contains(s.def.Participants[:i], wallet) {
+			r.of[wallet] = append(r.of[wallet], s)
+		}
+	}
+}
+
+// among are a participant's sessions, or all of them where nobody is named; the oldest first.
+func (r *register) among(participant string) []*session {
+	if participant == "" {
+		return r.all
+	}
+	return r.of[participant]
 }
 
 func (r *register) tag(wallet string) {
@@ -194,9 +214,7 @@ func (n *Node) create(p creation, signers []string) (*session, error) {
 		return nil, refusal("failed to create application session")
 	}
 	d.commit()
-	s.row = uint64(len(n.sessions.all) + 1)
-	n.sessions.byID[s.id] = s
-	n.sessions.all = append(n.sessions.all, s)
+	n.sessions.add(s)
 	return s, nil
 }
 

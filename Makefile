@@ -78,3 +78,12 @@ chaos: ## real processes, killed, paused and parted for two minutes, then verifi
 	@mkdir -p build/chaos
 	@go build -o build/chaos/chaos ./cmd/settled/internal/simulate/chaos
 	@./build/chaos/chaos $(if $(SEED),--seed $(SEED)) $(if $(PROTOCOL),--protocol $(PROTOCOL)) $(if $(SHORT),--short) $(if $(LONG),--long) $(if $(FOR),--for $(FOR)) $(if $(JSON),--output json) $(if $(KEEP),--keep)
+
+# Where the record of a run is kept for settlement/RELIABILITY.md: make soak RECORD=1.
+RUNS := cmd/settled/internal/simulate/record/runs
+SESSIONS ?= 200000
+.PHONY: soak
+soak: ## SESSIONS=200000 sessions with one settled, its memory and processor time in the first and the last tenth
+	@mkdir -p build
+	@go build -o build/soak ./cmd/settled/internal/simulate/soak
+	@./build/soak -sessions $(SESSIONS) $(if $(PROTOCOL),-protocol $(PROTOCOL)) $(if $(SYNCED),-synced=$(SYNCED)) $(if $(RECORD),-record $(RUNS)) $(if $(JSON),-output json)

@@ -138,7 +138,7 @@ func (n *Node) listV1(p v1Wanted) (v1List, error) {
 func (n *Node) candidatesV1(p v1Wanted) []*session {
 	switch {
 	case p.ID == nil:
-		return n.sessions.among(*p.Participant)
+		return n.sessions.among(*p.Participant, "")
 	case n.sessions.byID[strings.ToLower(*p.ID)] != nil:
 		return []*session{n.sessions.byID[strings.ToLower(*p.ID)]}
 	}

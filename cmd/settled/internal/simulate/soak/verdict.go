@@ -102,13 +102,8 @@ func (j *judge) result(o *outcome, results []settlement.Entry) {
 func (j *judge) payment(o *outcome, results []settlement.Entry) {
 	node, there := j.sessions[o.session]
 	switch {
-	case o.session == "" || o.code == settlement.OutcomeConflict:
-		return
-	case o.paid == "" && node.closes > 0:
-		j.found("wrong payment", "session %s was closed, and outcome %s has to fail", o.session, o.id)
-		return
 	case o.paid == "":
-		return
+		return // its session is paid by another outcome, or isn't there
 	case !there || node.closes == 0:
 		j.found(lost, "session %s of outcome %s is not closed at the node", o.session, o.id)
 		return

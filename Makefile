@@ -86,3 +86,7 @@ soak: ## SESSIONS=200000 sessions with one settled, its memory and processor tim
 	@mkdir -p build
 	@go build -o build/soak ./cmd/settled/internal/simulate/soak
 	@./build/soak -sessions $(SESSIONS) $(if $(PROTOCOL),-protocol $(PROTOCOL)) $(if $(SYNCED),-synced=$(SYNCED)) $(KEEPRECORD) $(if $(JSON),-output json)
+
+.PHONY: record
+record: ## write settlement/RELIABILITY.md out of the runs that are kept
+	@go run ./cmd/settled/internal/simulate/record/reliability

@@ -57,3 +57,48 @@ type Twin struct {
 	Millis    int64  `json:"took_ms"`   // from the message to its answer
 	OK        bool   `json:"as_it_should"`
 }
+
+// ChaosFigures are those of a chaos run that are told.
+type ChaosFigures struct {
+	Seed       uint64         `json:"seed"`
+	Protocol   string         `json:"protocol"`
+	NATS       string         `json:"nats_server"`
+	Seconds    float64        `json:"duration_seconds"` // of the faults
+	Faults     map[string]int `json:"faults"`
+	Outcomes   int            `json:"outcomes"`
+	Messages   int            `json:"messages"`
+	Closed     int            `json:"closed"`
+	Recovered  int            `json:"recovered"`
+	Duplicates int            `json:"duplicates"`
+	Losses     int            `json:"losses"`
+	Recover    float64        `json:"recover_seconds"` // from the last fault until all had their result
+}
+
+// Struck is how many faults there were.
+func (c ChaosFigures) Struck() (n int) {
+	for _, times := range c.Faults {
+		n += times
+	}
+	return n
+}
+
+// SoakFigures are those of a soak that are told.
+type SoakFigures struct {
+	Protocol   string  `json:"protocol"`
+	NATS       string  `json:"nats_server"`
+	Synced     bool    `json:"synced"`
+	Closed     int     `json:"closed"`
+	Outcomes   int     `json:"outcomes"`
+	Messages   uint64  `json:"messages"`
+	Duplicates int     `json:"duplicates"`
+	Losses     int     `json:"losses"`
+	Settling   float64 `json:"settling_seconds"`
+	PerSecond  float64 `json:"sessions_per_second"`
+	Growth     []struct {
+		What  string  `json:"what"`
+		First float64 `json:"first"`
+		Last  float64 `json:"last"`
+		Ratio float64 `json:"ratio"`
+		OK    bool    `json:"ok"`
+	} `json:"growth"`
+}

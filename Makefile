@@ -25,7 +25,8 @@ build: ## build the program into build/settled
 test: ## run every test with the race detector, but for the long ones of the proof
 	go test -race -short -timeout 14m ./...
 
-proof: ## the long tests: failure twins, hostile input, services on a cluster
+proof: ## the long tests: failure twins, hostile input, services on a cluster; and what make test leaves out under the race detector
+	go test -count=1 -timeout 5m ./cmd/settled/internal/simulate/...
 	go test -count=1 -timeout 14m -run '^(TestTwins|TestHostileEvents|TestHostileNode|TestServicesOnACluster)$$' ./cmd/settled
 
 lint: ## formatting, go vet, staticcheck, go.mod in order

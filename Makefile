@@ -5,6 +5,10 @@ STATICCHECK := honnef.co/go/tools/cmd/staticcheck@v0.8.2
 GOVULNCHECK := golang.org/x/vuln/cmd/govulncheck@latest
 VERSION := $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
 
+# RECORD=1 keeps what a long run came to; make record writes settlement/RELIABILITY.md of it.
+RUNS := cmd/settled/internal/simulate/record/runs
+KEEPRECORD = $(if $(RECORD),-record $(RUNS))
+
 .DEFAULT_GOAL := help
 .PHONY: help run build test proof lint vuln cover fuzz simulate mutants bench docs ci clean
 
@@ -21,7 +25,8 @@ build: ## build the program into build/settled
 test: ## run every test with the race detector, but for the long ones of the proof
 	go test -race -short -timeout 14m ./...
 
-proof: ## the long tests: failure twins, hostile input, services on a cluster
+proof: ## the long tests: failure twins, hostile input, services on a cluster; and what make test leaves out under the race detector
+	go test -count=1 -timeout 5m ./cmd/settled/internal/simulate/...
 	go test -count=1 -timeout 14m -run '^(TestTwins|TestHostileEvents|TestHostileNode|TestServicesOnACluster)$$' ./cmd/settled
 
 lint: ## formatting, go vet, staticcheck, go.mod in order
@@ -39,26 +44,23 @@ cover: ## test coverage by package, as build/cover.html
 	go tool cover -html build/cover.out -o build/cover.html
 
 FUZZTIME ?= 30s
-fuzz: ## every fuzz target for FUZZTIME each
-	@for pkg in $$(go list ./...); do \
-	  for target in $$(go test -list '^Fuzz' $$pkg | grep '^Fuzz'); do \
-	    echo "== $$pkg $$target"; go test -run '^$$' -fuzz "^$$target$$" -fuzztime $(FUZZTIME) $$pkg || exit 1; \
-	  done; done
+fuzz: ## every fuzz target for FUZZTIME each (ONLY=part of a name)
+	@go run ./cmd/settled/internal/simulate/fuzz -time $(FUZZTIME) $(if $(ONLY),-only $(ONLY)) $(KEEPRECORD)
 
 SEEDS ?= 20000
 SEED ?= 1
 simulate: ## SEEDS schedules of faults in virtual time, from SEED on; TRACE=1 tells the story of one (DIALECT=nitro|legacy|v1)
-	@go run ./cmd/settled/internal/simulate/schedules -seed $(SEED) -seeds $(SEEDS) $(if $(DIALECT),-dialect $(DIALECT)) $(if $(TRACE),-trace)
+	@go run ./cmd/settled/internal/simulate/schedules -seed $(SEED) -seeds $(SEEDS) $(if $(DIALECT),-dialect $(DIALECT)) $(if $(TRACE),-trace) $(KEEPRECORD)
 
 mutants: ## deliberate defects, one at a time: the simulation must catch each (ONLY=part of a name)
-	@go run ./cmd/settled/internal/simulate/mutants $(if $(ONLY),-only $(ONLY),-out cmd/settled/internal/simulate/MUTANTS.md)
+	@go run ./cmd/settled/internal/simulate/mutants $(if $(ONLY),-only $(ONLY),-out cmd/settled/internal/simulate/MUTANTS.md $(KEEPRECORD))
 
 hostile: ## 100,000 malformed events between good ones (HOSTILE_EVENTS=…)
-	HOSTILE_EVENTS=$${HOSTILE_EVENTS:-100000} go test -count=1 -run '^TestHostileEvents$$' -v -timeout 60m ./cmd/settled
+	$(if $(RECORD),RECORD_DIR=$(CURDIR)/$(RUNS)) HOSTILE_EVENTS=$${HOSTILE_EVENTS:-100000} go test -count=1 -run '^TestHostileEvents$$' -v -timeout 60m ./cmd/settled
 
 twins: ## every request to NATS and to the node x every way to fail; the table goes to build/twins.json
 	@mkdir -p build
-	TWINS_JSON=$(CURDIR)/build/twins.json go test -count=1 -run '^TestTwins$$' -v -timeout 10m ./cmd/settled
+	$(if $(RECORD),RECORD_DIR=$(CURDIR)/$(RUNS)) TWINS_JSON=$(CURDIR)/build/twins.json go test -count=1 -run '^TestTwins$$' -v -timeout 10m ./cmd/settled
 
 bench: ## benchmarks
 	go test -run '^$$' -bench . -benchmem ./...
@@ -77,4 +79,15 @@ clean: ## remove build/
 chaos: ## real processes, killed, paused and parted for two minutes, then verified (SEED=n SHORT=1 LONG=1 PROTOCOL=…)
 	@mkdir -p build/chaos
 	@go build -o build/chaos/chaos ./cmd/settled/internal/simulate/chaos
-	@./build/chaos/chaos $(if $(SEED),--seed $(SEED)) $(if $(PROTOCOL),--protocol $(PROTOCOL)) $(if $(SHORT),--short) $(if $(LONG),--long) $(if $(FOR),--for $(FOR)) $(if $(JSON),--output json) $(if $(KEEP),--keep)
+	@./build/chaos/chaos $(if $(SEED),--seed $(SEED)) $(if $(PROTOCOL),--protocol $(PROTOCOL)) $(if $(SHORT),--short) $(if $(LONG),--long) $(if $(FOR),--for $(FOR)) $(if $(JSON),--output json) $(if $(KEEP),--keep) $(KEEPRECORD)
+
+SESSIONS ?= 200000
+.PHONY: soak
+soak: ## SESSIONS=200000 sessions with one settled, its memory and processor time in the first and the last tenth
+	@mkdir -p build
+	@go build -o build/soak ./cmd/settled/internal/simulate/soak
+	@./build/soak -sessions $(SESSIONS) $(if $(PROTOCOL),-protocol $(PROTOCOL)) $(if $(SYNCED),-synced=$(SYNCED)) $(KEEPRECORD) $(if $(JSON),-output json)
+
+.PHONY: record
+record: ## write settlement/RELIABILITY.md out of the runs that are kept
+	@go run ./cmd/settled/internal/simulate/record/reliability

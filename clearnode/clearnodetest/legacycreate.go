@@ -103,9 +103,7 @@ func (n *Node) createLegacy(p legacyCreation, ts uint64, signers map[string]bool
 		return nil, err
 	}
 	d.commit()
-	s.row = uint64(len(n.sessions.all) + 1)
-	n.sessions.byID[s.id] = s
-	n.sessions.all = append(n.sessions.all, s)
+	n.sessions.add(s)
 	return s, nil
 }
 

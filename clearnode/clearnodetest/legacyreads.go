@@ -108,11 +108,9 @@ func legacyAppSessions(n *Node, _ *conn, m *legacyMessage) (any, error) {
 		return nil, refusal("failed to find application sessions: " + errLegacyAway.Error())
 	}
 	rows := []legacyRow{}
-	for _, s := range n.sessions.all {
-		if contains(s.def.Participants, p["participant"]) && (p["status"] == "" || p["status"] == s.status) {
-			d := s.def
-			rows = append(rows, legacyRow{s.id, s.status, d.Participants, d.Protocol, d.Challenge, d.Weights, d.Quorum, s.version, d.Nonce})
-		}
+	for _, s := range n.sessions.among(p["participant"], p["status"]) {
+		d := s.def
+		rows = append(rows, legacyRow{s.id, s.status, d.Participants, d.Protocol, d.Challenge, d.Weights, d.Quorum, s.version, d.Nonce})
 	}
 	return rows, nil
 }

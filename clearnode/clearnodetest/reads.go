@@ -2,6 +2,7 @@ package clearnodetest
 
 import (
 	"fmt"
+	"slices"
 	"sort"
 	"strings"
 	"time"
@@ -124,13 +125,7 @@ func getAppSessions(n *Node, _ *conn, r *request) (any, error) {
 	}
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	var found []*session
-	for _, s := range n.sessions.all {
-		if (p.Participant == "" || contains(s.def.Participants, p.Participant)) && (p.Status == "" || p.Status == s.status) {
-			found = append(found, s)
-		}
-	}
-	found, err := cut(p.page, found, func(s *session) (time.Time, uint64) { return s.updated, s.row })
+	found, err := cut(p.page, slices.Clone(n.sessions.among(p.Participant, p.Status)), func(s *session) (time.Time, uint64) { return s.updated, s.row })
 	if err != nil || n.down {
 		return nil, refusal("failed to get application sessions")
 	}

@@ -45,11 +45,57 @@ type SessionState struct {
 type register struct {
 	byID map[string]*session
 	all  []*session
-	tags map[string]string // by wallet: the tag that its first login by signature gave it
+	of   map[string]*sessions // by participant, as the definition spells it
+	tags map[string]string    // by wallet: the tag that its first login by signature gave it
 }
 
 func newRegister() *register {
-	return &register{byID: map[string]*session{}, tags: map[string]string{}}
+	return &register{byID: map[string]*session{}, of: map[string]*sessions{}, tags: map[string]string{}}
+}
+
+// sessions are a participant's, the oldest first. What is closed stays so, and leaves the open ones when they are asked for:
+// many thousands closed don't slow down who looks for one that is open.
+type sessions struct{ all, open []*session }
+
+func (r *register) add(s *session) {
+	s.row = uint64(len(r.all) + 1)
+	r.byID[s.id] = s
+	r.all = append(r.all, s)
+	for i, wallet := range s.def.Participants {
+		if contains(s.def.Participants[:i], wallet) {
+			continue
+		}
+		if r.of[wallet] == nil {
+			r.of[wallet] = &sessions{}
+		}
+		r.of[wallet].all = append(r.of[wallet].all, s)
+		r.of[wallet].open = append(r.of[wallet].open, s)
+	}
+}
+
+// among are the sessions of a participant, of everybody where nobody is named, in this status, or in any where none is.
+func (r *register) among(participant, status string) []*session {
+	mine := &sessions{all: r.all, open: r.all}
+	if participant != "" {
+		mine = r.of[participant]
+	}
+	if mine == nil {
+		return nil
+	}
+	source := mine.all
+	if status == "open" {
+		source = mine.open
+	}
+	var found []*session
+	for _, s := range source {
+		if status == "" || s.status == status {
+			found = append(found, s)
+		}
+	}
+	if status == "open" {
+		mine.open = found[:len(found):len(found)]
+	}
+	return found
 }
 
 func (r *register) tag(wallet string) {
@@ -194,9 +240,7 @@ func (n *Node) create(p creation, signers []string) (*session, error) {
 		return nil, refusal("failed to create application session")
 	}
 	d.commit()
-	s.row = uint64(len(n.sessions.all) + 1)
-	n.sessions.byID[s.id] = s
-	n.sessions.all = append(n.sessions.all, s)
+	n.sessions.add(s)
 	return s, nil
 }
 

@@ -120,7 +120,7 @@ func (n *Node) listV1(p v1Wanted) (v1List, error) {
 		return v1List{}, refusal("invalid status: " + *p.Status)
 	}
 	var found []*session
-	for _, s := range n.sessions.all {
+	for _, s := range n.candidatesV1(p) {
 		if p.matches(s) {
 			found = append(found, s)
 		}
@@ -132,6 +132,17 @@ func (n *Node) listV1(p v1Wanted) (v1List, error) {
 		told.Sessions = append(told.Sessions, s.rowV1(len(found) == 1))
 	}
 	return told, nil
+}
+
+// candidatesV1 are the sessions that the filters may mean.
+func (n *Node) candidatesV1(p v1Wanted) []*session {
+	switch {
+	case p.ID == nil:
+		return n.sessions.among(*p.Participant, "")
+	case n.sessions.byID[strings.ToLower(*p.ID)] != nil:
+		return []*session{n.sessions.byID[strings.ToLower(*p.ID)]}
+	}
+	return nil
 }
 
 // check reads the filters, of which there must be one. The participant is in EIP-55 from here on.

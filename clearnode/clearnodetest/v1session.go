@@ -87,9 +87,7 @@ func (n *Node) createV1(p v1Creation, signed bool) (*session, error) {
 			`ERROR: duplicate key value violates unique constraint "app_sessions_v1_pkey" (SQLSTATE 23505)`)
 	}
 	s.states = []v1State{state}
-	s.row = uint64(len(n.sessions.all) + 1)
-	n.sessions.byID[s.id] = s
-	n.sessions.all = append(n.sessions.all, s)
+	n.sessions.add(s)
 	for _, wallet := range def.Participants {
 		n.seeV1(wallet)
 	}

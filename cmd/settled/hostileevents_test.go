@@ -10,9 +10,11 @@ import (
 	"strconv"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/nats-io/nats.go"
 
+	"settled/cmd/settled/internal/simulate/record"
 	"settled/consumer"
 	"settled/ledger"
 	"settled/settlement"
@@ -79,7 +81,7 @@ var everyMalformed = []malformed{
 
 // Thousands of malformed events between good ones: each is dead-lettered with its
 // code, the good ones are settled, and the process doesn't grow. HOSTILE_EVENTS says
-// how many.
+// how many, and RECORD_DIR a folder for the record.
 func TestHostileEvents(t *testing.T) {
 	if testing.Short() {
 		t.Skip("long: make proof")
@@ -91,6 +93,7 @@ func TestHostileEvents(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
+	began := time.Now()
 	d := deploy(t)
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
 	d.must(err)
@@ -116,6 +119,9 @@ func TestHostileEvents(t *testing.T) {
 	}
 	h.check()
 	d.verify(good)
+	keepRecord(t, record.Hostile, fmt.Sprintf("make hostile HOSTILE_EVENTS=%d", all), began, record.Malformed{
+		Malformed: all, Good: good, DeadLetters: len(h.letters()), Closed: len(h.settled), Early: early, Late: late,
+	})
 }
 
 // hostility is what was published, and what each must come to.

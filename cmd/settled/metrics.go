@@ -1,6 +1,7 @@
 package main
 
 import (
+	"regexp"
 	"slices"
 	"time"
 
@@ -61,8 +62,14 @@ func newMetrics(log zerolog.Logger) *metrics {
 	b := buildInfo()
 	info.WithLabelValues(b.Version, b.Go).Set(1)
 	m.registry.MustRegister(m.outcomes, m.duration, m.calls, m.callSeconds, m.asked, m.cosigns, m.cosignSeconds, info, m.waiting,
-		collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
+		goCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	return m
+}
+
+// goCollector also says what the last collection of garbage found alive: the one
+// figure by which a leak shows.
+func goCollector() prometheus.Collector {
+	return collectors.NewGoCollector(collectors.WithGoCollectorRuntimeMetrics(collectors.GoRuntimeMetricsRule{Matcher: regexp.MustCompile(`^/gc/heap/live:bytes$`)}))
 }
 
 // watch adds what is read from the running service when it is asked for.

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"settled/clearnode/clearnodetest"
+	"settled/cmd/settled/internal/simulate/record"
 	"settled/settlement"
 )
 
@@ -68,13 +69,15 @@ type twinScene struct {
 
 // Every request to NATS and to the node, of every generation, goes wrong in every
 // way: the outcome ends as it should, exactly once, the node's books are right, and
-// the ledger verifies. TWINS_JSON names a file to write the table to.
+// the ledger verifies. TWINS_JSON names a file to write the table to, RECORD_DIR a
+// folder for the record.
 func TestTwins(t *testing.T) {
 	if testing.Short() {
 		t.Skip("long: make proof")
 	}
 	t.Parallel() // it waits more than it works
 	const together = 20
+	began := time.Now()
 	var table twinTable
 	turns := make(chan struct{}, together)
 	var running sync.WaitGroup
@@ -87,6 +90,7 @@ func TestTwins(t *testing.T) {
 	}
 	running.Wait()
 	table.show(t)
+	keepRecord(t, record.Twins, "make twins", began, table.rows)
 }
 
 // apart gives each fault of the slow requests a deployment of its own, and begins

@@ -3,11 +3,11 @@ package main
 import (
 	"errors"
 	"fmt"
-	"math/rand/v2"
-	"net"
 	"os"
 	"path/filepath"
 	"strings"
+
+	"settled/cmd/settled/internal/simulate/process"
 )
 
 // servers is how many NATS servers there are, each with a copy of every stream.
@@ -19,7 +19,7 @@ const password = "chaos"
 // cluster is the NATS servers, with a proxy on the way of every party to every
 // server, the other servers included: parties[name][i] leads to server i.
 type cluster struct {
-	servers [servers]*process
+	servers [servers]*process.Process
 	ports   [servers]int
 	routes  [servers]int
 	parties map[string][]*proxy
@@ -31,13 +31,13 @@ type cluster struct {
 const runnerParty = "runner"
 
 // newCluster prepares the servers; nothing runs yet.
-func newCluster(programs programs, dir, logs string, disk int64, parties []string) (*cluster, error) {
+func newCluster(programs process.Programs, dir, logs string, disk int64, parties []string) (*cluster, error) {
 	c := &cluster{parties: map[string][]*proxy{}}
 	var err error
 	for i := range servers {
-		c.ports[i], err = freePort()
+		c.ports[i], err = process.FreePort()
 		if err == nil {
-			c.routes[i], err = freePort()
+			c.routes[i], err = process.FreePort()
 		}
 		if err != nil {
 			return c, err
@@ -66,13 +66,13 @@ func serverName(i int) string { return fmt.Sprintf("nats-%d", i+1) }
 // server writes a server's configuration: the one that is deployed, with ports of
 // its own. Servers reach one another through the proxies alone: each is told all
 // routes, and advertises an address where nobody is.
-func (c *cluster) server(i int, p programs, dir, logs string) (*process, error) {
+func (c *cluster) server(i int, p process.Programs, dir, logs string) (*process.Process, error) {
 	home := filepath.Join(dir, serverName(i))
 	if err := os.MkdirAll(home, 0o755); err != nil {
 		return nil, err
 	}
 	for _, name := range []string{"accounts.conf", "users.conf"} {
-		text, err := os.ReadFile(filepath.Join(p.root, "deploy", "nats", name))
+		text, err := os.ReadFile(filepath.Join(p.Root, "deploy", "nats", name))
 		if err == nil {
 			err = os.WriteFile(filepath.Join(home, name), text, 0o600)
 		}
@@ -95,7 +95,7 @@ func (c *cluster) server(i int, p programs, dir, logs string) (*process, error) 
 	for _, user := range []string{"SETTLED", "UPSTREAM", "DASHBOARD", "OPERATOR"} {
 		env = append(env, user+"_PASSWORD="+password)
 	}
-	return newProcess(logs, serverName(i), p.nats, []string{"-c", conf}, env), nil
+	return process.New(logs, serverName(i), p.NATS, []string{"-c", conf}, env), nil
 }
 
 const serverConf = `server_name: %s
@@ -152,7 +152,7 @@ func (c *cluster) around(server int, parties bool) []*proxy {
 func (c *cluster) start() error {
 	var errs []error
 	for _, s := range c.servers {
-		errs = append(errs, s.start())
+		errs = append(errs, s.Start())
 	}
 	return errors.Join(errs...)
 }
@@ -161,7 +161,7 @@ func (c *cluster) start() error {
 func (c *cluster) close() {
 	for _, s := range c.servers {
 		if s != nil {
-			s.kill()
+			s.Kill()
 		}
 	}
 	for _, proxies := range c.parties {
@@ -172,16 +172,4 @@ func (c *cluster) close() {
 	if c.disk != nil {
 		c.disk.unmount()
 	}
-}
-
-// freePort is a port that nobody listens on, below those that systems give to
-// outgoing connections: it must still be free after a restart.
-func freePort() (int, error) {
-	for range 100 {
-		port := 10000 + rand.IntN(20000)
-		if l, err := net.Listen("tcp", fmt.Sprintf("127.0.0.1:%d", port)); err == nil {
-			return port, l.Close()
-		}
-	}
-	return 0, errors.New("no free port found between 10000 and 30000")
 }

@@ -4,6 +4,8 @@ import (
 	"time"
 
 	"settled/clearnode/clearnodetest"
+
+	"settled/cmd/settled/internal/simulate/process"
 )
 
 // leaders are what can be made to step down: the API subjects' ends.
@@ -28,27 +30,27 @@ func (r *run) strikeReplica(id int, f fault) func() {
 	target := r.replicas[f.Target]
 	switch f.Kind {
 	case killReplica:
-		target.kill()
-		return func() { r.started(target.process) }
+		target.Kill()
+		return func() { r.started(target.Process) }
 	case killReplicas:
 		for _, p := range r.replicas {
-			p.kill()
+			p.Kill()
 		}
 		return func() {
 			for _, p := range r.replicas {
-				r.started(p.process)
+				r.started(p.Process)
 			}
 		}
 	case pauseReplica:
-		target.pause()
-		return target.resume
+		target.Pause()
+		return target.Resume
 	case termReplica:
-		r.noted(target.stop(stopsWithin + 5*time.Second))
-		return func() { r.started(target.process) }
+		r.noted(target.Stop(stopsWithin + 5*time.Second))
+		return func() { r.started(target.Process) }
 	case partReplica:
-		return bring(id, f.How, r.cluster.parties[target.name])
+		return bring(id, f.How, r.cluster.parties[target.Name])
 	default:
-		for _, p := range r.cluster.parties[target.name] {
+		for _, p := range r.cluster.parties[target.Name] {
 			p.cut()
 		}
 		return nil
@@ -60,8 +62,8 @@ func (r *run) strikeServer(id int, f fault) func() {
 	hit := c.servers[:]
 	switch f.Kind {
 	case pauseServer:
-		c.servers[f.Target].pause()
-		return c.servers[f.Target].resume
+		c.servers[f.Target].Pause()
+		return c.servers[f.Target].Resume
 	case partServer:
 		return bring(id, f.How, c.around(f.Target, true))
 	case partRoutes:
@@ -74,10 +76,10 @@ func (r *run) strikeServer(id int, f fault) func() {
 	case killServer:
 		hit = hit[f.Target : f.Target+1]
 	case killServers:
-		hit = []*process{hit[f.Target], hit[(f.Target+1)%servers]}
+		hit = []*process.Process{hit[f.Target], hit[(f.Target+1)%servers]}
 	}
 	for _, s := range hit {
-		s.kill()
+		s.Kill()
 	}
 	return func() {
 		for _, s := range hit {
@@ -93,7 +95,7 @@ func (r *run) fillDisk() func() {
 	r.noted(disk.fill())
 	return func() {
 		r.noted(disk.empty())
-		server.kill()
+		server.Kill()
 		r.started(server)
 	}
 }

@@ -123,7 +123,7 @@ func (r *run) gatherStops(ctx context.Context, e *evidence) error {
 func (r *run) panics() []string {
 	var all []string
 	for _, p := range r.replicas {
-		f, err := os.Open(p.log)
+		f, err := os.Open(p.Log)
 		if err != nil {
 			continue
 		}
@@ -131,7 +131,7 @@ func (r *run) panics() []string {
 		lines.Buffer(nil, 1<<20)
 		for lines.Scan() {
 			if text := lines.Text(); strings.Contains(text, "panic") || strings.HasPrefix(text, "fatal error:") {
-				all = append(all, p.name+": "+text)
+				all = append(all, p.Name+": "+text)
 			}
 		}
 		_ = f.Close()

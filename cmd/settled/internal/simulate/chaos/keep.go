@@ -4,10 +4,12 @@ import (
 	"fmt"
 	"sync"
 	"time"
+
+	"settled/cmd/settled/internal/simulate/process"
 )
 
 // started starts a process again and notes where that fails.
-func (r *run) started(p *process) { r.noted(p.start()) }
+func (r *run) started(p *process.Process) { r.noted(p.Start()) }
 
 // noted keeps an error of the runner's own that doesn't decide the verdict.
 func (r *run) noted(err error) {
@@ -23,18 +25,18 @@ func (r *run) disagree(law, format string, args ...any) {
 // supervise starts what ended without being told to, as systemd or Kubernetes would.
 func (r *run) supervise() {
 	for _, p := range r.processes() {
-		if before := p.noticed; len(p.surprises()) > before {
-			p.noticed = len(p.surprises())
-			r.say.event("%s ended by itself: %s", p.name, p.surprises()[before])
+		if before := r.noticed[p]; len(p.Surprises()) > before {
+			r.noticed[p] = len(p.Surprises())
+			r.say.event("%s ended by itself: %s", p.Name, p.Surprises()[before])
 			r.started(p)
 		}
 	}
 }
 
-func (r *run) processes() []*process {
-	var all []*process
+func (r *run) processes() []*process.Process {
+	var all []*process.Process
 	for _, p := range r.replicas {
-		all = append(all, p.process)
+		all = append(all, p.Process)
 	}
 	return append(all, r.cluster.servers[:]...)
 }

@@ -16,6 +16,9 @@ import (
 	"time"
 
 	"settled/clearnode/clearnodetest"
+
+	"settled/cmd/settled/internal/simulate/process"
+	"settled/cmd/settled/internal/simulate/record"
 )
 
 // options are the command line.
@@ -25,6 +28,7 @@ type options struct {
 	short, long bool
 	length      time.Duration
 	json, keep  bool
+	record      string // folder
 }
 
 // How long the faults last: with starting, healing and verifying the standard form
@@ -56,7 +60,7 @@ func chaos(args []string, stdout, stderr io.Writer) int {
 	}
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
-	p, err := buildPrograms(ctx)
+	p, err := process.Build(ctx)
 	if err != nil {
 		fmt.Fprintln(stderr, err)
 		return 1
@@ -87,6 +91,7 @@ func parse(args []string, stderr io.Writer) (o options, err error) {
 	flags.DurationVar(&o.length, "for", 0, "how long the faults last instead")
 	output := flags.String("output", "text", "text, or json for the record: one line a run")
 	flags.BoolVar(&o.keep, "keep", false, "keep the logs where all is well, too")
+	flags.StringVar(&o.record, "record", "", "keep the run's record in this folder; empty: nowhere")
 	if err := flags.Parse(args); err != nil {
 		return o, err
 	}
@@ -127,11 +132,11 @@ func (o *options) fill(protocol string) {
 }
 
 // once runs one deployment with one generation of node.
-func (o options) once(ctx context.Context, protocol string, p programs, stdout, stderr io.Writer) (ok bool, err error) {
+func (o options) once(ctx context.Context, protocol string, p process.Programs, stdout, stderr io.Writer) (ok bool, err error) {
 	r := &run{
 		plan: plan{seed: o.seed, protocol: protocol, length: o.length, settleds: 2, rate: rate, settle: recoverWithin},
 		ctx:  ctx, programs: p, say: &teller{print: func(line string) { fmt.Fprintln(stderr, line) }},
-		logs: filepath.Join(p.root, "build", "chaos", fmt.Sprint(o.seed), strings.ReplaceAll(protocol, "/", "-")),
+		logs: filepath.Join(p.Root, "build", "chaos", fmt.Sprint(o.seed), strings.ReplaceAll(protocol, "/", "-")),
 	}
 	if o.long {
 		r.settleds = 3
@@ -146,15 +151,23 @@ func (o options) once(ctx context.Context, protocol string, p programs, stdout, 
 	if r.dir, err = os.MkdirTemp("", "settled-chaos-"); err != nil {
 		return false, err
 	}
+	began := time.Now()
 	found, err := r.perform()
 	if err != nil {
 		return false, fmt.Errorf("%w; the logs are in %s", err, r.logs)
 	}
-	return o.conclude(r, r.record(found), stdout)
+	rec := r.result(found)
+	if o.record != "" {
+		name := fmt.Sprintf("%d-%s", rec.Seed, rec.Protocol)
+		if err := record.New(record.Chaos, rec.OK, rec.Command, began, rec).Write(o.record, name); err != nil {
+			return false, err
+		}
+	}
+	return o.conclude(r, rec, stdout)
 }
 
 // conclude prints the record, and keeps the logs or throws them away.
-func (o options) conclude(r *run, rec record, stdout io.Writer) (ok bool, err error) {
+func (o options) conclude(r *run, rec result, stdout io.Writer) (ok bool, err error) {
 	if rec.OK && !o.keep {
 		err = os.RemoveAll(r.logs)
 		_ = os.Remove(filepath.Dir(r.logs)) // where no other run left anything

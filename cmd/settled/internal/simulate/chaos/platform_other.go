@@ -2,12 +2,7 @@
 
 package main
 
-import (
-	"errors"
-	"syscall"
-)
-
-func childAttributes() *syscall.SysProcAttr { return &syscall.SysProcAttr{} }
+import "errors"
 
 func enterOwnMounts() (status int, done bool) { return 0, false }
 

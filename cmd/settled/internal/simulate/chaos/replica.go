@@ -8,6 +8,8 @@ import (
 	"os"
 	"path/filepath"
 	"time"
+
+	"settled/cmd/settled/internal/simulate/process"
 )
 
 // How the replicas and the node are set: everything that waits waits for seconds
@@ -28,7 +30,7 @@ const maxAttempts = 200
 
 // replica is one `settled serve`, with its own way to the node.
 type replica struct {
-	*process
+	*process.Process
 	node  *proxy
 	ready string // URL
 }
@@ -60,7 +62,7 @@ log: {level: info, format: json}
 // newReplica writes the configuration of a replica; nothing runs yet.
 func (r *run) newReplica(i int) (*replica, error) {
 	name := replicaName(i)
-	port, err := freePort()
+	port, err := process.FreePort()
 	if err != nil {
 		return nil, err
 	}
@@ -75,7 +77,7 @@ func (r *run) newReplica(i int) (*replica, error) {
 		return nil, err
 	}
 	return &replica{
-		process: newProcess(r.logs, name, r.programs.settled, []string{"serve", "--config", file}, nil),
+		Process: process.New(r.logs, name, r.programs.Settled, []string{"serve", "--config", file}, nil),
 		node:    node, ready: fmt.Sprintf("http://127.0.0.1:%d/readyz", port),
 	}, nil
 }

@@ -13,8 +13,8 @@ import (
 	"settled/settlement"
 )
 
-// record is what a run came to, as it is kept.
-type record struct {
+// result is what a run came to, as it is kept.
+type result struct {
 	OK            bool                    `json:"ok"`
 	Seed          uint64                  `json:"seed"`
 	Protocol      string                  `json:"protocol"`
@@ -39,9 +39,9 @@ type record struct {
 	Logs          string                  `json:"logs,omitempty"`
 }
 
-func (r *run) record(e *evidence) record {
-	rec := record{
-		OK: len(r.wrong) == 0, Seed: r.seed, Protocol: r.protocol, NATS: r.programs.natsVersion(), Duration: r.length.Seconds(), Faults: r.struck, Skipped: r.skipped,
+func (r *run) result(e *evidence) result {
+	rec := result{
+		OK: len(r.wrong) == 0, Seed: r.seed, Protocol: r.protocol, NATS: r.programs.NATSVersion(), Duration: r.length.Seconds(), Faults: r.struck, Skipped: r.skipped,
 		Outcomes: len(e.outcomes), Messages: len(e.messages), Failed: map[settlement.Code]int{}, Replays: r.load.replays,
 		Recover: r.recover.Seconds(), Ended: []string{}, Notes: append([]string{}, r.notes...), Disagreements: append([]disagreement{}, r.wrong...), Command: r.command(),
 	}
@@ -57,14 +57,14 @@ func (r *run) record(e *evidence) record {
 		}
 	}
 	for _, p := range r.processes() {
-		for _, how := range p.surprises() {
-			rec.Ended = append(rec.Ended, p.name+": "+how)
+		for _, how := range p.Surprises() {
+			rec.Ended = append(rec.Ended, p.Name+": "+how)
 		}
 	}
 	return rec
 }
 
-func (rec *record) count(e settlement.Entry) {
+func (rec *result) count(e settlement.Entry) {
 	switch e.State {
 	case settlement.EntryClosing:
 		rec.Attempts++
@@ -89,7 +89,7 @@ func (r *run) command() string {
 }
 
 // print writes the record for people.
-func (rec record) print(w io.Writer) {
+func (rec result) print(w io.Writer) {
 	fmt.Fprintf(w, "\nseed %d, %s, nats-server %s: %.0f s of faults\n\n", rec.Seed, rec.Protocol, rec.NATS, rec.Duration)
 	for _, kind := range slices.Sorted(maps.Keys(rec.Faults)) {
 		fmt.Fprintf(w, "  %-38s %4d\n", kind, rec.Faults[kind])
@@ -113,7 +113,7 @@ func (rec record) print(w io.Writer) {
 // shown is how many disagreements are printed; all are in the file.
 const shown = 20
 
-func (rec record) verdict(w io.Writer) {
+func (rec result) verdict(w io.Writer) {
 	if rec.OK {
 		fmt.Fprintln(w, "\nEvery outcome has exactly one result; every session was paid once and as planned; node, ledger and dead letters agree.")
 		return
@@ -127,7 +127,7 @@ func (rec record) verdict(w io.Writer) {
 
 // keep writes the record, and how the node took the closes of every session that a
 // disagreement names, beside the logs.
-func (r *run) keep(rec record) error {
+func (r *run) keep(rec result) error {
 	text, err := json.MarshalIndent(rec, "", "  ")
 	if err != nil {
 		return err

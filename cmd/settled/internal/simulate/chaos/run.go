@@ -9,6 +9,8 @@ import (
 	"time"
 
 	"github.com/nats-io/nats.go"
+
+	"settled/cmd/settled/internal/simulate/process"
 )
 
 // plan is what a run does.
@@ -25,7 +27,7 @@ type plan struct {
 type run struct {
 	plan
 	ctx      context.Context
-	programs programs
+	programs process.Programs
 	dir      string // of what is thrown away
 	logs     string // kept where the verdict is bad
 	say      *teller
@@ -40,7 +42,8 @@ type run struct {
 
 	began   time.Time
 	struck  map[faultKind]int
-	skipped map[faultKind]string // and why
+	skipped map[faultKind]string     // and why
+	noticed map[*process.Process]int // how many of its surprises the supervisor has seen
 	notes   []string
 	wrong   []disagreement
 	recover time.Duration
@@ -80,7 +83,7 @@ func (r *run) perform() (evidence *evidence, err error) {
 func (r *run) start() error {
 	var err error
 	r.healed = make(chan struct{})
-	r.struck, r.skipped = map[faultKind]int{}, map[faultKind]string{}
+	r.struck, r.skipped, r.noticed = map[faultKind]int{}, map[faultKind]string{}, map[*process.Process]int{}
 	if r.stage, err = newStage(r.protocol, r.dir); err != nil {
 		return err
 	}
@@ -110,7 +113,7 @@ func (r *run) start() error {
 			return err
 		}
 		r.replicas = append(r.replicas, replica)
-		if err := replica.start(); err != nil {
+		if err := replica.Start(); err != nil {
 			return err
 		}
 	}
@@ -220,7 +223,7 @@ func (r *run) allReady() error {
 		why = ""
 		for _, p := range r.replicas {
 			if not := p.whyNotReady(r.ctx); not != "" {
-				why = p.name + ": " + not
+				why = p.Name + ": " + not
 			}
 		}
 		if why == "" {
@@ -237,7 +240,7 @@ func (r *run) allReady() error {
 // stopReplicas stops them as a deployment does, which must go well.
 func (r *run) stopReplicas() {
 	for _, p := range r.replicas {
-		if err := p.stop(stopsWithin + 5*time.Second); err != nil {
+		if err := p.Stop(stopsWithin + 5*time.Second); err != nil {
 			r.disagree("not stopped", "%s", err)
 		}
 	}
@@ -246,7 +249,7 @@ func (r *run) stopReplicas() {
 // close ends whatever was started.
 func (r *run) close() {
 	for _, p := range r.replicas {
-		p.kill()
+		p.Kill()
 		p.node.close()
 	}
 	for _, nc := range r.conns {

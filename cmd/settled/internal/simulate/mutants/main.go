@@ -8,6 +8,7 @@ package main
 
 import (
 	"encoding/json"
+	"errors"
 	"flag"
 	"fmt"
 	"io"
@@ -16,6 +17,9 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
+	"time"
+
+	"settled/cmd/settled/internal/simulate/record"
 )
 
 func main() { os.Exit(run(os.Args[1:], os.Stdout, os.Stderr)) }
@@ -23,6 +27,7 @@ func main() { os.Exit(run(os.Args[1:], os.Stdout, os.Stderr)) }
 // options are the command line.
 type options struct {
 	table, root, out, only string
+	record                 string // folder
 	seed, seeds            uint64
 }
 
@@ -36,10 +41,15 @@ func run(args []string, stdout, stderr io.Writer) int {
 	flags.StringVar(&o.only, "only", "", "only mutants whose name has this in it")
 	flags.Uint64Var(&o.seed, "seed", 1, "the first seed")
 	flags.Uint64Var(&o.seeds, "seeds", 20000, "how many schedules at most for each")
+	flags.StringVar(&o.record, "record", "", "keep the run's record in this folder; empty: nowhere")
 	if flags.Parse(args) != nil {
 		return 2
 	}
+	began := time.Now()
 	caught, err := o.hunt(stdout)
+	if len(caught) > 0 && o.record != "" {
+		err = errors.Join(err, record.New(record.Mutants, err == nil, "make mutants", began, o.figures(caught)).Write(o.record, ""))
+	}
 	if err == nil && o.out != "" {
 		err = os.WriteFile(filepath.Join(o.root, o.out), []byte(markdown(caught, o)), 0o644) // #nosec G306 -- documentation
 	}
@@ -96,6 +106,19 @@ func (o options) hunt(stdout io.Writer) ([]catch, error) {
 		return caught, fmt.Errorf("%d of %d mutants escaped", escaped, len(caught))
 	}
 	return caught, nil
+}
+
+func (o options) figures(caught []catch) record.Defects {
+	f := record.Defects{Defects: len(caught), Limit: o.seeds}
+	for _, c := range caught {
+		if c.Seed == 0 {
+			f.Escaped = append(f.Escaped, c.name)
+		}
+		if c.Schedules > f.Schedules {
+			f.Hardest, f.Schedules = c.name, c.Schedules
+		}
+	}
+	return f
 }
 
 func (c catch) String() string {

@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"settled/cmd/settled/internal/simulate"
+	"settled/cmd/settled/internal/simulate/record"
 )
 
 func main() { os.Exit(run(os.Args[1:], os.Stdout, os.Stderr)) }
@@ -21,6 +22,7 @@ func main() { os.Exit(run(os.Args[1:], os.Stdout, os.Stderr)) }
 type options struct {
 	simulate.Campaign
 	trace, json bool
+	record      string // folder
 }
 
 func run(args []string, stdout, stderr io.Writer) int {
@@ -35,7 +37,14 @@ func run(args []string, stdout, stderr io.Writer) int {
 	if o.trace {
 		return tell(simulate.Schedule{Seed: o.First, Dialect: o.Dialect}, stdout)
 	}
+	began := time.Now()
 	tally, broken := o.Run()
+	if o.record != "" {
+		if err := o.keep(tally, broken, began); err != nil {
+			fmt.Fprintln(stderr, err)
+			return 2
+		}
+	}
 	switch {
 	case o.json:
 		return report(tally, broken, stdout)
@@ -56,6 +65,7 @@ func parse(args []string, stderr io.Writer) (o options, err error) {
 	dialect := flags.String("dialect", "", fmt.Sprintf("of the node: one of %v; empty: each seed's own", simulate.Dialects()))
 	flags.BoolVar(&o.trace, "trace", false, "tell the story of the first seed")
 	flags.BoolVar(&o.json, "json", false, "print one JSON object")
+	flags.StringVar(&o.record, "record", "", "keep the run's record in this folder; empty: nowhere")
 	if err := flags.Parse(args); err != nil {
 		return o, err
 	}
@@ -99,6 +109,19 @@ func report(t simulate.Tally, broken *simulate.Schedule, stdout io.Writer) int {
 		return 2
 	}
 	return status
+}
+
+// keep keeps the record of a whole campaign.
+func (o options) keep(t simulate.Tally, broken *simulate.Schedule, began time.Time) error {
+	f := record.Schedules{
+		First: o.First, Schedules: t.Schedules, Steps: t.Steps, Messages: t.Messages, Closed: t.Closed, Failed: t.Failed,
+		VirtualSeconds: int64(t.Virtual / time.Second), Dialect: string(o.Dialect),
+	}
+	if broken != nil {
+		f.Broken = broken.Seed
+	}
+	command := fmt.Sprintf("make simulate SEED=%d SEEDS=%d%s", o.First, o.Seeds, dialectArg(o.Dialect))
+	return record.New(record.Simulate, broken == nil, command, began, f).Write(o.record, string(o.Dialect))
 }
 
 func progress(t simulate.Tally, of uint64) string {

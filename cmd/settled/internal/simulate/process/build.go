@@ -1,4 +1,4 @@
-package main
+package process
 
 import (
 	"context"
@@ -9,28 +9,28 @@ import (
 	"strings"
 )
 
-// programs are the paths of what is run as processes.
-type programs struct {
-	root    string // of the module's tree
-	settled string
-	nats    string
+// Programs are the paths of what is run as processes.
+type Programs struct {
+	Root    string // of the module's tree
+	Settled string
+	NATS    string
 }
 
 const natsModule = "github.com/nats-io/nats-server/v2"
 
-// buildPrograms builds settled from the tree and nats-server from the module's own
-// dependency, into build/chaos/bin.
-func buildPrograms(ctx context.Context) (programs, error) {
+// Build builds settled from the tree and nats-server from the module's own
+// dependency, into build/bin of the tree.
+func Build(ctx context.Context) (Programs, error) {
 	root, err := moduleRoot(ctx)
 	if err != nil {
-		return programs{}, err
+		return Programs{}, err
 	}
-	bin := filepath.Join(root, "build", "chaos", "bin")
-	p := programs{root: root, settled: filepath.Join(bin, "settled"), nats: filepath.Join(bin, "nats-server")}
+	bin := filepath.Join(root, "build", "bin")
+	p := Programs{Root: root, Settled: filepath.Join(bin, "settled"), NATS: filepath.Join(bin, "nats-server")}
 	if err := os.MkdirAll(bin, 0o755); err != nil {
 		return p, err
 	}
-	for path, pkg := range map[string]string{p.settled: "./cmd/settled", p.nats: natsModule} {
+	for path, pkg := range map[string]string{p.Settled: "./cmd/settled", p.NATS: natsModule} {
 		cmd := exec.CommandContext(ctx, "go", "build", "-o", path, pkg)
 		cmd.Dir, cmd.Stderr = root, os.Stderr
 		if err := cmd.Run(); err != nil {
@@ -48,9 +48,9 @@ func moduleRoot(ctx context.Context) (string, error) {
 	return strings.TrimSpace(string(out)), nil
 }
 
-// natsVersion is the version of nats-server that is run.
-func (p programs) natsVersion() string {
-	out, err := exec.Command(p.nats, "--version").Output()
+// NATSVersion is the version of nats-server that is run.
+func (p Programs) NATSVersion() string {
+	out, err := exec.Command(p.NATS, "--version").Output()
 	if err != nil {
 		return "unknown"
 	}

@@ -1,4 +1,4 @@
-package main
+package process
 
 import (
 	"bytes"
@@ -11,21 +11,18 @@ import (
 	"time"
 )
 
-// process is a program that is started, killed, paused and started again. Its
+// Process is a program that is started, killed, paused and started again. Its
 // output goes to one file, in the order of its lives.
-type process struct {
-	name string
+type Process struct {
+	Name string
 	path string
 	args []string
 	env  []string
-	log  string
+	Log  string
 
-	mu     sync.Mutex
-	life   *life // nil: it was never started, or ended as we wished
-	starts int
-	ended  []string // how it ended without being told to
-
-	noticed int // how many of these the supervisor has seen; its goroutine's own
+	mu    sync.Mutex
+	life  *life    // nil: it was never started, or ended as we wished
+	ended []string // how it ended without being told to
 }
 
 // life is a process from one start to its end.
@@ -37,42 +34,42 @@ type life struct {
 	wanted bool          // we ended it; guarded by the process's mu
 }
 
-func newProcess(dir, name, path string, args, env []string) *process {
-	return &process{name: name, path: path, args: args, env: env, log: filepath.Join(dir, name+".log")}
+// New prepares a program; nothing runs yet. Its output goes to a file in dir.
+func New(dir, name, path string, args, env []string) *Process {
+	return &Process{Name: name, path: path, args: args, env: env, Log: filepath.Join(dir, name+".log")}
 }
 
-// start starts it, unless it runs. It is called by one goroutine only, which keeps
+// Start starts it, unless it runs. It is called by one goroutine only, which keeps
 // its thread: the process ends with that thread.
-func (p *process) start() error {
+func (p *Process) Start() error {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if p.life != nil {
 		return nil
 	}
-	out, err := os.OpenFile(p.log, os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o644)
+	out, err := os.OpenFile(p.Log, os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o644)
 	if err != nil {
-		return fmt.Errorf("start %s: %w", p.name, err)
+		return fmt.Errorf("start %s: %w", p.Name, err)
 	}
 	defer func() { _ = out.Close() }()
 	l := &life{cmd: exec.Command(p.path, p.args...), over: make(chan struct{})}
 	l.cmd.Env, l.cmd.Stdout, l.cmd.Stderr = append(os.Environ(), p.env...), out, out
 	l.cmd.SysProcAttr = childAttributes()
 	if err := l.cmd.Start(); err != nil {
-		return fmt.Errorf("start %s: %w", p.name, err)
+		return fmt.Errorf("start %s: %w", p.Name, err)
 	}
 	p.life = l
-	p.starts++
 	go p.await(l)
 	return nil
 }
 
-func (p *process) await(l *life) {
+func (p *Process) await(l *life) {
 	err := l.cmd.Wait()
 	l.failed = err != nil
 	l.state = l.cmd.ProcessState.String()
 	p.mu.Lock()
 	if !l.wanted {
-		p.ended = append(p.ended, l.state+": "+lastLine(p.log))
+		p.ended = append(p.ended, l.state+": "+lastLine(p.Log))
 	}
 	if p.life == l {
 		p.life = nil
@@ -82,7 +79,7 @@ func (p *process) await(l *life) {
 }
 
 // signal sends a signal to the running process; none where it doesn't run.
-func (p *process) signal(s syscall.Signal, last bool) *life {
+func (p *Process) signal(s syscall.Signal, last bool) *life {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	l := p.life
@@ -94,19 +91,22 @@ func (p *process) signal(s syscall.Signal, last bool) *life {
 	return l
 }
 
-func (p *process) pause()  { p.signal(pauseSignal, false) }
-func (p *process) resume() { p.signal(resumeSignal, false) }
+// Pause stops it as SIGSTOP does, where the system can.
+func (p *Process) Pause() { p.signal(pauseSignal, false) }
 
-// kill ends it as kill -9 does, paused or not.
-func (p *process) kill() {
+// Resume ends a pause.
+func (p *Process) Resume() { p.signal(resumeSignal, false) }
+
+// Kill ends it as kill -9 does, paused or not.
+func (p *Process) Kill() {
 	if l := p.signal(syscall.SIGKILL, true); l != nil {
 		<-l.over
 	}
 }
 
-// stop asks it to end, and kills it where it doesn't within the time. The error
+// Stop asks it to end, and kills it where it doesn't within the time. The error
 // says how it ended if not with status 0.
-func (p *process) stop(within time.Duration) error {
+func (p *Process) Stop(within time.Duration) error {
 	l := p.signal(syscall.SIGTERM, true)
 	if l == nil {
 		return nil
@@ -114,23 +114,24 @@ func (p *process) stop(within time.Duration) error {
 	select {
 	case <-l.over:
 	case <-time.After(within):
-		p.kill()
-		return fmt.Errorf("%s did not stop within %s of SIGTERM", p.name, within)
+		p.Kill()
+		return fmt.Errorf("%s did not stop within %s of SIGTERM", p.Name, within)
 	}
 	if l.failed {
-		return fmt.Errorf("%s stopped with %s", p.name, l.state)
+		return fmt.Errorf("%s stopped with %s", p.Name, l.state)
 	}
 	return nil
 }
 
-func (p *process) running() bool {
+// Running reports whether it runs, paused or not.
+func (p *Process) Running() bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	return p.life != nil
 }
 
-// surprises are how it ended without being told to.
-func (p *process) surprises() []string {
+// Surprises are how it ended without being told to.
+func (p *Process) Surprises() []string {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	return append([]string(nil), p.ended...)

@@ -73,9 +73,7 @@ func newMetrics(log zerolog.Logger) *metrics {
 	m.registry.MustRegister(m.results.collectors()...)
 	m.registry.MustRegister(m.outcomes, m.duration, m.calls, m.callSeconds, m.stageSeconds, m.appends, m.asked, m.cosigns, m.cosignSeconds, info, m.waiting,
 		collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
-	for _, stage := range stages() {
-		m.stageSeconds.WithLabelValues(stage)
-	}
+	m.expectStages()
 	return m
 }
 

@@ -36,6 +36,18 @@ func (m *metrics) observed(s *settlement.Settler) consumer.Settler {
 	return observedSettler{s}
 }
 
+// expectStages makes the series of stages and appends, at zero.
+func (m *metrics) expectStages() {
+	for _, stage := range stages() {
+		m.stageSeconds.WithLabelValues(stage)
+	}
+	for _, state := range []settlement.EntryState{settlement.EntryClosing, settlement.EntryClosed, settlement.EntryFailed} {
+		for _, result := range []string{appendStored, appendMoved, appendHeld, appendUnknown} {
+			m.appends.WithLabelValues(string(state), result)
+		}
+	}
+}
+
 // stage begins one; the function ends it.
 func (m *metrics) stage(ctx context.Context, stage string) (context.Context, func(error)) {
 	began := time.Now()

@@ -68,6 +68,12 @@ bench: ## benchmarks
 docs: ## write again what is generated: the sample configuration, the stream definitions, golden files
 	go test ./cmd/settled -run 'TestSampleConfig|TestStreamDefinitions' -update
 
+.PHONY: alerts
+alerts: ## test the alert rules (needs promtool: it comes with Prometheus)
+	@command -v promtool >/dev/null || { echo "promtool is missing: install Prometheus, or its package (Debian: prometheus)" >&2; exit 1; }
+	promtool check rules deploy/prometheus/settled.rules.yaml
+	promtool test rules deploy/prometheus/tests.yaml
+
 ci: lint test ## what CI runs
 
 clean: ## remove build/

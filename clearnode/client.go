@@ -166,6 +166,10 @@ func (c *Client) Connected() int {
 	return up
 }
 
+// Probed is nil where the node's message expiry was found as configured, or its
+// generation has none; otherwise it says why not. Nothing is sent until it was.
+func (c *Client) Probed() error { return c.prober.state() }
+
 // verify holds an answer to the node's address, or learns that from it.
 func (c *Client) verify(a answer) error {
 	signer, err := recoverText(keccak([]byte(a.signed)), a.signature)
@@ -249,8 +253,8 @@ func (c *Client) leaveOut(a settlement.Address) {
 func (c *Client) own() settlement.Address { return c.cfg.Signers[0].Address() }
 
 // report tells Config.CallFunc of a call that has ended.
-func (c *Client) report(d framing, method string, since time.Time, a answer, err error) {
+func (c *Client) report(ctx context.Context, d framing, method string, since time.Time, a answer, err error) {
 	if c.cfg.CallFunc != nil {
-		c.cfg.CallFunc(method, callClass(d, method, a, err), time.Since(since))
+		c.cfg.CallFunc(ctx, method, callClass(d, method, a, err), time.Since(since))
 	}
 }

@@ -1,6 +1,7 @@
 package clearnode
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"net/url"
@@ -65,8 +66,9 @@ type Config struct {
 
 	// CallFunc is told of each call when it has ended. Class is "ok", "refused"
 	// (nothing happened), "in_doubt" (a close without a conclusive answer) or
-	// "waiting" (a read that told nothing). Nil: nobody is.
-	CallFunc func(method, class string, elapsed time.Duration)
+	// "waiting" (a read that told nothing). The context is the one that the call was
+	// made for, so that it can be told which outcome's it was. Nil: nobody is.
+	CallFunc func(ctx context.Context, method, class string, elapsed time.Duration)
 
 	pace pace // only tests change it
 }

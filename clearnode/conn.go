@@ -204,7 +204,7 @@ func (c *conn) round(ctx context.Context, requests ...request) ([]answer, error)
 	for _, r := range requests {
 		k, err := c.start(ctx, r)
 		if err != nil {
-			c.report(r.method, time.Now(), answer{}, err)
+			c.report(ctx, r.method, time.Now(), answer{}, err)
 			return nil, err
 		}
 		calls = append(calls, k)
@@ -212,7 +212,7 @@ func (c *conn) round(ctx context.Context, requests ...request) ([]answer, error)
 	answers := make([]answer, len(calls))
 	for i, k := range calls {
 		a, err := c.wait(ctx, k)
-		c.report(k.method, k.sent, a, err)
+		c.report(ctx, k.method, k.sent, a, err)
 		if err != nil {
 			return nil, err
 		}
@@ -328,8 +328,8 @@ func (c *conn) ask(ctx context.Context, method string, params any, answered stri
 }
 
 // report tells Config.CallFunc of a call that has ended.
-func (c *conn) report(method string, since time.Time, a answer, err error) {
-	c.client.report(c.dialect, method, since, a, err)
+func (c *conn) report(ctx context.Context, method string, since time.Time, a answer, err error) {
+	c.client.report(ctx, c.dialect, method, since, a, err)
 }
 
 // silence is how long nothing came.

@@ -112,7 +112,7 @@ func TestCalls(t *testing.T) {
 	counts := map[string]int{}
 	cfg := config(n.URL())
 	cfg.Connections, cfg.RequestTimeout = 1, time.Second
-	cfg.CallFunc = func(method, class string, elapsed time.Duration) {
+	cfg.CallFunc = func(_ context.Context, method, class string, elapsed time.Duration) {
 		mu.Lock()
 		defer mu.Unlock()
 		counts[method+" "+class]++

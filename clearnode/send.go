@@ -129,7 +129,7 @@ func (c *Client) Send(ctx context.Context, r settlement.Request) (settlement.Ans
 	} else {
 		a, err = c.sendOnce(ctx, sent)
 	}
-	c.report(d, sent.method, began, a, err)
+	c.report(ctx, d, sent.method, began, a, err)
 	if errors.Is(err, ErrNotSent) {
 		return settlement.Answer{}, &settlement.Refused{Err: err}
 	}

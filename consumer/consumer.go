@@ -30,6 +30,7 @@ type Result struct {
 	Delay       time.Duration // after which a message given back comes again
 	Err         error         // what Settle answered; nil where it settled
 	Elapsed     time.Duration // from the beginning of Settle to the answer
+	Answering   time.Duration // the part of Elapsed that the answer took
 	Delivered   uint64        // how often the message was delivered, this time included: a hint
 	Published   time.Time     // when the stream stored the message: how long its outcome waits
 }

@@ -26,12 +26,13 @@ func (c *Consumer) hand(ctx context.Context, m *message) {
 	r := Result{Delivered: m.meta.NumDelivered, Published: m.meta.Timestamp}
 	r.Outcome, r.Settlement, r.Err = c.settle(ctx, m)
 	v := Decide(r.Settlement, r.Err, r.Delivered, Backoff{Initial: c.cfg.BackoffInitial, Max: c.cfg.BackoffMax})
+	settled := time.Now()
 	answerErr := c.held.answer(m, v)
 	r.Disposition, r.Reason, r.Delay = v.Disposition, v.Reason, v.Delay
 	if errors.Is(answerErr, errWithheld) {
 		r.Disposition, r.Delay = Withheld, 0
 	}
-	r.Elapsed = time.Since(began)
+	r.Elapsed, r.Answering = time.Since(began), time.Since(settled)
 	c.logResult(r, answerErr)
 	if c.cfg.ResultFunc != nil {
 		c.cfg.ResultFunc(r)

@@ -1,8 +1,8 @@
 package main
 
 import (
+	"context"
 	"regexp"
-	"slices"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -15,15 +15,18 @@ import (
 // metrics counts what happens. No label ever holds an id, or a text that an
 // outcome's publisher chooses.
 type metrics struct {
-	registry  *prometheus.Registry
-	log       zerolog.Logger
-	scenarios []string // the scenarios with a policy; others are counted as "other"
-	waiting   *waiting
+	registry *prometheus.Registry
+	log      zerolog.Logger
+	waiting  *waiting
+	results
 
 	outcomes    *prometheus.CounterVec
 	duration    *prometheus.HistogramVec
 	calls       *prometheus.CounterVec
 	callSeconds *prometheus.HistogramVec
+
+	stageSeconds *prometheus.HistogramVec
+	appends      *prometheus.CounterVec
 
 	asked         *prometheus.CounterVec // co-signatures, of others
 	cosigns       *prometheus.CounterVec // co-signatures, of us
@@ -32,7 +35,7 @@ type metrics struct {
 
 func newMetrics(log zerolog.Logger) *metrics {
 	m := &metrics{
-		registry: prometheus.NewRegistry(), log: log, waiting: newWaiting(log),
+		registry: prometheus.NewRegistry(), log: log, waiting: newWaiting(log), results: newResults(),
 		outcomes: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "settled_outcomes_total", Help: "Outcome messages answered, by scenario, disposition (ack, term, nak) and the code or reason.",
 		}, []string{"scenario", "disposition", "reason"}),
@@ -47,6 +50,13 @@ func newMetrics(log zerolog.Logger) *metrics {
 			Name: "settled_node_call_duration_seconds", Help: "Time a call to the ClearNode took.",
 			Buckets: prometheus.ExponentialBuckets(0.001, 2, 15),
 		}, []string{"method"}),
+		stageSeconds: prometheus.NewHistogramVec(prometheus.HistogramOpts{
+			Name: "settled_stage_duration_seconds", Help: "Time of each stage of settling: wait (in the stream, first deliveries), ledger_read, read, plan, prepare, append, send, dead_letter, answer.",
+			Buckets: prometheus.ExponentialBuckets(0.0005, 2.5, 14),
+		}, []string{"stage"}),
+		appends: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "settled_ledger_appends_total", Help: "Entries appended to the ledger, by state (closing, closed, failed) and result: stored, moved (another entry came first), held, unknown (not known to be stored). A stored closing is an attempt.",
+		}, []string{"state", "result"}),
 		asked: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "settled_cosigners_asked_total", Help: "Co-signatures asked of other parties, by result: signed, refused, waiting, useless, away, held (not asked yet, for what was signed may still land), or not needed any more.",
 		}, []string{"result"}),
@@ -61,8 +71,10 @@ func newMetrics(log zerolog.Logger) *metrics {
 	info := prometheus.NewGaugeVec(prometheus.GaugeOpts{Name: "settled_build_info", Help: "Always 1; the labels say what is running."}, []string{"version", "go"})
 	b := buildInfo()
 	info.WithLabelValues(b.Version, b.Go).Set(1)
-	m.registry.MustRegister(m.outcomes, m.duration, m.calls, m.callSeconds, m.asked, m.cosigns, m.cosignSeconds, info, m.waiting,
+	m.registry.MustRegister(m.results.collectors()...)
+	m.registry.MustRegister(m.outcomes, m.duration, m.calls, m.callSeconds, m.stageSeconds, m.appends, m.asked, m.cosigns, m.cosignSeconds, info, m.waiting,
 		goCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
+	m.expectStages()
 	return m
 }
 
@@ -78,8 +90,17 @@ func (m *metrics) watch(s *service) {
 		m.registry.MustRegister(prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: name, Help: help}, read))
 	}
 	gauge("settled_ready", "1 when outcomes can be settled.", func() float64 { return oneIf(s.ready() == nil) })
+	gauge("settled_nats_connected", "1 while NATS is connected.", func() float64 { return oneIf(s.nats.IsConnected()) })
 	gauge("settled_paused", "1 while nothing is fetched because the node is away.", func() float64 { return oneIf(s.consumer.Status().Paused) })
 	gauge("settled_in_hand", "Outcomes being settled now.", func() float64 { return float64(s.consumer.Status().InHand) })
+	gauge("settled_pending", "Outcomes in the stream that nobody took yet, of all replicas together, as last looked (every few seconds).", func() float64 { return float64(s.consumer.Status().Pending) })
+	gauge("settled_unanswered", "Outcomes that were taken and have no final answer yet, those given back with a delay included, of all replicas together, as last looked.", func() float64 { return float64(s.consumer.Status().Unanswered) })
+	m.registry.MustRegister(prometheus.NewCounterFunc(prometheus.CounterOpts{
+		Name: "settled_panics_total", Help: "Settle calls that panicked: each is a bug, and its outcome was given back.",
+	}, func() float64 { return float64(s.consumer.Status().Panics) }))
+	gauge("settled_node_probed", "1 while the node's message expiry is known to be as configured; nothing is sent until it is.", func() float64 { return oneIf(s.node.Probed() == nil) })
+	gauge("settled_fence_seconds", "How long a request of ours may still land at most: message_expiry and fence_margin as configured.", func() float64 { return (s.cfg.nodeExpiry + s.cfg.nodeMargin).Seconds() })
+	m.watchLetters(s.nats.js, s.cfg.natsPrefix)
 	gauge("settled_node_connections", "Connections to the ClearNode that are up and signed in.", func() float64 { return float64(s.node.Connected()) })
 }
 
@@ -90,17 +111,20 @@ func oneIf(b bool) float64 {
 	return 0
 }
 
+// result takes what came of one delivery.
 func (m *metrics) result(r consumer.Result) {
-	scenario := string(r.Outcome.Scenario)
-	if !slices.Contains(m.scenarios, scenario) {
-		scenario = "other"
-	}
-	m.outcomes.WithLabelValues(scenario, string(r.Disposition), r.Reason).Inc()
+	now := time.Now()
+	m.outcomes.WithLabelValues(m.scenario(r.Outcome), string(r.Disposition), r.Reason).Inc()
 	m.duration.WithLabelValues(string(r.Disposition)).Observe(r.Elapsed.Seconds())
-	m.waiting.note(r, time.Now())
+	m.stageSeconds.WithLabelValues(stageAnswer).Observe(r.Answering.Seconds())
+	if r.Delivered == 1 {
+		m.stageSeconds.WithLabelValues(stageWait).Observe(max(0, now.Add(-r.Elapsed).Sub(r.Published).Seconds()))
+	}
+	m.results.count(r, now)
+	m.waiting.note(r, now)
 }
 
-func (m *metrics) nodeCall(method, class string, elapsed time.Duration) {
+func (m *metrics) nodeCall(_ context.Context, method, class string, elapsed time.Duration) {
 	m.calls.WithLabelValues(method, class).Inc()
 	m.callSeconds.WithLabelValues(method).Observe(elapsed.Seconds())
 }

@@ -197,8 +197,8 @@ func (s *service) build(ctx context.Context) error {
 		Node: s.node, Ledger: l, DeadLetters: consumer.NewDeadLetters(s.nats.js, cfg),
 		Policies: s.cfg.policies, MaxAttempts: s.cfg.consumerMaxAttempts, FenceMargin: s.cfg.nodeMargin,
 	}
-	s.metrics.scenarios = s.cfg.scenarios()
-	c, err := consumer.New(s.nats.js, settler, cfg)
+	s.metrics.expect(s.cfg.scenarios())
+	c, err := consumer.New(s.nats.js, s.metrics.observed(settler), cfg)
 	if err != nil {
 		return err
 	}

@@ -28,6 +28,7 @@ type waiting struct {
 type waitingOutcome struct {
 	reason    string
 	published time.Time
+	since     time.Time // when it was first seen to wait for this reason
 	seen      time.Time
 	warnAt    time.Duration // the age at which it is warned of next
 }
@@ -49,6 +50,9 @@ func (w *waiting) note(r consumer.Result, now time.Time) {
 	if o == nil {
 		o = &waitingOutcome{published: r.Published, warnAt: longWait}
 		w.open[sequence] = o
+	}
+	if o.reason != r.Reason {
+		o.since = now
 	}
 	o.reason, o.seen = r.Reason, now
 	age := now.Sub(o.published)
@@ -76,22 +80,39 @@ func (w *waiting) ages(now time.Time) (count map[string]int, oldest map[string]t
 	return count, oldest
 }
 
+// witnessed is how long the outcome that waits longest was seen to wait for its
+// present reason. It grows only while the outcome comes back to this process: what
+// another replica has settled since must not look like a long wait.
+func (w *waiting) witnessed() map[string]time.Duration {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	longest := map[string]time.Duration{}
+	for _, o := range w.open {
+		longest[o.reason] = max(longest[o.reason], o.seen.Sub(o.since))
+	}
+	return longest
+}
+
 var (
-	waitingCount  = prometheus.NewDesc("settled_waiting_outcomes", "Outcomes that this process gave back and that have no result yet, by reason.", []string{"reason"}, nil)
-	waitingOldest = prometheus.NewDesc("settled_waiting_oldest_seconds", "Age of the oldest of them since it was published, by reason. Alert on it.", []string{"reason"}, nil)
+	waitingCount   = prometheus.NewDesc("settled_waiting_outcomes", "Outcomes that this process gave back and that have no result yet, by reason.", []string{"reason"}, nil)
+	waitingOldest  = prometheus.NewDesc("settled_waiting_oldest_seconds", "Age of the oldest of them since it was published, by reason. Alert on it.", []string{"reason"}, nil)
+	waitingLongest = prometheus.NewDesc("settled_waiting_longest_seconds", "How long one of them was seen to wait for its present reason, the longest, by reason.", []string{"reason"}, nil)
 )
 
 // Describe and Collect make it a prometheus.Collector.
 func (w *waiting) Describe(ch chan<- *prometheus.Desc) {
 	ch <- waitingCount
 	ch <- waitingOldest
+	ch <- waitingLongest
 }
 
 // Collect sends the gauges.
 func (w *waiting) Collect(ch chan<- prometheus.Metric) {
 	count, oldest := w.ages(time.Now())
+	longest := w.witnessed()
 	for reason, n := range count {
 		ch <- prometheus.MustNewConstMetric(waitingCount, prometheus.GaugeValue, float64(n), reason)
 		ch <- prometheus.MustNewConstMetric(waitingOldest, prometheus.GaugeValue, oldest[reason].Seconds(), reason)
+		ch <- prometheus.MustNewConstMetric(waitingLongest, prometheus.GaugeValue, longest[reason].Seconds(), reason)
 	}
 }

@@ -1,0 +1,166 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"settled/consumer"
+	"settled/settlement"
+)
+
+// The stages that settling an outcome is made of, in their order: the label of
+// settled_stage_duration_seconds.
+const (
+	stageWait    = "wait"        // in the stream, until a worker begins the first delivery
+	stageLedger  = "ledger_read" // the session's head, and its history
+	stageRead    = "read"        // the session at the node
+	stagePlan    = "plan"        // deciding what comes next, and who gets what
+	stagePrepare = "prepare"     // building and signing the request, co-signatures included
+	stageAppend  = "append"      // an entry into the ledger
+	stageSend    = "send"        // the request to the node, until its answer
+	stageLetter  = "dead_letter" // storing a dead letter
+	stageAnswer  = "answer"      // the acknowledgement, confirmed where it is an ack
+)
+
+func stages() []string {
+	return []string{stageWait, stageLedger, stageRead, stagePlan, stagePrepare, stageAppend, stageSend, stageLetter, stageAnswer}
+}
+
+// observed is the settler with everything it stands on timed. The core knows
+// nothing of it: what it calls is wrapped.
+func (m *metrics) observed(s *settlement.Settler) consumer.Settler {
+	s.Node = observedNode{node: s.Node, m: m}
+	s.Ledger = observedLedger{ledger: s.Ledger, m: m}
+	s.DeadLetters = observedLetters{letters: s.DeadLetters, m: m}
+	return observedSettler{s}
+}
+
+// expectStages makes the series of stages and appends, at zero.
+func (m *metrics) expectStages() {
+	for _, stage := range stages() {
+		m.stageSeconds.WithLabelValues(stage)
+	}
+	for _, state := range []settlement.EntryState{settlement.EntryClosing, settlement.EntryClosed, settlement.EntryFailed} {
+		for _, result := range []string{appendStored, appendMoved, appendHeld, appendUnknown} {
+			m.appends.WithLabelValues(string(state), result)
+		}
+	}
+}
+
+// stage begins one; the function ends it.
+func (m *metrics) stage(ctx context.Context, stage string) (context.Context, func(error)) {
+	began := time.Now()
+	return ctx, func(error) { m.stageSeconds.WithLabelValues(stage).Observe(time.Since(began).Seconds()) }
+}
+
+// journey is what the stages of one Settle call have to know of one another. They
+// follow each other in one goroutine.
+type journey struct{ seen time.Time } // when the session was last read
+
+type journeyKey struct{}
+
+// observedSettler begins the journey.
+type observedSettler struct{ settler consumer.Settler }
+
+func (s observedSettler) Settle(ctx context.Context, o settlement.Outcome) (settlement.Settlement, error) {
+	return s.settler.Settle(context.WithValue(ctx, journeyKey{}, &journey{}), o)
+}
+
+type observedNode struct {
+	node settlement.Node
+	m    *metrics
+}
+
+func (n observedNode) Session(ctx context.Context, id settlement.SessionID, look settlement.Look) (settlement.Session, error) {
+	reading, end := n.m.stage(ctx, stageRead)
+	session, err := n.node.Session(reading, id, look)
+	end(err)
+	if j, ok := ctx.Value(journeyKey{}).(*journey); ok {
+		j.seen = time.Now()
+	}
+	return session, err
+}
+
+// Prepare ends the planning too: nothing else lies between it and the read.
+func (n observedNode) Prepare(ctx context.Context, o settlement.Outcome, plan settlement.Plan, s settlement.Session) (settlement.Request, error) {
+	if j, ok := ctx.Value(journeyKey{}).(*journey); ok && !j.seen.IsZero() {
+		n.m.planned(ctx, j.seen)
+	}
+	ctx, end := n.m.stage(ctx, stagePrepare)
+	r, err := n.node.Prepare(ctx, o, plan, s)
+	end(err)
+	return r, err
+}
+
+func (m *metrics) planned(_ context.Context, since time.Time) {
+	m.stageSeconds.WithLabelValues(stagePlan).Observe(time.Since(since).Seconds())
+}
+
+func (n observedNode) Send(ctx context.Context, r settlement.Request) (settlement.Answer, error) {
+	ctx, end := n.m.stage(ctx, stageSend)
+	answer, err := n.node.Send(ctx, r)
+	end(err)
+	return answer, err
+}
+
+type observedLedger struct {
+	ledger settlement.Ledger
+	m      *metrics
+}
+
+func (l observedLedger) Head(ctx context.Context, id settlement.SessionID) (settlement.Head, error) {
+	ctx, end := l.m.stage(ctx, stageLedger)
+	head, err := l.ledger.Head(ctx, id)
+	end(err)
+	return head, err
+}
+
+func (l observedLedger) History(ctx context.Context, head settlement.Head) ([]settlement.Entry, error) {
+	ctx, end := l.m.stage(ctx, stageLedger)
+	history, err := l.ledger.History(ctx, head)
+	end(err)
+	return history, err
+}
+
+func (l observedLedger) Append(ctx context.Context, head settlement.Head, e settlement.Entry) (settlement.Head, error) {
+	ctx, end := l.m.stage(ctx, stageAppend)
+	stored, err := l.ledger.Append(ctx, head, e)
+	end(err)
+	l.m.appends.WithLabelValues(string(e.State), appendResult(err)).Inc()
+	return stored, err
+}
+
+// The results of an append, as a label.
+const (
+	appendStored  = "stored"
+	appendMoved   = "moved"   // another entry of the session came first: the compare-and-set was lost
+	appendHeld    = "held"    // the ledger lost entries, or is held up for another reason
+	appendUnknown = "unknown" // not known to be stored
+)
+
+func appendResult(err error) string {
+	var held *settlement.Waiting
+	switch {
+	case err == nil:
+		return appendStored
+	case errors.Is(err, settlement.ErrMoved):
+		return appendMoved
+	case errors.As(err, &held):
+		return appendHeld
+	default:
+		return appendUnknown
+	}
+}
+
+type observedLetters struct {
+	letters settlement.DeadLetters
+	m       *metrics
+}
+
+func (d observedLetters) Store(ctx context.Context, o settlement.Outcome, f settlement.Failure, attempts int) (uint64, error) {
+	ctx, end := d.m.stage(ctx, stageLetter)
+	sequence, err := d.letters.Store(ctx, o, f, attempts)
+	end(err)
+	return sequence, err
+}

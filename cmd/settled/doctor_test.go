@@ -374,4 +374,3 @@ func TestDoctorShowsNoKey(t *testing.T) {
 		}
 	}
 }
-

@@ -11,6 +11,7 @@ import (
 type View struct {
 	Outcome     Outcome
 	Policy      Policy
+	Limits      Limits // that a new plan is held to; what was recorded before isn't
 	Session     Session
 	Intent      *Entry  // the closing entry by which this outcome holds the session; nil where it does not
 	Recorded    []Entry // every closing entry of this outcome
@@ -149,6 +150,9 @@ func (v View) plan() Step {
 		return Step{Move: MoveFail, Failure: Fail(SessionUnfunded, "the session is open with nothing in it, seen twice")}
 	}
 	plan, f := v.Policy.Plan(v.Outcome, v.Session)
+	if f == nil {
+		f = v.Limits.Check(v.Outcome.Scenario, plan.Allocations)
+	}
 	if f != nil {
 		return Step{Move: MoveFail, Failure: f}
 	}

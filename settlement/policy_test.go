@@ -60,8 +60,17 @@ type policyCase struct {
 	} `json:"session"`
 	Scenario string          `json:"scenario"`
 	Outcome  json.RawMessage `json:"outcome"` // without session_id
+	Limits   []caseLimit     `json:"limits"`
 	Expect   []Allocation    `json:"expect"`
 	Code     Code            `json:"code"`
+}
+
+// caseLimit is a limit as it is written: what is left out is empty.
+type caseLimit struct {
+	Asset    string `json:"asset"`
+	Scenario string `json:"scenario"`
+	Per      string `json:"per"`
+	Amount   string `json:"amount"`
 }
 
 type caseTransfer struct {
@@ -123,6 +132,9 @@ func (c policyCase) run(t *testing.T) {
 	}
 	o, _ := ParseOutcome(envelope(c.Scenario, data+`"session_id":"`+sessionHex+`"}`))
 	plan, f := policy.Plan(o, s)
+	if f == nil {
+		f = c.limits(t).Check(o.Scenario, plan.Allocations)
+	}
 	if f != nil || c.Code != "" {
 		if f == nil || f.Code != c.Code {
 			t.Fatalf("failure %v, want code %q", f, c.Code)
@@ -134,6 +146,18 @@ func (c policyCase) run(t *testing.T) {
 	if string(got) != string(want) {
 		t.Errorf("got %s\nwant %s", got, want)
 	}
+}
+
+func (c policyCase) limits(t *testing.T) Limits {
+	var limits Limits
+	for _, l := range c.Limits {
+		limit, err := ParseLimit(l.Asset, l.Scenario, l.Per, l.Amount)
+		if err != nil {
+			t.Fatal(err)
+		}
+		limits = append(limits, limit)
+	}
+	return limits
 }
 
 func transfers(t *testing.T, list []caseTransfer) []Transfer {

@@ -14,6 +14,7 @@ type Settler struct {
 	Ledger      Ledger
 	DeadLetters DeadLetters
 	Policies    Policies
+	Limits      Limits        // that a new plan is held to
 	MaxAttempts int           // closing entries an outcome may have before it fails
 	FenceMargin time.Duration // longer than the node works on a request, plus clock error
 }
@@ -183,7 +184,7 @@ func (c *call) observe(ctx context.Context, p past, policy Policy) (Step, Sessio
 		return Step{}, session, waitingFor(err, NodeAway)
 	}
 	view := View{
-		Outcome: c.o, Policy: policy, Session: session, Intent: p.intention, Recorded: p.recorded,
+		Outcome: c.o, Policy: policy, Limits: c.Limits, Session: session, Intent: p.intention, Recorded: p.recorded,
 		Attempts: p.attempts, MaxAttempts: c.MaxAttempts, FenceMargin: c.FenceMargin, Refused: refused, Sends: c.sends,
 	}
 	c.fallen = view.Fallen()

@@ -15,6 +15,7 @@ import (
 // could land, where a session is paid twice or otherwise than recorded before,
 // where the failed entry of a holder is stored while its request may land.
 type world struct {
+	limits Limits
 	t      *testing.T
 	kind   kind
 	now    time.Time
@@ -244,7 +245,7 @@ func (w *world) Store(_ context.Context, o Outcome, _ Failure, _ int) (sequence 
 var builtIn5 = BuiltIn()
 
 func (w *world) settler() *Settler {
-	return &Settler{Node: w, Ledger: w, DeadLetters: w, Policies: builtIn5, MaxAttempts: 8, FenceMargin: margin}
+	return &Settler{Node: w, Ledger: w, DeadLetters: w, Policies: builtIn5, Limits: w.limits, MaxAttempts: 8, FenceMargin: margin}
 }
 
 // deliver settles once, as one delivery of the message. A crash ends it with an

@@ -50,6 +50,7 @@ type config struct {
 
 	policies  settlement.Policies
 	overrides []string // scenarios whose policy comes from the file
+	limits    settlement.Limits
 }
 
 // load reads file, environment and flags; the later wins. Warnings are for the
@@ -72,7 +73,10 @@ func (p *program) load(cmd *cobra.Command) (config, []string, error) {
 	if c.policies, c.overrides, err = file.policies(); err != nil {
 		return c, nil, err
 	}
-	return c, unknownVariables(c.keys(), os.Environ()), c.check(file)
+	if c.limits, err = file.limits(c.policies); err != nil {
+		return c, nil, err
+	}
+	return c, unknownVariables(c.keys(), os.Environ()), c.check()
 }
 
 // newViper merges the sources of every key.
@@ -131,7 +135,7 @@ func unknownVariables(keys []key, environ []string) []string {
 var protocols = []string{"auto", "nitrorpc/legacy", "nitrorpc/0.2", "nitrorpc/0.4", "nitronode/v1"}
 
 // check refuses what can't work, or isn't built yet, whichever command runs.
-func (c *config) check(file configFile) error {
+func (c *config) check() error {
 	switch {
 	case !slices.Contains(protocols, c.nodeProtocol):
 		return fmt.Errorf("clearnode.protocol: %q is unknown: want %s", c.nodeProtocol, strings.Join(protocols, ", "))
@@ -139,8 +143,6 @@ func (c *config) check(file configFile) error {
 		return errors.New("clearnode.rate_limit and clearnode.rate_burst: want 0, which is what the node's generation allows, or more")
 	case len(c.trustSigners) > 0:
 		return errors.New("trust.outcome_signers is not built yet: outcomes' signatures would not be checked")
-	case file.has("limits"):
-		return fmt.Errorf("%slimits is not built yet: no limit would be kept", file.where("limits"))
 	case c.consumerMaxAttempts < 1:
 		return errors.New("consumer.max_attempts: want at least 1")
 	case !slices.Contains([]string{"", "console", "json"}, c.logFormat):

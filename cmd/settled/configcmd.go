@@ -48,8 +48,12 @@ func (p *program) configCheck(cmd *cobra.Command) error {
 		OK       bool     `json:"ok"`
 		Warnings []string `json:"warnings"`
 		Policies []string `json:"policies"`
-	}{true, append([]string{}, warnings...), c.scenarios()}
+		Limits   int      `json:"limits"`
+	}{true, append([]string{}, warnings...), c.scenarios(), len(c.limits)}
 	text := "The configuration is sound. Scenarios: " + strings.Join(result.Policies, ", ") + "."
+	for _, l := range c.limits {
+		text += "\nlimit: " + l.String()
+	}
 	for _, w := range warnings {
 		text += "\nwarning: " + w
 	}
@@ -71,13 +75,16 @@ func (p *program) configPrint(cmd *cobra.Command) error {
 		return err
 	}
 	if p.json() {
-		values := map[string]any{"policies": c.policySteps()}
+		values := map[string]any{"policies": c.policySteps(), "limits": append(settlement.Limits{}, c.limits...)}
 		for _, k := range c.keys() {
 			values[k.name] = k.plain()
 		}
 		return p.printJSON(values)
 	}
-	return p.printLine(strings.TrimSuffix(yamlOf(c.keys(), key.text, c.policySteps(), false), "\n"))
+	var b strings.Builder
+	b.WriteString(yamlOf(c.keys(), key.text, c.policySteps(), false))
+	writeLimits(&b, c.limits)
+	return p.printLine(strings.TrimSuffix(b.String(), "\n"))
 }
 
 // policySteps are the policies in force, by scenario.
@@ -200,7 +207,7 @@ func sampleConfig() string {
 	for line := range strings.Lines(builtIn.String()) {
 		tail += "# " + line
 	}
-	return head + yamlOf(new(config).keys(), key.sampleText, nil, true) + tail
+	return head + yamlOf(new(config).keys(), key.sampleText, nil, true) + tail + limitsSample
 }
 
 // builtInSteps are the steps of the built-in policies, by scenario.

@@ -159,31 +159,8 @@ func (f configFile) policy(name, list *yaml.Node) (settlement.Policy, error) {
 	return policy, err
 }
 
-// policyStep reads {to, share}. Both must be text: a share written as a YAML
-// number would pass through a float.
+// policyStep reads {to, share}.
 func policyStep(n *yaml.Node) (settlement.PolicyStep, error) {
-	var step settlement.PolicyStep
-	if n.Kind != yaml.MappingNode {
-		return step, errors.New("want {to: …, share: …}")
-	}
-	seen := map[string]bool{}
-	for i := 0; i+1 < len(n.Content); i += 2 {
-		name, value := n.Content[i].Value, n.Content[i+1]
-		if value.Kind != yaml.ScalarNode || value.Tag != "!!str" {
-			return step, fmt.Errorf("%s: %s must be text: put it in quotes", name, value.Value)
-		}
-		switch name {
-		case "to":
-			step.To = value.Value
-		case "share":
-			step.Share = value.Value
-		default:
-			return step, fmt.Errorf("unknown member %q: want to and share", name)
-		}
-		if seen[name] {
-			return step, fmt.Errorf("%s stands twice", name)
-		}
-		seen[name] = true
-	}
-	return step, nil
+	members, err := textMembers(n, "to", "share")
+	return settlement.PolicyStep{To: members["to"], Share: members["share"]}, err
 }

@@ -36,7 +36,11 @@ func (c *cosigner) judge(ctx context.Context, of settlement.Address, request []b
 		return j, err
 	}
 	if !c.endorsed.has(j.proposal, session) {
-		if f := settlement.Endorse(j.outcome, c.cfg.policies, session, j.proposal.Allocations); f != nil {
+		f := settlement.Endorse(j.outcome, c.cfg.policies, session, j.proposal.Allocations)
+		if f == nil {
+			f = c.cfg.limits.Check(j.outcome.Scenario, j.proposal.Allocations)
+		}
+		if f != nil {
 			return j, c.unendorsed(f, j, session)
 		}
 		c.endorsed.add(j.proposal)

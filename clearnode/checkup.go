@@ -1,0 +1,208 @@
+package clearnode
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"time"
+
+	"settled/settlement"
+)
+
+// Checkup looks at a node step by step, on one connection of its own, for whoever
+// wants to know what is wrong before money has to move. It holds the node to
+// nothing: what it finds is the caller's to compare with the configuration. It
+// closes no session, and signs in as a Client does.
+type Checkup struct {
+	client *Client
+	conn   *conn
+	end    context.CancelFunc
+	served sync.WaitGroup
+}
+
+// Examine connects to the node that the configuration names and finds out which
+// protocol it speaks. Protocol and NodeAddress of the configuration are not held
+// against it, but at a legacy node, which shows its address only to whoever
+// signed in. The error says what stands between us and the node. Close ends it.
+func Examine(ctx context.Context, cfg Config) (*Checkup, error) {
+	if err := cfg.Validate(); err != nil {
+		return nil, err
+	}
+	pinned := cfg.NodeAddress
+	cfg.Protocol, cfg.NodeAddress, cfg.Connections, cfg.SessionKeyLife = protocolAuto, nil, 1, time.Minute
+	client, err := New(cfg)
+	if err != nil {
+		return nil, err
+	}
+	c, err := client.lines[0].dial(ctx)
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", publicURL(client.url), err)
+	}
+	if client.generation == protocolLegacy && pinned != nil {
+		client.node = pinned
+	}
+	if n, is := client.dialect.(*nitro); is {
+		n.application = client.cfg.Application + "/doctor" // one row at the node, however often this is done
+	}
+	x := &Checkup{client: client, conn: c}
+	x.serve(ctx)
+	return x, nil
+}
+
+func (x *Checkup) serve(ctx context.Context) {
+	ctx, x.end = context.WithCancel(ctx)
+	x.served.Go(x.conn.read)
+	x.served.Go(x.conn.write)
+	x.served.Go(func() {
+		select {
+		case <-ctx.Done():
+			x.conn.leave(errStopped)
+		case <-x.conn.gone:
+		}
+	})
+	x.client.pool.run(true)
+	x.client.pool.add(x.conn)
+}
+
+// Close ends the connection and waits for what served it.
+func (x *Checkup) Close() {
+	x.end()
+	x.served.Wait()
+	x.client.pool.remove(x.conn)
+}
+
+// Protocol is what the node speaks, as Config.Protocol names it. NitroRPC 0.2 and
+// 0.4 are one generation, which goes by the name of the later.
+func (x *Checkup) Protocol() string { return x.client.generation }
+
+// SameProtocol reports whether a configured protocol means the one that was found.
+func (x *Checkup) SameProtocol(configured string) bool {
+	return configured == protocolAuto || generation(configured) == x.client.generation
+}
+
+// Signed reports whether the node signs its answers, so that its address can be
+// held against it.
+func (x *Checkup) Signed() bool { return x.client.generation != protocolV1 }
+
+// FramesPerSecond is how many frames a second a connection sends under the
+// configuration, and how many the node allows. 0: any number.
+func (x *Checkup) FramesPerSecond() (ours, allowed float64) {
+	if d, limited := x.conn.dialect.(budgeted); limited {
+		allowed = d.budget().frames
+	}
+	ours = x.client.cfg.RateLimit
+	if ours == 0 {
+		ours = allowed
+	}
+	return ours, allowed
+}
+
+// Address asks for the node's address. False: it tells that only after SignIn.
+func (x *Checkup) Address(ctx context.Context) (settlement.Address, bool, error) {
+	var err error
+	switch d := x.conn.dialect.(type) {
+	case *nitro:
+		err = d.ping(ctx, x.conn)
+	case *v1:
+		err = d.signIn(ctx, x.conn) // which signs nobody in
+	}
+	address, known := x.client.Address()
+	return address, known, err
+}
+
+// SignIn signs in with the first key, as a Client does, and where the node wants
+// that reserves every key's account at it. It returns the accounts whose
+// signatures the node takes for another wallet's, so that they sign nothing.
+func (x *Checkup) SignIn(ctx context.Context) (useless []settlement.Address, err error) {
+	if err := x.conn.dialect.signIn(ctx, x.conn); err != nil {
+		return nil, err
+	}
+	x.client.pool.sign(x.conn, true)
+	for _, s := range x.client.cfg.Signers {
+		if x.client.signer(s.Address()) == nil {
+			useless = append(useless, s.Address())
+		}
+	}
+	return useless, nil
+}
+
+// Clock is by how much the node's clock is ahead of ours, and how far off that
+// figure may be. It is asked for after SignIn.
+func (x *Checkup) Clock(ctx context.Context) (ahead, within time.Duration, err error) {
+	method, params := "ping", any(struct{}{})
+	switch x.conn.dialect.(type) {
+	case *legacy:
+		method, params = legacyExpiry.ask, legacyExpiry.params
+	case *v1:
+		method = v1Ping
+	}
+	r, err := x.conn.dialect.question(method, params, x.client.nodeTime())
+	if err != nil {
+		return 0, 0, err
+	}
+	sent := time.Now()
+	answers, err := x.conn.round(ctx, r)
+	if err != nil {
+		return 0, 0, err
+	}
+	within = time.Since(sent) / 2
+	if text, failed := answers[0].failed(); failed {
+		return 0, 0, &nodeError{text: text}
+	}
+	return answers[0].at.Sub(sent.Add(within)), within, nil
+}
+
+// Session reads a session, as Client.Session does. It is asked for after SignIn.
+func (x *Checkup) Session(ctx context.Context, id settlement.SessionID) (settlement.Session, error) {
+	return x.client.Session(ctx, id, settlement.Look{})
+}
+
+// ErrUnlisted says that this generation of node has no list of sessions that is
+// worth its price.
+var ErrUnlisted = errors.New("this generation of node lists all sessions of an account at once, which could be any number")
+
+// Closed lists the sessions of an account that the node shows closed, the newest
+// pageSize of them. A legacy node's lists have no end, so that it isn't asked.
+func (x *Checkup) Closed(ctx context.Context, of settlement.Address) ([]settlement.SessionID, error) {
+	var found page
+	var q question
+	switch x.conn.dialect.(type) {
+	case *nitro:
+		q = (&reading{}).askSessions(of.String(), "closed", 0, &found)
+	case *v1:
+		q = askV1Closed(of, &found)
+	default:
+		return nil, ErrUnlisted
+	}
+	if err := x.conn.questions(ctx, q); err != nil {
+		return nil, err
+	}
+	var ids []settlement.SessionID
+	for _, row := range found {
+		if id, err := settlement.ParseSessionID(row.ID); err == nil {
+			ids = append(ids, id)
+		}
+	}
+	return ids, nil
+}
+
+func askV1Closed(of settlement.Address, into *page) question {
+	wanted := struct {
+		Participant string       `json:"participant"`
+		Status      string       `json:"status"`
+		Pagination  v1Pagination `json:"pagination"`
+	}{of.String(), "closed", v1Pagination{Limit: pageSize}}
+	return question{v1Sessions, wanted, func(a answer) error {
+		var p struct {
+			Rows []v1Listed `json:"app_sessions"`
+		}
+		if err := a.into(v1Sessions, &p); err != nil {
+			return err
+		}
+		for _, row := range p.Rows {
+			*into = append(*into, listed{ID: row.ID})
+		}
+		return nil
+	}}
+}

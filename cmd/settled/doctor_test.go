@@ -1,0 +1,376 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/nats-io/nats-server/v2/server"
+	"github.com/nats-io/nats.go/jetstream"
+
+	"settled/clearnode/clearnodetest"
+	"settled/consumer"
+	"settled/ledger"
+)
+
+// doctor runs `settled doctor` with the deployment's configuration as a file.
+func (d *deployment) doctor(args ...string) (status int, found []finding) {
+	d.t.Helper()
+	file := filepath.Join(d.dir, "settled.yaml")
+	write(d.t, file, yamlOf(d.cfg.keys(), key.text, nil, false))
+	var out, errs bytes.Buffer
+	status = run(d.t.Context(), append([]string{"doctor", "--config", file, "--nats.url", d.cfg.natsURL, "--output", "json"}, args...), strings.NewReader(""), &out, &errs)
+	for line := range strings.Lines(out.String()) {
+		var f finding
+		if err := json.Unmarshal([]byte(line), &f); err != nil {
+			d.t.Fatalf("%q: %v", line, err)
+		}
+		found = append(found, f)
+	}
+	if (status == exitDone) != (errs.Len() == 0) {
+		d.t.Errorf("exit %d, and on stderr %q", status, errs.String())
+	}
+	return status, found
+}
+
+// production sets what a healthy configuration in production says.
+func (d *deployment) production() {
+	d.cfg.nodeProtocol, d.cfg.nodeAddress = "nitrorpc/0.4", d.node.Address().Hex()
+}
+
+// A healthy scene, looked at while it works, is healthy throughout; and nothing is
+// changed by looking.
+func TestDoctorFindsNothing(t *testing.T) {
+	d := deploy(t)
+	d.production()
+	d.serve()
+	session := d.open()
+	d.result(session, d.publish("partial_service", "x", session, d.partial()))
+	next := d.open()
+	before := d.stored()
+	status, found := d.doctor("--session", string(next))
+	if status != exitDone {
+		t.Errorf("exit %d", status)
+	}
+	checks := map[string]bool{}
+	for _, f := range found {
+		checks[f.Check] = true
+		if f.Result != checkOK && f.Check != "nats.durability" {
+			t.Errorf("%+v", f)
+		}
+	}
+	for _, check := range []string{"config", "keys", "nats.connect", "nats.version", "nats.rights", "nats.jetstream", "stream.OUTCOMES", "stream.DEADLETTERS",
+		"stream.OPERATIONS", "stream.SETTLEMENTS", "consumer.settled", "node.connect", "node.protocol", "node.address", "node.sign_in", "node.clock",
+		"node.message_expiry", "node.rate", "node.closed", "session", "session.quorum"} {
+		if !checks[check] {
+			t.Errorf("%s was not looked at", check)
+		}
+	}
+	if after := d.stored(); after != before {
+		t.Errorf("the streams held %s, and then %s", before, after)
+	}
+	d.verify(1)
+}
+
+// stored is how many messages each stream has.
+func (d *deployment) stored() string {
+	d.t.Helper()
+	var b strings.Builder
+	for _, name := range []string{"OUTCOMES", "DEADLETTERS", "OPERATIONS", "SETTLEMENTS"} {
+		s, err := d.nats.js.Stream(d.t.Context(), name)
+		d.must(err)
+		fmt.Fprintf(&b, "%s %d ", name, s.CachedInfo().State.LastSeq)
+	}
+	return b.String()
+}
+
+// makeStreams makes the four streams and the durable, one of them otherwise.
+func (d *deployment) makeStreams(change func(*jetstream.StreamConfig)) {
+	d.t.Helper()
+	for _, s := range append(consumer.StreamConfigs(consumer.Config{}), ledger.StreamConfig(ledger.Config{})) {
+		change(&s)
+		if s.Name == "" {
+			continue
+		}
+		_, err := d.nats.js.CreateStream(d.t.Context(), s)
+		d.must(err)
+	}
+	_, _, _ = consumer.EnsureDurable(d.t.Context(), d.nats.js, consumer.Config{ManageStreams: true})
+}
+
+// Each planted fault is found, with the line that mends it; and nothing else fails.
+func TestDoctorFindsFaults(t *testing.T) {
+	for _, c := range []struct {
+		it   string
+		node clearnodetest.Config
+		// plant is called with the streams not yet made; nil leaves them as they should be.
+		plant func(*deployment)
+		want  finding // Found and Do: a part of each
+	}{
+		{it: "the node keeps requests longer", plant: func(d *deployment) { d.cfg.nodeExpiry = 4 * time.Second },
+			want: finding{"node.message_expiry", checkFail, "accepts a request", "clearnode.message_expiry: 8s"}},
+		{it: "the node refuses every close", plant: func(d *deployment) { d.cfg.nodeExpiry, d.cfg.nodeValidity = time.Minute, 20*time.Second },
+			want: finding{"node.message_expiry", checkFail, "refuse every close", "clearnode.message_expiry: 8s, and clearnode.request_validity"}},
+		{it: "the node's expiry is a little shorter", plant: func(d *deployment) { d.cfg.nodeExpiry, d.cfg.nodeValidity = 10*time.Second, 3*time.Second },
+			want: finding{"node.message_expiry", checkWarn, "the node's is 8s", "clearnode.message_expiry: 8s"}},
+		{it: "the node's clock is off", node: clearnodetest.Config{Now: func() time.Time { return time.Now().Add(5 * time.Second) }},
+			want: finding{"node.clock", checkWarn, "s ahead of ours", "NTP"}},
+		{it: "another node answers", plant: func(d *deployment) { d.cfg.nodeAddress = addressOf(d.players[0]) },
+			want: finding{"node.address", checkFail, "answers", "clearnode.node_address: \"0x"}},
+		{it: "nobody is pinned", plant: func(d *deployment) { d.cfg.nodeAddress = "" },
+			want: finding{"node.address", checkWarn, "not pinned", "clearnode.node_address: \"0x"}},
+		{it: "another generation", plant: func(d *deployment) { d.cfg.nodeProtocol = "nitronode/v1" },
+			want: finding{"node.protocol", checkFail, "speaks nitrorpc/0.4", "clearnode.protocol: nitrorpc/0.4"}},
+		{it: "the node is down", plant: func(d *deployment) { d.node.Stop() },
+			want: finding{"node.connect", checkFail, "dial", "clearnode.url"}},
+		{it: "the sign-in is refused", plant: func(d *deployment) {
+			d.node.Inject(clearnodetest.Fault{Method: "auth_verify", Kind: clearnodetest.Error, Text: "invalid challenge or signature", Times: -1})
+		}, want: finding{"node.sign_in", checkFail, "invalid challenge", "clearnode.key_files"}},
+		{it: "somebody else closes sessions", plant: func(d *deployment) { d.closedByAnother() },
+			want: finding{"node.closed", checkWarn, "1 of the newest 1", "only closer"}},
+		{it: "key file open to others", plant: func(d *deployment) { d.must(os.Chmod(d.cfg.nodeKeyFiles[0], 0o644)) },
+			want: finding{"keys", checkFail, "0644", "chmod 600"}},
+		{it: "key file missing", plant: func(d *deployment) { d.cfg.nodeKeyFiles = []string{"nowhere.key"} },
+			want: finding{"keys", checkFail, "nowhere.key", "clearnode.key_files"}},
+		{it: "key file twice", plant: func(d *deployment) { d.cfg.nodeKeyFiles = append(d.cfg.nodeKeyFiles, d.cfg.nodeKeyFiles[0]) },
+			want: finding{"keys", checkFail, "as another file does", "once"}},
+		{it: "no key", plant: func(d *deployment) { d.cfg.nodeKeyFiles = nil },
+			want: finding{"keys", checkFail, "not set", "clearnode.key_files"}},
+		{it: "NATS is down", plant: func(d *deployment) { d.cfg.natsURL = "nats://127.0.0.1:1" },
+			want: finding{"nats.connect", checkFail, "is it running", "nats.url: nats://127.0.0.1:1"}},
+		{it: "the ledger may be deleted from", plant: func(d *deployment) {
+			d.makeStreams(func(s *jetstream.StreamConfig) { s.DenyDelete = s.DenyDelete && s.Name != "SETTLEMENTS" })
+		}, want: finding{"stream.SETTLEMENTS", checkFail, "deny_delete false", "doesn't start"}},
+		{it: "outcomes that are gone once acknowledged", plant: func(d *deployment) {
+			d.makeStreams(func(s *jetstream.StreamConfig) {
+				if s.Name == "OUTCOMES" {
+					s.Retention = jetstream.WorkQueuePolicy
+				}
+			})
+		}, want: finding{"stream.OUTCOMES", checkFail, "retention", "doesn't start"}},
+		{it: "a window that differs", plant: func(d *deployment) {
+			d.makeStreams(func(s *jetstream.StreamConfig) {
+				if s.Name == "OUTCOMES" {
+					s.Duplicates = time.Second
+				}
+			})
+		}, want: finding{"stream.OUTCOMES", checkWarn, "duplicate_window", ""}},
+		{it: "streams that nobody makes", plant: func(d *deployment) {
+			d.cfg.natsManageStreams = false
+			d.makeStreams(func(s *jetstream.StreamConfig) {
+				if s.Name == "SETTLEMENTS" {
+					s.Name = ""
+				}
+			})
+		}, want: finding{"stream.SETTLEMENTS", checkFail, "nats.manage_streams is false", "nats stream add SETTLEMENTS"}},
+		{it: "a durable that nobody makes", plant: func(d *deployment) {
+			d.cfg.natsManageStreams, d.cfg.consumerDurable = false, "other"
+			d.makeStreams(func(*jetstream.StreamConfig) {})
+		}, want: finding{"consumer.other", checkFail, "nats.manage_streams is false", "nats consumer add OUTCOMES other"}},
+		{it: "replicas without a cluster", plant: func(d *deployment) { d.cfg.natsReplicas = 3 },
+			want: finding{"nats.replicas", checkWarn, "in no cluster", "nats.replicas: 1"}},
+	} {
+		t.Run(c.it, func(t *testing.T) {
+			d := deployOn(t, c.node)
+			d.production()
+			if c.plant != nil {
+				c.plant(d)
+			}
+			if _, err := d.nats.js.Stream(t.Context(), "OUTCOMES"); err != nil {
+				d.makeStreams(func(*jetstream.StreamConfig) {})
+			}
+			status, found := d.doctor()
+			wantFinding(t, found, c.want)
+			if failed := c.want.Result == checkFail; failed != (status == exitFailed) {
+				t.Errorf("exit %d", status)
+			}
+		})
+	}
+}
+
+func wantFinding(t *testing.T, found []finding, want finding) {
+	t.Helper()
+	there := false
+	for _, f := range found {
+		switch {
+		case f.Check == want.Check && f.Result == want.Result && strings.Contains(f.Found, want.Found) && strings.Contains(f.Do, want.Do):
+			there = true
+		case f.Result == checkFail:
+			t.Errorf("and %+v", f)
+		}
+	}
+	if !there {
+		t.Errorf("no %+v in %+v", want, found)
+	}
+}
+
+// closedByAnother closes a session of ours by a service with another ledger.
+func (d *deployment) closedByAnother() {
+	cfg := d.cfg
+	d.cfg.natsPrefix = "other."
+	_, stop := d.serve()
+	session := d.open()
+	msg, err := (&demoCase{scenario: "partial_service", id: "x", session: session, data: map[string]any{"session_id": session, "parties": d.partial()["parties"], "completion": "0.5"}}).message("other.")
+	d.must(err)
+	_, err = d.nats.js.PublishMsg(d.t.Context(), msg)
+	d.must(err)
+	d.until("it is closed", func() bool { s, _ := d.node.Session(string(session)); return s.Status == "closed" })
+	stop()
+	d.cfg = cfg
+}
+
+// A session whose quorum our keys don't reach, or that we take no part in.
+func TestDoctorOnASession(t *testing.T) {
+	d := deploy(t)
+	d.production()
+	d.makeStreams(func(*jetstream.StreamConfig) {})
+	open := func(quorum uint64, weights ...int64) string {
+		d.nonce++
+		people := []string{addressOf(d.players[0]), addressOf(d.players[1]), addressOf(d.judge)}
+		id, err := d.node.OpenSession(clearnodetest.Definition{Application: "test", Protocol: "NitroRPC/0.2", Participants: people[:len(weights)], Weights: weights, Quorum: quorum, Challenge: 86400, Nonce: d.nonce}, nil)
+		d.must(err)
+		return id
+	}
+	for _, c := range []struct {
+		session string
+		want    finding
+	}{
+		{open(100, 50, 0, 50), finding{"session.quorum", checkWarn, "weight of 50", addressOf(d.players[0]) + " (50)"}},
+		{open(100, 50, 50), finding{"session.quorum", checkFail, "none of our keys", addressOf(d.players[0])}},
+		{"0x" + zeros(64), finding{"session", checkFail, "no session", "clearnode.url"}},
+	} {
+		_, found := d.doctor("--session", c.session)
+		wantFinding(t, found, c.want)
+	}
+}
+
+// What settled's user at NATS may not do is named, with the line for the server's
+// configuration.
+func TestDoctorOnPermissions(t *testing.T) {
+	all := []string{"settlement.>", "deadletter.>", "operation.>", "cosign.*", "$JS.API.>", "$JS.ACK.>"}
+	for _, c := range []struct {
+		without string
+		want    finding
+	}{
+		{"", finding{"nats.rights", checkOK, "may do all", ""}},
+		{"settlement.>", finding{"nats.rights", checkFail, "could record nothing", `publish: ["settlement.>"]`}},
+		{"deadletter.>", finding{"nats.rights", checkFail, "dead letter", `publish: ["deadletter.>"]`}},
+		{"operation.>", finding{"nats.rights", checkWarn, "overpays", `publish: ["operation.>"]`}},
+		{"cosign.*", finding{"nats.rights", checkWarn, "co-signature", `publish: ["cosign.*"]`}},
+		{"$JS.ACK.>", finding{"nats.rights", checkFail, "again for ever", `publish: ["$JS.ACK.>"]`}},
+	} {
+		t.Run(c.without, func(t *testing.T) {
+			d := deploy(t)
+			d.production()
+			d.makeStreams(func(*jetstream.StreamConfig) {})
+			var allowed []string
+			for _, subject := range all {
+				if subject != c.without {
+					allowed = append(allowed, subject)
+				}
+			}
+			d.limitUser(&server.Permissions{Publish: &server.SubjectPermission{Allow: allowed}, Subscribe: &server.SubjectPermission{Allow: []string{"_INBOX.>"}}})
+			_, found := d.doctor()
+			wantFinding(t, found, c.want)
+		})
+	}
+	t.Run("no inbox", func(t *testing.T) {
+		d := deploy(t)
+		d.production()
+		d.limitUser(&server.Permissions{Subscribe: &server.SubjectPermission{Allow: []string{"nothing"}}})
+		_, found := d.doctor()
+		wantFinding(t, found, finding{"nats.rights", checkFail, "answers don't reach", `subscribe: ["_INBOX.>"]`})
+	})
+}
+
+// limitUser starts the deployment's server anew with one user, who may do this.
+func (d *deployment) limitUser(may *server.Permissions) {
+	d.t.Helper()
+	d.nats.Close()
+	d.server.Shutdown()
+	d.server.WaitForShutdown()
+	var err error
+	d.server, err = server.NewServer(&server.Options{
+		Host: "127.0.0.1", Port: server.RANDOM_PORT, NoSigs: true, NoLog: true, JetStream: true, StoreDir: filepath.Join(d.dir, "jetstream"),
+		Users: []*server.User{{Username: "settled", Password: "pw", Permissions: may}},
+	})
+	d.must(err)
+	d.server.Start()
+	if !d.server.ReadyForConnections(patience) {
+		d.t.Fatal("the server is not ready")
+	}
+	d.cfg.natsURL = strings.Replace(d.server.ClientURL(), "nats://", "nats://settled:pw@", 1)
+}
+
+// The embedded server's disk is looked at, with the service running and without.
+func TestDoctorEmbedded(t *testing.T) {
+	d := deploy(t)
+	d.production()
+	d.cfg.embedded, d.cfg.embeddedStoreDir = true, filepath.Join(d.dir, "store")
+	d.cfg.embeddedListen = "127.0.0.1:1" // nobody is there
+	status, found := d.doctor()
+	if status != exitDone {
+		t.Errorf("exit %d", status)
+	}
+	wantFinding(t, found, finding{"nats", checkNote, "not running", "settled serve --embedded"})
+	wantFinding(t, found, finding{"embedded.store_dir", checkNote, "not there yet", ""})
+	d.makeStreams(func(*jetstream.StreamConfig) {})
+	d.cfg.embeddedListen, d.cfg.embeddedStoreDir = strings.TrimPrefix(d.server.ClientURL(), "nats://"), d.dir
+	_, found = d.doctor()
+	wantFinding(t, found, finding{"stream.SETTLEMENTS", checkOK, "as it should be", ""})
+	files, err := filepath.Glob(filepath.Join(d.dir, ".settled-doctor-*"))
+	if err != nil || len(files) > 0 {
+		t.Errorf("%v is left behind: %v", files, err)
+	}
+	if os.Getuid() != 0 { // root may write anywhere
+		d.cfg.embeddedStoreDir = filepath.Join(d.dir, "closed")
+		d.must(os.Mkdir(d.cfg.embeddedStoreDir, 0o500))
+		_, found = d.doctor()
+		wantFinding(t, found, finding{"embedded.sync", checkFail, "can't be written", "may write to"})
+	}
+}
+
+// Old servers are refused, untried ones warned of.
+func TestDoctorOnVersions(t *testing.T) {
+	for version, want := range map[string]string{
+		"2.10.29": checkFail, "2.9.1": checkFail, "1.4.1": checkFail, "2.11.0": checkWarn, "2.14.9": checkWarn, "2.15.2": checkOK, "2.16.0-RC.1": checkOK, "3.0.0": checkOK, "": checkWarn,
+	} {
+		var found finding
+		d := &doctor{cfg: &config{}, say: func(f finding) {
+			if f.Check == "nats.version" {
+				found = f
+			}
+		}}
+		d.version(version)
+		if found.Result != want {
+			t.Errorf("%q: %+v, want %s", version, found, want)
+		}
+	}
+}
+
+// Keys are never shown, whatever is wrong with them.
+func TestDoctorShowsNoKey(t *testing.T) {
+	d := deploy(t)
+	d.production()
+	secret, err := os.ReadFile(d.cfg.nodeKeyFiles[0])
+	d.must(err)
+	d.must(os.WriteFile(d.cfg.nodeKeyFiles[0], append(secret, 'x'), 0o600))
+	d.cfg.natsURL = "nats://me:topsecret@127.0.0.1:1"
+	file := filepath.Join(d.dir, "settled.yaml")
+	write(t, file, "nats: {url: \"nats://me:topsecret@127.0.0.1:1\"}\nclearnode: {url: \"ws://u:topsecret@127.0.0.1:1/ws\", key_files: ["+d.cfg.nodeKeyFiles[0]+"]}\nhttp: {listen: \"127.0.0.1:0\"}\n")
+	var out, errs bytes.Buffer
+	if status := run(context.Background(), []string{"doctor", "--config", file}, strings.NewReader(""), &out, &errs); status != exitFailed {
+		t.Errorf("exit %d", status)
+	}
+	for _, text := range []string{string(secret), "topsecret"} {
+		if strings.Contains(out.String()+errs.String(), text) {
+			t.Errorf("a secret is shown:\n%s%s", out.String(), errs.String())
+		}
+	}
+}

@@ -1,0 +1,168 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+
+	"settled/clearnode"
+	"settled/ledger"
+	"settled/settlement"
+)
+
+// How much is looked at for sessions that somebody else closed.
+const (
+	mostAccounts = 10
+	mostShown    = 10
+)
+
+// openLedger is the ledger, as far as it can be read.
+func (d *doctor) openLedger(ctx context.Context) (*ledger.Ledger, error) {
+	if d.nats == nil {
+		return nil, errors.New("NATS can't be reached")
+	}
+	cfg := d.cfg.ledgerConfig()
+	cfg.Create = false
+	l, _, err := ledger.Open(ctx, d.nats.js, cfg)
+	return l, err
+}
+
+// closedElsewhere looks for sessions of our accounts that are closed at the node
+// and that the ledger knows nothing of: somebody else closes sessions.
+func (d *doctor) closedElsewhere(ctx context.Context, x *clearnode.Checkup) {
+	l, err := d.openLedger(ctx)
+	if err != nil {
+		d.skip("node.closed", "the ledger can't be read")
+		return
+	}
+	var strange []settlement.SessionID
+	seen := 0
+	for _, of := range d.addresses()[:min(mostAccounts, len(d.signers))] {
+		ids, err := x.Closed(ctx, of)
+		if errors.Is(err, clearnode.ErrUnlisted) {
+			d.note("node.closed", "", "who else closes sessions can't be seen: %s", err)
+			return
+		}
+		if err == nil {
+			seen += len(ids)
+			ids, err = unknownTo(ctx, l, ids)
+		}
+		if err != nil {
+			d.warn("node.closed", "", "who else closes sessions can't be told: %s", err)
+			return
+		}
+		strange = append(strange, ids...)
+	}
+	d.strangers(strange, seen)
+}
+
+// unknownTo are the sessions that the ledger has neither closed nor is closing.
+func unknownTo(ctx context.Context, l *ledger.Ledger, ids []settlement.SessionID) ([]settlement.SessionID, error) {
+	var unknown []settlement.SessionID
+	for _, id := range ids {
+		head, err := l.Head(ctx, id)
+		if err != nil {
+			return nil, err
+		}
+		if head.Standing().State == settlement.Free {
+			unknown = append(unknown, id)
+		}
+	}
+	return unknown, nil
+}
+
+func (d *doctor) strangers(strange []settlement.SessionID, seen int) {
+	if len(strange) == 0 {
+		d.ok("node.closed", "the ledger knows each of the newest %d closed sessions of our keys", seen)
+		return
+	}
+	var names []string
+	for _, id := range strange[:min(mostShown, len(strange))] {
+		names = append(names, string(id))
+	}
+	more := ""
+	if n := len(strange) - len(names); n > 0 {
+		more = fmt.Sprintf(" and %d more", n)
+	}
+	d.warn("node.closed", "settled must be the only closer of the sessions it settles: look for a script, or a settled with another ledger; sessions from before settled had them are fine",
+		"%d of the newest %d closed sessions of our keys are not in the ledger: %s%s", len(strange), seen, strings.Join(names, ", "), more)
+}
+
+// namedSession says whether our keys can close one session.
+func (d *doctor) namedSession(ctx context.Context, x *clearnode.Checkup) {
+	s, err := x.Session(ctx, d.session)
+	switch {
+	case errors.Is(err, settlement.ErrSessionNotFound):
+		d.fail("session", "clearnode.url: the node that the session was opened at", "the node has no session %s", d.session)
+		return
+	case err != nil:
+		d.fail("session", "", "session %s can't be read: %s", d.session, err)
+		return
+	}
+	d.standing(ctx, s)
+	d.quorum(s)
+}
+
+func (d *doctor) standing(ctx context.Context, s settlement.Session) {
+	state := "closed"
+	if s.Open {
+		state = "open"
+	}
+	l, err := d.openLedger(ctx)
+	var head settlement.Head
+	if err == nil {
+		head, err = l.Head(ctx, s.ID)
+	}
+	if err != nil {
+		d.note("session", "", "%s at the node; the ledger can't be read", state)
+		return
+	}
+	if st := head.Standing(); !s.Open && st.State == settlement.Free {
+		d.warn("session", "", "closed at the node, and not by this ledger")
+	} else {
+		d.ok("session", "%s at the node, %s in the ledger", state, st.State)
+	}
+}
+
+// quorum compares the weights of our keys with what the session wants.
+func (d *doctor) quorum(s settlement.Session) {
+	own := map[settlement.Address]bool{}
+	for _, a := range d.addresses() {
+		own[a] = true
+	}
+	var all, ours int64
+	var others, participants []string
+	for _, p := range s.Participants {
+		weight := max(p.Weight, 0)
+		all += weight
+		participants = append(participants, p.Address.String())
+		switch {
+		case own[p.Address]:
+			ours += weight
+		case weight > 0:
+			others = append(others, fmt.Sprintf("%s (%d)", p.Address, weight))
+		}
+	}
+	switch {
+	case all < s.Quorum:
+		d.fail("session.quorum", "nothing here: close it with the node's operator", "all participants together have a weight of %d, and the quorum is %d: nobody can close it", all, s.Quorum)
+	case !d.participates(s):
+		d.fail("session.quorum", "clearnode.key_files: the key of one of "+strings.Join(participants, ", "), "none of our keys is a participant")
+	case ours >= s.Quorum:
+		d.ok("session.quorum", "our keys have a weight of %d, and the quorum is %d", ours, s.Quorum)
+	default:
+		d.warn("session.quorum", "run `settled cosign` with the key of "+strings.Join(others, ", "), "our keys have a weight of %d, and the quorum is %d: others must sign too", ours, s.Quorum)
+	}
+}
+
+func (d *doctor) participates(s settlement.Session) bool {
+	for _, a := range d.addresses() {
+		for _, p := range s.Participants {
+			if p.Address == a {
+				return true
+			}
+		}
+	}
+	return false
+}

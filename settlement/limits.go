@@ -1,0 +1,116 @@
+package settlement
+
+import (
+	"errors"
+	"fmt"
+	"strings"
+)
+
+// LimitPer says what a limit's amount is compared with.
+type LimitPer string
+
+// What there are limits on.
+const (
+	PerSession     LimitPer = "session"     // all that one plan pays of an asset
+	PerParticipant LimitPer = "participant" // what one plan pays of an asset to one participant
+)
+
+// Limit is an amount above which nothing is paid. It is compared with each plan by
+// itself: a sum over plans, such as one a day, would need the replicas to agree
+// before each close, and is not kept.
+type Limit struct {
+	Asset    Asset    `json:"asset,omitempty"`    // empty: each asset by itself
+	Scenario Scenario `json:"scenario,omitempty"` // empty: every scenario
+	Per      LimitPer `json:"per"`
+	Amount   Amount   `json:"amount"` // the most that may be paid
+}
+
+// Limits are all that are configured. None: anything may be paid.
+type Limits []Limit
+
+// ParseLimit reads a limit as it is written; asset and scenario may be empty.
+func ParseLimit(asset, scenario, per, amount string) (Limit, error) {
+	l := Limit{Per: LimitPer(per)}
+	var err error
+	if asset != "" {
+		if l.Asset, err = ParseAsset(asset); err != nil {
+			return l, err
+		}
+	}
+	if scenario != "" {
+		if l.Scenario, err = ParseScenario(scenario); err != nil {
+			return l, err
+		}
+	}
+	switch l.Per {
+	case PerSession, PerParticipant:
+	case "":
+		return l, errors.New("per is missing: want session (all that one close pays of an asset) or participant (what it pays to any one)")
+	default:
+		return l, fmt.Errorf("per: %s: want session or participant; limits over a time are not kept, for replicas would have to agree on the sum before each close", quote(per))
+	}
+	if amount == "" {
+		return l, errors.New(`amount is missing: want a decimal such as "1000"`)
+	}
+	l.Amount, err = ParseAmount(amount)
+	return l, err
+}
+
+// String is the limit as the configuration has it.
+func (l Limit) String() string {
+	var members []string
+	for _, m := range []struct{ name, value string }{
+		{"asset", string(l.Asset)}, {"scenario", string(l.Scenario)}, {"per", string(l.Per)}, {"amount", l.Amount.String()},
+	} {
+		if m.value != "" {
+			members = append(members, fmt.Sprintf("%s: %q", m.name, m.value))
+		}
+	}
+	return "{" + strings.Join(members, ", ") + "}"
+}
+
+// Check holds the final allocations of a session to the limits of a scenario: nil,
+// or limit_exceeded, naming the first limit that is exceeded. What is exactly the
+// limit is allowed.
+func (l Limits) Check(scenario Scenario, allocations []Allocation) *Failure {
+	sum := totals{}
+	for _, a := range allocations {
+		sum.add(a.Asset, a.Amount)
+	}
+	for _, limit := range l {
+		if limit.Scenario != "" && limit.Scenario != scenario {
+			continue
+		}
+		if f := limit.check(allocations, sum); f != nil {
+			return f
+		}
+	}
+	return nil
+}
+
+func (l Limit) check(allocations []Allocation, sum totals) *Failure {
+	if l.Per == PerParticipant {
+		return l.participants(allocations)
+	}
+	return l.session(sum)
+}
+
+func (l Limit) of(asset Asset) bool { return l.Asset == "" || l.Asset == asset }
+
+func (l Limit) session(sum totals) *Failure {
+	for _, asset := range sum.assets() {
+		if l.of(asset) && sum[asset].Cmp(l.Amount) > 0 {
+			return Fail(LimitExceeded, "the session holds %s of %s, above the limit %s", sum[asset], quote(string(asset)), l)
+		}
+	}
+	return nil
+}
+
+func (l Limit) participants(allocations []Allocation) *Failure {
+	for _, a := range allocations {
+		if l.of(a.Asset) && a.Amount.Cmp(l.Amount) > 0 {
+			return Fail(LimitExceeded, "%s of %s is due to %s, above the limit %s", a.Amount, quote(string(a.Asset)), a.Participant, l)
+		}
+	}
+	return nil
+}

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"strings"
-	"time"
 
 	"github.com/spf13/cobra"
 
@@ -25,7 +24,7 @@ func (p *program) ledgerCommand() *cobra.Command {
 		Use: "show SESSION", Short: "Show every entry of one session", Args: cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error { return p.ledgerShow(cmd, args[0]) },
 	}
-	c.AddCommand(show, verify, unbuilt("list"), unbuilt("export"))
+	c.AddCommand(p.ledgerListCommand(), show, p.ledgerExportCommand(), verify)
 	return c
 }
 
@@ -61,74 +60,6 @@ func sessionArgument(arg string) (settlement.SessionID, error) {
 		return "", misuse{err}
 	}
 	return id, nil
-}
-
-func (p *program) ledgerShow(cmd *cobra.Command, arg string) error {
-	id, err := sessionArgument(arg)
-	if err != nil {
-		return err
-	}
-	l, nc, err := p.openLedger(cmd)
-	if err != nil {
-		return err
-	}
-	defer nc.close()
-	entries, err := l.Session(cmd.Context(), id)
-	if err != nil {
-		return err
-	}
-	if len(entries) == 0 {
-		return fmt.Errorf("the ledger has no entry of session %s", id.Token())
-	}
-	for _, s := range entries {
-		if p.json() {
-			err = p.printLine(string(s.Payload))
-		} else {
-			err = p.printLine(storedText(s))
-		}
-		if err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
-// storedText is one entry with everything a person asks first.
-func storedText(s ledger.Stored) string {
-	if s.Err != nil {
-		return fmt.Sprintf("%6d  NOT READABLE: %s", s.Sequence, s.Err)
-	}
-	e := s.Entry
-	var b strings.Builder
-	fmt.Fprintf(&b, "%s  entry %d  %s  attempt %d", e.Time.Local().Format(time.DateTime), e.Sequence, strings.ToUpper(string(e.State)), e.Attempt)
-	line := func(name, format string, args ...any) {
-		fmt.Fprintf(&b, "\n    %-12s %s", name, printable(fmt.Sprintf(format, args...)))
-	}
-	line("outcome", "%s of %s, %s/%d (%s)", e.Outcome.ID, e.Outcome.Source, e.Outcome.Stream, e.Outcome.Sequence, e.Outcome.Type)
-	if e.Standing != nil {
-		line("standing", "%s %s", e.Standing.State, e.Standing.ID)
-	}
-	if e.Reference != "" {
-		line("reference", "%s", e.Reference)
-	}
-	for _, a := range e.Allocation {
-		line("allocation", "%s %s %s", a.Participant, a.Amount, a.Asset)
-	}
-	if e.ValidUntil != nil {
-		line("may land", "until %s on the node's clock", e.ValidUntil.UTC().Format(time.RFC3339))
-	}
-	if e.Node != nil {
-		recovered := ""
-		if e.Recovered != nil && *e.Recovered {
-			recovered = ", found closed"
-		}
-		line("node", "%s at %s, request %d%s", e.Node.Address, e.Node.URL, e.Node.RequestID, recovered)
-	}
-	if e.Error != nil {
-		line("error", "%s (%s): %s", e.Error.Code, e.Error.Class, e.Error.Message)
-		line("dead letter", "%d", e.DeadLetter)
-	}
-	return b.String()
 }
 
 // verifyResult is what `settled ledger verify` prints as JSON.

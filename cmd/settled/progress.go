@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"io"
 	"strings"
+	"sync"
 	"time"
 )
 
@@ -14,8 +15,10 @@ type progress struct {
 	terminal bool
 	what     string
 	every    time.Duration
-	shown    time.Time
-	drawn    bool
+
+	mu    sync.Mutex // many may report
+	shown time.Time
+	drawn bool
 }
 
 // newProgress shows nothing until work has gone on for a moment.
@@ -29,6 +32,8 @@ func (p *program) newProgress(what string) *progress {
 
 // at says how much is done, of how much (0: not known), and anything else.
 func (b *progress) at(done, of uint64, more string) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
 	if time.Since(b.shown) < b.every {
 		return
 	}
@@ -54,6 +59,8 @@ func (b *progress) at(done, of uint64, more string) {
 
 // end takes the bar away, so that what follows begins on a line of its own.
 func (b *progress) end() {
+	b.mu.Lock()
+	defer b.mu.Unlock()
 	if b.terminal && b.drawn {
 		_, _ = fmt.Fprint(b.w, "\r\x1b[K")
 	}

@@ -50,6 +50,9 @@ func New(cfg Config) (*Client, error) {
 	}
 	cfg = cfg.filled()
 	u, err := parseURL(cfg.URL)
+	if err == nil && cfg.ReadOnly {
+		cfg.Signers, err = stranger()
+	}
 	if err != nil {
 		return nil, err
 	}

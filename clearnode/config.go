@@ -23,6 +23,10 @@ type Config struct {
 	// Signers are our accounts. The first one signs in; of all of them the fewest
 	// that reach a session's quorum sign its close.
 	Signers []Signer
+	// ReadOnly is for who only reads sessions: a client that needs no Signers, and
+	// signs in only where a node answers nobody else, as an account that is made up.
+	// It is never Ready, and can neither prepare nor send anything.
+	ReadOnly bool
 
 	// Cosigners reaches the other parties of a session, where our keys don't reach
 	// the quorum. Nil: there are none.
@@ -139,7 +143,7 @@ func (c Config) Validate() error {
 	if err := checkProtocol(c.Protocol); err != nil {
 		return err
 	}
-	if err := checkSigners(c.Signers); err != nil {
+	if err := checkSigners(c.Signers); err != nil && !c.ReadOnly {
 		return err
 	}
 	if c.Connections < 0 || c.Connections > maxConnections {

@@ -120,3 +120,13 @@ func (k *key) String() string { return "key of " + k.address.String() }
 
 // Format does the same for every verb, %#v included.
 func (k *key) Format(f fmt.State, _ rune) { _, _ = io.WriteString(f, k.String()) }
+
+// stranger is the account of a client that only reads: nobody keeps its key, which
+// signs nothing but, where a node answers nobody else, its own sign-in.
+func stranger() ([]Signer, error) {
+	private, err := crypto.GenerateKey()
+	if err != nil {
+		return nil, fmt.Errorf("clearnode: key: %w", err)
+	}
+	return []Signer{newKey(private)}, nil
+}

@@ -131,6 +131,9 @@ func (l *line) tend(ctx context.Context, c *conn) {
 	defer ticks.Stop()
 	enter := time.NewTimer(0)
 	defer enter.Stop()
+	if _, public := c.dialect.(*nitro); public && l.client.cfg.ReadOnly {
+		enter.Stop() // its reads need no sign-in
+	}
 	for {
 		select {
 		case <-c.gone:

@@ -17,6 +17,12 @@ type Audit struct {
 	// VerifyFunc checks the evidence of closed entries. Nil: signatures are not
 	// checked.
 	VerifyFunc VerifyFunc
+	// Anchor is what an earlier audit of the whole stream saw last. Nil: none.
+	// Ignored where Session is one.
+	Anchor *Anchor
+	// ClosedFunc is handed each closed entry of a known session that can be read, in
+	// order. Its error ends the audit. Nil: nobody is.
+	ClosedFunc func(settlement.Entry) error
 	// ProgressFunc is called now and then. Nil: never.
 	ProgressFunc func(Report)
 }
@@ -67,7 +73,9 @@ func (l *Ledger) Verify(ctx context.Context, a Audit) (Report, error) {
 	v := audit{Audit: a, chains: map[settlement.SessionID]*chain{}}
 	var err error
 	if a.Session == "" {
-		_, err = l.Walk(ctx, 0, v.inStream)
+		if _, err = l.Walk(ctx, 0, v.inStream); err == nil {
+			v.anchored()
+		}
 	} else {
 		_, filter := subjects(l.cfg.Prefix, "", a.Session)
 		err = l.follow(ctx, filter, v.entry)
@@ -102,7 +110,22 @@ func (v *audit) inStream(s Stored) error {
 	if s.Sequence != v.Last+1 {
 		v.found("", s.Sequence, "entries %d to %d are missing from the stream", v.Last+1, s.Sequence-1)
 	}
+	if v.Anchor != nil {
+		if err := v.Anchor.hold(s); err != nil {
+			v.found("", s.Sequence, "%s", err)
+		}
+	}
 	return v.entry(s)
+}
+
+// anchored looks, at the end, whether the ledger went as far as the anchor.
+func (v *audit) anchored() {
+	if v.Anchor == nil {
+		return
+	}
+	if err := v.Anchor.reached(v.Last); err != nil {
+		v.found("", v.Last, "%s", err)
+	}
 }
 
 func (v *audit) entry(s Stored) error {
@@ -111,22 +134,23 @@ func (v *audit) entry(s Stored) error {
 	_, _, id, err := splitSubject(s.Subject)
 	switch {
 	case err != nil || id == "":
+		err = nil // it is s.Err too
 		v.Unknown++
 		if s.Err != nil {
 			v.found("", s.Sequence, "%s", s.Err)
 		}
 	default:
-		v.session(id, s)
+		err = v.session(id, s)
 	}
 	if v.Entries%progressEvery == 0 {
 		v.progress()
 	}
-	return nil
+	return err
 }
 
 // session holds an entry to its session's chain, and goes on from what it says, so
 // that one altered entry gives one or two findings and not one for each after it.
-func (v *audit) session(id settlement.SessionID, s Stored) {
+func (v *audit) session(id settlement.SessionID, s Stored) error {
 	c := v.chains[id]
 	if c == nil {
 		c = &chain{}
@@ -136,22 +160,25 @@ func (v *audit) session(id settlement.SessionID, s Stored) {
 	if s.Err != nil {
 		v.found(id, s.Sequence, "%s", s.Err)
 		c.skip(s)
-		return
+		return nil
 	}
 	wasClosed := c.standing.state == settlement.Closed
 	for _, text := range c.add(s) {
 		v.found(id, s.Sequence, "%s", text)
 	}
 	if s.Entry.State != settlement.EntryClosed {
-		return
+		return nil
 	}
 	if !wasClosed {
 		v.Closed++
 	}
-	if v.VerifyFunc == nil {
-		return
+	if v.VerifyFunc != nil {
+		if err := v.VerifyFunc(*s.Entry.Node); err != nil {
+			v.found(id, s.Sequence, "the node's answer: %s", err)
+		}
 	}
-	if err := v.VerifyFunc(*s.Entry.Node); err != nil {
-		v.found(id, s.Sequence, "the node's answer: %s", err)
+	if v.ClosedFunc == nil {
+		return nil
 	}
+	return v.ClosedFunc(s.Entry)
 }

@@ -2,30 +2,21 @@ package main
 
 import (
 	"encoding/json"
-	"errors"
 	"fmt"
-	"strings"
-	"time"
 
 	"github.com/spf13/cobra"
 
-	"settled/clearnode"
 	"settled/ledger"
 	"settled/settlement"
 )
 
 func (p *program) ledgerCommand() *cobra.Command {
 	c := &cobra.Command{Use: "ledger", Short: "Look at the ledger and verify it"}
-	verify := &cobra.Command{
-		Use: "verify [SESSION]", Short: "Recompute hash chains, signatures and sums from the stored bytes", Args: cobra.MaximumNArgs(1),
-		Long: "Recomputes every session's hash chain from the stored bytes, re-checks the node's signature on each closed\nentry, and that a closed entry pays what its intent said. Exits 1 when anything disagrees. Keep the printed\nanchor (last sequence and digest): a chain can't show that its own tail was removed, an older anchor can.",
-		RunE: func(cmd *cobra.Command, args []string) error { return p.ledgerVerify(cmd, args) },
-	}
 	show := &cobra.Command{
 		Use: "show SESSION", Short: "Show every entry of one session", Args: cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error { return p.ledgerShow(cmd, args[0]) },
 	}
-	c.AddCommand(show, verify, unbuilt("list"), unbuilt("export"))
+	c.AddCommand(p.ledgerListCommand(), show, p.ledgerExportCommand(), p.ledgerVerifyCommand())
 	return c
 }
 
@@ -61,144 +52,6 @@ func sessionArgument(arg string) (settlement.SessionID, error) {
 		return "", misuse{err}
 	}
 	return id, nil
-}
-
-func (p *program) ledgerShow(cmd *cobra.Command, arg string) error {
-	id, err := sessionArgument(arg)
-	if err != nil {
-		return err
-	}
-	l, nc, err := p.openLedger(cmd)
-	if err != nil {
-		return err
-	}
-	defer nc.close()
-	entries, err := l.Session(cmd.Context(), id)
-	if err != nil {
-		return err
-	}
-	if len(entries) == 0 {
-		return fmt.Errorf("the ledger has no entry of session %s", id.Token())
-	}
-	for _, s := range entries {
-		if p.json() {
-			err = p.printLine(string(s.Payload))
-		} else {
-			err = p.printLine(storedText(s))
-		}
-		if err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
-// storedText is one entry with everything a person asks first.
-func storedText(s ledger.Stored) string {
-	if s.Err != nil {
-		return fmt.Sprintf("%6d  NOT READABLE: %s", s.Sequence, s.Err)
-	}
-	e := s.Entry
-	var b strings.Builder
-	fmt.Fprintf(&b, "%s  entry %d  %s  attempt %d", e.Time.Local().Format(time.DateTime), e.Sequence, strings.ToUpper(string(e.State)), e.Attempt)
-	line := func(name, format string, args ...any) {
-		fmt.Fprintf(&b, "\n    %-12s %s", name, printable(fmt.Sprintf(format, args...)))
-	}
-	line("outcome", "%s of %s, %s/%d (%s)", e.Outcome.ID, e.Outcome.Source, e.Outcome.Stream, e.Outcome.Sequence, e.Outcome.Type)
-	if e.Standing != nil {
-		line("standing", "%s %s", e.Standing.State, e.Standing.ID)
-	}
-	if e.Reference != "" {
-		line("reference", "%s", e.Reference)
-	}
-	for _, a := range e.Allocation {
-		line("allocation", "%s %s %s", a.Participant, a.Amount, a.Asset)
-	}
-	if e.ValidUntil != nil {
-		line("may land", "until %s on the node's clock", e.ValidUntil.UTC().Format(time.RFC3339))
-	}
-	if e.Node != nil {
-		recovered := ""
-		if e.Recovered != nil && *e.Recovered {
-			recovered = ", found closed"
-		}
-		line("node", "%s at %s, request %d%s", e.Node.Address, e.Node.URL, e.Node.RequestID, recovered)
-	}
-	if e.Error != nil {
-		line("error", "%s (%s): %s", e.Error.Code, e.Error.Class, e.Error.Message)
-		line("dead letter", "%d", e.DeadLetter)
-	}
-	return b.String()
-}
-
-// verifyResult is what `settled ledger verify` prints as JSON.
-type verifyResult struct {
-	OK         bool            `json:"ok"`
-	Entries    uint64          `json:"entries"`
-	Sessions   uint64          `json:"sessions"`
-	Closed     uint64          `json:"closed"`
-	Unknown    uint64          `json:"unknown"`
-	Last       uint64          `json:"last_sequence"`
-	LastDigest string          `json:"last_digest"`
-	Findings   []verifyFinding `json:"findings"`
-}
-
-type verifyFinding struct {
-	Session  settlement.SessionID `json:"session_id"`
-	Sequence uint64               `json:"sequence"`
-	Problem  string               `json:"problem"`
-}
-
-func (p *program) ledgerVerify(cmd *cobra.Command, args []string) error {
-	audit := ledger.Audit{VerifyFunc: clearnode.VerifyAnswer}
-	if len(args) == 1 {
-		id, err := sessionArgument(args[0])
-		if err != nil {
-			return err
-		}
-		if id == "" {
-			return misuse{errors.New("entries of unknown sessions have no chain; leave the session out to verify all")}
-		}
-		audit.Session = id
-	}
-	l, nc, err := p.openLedger(cmd)
-	if err != nil {
-		return err
-	}
-	defer nc.close()
-	if isTerminal(p.stderr) {
-		audit.ProgressFunc = func(r ledger.Report) {
-			_, _ = fmt.Fprintf(p.stderr, "\r%d entries, %d findings", r.Entries, len(r.Findings))
-		}
-	}
-	report, err := l.Verify(cmd.Context(), audit)
-	if audit.ProgressFunc != nil {
-		_, _ = fmt.Fprintln(p.stderr)
-	}
-	if err != nil {
-		return err
-	}
-	return p.printReport(report)
-}
-
-func (p *program) printReport(report ledger.Report) error {
-	r := verifyResult{
-		OK: len(report.Findings) == 0, Entries: report.Entries, Sessions: report.Sessions, Closed: report.Closed,
-		Unknown: report.Unknown, Last: report.Last, LastDigest: report.LastDigest, Findings: []verifyFinding{},
-	}
-	var text strings.Builder
-	for _, f := range report.Findings {
-		r.Findings = append(r.Findings, verifyFinding{f.Session, f.Sequence, f.Text})
-		text.WriteString(printable(f.String()) + "\n")
-	}
-	fmt.Fprintf(&text, "%d entries of %d sessions, %d closed, %d of unknown sessions. Anchor: sequence %d, %s.", r.Entries, r.Sessions, r.Closed, r.Unknown, r.Last, r.LastDigest)
-	if err := p.print(r, text.String()); err != nil {
-		return err
-	}
-	if !r.OK {
-		return fmt.Errorf("the ledger does not verify: %d findings; see \"the ledger does not verify\" in deploy/RUNBOOK.md", len(r.Findings))
-	}
-	return nil
 }
 
 // payload is an event's data for showing: as JSON where it is JSON.

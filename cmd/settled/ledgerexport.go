@@ -1,0 +1,112 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"settled/ledger"
+)
+
+// exportFlags are what `settled ledger export` takes.
+type exportFlags struct {
+	entryFilter
+	format, out string
+	resume      bool
+}
+
+func (p *program) ledgerExportCommand() *cobra.Command {
+	var f exportFlags
+	c := &cobra.Command{
+		Use: "export", Short: "Write the ledger's rows as CSV or JSON Lines",
+		Long: `Writes one row for each participant and asset of each entry, in the order of the ledger: what was paid, or with
+--state failed what was not and why. The same ledger and options always give the same bytes.
+
+A month: --since 2026-11-01 --before 2026-12-01. With --out FILE the rows go to a new file; with --resume too, to
+one that an earlier export with the same options made or left unfinished: it goes on after the last row.
+
+Columns, as CSV: ` + strings.Join(exportColumns, ", ") + `.
+Columns are only ever added, at the end. Amounts are exact decimals: have a spreadsheet read the column as text
+where it would round. In CSV, text that a spreadsheet could take for a formula (=, +, -, @, | or % first), or that
+begins with an apostrophe, has an apostrophe before it, and control characters are spaces; JSON Lines, with the same
+names, have every text as it is.`,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			if !cmd.Flags().Changed("format") && p.json() {
+				f.format = "jsonl"
+			}
+			if err := f.read(time.Now()); err != nil {
+				return err
+			}
+			if f.resume && f.out == "" {
+				return misuse{errors.New("--resume without --out: name the file to go on with")}
+			}
+			return p.ledgerExport(cmd, &f)
+		},
+	}
+	f.flags(c, "closed")
+	c.Flags().StringVar(&f.format, "format", "csv", "csv or jsonl; with --output json it is jsonl")
+	c.Flags().StringVar(&f.out, "out", "", "write to this file instead of the standard output")
+	c.Flags().BoolVar(&f.resume, "resume", false, "go on with --out where it ends; begin it where it isn't there")
+	return c
+}
+
+// exported is what `settled ledger export --out` answers.
+type exported struct {
+	File    string `json:"file"`
+	Format  string `json:"format"`
+	Entries int    `json:"entries"`       // written by this run
+	Rows    int    `json:"rows"`          // likewise
+	Last    uint64 `json:"last_sequence"` // of the last entry in the file
+}
+
+func (p *program) ledgerExport(cmd *cobra.Command, f *exportFlags) error {
+	format, err := formatNamed(f.format)
+	if err != nil {
+		return err
+	}
+	cfg, nc, err := p.connected(cmd, "settled ledger")
+	if err != nil {
+		return err
+	}
+	defer nc.close()
+	if f.out == "" {
+		x := toStdout(p.stdout, format)
+		return x.close(p.exportTo(cmd.Context(), nc, cfg.natsPrefix, f, x))
+	}
+	x, err := toFile(f.out, format, f.resume)
+	if err != nil {
+		return err
+	}
+	if x.from > 0 {
+		f.after, x.Last = x.from-1, x.from
+	}
+	if err := x.close(p.exportTo(cmd.Context(), nc, cfg.natsPrefix, f, x)); err != nil {
+		return err
+	}
+	done := exported{f.out, format.name, x.Entries, x.Rows, x.Last}
+	return p.print(done, fmt.Sprintf("%s: %d rows of %d entries written, up to entry %d.", f.out, done.Rows, done.Entries, done.Last))
+}
+
+// exportTo writes the chosen entries. One that can't be read ends it: a month with a
+// hole in it would look like a whole one.
+func (p *program) exportTo(ctx context.Context, nc *natsLink, prefix string, f *exportFlags, x *exportFile) error {
+	bar := p.newProgress("export")
+	defer bar.end()
+	part := f.part(prefix)
+	end, err := lastOf(ctx, nc.js, part)
+	if end == nil || err != nil {
+		return err
+	}
+	seen := func(sequence uint64) { bar.at(sequence, end.Sequence, "") }
+	_, err = f.each(ctx, nc.js, prefix, seen, func(s ledger.Stored) error {
+		if s.Err != nil {
+			return fmt.Errorf("entry %d can't be read: %w: run `settled ledger verify`", s.Sequence, s.Err)
+		}
+		return x.add(s.Sequence, exportRows(s))
+	})
+	return err
+}

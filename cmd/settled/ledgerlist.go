@@ -1,0 +1,224 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/nats-io/nats.go/jetstream"
+	"github.com/spf13/cobra"
+
+	"settled/ledger"
+	"settled/settlement"
+)
+
+// entryFilter chooses entries of the ledger.
+type entryFilter struct {
+	state, scenario, reference string
+	since, before              string
+	after                      uint64
+	limit                      int
+
+	from, to time.Time // since and before, as they were read
+}
+
+// clockSlack is how far the clock of whoever wrote an entry may be off the NATS
+// server's: by the server's time it is found, by its own it is chosen.
+const clockSlack = time.Hour
+
+// stateAll is every kind of entry.
+const stateAll = "all"
+
+func (f *entryFilter) flags(c *cobra.Command, state string) {
+	c.Flags().StringVar(&f.state, "state", state, "only closing, closed or failed; all")
+	c.Flags().StringVar(&f.scenario, "scenario", "", "only this scenario")
+	c.Flags().StringVar(&f.reference, "reference", "", "only this reference, letter by letter")
+	c.Flags().StringVar(&f.since, "since", "", "only entries since: a day (2026-11-01, UTC), a time (2026-11-22T03:00:00Z) or how long ago (2h)")
+	c.Flags().StringVar(&f.before, "before", "", "only entries before: likewise")
+}
+
+// read checks what was given.
+func (f *entryFilter) read(now time.Time) (err error) {
+	states := []string{string(settlement.EntryClosing), string(settlement.EntryClosed), string(settlement.EntryFailed), stateAll}
+	if !slices.Contains(states, f.state) {
+		return misuse{fmt.Errorf("--state %q: want %s", f.state, strings.Join(states, ", "))}
+	}
+	if f.limit < 0 {
+		return misuse{fmt.Errorf("--limit %d: want 0, which is all, or more", f.limit)}
+	}
+	if f.from, err = dayFlag("since", f.since, now); err != nil {
+		return err
+	}
+	if f.to, err = dayFlag("before", f.before, now); err != nil {
+		return err
+	}
+	if !f.from.IsZero() && !f.to.IsZero() && !f.from.Before(f.to) {
+		return misuse{errors.New("--since is not before --before: nothing could be between them")}
+	}
+	return nil
+}
+
+// dayFlag is timeFlag that also takes a day, which begins at midnight UTC.
+func dayFlag(name, text string, now time.Time) (time.Time, error) {
+	if day, err := time.Parse(time.DateOnly, text); err == nil {
+		return day, nil
+	}
+	return timeFlag(name, text, now)
+}
+
+func (f *entryFilter) takes(s ledger.Stored) bool {
+	at := s.Time
+	if s.Err == nil {
+		at = s.Entry.Time
+	}
+	return (f.from.IsZero() || !at.Before(f.from)) && (f.to.IsZero() || at.Before(f.to)) &&
+		(f.scenario == "" || f.scenario == string(s.Entry.Scenario)) &&
+		(f.reference == "" || f.reference == s.Entry.Reference)
+}
+
+// part is where in the stream the chosen entries are.
+func (f *entryFilter) part(prefix string) streamPart {
+	state := f.state
+	if state == stateAll {
+		state = "*"
+	}
+	part := streamPart{stream: ledger.StreamName(prefix), filter: prefix + "settlement." + state + ".*"}
+	if f.after > 0 {
+		part.from = f.after + 1
+	} else if !f.from.IsZero() {
+		part.since = f.from.Add(-clockSlack)
+	}
+	return part
+}
+
+// each hands over the chosen entries, in the order of the ledger, those that can't
+// be read with their Err; and says which sequence the last entry has that could
+// have been chosen. seen is told of every entry that was looked at.
+func (f *entryFilter) each(ctx context.Context, js jetstream.JetStream, prefix string, seen func(uint64), fn func(ledger.Stored) error) (uint64, error) {
+	return eachMessage(ctx, js, f.part(prefix), func(m streamMessage) error {
+		if seen != nil {
+			seen(m.sequence)
+		}
+		if !f.to.IsZero() && m.stored.After(f.to.Add(clockSlack)) {
+			return errEnough
+		}
+		if s := storedOf(m); f.takes(s) {
+			return fn(s)
+		}
+		return nil
+	})
+}
+
+// storedOf takes a message of the ledger's stream for an entry.
+func storedOf(m streamMessage) ledger.Stored {
+	e, err := ledger.ParseEntry(m.Subject(), m.Data(), m.sequence)
+	return ledger.Stored{Subject: m.Subject(), Sequence: m.sequence, Time: m.stored, Payload: m.Data(), Entry: e, Err: err}
+}
+
+func (p *program) ledgerListCommand() *cobra.Command {
+	var f entryFilter
+	c := &cobra.Command{
+		Use: "list", Short: "List entries, oldest first",
+		Long: "Lists the ledger's entries in its own order. With --limit, what follows is listed by --after with the last\nsequence that was shown. --since and --before go by the time that an entry bears.",
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			if err := f.read(time.Now()); err != nil {
+				return err
+			}
+			return p.ledgerList(cmd, &f)
+		},
+	}
+	f.flags(c, stateAll)
+	c.Flags().IntVar(&f.limit, "limit", 0, "at most this many; 0 is all")
+	c.Flags().Uint64Var(&f.after, "after", 0, "only entries after this sequence")
+	return c
+}
+
+// listedEntry is one line of `settled ledger list --output json`.
+type listedEntry struct {
+	Sequence   uint64                   `json:"sequence"`
+	Time       time.Time                `json:"time"`
+	State      settlement.EntryState    `json:"state"`
+	Session    settlement.SessionID     `json:"session_id"`
+	Scenario   settlement.Scenario      `json:"scenario"`
+	Reference  string                   `json:"reference"`
+	Outcome    settlement.OutcomeRef    `json:"outcome"`
+	Attempt    int                      `json:"attempt"`
+	Standing   settlement.StandingState `json:"standing"` // of the session, after this entry
+	Allocation []settlement.Allocation  `json:"allocations"`
+	Recovered  bool                     `json:"recovered"`
+	Error      *settlement.Failure      `json:"error"`
+	DeadLetter uint64                   `json:"dead_letter"`
+	Problem    string                   `json:"problem,omitempty"` // why the entry can't be read; the members above are then empty
+}
+
+func listed(s ledger.Stored) listedEntry {
+	if s.Err != nil {
+		return listedEntry{Sequence: s.Sequence, Time: s.Time, Allocation: []settlement.Allocation{}, Problem: s.Err.Error()}
+	}
+	e := s.Entry
+	l := listedEntry{
+		Sequence: e.Sequence, Time: e.Time, State: e.State, Session: e.Session, Scenario: e.Scenario, Reference: e.Reference,
+		Outcome: e.Outcome, Attempt: e.Attempt, Allocation: e.Allocation, Recovered: e.Recovered != nil && *e.Recovered,
+		Error: e.Error, DeadLetter: e.DeadLetter,
+	}
+	if e.Standing != nil {
+		l.Standing = e.Standing.State
+	}
+	if l.Allocation == nil {
+		l.Allocation = []settlement.Allocation{}
+	}
+	return l
+}
+
+const listRow = "%8s  %-19s  %-7s  %-18s  %-13s  %-20s  %s"
+
+func listedText(s ledger.Stored) string {
+	if s.Err != nil {
+		return printable(fmt.Sprintf("%8d  %s  NOT READABLE: %s", s.Sequence, s.Time.Local().Format(time.DateTime), s.Err))
+	}
+	e := s.Entry
+	result := allocationText(e.Allocation)
+	if e.Error != nil {
+		result = string(e.Error.Code) + ": " + e.Error.Message
+	}
+	return printable(fmt.Sprintf(listRow, fmt.Sprint(e.Sequence), e.Time.Local().Format(time.DateTime), e.State, e.Scenario, short(e.Session.Token()), e.Reference, result))
+}
+
+func (p *program) ledgerList(cmd *cobra.Command, f *entryFilter) error {
+	cfg, nc, err := p.connected(cmd, "settled ledger")
+	if err != nil {
+		return err
+	}
+	defer nc.close()
+	shown, after := 0, uint64(0)
+	_, err = f.each(cmd.Context(), nc.js, cfg.natsPrefix, nil, func(s ledger.Stored) error {
+		if f.limit > 0 && shown == f.limit {
+			_, _ = fmt.Fprintf(p.stderr, "There are more: go on with --after %d.\n", after)
+			return errEnough
+		}
+		if shown++; shown == 1 && !p.json() {
+			if err := p.printLine(fmt.Sprintf(listRow, "SEQUENCE", "TIME", "STATE", "SCENARIO", "SESSION", "REFERENCE", "WHO GOT WHAT, OR WHY NOT")); err != nil {
+				return err
+			}
+		}
+		after = s.Sequence
+		return p.print(listed(s), listedText(s))
+	})
+	if err == nil && shown == 0 && !p.json() {
+		return p.printLine("No entries.")
+	}
+	return err
+}
+
+// connected is the configuration, and a connection to its NATS.
+func (p *program) connected(cmd *cobra.Command, name string) (config, *natsLink, error) {
+	cfg, _, err := p.load(cmd)
+	if err != nil {
+		return cfg, nil, err
+	}
+	nc, err := cfg.connect(name, false)
+	return cfg, nc, err
+}

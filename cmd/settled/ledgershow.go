@@ -1,0 +1,159 @@
+package main
+
+import (
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"settled/clearnode"
+	"settled/ledger"
+	"settled/settlement"
+)
+
+func (p *program) ledgerShow(cmd *cobra.Command, arg string) error {
+	id, err := sessionArgument(arg)
+	if err != nil {
+		return err
+	}
+	l, nc, err := p.openLedger(cmd)
+	if err != nil {
+		return err
+	}
+	defer nc.close()
+	entries, err := l.Session(cmd.Context(), id)
+	if err != nil {
+		return err
+	}
+	if len(entries) == 0 {
+		return fmt.Errorf("the ledger has no entry of session %s", id.Token())
+	}
+	if !p.json() {
+		if err := p.printLine(storyText(id, entries) + "\n"); err != nil {
+			return err
+		}
+	}
+	for _, s := range entries {
+		if p.json() {
+			err = p.printLine(string(s.Payload))
+		} else {
+			err = p.printLine(storedText(s))
+		}
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// storyText says on a line or two where a session stands.
+func storyText(id settlement.SessionID, entries []ledger.Stored) string {
+	closings, failures := 0, 0
+	for _, s := range entries {
+		switch s.Entry.State {
+		case settlement.EntryClosing:
+			closings++
+		case settlement.EntryFailed:
+			failures++
+		}
+	}
+	text := fmt.Sprintf("Session %s: %d entries, %d attempts, %d failures", id.Token(), len(entries), closings, failures)
+	last := entries[len(entries)-1].Entry
+	if last.Standing == nil {
+		return text + "."
+	}
+	st := settlement.Head{Last: &last}.Standing()
+	switch st.State {
+	case settlement.Free:
+		return text + ". It is free."
+	case settlement.Closing:
+		return printable(fmt.Sprintf("%s. It is being closed by outcome %s of %s since entry %d.", text, st.ID, st.Source, st.Sequence))
+	default:
+		return printable(fmt.Sprintf("%s. It is closed by outcome %s of %s, entry %d.", text, st.ID, st.Source, st.Sequence))
+	}
+}
+
+// storedText is one entry with everything a person asks first.
+func storedText(s ledger.Stored) string {
+	if s.Err != nil {
+		return fmt.Sprintf("%6d  NOT READABLE: %s", s.Sequence, s.Err)
+	}
+	e := s.Entry
+	var b strings.Builder
+	fmt.Fprintf(&b, "%s  entry %d  %s  attempt %d", e.Time.Local().Format(time.DateTime), e.Sequence, strings.ToUpper(string(e.State)), e.Attempt)
+	line := func(name, format string, args ...any) {
+		fmt.Fprintf(&b, "\n    %-12s %s", name, printable(fmt.Sprintf(format, args...)))
+	}
+	line("outcome", "%s of %s, %s/%d (%s)", e.Outcome.ID, e.Outcome.Source, e.Outcome.Stream, e.Outcome.Sequence, e.Outcome.Type)
+	if e.Standing != nil {
+		line("standing", "%s %s", e.Standing.State, e.Standing.ID)
+	}
+	saidText(e, line)
+	for _, a := range e.Allocation {
+		line("allocation", "%s %s %s", a.Participant, a.Amount, a.Asset)
+	}
+	requestText(e, line)
+	nodeText(e, line)
+	if e.Error != nil {
+		line("error", "%s (%s): %s", e.Error.Code, e.Error.Class, e.Error.Message)
+		line("dead letter", "%d", e.DeadLetter)
+	}
+	return b.String()
+}
+
+// lineFunc writes one named line of an entry.
+type lineFunc func(name, format string, args ...any)
+
+// saidText is what the outcome said, and the policy that it was settled by.
+func saidText(e settlement.Entry, line lineFunc) {
+	if e.Reference != "" {
+		line("reference", "%s", e.Reference)
+	}
+	if e.Reason != "" {
+		line("reason", "%s", e.Reason)
+	}
+	for _, proof := range e.Evidence {
+		line("evidence", "%s", proof)
+	}
+	if e.Policy != nil {
+		line("policy", "%s (%s)", e.Policy.Name, e.Policy.Digest)
+	}
+}
+
+// requestText is what was about to be sent, and until when it may land.
+func requestText(e settlement.Entry, line lineFunc) {
+	if e.Request != nil {
+		line("request", "%d, signed as of %s, SHA-256 %s", e.Request.ID, time.UnixMilli(int64(e.Request.Timestamp)).UTC().Format(time.RFC3339), e.Request.Digest) // #nosec G115 -- milliseconds since 1970
+	}
+	if e.ValidUntil != nil {
+		line("may land", "until %s on the node's clock", e.ValidUntil.UTC().Format(time.RFC3339))
+	}
+	if e.BaseVersion != nil {
+		line("base version", "%d", *e.BaseVersion)
+	}
+}
+
+// nodeText is the node's answer, and whether the node signed it.
+func nodeText(e settlement.Entry, line lineFunc) {
+	if e.Node == nil {
+		return
+	}
+	how := ""
+	if e.Recovered != nil && *e.Recovered {
+		how = ", found closed"
+	}
+	line("node", "%s at %s, %s, request %d%s", e.Node.Address, e.Node.URL, e.Node.Protocol, e.Node.RequestID, how)
+	if e.SessionVersion != nil {
+		line("version", "%d", *e.SessionVersion)
+	}
+	line("answer", "%s", e.Node.Response)
+	switch err := clearnode.VerifyAnswer(*e.Node); {
+	case err != nil:
+		line("signature", "%s: NOT THE NODE'S: %s", e.Node.Signature, err)
+	case e.Node.Signature == "":
+		line("signature", "none: this generation of node signs no answers")
+	default:
+		line("signature", "%s, the node's", e.Node.Signature)
+	}
+}

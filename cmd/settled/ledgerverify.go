@@ -1,0 +1,237 @@
+package main
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"settled/clearnode"
+	"settled/ledger"
+	"settled/settlement"
+)
+
+// verifyFlags are what `settled ledger verify` takes.
+type verifyFlags struct {
+	noNode bool
+	rate   float64
+	anchor string
+}
+
+// auditRate is how many sessions an audit reads a second at the node.
+const auditRate = 50
+
+func (p *program) ledgerVerifyCommand() *cobra.Command {
+	var f verifyFlags
+	c := &cobra.Command{
+		Use: "verify [SESSION]", Short: "Recompute the ledger from its stored bytes, and compare it with the node", Args: cobra.MaximumNArgs(1),
+		Long: `Recomputes every session's hash chain from the stored bytes, re-checks the node's signature on each closed entry,
+and that a closed entry pays what its intent said. Then reads each closed session at the node (clearnode.url; no key
+is needed) and compares row by row what was paid. A legacy node doesn't show that: those sessions are counted as not
+comparable, and only held to being closed. Exits 1 when anything disagrees, or could not be compared, and says what.
+
+The anchor that is printed is the last entry's sequence and SHA-256. Keep it elsewhere, and give it to a later run by
+--anchor: a hash chain can't show that its own tail was removed, an older anchor can.`,
+		RunE: func(cmd *cobra.Command, args []string) error {
+			a, err := f.audit(args)
+			if err != nil {
+				return err
+			}
+			return p.ledgerVerify(cmd, f, a)
+		},
+	}
+	c.Flags().BoolVar(&f.noNode, "no-node", false, "don't compare with the node")
+	c.Flags().Float64Var(&f.rate, "rate", auditRate, "sessions read a second at the node; 0 is as many as it allows")
+	c.Flags().StringVar(&f.anchor, "anchor", "", "an earlier anchor, SEQUENCE or SEQUENCE:SHA256: the ledger must go that far, and be the same there")
+	return c
+}
+
+func (f verifyFlags) audit(args []string) (ledger.Audit, error) {
+	a := ledger.Audit{VerifyFunc: clearnode.VerifyAnswer}
+	if f.rate < 0 {
+		return a, misuse{fmt.Errorf("--rate %g: want 0 or more", f.rate)}
+	}
+	if f.anchor != "" {
+		anchor, err := ledger.ParseAnchor(f.anchor)
+		if err != nil {
+			return a, misuse{err}
+		}
+		a.Anchor = &anchor
+	}
+	if len(args) == 0 {
+		return a, nil
+	}
+	id, err := sessionArgument(args[0])
+	switch {
+	case err != nil:
+		return a, err
+	case id == "":
+		return a, misuse{errors.New("entries of unknown sessions have no chain; leave the session out to verify all")}
+	case a.Anchor != nil:
+		return a, misuse{errors.New("--anchor is of the whole ledger: leave the session out")}
+	}
+	a.Session = id
+	return a, nil
+}
+
+func (p *program) ledgerVerify(cmd *cobra.Command, f verifyFlags, a ledger.Audit) error {
+	cfg, _, err := p.load(cmd)
+	if err != nil {
+		return err
+	}
+	if cfg.nodeURL == "" && !f.noNode {
+		return misuse{errors.New("clearnode.url is not set: name the node to compare with, or say --no-node")}
+	}
+	l, nc, err := p.openLedger(cmd)
+	if err != nil {
+		return err
+	}
+	defer nc.close()
+	end, err := lastOf(cmd.Context(), nc.js, streamPart{stream: ledger.StreamName(cfg.natsPrefix), filter: cfg.natsPrefix + "settlement.*.*"})
+	if err != nil {
+		return err
+	}
+	var total uint64
+	if end != nil {
+		total = end.Sequence
+	}
+	v := verification{program: p, bar: p.newProgress("verify"), total: total, whole: a.Session == ""}
+	defer v.bar.end()
+	if !f.noNode {
+		reader, err := cfg.newNodeReader(f.rate)
+		if err != nil {
+			return err
+		}
+		defer reader.close()
+		v.nodes = startComparison(cmd.Context(), reader, func(e settlement.Entry, read uint64) {
+			v.bar.at(e.Sequence, total, fmt.Sprintf("%d sessions compared with the node", read))
+		})
+	}
+	return v.run(cmd.Context(), l, a)
+}
+
+// verification is one run of `settled ledger verify`.
+type verification struct {
+	*program
+	bar   *progress
+	total uint64
+	whole bool        // not one session alone
+	nodes *comparison // nil: without the node
+}
+
+func (v *verification) run(ctx context.Context, l *ledger.Ledger, a ledger.Audit) error {
+	a.ProgressFunc = func(r ledger.Report) {
+		v.bar.at(r.Last, v.total, fmt.Sprintf("%d findings", len(r.Findings)))
+	}
+	if v.nodes != nil {
+		a.ClosedFunc = v.nodes.add
+	}
+	report, err := l.Verify(ctx, a)
+	if v.nodes != nil {
+		if broken := v.nodes.end(); broken != nil {
+			return fmt.Errorf("compare with the node: %w (--no-node leaves it out)", broken)
+		}
+	}
+	if err != nil {
+		return err
+	}
+	v.bar.end()
+	return v.print(v.result(report))
+}
+
+// verifyResult is what `settled ledger verify` prints as JSON.
+type verifyResult struct {
+	OK         bool            `json:"ok"`
+	Entries    uint64          `json:"entries"`
+	Sessions   uint64          `json:"sessions"`
+	Closed     uint64          `json:"closed"`
+	Unknown    uint64          `json:"unknown"`
+	Last       uint64          `json:"last_sequence"`
+	LastDigest string          `json:"last_digest"`
+	Anchor     string          `json:"anchor"` // for --anchor of a later run; empty where nothing, or one session, was looked at
+	Node       *verifiedNode   `json:"node"`   // null: not compared with the node
+	Findings   []verifyFinding `json:"findings"`
+}
+
+// verifiedNode is how much was compared with the node.
+type verifiedNode struct {
+	Compared      uint64 `json:"compared"`       // sessions
+	NotComparable uint64 `json:"not_comparable"` // of these: held to being closed only, for the node doesn't show what was paid
+}
+
+type verifyFinding struct {
+	Kind     string               `json:"kind"` // ledger, or one of the node's
+	Session  settlement.SessionID `json:"session_id"`
+	Sequence uint64               `json:"sequence"`
+	Problem  string               `json:"problem"`
+}
+
+func (v *verification) result(report ledger.Report) verifyResult {
+	r := verifyResult{
+		Entries: report.Entries, Sessions: report.Sessions, Closed: report.Closed, Unknown: report.Unknown,
+		Last: report.Last, LastDigest: report.LastDigest, Findings: []verifyFinding{},
+	}
+	if v.whole && report.Last > 0 {
+		r.Anchor = ledger.Anchor{Sequence: report.Last, Digest: report.LastDigest}.String()
+	}
+	for _, f := range report.Findings {
+		r.Findings = append(r.Findings, verifyFinding{"ledger", f.Session, f.Sequence, f.Text})
+	}
+	if v.nodes != nil {
+		r.Node = &verifiedNode{v.nodes.read, v.nodes.hidden}
+		for _, f := range v.nodes.findings {
+			r.Findings = append(r.Findings, verifyFinding{f.kind, f.Session, f.Sequence, f.Text})
+		}
+	}
+	slices.SortStableFunc(r.Findings, func(a, b verifyFinding) int { return cmp.Compare(a.Sequence, b.Sequence) })
+	r.OK = len(r.Findings) == 0
+	return r
+}
+
+func (v *verification) print(r verifyResult) error {
+	if err := v.program.print(r, r.text()); err != nil {
+		return err
+	}
+	if !r.OK {
+		return fmt.Errorf("the ledger does not verify: %d findings; see \"the ledger does not verify\" in deploy/RUNBOOK.md", len(r.Findings))
+	}
+	return nil
+}
+
+// text gives the verdict of each session that has one to fear, then the sum of all.
+func (r verifyResult) text() string {
+	var b strings.Builder
+	bySession := map[settlement.SessionID][]verifyFinding{}
+	var order []settlement.SessionID
+	for _, f := range r.Findings {
+		if bySession[f.Session] == nil {
+			order = append(order, f.Session)
+		}
+		bySession[f.Session] = append(bySession[f.Session], f)
+	}
+	for _, id := range order {
+		name := "session " + id.Token()
+		if id == "" {
+			name = "the ledger itself, or entries of no session"
+		}
+		fmt.Fprintf(&b, "DOES NOT VERIFY: %s\n", name)
+		for _, f := range bySession[id] {
+			fmt.Fprintf(&b, "    %s\n", printable(fmt.Sprintf("entry %d: %s: %s", f.Sequence, f.Kind, f.Problem)))
+		}
+	}
+	fmt.Fprintf(&b, "%d entries of %d sessions, %d closed, %d of unknown sessions; %d sessions with findings.", r.Entries, r.Sessions, r.Closed, r.Unknown, len(order))
+	switch {
+	case r.Node == nil:
+		b.WriteString("\nNot compared with the node.")
+	default:
+		fmt.Fprintf(&b, "\n%d sessions compared with the node, %d of them not comparable but for being closed.", r.Node.Compared, r.Node.NotComparable)
+	}
+	if r.Anchor != "" {
+		fmt.Fprintf(&b, "\nAnchor: %s", r.Anchor)
+	}
+	return b.String()
+}

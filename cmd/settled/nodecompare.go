@@ -1,0 +1,154 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+
+	"settled/ledger"
+	"settled/settlement"
+)
+
+// The kinds of disagreement between a closed entry and the node. The names are for
+// programs, and stay.
+const (
+	payoutDiffers = "payout_differs" // an account got another amount than the ledger says
+	overpaidAt    = "overpaid"       // the node paid out more than was put in
+	openAtNode    = "open_at_node"   // the ledger says closed, and the node shows the session open
+	notAtNode     = "not_at_node"    // the node has no such session
+	notRead       = "not_read"       // the session could not be read, so nothing is known
+)
+
+// divergence is one thing in which the node disagrees with the ledger.
+type divergence struct{ kind, text string }
+
+// compareClosed holds a closed entry to the session as the node shows it.
+// Comparable is false where the node doesn't show what was paid: then only whether
+// the session is closed was compared.
+func compareClosed(s settlement.Session, e settlement.Entry) (found []divergence, comparable bool) {
+	if asset, in, out, over := s.Overpaid(); over {
+		found = append(found, divergence{overpaidAt, fmt.Sprintf("the node paid out %s of %s, and only %s were put in", out, asset, in)})
+	}
+	rows, comparable := s.PaidOtherwise(e)
+	// ClearNode 0.5.2 may show a session open again that was closed and paid, where
+	// somebody's submit_app_state met the close.
+	if s.Open && !(comparable && len(rows) == 0 && s.Unfunded()) {
+		found = append(found, divergence{openAtNode, "the ledger says closed, and the node shows it open" + holding(s)})
+		if s.Versioned {
+			return found, true // an open one shows no payouts
+		}
+	}
+	for _, r := range rows {
+		found = append(found, divergence{payoutDiffers, fmt.Sprintf("the node paid %s %s %s, and the ledger says %s", r.Wallet, r.Paid, r.Asset, r.Recorded)})
+	}
+	return found, comparable
+}
+
+func holding(s settlement.Session) string {
+	text := ""
+	for _, t := range s.Balance() {
+		if !t.Amount.IsZero() {
+			text += fmt.Sprintf(" %s %s", t.Amount, t.Asset)
+		}
+	}
+	if text == "" {
+		return ""
+	}
+	return ", with" + text + " in it"
+}
+
+// comparison reads closed sessions at the node while the ledger is read, several
+// at once.
+type comparison struct {
+	reader *nodeReader
+	told   func(settlement.Entry, uint64) // of each that was read, and how many were
+	jobs   chan settlement.Entry
+	work   sync.WaitGroup
+
+	mu       sync.Mutex
+	read     uint64 // sessions that were compared
+	hidden   uint64 // of these, those whose payouts the node doesn't show
+	findings []nodeFinding
+	broken   error // why it was given up
+}
+
+// nodeFinding is a divergence with its entry.
+type nodeFinding struct {
+	ledger.Finding
+	kind string
+}
+
+// compareWorkers is how many sessions are read at once.
+const compareWorkers = 8
+
+func startComparison(ctx context.Context, r *nodeReader, told func(settlement.Entry, uint64)) *comparison {
+	c := &comparison{reader: r, told: told, jobs: make(chan settlement.Entry)}
+	for range compareWorkers {
+		c.work.Go(func() {
+			for e := range c.jobs {
+				c.compare(ctx, e)
+			}
+		})
+	}
+	return c
+}
+
+// add hands over a closed entry. Its error is why there is no sense in going on.
+func (c *comparison) add(e settlement.Entry) error {
+	c.mu.Lock()
+	broken := c.broken
+	c.mu.Unlock()
+	if broken == nil {
+		c.jobs <- e
+	}
+	return broken
+}
+
+// end waits until all that was handed over is compared.
+func (c *comparison) end() error {
+	close(c.jobs)
+	c.work.Wait()
+	return c.broken
+}
+
+func (c *comparison) compare(ctx context.Context, e settlement.Entry) {
+	s, err := c.reader.session(ctx, e.Session)
+	found, comparable := unreadable(err), false
+	if err == nil {
+		found, comparable = compareClosed(s, e)
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if errors.Is(err, errNodeGone) || ctx.Err() != nil {
+		c.broken = errors.Join(c.broken, context.Cause(ctx))
+		if c.broken == nil {
+			c.broken = err
+		}
+		return
+	}
+	if err == nil {
+		c.read++
+		if !comparable {
+			c.hidden++
+		}
+	}
+	for _, d := range found {
+		c.findings = append(c.findings, nodeFinding{ledger.Finding{Session: e.Session, Sequence: e.Sequence, Text: d.text}, d.kind})
+	}
+	if c.told != nil {
+		c.told(e, c.read)
+	}
+}
+
+// unreadable is what an error of a read finds.
+func unreadable(err error) []divergence {
+	switch {
+	case err == nil:
+		return nil
+	case errors.Is(err, settlement.ErrSessionNotFound):
+		return []divergence{{notAtNode, "the node has no such session: is clearnode.url the node it was closed at?"}}
+	default:
+		return []divergence{{notRead, fmt.Sprintf("not compared with the node: %s", err)}}
+	}
+}

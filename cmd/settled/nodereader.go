@@ -1,0 +1,110 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"golang.org/x/time/rate"
+
+	"settled/clearnode"
+	"settled/settlement"
+)
+
+// sessionNode is the node, as far as it shows sessions.
+type sessionNode interface {
+	Session(ctx context.Context, id settlement.SessionID, look settlement.Look) (settlement.Session, error)
+}
+
+// nodeReader reads sessions for who compares the books with the node's: no more
+// than so many a second, so that whoever settles has the node to itself.
+type nodeReader struct {
+	node  sessionNode
+	limit *rate.Limiter
+	why   func() error // why the node can't be reached
+	stop  func()
+}
+
+// errNodeGone says that the node can't be reached: no other session can be read
+// either.
+var errNodeGone = errors.New("the node can't be reached")
+
+// nodePatience is how long a connection is waited for.
+const nodePatience = 20 * time.Second
+
+// auditConnections are few: an audit is in no hurry.
+const auditConnections = 4
+
+// limiter lets so many through a second; 0: all.
+func limiter(perSecond float64) *rate.Limiter {
+	if perSecond <= 0 {
+		return rate.NewLimiter(rate.Inf, 1)
+	}
+	return rate.NewLimiter(rate.Limit(perSecond), 1)
+}
+
+// newNodeReader connects to the configured node. It needs no key, and signs in only
+// where a node answers nobody else: an audit must not be able to move money.
+func (c *config) newNodeReader(perSecond float64) (*nodeReader, error) {
+	cfg := clearnode.Config{
+		URL: c.nodeURL, Protocol: c.nodeProtocol, ReadOnly: true, Connections: min(c.nodeConnections, auditConnections),
+		RequestTimeout: c.nodeRequestTimeout, MessageExpiry: c.nodeExpiry, RequestValidity: c.nodeValidity, FenceMargin: c.nodeMargin,
+		RateLimit: c.nodeRateLimit, RateBurst: c.nodeRateBurst,
+	}
+	if c.nodeAddress != "" {
+		address, err := settlement.ParseAddress(c.nodeAddress)
+		if err != nil {
+			return nil, fmt.Errorf("clearnode.node_address: %w", err)
+		}
+		cfg.NodeAddress = &address
+	}
+	client, err := clearnode.New(cfg)
+	if err != nil {
+		return nil, err
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		_ = client.Run(ctx) // it ends with the context, and well
+	}()
+	return &nodeReader{node: client, limit: limiter(perSecond), why: client.Ready, stop: func() { cancel(); <-done }}, nil
+}
+
+// close ends the connections. A reader that was never opened has none.
+func (r *nodeReader) close() {
+	if r != nil && r.stop != nil {
+		r.stop()
+	}
+}
+
+// session reads one session, when it is its turn. errNodeGone: there is no
+// connection, and for nodePatience there was none.
+func (r *nodeReader) session(ctx context.Context, id settlement.SessionID) (settlement.Session, error) {
+	if err := r.limit.Wait(ctx); err != nil {
+		return settlement.Session{}, err
+	}
+	ctx, cancel := context.WithTimeout(ctx, nodePatience)
+	defer cancel()
+	again := time.NewTicker(100 * time.Millisecond)
+	defer again.Stop()
+	for {
+		s, err := r.node.Session(ctx, id, settlement.Look{})
+		if !errors.Is(err, clearnode.ErrNotSent) && !errors.Is(err, clearnode.ErrNoAnswer) || ctx.Err() != nil {
+			return s, err
+		}
+		select {
+		case <-ctx.Done():
+			return s, r.gone(err)
+		case <-again.C:
+		}
+	}
+}
+
+func (r *nodeReader) gone(err error) error {
+	if r.why != nil && r.why() != nil {
+		err = r.why()
+	}
+	return fmt.Errorf("%w: %w", errNodeGone, err)
+}

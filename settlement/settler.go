@@ -13,6 +13,7 @@ type Settler struct {
 	Node        Node
 	Ledger      Ledger
 	DeadLetters DeadLetters
+	Brake       Brake
 	Policies    Policies
 	MaxAttempts int           // closing entries an outcome may have before it fails
 	FenceMargin time.Duration // longer than the node works on a request, plus clock error
@@ -181,6 +182,9 @@ func (c *call) observe(ctx context.Context, p past, policy Policy) (Step, Sessio
 	}
 	if err != nil {
 		return Step{}, session, waitingFor(err, NodeAway)
+	}
+	if err := c.alarm(ctx, session); err != nil {
+		return Step{}, session, err
 	}
 	view := View{
 		Outcome: c.o, Policy: policy, Session: session, Intent: p.intention, Recorded: p.recorded,

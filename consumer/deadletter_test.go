@@ -87,19 +87,19 @@ func (r *letterRig) last(stream string) uint64 {
 	return s.CachedInfo().State.LastSeq
 }
 
-func (r *letterRig) operations() []operation {
+func (r *letterRig) operations() []Operation {
 	r.t.Helper()
 	s, err := r.js.Stream(r.t.Context(), OperationsStream(r.cfg.Prefix))
 	if err != nil {
 		r.t.Fatal(err)
 	}
-	var ops []operation
+	var ops []Operation
 	for seq := uint64(1); seq <= s.CachedInfo().State.LastSeq; seq++ {
 		raw, err := s.GetMsg(r.t.Context(), seq)
 		if err != nil {
 			r.t.Fatal(err)
 		}
-		var op operation
+		var op Operation
 		if err := json.Unmarshal(raw.Data, &op); err != nil {
 			r.t.Fatal(err)
 		}

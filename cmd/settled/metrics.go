@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"slices"
 	"time"
 
@@ -72,6 +73,7 @@ func (m *metrics) watch(s *service) {
 	}
 	gauge("settled_ready", "1 when outcomes can be settled.", func() float64 { return oneIf(s.ready() == nil) })
 	gauge("settled_paused", "1 while nothing is fetched because the node is away.", func() float64 { return oneIf(s.consumer.Status().Paused) })
+	gauge("settled_stopped", "1 while all sending is stopped, by an operator or by a session that was paid twice, or while that is not known. Alert on it.", func() float64 { return oneIf(s.brake.Stopped(context.Background()) != nil) })
 	gauge("settled_in_hand", "Outcomes being settled now.", func() float64 { return float64(s.consumer.Status().InHand) })
 	gauge("settled_node_connections", "Connections to the ClearNode that are up and signed in.", func() float64 { return float64(s.node.Connected()) })
 }

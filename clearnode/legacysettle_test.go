@@ -50,6 +50,14 @@ func (l *fakeLedger) Store(context.Context, settlement.Outcome, settlement.Failu
 	return 1, nil
 }
 
+// Stopped and Stop make it a brake that nobody pulls.
+func (l *fakeLedger) Stopped(context.Context) error { return nil }
+
+func (l *fakeLedger) Stop(_ context.Context, _ settlement.Outcome, f settlement.Failure) error {
+	l.t.Errorf("stopped: %s", f.Message)
+	return nil
+}
+
 // story is what the ledger says happened.
 func (l *fakeLedger) story() string {
 	states := make([]string, len(l.entries))
@@ -66,7 +74,7 @@ func (l *fakeLedger) story() string {
 }
 
 func settlerOf(c *clearnode.Client, l *fakeLedger) settlement.Settler {
-	return settlement.Settler{Node: c, Ledger: l, DeadLetters: l, Policies: settlement.BuiltIn(), MaxAttempts: 3, FenceMargin: 20 * time.Second}
+	return settlement.Settler{Node: c, Ledger: l, DeadLetters: l, Brake: l, Policies: settlement.BuiltIn(), MaxAttempts: 3, FenceMargin: 20 * time.Second}
 }
 
 // outcomeOf is an outcome as an upstream service publishes it.

@@ -70,8 +70,15 @@ func (l *fakeStream) Store(context.Context, settlement.Outcome, settlement.Failu
 	return 1, nil
 }
 
+// Stopped and Stop make it a brake that nobody pulls.
+func (l *fakeStream) Stopped(context.Context) error { return nil }
+
+func (l *fakeStream) Stop(_ context.Context, _ settlement.Outcome, f settlement.Failure) error {
+	return errors.New("nothing is paid twice here: " + f.Message)
+}
+
 func settlerV1(c settlement.Node, l *fakeStream) *settlement.Settler {
-	return &settlement.Settler{Node: c, Ledger: l, DeadLetters: l, Policies: settlement.BuiltIn(), MaxAttempts: 8, FenceMargin: 20 * time.Second}
+	return &settlement.Settler{Node: c, Ledger: l, DeadLetters: l, Brake: l, Policies: settlement.BuiltIn(), MaxAttempts: 8, FenceMargin: 20 * time.Second}
 }
 
 func outcomeV1(t testing.TB, id settlement.SessionID, scenario string, data map[string]any) settlement.Outcome {

@@ -105,8 +105,8 @@ func (d *DeadLetters) publish(ctx context.Context, letter *nats.Msg, id string) 
 // publishTo publishes under an id and holds the answer to the stream. The stream
 // is not demanded in a header: that would be stored, and be in the way of whoever
 // publishes a dead letter again by hand.
-func publishTo(ctx context.Context, js jetstream.JetStream, stream string, m *nats.Msg, id string) (*jetstream.PubAck, error) {
-	ack, err := js.PublishMsg(ctx, m, jetstream.WithMsgID(id))
+func publishTo(ctx context.Context, js jetstream.JetStream, stream string, m *nats.Msg, id string, options ...jetstream.PublishOpt) (*jetstream.PubAck, error) {
+	ack, err := js.PublishMsg(ctx, m, append(options, jetstream.WithMsgID(id))...)
 	if err == nil && ack.Stream != stream {
 		return nil, fmt.Errorf("%s is taken by stream %s, not %s: mend the streams' subjects", m.Subject, ack.Stream, stream)
 	}

@@ -13,6 +13,7 @@ import (
 	"time"
 	"unicode/utf8"
 
+	"github.com/nats-io/nats-server/v2/server"
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 
@@ -26,6 +27,7 @@ type letterRig struct {
 	letters *DeadLetters
 	cfg     Config
 	url     string
+	server  *server.Server
 }
 
 func newLetterRig(t *testing.T, cfg Config) *letterRig {
@@ -36,7 +38,7 @@ func newLetterRig(t *testing.T, cfg Config) *letterRig {
 	if _, err := EnsureStreams(t.Context(), js, cfg); err != nil {
 		t.Fatal(err)
 	}
-	return &letterRig{t: t, js: js, letters: NewDeadLetters(js, cfg), cfg: cfg, url: s.Addr().String()}
+	return &letterRig{t: t, server: s, js: js, letters: NewDeadLetters(js, cfg), cfg: cfg, url: s.Addr().String()}
 }
 
 // publish stores a message in the stream of outcomes and reads it back as the
@@ -87,19 +89,19 @@ func (r *letterRig) last(stream string) uint64 {
 	return s.CachedInfo().State.LastSeq
 }
 
-func (r *letterRig) operations() []operation {
+func (r *letterRig) operations() []Operation {
 	r.t.Helper()
 	s, err := r.js.Stream(r.t.Context(), OperationsStream(r.cfg.Prefix))
 	if err != nil {
 		r.t.Fatal(err)
 	}
-	var ops []operation
+	var ops []Operation
 	for seq := uint64(1); seq <= s.CachedInfo().State.LastSeq; seq++ {
 		raw, err := s.GetMsg(r.t.Context(), seq)
 		if err != nil {
 			r.t.Fatal(err)
 		}
-		var op operation
+		var op Operation
 		if err := json.Unmarshal(raw.Data, &op); err != nil {
 			r.t.Fatal(err)
 		}

@@ -63,32 +63,50 @@ func (f Filter) takes(l Letter) bool {
 		(f.Before.IsZero() || l.FailedAt.Before(f.Before))
 }
 
-// List returns the dead letters that the filter takes, oldest first. It reads
-// them one by one from the stream's leader, some thousands a second.
+// List returns the dead letters that the filter takes, oldest first, without their
+// payloads.
 func (d *DeadLetters) List(ctx context.Context, f Filter) ([]Letter, error) {
+	letters := []Letter{}
+	err := d.Each(ctx, f, func(l Letter) error {
+		letters = append(letters, l)
+		return nil
+	})
+	return letters, err
+}
+
+// errEnough ends a scan.
+var errEnough = errors.New("enough")
+
+// Each calls do with every dead letter that the filter takes, oldest first, without
+// its payload; an error of do ends it. A thousand are read with one request.
+func (d *DeadLetters) Each(ctx context.Context, f Filter, do func(Letter) error) error {
 	s, err := d.stream(ctx)
 	if err != nil {
-		return nil, fmt.Errorf("list dead letters: %w", err)
+		return fmt.Errorf("list dead letters: %w", err)
 	}
-	subject := DeadLetterSubject(d.cfg.Prefix, "*")
+	c := scan{subject: DeadLetterSubject(d.cfg.Prefix, "*"), from: f.From, headersOnly: true}
 	if f.Scenario != "" {
-		subject = DeadLetterSubject(d.cfg.Prefix, f.Scenario)
+		c.subject = DeadLetterSubject(d.cfg.Prefix, f.Scenario)
 	}
-	letters := []Letter{}
-	for seq := max(f.From, 1); f.Limit == 0 || len(letters) < f.Limit; {
-		raw, err := s.GetMsg(ctx, seq, jetstream.WithGetMsgSubject(subject))
-		if errors.Is(err, jetstream.ErrMsgNotFound) {
-			break
+	taken := 0
+	err = c.each(ctx, d.js, s, func(raw *jetstream.RawStreamMsg) error {
+		l := d.read(raw)
+		if !f.takes(l) {
+			return nil
 		}
-		if err != nil {
-			return letters, fmt.Errorf("list dead letters: from sequence %d: %w", seq, err)
+		taken++
+		if err := do(l); err != nil {
+			return err
 		}
-		if l := d.read(raw); f.takes(l) {
-			letters = append(letters, l)
+		if taken == f.Limit {
+			return errEnough
 		}
-		seq = raw.Sequence + 1
+		return nil
+	})
+	if err != nil && !errors.Is(err, errEnough) {
+		return fmt.Errorf("list dead letters: %w", err)
 	}
-	return letters, nil
+	return nil
 }
 
 // Get returns one dead letter, or ErrNoDeadLetter.

@@ -2,19 +2,13 @@ package consumer
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
-	"os"
-	"os/user"
 	"strconv"
 	"strings"
-	"time"
 
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
-
-	"settled/settlement"
 )
 
 // Replayed is where a replayed message stands now.
@@ -54,7 +48,7 @@ func (d *DeadLetters) replay(ctx context.Context, l Letter) (Replayed, error) {
 		return Replayed{}, fmt.Errorf("publish to %s: %w", m.Subject, err)
 	}
 	r := Replayed{DeadLetter: l.Sequence, Stream: stream, Sequence: ack.Sequence, Duplicate: ack.Duplicate}
-	if err := d.record(ctx, "replay", l, operation{OutcomeSequence: ack.Sequence}); err != nil {
+	if err := d.record(ctx, "replay", l, Operation{OutcomeSequence: ack.Sequence}); err != nil {
 		return Replayed{}, err
 	}
 	return r, d.remove(ctx, l.Sequence)
@@ -91,7 +85,7 @@ func (d *DeadLetters) Discard(ctx context.Context, seq uint64, reason string) er
 	if err != nil {
 		return fmt.Errorf("discard: %w", err)
 	}
-	if err := d.record(ctx, "discard", l, operation{Reason: line(reason, 4<<10)}); err != nil {
+	if err := d.record(ctx, "discard", l, Operation{Reason: line(reason, 4<<10)}); err != nil {
 		return fmt.Errorf("discard dead letter %d: %w", seq, err)
 	}
 	if err := d.remove(ctx, seq); err != nil {
@@ -116,47 +110,11 @@ func (d *DeadLetters) remove(ctx context.Context, seq uint64) error {
 	return fmt.Errorf("remove: %w; it was done, repeat it to remove the letter", err)
 }
 
-// operation is the record of what an operator did with a dead letter.
-type operation struct {
-	Action          string               `json:"action"`
-	Who             string               `json:"who"`
-	At              time.Time            `json:"at"`
-	Reason          string               `json:"reason,omitempty"`
-	DeadLetter      uint64               `json:"dead_letter"`
-	Origin          string               `json:"origin"`
-	Session         settlement.SessionID `json:"session_id"`
-	Scenario        settlement.Scenario  `json:"scenario"`
-	Code            settlement.Code      `json:"code"`
-	OutcomeSequence uint64               `json:"outcome_sequence,omitempty"`
-}
-
 // record appends what is about to happen to the letter, once for each action.
-func (d *DeadLetters) record(ctx context.Context, action string, l Letter, op operation) error {
-	op.Action, op.Who, op.At = action, d.Who, time.Now().UTC()
+func (d *DeadLetters) record(ctx context.Context, action string, l Letter, op Operation) error {
+	op.Action = action
 	op.DeadLetter, op.Origin, op.Session, op.Scenario, op.Code = l.Sequence, l.Origin, l.Session, l.Scenario, l.Code
-	data, err := json.Marshal(op)
-	if err != nil {
-		return fmt.Errorf("record: %w", err)
-	}
-	m := nats.NewMsg(OperationSubject(d.cfg.Prefix, action))
-	m.Header.Set("Content-Type", "application/json")
-	m.Data = data
-	id := fmt.Sprintf("%s/%d/%d", action, l.Sequence, l.Stored.UnixNano())
-	_, err = publishTo(ctx, d.js, OperationsStream(d.cfg.Prefix), m, id)
-	if err != nil {
-		return fmt.Errorf("record in %s: %w", OperationsStream(d.cfg.Prefix), err)
-	}
-	return nil
-}
-
-// whoami is user@host, as far as the system says.
-func whoami() string {
-	name, host := "unknown", "unknown"
-	if u, err := user.Current(); err == nil {
-		name = u.Username
-	}
-	if h, err := os.Hostname(); err == nil {
-		host = h
-	}
-	return name + "@" + host
+	operations := &Operations{js: d.js, cfg: d.cfg, Who: d.Who}
+	_, err := operations.record(ctx, op, fmt.Sprintf("%s/%d/%d", action, l.Sequence, l.Stored.UnixNano()))
+	return err
 }

@@ -60,6 +60,15 @@ func (l *letters) Store(context.Context, settlement.Outcome, settlement.Failure,
 	return l.n, nil
 }
 
+// released is a brake that nobody pulls.
+type released struct{}
+
+func (released) Stopped(context.Context) error { return nil }
+
+func (released) Stop(_ context.Context, _ settlement.Outcome, f settlement.Failure) error {
+	return errors.New("nothing is paid twice here: " + f.Message)
+}
+
 // published is one outcome message.
 func published(t *testing.T, id, data string, sequence uint64) settlement.Outcome {
 	t.Helper()
@@ -87,7 +96,7 @@ func TestSettlerOnLedger(t *testing.T) {
 		node.session.Deposits = append(node.session.Deposits, settlement.Transfer{Wallet: address, Asset: "usdc", Amount: amount("2.5"), At: time.Unix(1_700_000_000, 0)})
 	}
 	l := ledger.New(&ledgertest.Stream{}, config())
-	s := settlement.Settler{Node: node, Ledger: l, DeadLetters: &letters{}, Policies: settlement.BuiltIn(), MaxAttempts: 3, FenceMargin: time.Second}
+	s := settlement.Settler{Node: node, Ledger: l, DeadLetters: &letters{}, Brake: released{}, Policies: settlement.BuiltIn(), MaxAttempts: 3, FenceMargin: time.Second}
 	data := `{"session_id":"` + string(session(1)) + `","parties":{"provider":"` + provider + `"}}`
 
 	fails := func(o settlement.Outcome, code settlement.Code) {

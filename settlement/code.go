@@ -102,6 +102,7 @@ const (
 	EscrowPending Reason = "escrow_pending" // somebody's pending escrow at the node blocks the close
 	NodeRefused   Reason = "node_refused"   // node or co-signer refuses the recorded plan's next request, which stays good: given up only once the session has moved on
 	CosignersAway Reason = "cosigners_away" // too few co-signatures came in time
+	Stopped       Reason = "stopped"        // all sending is stopped until a person resumes it, or it can't be told whether it is
 )
 
 // Waiting means: nothing was decided, ask again later. The caller gives the

@@ -4,9 +4,9 @@
 // It decides; it does no input or output of its own, starts no goroutine, and
 // has neither a clock nor randomness: the only "now" it knows is the lower bound
 // of the node's clock that comes with an observed Session. What it needs from
-// outside are three small interfaces, declared beside the Settler that uses
-// them: Node (observe, prepare, send), Ledger (head, history, append) and
-// DeadLetters (store).
+// outside are four small interfaces, declared beside the Settler that uses
+// them: Node (observe, prepare, send), Ledger (head, history, append),
+// DeadLetters (store) and Brake (stopped, stop).
 //
 // Invariants, each held by a test:
 //
@@ -24,7 +24,10 @@
 //     participant is a unit or more away from the exact quota.
 //  4. The state of a session is the standing its last entry carries, never the
 //     kind of that entry.
-//  5. Every outcome ends in exactly one closed, or one failed with a dead
+//  5. Nothing is recorded as an intent, nor sent, while the Brake says stopped; and
+//     no outcome fails for money paid out that was not put in before that brake
+//     was pulled. Reading, and recording what reading finds, goes on.
+//  6. Every outcome ends in exactly one closed, or one failed with a dead
 //     letter, for each time it was published.
 //
 // It trusts the ledger for what was decided, the node for what was paid, and

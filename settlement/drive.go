@@ -18,6 +18,9 @@ func (c *call) close(ctx context.Context, head Head, p past, plan *Plan, s Sessi
 	if err != nil {
 		return nil, waitingFor(err, NodeAway)
 	}
+	if err := c.held(ctx); err != nil {
+		return nil, err
+	}
 	won, err := c.Ledger.Append(ctx, head, c.closing(p.attempts+1, plan, r))
 	if errors.Is(err, ErrMoved) {
 		return nil, nil // the request is thrown away, unsent
@@ -46,6 +49,9 @@ func (c *call) drive(ctx context.Context, head Head, p past, plan *Plan, s Sessi
 // prepare holds a request to the fence of its session: an intent whose fence is
 // not the session's could neither be driven on nor given up.
 func (c *call) prepare(ctx context.Context, plan *Plan, s Session) (Request, error) {
+	if err := c.held(ctx); err != nil {
+		return Request{}, err
+	}
 	r, err := c.Node.Prepare(ctx, c.o, *plan, s)
 	if err == nil && r.ValidUntil.IsZero() != s.Versioned {
 		return Request{}, errors.New("the request made for this session has the fence of another generation of node: a defect of settled, please report it")
@@ -56,6 +62,9 @@ func (c *call) prepare(ctx context.Context, plan *Plan, s Session) (Request, err
 // send sends a request of the intent that holds the session. It returns neither a
 // settlement nor an error where the session is to be observed again.
 func (c *call) send(ctx context.Context, head Head, p past, plan *Plan, r Request) (*Settlement, error) {
+	if err := c.held(ctx); err != nil {
+		return nil, err
+	}
 	answer, err := c.Node.Send(ctx, r)
 	c.sends, c.intent, c.refused, c.answer = c.sends+1, p.intention.Sequence, nil, nil
 	var refused *Refused

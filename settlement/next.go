@@ -104,8 +104,8 @@ func (v View) Fallen() bool {
 // wait.
 func Next(v View) Step {
 	s := v.Session
-	if asset, in, out, found := s.Overpaid(); found {
-		return v.failOrWait(Fail(Overpaid, "the node paid out %s of %s, but only %s were put in: an incident, stop the closers of this session and ask the node's operator", out, quote(string(asset)), in))
+	if f := s.incident(); f != nil {
+		return v.failOrWait(f)
 	}
 	switch {
 	case !s.Open:

@@ -109,6 +109,9 @@ func (w *world) Send(_ context.Context, r Request) (Answer, error) {
 
 // lawfulSend holds a request to what must be true when it is sent.
 func (w *world) lawfulSend(f flight, r Request) {
+	if w.stopped != nil {
+		w.t.Error("sent while sending is stopped")
+	}
 	if w.kind == versioned {
 		w.lawfulDrive(f)
 		return

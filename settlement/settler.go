@@ -13,6 +13,7 @@ type Settler struct {
 	Node        Node
 	Ledger      Ledger
 	DeadLetters DeadLetters
+	Brake       Brake
 	Policies    Policies
 	Limits      Limits        // that a new plan is held to
 	MaxAttempts int           // closing entries an outcome may have before it fails
@@ -182,6 +183,9 @@ func (c *call) observe(ctx context.Context, p past, policy Policy) (Step, Sessio
 	}
 	if err != nil {
 		return Step{}, session, waitingFor(err, NodeAway)
+	}
+	if err := c.alarm(ctx, session); err != nil {
+		return Step{}, session, err
 	}
 	view := View{
 		Outcome: c.o, Policy: policy, Limits: c.Limits, Session: session, Intent: p.intention, Recorded: p.recorded,

@@ -25,6 +25,8 @@ type world struct {
 
 	entries []Entry
 	letters map[uint64]int // by OUTCOMES sequence
+	stopped error          // nobody may send while it is one
+	stops   []Failure
 
 	session      Session
 	missing      bool     // the node has no such session
@@ -213,6 +215,9 @@ func (w *world) lawfulFailure(e Entry, st Standing) {
 	if w.letters[e.Outcome.Sequence] == 0 {
 		w.t.Error("failed is recorded before its dead letter")
 	}
+	if e.Error.Code == Overpaid && len(w.stops) == 0 {
+		w.t.Error("overpaid is recorded before everybody was stopped")
+	}
 	if e.Standing == nil || e.Standing.State != Free || st.State != Closing {
 		return
 	}
@@ -245,7 +250,7 @@ func (w *world) Store(_ context.Context, o Outcome, _ Failure, _ int) (sequence 
 var builtIn5 = BuiltIn()
 
 func (w *world) settler() *Settler {
-	return &Settler{Node: w, Ledger: w, DeadLetters: w, Policies: builtIn5, Limits: w.limits, MaxAttempts: 8, FenceMargin: margin}
+	return &Settler{Node: w, Ledger: w, DeadLetters: w, Brake: w, Policies: builtIn5, Limits: w.limits, MaxAttempts: 8, FenceMargin: margin}
 }
 
 // deliver settles once, as one delivery of the message. A crash ends it with an

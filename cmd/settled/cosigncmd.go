@@ -85,13 +85,16 @@ func (c *cosigner) serve(ctx context.Context) error {
 		return err
 	}
 	defer c.nats.close()
-	http, err := listenHTTP(c.cfg.httpListen, routes(c.ready, c.metrics.registry), c.log)
+	http, err := listenHTTP(c.cfg.httpListen, routes(c.ready, neverStopped, c.metrics.registry), c.log)
 	if err != nil {
 		return err
 	}
 	defer http.close()
 	return c.run(ctx)
 }
+
+// neverStopped: a co-signer sends nothing.
+func neverStopped() string { return "" }
 
 // open makes the client for the node and the connection to NATS.
 func (c *cosigner) open(ctx context.Context) error {

@@ -21,7 +21,7 @@ type httpServer struct {
 }
 
 func (s *service) listenHTTP() (*httpServer, error) {
-	return listenHTTP(s.cfg.httpListen, routes(s.ready, s.metrics.registry), s.log)
+	return listenHTTP(s.cfg.httpListen, routes(s.ready, s.stopped, s.metrics.registry), s.log)
 }
 
 func listenHTTP(addr string, routes http.Handler, log zerolog.Logger) (*httpServer, error) {
@@ -50,15 +50,15 @@ func (h *httpServer) close() {
 }
 
 // routes are what every service answers: whether it lives, is ready, and how it does.
-func routes(ready func() error, registry *prometheus.Registry) http.Handler {
+func routes(ready func() error, stopped func() string, registry *prometheus.Registry) http.Handler {
 	mux := http.NewServeMux()
-	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) { answer(w, nil) })
+	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) { answer(w, nil, "") })
 	mux.HandleFunc("GET /readyz", func(w http.ResponseWriter, r *http.Request) {
 		if r.URL.Query().Get("for") == "http" {
-			answer(w, nil)
+			answer(w, nil, "")
 			return
 		}
-		answer(w, ready())
+		answer(w, ready(), stopped())
 	})
 	mux.Handle("GET /metrics", promhttp.HandlerFor(registry, promhttp.HandlerOpts{}))
 	mux.HandleFunc("/{$}", notBuilt)
@@ -71,12 +71,14 @@ func notBuilt(w http.ResponseWriter, _ *http.Request) {
 	http.Error(w, "the dashboard is not built yet; there are /healthz, /readyz and /metrics", http.StatusNotImplemented)
 }
 
-// answer writes {"ok":true}, or 503 and what is missing.
-func answer(w http.ResponseWriter, err error) {
+// answer writes {"ok":true}, or 503 and what is missing; and why all sending is
+// stopped, which is no lack of readiness: who stopped it wants it so.
+func answer(w http.ResponseWriter, err error, stopped string) {
 	result := struct {
-		OK    bool   `json:"ok"`
-		Error string `json:"error,omitempty"`
-	}{OK: err == nil}
+		OK      bool   `json:"ok"`
+		Error   string `json:"error,omitempty"`
+		Stopped string `json:"stopped,omitempty"`
+	}{OK: err == nil, Stopped: stopped}
 	w.Header().Set("Content-Type", "application/json")
 	w.Header().Set("Cache-Control", "no-store")
 	if err != nil {

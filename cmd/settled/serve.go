@@ -73,6 +73,7 @@ type service struct {
 	mu       sync.Mutex
 	consumer *consumer.Consumer // nil until the streams are there
 	ledger   *ledger.Ledger
+	brake    *consumer.Brake
 }
 
 // serve runs the configured service until ctx ends.
@@ -142,11 +143,12 @@ func (s *service) connect() error {
 // an older copy would have lost intents whose requests may still land.
 func (s *service) reconnected() {
 	s.mu.Lock()
-	l := s.ledger
+	l, brake := s.ledger, s.brake
 	s.mu.Unlock()
 	if l == nil {
 		return
 	}
+	brake.Forget()
 	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
 	defer cancel()
 	if err := l.Reconnected(ctx); err != nil {
@@ -165,9 +167,22 @@ func (s *service) settle(ctx context.Context) error {
 		return err
 	}
 	s.mu.Lock()
-	c := s.consumer
+	c, brake := s.consumer, s.brake
 	s.mu.Unlock()
+	defer watchBrake(ctx, brake)()
 	return c.Run(ctx)
+}
+
+// watchBrake watches whether all sending is stopped until the function that it
+// returns is called: outcomes in hand ask as long as they are.
+func watchBrake(ctx context.Context, brake *consumer.Brake) (stop func()) {
+	ctx, cancel := context.WithCancel(context.WithoutCancel(ctx))
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		brake.Run(ctx)
+	}()
+	return func() { cancel(); <-done }
 }
 
 func (s *service) build(ctx context.Context) error {
@@ -193,8 +208,10 @@ func (s *service) build(ctx context.Context) error {
 	for _, w := range append(warnings, more...) {
 		s.log.Warn().Msg(w)
 	}
+	brake := consumer.NewBrake(s.nats.js, cfg)
+	brake.Look(ctx)
 	settler := &settlement.Settler{
-		Node: s.node, Ledger: l, DeadLetters: consumer.NewDeadLetters(s.nats.js, cfg),
+		Node: s.node, Ledger: l, DeadLetters: consumer.NewDeadLetters(s.nats.js, cfg), Brake: brake,
 		Policies: s.cfg.policies, Limits: s.cfg.limits, MaxAttempts: s.cfg.consumerMaxAttempts, FenceMargin: s.cfg.nodeMargin,
 	}
 	s.metrics.expect(s.cfg.scenarios())
@@ -203,7 +220,7 @@ func (s *service) build(ctx context.Context) error {
 		return err
 	}
 	s.mu.Lock()
-	s.consumer, s.ledger = c, l
+	s.consumer, s.ledger, s.brake = c, l, brake
 	s.mu.Unlock()
 	s.metrics.watch(s)
 	s.log.Info().Strs("scenarios", s.cfg.scenarios()).Int("limits", len(s.cfg.limits)).Str("node", withoutPassword(s.cfg.nodeURL)).Int("workers", s.cfg.consumerWorkers).Msg("settling outcomes")
@@ -213,7 +230,7 @@ func (s *service) build(ctx context.Context) error {
 // ready says what is missing before outcomes can be settled; nil when nothing is.
 func (s *service) ready() error {
 	s.mu.Lock()
-	c := s.consumer
+	c, brake := s.consumer, s.brake
 	s.mu.Unlock()
 	switch {
 	case !s.nats.IsConnected():
@@ -224,5 +241,23 @@ func (s *service) ready() error {
 	if err := s.node.Ready(); err != nil {
 		return fmt.Errorf("ClearNode: %w", err)
 	}
+	if stop, err := brake.Standing(); stop == nil && err != nil {
+		return err
+	}
 	return c.Status().Err()
+}
+
+// stopped is why nothing is sent although all is well: empty where nobody stopped it.
+func (s *service) stopped() string {
+	s.mu.Lock()
+	brake := s.brake
+	s.mu.Unlock()
+	if brake == nil {
+		return ""
+	}
+	stop, _ := brake.Standing()
+	if stop == nil {
+		return ""
+	}
+	return stopText(stop)
 }

@@ -32,6 +32,7 @@ func equalRows(a, b []settlement.Allocation) bool {
 // sending holds a request to what must be true when it leaves.
 func (l *laws) sending(f *flight) {
 	n := &l.w.node
+	l.braked(f)
 	if why := l.unrecorded(f); why != "" {
 		l.w.violate(WriteAhead, "%s is sent: %s", f, why)
 	}

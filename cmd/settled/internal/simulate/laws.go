@@ -20,6 +20,7 @@ const (
 	LetterFirst Law = "no dead letter before failed"    // and none for what had failed already
 	Recorded    Law = "answered without a result"       // nothing is acknowledged or terminated before the ledger has its result
 	Bounded     Law = "too many attempts"               // closing entries of an outcome since it last failed
+	Braked      Law = "sent while stopped"              // nor does an outcome fail for money paid twice before everybody is stopped
 	Chained     Law = "the ledger doesn't verify"       // by its own audit
 	Liveness    Law = "doesn't end"                     // once nothing goes wrong any more everything ends
 	NoPanic     Law = "panic"                           // of the code under test
@@ -149,6 +150,7 @@ func (l *laws) failedStored(r *record, e settlement.Entry) {
 	if why := l.unjustified(message.deal, r, e); why != "" {
 		l.w.violate(Justified, "entry %d fails %s with %s: %s: %s", e.Sequence, message.deal, e.Error.Code, e.Error.Message, why)
 	}
+	l.alarmed(e)
 	r.failed = append(r.failed, failing{e.Outcome.Sequence, e.Sequence})
 	r.attempts = 0
 	if l.holders[e.Session] == r {

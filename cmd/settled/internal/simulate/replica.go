@@ -55,7 +55,7 @@ func (r *replica) start() {
 		RandomFunc: c.fill,
 	})
 	r.settler = settlement.Settler{
-		Node: &w.node, Ledger: oneStep{r.ledger, w}, DeadLetters: &w.letters,
+		Node: &w.node, Ledger: oneStep{r.ledger, w}, DeadLetters: &w.letters, Brake: &w.brake,
 		Policies: r.policies.parsed, MaxAttempts: w.weather.attempts, FenceMargin: fenceMargin,
 	}
 	w.note(r.name, "starts, with policies %s", r.policies.name)

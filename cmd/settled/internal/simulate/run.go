@@ -64,6 +64,7 @@ func newWorld(s Schedule) *world {
 	w.broker.w = w
 	w.stream = stream{w: w, ids: map[string]uint64{}}
 	w.letters = letters{w: w, ids: map[uint64]letter{}}
+	w.brake = brake{w: w, stops: map[settlement.SessionID]bool{}}
 	w.node = node{w: w, skew: w.choices.between(-time.Hour, time.Hour)}
 	w.laws = laws{w: w, holders: map[settlement.SessionID]*record{}, closed: map[settlement.SessionID]bool{}}
 	return w

@@ -30,6 +30,7 @@ type world struct {
 	broker   broker
 	stream   stream
 	letters  letters
+	brake    brake
 	node     node
 	laws     laws
 }

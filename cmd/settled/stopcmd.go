@@ -1,0 +1,123 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"settled/consumer"
+)
+
+// operationFlags say why, and who.
+type operationFlags struct{ reason, as string }
+
+func (f *operationFlags) add(c *cobra.Command) {
+	c.Flags().StringVar(&f.reason, "reason", "", "why; it is recorded, and needed")
+	addWho(c, &f.as)
+}
+
+func addWho(c *cobra.Command, as *string) {
+	c.Flags().StringVar(as, "as", "", "who acts, as it is recorded; user@host if not given")
+}
+
+func (p *program) stopCommand() *cobra.Command {
+	var f operationFlags
+	c := &cobra.Command{
+		Use: "stop --reason TEXT", Short: "Stop all sending, on every replica, until resume",
+		Long: "Stops all sending to the ClearNode: every replica goes on reading, records what it finds, and lets outcomes\nwait. What is being sent at this moment still is. settled does the same by itself when it sees a session that\nwas paid more than was in it.",
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			return p.withOperations(cmd, f, func(ctx context.Context, o *consumer.Operations) error {
+				op, err := o.Stop(ctx, f.reason)
+				if err != nil {
+					return err
+				}
+				return p.print(stopped{Stopped: true, Stop: stopOf(&op)}, "All sending is stopped. `settled resume --reason …` lets it go on.")
+			})
+		},
+	}
+	f.add(c)
+	return c
+}
+
+func (p *program) resumeCommand() *cobra.Command {
+	var f operationFlags
+	c := &cobra.Command{
+		Use: "resume --reason TEXT", Short: "Let sending go on after a stop",
+		Long: "Lifts the last stop, and says who had stopped, when and why. Look into that first: see `overpaid` in\ndeploy/RUNBOOK.md. Outcomes that wait go on within consumer.backoff.max.",
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			return p.withOperations(cmd, f, func(ctx context.Context, o *consumer.Operations) error {
+				stop, err := o.Resume(ctx, f.reason)
+				if err != nil {
+					return err
+				}
+				if stop == nil {
+					return p.print(resumed{}, "Nothing is stopped.")
+				}
+				return p.print(resumed{Resumed: true, Stop: stopOf(stop)}, stopText(stop)+"\nSending goes on: outcomes that wait are settled within consumer.backoff.max.")
+			})
+		},
+	}
+	f.add(c)
+	return c
+}
+
+// withOperations connects and calls do.
+func (p *program) withOperations(cmd *cobra.Command, f operationFlags, do func(context.Context, *consumer.Operations) error) error {
+	if strings.TrimSpace(f.reason) == "" {
+		return misuse{errors.New("--reason is not given: say why; it is recorded")}
+	}
+	cfg, _, err := p.load(cmd)
+	if err != nil {
+		return err
+	}
+	nc, err := cfg.connect("settled "+cmd.Name(), false)
+	if err != nil {
+		return err
+	}
+	defer nc.close()
+	o := consumer.NewOperations(nc.js, cfg.consumerConfig(nil))
+	if f.as != "" {
+		o.Who = f.as
+	}
+	return do(cmd.Context(), o)
+}
+
+// stopped and resumed are what `settled stop` and `settled resume` answer.
+type stopped struct {
+	Stopped bool      `json:"stopped"`
+	Stop    *stopInfo `json:"stop"`
+}
+
+type resumed struct {
+	Resumed bool      `json:"resumed"`
+	Stop    *stopInfo `json:"stop"` // that was lifted; null where none was in force
+}
+
+// stopInfo is a stop with its place in the stream.
+type stopInfo struct {
+	consumer.Operation
+	Sequence uint64 `json:"sequence"`
+}
+
+func stopOf(op *consumer.Operation) *stopInfo { return &stopInfo{*op, op.Sequence} }
+
+func stopText(op *consumer.Operation) string {
+	text := fmt.Sprintf("Sending was stopped by %s at %s (%s ago): %s", op.Who, op.At.Local().Format(time.DateTime), time.Since(op.At).Round(time.Second), op.Reason)
+	if op.Session != "" {
+		text += fmt.Sprintf("\n    session  %s\n    outcome  %s (%s)", op.Session, op.Origin, op.Code)
+	}
+	return printableLines(text)
+}
+
+// printableLines is printable, line by line.
+func printableLines(text string) string {
+	lines := strings.Split(text, "\n")
+	for i, l := range lines {
+		lines[i] = printable(l)
+	}
+	return strings.Join(lines, "\n")
+}

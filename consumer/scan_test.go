@@ -1,0 +1,116 @@
+package consumer
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
+
+	"settled/settlement"
+)
+
+// fill stores letters as fast as the server takes them.
+func (r *letterRig) fill(n int) {
+	r.t.Helper()
+	for i := range n {
+		m := &nats.Msg{Subject: "deadletter.cancellation", Header: header(headerCode, string(settlement.Unauthorized), headerSession, testSession), Data: []byte("{}")}
+		if i%3 == 0 { // as a message looks that was made to pass for a control message
+			m.Header.Set("Status", "409")
+			m.Header.Set("Description", "Consumer Deleted")
+			m.Data = nil
+		}
+		if _, err := r.js.PublishMsgAsync(m, jetstream.WithStallWait(time.Minute)); err != nil {
+			r.t.Fatal(err)
+		}
+	}
+	select {
+	case <-r.js.PublishAsyncComplete():
+	case <-time.After(patience):
+		r.t.Fatal("not stored")
+	}
+}
+
+// Many letters take few requests, and come whole, in order, and without their
+// payloads' weight.
+func TestListReadsManyAtOnce(t *testing.T) {
+	r := newLetterRig(t, Config{})
+	const n = 5*scanBatch/2 + 1
+	r.fill(n)
+	var requests atomic.Int64
+	counter := connect(t, r.server)
+	sub, err := counter.Conn().Subscribe("$JS.API.>", func(*nats.Msg) { requests.Add(1) })
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := counter.Conn().Flush(); err != nil {
+		t.Fatal(err)
+	}
+	letters, err := r.letters.List(t.Context(), Filter{})
+	if err != nil || len(letters) != n {
+		t.Fatalf("%d letters, %v; want %d", len(letters), err, n)
+	}
+	for i, l := range letters {
+		if l.Sequence != uint64(i+1) || l.Code != settlement.Unauthorized || l.Session != testSession {
+			t.Fatalf("the letter at %d is %+v", i, l)
+		}
+	}
+	if err := errors.Join(sub.Unsubscribe(), counter.Conn().Flush()); err != nil {
+		t.Fatal(err)
+	}
+	if got := requests.Load(); got > 10 {
+		t.Errorf("%d requests for %d letters", got, n)
+	}
+}
+
+// Letters that are removed while they are listed are missing, and nothing hangs.
+func TestListWhileLettersAreRemoved(t *testing.T) {
+	r := newLetterRig(t, Config{})
+	const n = scanBatch + 50
+	r.fill(n)
+	s, err := r.letters.stream(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	last := uint64(0)
+	err = r.letters.Each(t.Context(), Filter{}, func(l Letter) error {
+		if l.Sequence == 10 {
+			if err := s.Purge(context.Background(), jetstream.WithPurgeSequence(n-5)); err != nil {
+				return err
+			}
+			for seq := uint64(n - 5); seq <= n; seq++ {
+				if err := s.DeleteMsg(context.Background(), seq); err != nil {
+					return err
+				}
+			}
+		}
+		last = l.Sequence
+		return nil
+	})
+	if err != nil || last < 10 {
+		t.Errorf("ended at %d: %v", last, err)
+	}
+}
+
+func TestEachStopsWhenTold(t *testing.T) {
+	r := newLetterRig(t, Config{})
+	r.fill(5)
+	enough := errors.New("no more")
+	var seen []uint64
+	err := r.letters.Each(t.Context(), Filter{From: 2}, func(l Letter) error {
+		if seen = append(seen, l.Sequence); len(seen) == 2 {
+			return enough
+		}
+		return nil
+	})
+	if !errors.Is(err, enough) || fmt.Sprint(seen) != "[2 3]" {
+		t.Errorf("%v, %v", seen, err)
+	}
+	if list, err := r.letters.List(t.Context(), Filter{From: 6}); err != nil || len(list) != 0 {
+		t.Errorf("%v, %v", list, err)
+	}
+}

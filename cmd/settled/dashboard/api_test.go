@@ -65,8 +65,8 @@ func TestSessionPage(t *testing.T) {
 	if len(page.Entries) != 4 || page.Standing.State != settlement.Closed || !page.Whole || page.Chain != "" {
 		t.Errorf("%+v", page)
 	}
-	if !strings.Contains(string(page.Entries[3].Event), `"amount":"12.500001"`) {
-		t.Errorf("%s", page.Entries[3].Event)
+	if !strings.Contains(page.Entries[3].Raw, `"amount": "12.500001"`) {
+		t.Errorf("%s", page.Entries[3].Raw)
 	}
 	if status := w.get("/api/session/"+string(session(2)), nil); status != http.StatusNotFound {
 		t.Errorf("no such session: %d", status)

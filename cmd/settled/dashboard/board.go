@@ -111,10 +111,10 @@ func (b *Board) Mount(mux *http.ServeMux) {
 		"GET /api/settlements":                     b.settlements,
 		"GET /api/session/{id}":                    b.session,
 		"GET /api/search":                          b.search,
-		"GET /api/deadletters":                     b.letters,
-		"GET /api/deadletters/{sequence}":          b.letter,
-		"POST /api/deadletters/{sequence}/replay":  b.permitted(b.replay),
-		"POST /api/deadletters/{sequence}/discard": b.permitted(b.discard),
+		"GET /api/deadletters":                     b.online(b.letters),
+		"GET /api/deadletters/{sequence}":          b.online(b.letter),
+		"POST /api/deadletters/{sequence}/replay":  b.permitted(b.online(b.replay)),
+		"POST /api/deadletters/{sequence}/discard": b.permitted(b.online(b.discard)),
 	} {
 		mux.Handle(pattern, b.known(answerJSON(answer)))
 	}

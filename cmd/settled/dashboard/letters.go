@@ -20,6 +20,16 @@ const (
 	mostDiscarded = 8 << 10  // bytes of a request to discard
 )
 
+// online asks only where NATS is there.
+func (b *Board) online(answer func(*http.Request) (any, error)) func(*http.Request) (any, error) {
+	return func(r *http.Request) (any, error) {
+		if err := b.src.connected(); err != nil {
+			return nil, err
+		}
+		return answer(r)
+	}
+}
+
 // letterPage is a page of dead letters, newest first.
 type letterPage struct {
 	Letters []consumer.Letter `json:"letters"`

@@ -1,6 +1,7 @@
 package dashboard
 
 import (
+	"bytes"
 	"crypto/sha256"
 	"encoding/hex"
 	"encoding/json"
@@ -35,13 +36,20 @@ type feedAsked struct {
 	limit  int
 }
 
+// anyResult asks for closed and failed.
+const anyResult settlement.EntryState = "result"
+
+func (q feedAsked) wants(state settlement.EntryState) bool {
+	return q.state == "" || q.state == state || q.state == anyResult && state != settlement.EntryClosing
+}
+
 func (b *Board) feedAsked(r *http.Request) (q feedAsked, err error) {
 	newest := b.model.lastRead() + 1
 	q = feedAsked{state: settlement.EntryState(r.URL.Query().Get("state"))}
 	switch q.state {
-	case "", settlement.EntryClosing, settlement.EntryClosed, settlement.EntryFailed:
+	case "", anyResult, settlement.EntryClosing, settlement.EntryClosed, settlement.EntryFailed:
 	default:
-		return q, problem{http.StatusBadRequest, "state: want closing, closed or failed"}
+		return q, problem{http.StatusBadRequest, "state: want result, closing, closed or failed"}
 	}
 	if q.before, err = number(r, "before", newest); err != nil {
 		return q, err
@@ -76,7 +84,7 @@ func (b *Board) settlements(r *http.Request) (any, error) {
 // begins: end, where all fit.
 func (p *feedPage) take(entries []ledger.Stored, q feedAsked, end uint64) uint64 {
 	for _, s := range entries {
-		if s.Err == nil && (q.state == "" || q.state == s.Entry.State) {
+		if s.Err == nil && q.wants(s.Entry.State) {
 			p.Entries = append(p.Entries, rowOf(s.Entry, s.Time))
 		}
 		if len(p.Entries) == q.limit {
@@ -96,7 +104,7 @@ func (m *model) page(q feedAsked) (p feedPage, below uint64) {
 			return true
 		}
 		below = r.Sequence
-		if q.state == "" || q.state == r.State {
+		if q.wants(r.State) {
 			p.Entries = append(p.Entries, r)
 		}
 		return len(p.Entries) < q.limit
@@ -126,11 +134,11 @@ type sessionPage struct {
 }
 
 type entryView struct {
-	Sequence uint64          `json:"sequence"`
-	Time     time.Time       `json:"time"`
-	State    string          `json:"state"`
-	Event    json.RawMessage `json:"event"` // as stored
-	Problem  string          `json:"problem,omitempty"`
+	Sequence uint64    `json:"sequence"`
+	Time     time.Time `json:"time"`
+	State    string    `json:"state"`
+	Raw      string    `json:"raw"` // the event as stored, but for its white space
+	Problem  string    `json:"problem,omitempty"`
 }
 
 func (b *Board) session(r *http.Request) (any, error) {
@@ -166,14 +174,17 @@ func sessionOf(text string) (settlement.SessionID, error) {
 }
 
 func viewOf(s ledger.Stored) entryView {
-	v := entryView{Sequence: s.Sequence, Time: s.Time, State: string(s.Entry.State), Event: s.Payload}
+	v := entryView{Sequence: s.Sequence, Time: s.Time, State: string(s.Entry.State)}
 	if s.Err != nil {
 		v.Problem = s.Err.Error()
 		tokens := strings.Split(s.Subject, ".")
 		v.State = tokens[max(len(tokens)-2, 0)]
 	}
-	if !json.Valid(s.Payload) {
-		v.Event, _ = json.Marshal(strings.ToValidUTF8(string(s.Payload), "\uFFFD"))
+	var pretty bytes.Buffer
+	if json.Indent(&pretty, s.Payload, "", "  ") == nil {
+		v.Raw = strings.ToValidUTF8(pretty.String(), "\uFFFD")
+	} else {
+		v.Raw = strings.ToValidUTF8(string(s.Payload), "\uFFFD")
 	}
 	return v
 }

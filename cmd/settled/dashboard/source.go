@@ -7,6 +7,7 @@ import (
 	"slices"
 	"sync"
 
+	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 
 	"settled/ledger"
@@ -19,7 +20,18 @@ type source struct {
 	prefix string
 }
 
+// connected says at once that NATS is away: a request would wait for it.
+func (s source) connected() error {
+	if !s.js.Conn().IsConnected() {
+		return fmt.Errorf("NATS is away from the dashboard: %w", nats.ErrDisconnected)
+	}
+	return nil
+}
+
 func (s source) stream(ctx context.Context) (jetstream.Stream, error) {
+	if err := s.connected(); err != nil {
+		return nil, err
+	}
 	name := ledger.StreamName(s.prefix)
 	stream, err := s.js.Stream(ctx, name)
 	if err != nil {

@@ -72,6 +72,7 @@ type demo struct {
 	nonce    uint64
 	players  []*ecdsa.PrivateKey // alice, bob
 	judge    *ecdsa.PrivateKey   // whose key settled holds
+	token    string              // of the dashboard; empty: the user's own
 }
 
 func (d *demo) run(ctx context.Context, once bool) (err error) {
@@ -116,6 +117,11 @@ func (d *demo) start(dir string) error {
 		return err
 	}
 	d.cfg.policies["no_show"] = noShow
+	if d.cfg.httpTokenFile == "" {
+		if d.token, d.cfg.httpTokenFile, err = demoToken(dir); err != nil {
+			return err
+		}
+	}
 	d.cfg.nodeURL, d.cfg.nodeKeyFiles, d.cfg.nodeAddress, d.cfg.nodeProtocol = d.node.URL(), []string{keyFile}, d.node.Address().Hex(), d.scene.protocol
 	d.cfg.embedded, d.cfg.embeddedStoreDir, d.cfg.embeddedListen = true, filepath.Join(dir, "jetstream"), "127.0.0.1:0"
 	d.cfg.natsReplicas, d.cfg.natsManageStreams = 1, true
@@ -285,8 +291,8 @@ func (d *demo) stay(ctx context.Context) error {
 		return err
 	}
 	if !d.json() {
-		_ = d.printLine(fmt.Sprintf("\nStill running: NATS at %s, ClearNode (%s) at %s, health at http://%s/readyz.\nOne more session is open. Settle it from another terminal:\n\n  %s publish game_completed --nats.url=%s --session %s --party winner=%s%s\n\nCtrl-C ends it.",
-			d.service.nats.embedded.ClientURL(), d.scene.protocol, d.node.URL(), d.service.http.addr, os.Args[0], d.service.nats.embedded.ClientURL(), session, addressOf(d.players[0]), d.scene.toldText()))
+		_ = d.printLine(fmt.Sprintf("\nStill running: NATS at %s, ClearNode (%s) at %s, health at http://%s/readyz.\n%s\n\nOne more session is open. Settle it from another terminal:\n\n  %s publish game_completed --nats.url=%s --session %s --party winner=%s%s\n\nCtrl-C ends it.",
+			d.service.nats.embedded.ClientURL(), d.scene.protocol, d.node.URL(), d.service.http.addr, d.boardText(), os.Args[0], d.service.nats.embedded.ClientURL(), session, addressOf(d.players[0]), d.scene.toldText()))
 	}
 	info, err := d.service.nats.js.Stream(ctx, ledger.StreamName(d.cfg.natsPrefix))
 	if err != nil {

@@ -13,15 +13,13 @@ import (
 	"github.com/rs/zerolog"
 )
 
-// httpServer serves the health of the process and its metrics.
+// httpServer serves the health of the process and its metrics, and the dashboard
+// of a service.
 type httpServer struct {
+	board  *boardLink // nil: none
 	server *http.Server
 	addr   string
 	done   chan struct{}
-}
-
-func (s *service) listenHTTP() (*httpServer, error) {
-	return listenHTTP(s.cfg.httpListen, routes(s.ready, s.stopped, s.metrics.registry), s.log)
 }
 
 func listenHTTP(addr string, routes http.Handler, log zerolog.Logger) (*httpServer, error) {
@@ -40,17 +38,20 @@ func listenHTTP(addr string, routes http.Handler, log zerolog.Logger) (*httpServ
 			log.Error().Err(err).Msg("HTTP server ended")
 		}
 	}()
-	log.Info().Str("addr", h.addr).Msg("serving /healthz, /readyz and /metrics")
+	log.Info().Str("addr", h.addr).Msg("serving HTTP")
 	return h, nil
 }
 
 func (h *httpServer) close() {
+	if h.board != nil {
+		h.board.stop()
+	}
 	_ = h.server.Close()
 	<-h.done
 }
 
 // routes are what every service answers: whether it lives, is ready, and how it does.
-func routes(ready func() error, stopped func() string, registry *prometheus.Registry) http.Handler {
+func routes(ready func() error, stopped func() string, registry *prometheus.Registry) *http.ServeMux {
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) { answer(w, nil, "") })
 	mux.HandleFunc("GET /readyz", func(w http.ResponseWriter, r *http.Request) {
@@ -61,14 +62,7 @@ func routes(ready func() error, stopped func() string, registry *prometheus.Regi
 		answer(w, ready(), stopped())
 	})
 	mux.Handle("GET /metrics", promhttp.HandlerFor(registry, promhttp.HandlerOpts{}))
-	mux.HandleFunc("/{$}", notBuilt)
-	mux.HandleFunc("/api/", notBuilt)
 	return mux
-}
-
-// notBuilt stands where the dashboard will.
-func notBuilt(w http.ResponseWriter, _ *http.Request) {
-	http.Error(w, "the dashboard is not built yet; there are /healthz, /readyz and /metrics", http.StatusNotImplemented)
 }
 
 // answer writes {"ok":true}, or 503 and what is missing; and why all sending is

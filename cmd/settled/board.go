@@ -1,0 +1,142 @@
+package main
+
+import (
+	"cmp"
+	"context"
+	"fmt"
+	"net"
+	"net/netip"
+	"os"
+	"slices"
+	"strings"
+	"time"
+
+	"settled/cmd/settled/dashboard"
+	"settled/consumer"
+)
+
+// boardLink is the dashboard with its own connection to NATS, while it runs.
+type boardLink struct {
+	*dashboard.Board
+	stop func()
+}
+
+// leastToken is how long a token is at least: a short one can be guessed.
+const leastToken = 16
+
+// openBoard makes the dashboard of the service and runs it.
+func (s *service) openBoard() (*boardLink, error) {
+	token, err := readToken(s.cfg.httpTokenFile)
+	if err != nil {
+		return nil, err
+	}
+	cfg := *s.cfg
+	if s.nats.embedded != nil {
+		cfg.natsURL = s.nats.embedded.ClientURL()
+	}
+	link, err := cfg.connect("settled dashboard", true)
+	if err != nil {
+		return nil, err
+	}
+	letters := consumer.NewDeadLetters(link.js, cfg.consumerConfig(nil))
+	letters.Who = "dashboard of " + letters.Who
+	b := dashboard.New(dashboard.Config{
+		JS: link.js, Prefix: cfg.natsPrefix, Letters: letters, StatusFunc: s.status, Token: token,
+		Loopback: loopback(cfg.httpListen), Version: buildInfo().Version, Log: s.log,
+	})
+	ctx, cancel := context.WithCancel(context.Background())
+	done := make(chan struct{})
+	go func() { defer close(done); b.Run(ctx) }()
+	return &boardLink{Board: b, stop: func() { cancel(); <-done; link.close() }}, nil
+}
+
+// readToken reads http.token_file; the empty path is no token.
+func readToken(path string) (string, error) {
+	if path == "" {
+		return "", nil
+	}
+	if err := privateFile(path); err != nil {
+		return "", fmt.Errorf("http.token_file: %w", err)
+	}
+	text, err := os.ReadFile(path) // #nosec G304 -- the operator names it
+	if err != nil {
+		return "", fmt.Errorf("http.token_file: %w", err)
+	}
+	token := strings.TrimSpace(string(text))
+	if len(token) < leastToken || strings.ContainsAny(token, " \t\r\n") {
+		return "", fmt.Errorf("http.token_file: %s: want one word of at least %d characters; openssl rand -hex 32 makes one", path, leastToken)
+	}
+	return token, nil
+}
+
+// loopback reports whether only this machine reaches what listens there.
+func loopback(listen string) bool {
+	host, _, err := net.SplitHostPort(listen)
+	if err != nil {
+		return false
+	}
+	ip, err := netip.ParseAddr(host)
+	return host == "localhost" || err == nil && ip.IsLoopback()
+}
+
+// status is what the dashboard shows of this process.
+func (s *service) status() dashboard.Status {
+	st := dashboard.Status{
+		NATS:    dashboard.NATSStatus{Connected: s.nats.IsConnected(), Server: s.nats.ConnectedUrlRedacted()},
+		Node:    dashboard.NodeStatus{URL: withoutPassword(s.cfg.nodeURL), Connections: s.node.Connected(), Configured: s.cfg.nodeConnections},
+		Waiting: s.metrics.waiting.list(),
+	}
+	if address, known := s.node.Address(); known {
+		st.Node.Address = address.String()
+	}
+	if err := s.node.Ready(); err != nil {
+		st.Node.Problem = err.Error()
+	}
+	if err := s.ready(); err != nil {
+		st.Problem = err.Error()
+	}
+	s.mu.Lock()
+	c := s.consumer
+	s.mu.Unlock()
+	if c != nil {
+		is := c.Status()
+		st.Intake = dashboard.IntakeStatus{
+			State: string(is.State), Why: is.Why, Paused: is.Paused, PausedWhy: is.PausedWhy,
+			InHand: is.InHand, Pending: is.Pending, Unanswered: is.Unanswered,
+		}
+	}
+	return st
+}
+
+// list are the reasons that outcomes wait for, the longest wait first.
+func (w *waiting) list() []dashboard.Wait {
+	count, oldest := w.ages(time.Now())
+	waits := []dashboard.Wait{}
+	for reason, n := range count {
+		waits = append(waits, dashboard.Wait{Reason: reason, Count: n, OldestSeconds: int64(oldest[reason] / time.Second)})
+	}
+	slices.SortFunc(waits, func(a, b dashboard.Wait) int {
+		return cmp.Or(cmp.Compare(b.OldestSeconds, a.OldestSeconds), cmp.Compare(a.Reason, b.Reason))
+	})
+	return waits
+}
+
+// listenHTTP serves what a service answers, and the dashboard.
+func (s *service) listenHTTP() (*httpServer, error) {
+	board, err := s.openBoard()
+	if err != nil {
+		return nil, err
+	}
+	mux := routes(s.ready, s.stopped, s.metrics.registry)
+	board.Mount(mux)
+	h, err := listenHTTP(s.cfg.httpListen, mux, s.log)
+	if err != nil {
+		board.stop()
+		return nil, err
+	}
+	h.board = board
+	if !loopback(s.cfg.httpListen) {
+		s.log.Warn().Str("addr", h.addr).Msg("whoever reaches http.listen can read the dashboard: let only those reach it who may")
+	}
+	return h, nil
+}

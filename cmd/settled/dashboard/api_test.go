@@ -1,0 +1,241 @@
+package dashboard
+
+import (
+	"fmt"
+	"net/http"
+	"strings"
+	"testing"
+
+	"github.com/nats-io/nats.go"
+
+	"settled/consumer"
+	"settled/ledger"
+	"settled/settlement"
+)
+
+func TestFeedPages(t *testing.T) {
+	w := newWorld(t, nil)
+	for i := range 60 {
+		w.append(closing(i), closed(i))
+	}
+	w.append(failed(100))
+	var all []uint64
+	path := "/api/settlements?limit=50"
+	for path != "" {
+		var page feedPage
+		w.get(path, &page)
+		for _, r := range page.Entries {
+			all = append(all, r.Sequence)
+		}
+		path = ""
+		if page.Next > 0 {
+			path = fmt.Sprintf("/api/settlements?limit=50&before=%d", page.Next)
+		}
+	}
+	if len(all) != 121 || all[0] != 121 || all[120] != 1 {
+		t.Errorf("%d entries: %v", len(all), all)
+	}
+	var page feedPage
+	w.get("/api/settlements?state=failed", &page)
+	if len(page.Entries) != 1 || page.Entries[0].Code != settlement.NodeRejected {
+		t.Errorf("%+v", page)
+	}
+	// What is no longer remembered is read from the ledger.
+	w.board.model.mu.Lock()
+	w.board.model.rows, w.board.model.next = nil, 0
+	w.board.model.mu.Unlock()
+	page = feedPage{}
+	w.get("/api/settlements?state=closed&limit=60", &page)
+	if len(page.Entries) != 60 || page.Entries[59].Sequence != 2 || page.Entries[0].Allocations[0].Amount.String() != "12.500001" {
+		t.Errorf("%d entries", len(page.Entries))
+	}
+	if w.get("/api/settlements?state=open", nil) != http.StatusBadRequest || w.get("/api/settlements?limit=x", nil) != http.StatusBadRequest {
+		t.Error("a useless question is answered")
+	}
+}
+
+func TestSessionPage(t *testing.T) {
+	w := newWorld(t, nil)
+	w.append(closing(1), failed(1), closing(1), closed(1))
+	var page sessionPage
+	if status := w.get("/api/session/"+strings.ToUpper(string(session(1)))[2:], nil); status != http.StatusBadRequest {
+		t.Errorf("half an id: %d", status)
+	}
+	w.get("/api/session/"+string(session(1)), &page)
+	if len(page.Entries) != 4 || page.Standing.State != settlement.Closed || !page.Whole || page.Chain != "" {
+		t.Errorf("%+v", page)
+	}
+	if !strings.Contains(page.Entries[3].Raw, `"amount": "12.500001"`) {
+		t.Errorf("%s", page.Entries[3].Raw)
+	}
+	if status := w.get("/api/session/"+string(session(2)), nil); status != http.StatusNotFound {
+		t.Errorf("no such session: %d", status)
+	}
+}
+
+// An entry that somebody else wrote is shown as what it is, and the chain says so.
+func TestForeignEntry(t *testing.T) {
+	w := newWorld(t, nil)
+	w.append(closing(1))
+	_, err := w.js.Publish(t.Context(), "settlement.closed."+string(session(1)), []byte(`<script>alert(1)</script>`))
+	w.must(err)
+	w.until("the board has seen it", func() bool { return w.board.model.lastRead() == 2 })
+	var o overview
+	w.get("/api/overview?window=24h", &o)
+	if o.Ledger.Unread.Count != 1 || o.Ledger.Unread.Last != 2 {
+		t.Errorf("%+v", o.Ledger)
+	}
+	var page sessionPage
+	w.get("/api/session/"+string(session(1)), &page)
+	if len(page.Entries) != 2 || page.Entries[1].Problem == "" || page.Entries[1].State != "closed" || !strings.Contains(page.Chain, "entry 2") {
+		t.Errorf("%+v", page)
+	}
+}
+
+// A session that a publisher writes to without end still has a page.
+func TestLongSession(t *testing.T) {
+	w := newWorld(t, nil)
+	for range mostEntries + 30 {
+		w.append(failed(1))
+	}
+	var page sessionPage
+	w.get("/api/session/"+string(session(1)), &page)
+	if len(page.Entries) != mostEntries+1 || page.Whole || page.Chain != "" || page.Entries[mostEntries].Sequence != mostEntries+30 {
+		t.Errorf("%d entries, whole %v, %s", len(page.Entries), page.Whole, page.Chain)
+	}
+}
+
+func TestSearch(t *testing.T) {
+	w := newWorld(t, nil)
+	w.append(closing(1), closed(1), closing(2))
+	var page searchPage
+	w.get("/api/search?q=INVOICE+1", &page)
+	if len(page.Matches) != 1 || page.Matches[0].Session != session(1) || page.Matches[0].By != "reference" {
+		t.Errorf("%+v", page)
+	}
+	page = searchPage{}
+	w.get("/api/search?q="+string(session(2)), &page) // has no result yet: from the ledger
+	if len(page.Matches) != 1 || page.Matches[0].State != settlement.EntryClosing {
+		t.Errorf("%+v", page)
+	}
+	if w.get("/api/search?q=", nil) != http.StatusBadRequest || w.get("/api/search?q="+strings.Repeat("x", mostQuery+1), nil) != http.StatusBadRequest {
+		t.Error("a useless question is answered")
+	}
+}
+
+// letter stores a dead letter of a message and returns its sequence.
+func (w *world) letter(id string) uint64 {
+	w.t.Helper()
+	o := settlement.Outcome{Session: session(1), Scenario: "cancellation", Envelope: settlement.Envelope{
+		Subject: "outcome.cancellation", Stream: "OUTCOMES", Payload: []byte(`{"id":"` + id + `"}`), Sequence: uint64(len(id)), // #nosec G115 -- a test's
+	}}
+	o.Ref.Digest = id
+	seq, err := consumer.NewDeadLetters(w.js, consumer.Config{}).Store(w.t.Context(), o, *settlement.Fail(settlement.NodeRejected, "no"), 1)
+	w.must(err)
+	return seq
+}
+
+func TestDeadLetterPages(t *testing.T) {
+	w := newWorld(t, nil)
+	stream, err := w.js.Stream(t.Context(), "DEADLETTERS")
+	w.must(err)
+	want := 0
+	for i := 1; i <= 400; i++ {
+		m := nats.NewMsg("deadletter.cancellation")
+		m.Header.Set("Settled-Code", "node_rejected")
+		_, err := w.js.PublishMsg(t.Context(), m)
+		w.must(err)
+		if i%3 == 0 || i > 100 && i < 300 { // gaps of what was replayed
+			w.must(stream.DeleteMsg(t.Context(), uint64(i))) // #nosec G115 -- a test's
+		} else {
+			want++
+		}
+	}
+	got, last := 0, uint64(1000)
+	for path := "/api/deadletters"; path != ""; {
+		var page letterPage
+		w.get(path, &page)
+		for _, l := range page.Letters {
+			if l.Sequence >= last {
+				t.Fatalf("%d after %d", l.Sequence, last)
+			}
+			last = l.Sequence
+			got++
+		}
+		path = ""
+		if page.Next > 0 {
+			path = fmt.Sprintf("/api/deadletters?before=%d", page.Next)
+		}
+	}
+	if got != want {
+		t.Errorf("%d letters, want %d", got, want)
+	}
+}
+
+func TestReplayAndDiscard(t *testing.T) {
+	w := newWorld(t, nil)
+	a, b := w.letter("a"), w.letter("bb")
+	token := map[string]string{"Authorization": "Bearer " + testToken}
+	var shown shownLetter
+	w.get(fmt.Sprint("/api/deadletters/", a), &shown)
+	if shown.Payload != `{"id":"a"}` || shown.Code != settlement.NodeRejected || shown.Headers["Settled-Code"] == nil {
+		t.Errorf("%+v", shown)
+	}
+	var done consumer.Replayed
+	if status := w.do("POST", fmt.Sprintf("/api/deadletters/%d/replay", a), "", token, &done); status != http.StatusOK || done.Stream != "OUTCOMES" || done.Sequence != 1 {
+		t.Errorf("%d %+v", status, done)
+	}
+	if status := w.do("POST", fmt.Sprintf("/api/deadletters/%d/replay", a), "", token, nil); status != http.StatusNotFound {
+		t.Errorf("replayed twice: %d", status)
+	}
+	discard := fmt.Sprintf("/api/deadletters/%d/discard", b)
+	for body, want := range map[string]int{"": 400, "{}": 400, `{"reason":" "}`: 400} {
+		if status := w.do("POST", discard, body, token, nil); status != want {
+			t.Errorf("discard with %q: %d", body, status)
+		}
+	}
+	if status := w.do("POST", discard, `{"reason":"a duplicate"}`, token, nil); status != http.StatusOK {
+		t.Errorf("discard: %d", status)
+	}
+	var page letterPage
+	if w.get("/api/deadletters", &page); len(page.Letters) != 0 || page.Next != 0 {
+		t.Errorf("%+v", page)
+	}
+}
+
+// What the board knows of a stream that is deleted and made anew is forgotten.
+func TestLedgerMadeAnew(t *testing.T) {
+	w := newWorld(t, nil)
+	w.append(closing(1), closed(1), closing(2))
+	w.must(w.js.DeleteStream(t.Context(), ledger.StreamName("")))
+	w.openLedger()
+	head, err := w.ledger.Append(t.Context(), settlement.Head{Session: session(3)}, closing(3))
+	w.must(err)
+	w.until("the new stream is read", func() bool {
+		var page feedPage
+		w.get("/api/settlements", &page)
+		return len(page.Entries) == 1 && page.Entries[0].Session == string(session(3)) && page.Entries[0].Sequence == head.Sequence()
+	})
+}
+
+func TestStopped(t *testing.T) {
+	w := newWorld(t, nil)
+	stopped := func() *Stop {
+		var o overview
+		w.get("/api/overview", &o)
+		return o.Stopped
+	}
+	publish := func(action, text string) {
+		_, err := w.js.Publish(t.Context(), "operation."+action, []byte(text))
+		w.must(err)
+	}
+	publish("stop", `{"who":"ann@host","reason":"overpaid","session_id":"`+string(session(1))+`"}`)
+	w.until("the stop is shown", func() bool {
+		s := stopped()
+		return s != nil && s.Who == "ann@host" && s.Reason == "overpaid" && s.Session == string(session(1))
+	})
+	publish("resume", "{}")
+	w.until("the resume is shown", func() bool { return stopped() == nil })
+	publish("stop", `who: 7`)
+	w.until("a stop that can't be read stops as well", func() bool { return stopped() != nil })
+}

@@ -1,0 +1,126 @@
+package dashboard
+
+import (
+	"context"
+	"net/http"
+	"sync"
+	"time"
+
+	"github.com/nats-io/nats.go/jetstream"
+	"github.com/rs/zerolog"
+
+	"settled/consumer"
+)
+
+// Letters are the dead letters; consumer.DeadLetters is one.
+type Letters interface {
+	List(ctx context.Context, f consumer.Filter) ([]consumer.Letter, error)
+	Get(ctx context.Context, sequence uint64) (consumer.Letter, error)
+	Replay(ctx context.Context, sequence uint64) (consumer.Replayed, error)
+	Discard(ctx context.Context, sequence uint64, reason string) error
+}
+
+// Config is what a Board stands on.
+type Config struct {
+	// JS is JetStream on a connection that is the board's own.
+	JS jetstream.JetStream
+	// Prefix is nats.prefix. Empty: none.
+	Prefix string
+	// Letters are shown, replayed and discarded.
+	Letters Letters
+	// StatusFunc says how the process does. It must not block for long.
+	StatusFunc func() Status
+	// Token is what requests that change something must carry. Empty: they are refused.
+	Token string
+	// Loopback says that only this machine reaches the board: other host names are
+	// then refused.
+	Loopback bool
+	// Version is shown.
+	Version string
+	Log     zerolog.Logger
+}
+
+// Board is the dashboard while it runs. Its methods may run at the same time.
+type Board struct {
+	cfg   Config
+	model *model
+	src   source
+
+	mu   sync.Mutex
+	seen outlook // what the last look found
+	made map[string]madeOverview
+
+	clients chan struct{} // a place for each open event stream
+	stopped chan struct{}
+	streams sync.WaitGroup
+}
+
+// New makes a Board. It doesn't talk to NATS yet.
+func New(cfg Config) *Board {
+	return &Board{
+		cfg: cfg, model: newModel(), src: source{cfg.JS, cfg.Prefix}, made: map[string]madeOverview{},
+		clients: make(chan struct{}, mostClients), stopped: make(chan struct{}),
+	}
+}
+
+// Run follows the ledger until ctx ends; then it ends all event streams and waits
+// for them. It runs once.
+func (b *Board) Run(ctx context.Context) {
+	var looking sync.WaitGroup
+	looking.Go(func() { b.look(ctx) })
+	for ctx.Err() == nil {
+		if err := b.follow(ctx); err != nil && ctx.Err() == nil {
+			b.model.broken(err)
+			b.cfg.Log.Debug().Err(err).Msg("the dashboard can't follow the ledger; it tries again")
+		}
+		pause(ctx, time.Second)
+	}
+	looking.Wait()
+	b.mu.Lock()
+	close(b.stopped)
+	b.mu.Unlock()
+	b.streams.Wait()
+}
+
+// enter counts an event stream in, unless the board has ended.
+func (b *Board) enter() bool {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	select {
+	case <-b.stopped:
+		return false
+	default:
+		b.streams.Add(1)
+		return true
+	}
+}
+
+func pause(ctx context.Context, d time.Duration) {
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-ctx.Done():
+	case <-timer.C:
+	}
+}
+
+// Mount adds the page and its data to a mux.
+func (b *Board) Mount(mux *http.ServeMux) {
+	for pattern, answer := range map[string]func(*http.Request) (any, error){
+		"GET /api/overview":                        b.overview,
+		"GET /api/settlements":                     b.settlements,
+		"GET /api/session/{id}":                    b.session,
+		"GET /api/search":                          b.search,
+		"GET /api/deadletters":                     b.online(b.letters),
+		"GET /api/deadletters/{sequence}":          b.online(b.letter),
+		"POST /api/deadletters/{sequence}/replay":  b.permitted(b.online(b.replay)),
+		"POST /api/deadletters/{sequence}/discard": b.permitted(b.online(b.discard)),
+	} {
+		mux.Handle(pattern, b.known(answerJSON(answer)))
+	}
+	mux.Handle("GET /api/events", b.known(http.HandlerFunc(b.events)))
+	mux.Handle("/api/", b.known(answerJSON(func(*http.Request) (any, error) {
+		return nil, problem{http.StatusNotFound, "there is no such address or method under /api/"}
+	})))
+	mux.Handle("/", b.known(pages()))
+}

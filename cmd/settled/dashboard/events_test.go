@@ -1,0 +1,140 @@
+package dashboard
+
+import (
+	"bufio"
+	"context"
+	"encoding/json"
+	"fmt"
+	"net/http"
+	"strings"
+	"testing"
+	"time"
+)
+
+// follower is a client of the event stream.
+type follower struct {
+	w      *world
+	lines  *bufio.Scanner
+	status int
+	last   string // the last event's id
+	close  func()
+}
+
+func (w *world) follow(query, lastEvent string) *follower {
+	w.t.Helper()
+	ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
+	r, err := http.NewRequestWithContext(ctx, "GET", w.http.URL+"/api/events"+query, nil)
+	w.must(err)
+	if lastEvent != "" {
+		r.Header.Set("Last-Event-ID", lastEvent)
+	}
+	answer, err := http.DefaultClient.Do(r)
+	w.must(err)
+	f := &follower{w: w, lines: bufio.NewScanner(answer.Body), status: answer.StatusCode, close: func() { cancel(); _ = answer.Body.Close() }}
+	f.lines.Buffer(nil, 1<<20)
+	w.t.Cleanup(f.close)
+	if f.status == http.StatusOK && !f.lines.Scan() {
+		w.t.Fatal("the stream doesn't begin")
+	}
+	return f
+}
+
+// next is the next event.
+func (f *follower) next() (kind string, e entriesEvent) {
+	f.w.t.Helper()
+	for f.lines.Scan() {
+		name, value, _ := strings.Cut(f.lines.Text(), ": ")
+		switch name {
+		case "id":
+			f.last = value
+		case "event":
+			kind = value
+		case "data":
+			f.w.must(json.Unmarshal([]byte(value), &e))
+			return kind, e
+		}
+	}
+	f.w.t.Fatalf("the stream ended: %v", f.lines.Err())
+	return "", e
+}
+
+func TestEventsResume(t *testing.T) {
+	w := newWorld(t, nil)
+	w.append(closing(1))
+	f := w.follow("", "")
+	w.append(closed(1))
+	if kind, e := f.next(); kind != "entries" || len(e.Entries) != 1 || e.Entries[0].Sequence != 2 || f.last != "2" || e.Skipped != 0 {
+		t.Errorf("%s %+v", kind, e)
+	}
+	f.close()
+	w.append(closing(2), closing(3))
+	// A client that comes back gets what it missed, by header or by query.
+	for _, again := range []*follower{w.follow("", f.last), w.follow("?after="+f.last, "")} {
+		if _, e := again.next(); len(e.Entries) != 2 || e.Entries[0].Sequence != 3 || again.last != "4" {
+			t.Errorf("%+v", e)
+		}
+	}
+	if kind, _ := w.follow("?after=1000", "").next(); kind != "reset" {
+		t.Errorf("a sequence of another ledger: %s", kind)
+	}
+	if f := w.follow("?after=x", ""); f.status != http.StatusBadRequest {
+		t.Errorf("%d", f.status)
+	}
+}
+
+func TestEventsAreBounded(t *testing.T) {
+	w := newWorld(t, nil)
+	for i := range 150 {
+		w.append(closing(i))
+	}
+	if _, e := w.follow("?after=10", "").next(); len(e.Entries) != mostAtOnce || e.Skipped != 40 || e.Entries[mostAtOnce-1].Sequence != 150 {
+		t.Errorf("%d entries, %d skipped", len(e.Entries), e.Skipped)
+	}
+	var open []*follower
+	for range mostClients - 1 {
+		open = append(open, w.follow("", ""))
+	}
+	if f := w.follow("", ""); f.status != http.StatusServiceUnavailable {
+		t.Errorf("one client more: %d", f.status)
+	}
+	open[0].close()
+	w.until("a place is free again", func() bool {
+		f := w.follow("", "")
+		f.close()
+		return f.status == http.StatusOK
+	})
+}
+
+// The end of the board ends its streams, and nothing waits for them in vain.
+func TestEventsEnd(t *testing.T) {
+	w := newWorld(t, nil)
+	f := w.follow("", "")
+	w.end()
+	for f.lines.Scan() {
+	}
+	if err := f.lines.Err(); err != nil {
+		t.Errorf("the stream was cut: %v", err)
+	}
+	if f := w.follow("", ""); f.status != http.StatusServiceUnavailable {
+		t.Errorf("after the end: %d", f.status)
+	}
+}
+
+// While NATS is away the last known state is answered, and that it is old.
+func TestNATSAway(t *testing.T) {
+	w := newWorld(t, nil)
+	w.append(closing(1))
+	w.server.Shutdown()
+	w.server.WaitForShutdown()
+	w.until("the overview says so", func() bool {
+		var o overview
+		return w.get("/api/overview", &o) == http.StatusOK && o.Ledger.Problem != "" && o.Closing == 1
+	})
+	var page feedPage
+	if status := w.get("/api/settlements", &page); status != http.StatusOK || len(page.Entries) != 1 {
+		t.Errorf("%d %+v", status, page)
+	}
+	if status := w.get("/api/session/"+fmt.Sprint(session(1)), nil); status != http.StatusServiceUnavailable {
+		t.Errorf("%d", status)
+	}
+}

@@ -1,0 +1,57 @@
+package dashboard
+
+import (
+	"crypto/sha256"
+	"crypto/subtle"
+	"net"
+	"net/http"
+	"net/netip"
+	"strings"
+)
+
+// known refuses a foreign host name where only this machine should reach the board:
+// a web page could otherwise point a name of its own here, and read.
+func (b *Board) known(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if b.cfg.Loopback && !ownName(r.Host) {
+			refuse(w, problem{http.StatusMisdirectedRequest, "settled listens on loopback only and was reached as " + cut(r.Host, 100) + ": open it as 127.0.0.1 or localhost, or have your proxy send that name as the Host"})
+			return
+		}
+		next.ServeHTTP(w, r)
+	})
+}
+
+// ownName reports whether a Host header can't be a name of somebody else's.
+func ownName(host string) bool {
+	name, _, err := net.SplitHostPort(host)
+	if err != nil {
+		name = strings.Trim(host, "[]")
+	}
+	_, err = netip.ParseAddr(name)
+	return err == nil || name == "localhost" || strings.HasSuffix(name, ".localhost")
+}
+
+// permitted lets through what carries the token and comes from no other site's page.
+func (b *Board) permitted(answer func(*http.Request) (any, error)) func(*http.Request) (any, error) {
+	origin := http.NewCrossOriginProtection()
+	return func(r *http.Request) (any, error) {
+		if err := origin.Check(r); err != nil {
+			return nil, problem{http.StatusForbidden, "this request comes from another site's page: " + err.Error()}
+		}
+		if b.cfg.Token == "" {
+			return nil, problem{http.StatusForbidden, "nothing can be changed here: set http.token_file to a file with a token, and start settled again"}
+		}
+		given, bearer := strings.CutPrefix(r.Header.Get("Authorization"), "Bearer ")
+		if !bearer || !same(strings.TrimSpace(given), b.cfg.Token) {
+			b.cfg.Log.Warn().Str("from", r.RemoteAddr).Str("path", r.URL.Path).Bool("token_given", given != "").Msg("a change was refused: its token is missing or wrong")
+			return nil, problem{http.StatusUnauthorized, "the token is missing or wrong: it stands in the file that http.token_file names"}
+		}
+		return answer(r)
+	}
+}
+
+// same compares in a time that says nothing about where two texts differ.
+func same(a, b string) bool {
+	x, y := sha256.Sum256([]byte(a)), sha256.Sum256([]byte(b))
+	return subtle.ConstantTimeCompare(x[:], y[:]) == 1
+}

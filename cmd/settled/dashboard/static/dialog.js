@@ -1,0 +1,111 @@
+// Dialogs: what is about to be done, the token for it, and what came of it.
+import { byId, h } from "./dom.js";
+import { post } from "./api.js";
+import { note } from "./parts.js";
+import { refresh } from "./state.js";
+
+let token = ""; // as long as the page lives, nowhere else
+
+function show(...content) {
+  const dialog = byId("dialog");
+  dialog.replaceChildren(...content.filter(Boolean));
+  if (!dialog.open) dialog.showModal();
+  (dialog.querySelector("[autofocus]") || dialog.querySelector("input, textarea, button"))?.focus();
+}
+
+const close = () => byId("dialog").close();
+const title = (text) => h("h2", { id: "dialog-title" }, text);
+
+/** confirm asks, sends, and shows the result that done(value) makes. */
+function confirm({ heading, text, verb, danger, reason, send, done }) {
+  const why = h("p", { class: "formerror", role: "alert" });
+  const secret = h("input", { type: "password", id: "token", autocomplete: "off", spellcheck: "false", required: true, autofocus: !reason });
+  const given = reason && h("textarea", { id: "reason", rows: "2", maxlength: "2000", required: true, autofocus: true });
+  const go = h("button", { type: "submit", class: danger ? "button danger" : "button primary", id: "confirm" }, verb);
+  secret.value = token;
+  const form = h(
+    "form",
+    { method: "dialog" },
+    title(heading),
+    text,
+    reason && h("label", { for: "reason" }, "Why it will never be settled. It is recorded."),
+    given,
+    h("label", { for: "token" }, "Token"),
+    secret,
+    h("p", { class: "quiet small" }, "It stands in the file that http.token_file names. This page keeps it until it is closed."),
+    why,
+    h("div", { class: "actions" }, h("button", { type: "button", class: "button", on: { click: close } }, "Cancel"), go),
+  );
+  form.addEventListener("submit", async (e) => {
+    e.preventDefault();
+    go.disabled = true;
+    go.textContent = "Sending…";
+    why.textContent = "";
+    try {
+      const value = await send(secret.value.trim(), given?.value.trim());
+      token = secret.value.trim();
+      show(title(done.heading), ...done.content(value));
+      refresh();
+    } catch (error) {
+      if (error.status === 401) token = "";
+      why.textContent = error.status === 0 ? "settled can't be reached: nothing is known to be done. Try again." : `${error.message[0].toUpperCase()}${error.message.slice(1)}.`;
+      go.disabled = false;
+      go.textContent = verb;
+      secret.focus();
+    }
+  });
+  show(form);
+}
+
+const links = (...buttons) => h("div", { class: "actions" }, buttons);
+const link = (text, href, primary) =>
+  h(
+    "a",
+    { class: primary ? "button primary" : "button", href, autofocus: primary, on: { click: close } },
+    text,
+  );
+
+export function replayLetter(l) {
+  const known = l.session_id !== "unknown";
+  confirm({
+    heading: `Replay dead letter ${l.sequence}?`,
+    text: note("Its message is published again, and the dead letter is removed. That is safe at any time: settled asks its ledger and the node before it pays. Where the cause is still there it fails again, as a new dead letter."),
+    verb: "Replay",
+    send: (secret) => post(`api/deadletters/${l.sequence}/replay`, secret),
+    done: {
+      heading: "Replayed",
+      content: (r) => [
+        h("p", { id: "done" }, `Dead letter ${r.dead_letter} is published again as ${r.stream}/${r.sequence}${r.duplicate ? "; another replay had done so a moment ago" : ""}.`),
+        links(link("Dead letters", "#/deadletters"), known && link("See its session", `#/session/${l.session_id}`, true)),
+      ],
+    },
+  });
+}
+
+export function discardLetter(l) {
+  confirm({
+    heading: `Discard dead letter ${l.sequence}?`,
+    text: note("It is removed for good, and its outcome will not be settled. What the ledger says of it stays."),
+    verb: "Discard",
+    danger: true,
+    reason: true,
+    send: (secret, reason) => post(`api/deadletters/${l.sequence}/discard`, secret, { reason }),
+    done: { heading: "Discarded", content: (r) => [h("p", { id: "done" }, `Dead letter ${r.dead_letter} is removed.`), links(link("Dead letters", "#/deadletters", true))] },
+  });
+}
+
+const keys = [
+  ["/", "search"],
+  ["g o", "overview"],
+  ["g s", "settlements"],
+  ["g d", "dead letters"],
+  ["j, k", "next and previous row"],
+  ["Enter", "open it"],
+  ["p", "pause the list, go on"],
+  ["t", "theme"],
+  ["?", "this help"],
+];
+
+export function showKeys() {
+  show(title("Keys"), h("dl", { class: "keys" }, keys.map(([key, what]) => h("div", {}, h("dt", {}, key.split(" ").map((k) => [h("kbd", {}, k), " "])), h("dd", {}, what)))), links(h("button", { type: "button", class: "button", autofocus: true, on: { click: close } }, "Close")));
+}

@@ -42,7 +42,7 @@ func (l *Ledger) Append(ctx context.Context, head settlement.Head, e settlement.
 	if err != nil {
 		return settlement.Head{}, fmt.Errorf("ledger: append %s to %s: %w", e.State, e.Session.Token(), err)
 	}
-	if e.State == settlement.EntryClosing {
+	if expires(e) {
 		if err := l.look(ctx); err != nil {
 			return settlement.Head{}, err
 		}
@@ -54,8 +54,8 @@ func (l *Ledger) Append(ctx context.Context, head settlement.Head, e settlement.
 	if err != nil {
 		return settlement.Head{}, fmt.Errorf("ledger: append %s to %s: %w", e.State, e.Session.Token(), err)
 	}
-	if e.State == settlement.EntryClosing {
-		if err := l.mark.held(); err != nil { // the fall may have shown while the entry was on its way
+	if expires(e) {
+		if err := l.stands(ctx); err != nil {
 			return settlement.Head{}, err
 		}
 	}
@@ -64,6 +64,28 @@ func (l *Ledger) Append(ctx context.Context, head settlement.Head, e settlement.
 		return settlement.Head{}, fmt.Errorf("ledger: append %s to %s: stored as entry %d, and that reads: %w", e.State, e.Session.Token(), m.Sequence, err)
 	}
 	return settlement.Head{Session: e.Session, Last: &stored, Digest: digest(m.Payload)}, nil
+}
+
+// expires reports whether an entry is the intent of a request that only its time
+// fences. One that the session's version fences needs no ledger for that: of two
+// that were made from one version the node carries out one.
+func expires(e settlement.Entry) bool {
+	return e.State == settlement.EntryClosing && e.ValidUntil != nil
+}
+
+// stands finds out whether an intent that was stored gives the right to send: the
+// stream may have fallen, or another have taken its place, while it was on its way.
+func (l *Ledger) stands(ctx context.Context) error {
+	var waited time.Duration
+	for pause := firstPause; ; pause = min(2*pause, longestPause) {
+		err := l.recognise(ctx)
+		if err == nil {
+			return l.mark.held()
+		}
+		if waited += pause; waited > appendBudget || l.cfg.WaitFunc(ctx, pause) != nil {
+			return fmt.Errorf("stored, but not sent: %w", err)
+		}
+	}
 }
 
 // appending is one append on its way: the same bytes in every try.

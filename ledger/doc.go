@@ -24,7 +24,16 @@
 //  5. Nothing is stored that would not be read back the same.
 //  6. Where the stream is seen to have lost entries, no closing entry is appended
 //     until every request that a lost entry may speak of has expired, and none
-//     that was appended meanwhile gives the right to send.
+//     that was appended meanwhile gives the right to send. A stream that took the
+//     place of a deleted one has lost all of them: it is told by when the servers
+//     made it, compared after each closing entry and before its request is sent,
+//     and by outcomes that are older than a stream not yet a fence old.
+//
+// The wait is for requests that only their time fences. Those that the session's
+// version fences (nitronode v1) never expire, so that no wait helps, and none is
+// needed: of all plans made from one version, remembered or not, the node carries
+// out one, a plan made later starts from what that one did, and the close that
+// pays out happens once.
 //
 // It trusts the NATS servers to keep what they acknowledged and to compare before
 // they set. Who can write to settlement.> by any other way, or restore the stream

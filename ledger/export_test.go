@@ -1,5 +1,10 @@
 package ledger
 
+import (
+	"context"
+	"time"
+)
+
 // Seam is the stream that a ledger stands on, for tests that wrap it.
 func (l *Ledger) Seam() Stream { return l.stream }
 
@@ -20,3 +25,32 @@ const (
 
 // Borrowed is how many readers histories have beside their first.
 func (l *Ledger) Borrowed() int { return len(l.readers) }
+
+// Origin is what a test says of the stream beside its messages.
+type Origin struct {
+	Created time.Time
+	Age     time.Duration
+	Dangers []string
+	Err     error
+
+	Used    bool // outcomes are older than the stream
+	UsedErr error
+}
+
+// ErrMissing says that there is no stream.
+var ErrMissing = errMissing
+
+// AskFunc has a ledger in memory ask that function which stream it stands on.
+func (l *Ledger) AskFunc(f func() Origin) { l.known.origins = asked(f) }
+
+type asked func() Origin
+
+func (f asked) origin(context.Context) (origin, error) {
+	o := f()
+	return origin{o.Created, o.Age, o.Dangers}, o.Err
+}
+
+func (f asked) usedBefore(context.Context, time.Time) (bool, error) {
+	o := f()
+	return o.Used, o.UsedErr
+}

@@ -55,6 +55,7 @@ type Ledger struct {
 	stream  Stream
 	cfg     Config
 	mark    watermark
+	known   recognition
 	readers chan struct{} // one in it for each reader that a history has beside its first
 }
 
@@ -66,6 +67,7 @@ func New(stream Stream, cfg Config) *Ledger {
 	cfg = cfg.withDefaults()
 	return &Ledger{
 		stream: stream, cfg: cfg, mark: watermark{fence: cfg.Fence, nowFunc: cfg.NowFunc},
+		known:   recognition{turn: make(chan struct{}, 1)},
 		readers: make(chan struct{}, readersOfAll),
 	}
 }

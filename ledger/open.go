@@ -32,7 +32,8 @@ func StreamConfig(cfg Config) jetstream.StreamConfig {
 // Open makes the stream where it is missing and Config.Create says so, and
 // verifies it where it exists, changing nothing. The strings are warnings: settings
 // that differ harmlessly. An error names every setting that endangers money, and
-// the command that mends it.
+// the command that mends it. Whether the stream is one that was lost and made anew
+// is judged by Check, and before the first request is sent at the latest.
 func Open(ctx context.Context, js jetstream.JetStream, cfg Config) (*Ledger, []string, error) {
 	if err := cfg.Validate(); err != nil {
 		return nil, nil, err
@@ -47,6 +48,7 @@ func Open(ctx context.Context, js jetstream.JetStream, cfg Config) (*Ledger, []s
 		return nil, warnings, fmt.Errorf("ledger: stream %s would endanger money:\n  %s", name, strings.Join(dangers, "\n  "))
 	}
 	l := New(jetStream{js: js, name: name, stream: stream}, cfg)
+	l.known.origins = servers{js: js, cfg: l.cfg}
 	if _, err := l.get(ctx, every(cfg.Prefix), 0); err != nil && !errors.Is(err, ErrNoMessage) {
 		return nil, warnings, fmt.Errorf("ledger: stream %s: last entry: %w", name, err)
 	}

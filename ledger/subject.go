@@ -53,8 +53,11 @@ func splitSubject(subject string) (prefix string, state settlement.EntryState, i
 
 // StreamName is the name of the ledger's stream under a subject prefix:
 // SETTLEMENTS, or PROD_SETTLEMENTS for "prod.".
-func StreamName(prefix string) string {
-	return strings.ToUpper(strings.ReplaceAll(prefix, ".", "_")) + "SETTLEMENTS"
+func StreamName(prefix string) string { return streamName(prefix, "SETTLEMENTS") }
+
+// streamName is how all of settled's streams are named; a name can't hold dots.
+func streamName(prefix, name string) string {
+	return strings.ToUpper(strings.ReplaceAll(prefix, ".", "_")) + name
 }
 
 // checkPrefix accepts the empty prefix, and tokens of letters, digits, "-" and

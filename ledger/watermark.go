@@ -14,8 +14,8 @@ import (
 // watermark knows the furthest message of the stream that this process has seen,
 // and so notices when the stream falls behind it: the server came back from a
 // backup, or lost its disk. Entries of requests that may still land are then
-// gone, so nothing is sent for a fence. A fresh process knows nothing and waits
-// for nothing.
+// gone, so nothing is sent for a fence. A fresh process knows nothing; that the
+// stream is another one than it was, recognition tells it.
 type watermark struct {
 	nowFunc func() time.Time
 	fence   time.Duration
@@ -25,6 +25,7 @@ type watermark struct {
 	sequence  uint64
 	payload   []byte // at sequence
 	heldUntil time.Time
+	why       error  // it is held
 	away      uint64 // how often the connection was away
 	looked    uint64 // up to which of these it was looked whether the stream fell
 }
@@ -64,8 +65,35 @@ func (w *watermark) fell(m Message) {
 	defer w.mu.Unlock()
 	w.epoch++
 	w.sequence, w.payload = m.Sequence, m.Payload
-	w.heldUntil = w.nowFunc().Add(w.fence)
+	w.hold(w.fence, errFell)
 }
+
+// anew starts over with a stream that took the place of the one that was known,
+// and holds it so long.
+func (w *watermark) anew(d time.Duration, why error) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.epoch++
+	w.sequence, w.payload = 0, nil
+	w.hold(d, why)
+}
+
+// young holds a stream that this process found so young that requests may be
+// under way of which it doesn't know.
+func (w *watermark) young(d time.Duration, why error) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.hold(d, why)
+}
+
+// hold never shortens a wait. The caller has the lock.
+func (w *watermark) hold(d time.Duration, why error) {
+	if until := w.nowFunc().Add(d); until.After(w.heldUntil) {
+		w.heldUntil, w.why = until, why
+	}
+}
+
+var errFell = errors.New("the ledger's stream lost entries while settled ran (restored from a backup?): requests it no longer knows of may still land")
 
 // held is nil, or says how long nothing may be sent.
 func (w *watermark) held() error {
@@ -77,7 +105,7 @@ func (w *watermark) held() error {
 	}
 	return &settlement.Waiting{
 		Reason: settlement.LedgerHeld, Delay: left,
-		Err: errors.New("the ledger's stream lost entries while settled ran (restored from a backup?): requests it no longer knows of may still land"),
+		Err: w.why,
 	}
 }
 
@@ -123,6 +151,9 @@ func (l *Ledger) look(ctx context.Context) error {
 	absence, asked := l.mark.lookAsked()
 	if !asked {
 		return nil
+	}
+	if err := l.recognise(ctx); err != nil {
+		return err
 	}
 	if at, known, ok := l.mark.furthest(); ok {
 		m, err := l.get(ctx, every(l.cfg.Prefix), at)

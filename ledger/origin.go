@@ -1,0 +1,80 @@
+package ledger
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/nats-io/nats.go/jetstream"
+)
+
+// origin tells one stream from the next that has its name.
+type origin struct {
+	created time.Time     // by the servers' clock: no two streams of one name share it
+	age     time.Duration // when it was asked for, by the same clock
+	dangers []string      // settings that endanger money, as Open words them
+}
+
+// origins is what is asked about the stream beside its messages.
+type origins interface {
+	// origin asks the leader. errMissing: there is no such stream.
+	origin(ctx context.Context) (origin, error)
+	// usedBefore reports whether work was done before that instant which a ledger
+	// that began then doesn't know of: outcomes were stored, or dead letters.
+	usedBefore(ctx context.Context, begun time.Time) (bool, error)
+}
+
+// errMissing says that the ledger's stream is not there.
+var errMissing = errors.New("the stream is missing")
+
+// servers is origins of a JetStream. It takes a new handle of the stream for each
+// look: reads go by the settings that the ledger's own handle had when Open
+// verified them.
+type servers struct {
+	js  jetstream.JetStream
+	cfg Config
+}
+
+func (s servers) origin(ctx context.Context) (origin, error) {
+	stream, err := s.js.Stream(ctx, StreamName(s.cfg.Prefix))
+	if errors.Is(err, jetstream.ErrStreamNotFound) {
+		return origin{}, errMissing
+	}
+	if err != nil {
+		return origin{}, err
+	}
+	info := stream.CachedInfo()
+	dangers, _ := inspect(info.Config, StreamConfig(s.cfg))
+	return origin{created: info.Created, age: info.TimeStamp.Sub(info.Created), dangers: dangers}, nil
+}
+
+func (s servers) usedBefore(ctx context.Context, begun time.Time) (bool, error) {
+	for _, name := range []string{"OUTCOMES", "DEADLETTERS"} {
+		name = streamName(s.cfg.Prefix, name)
+		stream, err := s.js.Stream(ctx, name)
+		if errors.Is(err, jetstream.ErrStreamNotFound) {
+			continue
+		}
+		if err != nil {
+			return false, fmt.Errorf("whether %s is older: %w", name, err)
+		}
+		if heldBefore(stream.CachedInfo(), begun) {
+			return true, nil
+		}
+	}
+	return false, nil
+}
+
+// heldBefore reports whether a stream held messages before that instant; also
+// where it may have, for its first ones are gone.
+func heldBefore(info *jetstream.StreamInfo, begun time.Time) bool {
+	switch {
+	case info.State.LastSeq == 0 || !info.Created.Before(begun):
+		return false
+	case info.State.FirstSeq == 1 && info.State.Msgs > 0:
+		return info.State.FirstTime.Before(begun)
+	default:
+		return true
+	}
+}

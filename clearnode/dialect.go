@@ -95,6 +95,14 @@ func (c *Client) spoken() dialect {
 	return c.dialect
 }
 
+// Versioned reports whether what fences requests at the node is the session's
+// version, and not their time; false while the node's generation isn't known.
+func (c *Client) Versioned() bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.generation == protocolV1
+}
+
 // speak holds the node to the generation that a connection found. It is the
 // configured one, or the first that was found.
 func (c *Client) speak(found string) (dialect, error) {

@@ -97,8 +97,17 @@ func (d *deployment) key(name string) *ecdsa.PrivateKey {
 	return key
 }
 
-// serve runs a service in this process until the test ends, or stop is called.
+// serve runs a service in this process until the test ends, or stop is called, and
+// waits until it is ready.
 func (d *deployment) serve() (s *service, stop func()) {
+	d.t.Helper()
+	s, stop = d.begin()
+	d.until("the service is ready", func() bool { return s.ready() == nil })
+	return s, stop
+}
+
+// begin is serve without the wait.
+func (d *deployment) begin() (s *service, stop func()) {
 	d.t.Helper()
 	cfg := d.cfg
 	s = &service{cfg: &cfg, log: d.log, metrics: newMetrics(d.log)}
@@ -123,7 +132,6 @@ func (d *deployment) serve() (s *service, stop func()) {
 		s.nats.close()
 	}
 	d.t.Cleanup(stop)
-	d.until("the service is ready", func() bool { return s.ready() == nil })
 	return s, stop
 }
 

@@ -74,6 +74,7 @@ type service struct {
 	consumer *consumer.Consumer // nil until the streams are there
 	ledger   *ledger.Ledger
 	brake    *consumer.Brake
+	books    *ledgerWatch
 }
 
 // serve runs the configured service until ctx ends.
@@ -167,9 +168,10 @@ func (s *service) settle(ctx context.Context) error {
 		return err
 	}
 	s.mu.Lock()
-	c, brake := s.consumer, s.brake
+	c, brake, books := s.consumer, s.brake, s.books
 	s.mu.Unlock()
 	defer watchBrake(ctx, brake)()
+	defer books.start(ctx)()
 	return c.Run(ctx)
 }
 
@@ -192,19 +194,22 @@ func (s *service) build(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
 	defer cancel()
 	cfg := s.cfg.consumerConfig(s)
-	warnings, err := consumer.EnsureStreams(ctx, s.nats.js, cfg)
+	// The ledger first: outcomes that are older tell that it was lost.
+	l, warnings, err := ledger.Open(ctx, s.nats.js, s.cfg.ledgerConfig())
 	if err != nil {
 		return err
 	}
-	_, more, err := consumer.EnsureDurable(ctx, s.nats.js, cfg)
+	more, err := consumer.EnsureStreams(ctx, s.nats.js, cfg)
 	if err != nil {
 		return err
 	}
 	warnings = append(warnings, more...)
-	l, more, err := ledger.Open(ctx, s.nats.js, s.cfg.ledgerConfig())
+	_, more, err = consumer.EnsureDurable(ctx, s.nats.js, cfg)
 	if err != nil {
 		return err
 	}
+	books := newLedgerWatch(l, s.log)
+	books.look(ctx)
 	for _, w := range append(warnings, more...) {
 		s.log.Warn().Msg(w)
 	}
@@ -220,7 +225,7 @@ func (s *service) build(ctx context.Context) error {
 		return err
 	}
 	s.mu.Lock()
-	s.consumer, s.ledger, s.brake = c, l, brake
+	s.consumer, s.ledger, s.brake, s.books = c, l, brake, books
 	s.mu.Unlock()
 	s.metrics.watch(s)
 	s.log.Info().Strs("scenarios", s.cfg.scenarios()).Int("limits", len(s.cfg.limits)).Str("node", withoutPassword(s.cfg.nodeURL)).Int("workers", s.cfg.consumerWorkers).Msg("settling outcomes")
@@ -230,7 +235,7 @@ func (s *service) build(ctx context.Context) error {
 // ready says what is missing before outcomes can be settled; nil when nothing is.
 func (s *service) ready() error {
 	s.mu.Lock()
-	c, brake := s.consumer, s.brake
+	c, brake, books := s.consumer, s.brake, s.books
 	s.mu.Unlock()
 	switch {
 	case !s.nats.IsConnected():
@@ -240,6 +245,9 @@ func (s *service) ready() error {
 	}
 	if err := s.node.Ready(); err != nil {
 		return fmt.Errorf("ClearNode: %w", err)
+	}
+	if err := books.ready(s.node.Versioned()); err != nil {
+		return err
 	}
 	if stop, err := brake.Standing(); stop == nil && err != nil {
 		return err

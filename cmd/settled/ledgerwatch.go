@@ -1,0 +1,106 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"sync"
+	"time"
+
+	"github.com/rs/zerolog"
+
+	"settled/ledger"
+	"settled/settlement"
+)
+
+// How often the ledger's stream is looked at, how soon again while something is
+// wrong, and how long one look may take.
+const (
+	ledgerLook      = 3 * time.Second
+	ledgerLookAgain = 500 * time.Millisecond
+	ledgerLookTime  = 2 * time.Second
+)
+
+// ledgerWatch looks whether the ledger can be written, says so to whoever asks
+// whether the service is ready, and logs when that changes. What must not be sent
+// the ledger itself holds back, watched or not.
+type ledgerWatch struct {
+	ledger *ledger.Ledger
+	log    zerolog.Logger
+
+	mu    sync.Mutex
+	wrong error
+}
+
+func newLedgerWatch(l *ledger.Ledger, log zerolog.Logger) *ledgerWatch {
+	return &ledgerWatch{ledger: l, log: log}
+}
+
+// start looks again and again, until the function that it returns was called.
+func (w *ledgerWatch) start(ctx context.Context) (stop func()) {
+	ctx, cancel := context.WithCancel(ctx)
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		for w.wait(ctx) {
+			w.look(ctx)
+		}
+	}()
+	return func() { cancel(); <-done }
+}
+
+func (w *ledgerWatch) wait(ctx context.Context) bool {
+	pause := ledgerLook
+	if w.found() != nil {
+		pause = ledgerLookAgain
+	}
+	timer := time.NewTimer(pause)
+	defer timer.Stop()
+	select {
+	case <-ctx.Done():
+		return false
+	case <-timer.C:
+		return true
+	}
+}
+
+// look looks once.
+func (w *ledgerWatch) look(ctx context.Context) {
+	looking, cancel := context.WithTimeout(ctx, ledgerLookTime)
+	defer cancel()
+	err := w.ledger.Check(looking)
+	if ctx.Err() != nil {
+		return // we are stopped
+	}
+	w.mu.Lock()
+	before := w.wrong
+	w.wrong = err
+	w.mu.Unlock()
+	w.tell(before, err)
+}
+
+// tell logs what is wrong when it begins, not at every look.
+func (w *ledgerWatch) tell(before, now error) {
+	switch {
+	case now == nil && before != nil:
+		w.log.Info().Msg("the ledger can be used again")
+	case now != nil && (before == nil || before.Error() != now.Error()):
+		w.log.Error().Err(now).Msg("the ledger can't be used: see The ledger was lost in deploy/RUNBOOK.md")
+	}
+}
+
+func (w *ledgerWatch) found() error {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.wrong
+}
+
+// ready is what was found last. A node that fences by version is not waited for:
+// there no request is held.
+func (w *ledgerWatch) ready(versioned bool) error {
+	err := w.found()
+	var held *settlement.Waiting
+	if versioned && errors.As(err, &held) {
+		return nil
+	}
+	return err
+}

@@ -58,7 +58,7 @@ func spokenIn(raw []byte, id uint64) string {
 		Err json.RawMessage   `json:"err"`
 	}
 	if bytes.HasPrefix(bytes.TrimLeft(raw, " \t\r\n"), []byte("[")) {
-		return spokenInV1(raw)
+		return spokenInV1(raw, id)
 	}
 	if json.Unmarshal(raw, &frame) != nil {
 		return ""
@@ -83,13 +83,16 @@ func spokenIn(raw []byte, id uint64) string {
 	return ""
 }
 
-// spokenInV1: [type, id, method, payload, time].
-func spokenInV1(raw []byte) string {
-	var frame []json.RawMessage
-	if json.Unmarshal(raw, &frame) != nil || len(frame) != 5 {
-		return ""
+// spokenInV1: the question is no frame to this generation, so that its answer is an
+// error without an id; or it has the question's. Any other frame is nobody's.
+func spokenInV1(raw []byte, id uint64) string {
+	f, err := readV1Frame(raw)
+	switch {
+	case err != nil:
+	case f.kind == v1KindError && f.id == 0, f.kind == v1KindError && f.id == id, f.kind == v1KindAnswer && f.id == id:
+		return protocolV1
 	}
-	return protocolV1
+	return ""
 }
 
 // legacyUnknownText is what a legacy node answers to everything before sign-in.

@@ -28,6 +28,7 @@ func TestIdentify(t *testing.T) {
 		{"0.5.2", "nitronode/v1", "speaks nitrorpc/0.4 and not nitronode/v1", nil},
 		{"0.5.2 as legacy", "nitrorpc/legacy", "speaks nitrorpc/0.4 and not nitrorpc/legacy", nil},
 		{"after strays", "nitrorpc/0.4", "speaks nitronode/v1", []string{greeting, "", "garbage", `{"res":[7]}`, `{"res":[1,2,3,4]}`, `[]`, `null`, v1Ping}},
+		{"after strays of v1's shape", "nitrorpc/0.4", "speaks nitrorpc/legacy and not nitrorpc/0.4", []string{`[2,7,"x",{},1]`, `[3,0,"x",{},1]`, `[4,7,"",{"error":"x"},1]`, `[1,2,3,4,5]`, legacyPing}},
 		{"nothing but strays", "auto", "does not say which protocol", strays(200, greeting)},
 		{"garbage", "auto", "does not say which protocol", strays(200, strings.Repeat("[", 10_000))},
 	} {

@@ -3,6 +3,7 @@ package clearnode
 import (
 	"context"
 	"crypto/ecdsa"
+	"testing"
 	"time"
 )
 
@@ -100,4 +101,11 @@ func BoundLists(t interface{ Cleanup(func()) }, rows int) {
 	before := maxListRows
 	maxListRows = rows
 	t.Cleanup(func() { maxListRows = before })
+}
+
+// BoundKeystores lowers what a keystore may ask of this machine, until the test ends.
+func BoundKeystores(t testing.TB, scryptWork, rounds int64) {
+	work, most := maxScryptWork, maxRounds
+	maxScryptWork, maxRounds = scryptWork, rounds
+	t.Cleanup(func() { maxScryptWork, maxRounds = work, most })
 }

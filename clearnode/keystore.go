@@ -31,10 +31,13 @@ type sealedKey struct {
 
 // Bounds of what a keystore may ask of this machine. The customary one asks for
 // n 262144, r 8, p 1, which is 256 MiB, or for c 262144.
-const (
-	maxScryptMemory = 1 << 30 // 128 n r
-	maxScryptWork   = 1 << 26 // n r p
-	maxRounds       = 1 << 24
+const maxScryptMemory = 1 << 30 // 128 n r
+
+// Variables for the fuzz target alone, which would try little else than what takes
+// minutes.
+var (
+	maxScryptWork int64 = 1 << 26 // n r p
+	maxRounds     int64 = 1 << 24
 )
 
 // openKeystore decrypts a keystore with the password in a file.

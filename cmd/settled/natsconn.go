@@ -208,5 +208,9 @@ func natsAway(err error) bool {
 		}
 	}
 	var api *jetstream.APIError
-	return errors.As(err, &api) && api.Code == 503
+	return errors.As(err, &api) && (api.Code == 503 || api.ErrorCode == noSuitablePeers)
 }
+
+// noSuitablePeers is what a cluster answers to the making of a stream while too few
+// of its servers are up, as when all of them were just started.
+const noSuitablePeers jetstream.ErrorCode = 10005

@@ -3,6 +3,7 @@ package main
 import (
 	"bytes"
 	"encoding/json"
+	"fmt"
 	"strings"
 	"testing"
 
@@ -104,4 +105,27 @@ func TestExitStatus(t *testing.T) {
 			t.Errorf("settled %s: stdout %q, stderr %q", line, out.String(), errs.String())
 		}
 	}
+}
+
+// The connection breaks while an outcome is published, before it is stored or after:
+// the command stores it once, and says so.
+func TestPublishOverABrokenConnection(t *testing.T) {
+	d := deploy(t)
+	d.serve()
+	proxy := proxyNATS(t, d.cfg.natsURL)
+	d.cfg.natsURL = proxy.url
+	for n, wrong := range []twinFault{cutBefore, cutAfter} {
+		session := d.open()
+		struck := proxy.add(wrong, 0, to("outcome.partial_service")(session))
+		var p published
+		text := d.ok("publish", "partial_service", "--session", string(session), "--party", "provider="+addressOf(d.players[1]),
+			"--completion", "0.5", "--id", fmt.Sprint(n), "-o", "json")
+		d.must(json.Unmarshal([]byte(text), &p))
+		<-struck
+		if p.Sequence != uint64(n+1) || p.Duplicate {
+			t.Errorf("%s: %+v", wrong, p)
+		}
+		d.result(session, p.Sequence)
+	}
+	d.verify(2)
 }

@@ -185,16 +185,36 @@ func outcomeEvent(scenario, source, id string, data any, now time.Time) ([]byte,
 	}{"1.0", id, source, "outcome." + scenario, now.UTC().Format(time.RFC3339Nano), "application/json", text})
 }
 
-// publishEvent stores an event in the stream of outcomes.
+// publishTime bounds a publish, and firstPublish its first try. Each later one may
+// take twice as long: a slow server has time to answer.
+const (
+	publishTime  = 10 * time.Second
+	firstPublish = time.Second
+)
+
+// publishEvent stores an event in the stream of outcomes. Where no answer comes, as
+// when the connection breaks, it publishes again under the same message id.
 func publishEvent(ctx context.Context, js jetstream.JetStream, prefix, scenario, source, id string, event []byte) (published, error) {
-	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
+	ctx, cancel := context.WithTimeout(ctx, publishTime)
 	defer cancel()
 	msg := nats.NewMsg(consumer.OutcomeSubject(prefix, settlement.Scenario(scenario)))
 	msg.Header.Set("Content-Type", "application/cloudevents+json")
 	msg.Data = event
-	ack, err := js.PublishMsg(ctx, msg, jetstream.WithMsgID(consumer.MessageID(source, id)))
-	if err != nil {
-		return published{}, fmt.Errorf("publish to %s: %w: is there a stream %s? `settled serve` makes it", msg.Subject, err, consumer.OutcomesStream(prefix))
+	for wait := firstPublish; ; wait *= 2 {
+		ack, err := publishOnce(ctx, js, msg, consumer.MessageID(source, id), wait)
+		switch {
+		case err == nil:
+			// A try of ours that got no answer may be what a later one is a duplicate of.
+			duplicate := ack.Duplicate && wait == firstPublish
+			return published{Stream: ack.Stream, Sequence: ack.Sequence, Duplicate: duplicate, Source: source, ID: id}, nil
+		case ctx.Err() != nil || !errors.Is(err, context.DeadlineExceeded):
+			return published{}, fmt.Errorf("publish to %s: %w: is there a stream %s? `settled serve` makes it", msg.Subject, err, consumer.OutcomesStream(prefix))
+		}
 	}
-	return published{Stream: ack.Stream, Sequence: ack.Sequence, Duplicate: ack.Duplicate, Source: source, ID: id}, nil
+}
+
+func publishOnce(ctx context.Context, js jetstream.JetStream, msg *nats.Msg, id string, wait time.Duration) (*jetstream.PubAck, error) {
+	ctx, cancel := context.WithTimeout(ctx, wait)
+	defer cancel()
+	return js.PublishMsg(ctx, msg, jetstream.WithMsgID(id))
 }

@@ -65,7 +65,7 @@ func (d *deployment) cosignerOf(name string, change ...func(*config)) *cosigner 
 // start runs a co-signer until the test ends, or stop is called.
 func (d *deployment) start(c *cosigner) (stop func()) {
 	d.t.Helper()
-	d.must(c.open(context.Background()))
+	d.must(c.open())
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan error, 1)
 	go func() { done <- c.run(ctx) }()

@@ -81,7 +81,7 @@ func (c *config) outcomesStream() string {
 // serve answers requests until ctx ends.
 func (c *cosigner) serve(ctx context.Context) error {
 	c.log.Info().Str("version", buildInfo().Version).Msg("settled cosign is starting")
-	if err := c.open(ctx); err != nil {
+	if err := c.open(); err != nil {
 		return err
 	}
 	defer c.nats.close()
@@ -97,7 +97,7 @@ func (c *cosigner) serve(ctx context.Context) error {
 func neverStopped() string { return "" }
 
 // open makes the client for the node and the connection to NATS.
-func (c *cosigner) open(ctx context.Context) error {
+func (c *cosigner) open() error {
 	cfg, err := c.cfg.nodeConfig(c.metrics)
 	if err != nil {
 		return err
@@ -105,9 +105,7 @@ func (c *cosigner) open(ctx context.Context) error {
 	if c.node, err = clearnode.New(cfg); err != nil {
 		return err
 	}
-	if err := c.cfg.tryKeys(ctx, cfg, c.log); err != nil {
-		return err
-	}
+	c.cfg.logKeys(cfg, c.log)
 	for _, s := range cfg.Signers {
 		c.keys = append(c.keys, s.Address())
 	}
@@ -137,12 +135,7 @@ func (c *cosigner) refused(sub *nats.Subscription, err error) {
 // run answers until ctx ends, then stops from the front to the back: no new
 // requests, those in hand answered, then the node's connections.
 func (c *cosigner) run(ctx context.Context) error {
-	nodeCtx, stopNode := context.WithCancel(context.WithoutCancel(ctx))
-	nodeDone := make(chan error, 1)
-	go func() { nodeDone <- c.node.Run(nodeCtx) }()
-	err := c.answerAll(ctx)
-	stopNode()
-	err = errors.Join(err, <-nodeDone)
+	err := besideNode(ctx, c.node, c.answerAll)
 	c.log.Info().Err(err).Msg("settled cosign has stopped")
 	return err
 }

@@ -2,11 +2,9 @@ package main
 
 import (
 	"context"
-	"crypto/sha256"
 	"errors"
 	"fmt"
 
-	"github.com/ethereum/go-ethereum/crypto"
 	"github.com/rs/zerolog"
 
 	"settled/clearnode"
@@ -55,35 +53,21 @@ func (c *config) nodeConfig(m *metrics) (clearnode.Config, error) {
 	return cfg, cfg.Validate()
 }
 
-// tryKeys has every key sign something that is of no use to anybody, and logs whose
-// it is: a key that can't sign is an error at the start, not when money has to move.
-func (c *config) tryKeys(ctx context.Context, cfg clearnode.Config, log zerolog.Logger) error {
-	digest := sha256.Sum256([]byte("settled: can this key sign?"))
+// logKeys says whose keys these are. That each can sign was found out when it was
+// read.
+func (c *config) logKeys(cfg clearnode.Config, log zerolog.Logger) {
 	for _, s := range cfg.Signers {
-		signature, err := s.Sign(ctx, digest)
-		if err == nil {
-			err = signedBy(s.Address(), digest, signature)
-		}
-		if err != nil {
-			return fmt.Errorf("clearnode.key_files: the key of %s can't sign: %w", s.Address(), err)
-		}
 		log.Info().Stringer("address", s.Address()).Str("protocol", c.nodeProtocol).Str("node", withoutPassword(c.nodeURL)).Msg("key")
 	}
-	return nil
 }
 
-func signedBy(of settlement.Address, digest [32]byte, signature []byte) error {
-	if len(signature) != crypto.SignatureLength || signature[64] < 27 {
-		return errors.New("it makes no signature of 65 bytes that ends with 27 or 28")
-	}
-	plain := append([]byte{}, signature...)
-	plain[64] -= 27
-	key, err := crypto.SigToPub(digest[:], plain)
-	if err != nil {
-		return err
-	}
-	if settlement.Address(crypto.PubkeyToAddress(*key)) != of {
-		return errors.New("its signature is another account's")
-	}
-	return nil
+// besideNode runs the node's connections as long as work runs, and ends them after
+// it: what is in hand when ctx ends still needs them.
+func besideNode(ctx context.Context, node *clearnode.Client, work func(context.Context) error) error {
+	nodeCtx, stop := context.WithCancel(context.WithoutCancel(ctx))
+	done := make(chan error, 1)
+	go func() { done <- node.Run(nodeCtx) }()
+	err := work(ctx)
+	stop()
+	return errors.Join(err, <-done)
 }

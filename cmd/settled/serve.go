@@ -85,9 +85,7 @@ func serve(ctx context.Context, cfg *config, log zerolog.Logger) error {
 	if err != nil {
 		return err
 	}
-	if err := cfg.tryKeys(ctx, node, log); err != nil {
-		return err
-	}
+	cfg.logKeys(node, log)
 	if err := s.connect(); err != nil {
 		return err
 	}
@@ -105,14 +103,7 @@ func serve(ctx context.Context, cfg *config, log zerolog.Logger) error {
 // run settles until ctx ends, then stops from the front to the back: no new
 // outcomes, those in hand finished, then the node's connections.
 func (s *service) run(ctx context.Context) error {
-	nodeCtx, stopNode := context.WithCancel(context.WithoutCancel(ctx))
-	nodeDone := make(chan error, 1)
-	go func() { nodeDone <- s.node.Run(nodeCtx) }()
-	err := s.settle(ctx)
-	stopNode()
-	if nodeErr := <-nodeDone; err == nil && nodeErr != nil && !errors.Is(nodeErr, context.Canceled) {
-		err = nodeErr
-	}
+	err := besideNode(ctx, s.node, s.settle)
 	s.log.Info().Err(err).Msg("settled has stopped")
 	return err
 }

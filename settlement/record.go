@@ -44,6 +44,11 @@ func (c *call) fail(ctx context.Context, head Head, p past, f *Failure) (*Settle
 	e.Standing = &st
 	stored, err := c.Ledger.Append(ctx, head, e)
 	if errors.Is(err, ErrMoved) {
+		// Where another message of this outcome failed first, under a later sequence,
+		// the next round ends this one without an entry, and its letter stays beside
+		// the other's. It isn't taken back: another delivery of this message may be
+		// between the same letter and its entry, and a letter that an entry names
+		// must never be gone. To replay both is harmless.
 		return nil, nil
 	}
 	if err != nil {

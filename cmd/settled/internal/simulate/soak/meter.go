@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"os"
 	"strconv"
 	"strings"
 	"sync"
@@ -28,6 +29,7 @@ const (
 	allocated  = "go_memstats_alloc_bytes_total"
 	mallocs    = "go_memstats_mallocs_total"
 	processor  = "process_cpu_seconds_total"
+	load1      = "load" // of the machine: no metric of settled's
 )
 
 var wanted = []string{heapLive, resident, goroutines, openFiles, allocated, mallocs, processor}
@@ -90,8 +92,20 @@ func (m *meter) read(ctx context.Context) (s sample, err error) {
 	}
 	defer func() { _ = answer.Body.Close() }()
 	s = sample{at: time.Now(), settled: (before + m.settled()) / 2}
-	s.values, err = parseMetrics(answer.Body)
+	if s.values, err = parseMetrics(answer.Body); err == nil {
+		s.values[load1] = machineLoad()
+	}
 	return s, err
+}
+
+// machineLoad is how many processes of the whole machine want a processor, over the
+// last minute; 0 where the system doesn't say. Processor time is dear on a busy one.
+func machineLoad() (load float64) {
+	text, err := os.ReadFile("/proc/loadavg")
+	if err == nil {
+		_, _ = fmt.Sscan(string(text), &load)
+	}
+	return load
 }
 
 // last is the newest sample; the error says why there is none.

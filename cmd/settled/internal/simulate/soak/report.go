@@ -94,6 +94,7 @@ func (f figures) print(w io.Writer) {
 	for _, g := range f.Growth {
 		fmt.Fprintln(w, g)
 	}
+	fmt.Fprintf(w, "  %-36s %14.1f %14.1f\n", "load of the whole machine", f.First.Load, f.Last.Load)
 	f.verdict(w)
 }
 

@@ -134,7 +134,7 @@ func (m *meter) between(from, to uint64) ([]sample, error) {
 	return all, nil
 }
 
-const fewestSamples = 8
+const fewestSamples = 4
 
 // pause waits, and reports whether ctx is still going on.
 func pause(ctx context.Context, d time.Duration) bool {

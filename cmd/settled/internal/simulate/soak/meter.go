@@ -11,6 +11,8 @@ import (
 	"strings"
 	"sync"
 	"time"
+
+	"settled/cmd/settled/internal/simulate/process"
 )
 
 // sample is what settled's /metrics said at one moment.
@@ -68,7 +70,7 @@ const sampleEvery = 250 * time.Millisecond
 
 // run reads until ctx ends.
 func (m *meter) run(ctx context.Context) {
-	for pause(ctx, sampleEvery) {
+	for process.Pause(ctx, sampleEvery) {
 		s, err := m.read(ctx)
 		m.mu.Lock()
 		if err == nil {
@@ -135,15 +137,3 @@ func (m *meter) between(from, to uint64) ([]sample, error) {
 }
 
 const fewestSamples = 4
-
-// pause waits, and reports whether ctx is still going on.
-func pause(ctx context.Context, d time.Duration) bool {
-	timer := time.NewTimer(d)
-	defer timer.Stop()
-	select {
-	case <-timer.C:
-		return true
-	case <-ctx.Done():
-		return false
-	}
-}

@@ -15,6 +15,7 @@ import (
 
 	"settled/clearnode"
 	"settled/clearnode/clearnodetest"
+	"settled/cmd/settled/internal/simulate/process"
 	"settled/consumer"
 	"settled/ledger"
 	"settled/settlement"
@@ -46,7 +47,7 @@ func (r *run) gather() (*evidence, error) {
 // again repeats what may fail while a leader is being chosen.
 func again(ctx context.Context, f func() error) error {
 	err := f()
-	for try := 0; err != nil && try < 5 && pause(ctx, 2*time.Second); try++ {
+	for try := 0; err != nil && try < 5 && process.Pause(ctx, 2*time.Second); try++ {
 		err = f()
 	}
 	return err

@@ -8,6 +8,7 @@ import (
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 
+	"settled/cmd/settled/internal/simulate/process"
 	"settled/consumer"
 )
 
@@ -68,7 +69,7 @@ func (l *load) run(ctx context.Context, stories []story, length time.Duration) {
 	i := 0
 	for told := range ready {
 		at := time.Duration(i) * length / time.Duration(len(stories))
-		_ = pause(ctx, time.Until(began.Add(at)))
+		_ = process.Pause(ctx, time.Until(began.Add(at)))
 		l.tell(ctx, told, length-at)
 		i++
 	}
@@ -81,7 +82,7 @@ func (l *load) prepare(ctx context.Context, s story) []publication {
 		if err == nil {
 			return told
 		}
-		if !pause(ctx, 50*time.Millisecond) {
+		if !process.Pause(ctx, 50*time.Millisecond) {
 			l.mu.Lock()
 			defer l.mu.Unlock()
 			l.missed = append(l.missed, "story "+s.id("")+": "+err.Error())
@@ -105,7 +106,7 @@ func (l *load) tell(ctx context.Context, told []publication, left time.Duration)
 }
 
 func (l *load) publish(ctx context.Context, p publication) {
-	_ = pause(ctx, p.after)
+	_ = process.Pause(ctx, p.after)
 	l.slots <- struct{}{}
 	defer func() { <-l.slots }()
 	m := p.outcome.message(p.copy)
@@ -117,7 +118,7 @@ func (l *load) publish(ctx context.Context, p publication) {
 			l.stored(p.outcome, ack.Sequence)
 			return
 		}
-		if !pause(ctx, 100*time.Millisecond) {
+		if !process.Pause(ctx, 100*time.Millisecond) {
 			l.gaveUp(p.outcome, err)
 			return
 		}
@@ -170,19 +171,4 @@ func (l *load) replay(ctx context.Context, sequence uint64) {
 	l.mu.Lock()
 	l.replays++
 	l.mu.Unlock()
-}
-
-// pause waits, and reports whether ctx is still going on.
-func pause(ctx context.Context, d time.Duration) bool {
-	if d <= 0 {
-		return ctx.Err() == nil
-	}
-	timer := time.NewTimer(d)
-	defer timer.Stop()
-	select {
-	case <-timer.C:
-		return true
-	case <-ctx.Done():
-		return false
-	}
 }

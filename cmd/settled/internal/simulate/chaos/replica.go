@@ -3,8 +3,6 @@ package main
 import (
 	"context"
 	"fmt"
-	"io"
-	"net/http"
 	"os"
 	"path/filepath"
 	"time"
@@ -83,21 +81,4 @@ func (r *run) newReplica(i int) (*replica, error) {
 }
 
 // whyNotReady asks the replica; "" is ready.
-func (r *replica) whyNotReady(ctx context.Context) string {
-	ctx, cancel := context.WithTimeout(ctx, 2*time.Second)
-	defer cancel()
-	request, err := http.NewRequestWithContext(ctx, http.MethodGet, r.ready, nil)
-	if err != nil {
-		return err.Error()
-	}
-	answer, err := http.DefaultClient.Do(request)
-	if err != nil {
-		return err.Error()
-	}
-	defer func() { _ = answer.Body.Close() }()
-	text, _ := io.ReadAll(io.LimitReader(answer.Body, 4<<10))
-	if answer.StatusCode == http.StatusOK {
-		return ""
-	}
-	return string(text)
-}
+func (r *replica) whyNotReady(ctx context.Context) string { return process.WhyNotReady(ctx, r.ready) }

@@ -160,7 +160,7 @@ func (r *run) faults(schedule []fault) error {
 	}
 	for tick := time.Duration(0); ; tick += time.Second {
 		for do := due.next(tick); do != nil; do = due.next(tick) {
-			if !pause(r.ctx, time.Until(r.began.Add(due.now))) {
+			if !process.Pause(r.ctx, time.Until(r.began.Add(due.now))) {
 				return r.ctx.Err()
 			}
 			do()
@@ -168,7 +168,7 @@ func (r *run) faults(schedule []fault) error {
 		if tick >= r.length && due.empty() {
 			return nil
 		}
-		if !pause(r.ctx, time.Until(r.began.Add(tick))) {
+		if !process.Pause(r.ctx, time.Until(r.began.Add(tick))) {
 			return r.ctx.Err()
 		}
 		r.supervise()
@@ -229,7 +229,7 @@ func (r *run) allReady() error {
 		if why == "" {
 			return nil
 		}
-		if !pause(r.ctx, 200*time.Millisecond) {
+		if !process.Pause(r.ctx, 200*time.Millisecond) {
 			return r.ctx.Err()
 		}
 		r.supervise()

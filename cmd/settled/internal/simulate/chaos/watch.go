@@ -10,6 +10,7 @@ import (
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 
+	"settled/cmd/settled/internal/simulate/process"
 	"settled/consumer"
 	"settled/ledger"
 )
@@ -100,7 +101,7 @@ func (w *watch) done(ctx context.Context, within time.Duration) error {
 		if s, err = w.look(ctx); err == nil && s.done() {
 			return nil
 		}
-		if !pause(ctx, 250*time.Millisecond) {
+		if !process.Pause(ctx, 250*time.Millisecond) {
 			return ctx.Err()
 		}
 	}
@@ -117,7 +118,7 @@ func (w *watch) up(ctx context.Context, within time.Duration) error {
 		attempt, cancel := context.WithTimeout(ctx, time.Second)
 		_, err = w.js.AccountInfo(attempt)
 		cancel()
-		if !pause(ctx, 100*time.Millisecond) {
+		if !process.Pause(ctx, 100*time.Millisecond) {
 			return ctx.Err()
 		}
 	}

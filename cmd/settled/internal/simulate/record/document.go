@@ -92,32 +92,57 @@ func (d *told) Sums() (sum ChaosFigures) {
 	return sum
 }
 
-// TwinRow is one request, and how it ended after each fault.
+// TwinRow is one request, and how it ended after which faults.
 type TwinRow struct {
 	Operation, Protocol string
-	Ends                []string // as "cut before: closed, 1 intent, 2,134 ms"
-	Slowest             int64    // in ms
+	Faults              int
+	Ends                []TwinEnd
+	Slowest             int64 // in ms
+}
+
+// TwinEnd is what became of an outcome, and after which faults.
+type TwinEnd struct {
+	End    string // as "closed, 2 intents"
+	Faults []string
 }
 
 // TwinRows are the twins of a run by request.
-func (d *told) TwinRows(twins *[]Twin) []TwinRow {
-	var rows []TwinRow
+func (d *told) TwinRows(twins *[]Twin) []*TwinRow {
+	var rows []*TwinRow
 	for _, t := range *twins {
 		if n := len(rows); n == 0 || rows[n-1].Operation != t.Operation || rows[n-1].Protocol != t.Protocol {
-			rows = append(rows, TwinRow{Operation: t.Operation, Protocol: t.Protocol})
+			rows = append(rows, &TwinRow{Operation: t.Operation, Protocol: t.Protocol})
 		}
-		r := &rows[len(rows)-1]
-		r.Ends = append(r.Ends, t.end())
-		r.Slowest = max(r.Slowest, t.Millis)
-	}
-	for _, r := range rows {
-		slices.Sort(r.Ends)
+		rows[len(rows)-1].add(t)
 	}
 	return rows
 }
 
+func (r *TwinRow) add(t Twin) {
+	r.Faults, r.Slowest = r.Faults+1, max(r.Slowest, t.Millis)
+	i := slices.IndexFunc(r.Ends, func(e TwinEnd) bool { return e.End == t.end() })
+	if i < 0 {
+		i, r.Ends = len(r.Ends), append(r.Ends, TwinEnd{End: t.end()})
+	}
+	r.Ends[i].Faults = append(r.Ends[i].Faults, t.Fault)
+	slices.Sort(r.Ends[i].Faults)
+}
+
+// String is the end for a cell; after all faults alike they aren't named.
+func (r *TwinRow) String() string {
+	if len(r.Ends) == 1 {
+		return fmt.Sprintf("%s after all %d", r.Ends[0].End, r.Faults)
+	}
+	lines := make([]string, len(r.Ends))
+	for i, e := range r.Ends {
+		lines[i] = e.End + " after: " + strings.Join(e.Faults, "; ")
+	}
+	slices.Sort(lines)
+	return strings.Join(lines, "<br>")
+}
+
 func (t Twin) end() string {
-	end := t.Fault + ": " + t.End
+	end := t.End
 	if t.Recovered {
 		end += ", found closed"
 	}

@@ -98,9 +98,13 @@ func TestDocument(t *testing.T) {
 		"one": {Kind: Chaos, OK: false, Command: "make chaos SEED=5", Figures: ChaosFigures{Seed: 5, Protocol: "nitrorpc/0.4", Faults: map[string]int{"kill -9": 3}, Outcomes: 1000, Duplicates: 1, Recover: 4.26}},
 		"two": {Kind: Chaos, OK: true, Command: "make chaos SEED=6", Figures: ChaosFigures{Seed: 6, Protocol: "nitrorpc/0.4", Faults: map[string]int{"kill -9": 4}, Outcomes: 2000, Losses: 2, Recover: 3}},
 		"f":   {Kind: Fuzz, OK: false, Command: "make fuzz", Figures: []FuzzTarget{{Package: "settled/settlement", Target: "FuzzX", Execs: 5000, Failed: true, Found: "a | b"}}},
-		"t":   {Kind: Twins, OK: false, Command: "make twins", Figures: []Twin{{Operation: "append", Protocol: "nitrorpc/0.4", Fault: "cut", End: "closed", Intents: 2, Millis: 1234}}},
-		"h":   {Kind: Hostile, OK: true, Command: "make hostile", Figures: Malformed{Malformed: 100000, DeadLetters: 100000}},
-		"m":   {Kind: Mutants, OK: true, Command: "make mutants", Figures: Defects{Defects: 45, Hardest: "x", Schedules: 4654}},
+		"t": {Kind: Twins, OK: false, Command: "make twins", Figures: []Twin{
+			{Operation: "append", Protocol: "nitrorpc/0.4", Fault: "cut", End: "closed", Intents: 2, Millis: 1234},
+			{Operation: "append", Protocol: "nitrorpc/0.4", Fault: "slow", End: "closed", OK: true, Recovered: true, Millis: 99},
+			{Operation: "ack", Protocol: "nitrorpc/0.4", Fault: "b", End: "closed", OK: true}, {Operation: "ack", Protocol: "nitrorpc/0.4", Fault: "a", End: "closed", OK: true},
+		}},
+		"h": {Kind: Hostile, OK: true, Command: "make hostile", Figures: Malformed{Malformed: 100000, DeadLetters: 100000}},
+		"m": {Kind: Mutants, OK: true, Command: "make mutants", Figures: Defects{Defects: 45, Hardest: "x", Schedules: 4654}},
 	} {
 		r.Began = began
 		if err := r.Write(folder, name); err != nil {
@@ -118,7 +122,7 @@ func TestDocument(t *testing.T) {
 	for _, want := range []string{
 		"| 9 | each seed's own | 1,234,567 | 0 | 0 | **seed 7** | **FAILED** |", "`make simulate SEED=1 SEEDS=9`",
 		"3,000 outcomes, 0 sessions paid, 1 duplicates, 2 losses", "| kill -9 | 7 |", "at most 4.3 s", "| 4.3 s | **FAILED** |", "2026-01-02",
-		`**a \| b**`, "cut: closed, 2 intents **WRONG**", "1,234 ms", "| 100,000 | 0 | 100,000 |", "| 45 | 0 | `x`, after 4,654 schedules | passed |",
+		`**a \| b**`, "| append | nitrorpc/0.4 | closed, 2 intents **WRONG** after: cut<br>closed, found closed after: slow | 1,234 ms |", "| ack | nitrorpc/0.4 | closed after all 2 |", "| 100,000 | 0 | 100,000 |", "| 45 | 0 | `x`, after 4,654 schedules | passed |",
 		"| held | x | `TestX` |", "| open | y |",
 	} {
 		if !strings.Contains(text, want) {

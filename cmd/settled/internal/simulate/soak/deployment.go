@@ -2,10 +2,7 @@ package main
 
 import (
 	"context"
-	"errors"
 	"fmt"
-	"io"
-	"net/http"
 	"os"
 	"path/filepath"
 	"time"
@@ -111,36 +108,19 @@ func (d *deployment) startSettled(o options, p process.Programs, dir, url string
 
 // ready waits until settled says that it is.
 func (d *deployment) ready(ctx context.Context) error {
-	why := errors.New("it never answered")
+	why := ""
 	for deadline := time.Now().Add(time.Minute); time.Now().Before(deadline); {
-		if why = d.whyNotReady(ctx); why == nil {
+		if why = process.WhyNotReady(ctx, d.http+"/readyz"); why == "" {
 			return nil
 		}
 		if ended := d.settled.Surprises(); len(ended) > 0 {
 			return fmt.Errorf("settled ended: %s", ended[0])
 		}
-		if !pause(ctx, 100*time.Millisecond) {
+		if !process.Pause(ctx, 100*time.Millisecond) {
 			return ctx.Err()
 		}
 	}
-	return fmt.Errorf("settled isn't ready after a minute: %w", why)
-}
-
-func (d *deployment) whyNotReady(ctx context.Context) error {
-	request, err := http.NewRequestWithContext(ctx, http.MethodGet, d.http+"/readyz", nil)
-	if err != nil {
-		return err
-	}
-	answer, err := http.DefaultClient.Do(request)
-	if err != nil {
-		return err
-	}
-	defer func() { _ = answer.Body.Close() }()
-	text, err := io.ReadAll(io.LimitReader(answer.Body, 4<<10))
-	if err != nil || answer.StatusCode == http.StatusOK {
-		return err
-	}
-	return errors.New(string(text))
+	return fmt.Errorf("settled isn't ready after a minute: %s", why)
 }
 
 // ended says which process ended by itself; nil: none.

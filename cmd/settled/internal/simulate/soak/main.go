@@ -34,8 +34,13 @@ type options struct {
 // all is how many sessions are settled.
 func (o options) all() uint64 { return o.Sessions + o.WarmUp }
 
-// A tenth must last long enough to be measured.
-const fewestSessions = 5000
+// A tenth must last long enough to be measured; below 20,000 sessions figures are
+// rough. By the end of the warm-up settled has filled what it keeps at most: the
+// definitions of some 4,000 sessions.
+const (
+	fewestSessions = 5000
+	leastWarmUp    = 6000
+)
 
 var protocols = []string{clearnodetest.Nitro04, clearnodetest.NitronodeV1}
 
@@ -89,7 +94,7 @@ func parse(args []string, stderr io.Writer) (o options, err error) {
 		return o, fmt.Errorf("-output %q: want text or json", *output)
 	}
 	o.json = *output == "json"
-	o.WarmUp = max(o.Sessions/50, 1000)
+	o.WarmUp = max(o.Sessions/50, leastWarmUp)
 	return o, nil
 }
 

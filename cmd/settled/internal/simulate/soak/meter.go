@@ -6,10 +6,13 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"os"
 	"strconv"
 	"strings"
 	"sync"
 	"time"
+
+	"settled/cmd/settled/internal/simulate/process"
 )
 
 // sample is what settled's /metrics said at one moment.
@@ -28,6 +31,7 @@ const (
 	allocated  = "go_memstats_alloc_bytes_total"
 	mallocs    = "go_memstats_mallocs_total"
 	processor  = "process_cpu_seconds_total"
+	load1      = "load" // of the machine: no metric of settled's
 )
 
 var wanted = []string{heapLive, resident, goroutines, openFiles, allocated, mallocs, processor}
@@ -66,7 +70,7 @@ const sampleEvery = 250 * time.Millisecond
 
 // run reads until ctx ends.
 func (m *meter) run(ctx context.Context) {
-	for pause(ctx, sampleEvery) {
+	for process.Pause(ctx, sampleEvery) {
 		s, err := m.read(ctx)
 		m.mu.Lock()
 		if err == nil {
@@ -90,8 +94,20 @@ func (m *meter) read(ctx context.Context) (s sample, err error) {
 	}
 	defer func() { _ = answer.Body.Close() }()
 	s = sample{at: time.Now(), settled: (before + m.settled()) / 2}
-	s.values, err = parseMetrics(answer.Body)
+	if s.values, err = parseMetrics(answer.Body); err == nil {
+		s.values[load1] = machineLoad()
+	}
 	return s, err
+}
+
+// machineLoad is how many processes of the whole machine want a processor, over the
+// last minute; 0 where the system doesn't say. Processor time is dear on a busy one.
+func machineLoad() (load float64) {
+	text, err := os.ReadFile("/proc/loadavg")
+	if err == nil {
+		_, _ = fmt.Sscan(string(text), &load)
+	}
+	return load
 }
 
 // last is the newest sample; the error says why there is none.
@@ -120,16 +136,4 @@ func (m *meter) between(from, to uint64) ([]sample, error) {
 	return all, nil
 }
 
-const fewestSamples = 8
-
-// pause waits, and reports whether ctx is still going on.
-func pause(ctx context.Context, d time.Duration) bool {
-	timer := time.NewTimer(d)
-	defer timer.Stop()
-	select {
-	case <-timer.C:
-		return true
-	case <-ctx.Done():
-		return false
-	}
-}
+const fewestSamples = 4

@@ -23,8 +23,7 @@ type figures struct {
 	Recovered     int                     `json:"recovered"` // of the closed: found closed instead of answered
 	Duplicates    int                     `json:"duplicates"`
 	Losses        int                     `json:"losses"`
-	First         tenth                   `json:"first_tenth"` // after the warm-up
-	Last          tenth                   `json:"last_tenth"`
+	Tenths        []tenth                 `json:"tenths"` // of the sessions after the warm-up
 	Growth        []growth                `json:"growth"`
 	Disagreements []disagreement          `json:"disagreements"`
 }
@@ -33,16 +32,15 @@ type figures struct {
 func (f *figures) measure(m *meter, o options) error {
 	f.PerSecond = round(float64(o.all())/f.Settling, 1)
 	size := o.Sessions / 10
-	first, err := m.between(o.WarmUp, o.WarmUp+size)
-	if err != nil {
-		return err
+	for i := range uint64(10) {
+		from := o.WarmUp + i*size
+		samples, err := m.between(from, min(from+size, o.all()-1)) // after the last one settled the load is over
+		if err != nil {
+			return err
+		}
+		f.Tenths = append(f.Tenths, tenthOf(samples))
 	}
-	last, err := m.between(o.all()-size, o.all()-1) // what comes after is the wait for the last answers
-	if err != nil {
-		return err
-	}
-	f.First, f.Last = tenthOf(first), tenthOf(last)
-	f.Growth = compare(f.First, f.Last)
+	f.Growth = compare(f.Tenths[0], f.Tenths[9])
 	return nil
 }
 
@@ -94,6 +92,7 @@ func (f figures) print(w io.Writer) {
 	for _, g := range f.Growth {
 		fmt.Fprintln(w, g)
 	}
+	fmt.Fprintf(w, "  %-36s %14.1f %14.1f\n", "load of the whole machine", f.Tenths[0].Load, f.Tenths[9].Load)
 	f.verdict(w)
 }
 

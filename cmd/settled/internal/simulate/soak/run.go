@@ -91,7 +91,7 @@ func (r *run) settle(ctx context.Context) error {
 // await tells how far everything is until all is answered.
 func (r *run) await(ctx context.Context) error {
 	last, since := uint64(0), time.Now()
-	for pause(ctx, time.Second) {
+	for process.Pause(ctx, time.Second) {
 		waiting, err := r.load.left()
 		if err == nil {
 			err = r.ended()

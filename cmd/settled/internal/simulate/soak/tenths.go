@@ -18,6 +18,7 @@ type tenth struct {
 	Allocated  float64 `json:"bytes_per_settlement"`   // allocated
 	Mallocs    float64 `json:"mallocs_per_settlement"` // objects allocated
 	CPU        float64 `json:"cpu_us_per_settlement"`  // processor time
+	Load       float64 `json:"machine_load"`           // of the whole machine, the median
 	Samples    int     `json:"samples"`
 }
 
@@ -29,7 +30,7 @@ func tenthOf(samples []sample) tenth {
 	each := func(name string) float64 { return (last.values[name] - first.values[name]) / float64(max(n, 1)) }
 	return tenth{
 		Sessions: n, Seconds: round(seconds, 1), PerSecond: round(float64(n)/seconds, 1), Samples: len(samples),
-		HeapLive: median(samples, heapLive), Resident: median(samples, resident), Goroutines: median(samples, goroutines), Files: median(samples, openFiles),
+		HeapLive: median(samples, heapLive), Resident: median(samples, resident), Goroutines: median(samples, goroutines), Files: median(samples, openFiles), Load: median(samples, load1),
 		Allocated: round(each(allocated), 0), Mallocs: round(each(mallocs), 0), CPU: round(each(processor)*1e6, 1),
 	}
 }

@@ -170,6 +170,11 @@ func (s *service) settle(ctx context.Context) error {
 	c, brake := s.consumer, s.brake
 	s.mu.Unlock()
 	defer watchBrake(ctx, brake)()
+	looking, stopLooking := context.WithCancel(ctx)
+	var reconciling sync.WaitGroup
+	reconciling.Go(func() { newReconciler(s).run(looking) })
+	defer reconciling.Wait()
+	defer stopLooking()
 	return c.Run(ctx)
 }
 

@@ -35,17 +35,11 @@ func newLedgerWatch(l *ledger.Ledger, log zerolog.Logger) *ledgerWatch {
 	return &ledgerWatch{ledger: l, log: log}
 }
 
-// start looks again and again, until the function that it returns was called.
-func (w *ledgerWatch) start(ctx context.Context) (stop func()) {
-	ctx, cancel := context.WithCancel(ctx)
-	done := make(chan struct{})
-	go func() {
-		defer close(done)
-		for w.wait(ctx) {
-			w.look(ctx)
-		}
-	}()
-	return func() { cancel(); <-done }
+// run looks again and again, until ctx ends.
+func (w *ledgerWatch) run(ctx context.Context) {
+	for w.wait(ctx) {
+		w.look(ctx)
+	}
 }
 
 func (w *ledgerWatch) wait(ctx context.Context) bool {

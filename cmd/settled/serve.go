@@ -161,19 +161,21 @@ func (s *service) settle(ctx context.Context) error {
 	s.mu.Lock()
 	c, brake, books := s.consumer, s.brake, s.books
 	s.mu.Unlock()
-	defer watchBrake(ctx, brake)()
-	defer books.start(ctx)()
+	// Outcomes in hand ask the brake as long as they are, also when ctx has ended.
+	defer beside(context.WithoutCancel(ctx), brake.Run)()
+	defer beside(ctx, books.run)()
+	defer beside(ctx, newReconciler(s).run)()
 	return c.Run(ctx)
 }
 
-// watchBrake watches whether all sending is stopped until the function that it
-// returns is called: outcomes in hand ask as long as they are.
-func watchBrake(ctx context.Context, brake *consumer.Brake) (stop func()) {
-	ctx, cancel := context.WithCancel(context.WithoutCancel(ctx))
+// beside runs something in a goroutine of its own, until ctx ends or stop is called,
+// which waits for it.
+func beside(ctx context.Context, run func(context.Context)) (stop func()) {
+	ctx, cancel := context.WithCancel(ctx)
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
-		brake.Run(ctx)
+		run(ctx)
 	}()
 	return func() { cancel(); <-done }
 }

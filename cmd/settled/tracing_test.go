@@ -123,9 +123,9 @@ func (d *deployment) publishTraced(session settlement.SessionID, id string, head
 	return ack.Sequence
 }
 
-// stored is the ledger's message of that kind of entry: its headers, and the
+// storedAs is the ledger's message of that kind of entry: its headers, and the
 // traceparent attribute of its event.
-func (d *deployment) stored(state settlement.EntryState, session settlement.SessionID) (nats.Header, string) {
+func (d *deployment) storedAs(state settlement.EntryState, session settlement.SessionID) (nats.Header, string) {
 	d.t.Helper()
 	stream, err := d.nats.js.Stream(context.Background(), ledger.StreamName(""))
 	d.must(err)
@@ -186,7 +186,7 @@ func TestTraceOfASettlement(t *testing.T) {
 		}
 	}
 	for _, state := range []settlement.EntryState{settlement.EntryClosing, settlement.EntryClosed} {
-		header, carried := d.stored(state, session)
+		header, carried := d.storedAs(state, session)
 		span := c.named("append settlement." + string(state))[0]
 		want := "00-" + parentTrace + "-" + hex.EncodeToString(span.SpanId) + "-01"
 		if header.Get("traceparent") != want || header.Get("tracestate") != "shop=17" || carried != parent {
@@ -218,7 +218,7 @@ func TestTraceWithoutAParent(t *testing.T) {
 			t.Errorf("a delivery is of trace %x, below %x; want %s, below nothing", s.TraceId, s.ParentSpanId, id)
 		}
 	}
-	if header, carried := d.stored(settlement.EntryClosed, session); !strings.Contains(header.Get("traceparent"), id) || !strings.Contains(carried, id) {
+	if header, carried := d.storedAs(settlement.EntryClosed, session); !strings.Contains(header.Get("traceparent"), id) || !strings.Contains(carried, id) {
 		t.Errorf("headers %v, attribute %s; want trace %s", header, carried, id)
 	}
 	if s := c.named("send request")[0]; s.Status.GetCode() != otlp.Status_STATUS_CODE_ERROR {
@@ -249,11 +249,11 @@ func TestTracePassesThrough(t *testing.T) {
 	d.result(session, d.publishTraced(session, "one", nats.Header{"traceparent": {parent}, "tracestate": {"shop=17"}}))
 	d.result(other, d.publishTraced(other, "two", nil))
 	d.until("every message is answered", d.answered)
-	header, carried := d.stored(settlement.EntryClosed, session)
+	header, carried := d.storedAs(settlement.EntryClosed, session)
 	if header.Get("traceparent") != parent || header.Get("tracestate") != "shop=17" || carried != parent {
 		t.Errorf("headers %v, attribute %s", header, carried)
 	}
-	if header, carried := d.stored(settlement.EntryClosed, other); header.Get("traceparent") != "" || carried != "" {
+	if header, carried := d.storedAs(settlement.EntryClosed, other); header.Get("traceparent") != "" || carried != "" {
 		t.Errorf("a trace from nowhere: headers %v, attribute %s", header, carried)
 	}
 	var steps []string

@@ -1,6 +1,7 @@
 package consumer
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"regexp"
@@ -29,6 +30,12 @@ type Config struct {
 	// Changed returns a channel that is closed at the next change of readiness.
 	// Nil: Ready is asked once a second only.
 	Changed func() <-chan struct{}
+
+	// BeginFunc is told of each message that a worker begins: of its Outcome, and how
+	// often and when it was published. The context it returns is that of everything
+	// done for the message, the log's event included; the function it returns is
+	// called once the message was answered. Nil: nobody is told.
+	BeginFunc func(ctx context.Context, begun Result) (context.Context, func(Result))
 
 	Log        zerolog.Logger
 	ResultFunc func(Result) // called once for each message that was answered, by many goroutines; may be nil

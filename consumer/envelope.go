@@ -25,12 +25,13 @@ func ReadEnvelope(subject string, header nats.Header, payload []byte, stream str
 	if malformed == nil {
 		malformed = ev.validate()
 	}
+	parent, state := traceContext(ev, h)
 	e := settlement.Envelope{
 		Subject: strings.TrimPrefix(subject, prefix), Stream: stream, Sequence: seq,
 		Source: shown(ev.attributes["source"]), ID: shown(ev.attributes["id"]), Type: shown(ev.attributes["type"]),
 		Data: ev.data, Malformed: malformed,
-		Traceparent: traceparent(ev.attributes["traceparent"], h),
-		Payload:     payload, Header: header,
+		Traceparent: parent, Tracestate: state,
+		Payload: payload, Header: header,
 	}
 	return e
 }
@@ -97,22 +98,30 @@ func brief(s string) string {
 	return fmt.Sprintf("%q", s)
 }
 
-// traceparent is the trace context of the event, or of the message; what is not
-// of the form of W3C Trace Context is left out.
-func traceparent(extension string, h foldedHeader) string {
-	if isTraceparent(extension) {
-		return extension
+// traceContext is that of the event, or else of the message; what is not of the
+// form of W3C Trace Context is left out.
+func traceContext(ev *event, h foldedHeader) (parent, state string) {
+	if parent = ev.attributes["traceparent"]; isTraceparent(parent) {
+		return parent, ev.attributes["tracestate"]
 	}
-	if value, _, err := h.one("traceparent"); err == nil && isTraceparent(value) {
-		return value
+	parent, _, err := h.one("traceparent")
+	if err != nil || !isTraceparent(parent) {
+		return "", ""
 	}
-	return ""
+	state, _, err = h.one("tracestate")
+	if err != nil {
+		state = ""
+	}
+	return parent, state
 }
 
+// isTraceparent: W3C Trace Context, section 3.2.2. Ids of zeros only, and version
+// ff, are not valid.
 func isTraceparent(s string) bool {
 	fields := strings.Split(s, "-")
 	if len(fields) != 4 || len(s) != 55 || len(fields[0]) != 2 || len(fields[1]) != 32 || len(fields[2]) != 16 {
 		return false
 	}
-	return strings.Trim(s, "0123456789abcdef-") == "" && utf8.ValidString(s)
+	zeros := strings.Trim(fields[1], "0") == "" || strings.Trim(fields[2], "0") == ""
+	return fields[0] != "ff" && !zeros && strings.Trim(s, "0123456789abcdef-") == "" && utf8.ValidString(s)
 }

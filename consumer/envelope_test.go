@@ -179,10 +179,31 @@ func TestTraceparent(t *testing.T) {
 		"header":                {header("Traceparent", testParent), structured(""), testParent},
 		"extension over header": {header("traceparent", other), structured(`,"traceparent":"` + testParent + `"`), testParent},
 		"binary":                {header("ce-specversion", "1.0", "ce-traceparent", testParent), testData, testParent},
+		"version ff":            {header("traceparent", "ff"+testParent[2:]), structured(""), ""},
+		"no trace id":           {header("traceparent", "00-"+strings.Repeat("0", 32)+testParent[35:]), structured(""), ""},
 		"no trace context":      {header("traceparent", "evil\nheader"), structured(`,"traceparent":"x"`), ""},
 	} {
 		if e := read(c.h, c.payload); e.Traceparent != c.want {
 			t.Errorf("%s: %q, want %q", name, e.Traceparent, c.want)
+		}
+	}
+}
+
+// The trace state is that of the trace context which counts, never another's.
+func TestTracestate(t *testing.T) {
+	for name, c := range map[string]struct {
+		h       nats.Header
+		payload string
+		want    string
+	}{
+		"extension":         {header("tracestate", "b=2"), structured(`,"traceparent":"` + testParent + `","tracestate":"a=1"`), "a=1"},
+		"header":            {header("traceparent", testParent, "tracestate", "b=2"), structured(`,"tracestate":"a=1"`), "b=2"},
+		"extension without": {header("traceparent", testParent, "tracestate", "b=2"), structured(`,"traceparent":"` + testParent + `"`), ""},
+		"binary":            {header("ce-specversion", "1.0", "ce-traceparent", testParent, "ce-tracestate", "a=1"), testData, "a=1"},
+		"nothing to go by":  {header("tracestate", "b=2"), structured(""), ""},
+	} {
+		if e := read(c.h, c.payload); e.Tracestate != c.want {
+			t.Errorf("%s: %q, want %q", name, e.Tracestate, c.want)
 		}
 	}
 }

@@ -12,7 +12,7 @@ import (
 	"settled/settlement"
 )
 
-// panicError is what a Settle call that panicked is taken to have answered.
+// panicError is what something that panicked is taken to have answered.
 type panicError struct {
 	value any
 	stack []byte
@@ -24,7 +24,11 @@ func (p *panicError) Error() string { return fmt.Sprintf("panic: %v", p.value) }
 func (c *Consumer) hand(ctx context.Context, m *message) {
 	began := time.Now()
 	r := Result{Delivered: m.meta.NumDelivered, Published: m.meta.Timestamp}
-	r.Outcome, r.Settlement, r.Err = c.settle(ctx, m)
+	r.Outcome, r.Err = c.read(m)
+	ctx, end := c.begin(ctx, r)
+	if r.Err == nil {
+		r.Settlement, r.Err = c.settle(ctx, r.Outcome)
+	}
 	v := Decide(r.Settlement, r.Err, r.Delivered, Backoff{Initial: c.cfg.BackoffInitial, Max: c.cfg.BackoffMax})
 	settled := time.Now()
 	answerErr := c.held.answer(m, v)
@@ -33,15 +37,35 @@ func (c *Consumer) hand(ctx context.Context, m *message) {
 		r.Disposition, r.Delay = Withheld, 0
 	}
 	r.Elapsed, r.Answering = time.Since(began), time.Since(settled)
-	c.logResult(r, answerErr)
+	end(r)
+	c.logResult(ctx, r, answerErr)
 	if c.cfg.ResultFunc != nil {
 		c.cfg.ResultFunc(r)
 	}
 }
 
-// settle reads the message and has it settled. Whatever is wrong with the message
-// is the Settler's to record; whatever goes wrong here ends as waiting.
-func (c *Consumer) settle(ctx context.Context, m *message) (o settlement.Outcome, s settlement.Settlement, err error) {
+// begin tells Config.BeginFunc.
+func (c *Consumer) begin(ctx context.Context, r Result) (context.Context, func(Result)) {
+	if c.cfg.BeginFunc == nil {
+		return ctx, func(Result) {}
+	}
+	return c.cfg.BeginFunc(ctx, r)
+}
+
+// read reads the message. Whatever is wrong with it is the Settler's to record.
+func (c *Consumer) read(m *message) (o settlement.Outcome, err error) {
+	defer func() {
+		if value := recover(); value != nil {
+			err = c.panicked(value)
+		}
+	}()
+	envelope := ReadEnvelope(m.msg.Subject, m.msg.Header, m.msg.Data, m.meta.Stream, m.meta.Sequence.Stream, c.cfg.Prefix)
+	o, _ = settlement.ParseOutcome(envelope) // its error stands in o.Invalid, and Settle records it
+	return o, nil
+}
+
+// settle has the outcome settled. Whatever goes wrong here ends as waiting.
+func (c *Consumer) settle(ctx context.Context, o settlement.Outcome) (s settlement.Settlement, err error) {
 	// Cancelled, not given a deadline: one of minutes would take the place of the
 	// few seconds that the NATS client gives each request by default.
 	ctx, cancel := context.WithCancelCause(ctx)
@@ -49,27 +73,30 @@ func (c *Consumer) settle(ctx context.Context, m *message) (o settlement.Outcome
 	defer time.AfterFunc(settleTime, func() { cancel(context.DeadlineExceeded) }).Stop()
 	defer func() {
 		if value := recover(); value != nil {
-			c.panics.Add(1)
-			s, err = settlement.Settlement{}, &panicError{value: value, stack: debug.Stack()}
+			s, err = settlement.Settlement{}, c.panicked(value)
 		}
 	}()
-	envelope := ReadEnvelope(m.msg.Subject, m.msg.Header, m.msg.Data, m.meta.Stream, m.meta.Sequence.Stream, c.cfg.Prefix)
-	o, _ = settlement.ParseOutcome(envelope) // its error stands in o.Invalid, and Settle records it
 	s, err = c.settler.Settle(ctx, o)
 	if err != nil && errors.Is(context.Cause(ctx), errStopping) {
 		err = fmt.Errorf("%w: %w", errStopping, err)
 	}
-	return o, s, err
+	return s, err
+}
+
+// panicked is what a panic is taken to have answered.
+func (c *Consumer) panicked(value any) error {
+	c.panics.Add(1)
+	return &panicError{value: value, stack: debug.Stack()}
 }
 
 // logResult writes the one event of a message. It never holds a payload.
-func (c *Consumer) logResult(r Result, answerErr error) {
+func (c *Consumer) logResult(ctx context.Context, r Result, answerErr error) {
 	log := c.cfg.Log
 	var panicked *panicError
 	if errors.As(r.Err, &panicked) {
-		log.Error().Bytes("stack", panicked.stack).Uint64("sequence", r.Outcome.Ref.Sequence).Msg("settling panicked: a bug; the outcome is given back")
+		log.Error().Ctx(ctx).Bytes("stack", panicked.stack).Uint64("sequence", r.Outcome.Ref.Sequence).Msg("settling panicked: a bug; the outcome is given back")
 	}
-	e := log.WithLevel(levelOf(r, answerErr)).
+	e := log.WithLevel(levelOf(r, answerErr)).Ctx(ctx).
 		Str("source", line(r.Outcome.Ref.Source, 256)).Str("id", line(r.Outcome.Ref.ID, 256)).
 		Uint64("sequence", r.Outcome.Ref.Sequence).Uint64("delivered", r.Delivered).
 		Str("session", r.Outcome.Session.Token()).Str("scenario", string(r.Outcome.Scenario)).

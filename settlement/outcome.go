@@ -34,7 +34,8 @@ type Envelope struct {
 	// what could be read all the same.
 	Malformed error
 
-	Traceparent string
+	Traceparent string // W3C Trace Context; empty where there is none
+	Tracestate  string // what came with it, as it came
 	Payload     []byte // the message as it came
 	Header      map[string][]string
 }

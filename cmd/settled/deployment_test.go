@@ -44,6 +44,7 @@ type deployment struct {
 	judge   *ecdsa.PrivateKey
 	nonce   uint64
 	log     zerolog.Logger
+	setUp   func(*service) // before a service runs; may be nil
 }
 
 const (
@@ -116,6 +117,9 @@ func (d *deployment) begin() (s *service, stop func()) {
 	s.nats, err = cfg.connect("settled", true)
 	d.must(err)
 	d.must(s.useNode(node))
+	if d.setUp != nil {
+		d.setUp(s)
+	}
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan error, 1)
 	go func() { done <- s.run(ctx) }()

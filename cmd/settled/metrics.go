@@ -8,6 +8,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/collectors"
 	"github.com/rs/zerolog"
+	"go.opentelemetry.io/otel/trace"
 
 	"settled/consumer"
 )
@@ -18,6 +19,7 @@ type metrics struct {
 	registry *prometheus.Registry
 	log      zerolog.Logger
 	waiting  *waiting
+	tracer   trace.Tracer // draws the stages as spans, where that is asked for
 	results
 
 	outcomes    *prometheus.CounterVec
@@ -34,8 +36,9 @@ type metrics struct {
 }
 
 func newMetrics(log zerolog.Logger) *metrics {
+	log = log.Hook(traceHook{})
 	m := &metrics{
-		registry: prometheus.NewRegistry(), log: log, waiting: newWaiting(log), results: newResults(),
+		registry: prometheus.NewRegistry(), log: log, waiting: newWaiting(log), tracer: noTracer(), results: newResults(),
 		outcomes: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "settled_outcomes_total", Help: "Outcome messages answered, by scenario, disposition (ack, term, nak) and the code or reason.",
 		}, []string{"scenario", "disposition", "reason"}),
@@ -125,7 +128,8 @@ func (m *metrics) result(r consumer.Result) {
 	m.waiting.note(r, now)
 }
 
-func (m *metrics) nodeCall(_ context.Context, method, class string, elapsed time.Duration) {
+func (m *metrics) nodeCall(ctx context.Context, method, class string, elapsed time.Duration) {
 	m.calls.WithLabelValues(method, class).Inc()
 	m.callSeconds.WithLabelValues(method).Observe(elapsed.Seconds())
+	m.drawCall(ctx, method, class, elapsed)
 }

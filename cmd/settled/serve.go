@@ -52,7 +52,7 @@ func (c *config) consumerConfig(s *service) consumer.Config {
 	}
 	if s != nil {
 		cfg.Ready, cfg.Changed = s.node.Ready, s.node.Changed
-		cfg.Log, cfg.ResultFunc = s.metrics.log, s.metrics.result
+		cfg.Log, cfg.ResultFunc, cfg.BeginFunc = s.metrics.log, s.metrics.result, s.metrics.begin(cfg.Durable)
 	}
 	return cfg
 }
@@ -81,6 +81,11 @@ type service struct {
 func serve(ctx context.Context, cfg *config, log zerolog.Logger) error {
 	s := &service{cfg: cfg, log: log, metrics: newMetrics(log)}
 	log.Info().Str("version", buildInfo().Version).Msg("settled is starting")
+	stopTracing, err := s.metrics.startTracing(ctx)
+	if err != nil {
+		return err
+	}
+	defer stopTracing()
 	node, err := cfg.nodeConfig(s.metrics)
 	if err != nil {
 		return err
@@ -188,7 +193,7 @@ func (s *service) build(ctx context.Context) error {
 	defer cancel()
 	cfg := s.cfg.consumerConfig(s)
 	// The ledger first: outcomes that are older tell that it was lost.
-	l, warnings, err := ledger.Open(ctx, s.nats.js, s.cfg.ledgerConfig())
+	l, warnings, err := ledger.Open(ctx, tracedJetStream{s.nats.js}, s.cfg.ledgerConfig())
 	if err != nil {
 		return err
 	}

@@ -5,6 +5,10 @@ import (
 	"errors"
 	"time"
 
+	"go.opentelemetry.io/otel/attribute"
+	semconv "go.opentelemetry.io/otel/semconv/v1.40.0"
+	"go.opentelemetry.io/otel/trace"
+
 	"settled/consumer"
 	"settled/settlement"
 )
@@ -48,23 +52,49 @@ func (m *metrics) expectStages() {
 	}
 }
 
-// stage begins one; the function ends it.
-func (m *metrics) stage(ctx context.Context, stage string) (context.Context, func(error)) {
+// stage begins one: timed, drawn as a span, and told at log level debug. The
+// function ends it.
+func (m *metrics) stage(ctx context.Context, stage, name string, options ...trace.SpanStartOption) (context.Context, func(error)) {
 	began := time.Now()
-	return ctx, func(error) { m.stageSeconds.WithLabelValues(stage).Observe(time.Since(began).Seconds()) }
+	ctx, span := m.tracer.Start(ctx, name, options...)
+	j := journeyOf(ctx)
+	j.step = stage
+	return ctx, func(err error) {
+		elapsed := time.Since(began)
+		m.stageSeconds.WithLabelValues(stage).Observe(elapsed.Seconds())
+		endSpan(span, err)
+		m.log.Debug().Ctx(ctx).Str("session", j.session).Uint64("sequence", j.sequence).Dur("elapsed", elapsed).AnErr("error", err).Msg("step ended")
+	}
 }
 
-// journey is what the stages of one Settle call have to know of one another. They
+// journey is what the stages of one message have to know of one another. They
 // follow each other in one goroutine.
-type journey struct{ seen time.Time } // when the session was last read
+type journey struct {
+	session  string
+	sequence uint64
+	step     string    // the last stage begun
+	seen     time.Time // when the session was last read
+}
 
 type journeyKey struct{}
 
-// observedSettler begins the journey.
+// journeyOf is never nil: what is done for no message has a journey of its own.
+func journeyOf(ctx context.Context) *journey {
+	if j, ok := ctx.Value(journeyKey{}).(*journey); ok {
+		return j
+	}
+	return &journey{}
+}
+
+// observedSettler has an outcome without a trace context carry that of the span it
+// is settled in, so that its results have it.
 type observedSettler struct{ settler consumer.Settler }
 
 func (s observedSettler) Settle(ctx context.Context, o settlement.Outcome) (settlement.Settlement, error) {
-	return s.settler.Settle(context.WithValue(ctx, journeyKey{}, &journey{}), o)
+	if o.Envelope.Traceparent == "" {
+		o.Envelope.Traceparent = traceparentOf(ctx)
+	}
+	return s.settler.Settle(ctx, o)
 }
 
 type observedNode struct {
@@ -73,32 +103,33 @@ type observedNode struct {
 }
 
 func (n observedNode) Session(ctx context.Context, id settlement.SessionID, look settlement.Look) (settlement.Session, error) {
-	reading, end := n.m.stage(ctx, stageRead)
-	session, err := n.node.Session(reading, id, look)
+	ctx, end := n.m.stage(ctx, stageRead, "read session", ofSession(id))
+	session, err := n.node.Session(ctx, id, look)
 	end(err)
-	if j, ok := ctx.Value(journeyKey{}).(*journey); ok {
-		j.seen = time.Now()
-	}
+	journeyOf(ctx).seen = time.Now()
 	return session, err
 }
 
 // Prepare ends the planning too: nothing else lies between it and the read.
 func (n observedNode) Prepare(ctx context.Context, o settlement.Outcome, plan settlement.Plan, s settlement.Session) (settlement.Request, error) {
-	if j, ok := ctx.Value(journeyKey{}).(*journey); ok && !j.seen.IsZero() {
-		n.m.planned(ctx, j.seen)
+	if since := journeyOf(ctx).seen; !since.IsZero() {
+		n.m.planned(ctx, plan, since)
 	}
-	ctx, end := n.m.stage(ctx, stagePrepare)
+	ctx, end := n.m.stage(ctx, stagePrepare, "prepare request", ofSession(plan.Session))
 	r, err := n.node.Prepare(ctx, o, plan, s)
 	end(err)
 	return r, err
 }
 
-func (m *metrics) planned(_ context.Context, since time.Time) {
+func (m *metrics) planned(ctx context.Context, plan settlement.Plan, since time.Time) {
 	m.stageSeconds.WithLabelValues(stagePlan).Observe(time.Since(since).Seconds())
+	_, span := m.tracer.Start(ctx, "plan", trace.WithTimestamp(since), ofSession(plan.Session),
+		trace.WithAttributes(attribute.String("settled.policy", plan.Policy.Name), attribute.Int("settled.allocations", len(plan.Allocations))))
+	span.End()
 }
 
 func (n observedNode) Send(ctx context.Context, r settlement.Request) (settlement.Answer, error) {
-	ctx, end := n.m.stage(ctx, stageSend)
+	ctx, end := n.m.stage(ctx, stageSend, "send request")
 	answer, err := n.node.Send(ctx, r)
 	end(err)
 	return answer, err
@@ -110,21 +141,21 @@ type observedLedger struct {
 }
 
 func (l observedLedger) Head(ctx context.Context, id settlement.SessionID) (settlement.Head, error) {
-	ctx, end := l.m.stage(ctx, stageLedger)
+	ctx, end := l.m.stage(ctx, stageLedger, "read ledger head", ofSession(id))
 	head, err := l.ledger.Head(ctx, id)
 	end(err)
 	return head, err
 }
 
 func (l observedLedger) History(ctx context.Context, head settlement.Head) ([]settlement.Entry, error) {
-	ctx, end := l.m.stage(ctx, stageLedger)
+	ctx, end := l.m.stage(ctx, stageLedger, "read ledger history", ofSession(head.Session))
 	history, err := l.ledger.History(ctx, head)
 	end(err)
 	return history, err
 }
 
 func (l observedLedger) Append(ctx context.Context, head settlement.Head, e settlement.Entry) (settlement.Head, error) {
-	ctx, end := l.m.stage(ctx, stageAppend)
+	ctx, end := l.m.stage(ctx, stageAppend, "append settlement."+string(e.State), appending(e)...)
 	stored, err := l.ledger.Append(ctx, head, e)
 	end(err)
 	l.m.appends.WithLabelValues(string(e.State), appendResult(err)).Inc()
@@ -159,7 +190,7 @@ type observedLetters struct {
 }
 
 func (d observedLetters) Store(ctx context.Context, o settlement.Outcome, f settlement.Failure, attempts int) (uint64, error) {
-	ctx, end := d.m.stage(ctx, stageLetter)
+	ctx, end := d.m.stage(ctx, stageLetter, "send deadletter", trace.WithSpanKind(trace.SpanKindProducer), messaging("send", semconv.MessagingOperationTypeSend))
 	sequence, err := d.letters.Store(ctx, o, f, attempts)
 	end(err)
 	return sequence, err

@@ -21,8 +21,8 @@ import (
 
 // publishFlags are the flags of `settled publish`.
 type publishFlags struct {
-	session, completion, data, source, id string
-	parties, totals                       []string
+	session, completion, data, source, id, signKey string
+	parties, totals                                []string
 }
 
 func (p *program) publishCommand() *cobra.Command {
@@ -39,6 +39,7 @@ func (p *program) publishCommand() *cobra.Command {
 	c.Flags().StringVar(&f.data, "data", "", "file with further data as JSON, or - for standard input")
 	c.Flags().StringVar(&f.source, "source", "/settled/publish", "who says so (CloudEvents source)")
 	c.Flags().StringVar(&f.id, "id", "", "id of the outcome, unique for its source; random if not given")
+	c.Flags().StringVar(&f.signKey, "sign-key", "", "key file to sign the outcome with (trust.outcome_signers), hex or keystore with clearnode.password_file")
 	return c
 }
 
@@ -67,12 +68,18 @@ func (p *program) publish(cmd *cobra.Command, scenario string, f publishFlags) e
 	if err != nil {
 		return err
 	}
+	msg := outcomeMessage(cfg.natsPrefix, scenario, event)
+	if f.signKey != "" {
+		if err := signOutcome(cmd.Context(), msg, cfg.natsPrefix, f.signKey, cfg.nodePasswordFile); err != nil {
+			return fmt.Errorf("--sign-key: %w", err)
+		}
+	}
 	nc, err := cfg.connect("settled publish", false)
 	if err != nil {
 		return err
 	}
 	defer nc.close()
-	result, err := publishEvent(cmd.Context(), nc.js, cfg.natsPrefix, scenario, f.source, f.id, event)
+	result, err := publishOutcome(cmd.Context(), nc.js, cfg.natsPrefix, f.source, f.id, msg)
 	if err != nil {
 		return err
 	}
@@ -185,13 +192,17 @@ func outcomeEvent(scenario, source, id string, data any, now time.Time) ([]byte,
 	}{"1.0", id, source, "outcome." + scenario, now.UTC().Format(time.RFC3339Nano), "application/json", text})
 }
 
-// publishEvent stores an event in the stream of outcomes.
-func publishEvent(ctx context.Context, js jetstream.JetStream, prefix, scenario, source, id string, event []byte) (published, error) {
-	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
-	defer cancel()
+func outcomeMessage(prefix, scenario string, event []byte) *nats.Msg {
 	msg := nats.NewMsg(consumer.OutcomeSubject(prefix, settlement.Scenario(scenario)))
 	msg.Header.Set("Content-Type", "application/cloudevents+json")
 	msg.Data = event
+	return msg
+}
+
+// publishOutcome stores an outcome's message in the stream of outcomes.
+func publishOutcome(ctx context.Context, js jetstream.JetStream, prefix, source, id string, msg *nats.Msg) (published, error) {
+	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
+	defer cancel()
 	ack, err := js.PublishMsg(ctx, msg, jetstream.WithMsgID(consumer.MessageID(source, id)))
 	if err != nil {
 		return published{}, fmt.Errorf("publish to %s: %w: is there a stream %s? `settled serve` makes it", msg.Subject, err, consumer.OutcomesStream(prefix))

@@ -9,6 +9,9 @@ import (
 	"github.com/nats-io/nats.go"
 )
 
+// SignatureHeader holds the signature of an outcome by its publisher.
+const SignatureHeader = "Settled-Signature"
+
 const (
 	// headerOriginal begins the names of the message's headers that can't stand
 	// in a dead letter under their own: those that steer the server (Nats-…),
@@ -99,11 +102,16 @@ var slimmer = []func(letter *nats.Msg){
 	},
 }
 
+// isSignature: without its publisher's signature a replay would not be trusted.
+func isSignature(name string, values []string) bool {
+	return strings.EqualFold(name, SignatureHeader) && len(values) == 1 && len(values[0]) <= 2*65+len("0x")
+}
+
 func omitHeaders(letter *nats.Msg) {
 	ours, omitted := nats.Header{}, 0
 	for name, values := range letter.Header {
 		switch {
-		case slices.Contains(addedHeaders, name) || name == headerReplay && len(values[0]) < 20:
+		case slices.Contains(addedHeaders, name) || name == headerReplay && len(values[0]) < 20 || isSignature(name, values):
 			ours[name] = values[:1]
 		case !strings.HasPrefix(name, "Nats-"): // those are of this publish
 			omitted++

@@ -32,6 +32,7 @@
 //
 // It trusts the ledger for what was decided, the node for what was paid, and
 // nobody for the content of an outcome; except that what a node doesn't show of a
-// session has to be taken from the outcome, which then has to say it. A co-signer
-// (Endorse) trusts nobody's plan but its own.
+// session has to be taken from the outcome, which then has to say it. With a
+// TrustFunc it believes nothing of an outcome that isn't trusted, not even which
+// session it speaks of. A co-signer (Endorse) trusts nobody's plan but its own.
 package settlement

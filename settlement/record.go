@@ -57,7 +57,8 @@ func (c *call) fail(ctx context.Context, head Head, p past, f *Failure) (*Settle
 	return &Settlement{Entry: *stored.Last}, &Failed{Failure: *f}
 }
 
-// failUnknown records an outcome whose session can't be read: it has no head.
+// failUnknown records an outcome whose session can't be read, or isn't believed: it
+// has no head. The dead letter says what the message claims.
 func (s *Settler) failUnknown(ctx context.Context, o Outcome) (Settlement, error) {
 	f := o.Invalid
 	if f == nil {
@@ -69,7 +70,7 @@ func (s *Settler) failUnknown(ctx context.Context, o Outcome) (Settlement, error
 		return Settlement{}, waitingFor(err, LetterAway)
 	}
 	e := c.o.entry(EntryFailed, 0)
-	e.Error, e.DeadLetter = f, letter
+	e.Session, e.Error, e.DeadLetter = "", f, letter
 	stored, err := s.Ledger.Append(ctx, Head{}, e)
 	if err != nil {
 		return Settlement{}, waitingFor(err, LedgerAway)

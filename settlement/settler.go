@@ -7,7 +7,7 @@ import (
 	"time"
 )
 
-// Settler settles outcomes. All members are needed; it keeps nothing between
+// Settler settles outcomes. All members but Limits and TrustFunc are needed; it keeps nothing between
 // calls, and any number of calls may run at once.
 type Settler struct {
 	Node        Node
@@ -18,6 +18,10 @@ type Settler struct {
 	Limits      Limits        // that a new plan is held to
 	MaxAttempts int           // closing entries an outcome may have before it fails
 	FenceMargin time.Duration // longer than the node works on a request, plus clock error
+
+	// TrustFunc says why an outcome is not from somebody who may say what happened
+	// (untrusted_outcome), and nil where it is. Nil: nobody has to sign.
+	TrustFunc func(Outcome) *Failure
 }
 
 // Settlement is how an outcome ended.
@@ -38,6 +42,13 @@ func (s *Settler) Settle(ctx context.Context, o Outcome) (Settlement, error) {
 	if o.Session == "" {
 		return s.failUnknown(ctx, o)
 	}
+	if f := s.distrust(o); f != nil {
+		return s.settleDistrusted(ctx, o, f)
+	}
+	return s.settle(ctx, o)
+}
+
+func (s *Settler) settle(ctx context.Context, o Outcome) (Settlement, error) {
 	c := call{Settler: s, o: o}
 	for range rounds {
 		done, err := c.round(ctx)

@@ -16,6 +16,7 @@ import (
 // where the failed entry of a holder is stored while its request may land.
 type world struct {
 	limits Limits
+	trust  func(Outcome) *Failure
 	t      *testing.T
 	kind   kind
 	now    time.Time
@@ -24,6 +25,7 @@ type world struct {
 	events map[int]func() // what somebody else does before an operation
 
 	entries []Entry
+	unknown []Entry        // that belong to no session
 	letters map[uint64]int // by OUTCOMES sequence
 	stopped error          // nobody may send while it is one
 	stops   []Failure
@@ -171,6 +173,9 @@ func (w *world) History(context.Context, Head) (history []Entry, err error) {
 }
 
 func (w *world) Append(_ context.Context, h Head, e Entry) (stored Head, err error) {
+	if e.Session == "" {
+		return w.appendUnknown(h, e)
+	}
 	if h.Sequence() != w.head(e.Session).Sequence() {
 		return Head{}, ErrMoved
 	}
@@ -188,6 +193,18 @@ func (w *world) Append(_ context.Context, h Head, e Entry) (stored Head, err err
 	if moved != nil {
 		return Head{}, moved
 	}
+	return stored, err
+}
+
+// appendUnknown stores what belongs to no session: it has neither head nor standing.
+func (w *world) appendUnknown(h Head, e Entry) (stored Head, err error) {
+	err = w.step("append unknown", func() {
+		if h.Last != nil || h.Session != "" || e.State != EntryFailed || e.Standing != nil || w.letters[e.Outcome.Sequence] == 0 {
+			w.t.Errorf("an entry of no session: %+v on %+v", e, h)
+		}
+		w.unknown = append(w.unknown, e)
+		stored = Head{Last: &e}
+	})
 	return stored, err
 }
 
@@ -250,7 +267,9 @@ func (w *world) Store(_ context.Context, o Outcome, _ Failure, _ int) (sequence 
 var builtIn5 = BuiltIn()
 
 func (w *world) settler() *Settler {
-	return &Settler{Node: w, Ledger: w, DeadLetters: w, Brake: w, Policies: builtIn5, Limits: w.limits, MaxAttempts: 8, FenceMargin: margin}
+	return &Settler{
+		Node: w, Ledger: w, DeadLetters: w, Brake: w, Policies: builtIn5, Limits: w.limits, TrustFunc: w.trust, MaxAttempts: 8, FenceMargin: margin,
+	}
 }
 
 // deliver settles once, as one delivery of the message. A crash ends it with an

@@ -134,21 +134,22 @@ func unknownVariables(keys []key, environ []string) []string {
 // protocols are the generations of node that there are.
 var protocols = []string{"auto", "nitrorpc/legacy", "nitrorpc/0.2", "nitrorpc/0.4", "nitronode/v1"}
 
-// check refuses what can't work, or isn't built yet, whichever command runs.
+// check refuses what can't work, whichever command runs.
 func (c *config) check() error {
 	switch {
 	case !slices.Contains(protocols, c.nodeProtocol):
 		return fmt.Errorf("clearnode.protocol: %q is unknown: want %s", c.nodeProtocol, strings.Join(protocols, ", "))
 	case c.nodeRateLimit < 0 || c.nodeRateBurst < 0:
 		return errors.New("clearnode.rate_limit and clearnode.rate_burst: want 0, which is what the node's generation allows, or more")
-	case len(c.trustSigners) > 0:
-		return errors.New("trust.outcome_signers is not built yet: outcomes' signatures would not be checked")
 	case c.consumerMaxAttempts < 1:
 		return errors.New("consumer.max_attempts: want at least 1")
 	case !slices.Contains([]string{"", "console", "json"}, c.logFormat):
 		return fmt.Errorf("log.format: %q is unknown: want console or json", c.logFormat)
 	case c.embedded && c.natsReplicas > 1:
 		return errors.New("nats.replicas: an embedded server keeps one replica: leave it 1, or run a NATS cluster")
+	}
+	if _, err := c.outcomeSigners(); err != nil {
+		return err
 	}
 	return c.consumerConfig(nil).Validate()
 }

@@ -72,6 +72,11 @@ func (c *cosigner) outcome(ctx context.Context, p clearnode.Proposal) (settlemen
 	case o.Session != p.Session:
 		return o, settlement.Fail(settlement.InvalidOutcome, "the outcome is for session %s, the proposal for %s", o.Session, p.Session)
 	}
+	if trust := c.cfg.trust(); trust != nil {
+		if f := trust(o); f != nil {
+			return o, f
+		}
+	}
 	return o, nil
 }
 

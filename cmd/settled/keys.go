@@ -56,7 +56,7 @@ func (c *config) keys() []key {
 		{"consumer.backoff.max", &c.consumerBackoffM, "2m", "Longest such delay."},
 		{"http.listen", &c.httpListen, "127.0.0.1:8090", "Where /healthz, /readyz and /metrics are served."},
 		{"http.token_file", &c.httpTokenFile, "", "File with the token for requests that change something. None of those is built yet."},
-		{"trust.outcome_signers", &c.trustSigners, "", "Addresses whose signature an outcome must carry. Not built yet."},
+		{"trust.outcome_signers", &c.trustSigners, "", "Accounts one of which must have signed an outcome (header Settled-Signature). None: whoever may publish is believed."},
 		{"log.level", &c.logLevel, "info", "debug, info, warn or error."},
 		{"log.format", &c.logFormat, "", "console or json. Unset: console on a terminal, else json."},
 	}

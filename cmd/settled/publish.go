@@ -21,8 +21,8 @@ import (
 
 // publishFlags are the flags of `settled publish`.
 type publishFlags struct {
-	session, completion, data, source, id string
-	parties, totals                       []string
+	session, completion, data, source, id, signKey string
+	parties, totals                                []string
 }
 
 func (p *program) publishCommand() *cobra.Command {
@@ -39,6 +39,7 @@ func (p *program) publishCommand() *cobra.Command {
 	c.Flags().StringVar(&f.data, "data", "", "file with further data as JSON, or - for standard input")
 	c.Flags().StringVar(&f.source, "source", "/settled/publish", "who says so (CloudEvents source)")
 	c.Flags().StringVar(&f.id, "id", "", "id of the outcome, unique for its source; random if not given")
+	c.Flags().StringVar(&f.signKey, "sign-key", "", "key file to sign the outcome with (trust.outcome_signers), hex or keystore with clearnode.password_file")
 	return c
 }
 
@@ -67,12 +68,18 @@ func (p *program) publish(cmd *cobra.Command, scenario string, f publishFlags) e
 	if err != nil {
 		return err
 	}
+	msg := outcomeMessage(cfg.natsPrefix, scenario, event)
+	if f.signKey != "" {
+		if err := signOutcome(cmd.Context(), msg, cfg.natsPrefix, f.signKey, cfg.nodePasswordFile); err != nil {
+			return fmt.Errorf("--sign-key: %w", err)
+		}
+	}
 	nc, err := cfg.connect("settled publish", false)
 	if err != nil {
 		return err
 	}
 	defer nc.close()
-	result, err := publishEvent(cmd.Context(), nc.js, cfg.natsPrefix, scenario, f.source, f.id, event)
+	result, err := publishOutcome(cmd.Context(), nc.js, cfg.natsPrefix, f.source, f.id, msg)
 	if err != nil {
 		return err
 	}
@@ -185,6 +192,13 @@ func outcomeEvent(scenario, source, id string, data any, now time.Time) ([]byte,
 	}{"1.0", id, source, "outcome." + scenario, now.UTC().Format(time.RFC3339Nano), "application/json", text})
 }
 
+func outcomeMessage(prefix, scenario string, event []byte) *nats.Msg {
+	msg := nats.NewMsg(consumer.OutcomeSubject(prefix, settlement.Scenario(scenario)))
+	msg.Header.Set("Content-Type", "application/cloudevents+json")
+	msg.Data = event
+	return msg
+}
+
 // publishTime bounds a publish, and firstPublish its first try. Each later one may
 // take twice as long: a slow server has time to answer.
 const (
@@ -192,14 +206,12 @@ const (
 	firstPublish = time.Second
 )
 
-// publishEvent stores an event in the stream of outcomes. Where no answer comes, as
-// when the connection breaks, it publishes again under the same message id.
-func publishEvent(ctx context.Context, js jetstream.JetStream, prefix, scenario, source, id string, event []byte) (published, error) {
+// publishOutcome stores an outcome's message in the stream of outcomes. Where no
+// answer comes, as when the connection breaks, it publishes again under the same
+// message id.
+func publishOutcome(ctx context.Context, js jetstream.JetStream, prefix, source, id string, msg *nats.Msg) (published, error) {
 	ctx, cancel := context.WithTimeout(ctx, publishTime)
 	defer cancel()
-	msg := nats.NewMsg(consumer.OutcomeSubject(prefix, settlement.Scenario(scenario)))
-	msg.Header.Set("Content-Type", "application/cloudevents+json")
-	msg.Data = event
 	for wait := firstPublish; ; wait *= 2 {
 		ack, err := publishOnce(ctx, js, msg, consumer.MessageID(source, id), wait)
 		switch {

@@ -216,6 +216,7 @@ func (s *service) build(ctx context.Context) error {
 	settler := &settlement.Settler{
 		Node: s.node, Ledger: l, DeadLetters: consumer.NewDeadLetters(s.nats.js, cfg), Brake: brake,
 		Policies: s.cfg.policies, Limits: s.cfg.limits, MaxAttempts: s.cfg.consumerMaxAttempts, FenceMargin: s.cfg.nodeMargin,
+		TrustFunc: s.cfg.trust(),
 	}
 	s.metrics.expect(s.cfg.scenarios())
 	c, err := consumer.New(s.nats.js, s.metrics.observed(settler), cfg)
@@ -226,7 +227,7 @@ func (s *service) build(ctx context.Context) error {
 	s.consumer, s.ledger, s.brake, s.books = c, l, brake, books
 	s.mu.Unlock()
 	s.metrics.watch(s)
-	s.log.Info().Strs("scenarios", s.cfg.scenarios()).Int("limits", len(s.cfg.limits)).Str("node", withoutPassword(s.cfg.nodeURL)).Int("workers", s.cfg.consumerWorkers).Msg("settling outcomes")
+	s.log.Info().Strs("scenarios", s.cfg.scenarios()).Int("limits", len(s.cfg.limits)).Int("outcome_signers", len(s.cfg.trustSigners)).Str("node", withoutPassword(s.cfg.nodeURL)).Int("workers", s.cfg.consumerWorkers).Msg("settling outcomes")
 	return nil
 }
 

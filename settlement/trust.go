@@ -1,0 +1,68 @@
+package settlement
+
+import (
+	"bytes"
+	"context"
+	"slices"
+)
+
+// signedHead begins what is signed, so that the signature fits nothing else.
+const signedHead = "settled outcome\n"
+
+// SignedText is what a publisher signs for an outcome: "settled outcome", a line
+// feed, and the JSON array of source, id, type and digest in RFC 8785 form. These
+// four are the outcome's identity, and the digest is that of its data. All are
+// strings, so that nothing but JSON's escapes has to be right.
+func (r OutcomeRef) SignedText() []byte {
+	var b bytes.Buffer
+	b.WriteString(signedHead)
+	_ = writeArray(&b, []any{r.Source, r.ID, r.Type, r.Digest}) // strings can always be written
+	return b.Bytes()
+}
+
+// distrust is why nothing may come of an outcome; nil where signatures aren't
+// demanded, or its own is good and it can be read. What a signature vouches for is
+// the outcome's identity: that a message which bears it can't be read, for its
+// envelope or its subject, may be the work of somebody who copied both.
+func (s *Settler) distrust(o Outcome) *Failure {
+	if s.TrustFunc == nil {
+		return nil
+	}
+	if f := s.TrustFunc(o); f != nil {
+		return f
+	}
+	return o.Invalid
+}
+
+// settleDistrusted ends an outcome that nothing may come of. Nothing that it says is
+// believed, its session neither: the entry belongs to no session. Were it one of
+// the session's, a copy without the signature would be taken for a failure of the
+// outcome that was copied, and end that.
+//
+// Where the ledger has an entry of this very message, it was accepted when less
+// was demanded, and its request may still land: it goes on like an outcome that
+// became invalid, which fails once nothing can land any more.
+func (s *Settler) settleDistrusted(ctx context.Context, o Outcome, f *Failure) (Settlement, error) {
+	accepted, err := s.accepted(ctx, o)
+	if err != nil {
+		return Settlement{}, &Waiting{Reason: LedgerAway, Err: err}
+	}
+	o.Invalid = f
+	if accepted {
+		return s.settle(ctx, o)
+	}
+	return s.failUnknown(ctx, o)
+}
+
+// accepted reports whether the ledger has an entry of this message.
+func (s *Settler) accepted(ctx context.Context, o Outcome) (bool, error) {
+	head, err := s.Ledger.Head(ctx, o.Session)
+	if err != nil || head.Last == nil {
+		return false, err
+	}
+	history, err := s.Ledger.History(ctx, head)
+	if err != nil {
+		return false, err
+	}
+	return slices.ContainsFunc(history, func(e Entry) bool { return e.Outcome == o.Ref }), nil
+}

@@ -47,7 +47,7 @@ export function letterPage(sequence) {
   const element = h("div", {}, note("Reading…"));
   const load = async () => {
     try {
-      element.replaceChildren(...content(await get(`api/deadletters/${encodeURIComponent(sequence)}`)));
+      element.replaceChildren(...content(await get(`api/deadletters/${encodeURIComponent(sequence)}`), load));
     } catch (error) {
       element.replaceChildren(head(sequence), error.status === 404 ? gone() : failure(error, load));
     }
@@ -59,10 +59,10 @@ const head = (sequence, ...more) => h("div", { class: "pagehead" }, h("div", {},
 
 const gone = () => h("div", { class: "empty" }, h("p", { class: "strong" }, "There is no such dead letter."), note("It was replayed or discarded. Its session's timeline says what came of it."));
 
-function content(l) {
+function content(l, changed) {
   const can = state.overview?.can_change;
   const actions = can
-    ? h("div", { class: "actions" }, h("button", { type: "button", class: "button", id: "discard", on: { click: () => discardLetter(l) } }, "Discard…"), h("button", { type: "button", class: "button primary", id: "replay", on: { click: () => replayLetter(l) } }, "Replay…"))
+    ? h("div", { class: "actions" }, h("button", { type: "button", class: "button", id: "discard", on: { click: () => discardLetter(l, changed) } }, "Discard…"), h("button", { type: "button", class: "button primary", id: "replay", on: { click: () => replayLetter(l, changed) } }, "Replay…"))
     : null;
   return [
     head(l.sequence, actions),
@@ -71,9 +71,9 @@ function content(l) {
       "section",
       { class: "card", "aria-label": "Facts" },
       facts([
-        ["Why", h("span", {}, h("span", { class: l.class === "conflict" ? "code conflict" : "code" }, l.code || "?"), l.class ? ` (${l.class})` : "", " ", l.error)],
+        ["Why", h("span", {}, h("span", { class: l.class === "conflict" ? "code conflict" : "code" }, l.code || "?"), l.class ? ` (${l.class})` : "", " ", l.error), "long"],
         ["Failed at", when(l.failed_at)],
-        ["Session", l.session_id === "unknown" ? "could not be read" : sessionLink(l.session_id, l.session_id, "session")],
+        ["Session", l.session_id === "unknown" ? "could not be read" : sessionLink(l.session_id, l.session_id, "session"), "long"],
         ["Scenario", l.scenario],
         ["Message", l.origin],
         ["Attempts", String(l.attempts)],

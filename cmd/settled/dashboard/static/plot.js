@@ -4,7 +4,7 @@ import { h } from "./dom.js";
 import { clock, count, ms, several, span } from "./format.js";
 
 const height = 168;
-const pad = { top: 10, right: 8, bottom: 22, left: 46 };
+const pad = { top: 10, right: 8, bottom: 22, left: 54 };
 const minute = 60;
 
 /** plot is an element with a title, a readout and a drawing; its draw(window) shows another window. */
@@ -105,7 +105,7 @@ function drawBars(data, x, step, width) {
 }
 
 /** rate says what a step is. */
-const rate = (data) => (data.step_seconds === minute ? "a minute" : `in ${span(data.step_seconds)}`);
+const rate = (data) => (data.step_seconds === minute ? "in a minute" : `in ${span(data.step_seconds)}`);
 
 export const results = {
   name: "bars",

@@ -1,29 +1,32 @@
 // Dead letters: the list, and one with what may be done with it.
-import { h } from "./dom.js";
+import { fill, h } from "./dom.js";
 import { get } from "./api.js";
 import { several, short } from "./format.js";
 import { facts, failure, note, sessionLink, when } from "./parts.js";
 import { discardLetter, replayLetter } from "./dialog.js";
 import { state } from "./state.js";
 
+/** lettersPage begins anew when letters come or go, unless somebody reads older ones. */
 export function lettersPage() {
   const list = h("ol", { class: "letters" });
   const foot = h("div", { class: "feedfoot" }, note("Reading…"));
   const total = h("span", { class: "quiet" });
-  let next = 0;
-  const load = async () => {
+  let shown = -1;
+  const load = async (before) => {
     try {
-      const page = await get(`api/deadletters${next ? `?before=${next}` : ""}`);
-      next = page.next;
-      list.append(...page.letters.map(letterRow));
+      const page = await get(`api/deadletters${before ? `?before=${before}` : ""}`);
+      if (before) list.append(...page.letters.map(letterRow));
+      else fill(list, page.letters, (letters) => letters.map(letterRow));
+      shown = before ? Infinity : page.total;
       total.textContent = page.total ? several(page.total, "dead letter") : "";
-      foot.replaceChildren(list.children.length ? "" : nothing(), page.next ? h("button", { type: "button", class: "button", on: { click: load } }, "Older") : "");
+      foot.replaceChildren(list.children.length ? "" : nothing(), page.next ? h("button", { type: "button", class: "button", on: { click: () => load(page.next) } }, "Older") : "");
     } catch (error) {
-      foot.replaceChildren(failure(error, load));
+      foot.replaceChildren(failure(error, () => load(before)));
     }
   };
   const element = h("div", {}, h("div", { class: "pagehead" }, h("h1", {}, "Dead letters"), total), h("section", { class: "card feedcard", "aria-label": "Dead letters" }, list, foot));
-  return { title: "Dead letters", element, end: () => {}, ready: load() };
+  const update = (o) => shown >= 0 && shown !== Infinity && o.dead_letters !== shown && load(0);
+  return { title: "Dead letters", element, update, end: () => {}, ready: load(0) };
 }
 
 const nothing = () => h("div", { class: "empty" }, h("p", { class: "strong" }, "No dead letters."), note("An outcome that can't be settled is kept here until somebody replays or discards it."));

@@ -128,7 +128,7 @@ function drawLines(data, x, step, width) {
   const high = decades.find((d) => d > Math.max(...values, 100)) || decades.at(-1);
   const scale = Math.log(high / low);
   const y = (v) => pad.top + inner * (1 - Math.log(Math.max(v, low) / low) / scale);
-  const marks = decades.filter((d) => d >= low && d <= high).flatMap((d) => line(y(d), width, ms(d).replace(".0", "").replace(".00", "")));
+  const marks = decades.filter((d) => d >= low && d <= high).flatMap((d) => line(y(d), width, ms(d).replace(/\.0+ /, " ")));
   return marks.concat(drawLine(data.points, "p95_ms", "p95", x, step, y), drawLine(data.points, "p50_ms", "p50", x, step, y));
 }
 

@@ -27,7 +27,7 @@ type boardTest struct {
 
 func newBoardTest(t *testing.T) *boardTest {
 	d := deploy(t)
-	token := d.token(t)
+	token := d.token()
 	d.cfg.nodeMargin = 15 * time.Second // a doubt lasts long enough to be looked at
 	s, _ := d.serve()
 	h := d.openBoard(s)
@@ -176,9 +176,7 @@ func (b *boardTest) keyboard() {
 	b.wait("dialog", "Keys")
 	b.shot("keys-desktop-light")
 	b.keys("\u001b")
-	if b.js("document.getElementById('dialog').open") != false {
-		b.t.Error("Escape leaves the dialog open")
-	}
+	b.noDialog()
 	b.open("#/")
 	b.wait("h1", "Overview")
 	b.js("document.querySelector('.plot.bars').focus()")
@@ -224,6 +222,7 @@ func (b *boardTest) replays() {
 	b.shot("replayed-desktop-light")
 	b.keys(enter) // on the link to its session, which has the focus
 	b.wait(".standing", "Closed")
+	b.noDialog()
 	b.wait(".timeline", "Failed")
 	b.shots("session-replayed")
 	for _, l := range b.letters() {
@@ -243,8 +242,16 @@ func (b *boardTest) discards() {
 	b.wait("dialog", fmt.Sprintf("Dead letter %d is removed", letters[0].Sequence))
 	b.keys(enter)
 	b.wait("h1", "Dead letters")
+	b.noDialog()
 	if after := b.letters(); len(after) != len(letters)-1 {
 		b.t.Errorf("%d dead letters, want %d", len(after), len(letters)-1)
+	}
+}
+
+func (b *boardTest) noDialog() {
+	b.t.Helper()
+	if b.js("document.getElementById('dialog').open") != false {
+		b.t.Error("a dialog is open")
 	}
 }
 
@@ -302,4 +309,12 @@ func (b *boardTest) disconnects() {
 	b.http = b.openBoard(b.service)
 	b.gone("#alerts .alert")
 	b.wait(".feed", "while nobody looked")
+
+	b.http.close() // and served again without a token
+	b.service.cfg.httpTokenFile = ""
+	b.http = b.openBoard(b.service)
+	b.gone("#alerts .alert")
+	b.open(fmt.Sprint("#/deadletters/", b.letters()[0].Sequence))
+	b.wait("#readonly", "http.token_file is not set")
+	b.shot("readonly-desktop-light")
 }

@@ -10,7 +10,6 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
-	"testing"
 	"time"
 
 	"github.com/chromedp/cdproto/cdp"
@@ -236,23 +235,6 @@ func (b *browser) frames() {
 
 // enter is the key.
 const enter = kb.Enter
-
-// openBoard serves the dashboard of a running service.
-func (d *deployment) openBoard(s *service) *httpServer {
-	d.t.Helper()
-	h, err := s.listenHTTP()
-	d.must(err)
-	s.cfg.httpListen = h.addr // so that it can be opened again at the same place
-	return h
-}
-
-func (d *deployment) token(t *testing.T) string {
-	t.Helper()
-	d.cfg.httpTokenFile = filepath.Join(d.dir, "token")
-	const token = "0123456789abcdef0123456789"
-	d.must(os.WriteFile(d.cfg.httpTokenFile, []byte(token+"\n"), 0o600))
-	return token
-}
 
 func click(selector string) chromedp.Action[chromedp.Void] {
 	return chromedp.Click(chromedp.CSS(selector))

@@ -14,6 +14,13 @@ function show(...content) {
 }
 
 const close = () => byId("dialog").close();
+
+/** leave closes without giving the focus back to the button that opened: the key that leaves must not press it again. */
+function leave() {
+  close();
+  byId("main").focus({ preventScroll: true });
+}
+
 const title = (text) => h("h2", { id: "dialog-title" }, text);
 
 /** confirm asks, sends, shows the result that done.content(value) makes, and calls changed(). */
@@ -62,7 +69,7 @@ const links = (...buttons) => h("div", { class: "actions" }, buttons);
 const link = (text, href, primary) =>
   h(
     "a",
-    { class: primary ? "button primary" : "button", href, autofocus: primary, on: { click: close } },
+    { class: primary ? "button primary" : "button", href, autofocus: primary, on: { click: leave } },
     text,
   );
 
@@ -102,7 +109,7 @@ const keys = [
   ["g o", "overview"],
   ["g s", "settlements"],
   ["g d", "dead letters"],
-  ["j, k", "next and previous row"],
+  ["j k", "next and previous row"],
   ["Enter", "open it"],
   ["p", "pause the list, go on"],
   ["t", "theme"],

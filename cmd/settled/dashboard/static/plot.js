@@ -84,10 +84,10 @@ function line(y, width, label) {
   ];
 }
 
-/** nice is the least of 1, 2 and 5 times a power of ten that is not less. */
+/** nice is the least of 1, 2, 4, 6 and 8 times a power of ten that is not less. */
 function nice(n) {
   const power = 10 ** Math.floor(Math.log10(Math.max(n, 1)));
-  return [1, 2, 5, 10].map((m) => m * power).find((m) => m >= n);
+  return [1, 2, 4, 6, 8, 10].map((m) => m * power).find((m) => m >= n);
 }
 
 const inner = height - pad.top - pad.bottom;

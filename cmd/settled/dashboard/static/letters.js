@@ -48,14 +48,17 @@ const letterRow = (l) =>
 
 export function letterPage(sequence) {
   const element = h("div", {}, note("Reading…"));
+  let could;
   const load = async () => {
+    could = state.overview?.can_change;
     try {
       element.replaceChildren(...content(await get(`api/deadletters/${encodeURIComponent(sequence)}`), load));
     } catch (error) {
       element.replaceChildren(head(sequence), error.status === 404 ? gone() : failure(error, load));
     }
   };
-  return { title: `Dead letter ${sequence}`, element, end: () => {}, ready: load() };
+  const update = (o) => could !== o.can_change && load();
+  return { title: `Dead letter ${sequence}`, element, update, end: () => {}, ready: load() };
 }
 
 const head = (sequence, ...more) => h("div", { class: "pagehead" }, h("div", {}, h("p", { class: "crumb" }, h("a", { href: "#/deadletters" }, "Dead letters")), h("h1", {}, `Dead letter ${sequence}`)), ...more);

@@ -10,7 +10,7 @@ RUNS := cmd/settled/internal/simulate/record/runs
 KEEPRECORD = $(if $(RECORD),-record $(RUNS))
 
 .DEFAULT_GOAL := help
-.PHONY: help run build test proof lint vuln cover fuzz simulate mutants bench docs ci clean
+.PHONY: help run build test proof lint vuln cover fuzz simulate mutants browser bench docs ci clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-8s %s\n", $$1, $$2}'
@@ -61,6 +61,10 @@ hostile: ## 100,000 malformed events between good ones (HOSTILE_EVENTS=…)
 twins: ## every request to NATS and to the node x every way to fail; the table goes to build/twins.json
 	@mkdir -p build
 	$(if $(RECORD),RECORD_DIR=$(CURDIR)/$(RUNS)) TWINS_JSON=$(CURDIR)/build/twins.json go test -count=1 -run '^TestTwins$$' -v -timeout 10m ./cmd/settled
+
+browser: ## the dashboard in a real browser (Debian's chromium); pictures of it go to build/screens/
+	@mkdir -p build/screens
+	SETTLED_SCREENS=$(CURDIR)/build/screens go test -tags browser -count=1 -run '^TestBrowser' -timeout 8m ./cmd/settled
 
 bench: ## benchmarks
 	go test -run '^$$' -bench . -benchmem ./...

@@ -170,6 +170,9 @@ const demoRow = "%-3s %-18s %-34s %-13s %-7s %s"
 func (d *demo) show(ctx context.Context, once bool) error {
 	start := time.Now()
 	if !d.json() {
+		if !once {
+			_ = d.printLine(fmt.Sprintf("Watch it at http://%s/\n", d.service.http.addr))
+		}
 		_ = d.printLine(fmt.Sprintf(demoRow, "", "SCENARIO", "WHAT", "SESSION", "RESULT", "WHO GOT WHAT, OR WHY NOT"))
 	}
 	if err := d.publish(ctx, nil); err != nil {

@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"net/http"
+	"net/http/httptest"
 	"strings"
 	"testing"
 	"time"
@@ -79,6 +80,25 @@ func TestEventsResume(t *testing.T) {
 	}
 	if f := w.follow("?after=x", ""); f.status != http.StatusBadRequest {
 		t.Errorf("%d", f.status)
+	}
+}
+
+// A stream outlives the time that the server gives to read a request and to write
+// an answer.
+func TestEventsOutliveTimeouts(t *testing.T) {
+	w := newWorld(t, nil)
+	const timeout = time.Second
+	handler := w.http.Config.Handler
+	w.http.Close()
+	w.http = httptest.NewUnstartedServer(handler)
+	w.http.Config.ReadTimeout, w.http.Config.WriteTimeout = timeout, timeout
+	w.http.Start()
+	f := w.follow("", "")
+	for i, start := 0, time.Now(); time.Since(start) < 3*timeout; i++ {
+		w.append(closing(i))
+		if _, e := f.next(); e.Entries[0].Session != string(session(i)) || e.Skipped != 0 {
+			t.Fatalf("after %s: %+v", time.Since(start), e)
+		}
 	}
 }
 

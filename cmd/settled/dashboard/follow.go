@@ -2,7 +2,6 @@ package dashboard
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"time"
@@ -131,41 +130,15 @@ func (b *Board) lookOnce(ctx context.Context) (o outlook, err error) {
 	return o, err
 }
 
-// stop is the last operation.stop that no operation.resume came after.
+// stop is the stop in force, if any.
 func (b *Board) stop(ctx context.Context) (*Stop, error) {
-	operations, err := b.cfg.JS.Stream(ctx, consumer.OperationsStream(b.cfg.Prefix))
-	if err != nil {
-		return nil, fmt.Errorf("stream %s: %w", consumer.OperationsStream(b.cfg.Prefix), err)
+	op, err := consumer.NewOperations(b.cfg.JS, consumer.Config{Prefix: b.cfg.Prefix}).Stopped(ctx)
+	if err != nil || op == nil {
+		return nil, err
 	}
-	stop, err := operations.GetLastMsgForSubject(ctx, consumer.OperationSubject(b.cfg.Prefix, "stop"))
-	if errors.Is(err, jetstream.ErrMsgNotFound) {
-		return nil, nil
+	s := Stop{Sequence: op.Sequence, At: op.Stored, Who: op.Who, Reason: op.Reason}
+	if op.Session != "" {
+		s.Session = op.Session.Token()
 	}
-	if err != nil {
-		return nil, fmt.Errorf("last operation.stop: %w", err)
-	}
-	resume, err := operations.GetLastMsgForSubject(ctx, consumer.OperationSubject(b.cfg.Prefix, "resume"))
-	if err != nil && !errors.Is(err, jetstream.ErrMsgNotFound) {
-		return nil, fmt.Errorf("last operation.resume: %w", err)
-	}
-	if err == nil && resume.Sequence > stop.Sequence {
-		return nil, nil
-	}
-	return readStop(stop), nil
-}
-
-// readStop says what can be read of a stop: one that can't be read stops as well.
-func readStop(m *jetstream.RawStreamMsg) *Stop {
-	s := Stop{Sequence: m.Sequence, At: m.Time}
-	var record struct {
-		Who     any `json:"who"`
-		Reason  any `json:"reason"`
-		Session any `json:"session_id"`
-	}
-	_ = json.Unmarshal(m.Data, &record)
-	s.Who, _ = record.Who.(string)
-	s.Reason, _ = record.Reason.(string)
-	s.Session, _ = record.Session.(string)
-	s.Who, s.Reason, s.Session = cut(s.Who, mostError), cut(s.Reason, mostError), cut(s.Session, mostError)
-	return &s
+	return &s, nil
 }

@@ -14,10 +14,17 @@ function show(...content) {
 }
 
 const close = () => byId("dialog").close();
+
+/** leave closes without giving the focus back to the button that opened: the key that leaves must not press it again. */
+function leave() {
+  close();
+  byId("main").focus({ preventScroll: true });
+}
+
 const title = (text) => h("h2", { id: "dialog-title" }, text);
 
-/** confirm asks, sends, and shows the result that done(value) makes. */
-function confirm({ heading, text, verb, danger, reason, send, done }) {
+/** confirm asks, sends, shows the result that done.content(value) makes, and calls changed(). */
+function confirm({ heading, text, verb, danger, reason, send, done, changed }) {
   const why = h("p", { class: "formerror", role: "alert" });
   const secret = h("input", { type: "password", id: "token", autocomplete: "off", spellcheck: "false", required: true, autofocus: !reason });
   const given = reason && h("textarea", { id: "reason", rows: "2", maxlength: "2000", required: true, autofocus: true });
@@ -45,6 +52,7 @@ function confirm({ heading, text, verb, danger, reason, send, done }) {
       const value = await send(secret.value.trim(), given?.value.trim());
       token = secret.value.trim();
       show(title(done.heading), ...done.content(value));
+      changed();
       refresh();
     } catch (error) {
       if (error.status === 401) token = "";
@@ -61,13 +69,14 @@ const links = (...buttons) => h("div", { class: "actions" }, buttons);
 const link = (text, href, primary) =>
   h(
     "a",
-    { class: primary ? "button primary" : "button", href, autofocus: primary, on: { click: close } },
+    { class: primary ? "button primary" : "button", href, autofocus: primary, on: { click: leave } },
     text,
   );
 
-export function replayLetter(l) {
+export function replayLetter(l, changed) {
   const known = l.session_id !== "unknown";
   confirm({
+    changed,
     heading: `Replay dead letter ${l.sequence}?`,
     text: note("Its message is published again, and the dead letter is removed. That is safe at any time: settled asks its ledger and the node before it pays. Where the cause is still there it fails again, as a new dead letter."),
     verb: "Replay",
@@ -82,8 +91,9 @@ export function replayLetter(l) {
   });
 }
 
-export function discardLetter(l) {
+export function discardLetter(l, changed) {
   confirm({
+    changed,
     heading: `Discard dead letter ${l.sequence}?`,
     text: note("It is removed for good, and its outcome will not be settled. What the ledger says of it stays."),
     verb: "Discard",
@@ -99,7 +109,7 @@ const keys = [
   ["g o", "overview"],
   ["g s", "settlements"],
   ["g d", "dead letters"],
-  ["j, k", "next and previous row"],
+  ["j k", "next and previous row"],
   ["Enter", "open it"],
   ["p", "pause the list, go on"],
   ["t", "theme"],

@@ -26,7 +26,7 @@ export function feed({ limit, title, older }) {
   f.element = h(
     "section",
     { class: "card feedcard", "aria-label": title },
-    h("div", { class: "cardhead" }, h("h2", {}, title), h("div", { class: "tabs", role: "group", "aria-label": "Which entries" }, f.tabs), f.pause),
+    h("div", { class: "cardhead" }, h("h2", { class: older ? "hidden" : null }, title), h("div", { class: "tabs", role: "group", "aria-label": "Which entries" }, f.tabs), f.pause),
     f.list,
     f.foot,
   );

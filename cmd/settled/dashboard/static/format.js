@@ -72,7 +72,7 @@ export const isZero = (amount) => /^0(\.0*)?$/.test(amount);
 /** percent is a share of one. */
 export function percent(share) {
   const p = share * 100;
-  return `${p === 0 || p >= 99.95 || Number.isInteger(p) ? p.toFixed(0) : p < 0.1 ? "<0.1" : p.toFixed(1)} %`;
+  return `${p === 0 || p >= 99.95 ? p.toFixed(0) : p < 0.1 ? "<0.1" : p.toFixed(1)} %`;
 }
 
 /** words makes a code readable: outcome_conflict is "outcome conflict". */

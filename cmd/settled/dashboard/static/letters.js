@@ -1,29 +1,32 @@
 // Dead letters: the list, and one with what may be done with it.
-import { h } from "./dom.js";
+import { fill, h } from "./dom.js";
 import { get } from "./api.js";
 import { several, short } from "./format.js";
 import { facts, failure, note, sessionLink, when } from "./parts.js";
 import { discardLetter, replayLetter } from "./dialog.js";
 import { state } from "./state.js";
 
+/** lettersPage begins anew when letters come or go, unless somebody reads older ones. */
 export function lettersPage() {
   const list = h("ol", { class: "letters" });
   const foot = h("div", { class: "feedfoot" }, note("Reading…"));
   const total = h("span", { class: "quiet" });
-  let next = 0;
-  const load = async () => {
+  let shown = -1;
+  const load = async (before) => {
     try {
-      const page = await get(`api/deadletters${next ? `?before=${next}` : ""}`);
-      next = page.next;
-      list.append(...page.letters.map(letterRow));
+      const page = await get(`api/deadletters${before ? `?before=${before}` : ""}`);
+      if (before) list.append(...page.letters.map(letterRow));
+      else fill(list, page.letters, (letters) => letters.map(letterRow));
+      shown = before ? Infinity : page.total;
       total.textContent = page.total ? several(page.total, "dead letter") : "";
-      foot.replaceChildren(list.children.length ? "" : nothing(), page.next ? h("button", { type: "button", class: "button", on: { click: load } }, "Older") : "");
+      foot.replaceChildren(list.children.length ? "" : nothing(), page.next ? h("button", { type: "button", class: "button", on: { click: () => load(page.next) } }, "Older") : "");
     } catch (error) {
-      foot.replaceChildren(failure(error, load));
+      foot.replaceChildren(failure(error, () => load(before)));
     }
   };
   const element = h("div", {}, h("div", { class: "pagehead" }, h("h1", {}, "Dead letters"), total), h("section", { class: "card feedcard", "aria-label": "Dead letters" }, list, foot));
-  return { title: "Dead letters", element, end: () => {}, ready: load() };
+  const update = (o) => shown >= 0 && shown !== Infinity && o.dead_letters !== shown && load(0);
+  return { title: "Dead letters", element, update, end: () => {}, ready: load(0) };
 }
 
 const nothing = () => h("div", { class: "empty" }, h("p", { class: "strong" }, "No dead letters."), note("An outcome that can't be settled is kept here until somebody replays or discards it."));
@@ -45,24 +48,27 @@ const letterRow = (l) =>
 
 export function letterPage(sequence) {
   const element = h("div", {}, note("Reading…"));
+  let could;
   const load = async () => {
+    could = state.overview?.can_change;
     try {
-      element.replaceChildren(...content(await get(`api/deadletters/${encodeURIComponent(sequence)}`)));
+      element.replaceChildren(...content(await get(`api/deadletters/${encodeURIComponent(sequence)}`), load));
     } catch (error) {
       element.replaceChildren(head(sequence), error.status === 404 ? gone() : failure(error, load));
     }
   };
-  return { title: `Dead letter ${sequence}`, element, end: () => {}, ready: load() };
+  const update = (o) => could !== o.can_change && load();
+  return { title: `Dead letter ${sequence}`, element, update, end: () => {}, ready: load() };
 }
 
 const head = (sequence, ...more) => h("div", { class: "pagehead" }, h("div", {}, h("p", { class: "crumb" }, h("a", { href: "#/deadletters" }, "Dead letters")), h("h1", {}, `Dead letter ${sequence}`)), ...more);
 
 const gone = () => h("div", { class: "empty" }, h("p", { class: "strong" }, "There is no such dead letter."), note("It was replayed or discarded. Its session's timeline says what came of it."));
 
-function content(l) {
+function content(l, changed) {
   const can = state.overview?.can_change;
   const actions = can
-    ? h("div", { class: "actions" }, h("button", { type: "button", class: "button", id: "discard", on: { click: () => discardLetter(l) } }, "Discard…"), h("button", { type: "button", class: "button primary", id: "replay", on: { click: () => replayLetter(l) } }, "Replay…"))
+    ? h("div", { class: "actions" }, h("button", { type: "button", class: "button", id: "discard", on: { click: () => discardLetter(l, changed) } }, "Discard…"), h("button", { type: "button", class: "button primary", id: "replay", on: { click: () => replayLetter(l, changed) } }, "Replay…"))
     : null;
   return [
     head(l.sequence, actions),
@@ -71,9 +77,9 @@ function content(l) {
       "section",
       { class: "card", "aria-label": "Facts" },
       facts([
-        ["Why", h("span", {}, h("span", { class: l.class === "conflict" ? "code conflict" : "code" }, l.code || "?"), l.class ? ` (${l.class})` : "", " ", l.error)],
+        ["Why", h("span", {}, h("span", { class: l.class === "conflict" ? "code conflict" : "code" }, l.code || "?"), l.class ? ` (${l.class})` : "", " ", l.error), "long"],
         ["Failed at", when(l.failed_at)],
-        ["Session", l.session_id === "unknown" ? "could not be read" : sessionLink(l.session_id, l.session_id, "session")],
+        ["Session", l.session_id === "unknown" ? "could not be read" : sessionLink(l.session_id, l.session_id, "session"), "long"],
         ["Scenario", l.scenario],
         ["Message", l.origin],
         ["Attempts", String(l.attempts)],

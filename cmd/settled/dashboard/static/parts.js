@@ -36,12 +36,14 @@ export function feedRow(r, fresh) {
 
 function result(r) {
   if (r.state === "failed") return [h("span", { class: "code" }, r.code || "?"), " ", h("span", { class: "why", title: r.error }, r.error || "")];
-  const paid = byParticipant(r.allocations || []).map(([who, amounts]) =>
+  const people = byParticipant(r.allocations || []);
+  const more = (r.more || 0) + people.slice(3).reduce((n, [, amounts]) => n + amounts.length, 0);
+  const paid = people.slice(0, 3).map(([who, amounts]) =>
     h("span", { class: "paid" }, h("span", { class: "mono who", title: who }, short(who)), " ", amounts.map((a) => `${a.amount} ${a.asset}`).join(" + ")),
   );
-  if (r.state === "closing") paid.unshift(h("span", { class: "quiet" }, r.attempt > 1 ? `attempt ${r.attempt}, to pay ` : "to pay "));
-  if (r.more) paid.push(h("span", { class: "quiet" }, `and ${r.more} more`));
-  if (r.recovered) paid.push(h("span", { class: "quiet" }, "found closed at the node"));
+  if (r.state === "closing") paid.unshift(h("span", { class: "paid quiet" }, r.attempt > 1 ? `attempt ${r.attempt}, to pay` : "to pay"));
+  if (more) paid.push(h("span", { class: "paid quiet" }, `and ${more} more`));
+  if (r.recovered) paid.push(h("span", { class: "paid quiet" }, "found closed at the node"));
   if (!paid.length) paid.push(h("span", { class: "quiet" }, "nothing to anybody"));
   return paid;
 }
@@ -56,9 +58,9 @@ export function byParticipant(allocations) {
   return [...all];
 }
 
-/** facts is a list of names and values; a value that is null is left out. */
+/** facts is a list of names and values, each with a kind or none: long takes two columns. A value that is null is left out. */
 export function facts(pairs) {
-  return h("dl", { class: "facts" }, pairs.filter(([, value]) => value !== null && value !== undefined && value !== "").map(([name, value]) => h("div", {}, h("dt", {}, name), h("dd", {}, value))));
+  return h("dl", { class: "facts" }, pairs.filter(([, value]) => value !== null && value !== undefined && value !== "").map(([name, value, kind]) => h("div", { class: kind || null }, h("dt", {}, name), h("dd", {}, value))));
 }
 
 /** copyable is a text with a button that copies it. */

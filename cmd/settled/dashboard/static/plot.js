@@ -4,7 +4,7 @@ import { h } from "./dom.js";
 import { clock, count, ms, several, span } from "./format.js";
 
 const height = 168;
-const pad = { top: 10, right: 8, bottom: 22, left: 46 };
+const pad = { top: 10, right: 8, bottom: 22, left: 54 };
 const minute = 60;
 
 /** plot is an element with a title, a readout and a drawing; its draw(window) shows another window. */
@@ -84,10 +84,10 @@ function line(y, width, label) {
   ];
 }
 
-/** nice is the least of 1, 2 and 5 times a power of ten that is not less. */
+/** nice is the least of 1, 2, 4, 6 and 8 times a power of ten that is not less. */
 function nice(n) {
   const power = 10 ** Math.floor(Math.log10(Math.max(n, 1)));
-  return [1, 2, 5, 10].map((m) => m * power).find((m) => m >= n);
+  return [1, 2, 4, 6, 8, 10].map((m) => m * power).find((m) => m >= n);
 }
 
 const inner = height - pad.top - pad.bottom;
@@ -105,7 +105,7 @@ function drawBars(data, x, step, width) {
 }
 
 /** rate says what a step is. */
-const rate = (data) => (data.step_seconds === minute ? "a minute" : `in ${span(data.step_seconds)}`);
+const rate = (data) => (data.step_seconds === minute ? "in a minute" : `in ${span(data.step_seconds)}`);
 
 export const results = {
   name: "bars",
@@ -128,7 +128,7 @@ function drawLines(data, x, step, width) {
   const high = decades.find((d) => d > Math.max(...values, 100)) || decades.at(-1);
   const scale = Math.log(high / low);
   const y = (v) => pad.top + inner * (1 - Math.log(Math.max(v, low) / low) / scale);
-  const marks = decades.filter((d) => d >= low && d <= high).flatMap((d) => line(y(d), width, ms(d).replace(".0", "").replace(".00", "")));
+  const marks = decades.filter((d) => d >= low && d <= high).flatMap((d) => line(y(d), width, ms(d).replace(/\.0+ /, " ")));
   return marks.concat(drawLine(data.points, "p95_ms", "p95", x, step, y), drawLine(data.points, "p50_ms", "p50", x, step, y));
 }
 

@@ -51,7 +51,7 @@ function content(page, open) {
     page.chain && h("p", { class: "alert bad", role: "alert" }, `The hash chain is broken: ${page.chain}.`),
     summary(page, holder || last, first),
     holder && page.standing?.state !== "free" ? allocations(holder) : null,
-    h("section", { class: "card", "aria-label": "Timeline" }, h("div", { class: "cardhead" }, h("h2", {}, "Timeline"), h("span", { class: "quiet" }, several(entries.length, "entry", "entries"))), h("ol", { class: "timeline" }, entries.map((e, i) => step(e, entries[i - 1], open))), !page.whole && note("Entries between the last two are left out; settled ledger show has all.")),
+    h("section", { class: "card", "aria-label": "Timeline" }, h("div", { class: "cardhead" }, h("h2", {}, "Timeline"), h("span", { class: "quiet" }, several(entries.length, "entry", "entries"))), h("ol", { class: "timeline" }, entries.map((e, i) => step(e, entries[i - 1], open, holds(page, e)))), !page.whole && note("Entries between the last two are left out; settled ledger show has all.")),
   ].filter(Boolean);
 }
 
@@ -89,7 +89,7 @@ function allocations(e) {
       h("div", { class: "splitbar", role: "img", "aria-label": `${asset}: ${people.map((who, p) => `${short(who)} ${percent(totals[i].shares[p])}`).join(", ")}` }, people.map((who, p) => totals[i].shares[p] > 0 && h("span", { class: `who${p % 6}`, title: `${who}: ${amountOf(who, asset)} ${asset}`, vars: { "--part": `${(totals[i].shares[p] * 100).toFixed(4)}%` } }))),
     );
   const line = (who, p) =>
-    h("tr", {}, h("th", { scope: "row" }, h("span", { class: `swatch who${p % 6}`, "aria-hidden": "true" }), h("span", { class: "mono addr" }, who)), assets.map((asset, i) => amountCell(amountOf(who, asset), totals[i].shares[p])));
+    h("tr", {}, h("th", { scope: "row" }, h("span", { class: `swatch who${p % 6}`, "aria-hidden": "true" }), h("span", { class: "mono addr", title: who }, h("span", { class: "whole" }, who), h("span", { class: "ends" }, short(who)))), assets.map((asset, i) => amountCell(amountOf(who, asset), totals[i].shares[p])));
   return h(
     "section",
     { class: "card", "aria-label": "Who got what" },
@@ -108,7 +108,10 @@ const titles = {
   failed: () => "Failed",
 };
 
-function step(e, before, open) {
+/** holds: this intent's request may still be under way. */
+const holds = (page, e) => page.standing?.state === "closing" && page.standing.sequence === e.sequence;
+
+function step(e, before, open, held) {
   const d = e.data;
   const gap = before ? new Date(e.time) - new Date(before.time) : null;
   const details = h("details", { class: "stored", open: open.has(e.sequence) }, h("summary", {}, "Event as stored"), h("pre", {}, e.raw));
@@ -117,29 +120,29 @@ function step(e, before, open) {
     "li",
     { class: `step ${titles[e.state] ? e.state : "odd"}` },
     h("div", { class: "stephead" }, h("h3", {}, e.problem ? "Not an entry of settled" : titles[e.state](d)), h("span", { class: "quiet" }, when(e.time), gap !== null ? ` · ${ms(gap)} later` : "")),
-    e.problem ? h("p", { class: "code" }, e.problem) : facts(stepFacts(e.state, d, e.sequence)),
+    e.problem ? h("p", { class: "code" }, e.problem) : facts(stepFacts(e.state, d, e.sequence, held)),
     details,
   );
 }
 
 const digest = (text) => text && h("span", { class: "mono", title: text }, `${text.slice(0, 10)}…`);
 
-function stepFacts(state, d, sequence) {
+function stepFacts(state, d, sequence, held) {
   const o = d.outcome || {};
   const pairs = [["Entry", String(sequence)], ["Outcome", o.id && h("span", {}, h("span", { class: "mono" }, o.id), ` · ${o.stream}/${o.sequence}`)]];
   if (state === "closing") {
     const until = d.valid_until && new Date(d.valid_until);
     pairs.push(["Request", d.request && h("span", {}, `${d.request.id} · `, digest(d.request.digest))]);
-    pairs.push(["May land", until && (until > Date.now() ? countdown(d.valid_until) : h("span", {}, "until ", when(d.valid_until)))]);
+    pairs.push([held ? "In doubt" : "Could land", until && (held ? countdown(d.valid_until) : h("span", {}, "until ", when(d.valid_until)))]);
     pairs.push(["From version", d.base_version === undefined ? null : String(d.base_version)]);
   }
   if (state === "closed" && d.node) {
-    pairs.push(["Node", h("span", { title: d.node.address }, `${d.node.url} · ${d.node.protocol} · `, h("span", { class: "mono" }, short(d.node.address)))]);
+    pairs.push(["Node", h("span", { title: d.node.address }, `${d.node.url} · ${d.node.protocol} · `, h("span", { class: "mono" }, short(d.node.address))), "long"]);
     pairs.push(["Signature", d.node.signature ? digest(d.node.signature) : "none, this node doesn't sign"]);
     pairs.push(["Version", d.session_version === undefined ? null : String(d.session_version)]);
   }
   if (state === "failed" && d.error) {
-    pairs.push(["Why", h("span", {}, h("span", { class: "code" }, d.error.code), ` ${d.error.message}`)]);
+    pairs.push(["Why", h("span", {}, h("span", { class: "code" }, d.error.code), ` ${d.error.message}`), "long"]);
     pairs.push(["Dead letter", d.dead_letter && h("a", { href: `#/deadletters/${d.dead_letter}`, "data-key": `letter${d.dead_letter}` }, String(d.dead_letter))]);
     pairs.push(["Session stays", d.standing && d.standing.state !== "free" ? `${d.standing.state}, held by ${d.standing.id}` : null]);
   }

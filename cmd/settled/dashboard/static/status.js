@@ -18,13 +18,14 @@ export function showStatus() {
   fill(byId("foot"), [o.version, o.ledger.read, o.ledger.first_read, o.ledger.since, o.status.node.url, o.status.node.address], foot);
 }
 
-/** gone: the server doesn't answer, or its stream of events is cut for longer than a moment. */
-function gone() {
-  return Boolean(state.error) || (live.state === "away" && Date.now() - live.since > 1500);
-}
+/** gone: the server doesn't answer. */
+const gone = () => Boolean(state.error);
+
+/** cut: it does, but its stream of events is away for longer than a moment. */
+const cut = () => !gone() && live.state === "away" && Date.now() - live.since > 3000;
 
 function chips(o, away) {
-  const page = live.state === "live" ? ["Live", "ok", "this page follows the ledger"] : live.state === "hidden" ? ["Live", "off", "paused while hidden"] : ["Live", away ? "bad" : "off", away ? "this page is not connected" : "connecting"];
+  const page = live.state === "live" ? ["Live", "ok", "this page follows the ledger"] : live.state === "hidden" ? ["Live", "off", "paused while hidden"] : ["Live", away || cut() ? "bad" : "off", away ? "this page is not connected" : "connecting"];
   if (!o) return [page];
   const s = o.status;
   const nats = s.nats.connected ? ["NATS", "ok", `connected to ${s.nats.server}`] : ["NATS", "bad", "not connected"];
@@ -35,10 +36,11 @@ function chips(o, away) {
 function alerts(o, away) {
   const list = [];
   if (away) list.push(["gone", "No connection to settled.", state.at ? `What you see is from ${clock(state.at)}. This page tries again by itself.` : "This page tries again by itself."]);
+  else if (cut()) list.push(["warn", "Not live.", "Figures are read every two seconds, but the list stands still until settled streams to this page again. It tries by itself."]);
   if (!o) return list;
   if (o.stopped) list.push(["bad", "Sending is stopped, on every replica.", stopText(o.stopped)]);
   if (o.status.intake.paused) list.push(["warn", "Paused: no outcome is fetched.", sentence(o.status.intake.paused_why || o.status.node.problem)]);
-  else if (o.status.problem) list.push(["warn", "Not ready:", sentence(o.status.problem)]);
+  else if (o.status.problem && !o.stopped) list.push(["warn", "Not ready:", sentence(o.status.problem)]);
   if (o.ledger.problem) list.push(["warn", "The ledger can't be followed; what you see may be old.", sentence(o.ledger.problem)]);
   if (o.ledger.unreadable.count) list.push(["bad", `${several(o.ledger.unreadable.count, "message")} in the ledger can't be read.`, `The last is ${o.ledger.unreadable.last_sequence}. Run settled ledger verify: nobody but settled may write there.`]);
   if (!o.ledger.problem && o.ledger.loading) list.push(["", "Reading the ledger.", `${count(o.ledger.read)} of ${count(o.ledger.last)}; figures grow until it is read.`]);

@@ -1,0 +1,140 @@
+package main
+
+import (
+	"encoding/json"
+	"io"
+	"net/http"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"settled/clearnode/clearnodetest"
+	"settled/settlement"
+)
+
+const testToken = "0123456789abcdef0123456789"
+
+// token configures one.
+func (d *deployment) token() string {
+	d.t.Helper()
+	d.cfg.httpTokenFile = filepath.Join(d.dir, "token")
+	d.must(os.WriteFile(d.cfg.httpTokenFile, []byte(testToken+"\n"), 0o600))
+	return testToken
+}
+
+// openBoard serves the dashboard of a running service, each time at the same address.
+func (d *deployment) openBoard(s *service) *httpServer {
+	d.t.Helper()
+	h, err := s.listenHTTP()
+	d.must(err)
+	s.cfg.httpListen = h.addr
+	return h
+}
+
+// fetch asks a service and reads the answer into v, or as text where v is a *string.
+func (d *deployment) fetch(method, url string, v any) (status int) {
+	d.t.Helper()
+	r, err := http.NewRequestWithContext(d.t.Context(), method, url, nil)
+	d.must(err)
+	r.Header.Set("Authorization", "Bearer "+testToken)
+	answer, err := http.DefaultClient.Do(r)
+	d.must(err)
+	defer func() { _ = answer.Body.Close() }()
+	body, err := io.ReadAll(answer.Body)
+	d.must(err)
+	if text, ok := v.(*string); ok {
+		*text = string(body)
+	} else if v != nil {
+		d.must(json.Unmarshal(body, v))
+	}
+	return answer.StatusCode
+}
+
+// A dead letter is replayed over HTTP, and its session closes; the record says who did it.
+func TestDashboardOfAService(t *testing.T) {
+	d := deploy(t)
+	d.token()
+	s, _ := d.serve()
+	h := d.openBoard(s)
+	defer h.close()
+	url := "http://" + h.addr
+	var page string
+	if status := d.fetch("GET", url+"/", &page); status != http.StatusOK || !strings.Contains(page, "app.js") {
+		t.Errorf("%d %s", status, page)
+	}
+	session := d.open()
+	d.node.Inject(clearnodetest.Fault{Method: "close_app_session", Kind: clearnodetest.Error, Text: "message validation failed"})
+	d.wantCode(d.result(session, d.publish("partial_service", "a", session, d.partial())), settlement.NodeRejected)
+	var replayed struct{ Sequence uint64 }
+	if status := d.fetch("POST", url+"/api/deadletters/1/replay", &replayed); status != http.StatusOK {
+		t.Fatal(status)
+	}
+	if e := d.result(session, replayed.Sequence); e.State != settlement.EntryClosed {
+		t.Errorf("%+v", e.Error)
+	}
+	operations, err := d.nats.js.Stream(t.Context(), "OPERATIONS")
+	d.must(err)
+	record, err := operations.GetLastMsgForSubject(t.Context(), "operation.replay")
+	d.must(err)
+	if !strings.Contains(string(record.Data), `"who":"dashboard of `) {
+		t.Errorf("%s", record.Data)
+	}
+	d.until("the overview has it", func() bool {
+		var o struct {
+			Status struct {
+				Problem string
+				Node    struct{ Connections, Configured int }
+			}
+			Window struct{ Closed, Failed int }
+		}
+		d.fetch("GET", url+"/api/overview", &o)
+		return o.Status.Problem == "" && o.Window.Closed == 1 && o.Window.Failed == 1 && o.Status.Node.Connections == o.Status.Node.Configured
+	})
+	d.verify(1)
+}
+
+func TestTokenFile(t *testing.T) {
+	dir := t.TempDir()
+	for name, c := range map[string]struct {
+		text string
+		mode os.FileMode
+		want string
+		bad  string
+	}{
+		"good":     {testToken + "\n", 0o600, testToken, ""},
+		"short":    {"secret\n", 0o600, "", "at least 16"},
+		"empty":    {"", 0o600, "", "at least 16"},
+		"two":      {testToken + " " + testToken, 0o600, "", "one word"},
+		"readable": {testToken, 0o644, "", "chmod 600"},
+	} {
+		path := filepath.Join(dir, name)
+		if err := os.WriteFile(path, []byte(c.text), c.mode); err != nil {
+			t.Fatal(err)
+		}
+		got, err := readToken(path)
+		if got != c.want || (err == nil) != (c.bad == "") || err != nil && !strings.Contains(err.Error(), c.bad) {
+			t.Errorf("%s: %q, %v", name, got, err)
+		}
+		if err != nil && strings.Contains(err.Error(), testToken) {
+			t.Errorf("%s: the token is in the error: %v", name, err)
+		}
+	}
+	if got, err := readToken(""); got != "" || err != nil {
+		t.Errorf("none: %q, %v", got, err)
+	}
+	if _, err := readToken(filepath.Join(dir, "missing")); err == nil {
+		t.Error("a missing file is no error")
+	}
+}
+
+func TestLoopback(t *testing.T) {
+	for listen, want := range map[string]bool{
+		"127.0.0.1:8090": true, "[::1]:8090": true, "localhost:0": true, "127.9.9.9:1": true,
+		"0.0.0.0:8090": false, ":8090": false, "10.0.0.1:8090": false, "localhost.example:1": false, "": false,
+	} {
+		if got := loopback(listen); got != want {
+			t.Errorf("%q: %v", listen, got)
+		}
+	}
+}

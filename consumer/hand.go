@@ -23,8 +23,8 @@ func (p *panicError) Error() string { return fmt.Sprintf("panic: %v", p.value) }
 // hand settles one message, answers it, and reports what came of it.
 func (c *Consumer) hand(ctx context.Context, m *message) {
 	began := time.Now()
-	r := Result{Delivered: m.meta.NumDelivered, Published: m.meta.Timestamp}
-	r.Outcome, r.Settlement, r.Err = c.settle(ctx, m)
+	r := Result{Outcome: m.outcome, Delivered: m.meta.NumDelivered, Published: m.meta.Timestamp}
+	r.Settlement, r.Err = c.settle(ctx, m)
 	v := Decide(r.Settlement, r.Err, r.Delivered, Backoff{Initial: c.cfg.BackoffInitial, Max: c.cfg.BackoffMax})
 	settled := time.Now()
 	answerErr := c.held.answer(m, v)
@@ -39,9 +39,13 @@ func (c *Consumer) hand(ctx context.Context, m *message) {
 	}
 }
 
-// settle reads the message and has it settled. Whatever is wrong with the message
-// is the Settler's to record; whatever goes wrong here ends as waiting.
-func (c *Consumer) settle(ctx context.Context, m *message) (o settlement.Outcome, s settlement.Settlement, err error) {
+// settle has the message's outcome settled. Whatever is wrong with the message is
+// the Settler's to record; whatever goes wrong here ends as waiting.
+func (c *Consumer) settle(ctx context.Context, m *message) (s settlement.Settlement, err error) {
+	if m.panicked != nil {
+		c.panics.Add(1)
+		return settlement.Settlement{}, m.panicked
+	}
 	// Cancelled, not given a deadline: one of minutes would take the place of the
 	// few seconds that the NATS client gives each request by default.
 	ctx, cancel := context.WithCancelCause(ctx)
@@ -53,13 +57,11 @@ func (c *Consumer) settle(ctx context.Context, m *message) (o settlement.Outcome
 			s, err = settlement.Settlement{}, &panicError{value: value, stack: debug.Stack()}
 		}
 	}()
-	envelope := ReadEnvelope(m.msg.Subject, m.msg.Header, m.msg.Data, m.meta.Stream, m.meta.Sequence.Stream, c.cfg.Prefix)
-	o, _ = settlement.ParseOutcome(envelope) // its error stands in o.Invalid, and Settle records it
-	s, err = c.settler.Settle(ctx, o)
+	s, err = c.settler.Settle(ctx, m.outcome)
 	if err != nil && errors.Is(context.Cause(ctx), errStopping) {
 		err = fmt.Errorf("%w: %w", errStopping, err)
 	}
-	return o, s, err
+	return s, err
 }
 
 // logResult writes the one event of a message. It never holds a payload.

@@ -87,4 +87,3 @@ func (d *deployment) whileSomethingHappens() {
 	h := &hostility{deployment: d, codes: map[uint64]settlement.Code{}, settled: map[settlement.SessionID]uint64{}}
 	h.allAnswered()
 }
-

@@ -3,6 +3,7 @@ package clearnode
 import (
 	"context"
 	"crypto/ecdsa"
+	"slices"
 	"testing"
 	"time"
 )
@@ -108,4 +109,20 @@ func BoundKeystores(t testing.TB, scryptWork, rounds int64) {
 	work, most := maxScryptWork, maxRounds
 	maxScryptWork, maxRounds = scryptWork, rounds
 	t.Cleanup(func() { maxScryptWork, maxRounds = work, most })
+}
+
+// Crowd puts so many requests in the queue of every connection that another one's
+// turn comes in two minutes, until leave is called.
+func (c *Client) Crowd() (leave func()) {
+	c.pool.mu.Lock()
+	defer c.pool.mu.Unlock()
+	conns := slices.Clone(c.pool.conns)
+	for _, k := range conns {
+		k.limit.queued.Add(int64(120 * c.cfg.RateLimit))
+	}
+	return func() {
+		for _, k := range conns {
+			k.limit.queued.Add(-int64(120 * c.cfg.RateLimit))
+		}
+	}
 }

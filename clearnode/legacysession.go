@@ -42,15 +42,18 @@ func (r *legacyReading) session(ctx context.Context, look settlement.Look) (sett
 	if errors.Is(err, errAbsent) {
 		return first.Session, r.confirmAbsent(ctx)
 	}
-	if err != nil || !first.Open || !look.InDoubt {
+	if err != nil || !look.InDoubt {
 		return first.Session, err
 	}
 	second, err := r.glance(ctx)
+	if err != nil && !first.Open {
+		return first.Session, nil // what is closed stays so
+	}
 	if err != nil {
 		return second.Session, fmt.Errorf("second look: %w", err)
 	}
 	quick := r.l.client.cfg.FenceMargin / 4
-	second.Quiet = second.Open && first.took <= quick && second.took <= quick
+	second.Quiet = second.Open == first.Open && first.took <= quick && second.took <= quick
 	return second.Session, nil
 }
 

@@ -29,6 +29,9 @@ func (r *reading) session(ctx context.Context) (settlement.Session, error) {
 	if errors.Is(err, errAbsent) {
 		return first.Session, r.confirmAbsent(ctx)
 	}
+	if err == nil && !first.Open && !first.untouched() && r.look.InDoubt {
+		return r.stillClosed(ctx, first), nil
+	}
 	if err != nil || !first.Open && !first.untouched() {
 		return first.Session, err
 	}
@@ -51,6 +54,18 @@ func (r *reading) session(ctx context.Context) (settlement.Session, error) {
 	quick := r.c.cfg.FenceMargin / 4
 	second.Quiet = r.look.InDoubt && second.Open && first.took <= quick && second.took <= quick
 	return second.Session, nil
+}
+
+// stillClosed looks a second time at a closed session, so that Quiet can be said of
+// it. What is closed stays so: a look that fails only leaves it unsaid.
+func (r *reading) stillClosed(ctx context.Context, first glimpse) settlement.Session {
+	second, err := r.glance(ctx)
+	if err != nil || second.Open {
+		return first.Session
+	}
+	quick := r.c.cfg.FenceMargin / 4
+	second.Quiet = first.took <= quick && second.took <= quick
+	return second.Session
 }
 
 // untouched: no money ever moved. A close writes a row even where there is nothing

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"slices"
 	"sync"
+	"time"
 )
 
 // pool is the connections that are up.
@@ -129,6 +130,23 @@ var (
 	errNoConnection = errors.New("no connection to the node")
 	errNotFit       = errors.New("no connection that is signed in and probed")
 )
+
+// crowded reports whether every connection that a close may be sent on has more
+// waiting for it than it may send in that time.
+func (p *pool) crowded(left time.Duration) bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	fit := 0
+	for _, c := range p.conns {
+		if !c.fit() {
+			continue
+		}
+		if fit++; !c.limit.crowded(left) {
+			return false
+		}
+	}
+	return fit > 0
+}
 
 // lease takes the least loaded connection, for work of a weight, until it is
 // given back. Fit: one that a close may be sent on, waited for until the context

@@ -16,8 +16,9 @@ import (
 // that closes in two steps, the update of the split that comes before it. A
 // *settlement.Failure says that no such request can ever be made: our keys and
 // the co-signers don't reach the quorum, or this node can't pay such a plan.
-// *settlement.Waiting that the client isn't ready, or that too few co-signers
-// answered in time.
+// *settlement.Waiting that the client isn't ready, that too few co-signers
+// answered in time, or that more requests wait than may be sent in time: what could
+// not be sent is not prepared, for once it is recorded it counts as an attempt.
 func (c *Client) Prepare(ctx context.Context, o settlement.Outcome, plan settlement.Plan, s settlement.Session) (settlement.Request, error) {
 	r, err := c.prepare(ctx, o, plan, s)
 	if err != nil {
@@ -36,6 +37,9 @@ func (c *Client) prepare(ctx context.Context, o settlement.Outcome, plan settlem
 	d := c.spoken()
 	if err := c.Ready(); err != nil || d == nil {
 		return settlement.Request{}, &settlement.Waiting{Reason: settlement.NotReady, Err: err}
+	}
+	if c.pool.crowded(c.cfg.RequestTimeout) {
+		return settlement.Request{}, &settlement.Waiting{Reason: settlement.NotReady, Err: errCrowded}
 	}
 	return d.prepare(ctx, o, plan, s)
 }

@@ -133,13 +133,14 @@ func TestSessionClosed(t *testing.T) {
 	for _, doubt := range []bool{false, true} {
 		looks := n.Requests("get_ledger_transactions")
 		s := look(t, c, paid, settlement.Look{InDoubt: doubt})
-		if s.Open || s.Quiet || s.Version != 2 || text(s.Payouts) != "A 7 usdc; B 8 usdc; " {
+		if s.Open || s.Quiet != doubt || s.Version != 2 || text(s.Payouts) != "A 7 usdc; B 8 usdc; " {
 			t.Errorf("session %+v", s)
 		}
 		if s := look(t, c, empty, settlement.Look{InDoubt: doubt}); s.Open || s.Version != 2 || len(s.Deposits) != 0 {
 			t.Errorf("session %+v", s)
 		}
-		if got := n.Requests("get_ledger_transactions") - looks; got != 2 {
+		want := map[bool]int{false: 2, true: 4}[doubt]
+		if got := n.Requests("get_ledger_transactions") - looks; got != want {
 			t.Errorf("%d looks at two closed sessions", got)
 		}
 	}

@@ -64,12 +64,22 @@ func (t *throttle) queue(left time.Duration) (leave func(), err error) {
 	}
 	ahead := t.queued.Add(1)
 	leave = func() { t.queued.Add(-1) }
-	tokens := t.frames.Tokens() + 1 // the writer holds one already, or waits for it
-	if turn := (float64(ahead) - tokens) / float64(t.frames.Limit()); turn > left.Seconds() {
+	if t.turn(ahead) > left.Seconds() {
 		leave()
 		return nil, errCrowded
 	}
 	return leave, nil
+}
+
+// turn is in how many seconds a request may leave that is the so-manieth to wait.
+func (t *throttle) turn(ahead int64) float64 {
+	tokens := t.frames.Tokens() + 1 // the writer holds one already, or waits for it
+	return (float64(ahead) - tokens) / float64(t.frames.Limit())
+}
+
+// crowded reports whether one more request would come too late.
+func (t *throttle) crowded(left time.Duration) bool {
+	return t != nil && t.turn(t.queued.Load()+1) > left.Seconds()
 }
 
 // ready waits until one more frame may leave. False: the connection ended first.

@@ -157,7 +157,7 @@ func (c *Consumer) startWorkers(ctx context.Context, f *feed) <-chan struct{} {
 		workers.Go(func() {
 			for m := range f.work {
 				c.hand(ctx, m)
-				f.finished <- struct{}{}
+				f.finished <- m
 			}
 		})
 	}

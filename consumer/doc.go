@@ -30,6 +30,10 @@
 //  7. A stream of outcomes that is made in place of a lost one begins beyond every
 //     sequence that the ledger can name: by them settlement tells a redelivery
 //     from a replay, and an outcome under a used one could pass for another.
+//  8. One outcome of a session is settled at a time, in the order of arrival; the
+//     others wait without a worker, a bounded number of them, and the rest is given
+//     back. However many messages name one session, and whether it gets on or not,
+//     other sessions' outcomes go on being taken and settled.
 //
 // # Pausing
 //

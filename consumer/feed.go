@@ -21,14 +21,15 @@ type feed struct {
 	watch    *watch
 	bindings chan binding
 	work     chan *message
-	finished chan struct{}
+	finished chan *message
 
 	bound   binding
 	ready   error
 	changed <-chan struct{} // closed when Ready may answer otherwise
 	pull    *pull           // nil: none is open
 	leaving bool            // the pull is being withdrawn
-	queue   []*message
+	queue   []*message      // whose turn it is, and no worker has them yet
+	turns   *turns
 	inHand  int
 	retry   <-chan time.Time // after a request failed: until then none is made; nil: none failed
 }
@@ -36,7 +37,8 @@ type feed struct {
 func newFeed(c *Consumer, w *watch) *feed {
 	return &feed{
 		c: c, watch: w,
-		bindings: make(chan binding), work: make(chan *message), finished: make(chan struct{}, c.cfg.Workers),
+		bindings: make(chan binding), work: make(chan *message), finished: make(chan *message, c.cfg.Workers),
+		turns: newTurns(c.cfg.Workers),
 	}
 }
 
@@ -68,8 +70,11 @@ func (f *feed) step(ctx context.Context, tick <-chan time.Time, connection <-cha
 	case work <- next:
 		f.queue = f.queue[1:]
 		f.inHand++
-	case <-f.finished:
+	case m := <-f.finished:
 		f.inHand--
+		if next := f.turns.ended(m, time.Now()); next != nil {
+			f.queue = append(f.queue, next)
+		}
 	case m := <-arrived:
 		f.take(m)
 	case <-closed:
@@ -132,7 +137,7 @@ func (f *feed) askReady() {
 // tell brings the status up to date.
 func (f *feed) tell() {
 	f.c.setStatus(func(s *Status) {
-		s.InHand, s.Waiting = f.inHand, len(f.queue)
+		s.InHand, s.Waiting = f.inHand, len(f.queue)+f.turns.waiting
 		s.Paused, s.PausedWhy = f.ready != nil, ""
 		if f.ready != nil {
 			s.PausedWhy = f.ready.Error()
@@ -158,6 +163,7 @@ func (f *feed) steer() {
 
 // ask asks for as many messages as there is room for, once that is worth it:
 // twice as many as there are workers are held, in hand or waiting for a worker.
+// What waits for its session's turn takes no room here: it has bounds of its own.
 func (f *feed) ask() {
 	workers := f.c.cfg.Workers
 	if f.pull == nil {
@@ -200,8 +206,24 @@ func (f *feed) take(m *nats.Msg) {
 	}
 	f.pull.took()
 	held := &message{nc: f.c.js.Conn(), msg: m, meta: meta, generation: f.bound.generation}
+	held.read(f.c.cfg.Prefix)
 	f.c.held.add(held)
-	f.queue = append(f.queue, held)
+	f.place(held)
+}
+
+// place lets a message be settled next, wait for its session's turn, or go back.
+func (f *feed) place(m *message) {
+	p, delay, tell := f.turns.arrived(m, time.Now())
+	switch p {
+	case itsTurn:
+		f.queue = append(f.queue, m)
+	case noRoom:
+		if tell {
+			f.c.cfg.Log.Warn().Str("session", m.outcome.Session.Token()).Uint64("sequence", m.meta.Sequence.Stream).
+				Msg("more outcomes name this session than can wait for it: one after the other is settled, the others are given back meanwhile")
+		}
+		f.answerUnbegun(m, delay)
+	}
 }
 
 // bind takes note of the durable. What an earlier one delivered is let go of

@@ -23,12 +23,9 @@ func (p *panicError) Error() string { return fmt.Sprintf("panic: %v", p.value) }
 // hand settles one message, answers it, and reports what came of it.
 func (c *Consumer) hand(ctx context.Context, m *message) {
 	began := time.Now()
-	r := Result{Delivered: m.meta.NumDelivered, Published: m.meta.Timestamp}
-	r.Outcome, r.Err = c.read(m)
+	r := Result{Outcome: m.outcome, Delivered: m.meta.NumDelivered, Published: m.meta.Timestamp}
 	ctx, end := c.begin(ctx, r)
-	if r.Err == nil {
-		r.Settlement, r.Err = c.settle(ctx, r.Outcome)
-	}
+	r.Settlement, r.Err = c.settle(ctx, m)
 	v := Decide(r.Settlement, r.Err, r.Delivered, Backoff{Initial: c.cfg.BackoffInitial, Max: c.cfg.BackoffMax})
 	settled := time.Now()
 	answerErr := c.held.answer(m, v)
@@ -52,20 +49,13 @@ func (c *Consumer) begin(ctx context.Context, r Result) (context.Context, func(R
 	return c.cfg.BeginFunc(ctx, r)
 }
 
-// read reads the message. Whatever is wrong with it is the Settler's to record.
-func (c *Consumer) read(m *message) (o settlement.Outcome, err error) {
-	defer func() {
-		if value := recover(); value != nil {
-			err = c.panicked(value)
-		}
-	}()
-	envelope := ReadEnvelope(m.msg.Subject, m.msg.Header, m.msg.Data, m.meta.Stream, m.meta.Sequence.Stream, c.cfg.Prefix)
-	o, _ = settlement.ParseOutcome(envelope) // its error stands in o.Invalid, and Settle records it
-	return o, nil
-}
-
-// settle has the outcome settled. Whatever goes wrong here ends as waiting.
-func (c *Consumer) settle(ctx context.Context, o settlement.Outcome) (s settlement.Settlement, err error) {
+// settle has the message's outcome settled. Whatever is wrong with the message is
+// the Settler's to record; whatever goes wrong here ends as waiting.
+func (c *Consumer) settle(ctx context.Context, m *message) (s settlement.Settlement, err error) {
+	if m.panicked != nil {
+		c.panics.Add(1)
+		return settlement.Settlement{}, m.panicked
+	}
 	// Cancelled, not given a deadline: one of minutes would take the place of the
 	// few seconds that the NATS client gives each request by default.
 	ctx, cancel := context.WithCancelCause(ctx)
@@ -73,20 +63,15 @@ func (c *Consumer) settle(ctx context.Context, o settlement.Outcome) (s settleme
 	defer time.AfterFunc(settleTime, func() { cancel(context.DeadlineExceeded) }).Stop()
 	defer func() {
 		if value := recover(); value != nil {
-			s, err = settlement.Settlement{}, c.panicked(value)
+			c.panics.Add(1)
+			s, err = settlement.Settlement{}, &panicError{value: value, stack: debug.Stack()}
 		}
 	}()
-	s, err = c.settler.Settle(ctx, o)
+	s, err = c.settler.Settle(ctx, m.outcome)
 	if err != nil && errors.Is(context.Cause(ctx), errStopping) {
 		err = fmt.Errorf("%w: %w", errStopping, err)
 	}
 	return s, err
-}
-
-// panicked is what a panic is taken to have answered.
-func (c *Consumer) panicked(value any) error {
-	c.panics.Add(1)
-	return &panicError{value: value, stack: debug.Stack()}
 }
 
 // logResult writes the one event of a message. It never holds a payload.

@@ -4,11 +4,14 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"runtime/debug"
 	"sync"
 	"sync/atomic"
 	"time"
 
 	"github.com/nats-io/nats.go"
+
+	"settled/settlement"
 )
 
 // ackTime is how long a confirmed acknowledgement is waited for. It is never
@@ -23,8 +26,32 @@ type message struct {
 	meta       *nats.MsgMetadata
 	generation uint64 // of the consumer that delivered it
 
+	outcome  settlement.Outcome // as read from it
+	panicked *panicError        // reading it panicked; outcome then holds its position only
+
 	mu       sync.Mutex // an answer and a sign of life must not cross
 	answered bool
+}
+
+// read reads the outcome, whatever the bytes are. A panic is a bug, and ends as one
+// of Settle does: with the message given back.
+func (m *message) read(prefix string) {
+	defer func() {
+		if value := recover(); value != nil {
+			m.panicked = &panicError{value: value, stack: debug.Stack()}
+			m.outcome = settlement.Outcome{Ref: settlement.OutcomeRef{Stream: m.meta.Stream, Sequence: m.meta.Sequence.Stream}}
+		}
+	}()
+	envelope := ReadEnvelope(m.msg.Subject, m.msg.Header, m.msg.Data, m.meta.Stream, m.meta.Sequence.Stream, prefix)
+	m.outcome, _ = settlement.ParseOutcome(envelope) // its error stands in Invalid, and Settle records it
+}
+
+// delivered is how often the message was delivered, this time included: a hint.
+func (m *message) delivered() uint64 {
+	if m.meta == nil {
+		return 1
+	}
+	return m.meta.NumDelivered
 }
 
 // beat tells the server that the message is being worked on.

@@ -3,6 +3,7 @@ package consumer
 import (
 	"bytes"
 	"context"
+	"crypto/sha256"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -21,7 +22,7 @@ import (
 )
 
 // patience is how long a test waits for what must happen.
-const patience = 20 * time.Second
+const patience = time.Minute
 
 // startServer starts a JetStream server of the test's own.
 func startServer(t *testing.T) *server.Server {
@@ -168,8 +169,16 @@ func (r *rig) publishMsg(m *nats.Msg) uint64 {
 	return ack.Sequence
 }
 
+// sessionOf is a session of this outcome's own; the first has testSession.
+func sessionOf(id string) string {
+	if id == "1" {
+		return testSession
+	}
+	return fmt.Sprintf("0x%x", sha256.Sum256([]byte(id)))
+}
+
 func eventOf(id string) string {
-	return fmt.Sprintf(`{"specversion":"1.0","id":%q,"source":"/test","type":"outcome.cancellation","data":{"session_id":%q}}`, id, testSession)
+	return fmt.Sprintf(`{"specversion":"1.0","id":%q,"source":"/test","type":"outcome.cancellation","data":{"session_id":%q}}`, id, sessionOf(id))
 }
 
 // result waits for the next result.

@@ -31,12 +31,21 @@ func (f *feed) drain(until time.Time) {
 
 // giveBack answers what is not begun, so that whoever can may begin it.
 func (f *feed) giveBack(delay time.Duration) {
+	waiting := f.turns.takeAll()
 	for _, m := range f.queue {
-		if err := f.c.held.answer(m, Verdict{Disposition: GivenBack, Delay: delay}); err != nil {
-			f.c.cfg.Log.Debug().Err(err).Uint64("sequence", m.meta.Sequence.Stream).Msg("not given back")
-		}
+		f.turns.ended(m, time.Now())
+		f.answerUnbegun(m, delay)
+	}
+	for _, m := range waiting {
+		f.answerUnbegun(m, delay)
 	}
 	f.queue = nil
+}
+
+func (f *feed) answerUnbegun(m *message, delay time.Duration) {
+	if err := f.c.held.answer(m, Verdict{Disposition: GivenBack, Delay: delay}); err != nil {
+		f.c.cfg.Log.Debug().Err(err).Uint64("sequence", m.meta.Sequence.Stream).Msg("not given back")
+	}
 }
 
 func (f *feed) giveBackAll() { f.giveBack(0) }

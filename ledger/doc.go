@@ -3,8 +3,9 @@
 // publication of a result are one write. It implements settlement.Ledger.
 //
 // It writes, reads back and audits entries. It decides nothing about outcomes,
-// keeps no state of sessions between calls, retries nothing but its own append,
-// and does not log: it returns errors.
+// retries nothing but its own append, and does not log: it returns errors. Of
+// sessions it keeps nothing between calls but long histories, by the hash chain that
+// their heads name: the head itself is read from the leader each time.
 //
 // Invariants, each held by a test:
 //

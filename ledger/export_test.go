@@ -54,3 +54,9 @@ func (f asked) usedBefore(context.Context, time.Time) (bool, error) {
 	o := f()
 	return o.Used, o.UsedErr
 }
+
+// SetMostRemembered makes a ledger remember less.
+func SetMostRemembered(l *Ledger, most int) { l.memory.most = most }
+
+// Remembered is of how many sessions the history is remembered.
+func Remembered(l *Ledger) int { return len(l.memory.of) }

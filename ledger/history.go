@@ -31,24 +31,50 @@ const (
 // The entries are without Reason and Evidence, from which nothing is decided, and
 // which may be most of what a session holds: whoever publishes may add entries to
 // a session without end. Session and Walk have them.
+//
+// Long histories are remembered: of a session read before only what was appended
+// since is read, and held to what the head's hash chain says. The entries are shared
+// and must not be altered.
 func (l *Ledger) History(ctx context.Context, head settlement.Head) ([]settlement.Entry, error) {
 	if head.Last == nil {
 		return nil, nil
 	}
-	links, err := l.before(ctx, head)
+	entries, err := l.behind(ctx, head, l.memory.upTo(head))
+	if errors.Is(err, errUnlike) { // the stream is another one, or was altered: what stands in it counts
+		l.memory.forget(head.Session)
+		entries, err = l.behind(ctx, head, remembered{session: head.Session})
+	}
 	if err != nil {
 		return nil, fmt.Errorf("ledger: history of %s: %w", head.Session, err)
 	}
-	links = append(links, link{Stored: Stored{Sequence: head.Sequence(), Entry: light(*head.Last)}})
-	entries := make([]settlement.Entry, 0, len(links))
-	previous := ""
-	for i, k := range links {
-		if err := follows(k.Stored, uint64(i), previous); err != nil {
-			return nil, fmt.Errorf("ledger: history of %s: entry %d: %w", head.Session, k.Sequence, err)
-		}
-		entries, previous = append(entries, k.Entry), k.digest
-	}
 	return entries, nil
+}
+
+// behind reads what stands behind a part of the history that is known, and returns
+// all. errUnlike: it doesn't follow on what is known.
+func (l *Ledger) behind(ctx context.Context, head settlement.Head, known remembered) ([]settlement.Entry, error) {
+	if known.n() > 0 && known.n() == head.N() {
+		if known.digest != head.Digest || known.last() != head.Sequence() {
+			return nil, errUnlike
+		}
+		return known.entries[:known.n():known.n()], nil
+	}
+	links, err := l.before(ctx, head, known)
+	if err != nil {
+		return nil, err
+	}
+	links = append(links, link{Stored: Stored{Sequence: head.Sequence(), Entry: light(*head.Last)}, digest: head.Digest})
+	previous := known.digest
+	for i, k := range links {
+		if err := follows(k.Stored, known.n()+uint64(i), previous); err != nil {
+			if known.n() > 0 {
+				err = errors.Join(errUnlike, err)
+			}
+			return nil, fmt.Errorf("entry %d: %w", k.Sequence, err)
+		}
+		previous = k.digest
+	}
+	return l.memory.add(known, links), nil
 }
 
 // link is an entry with the hash of its bytes, and without the bytes.
@@ -82,16 +108,17 @@ func follows(s Stored, n uint64, previous string) error {
 	return nil
 }
 
-// before reads the session's entries that stand before its head, oldest first: as
-// many as the head's number says, or fewer where there are no more.
-func (l *Ledger) before(ctx context.Context, head settlement.Head) ([]link, error) {
+// before reads the session's entries that stand before its head and behind what is
+// known, oldest first: as many as the head's number says, or fewer where there are
+// no more.
+func (l *Ledger) before(ctx context.Context, head settlement.Head, known remembered) ([]link, error) {
 	_, filter := subjects(l.cfg.Prefix, "", head.Session)
-	want := max(head.N(), 1) - 1
+	from, want := known.last()+1, max(head.N(), known.n()+1)-1-known.n()
 	more := l.borrow(int(min(want/entriesEach, readersOfOne)) - 1) // #nosec G115 -- at most readersOfOne
 	if more == 0 {
-		return l.oneByOne(ctx, filter, head.Sequence(), want)
+		return l.oneByOne(ctx, filter, stretch{from, head.Sequence()}, want)
 	}
-	links, err := l.together(ctx, filter, head.Sequence(), more)
+	links, err := l.together(ctx, filter, stretch{from, max(head.Sequence(), from)}, more)
 	return links[:min(uint64(len(links)), want)], err
 }
 
@@ -109,12 +136,12 @@ func (l *Ledger) borrow(readers int) (got int) {
 	return got
 }
 
-// oneByOne reads so many entries below a sequence, and not one message more.
-func (l *Ledger) oneByOne(ctx context.Context, filter string, below, want uint64) ([]link, error) {
+// oneByOne reads so many entries of a stretch, and not one message more.
+func (l *Ledger) oneByOne(ctx context.Context, filter string, s stretch, want uint64) ([]link, error) {
 	var links []link
-	for from := uint64(1); from < below && uint64(len(links)) < want; {
+	for from := s.from; from < s.below && uint64(len(links)) < want; {
 		m, err := l.get(ctx, filter, from)
-		if errors.Is(err, ErrNoMessage) || err == nil && m.Sequence >= below {
+		if errors.Is(err, ErrNoMessage) || err == nil && m.Sequence >= s.below {
 			break
 		}
 		if err != nil {
@@ -125,13 +152,13 @@ func (l *Ledger) oneByOne(ctx context.Context, filter string, below, want uint64
 	return links, nil
 }
 
-// together reads all entries below a sequence by the caller and so many borrowed
+// together reads all entries of a stretch by the caller and so many borrowed
 // readers. The first error ends all.
-func (l *Ledger) together(ctx context.Context, filter string, below uint64, borrowed int) ([]link, error) {
+func (l *Ledger) together(ctx context.Context, filter string, s stretch, borrowed int) ([]link, error) {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 	d := division{left: make([]stretch, borrowed+1)}
-	d.left[0] = stretch{1, max(below, 1)}
+	d.left[0] = s
 	found := make([][]link, borrowed+1)
 	read := func(reader int) {
 		var err error

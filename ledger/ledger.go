@@ -56,6 +56,7 @@ type Ledger struct {
 	cfg     Config
 	mark    watermark
 	known   recognition
+	memory  memory
 	readers chan struct{} // one in it for each reader that a history has beside its first
 }
 
@@ -68,7 +69,7 @@ func New(stream Stream, cfg Config) *Ledger {
 	return &Ledger{
 		stream: stream, cfg: cfg, mark: watermark{fence: cfg.Fence, nowFunc: cfg.NowFunc},
 		known:   recognition{turn: make(chan struct{}, 1)},
-		readers: make(chan struct{}, readersOfAll),
+		readers: make(chan struct{}, readersOfAll), memory: memory{most: mostRemembered},
 	}
 }
 

@@ -77,7 +77,7 @@ func (v View) closedUnseen() Step {
 	if v.Session.Ours && v.Intent != nil && v.Refused == nil && !v.foreign() && v.closedByIntent() {
 		return Step{Move: MoveDone, Plan: v.Intent.plan()}
 	}
-	return v.failOrWait(Fail(ClosedElsewhere, "the session is closed at the node, which doesn't show what it paid, and nothing proves that it was this outcome's request: ask the participants for their balances at the node, and compare them with what the policy pays"))
+	return v.elsewhere(Fail(ClosedElsewhere, "the session is closed at the node, which doesn't show what it paid, and nothing proves that it was this outcome's request: ask the participants for their balances at the node, and compare them with what the policy pays"))
 }
 
 // closedByIntent holds the version of a closed session to the close that the

@@ -10,8 +10,8 @@ import (
 type Node interface {
 	// Session reads the session. "Not found" (ErrSessionNotFound) and a session
 	// with nothing in it are answered only after a second read a second later.
-	// With InDoubt an open session is read twice, and Quiet says whether that
-	// went well. A *Failure inside the error means that this session can never
+	// With InDoubt a session is read twice where requests expire, and Quiet says
+	// whether that went well. A *Failure inside the error means that this session can never
 	// be read. Any other error means that nothing is known: the caller waits.
 	Session(ctx context.Context, id SessionID, look Look) (Session, error)
 
@@ -37,7 +37,7 @@ type Node interface {
 
 // Look says what a read is for.
 type Look struct {
-	InDoubt bool // a request of ours may have landed: an open session is read twice
+	InDoubt bool // a request of ours may have landed: the session is read twice
 	Version bool // the session's version is needed, whatever it costs to find
 	Funding bool // who funded the session is needed, whatever it costs to find
 }

@@ -73,6 +73,8 @@ func (v View) Fallen() bool {
 //	  held by an intent of this
 //	  outcome, and not without us
 //	closed otherwise             wait for the fence, then closed_elsewhere
+//	  after a doubt, seen in     wait a fence margin
+//	  a troubled moment
 //	paid more than put in        wait for the fence, then overpaid
 //	open, a request may land     wait for the fence
 //	open after a doubt, seen in  wait a fence margin
@@ -128,7 +130,7 @@ func (v View) expiring() Step {
 	if !v.Fallen() {
 		return v.waitForFence()
 	}
-	if v.Intent != nil && v.Refused == nil && !s.Quiet {
+	if v.doubted() && !s.Quiet {
 		return Step{Move: MoveWait, Waiting: &Waiting{Reason: InDoubt, Delay: v.FenceMargin, Err: errors.New("the session was seen open, but the node or the connection was slow: looking again")}}
 	}
 	var permanent *Failure
@@ -193,7 +195,24 @@ func (v View) closed() Step {
 			return Step{Move: MoveDone, Plan: plan}
 		}
 	}
-	return v.failOrWait(Fail(ClosedElsewhere, "the session is closed at the node, and what was paid is not what this outcome would pay"))
+	return v.elsewhere(Fail(ClosedElsewhere, "the session is closed at the node, and what was paid is not what this outcome would pay"))
+}
+
+// elsewhere fails an outcome whose session somebody else has closed. Beside that
+// close a request of ours may still be at work in a node that is stuck, for longer
+// than the margin; it would pay a second time, and who has failed looks no more. So
+// after a doubt this too is believed only from a quiet moment.
+func (v View) elsewhere(f *Failure) Step {
+	if v.Fallen() && v.doubted() && !v.Session.Quiet {
+		return Step{Move: MoveWait, Waiting: &Waiting{Reason: InDoubt, Delay: v.FenceMargin, Err: errors.New("the session was seen closed otherwise than planned, but the node or the connection was slow: looking again")}}
+	}
+	return v.failOrWait(f)
+}
+
+// doubted reports whether a request of ours expired without the node having
+// refused it: it may still be at work.
+func (v View) doubted() bool {
+	return v.Intent != nil && v.Intent.ValidUntil != nil && v.Refused == nil && !v.Session.Versioned
 }
 
 // paidAsRecorded is the plan, recorded for this outcome, that the node paid; nil

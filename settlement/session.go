@@ -51,8 +51,8 @@ type Session struct {
 	// AsOf is an instant on the node's clock before which this read did not
 	// begin: the only "now" that settlement knows.
 	AsOf time.Time
-	// Quiet: an open session was seen open twice in a row on one connection,
-	// both answers quick, with nothing dropped in between.
+	// Quiet: the session was seen twice in a row on one connection, open both times
+	// or closed both times, both answers quick, with nothing dropped in between.
 	Quiet bool
 	// Evidence is the signed answer that showed the state.
 	Evidence NodeAnswer

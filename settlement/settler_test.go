@@ -315,3 +315,22 @@ func TestStandingOfHead(t *testing.T) {
 		}
 	}
 }
+
+// Somebody else's close, seen after a doubt in troubled moments: a request of ours
+// may still be at work, so nothing fails before a quiet one.
+func TestTroubledReadOfAForeignCloseWaitsAMargin(t *testing.T) {
+	w := newWorld(t)
+	w.sends(failed, 1)
+	o := partial(t, 1)
+	if _, err := w.deliver(o); err == nil {
+		t.Fatal("the answer was lost, yet there is a result")
+	}
+	w.close(Plan{Allocations: w.allTo(2)})
+	w.troubled = 8
+	start := w.now
+	_, err := w.run(o)
+	wantCode(t, err, ClosedElsewhere)
+	if waited := w.now.Sub(start); waited < validity+2*margin {
+		t.Errorf("failed after %s although the reads were troubled", waited)
+	}
+}

@@ -137,11 +137,8 @@ func (h *hostility) publishAll(bad, good int) {
 	session := h.open()
 	for i := range bad {
 		h.n++
-		m, names := everyMalformed[h.n%len(everyMalformed)], settlement.SessionID(fmt.Sprintf("0x%064x", h.n))
-		if h.n%97 == 0 {
-			names = session // which a good outcome is going to settle
-		}
-		h.codes[h.put(m.make(h.n, names))] = m.code
+		m := everyMalformed[h.n%len(everyMalformed)]
+		h.codes[h.put(m.make(h.n, session))] = m.code // four of the kinds name the session that the next good outcome settles
 		if (i+1)%(bad/good) == 0 && i < bad/good*good {
 			h.settled[session] = h.publish("partial_service", fmt.Sprint("good-", h.n), session, h.partial())
 			session = h.open()

@@ -76,7 +76,7 @@ func (n *node) observe(a *actor, id settlement.SessionID, look settlement.Look) 
 	}
 	s.AsOf = asOf
 	unfunded := !absent && s.Open && s.Unfunded()
-	if !absent && !unfunded && (!look.InDoubt || !s.Open || n.w.dialect == Versioned) {
+	if !absent && !unfunded && (!look.InDoubt || n.w.dialect == Versioned) {
 		return s, nil
 	}
 	if absent || unfunded {
@@ -91,12 +91,14 @@ func (n *node) lookAgain(a *actor, id settlement.SessionID, look settlement.Look
 	switch gone := errors.Is(err, settlement.ErrSessionNotFound); {
 	case gone && absent:
 		return s, err
+	case !absent && !first.Open && (err != nil || s.Open):
+		return first, nil // what is closed stays so: the second look only leaves Quiet unsaid
 	case gone || absent || err != nil:
 		return s, errors.New("two looks disagree: looking again later")
 	case s.Open && s.Unfunded() && !first.Unfunded():
 		return s, errors.New("it was emptied between two looks: looking again later")
 	}
-	s.Quiet = look.InDoubt && s.Open && quick && quickToo && !n.w.faulty(n.w.weather.dropped)
+	s.Quiet = look.InDoubt && s.Open == first.Open && quick && quickToo && !n.w.faulty(n.w.weather.dropped)
 	return s, nil
 }
 

@@ -8,10 +8,10 @@ import (
 
 // rival is somebody else who closes the session. On 0.x that is done while the node
 // works on a close of ours only as an incident: nothing could prevent that both
-// pay, and the product has to say so, as long as the node's work is within the
-// fence margin. Where nobody reaches the quorum without us, nobody does.
+// pay, and the product has to say so, also where the node is in a mire and works on
+// ours for longer than the fence margin. Where nobody reaches the quorum without us, nobody does.
 func (n *node) rival(s *appSession) {
-	if s.running > 0 && s.open && n.w.weather.incidents && !s.ours && !n.mired() {
+	if s.running > 0 && s.open && n.w.weather.incidents && !s.ours {
 		s.incident = true
 	}
 	if !s.incident && !n.still(s) || s.missing || !s.open || s.ours || s.unfunded() {

@@ -110,7 +110,7 @@ func (n *node) passing() error {
 // finish commits, once the database moves.
 func (n *node) finish(f *flight, base uint64, answer func(reply)) {
 	w := n.w
-	if n.mired() && !f.session.incident {
+	if n.mired() {
 		w.at(n.miredUntil, func() { n.finish(f, base, answer) })
 		return
 	}

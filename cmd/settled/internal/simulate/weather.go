@@ -63,8 +63,8 @@ func (w *world) drawWeather() {
 func (w *world) focus() {
 	c, is := w.choices, &w.weather
 	switch where := c.pick(5); {
-	case is.incidents:
-		is.doubtful = 500
+	case is.incidents: // also while the node works on ours for longer than the margin
+		is.doubtful, is.mires = 500, 3
 	case where == 4: // doubts, stalls and few attempts: what the fence is for
 		is.stall, is.pause, is.late, is.unanswered, is.lost, is.crash = 30, 300, 300, 100, 0, 0
 		is.attempts, is.beatsLost = 1+c.pick(2), 0

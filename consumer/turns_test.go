@@ -1,0 +1,272 @@
+package consumer
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/nats-io/nats.go"
+
+	"settled/settlement"
+)
+
+const hotSession = "0x00000000000000000000000000000000000000000000000000000000000000aa"
+
+func (r *rig) publishHot(id string) uint64 {
+	r.t.Helper()
+	return r.publishMsg(&nats.Msg{
+		Subject: OutcomeSubject(r.cfg.Prefix, settlement.Cancellation), Data: []byte(eventOfHot(id)),
+	})
+}
+
+// oneAtATime holds Settle calls to one of a session at a time, and remembers in
+// which order those of the hot one began. They wait until goOn is closed.
+type oneAtATime struct {
+	t    *testing.T
+	goOn chan struct{}
+
+	mu    sync.Mutex
+	open  map[settlement.SessionID]bool
+	begun []uint64
+}
+
+func (o *oneAtATime) settle(ctx context.Context, out settlement.Outcome, _ int) (settlement.Settlement, error) {
+	o.mu.Lock()
+	if o.open[out.Session] {
+		o.t.Errorf("two outcomes of session %s at once", out.Session)
+	}
+	o.open[out.Session] = true
+	if out.Session == hotSession {
+		o.begun = append(o.begun, out.Ref.Sequence)
+	}
+	o.mu.Unlock()
+	defer func() {
+		o.mu.Lock()
+		defer o.mu.Unlock()
+		o.open[out.Session] = false
+	}()
+	if out.Session == hotSession {
+		select {
+		case <-o.goOn:
+		case <-ctx.Done():
+			return settlement.Settlement{}, ctx.Err()
+		}
+	}
+	return closedBy(out), nil
+}
+
+func (o *oneAtATime) order() []uint64 {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return slices.Clone(o.begun)
+}
+
+// hotRig is a rig whose Settle holds outcomes of the hot session up.
+func hotRig(t *testing.T, workers int) (*rig, *oneAtATime) {
+	t.Helper()
+	r := newRig(t, func(c *Config) { c.Workers = workers })
+	o := &oneAtATime{t: t, goOn: make(chan struct{}), open: map[settlement.SessionID]bool{}}
+	r.settler.do = o.settle
+	return r, o
+}
+
+// A session whose outcomes don't get on at all, thousands of them, and before all
+// others in the stream: the others are settled.
+func TestAHotSessionHoldsUpNoOther(t *testing.T) {
+	r, hot := hotRig(t, 8)
+	r.start()
+	const flood, others = 300, 50
+	for i := range flood {
+		r.publishHot(fmt.Sprint("hot ", i))
+	}
+	for i := range others {
+		r.publish(fmt.Sprint("other ", i))
+	}
+	for range others {
+		if res := r.result(); res.Outcome.Session == hotSession || res.Disposition != Acked {
+			t.Fatalf("%s of session %s, while the hot one can't get on", res.Disposition, res.Outcome.Session)
+		}
+	}
+	if n := len(hot.order()); n != 1 {
+		t.Errorf("%d outcomes of the hot session begun, want one", n)
+	}
+	r.until("one in hand, and no more waiting than may", func() bool { s := r.c.Status(); return s.InHand == 1 && s.Waiting <= mostOfOne })
+	close(hot.goOn)
+	r.settledAll(flood + others)
+	for seq := range uint64(flood) {
+		if n := r.settler.count(seq + 1); n != 1 {
+			t.Errorf("outcome %d was settled %d times", seq+1, n)
+		}
+	}
+	if n := len(r.log.events(t, "more outcomes name this session than can wait for it: one after the other is settled, the others are given back meanwhile")); n == 0 {
+		t.Error("nobody was told of the hot session")
+	}
+}
+
+// What waits for its session's turn is settled in the order in which it arrived, is
+// kept alive meanwhile, and is delivered once.
+func TestASessionsOutcomesAreSettledInTheirOrder(t *testing.T) {
+	r, hot := hotRig(t, 4)
+	r.cfg.AckWait = 400 * time.Millisecond
+	var want []uint64
+	for i := range mostTurns * 4 {
+		want = append(want, r.publishHot(fmt.Sprint("hot ", i)))
+	}
+	r.start()
+	r.until("one in hand, all others waiting, and asking for more", func() bool {
+		s := r.c.Status()
+		return s.InHand == 1 && s.Waiting == len(want)-1 && r.durable().NumWaiting == 1
+	})
+	<-time.After(3 * r.cfg.AckWait) // what is tested is that nothing happens in this time
+	if d := r.durable(); d.Delivered.Consumer != uint64(len(want)) {
+		t.Errorf("delivered %d times, want %d", d.Delivered.Consumer, len(want))
+	}
+	close(hot.goOn)
+	r.settledAll(want[len(want)-1])
+	if got := hot.order(); !slices.Equal(got, want) {
+		t.Errorf("settled in the order %v, want %v", got, want)
+	}
+}
+
+// A pause, like a stop, gives back at once what waits for its session's turn.
+func TestWhatWaitsForItsTurnIsGivenBack(t *testing.T) {
+	t.Run("pause", func(t *testing.T) {
+		var node readiness
+		node.set(nil)
+		r, hot := hotRig(t, 2)
+		r.cfg.Ready, r.cfg.Changed = node.Ready, node.Changed
+		r.start()
+		r.waiting(3)
+		node.set(errors.New("away"))
+		r.until("given back", func() bool { s := r.c.Status(); return s.Paused && s.InHand == 1 && s.Waiting == 0 })
+		close(hot.goOn)
+		r.until("what is in hand has ended", func() bool { return r.c.Status().InHand == 0 })
+		if n := len(hot.order()); n != 1 {
+			t.Errorf("%d outcomes begun while paused", n-1)
+		}
+		node.set(nil)
+		r.settledAll(4)
+	})
+	t.Run("stop", func(t *testing.T) {
+		r, hot := hotRig(t, 2)
+		r.start()
+		r.waiting(3)
+		r.stop()
+		next, err := r.js.Consumer(t.Context(), "OUTCOMES", "settled")
+		if err != nil {
+			t.Fatal(err)
+		}
+		others := 0
+		r.until("what waited is there for others", func() bool {
+			batch, err := next.FetchNoWait(10)
+			if err != nil {
+				t.Fatal(err)
+			}
+			for range batch.Messages() {
+				others++
+			}
+			return others == 3
+		})
+		close(hot.goOn)
+		if err := r.end(); err != nil {
+			t.Errorf("Run: %v", err)
+		}
+		if n := len(hot.order()); n != 1 {
+			t.Errorf("%d outcomes begun after the stop", n-1)
+		}
+	})
+}
+
+// waiting publishes one outcome of the hot session and so many more, and waits until
+// these wait for it.
+func (r *rig) waiting(more int) {
+	r.t.Helper()
+	for i := range more + 1 {
+		r.publishHot(fmt.Sprint("hot ", i))
+	}
+	r.until("one in hand, the others waiting", func() bool { s := r.c.Status(); return s.InHand == 1 && s.Waiting == more })
+}
+
+func TestTurns(t *testing.T) {
+	now := time.Unix(1e9, 0)
+	turns := newTurns(100)
+	hot := func() *message { return &message{outcome: settlement.Outcome{Session: hotSession}} }
+	first := hot()
+	if p, _, _ := turns.arrived(first, now); p != itsTurn {
+		t.Fatalf("the first: %d", p)
+	}
+	var line []*message
+	for range mostOfOne {
+		m := hot()
+		if p, _, _ := turns.arrived(m, now); p != inLine {
+			t.Fatalf("in line: %d", p)
+		}
+		line = append(line, m)
+	}
+	if p, _, _ := turns.arrived(&message{outcome: settlement.Outcome{Session: testSession}}, now); p != itsTurn {
+		t.Errorf("of another session: %d", p)
+	}
+	for range 2 {
+		if p, _, _ := turns.arrived(&message{}, now); p != itsTurn {
+			t.Errorf("of no session: %d", p)
+		}
+	}
+	last := time.Duration(0)
+	for i := range 5000 {
+		p, delay, tell := turns.arrived(hot(), now)
+		if p != noRoom || tell != (i == 0) || delay < leastDelay/2 {
+			t.Fatalf("number %d without room: %d, %s, to be told %t", i, p, delay, tell)
+		}
+		last = delay
+	}
+	if want := time.Duration(mostOfOne+4999) * firstPace / 2; last != want {
+		t.Errorf("the last returns after %s, want %s", last, want)
+	}
+	for n := range uint64(40) {
+		m := hot()
+		m.meta = &nats.MsgMetadata{NumDelivered: n + 1}
+		if _, delay, _ := turns.arrived(m, now); delay < min(leastDelay<<min(n, 20), mostDelay)/2 || delay > mostDelay {
+			t.Errorf("delivery %d returns after %s", n+1, delay)
+		}
+	}
+	m := first
+	for i, want := range line {
+		now = now.Add(50 * time.Millisecond)
+		if m = turns.ended(m, now); m != want {
+			t.Fatalf("turn %d is another's", i)
+		}
+	}
+	if pace := turns.of[hotSession].pace; pace < 49*time.Millisecond || pace > 50*time.Millisecond {
+		t.Errorf("the pace is %s, want 50ms", pace)
+	}
+	if next := turns.ended(m, now); next != nil || len(turns.of) != 1 || turns.waiting != 0 {
+		t.Errorf("at the end: %v, %d sessions, %d waiting", next, len(turns.of), turns.waiting)
+	}
+}
+
+// However many there are, none stays away for longer than it may, and not all
+// return at once.
+func TestTurnsAreBounded(t *testing.T) {
+	now, turns := time.Unix(1e9, 0), newTurns(1)
+	delays := map[time.Duration]int{}
+	for range 100_000 {
+		_, delay, _ := turns.arrived(&message{outcome: settlement.Outcome{Session: hotSession}}, now)
+		if delay > mostDelay {
+			t.Fatalf("a delay of %s", delay)
+		}
+		delays[delay.Round(time.Millisecond)]++
+	}
+	if turns.waiting != mostTurns || len(delays) < 1000 {
+		t.Errorf("%d wait, want %d; %d different delays", turns.waiting, mostTurns, len(delays))
+	}
+	if all := turns.takeAll(); len(all) != mostTurns || turns.waiting != 0 {
+		t.Errorf("%d given back, %d waiting", len(all), turns.waiting)
+	}
+}
+
+func eventOfHot(id string) string { return strings.Replace(eventOf(id), sessionOf(id), hotSession, 1) }

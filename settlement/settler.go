@@ -7,8 +7,8 @@ import (
 	"time"
 )
 
-// Settler settles outcomes. All members but Limits and TrustFunc are needed; it keeps nothing between
-// calls, and any number of calls may run at once.
+// Settler settles outcomes. All members but Limits and TrustFunc are needed; it keeps
+// nothing between calls, and any number of calls may run at once.
 type Settler struct {
 	Node        Node
 	Ledger      Ledger

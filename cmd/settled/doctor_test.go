@@ -259,6 +259,7 @@ func TestDoctorOnPermissions(t *testing.T) {
 		want    finding
 	}{
 		{"", finding{"nats.rights", checkOK, "may do all", ""}},
+		{"", finding{"nats.rights", checkWarn, "hears of a stop late", `subscribe: ["operation.*"]`}},
 		{"settlement.>", finding{"nats.rights", checkFail, "could record nothing", `publish: ["settlement.>"]`}},
 		{"deadletter.>", finding{"nats.rights", checkFail, "dead letter", `publish: ["deadletter.>"]`}},
 		{"operation.>", finding{"nats.rights", checkWarn, "overpays", `publish: ["operation.>"]`}},

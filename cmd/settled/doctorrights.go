@@ -28,19 +28,33 @@ const inboxWait = 3 * time.Second
 
 // mayHear reports whether answers reach us: without them everything times out.
 func (d *doctor) mayHear() bool {
-	nc := d.nats.Conn
-	sub, err := nc.SubscribeSync(nc.NewInbox())
-	if err == nil {
-		defer func() { _ = sub.Unsubscribe() }()
-		err = nc.FlushTimeout(inboxWait)
-	}
-	if err == nil && errors.Is(nc.LastError(), nats.ErrPermissionViolation) {
-		err = nc.LastError()
-	}
-	if err != nil {
+	if err := d.hears(d.nats.NewInbox()); err != nil {
 		d.fail("nats.rights", `subscribe: ["_INBOX.>"]`+" in the permissions of settled's user", "answers don't reach settled: %s", err)
+		return false
 	}
-	return err == nil
+	operations := consumer.OperationSubject(d.cfg.natsPrefix, "*")
+	if err := d.hears(operations); err != nil {
+		d.warn("nats.rights", fmt.Sprintf("subscribe: [%q] in the permissions of settled's user", operations), "settled hears of a stop late: %s", err)
+	}
+	return true
+}
+
+// hears is nil where a subject may be subscribed to.
+func (d *doctor) hears(subject string) error {
+	nc := d.nats.Conn
+	sub, err := nc.SubscribeSync(subject)
+	if err != nil {
+		return err
+	}
+	defer func() { _ = sub.Unsubscribe() }()
+	if err := nc.FlushTimeout(inboxWait); err != nil {
+		return err
+	}
+	last := nc.LastError()
+	if errors.Is(last, nats.ErrPermissionViolation) && strings.Contains(last.Error(), strconv.Quote(subject)) {
+		return last
+	}
+	return nil
 }
 
 // rights tries what serve needs, by messages that no stream can store and no part
@@ -89,6 +103,7 @@ func (d *doctor) neededRights() []right {
 		{[]string{api + "CONSUMER.MSG.NEXT." + durable}, api + "CONSUMER.MSG.NEXT.>", "it could take no outcomes", false},
 		{[]string{api + "CONSUMER.INFO." + durable}, api + "CONSUMER.INFO.>", "it could not verify its consumer", false},
 		{[]string{api + "STREAM.MSG.GET." + settlements}, api + "STREAM.MSG.GET.>", "it could not read the ledger", false},
+		{[]string{api + "STREAM.MSG.GET." + consumer.OperationsStream(prefix)}, api + "STREAM.MSG.GET.>", "it could not see whether somebody stopped it", false},
 		{[]string{api + "INFO"}, api + "INFO", "the account's storage can't be watched", true},
 	}
 	for _, stream := range []string{outcomes, letters, consumer.OperationsStream(prefix), settlements} {

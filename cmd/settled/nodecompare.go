@@ -58,8 +58,17 @@ func holding(s settlement.Session) string {
 	return ", with" + text + " in it"
 }
 
-// comparison reads closed sessions at the node while the ledger is read, several
-// at once.
+// compareFree looks whether a session was closed that the ledger says is free: of it
+// outcomes failed, by entry e.
+func compareFree(s settlement.Session) []divergence {
+	if s.Open {
+		return nil
+	}
+	return []divergence{{closedUnknown, "the node shows it closed, and by the ledger it is free: somebody else closed it, or a close of ours was never recorded"}}
+}
+
+// comparison reads sessions at the node while the ledger is read, several at once:
+// closed ones, and free ones by their last failed entry.
 type comparison struct {
 	reader *nodeReader
 	told   func(settlement.Entry, uint64) // of each that was read, and how many were
@@ -76,7 +85,8 @@ type comparison struct {
 // nodeFinding is a divergence with its entry.
 type nodeFinding struct {
 	ledger.Finding
-	kind string
+	kind    string
+	outcome uint64 // sequence in OUTCOMES
 }
 
 // compareWorkers is how many sessions are read at once.
@@ -115,7 +125,13 @@ func (c *comparison) end() error {
 func (c *comparison) compare(ctx context.Context, e settlement.Entry) {
 	s, err := c.reader.session(ctx, e.Session)
 	found, comparable := unreadable(err), false
-	if err == nil {
+	switch {
+	case e.State == settlement.EntryFailed && errors.Is(err, settlement.ErrSessionNotFound):
+		found = nil // it failed, and perhaps because of that
+	case err != nil:
+	case e.State == settlement.EntryFailed:
+		found, comparable = compareFree(s), true
+	default:
 		found, comparable = compareClosed(s, e)
 	}
 	c.mu.Lock()
@@ -134,7 +150,7 @@ func (c *comparison) compare(ctx context.Context, e settlement.Entry) {
 		}
 	}
 	for _, d := range found {
-		c.findings = append(c.findings, nodeFinding{ledger.Finding{Session: e.Session, Sequence: e.Sequence, Text: d.text}, d.kind})
+		c.findings = append(c.findings, nodeFinding{ledger.Finding{Session: e.Session, Sequence: e.Sequence, Text: d.text}, d.kind, e.Outcome.Sequence})
 	}
 	if c.told != nil {
 		c.told(e, c.read)

@@ -40,7 +40,7 @@ func newRoot(stdin io.Reader, stdout, stderr io.Writer) *cobra.Command {
 	addConfigFlags(root.PersistentFlags())
 	root.AddCommand(
 		p.serveCommand(), p.demoCommand(), p.simCommand(), p.publishCommand(), p.watchCommand(),
-		p.deadletterCommand(), p.stopCommand(), p.resumeCommand(), p.ledgerCommand(), p.cosignCommand(), p.configCommand(), p.doctorCommand(), p.versionCommand(),
+		p.deadletterCommand(), p.stopCommand(), p.resumeCommand(), p.ledgerCommand(), p.reconcileCommand(), p.cosignCommand(), p.configCommand(), p.doctorCommand(), p.versionCommand(),
 	)
 	root.AddCommand(unbuiltCommands()...)
 	misuseOnArgs(root)
@@ -74,7 +74,7 @@ func misuseOnArgs(cmd *cobra.Command) {
 // rather than pretend.
 func unbuiltCommands() []*cobra.Command {
 	var commands []*cobra.Command
-	for _, name := range []string{"reconcile", "policy", "bench", "schema"} {
+	for _, name := range []string{"policy", "bench", "schema"} {
 		commands = append(commands, unbuilt(name))
 	}
 	return commands

@@ -163,6 +163,7 @@ func (s *service) settle(ctx context.Context) error {
 	s.mu.Unlock()
 	defer watchBrake(ctx, brake)()
 	defer books.start(ctx)()
+	defer newReconciler(s).start(ctx)()
 	return c.Run(ctx)
 }
 

@@ -1,0 +1,118 @@
+package main
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/binary"
+	"math"
+	"time"
+
+	"github.com/nats-io/nats.go/jetstream"
+
+	"settled/ledger"
+	"settled/settlement"
+)
+
+// outcomeKey tells outcomes apart: half of a SHA-256 over source, id, type and
+// digest, so that a million of them take little memory.
+type outcomeKey [16]byte
+
+func keyOfOutcome(o settlement.OutcomeRef) outcomeKey {
+	h := sha256.New()
+	for _, part := range []string{o.Source, o.ID, o.Type, o.Digest} {
+		_ = binary.Write(h, binary.BigEndian, uint64(len(part)))
+		_, _ = h.Write([]byte(part))
+	}
+	return outcomeKey(h.Sum(nil)[:16])
+}
+
+// settledForGood stands for a closed entry, after which nothing can follow.
+const settledForGood = math.MaxUint64
+
+// booked is what the ledger says, of each outcome and of each session that isn't
+// closed: some fifty bytes an outcome.
+type booked struct {
+	entries uint64
+	results map[outcomeKey]uint64 // the highest OUTCOMES sequence that failed; settledForGood: closed
+	closing map[settlement.SessionID]intent
+	free    map[settlement.SessionID]freed
+	oldest  uint64 // the lowest OUTCOMES sequence that an entry names; 0: none
+	broken  []discrepancy
+}
+
+// intent is a session that is being closed.
+type intent struct {
+	entry, outcome uint64 // sequences
+	key            outcomeKey
+	since          time.Time // when its request ran out; where none runs out, when it was recorded
+}
+
+// freed is a session of which outcomes failed, and that no outcome holds.
+type freed struct{ entry, outcome uint64 }
+
+// readLedger goes through the ledger once. Each closed entry is handed to closed,
+// unless that is nil.
+func readLedger(ctx context.Context, js jetstream.JetStream, prefix string, bar *progress, closed func(settlement.Entry) error) (*booked, error) {
+	b := &booked{
+		results: map[outcomeKey]uint64{}, closing: map[settlement.SessionID]intent{}, free: map[settlement.SessionID]freed{},
+	}
+	part := streamPart{stream: ledger.StreamName(prefix), filter: prefix + "settlement.*.*"}
+	_, err := eachMessage(ctx, js, part, func(m streamMessage) error {
+		bar.at(m.sequence, 0, "entries of the ledger")
+		b.entries++
+		s := storedOf(m)
+		if s.Err != nil {
+			b.broken = append(b.broken, discrepancy{Kind: ledgerUnreadable, Sequence: s.Sequence, Problem: s.Err.Error() + ": run `settled ledger verify`"})
+			return nil
+		}
+		b.take(s.Entry)
+		if closed != nil && s.Entry.State == settlement.EntryClosed {
+			return closed(s.Entry)
+		}
+		return nil
+	})
+	return b, err
+}
+
+func (b *booked) take(e settlement.Entry) {
+	key := keyOfOutcome(e.Outcome)
+	if b.oldest == 0 || e.Outcome.Sequence < b.oldest {
+		b.oldest = e.Outcome.Sequence
+	}
+	switch e.State {
+	case settlement.EntryClosing:
+		since := e.Time
+		if e.ValidUntil != nil {
+			since = *e.ValidUntil
+		}
+		b.closing[e.Session] = intent{e.Sequence, e.Outcome.Sequence, key, since}
+		delete(b.free, e.Session)
+	case settlement.EntryClosed:
+		b.results[key] = settledForGood
+		delete(b.closing, e.Session)
+		delete(b.free, e.Session)
+	default:
+		b.results[key] = max(b.results[key], e.Outcome.Sequence)
+		b.failed(e)
+	}
+}
+
+// failed notes what a failure did to its session. What failed because the session
+// was closed by somebody else is known, and a person looks at it already.
+func (b *booked) failed(e settlement.Entry) {
+	if e.Session == "" || e.Standing.State != settlement.Free {
+		return
+	}
+	delete(b.closing, e.Session)
+	delete(b.free, e.Session)
+	if e.Error.Code != settlement.ClosedElsewhere && e.Error.Code != settlement.Overpaid {
+		b.free[e.Session] = freed{e.Sequence, e.Outcome.Sequence}
+	}
+}
+
+// result reports whether the ledger has the result of this message: its outcome is
+// closed, or failed as this message or a later one.
+func (b *booked) result(key outcomeKey, sequence uint64) bool {
+	at, has := b.results[key]
+	return has && at >= sequence
+}

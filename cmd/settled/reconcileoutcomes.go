@@ -1,0 +1,150 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"github.com/nats-io/nats.go/jetstream"
+
+	"settled/consumer"
+	"settled/settlement"
+)
+
+// outcomesRead goes through the stream of outcomes and finds those without a
+// result.
+type outcomesRead struct {
+	*reconciliation
+	books   *booked
+	reached *jetstream.ConsumerInfo
+
+	holders map[outcomeKey]settlement.SessionID // the outcomes that hold a session whose request ran out long ago
+	seen    map[outcomeKey]bool                 // of these, those whose message was found
+
+	count   uint64
+	last    uint64 // the last sequence that was seen
+	lost    []unsettled
+	waiting []unsettled // delivered: in hand, waiting, or acknowledged out of order
+	ahead   []unsettled // not delivered yet
+	gaps    []discrepancy
+}
+
+// unsettled is an outcome without a result.
+type unsettled struct {
+	sequence uint64
+	session  settlement.SessionID
+	key      outcomeKey
+	stored   time.Time
+}
+
+func (o *outcomesRead) read(ctx context.Context) error {
+	stream := consumer.OutcomesStream(o.prefix)
+	info, err := streamState(ctx, o.js, stream)
+	if err != nil {
+		return err
+	}
+	for id, i := range o.books.closing {
+		if i.since.Before(o.now.Add(-o.olderThan)) {
+			o.holders[i.key] = id
+		}
+	}
+	_, err = eachMessage(ctx, o.js, streamPart{stream: stream, filter: consumer.OutcomesFilter(o.prefix)}, func(m streamMessage) error {
+		o.bar.at(m.sequence, info.LastSeq, "outcomes")
+		o.message(m)
+		return nil
+	})
+	if err == nil && o.last < info.LastSeq && o.last > 0 {
+		o.gap(o.last+1, info.LastSeq)
+	}
+	return err
+}
+
+func streamState(ctx context.Context, js jetstream.JetStream, name string) (jetstream.StreamState, error) {
+	ctx, cancel := context.WithTimeout(ctx, silence)
+	defer cancel()
+	s, err := js.Stream(ctx, name)
+	if err != nil {
+		return jetstream.StreamState{}, fmt.Errorf("stream %s: %w: is there such a stream? `settled serve` makes it", name, err)
+	}
+	return s.CachedInfo().State, nil
+}
+
+func (o *outcomesRead) message(m streamMessage) {
+	switch {
+	case o.last > 0 && m.sequence > o.last+1:
+		o.gap(o.last+1, m.sequence-1)
+	case o.last == 0 && o.books.oldest > 0 && o.books.oldest < m.sequence:
+		o.gap(o.books.oldest, m.sequence-1)
+	}
+	o.count, o.last = o.count+1, m.sequence
+	e := consumer.ReadEnvelope(m.Subject(), m.Headers(), m.Data(), consumer.OutcomesStream(o.prefix), m.sequence, o.prefix)
+	outcome, _ := settlement.ParseOutcome(e) // an invalid one has its result too
+	u := unsettled{m.sequence, outcome.Session, keyOfOutcome(outcome.Ref), m.stored}
+	if _, holds := o.holders[u.key]; holds {
+		o.seen[u.key] = true
+	}
+	switch {
+	case o.books.result(u.key, u.sequence) || u.stored.After(o.now.Add(-o.olderThan)):
+	case u.sequence <= o.reached.AckFloor.Stream:
+		o.lost = append(o.lost, u)
+	case u.sequence <= o.reached.Delivered.Stream:
+		o.waiting = append(o.waiting, u)
+	default:
+		o.ahead = append(o.ahead, u)
+	}
+}
+
+func (o *outcomesRead) gap(from, to uint64) {
+	o.gaps = append(o.gaps, discrepancy{Kind: outcomesGap, Outcome: from, Problem: fmt.Sprintf("messages %d to %d are missing from %s: outcomes among them that have no result can only be published again", from, to, consumer.OutcomesStream(o.prefix))})
+}
+
+// findings judges what was read. Which of the delivered messages are still in hand
+// the server doesn't say, only how many: where more are without a result, at least
+// one was acknowledged without, and all of them may be published again.
+func (o *outcomesRead) findings() []discrepancy {
+	var all []discrepancy
+	for _, u := range o.lost {
+		all = append(all, o.without(u, "it was acknowledged, and the ledger has no result of it"))
+	}
+	inHand := len(o.waiting) <= o.reached.NumAckPending
+	for _, u := range o.waiting {
+		if inHand {
+			all = append(all, u.still("in hand, and waits for something: the service's log and settled_waiting_oldest_seconds say for what"))
+			continue
+		}
+		all = append(all, o.without(u, fmt.Sprintf("%d outcomes were delivered and have no result, and only %d are in hand: this one, or another of them, was acknowledged without", len(o.waiting), o.reached.NumAckPending)))
+	}
+	for _, u := range o.ahead {
+		all = append(all, u.still("not delivered yet: is `settled serve` running, and does it keep up?"))
+	}
+	return append(append(all, o.orphans()...), o.gaps...)
+}
+
+func (u unsettled) still(problem string) discrepancy {
+	return discrepancy{Kind: outcomeWaiting, Session: u.session, Outcome: u.sequence, Problem: fmt.Sprintf("stored %s, and %s", u.stored.UTC().Format(time.RFC3339), problem)}
+}
+
+// without is an outcome that nobody will settle any more; the worse where it holds
+// its session.
+func (o *outcomesRead) without(u unsettled, problem string) discrepancy {
+	f := discrepancy{Kind: outcomeLost, Session: u.session, Outcome: u.sequence, Problem: fmt.Sprintf("stored %s: %s", u.stored.UTC().Format(time.RFC3339), problem), Repair: repairRequeue}
+	if id, holds := o.holders[u.key]; holds {
+		f.Kind, f.Sequence = intentStuck, o.books.closing[id].entry
+		f.Problem += "; a close of the session was begun for it, and nobody finishes that"
+	}
+	return f
+}
+
+// orphans are sessions held by an outcome whose message is in the stream no more.
+func (o *outcomesRead) orphans() []discrepancy {
+	var all []discrepancy
+	for key, id := range o.holders {
+		if i := o.books.closing[id]; !o.seen[key] {
+			all = append(all, discrepancy{
+				Kind: intentStuck, Session: id, Outcome: i.outcome, Sequence: i.entry,
+				Problem: "a close of the session was begun, and the outcome that it was begun for is in the stream no more: have its publisher publish it again, with the same source, id and data",
+			})
+		}
+	}
+	return all
+}

@@ -1,0 +1,105 @@
+package main
+
+import (
+	"context"
+	"io"
+	"math/rand/v2"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"settled/settlement"
+)
+
+const (
+	// reconcileEvery is how often a service reconciles, and reconcileFirst after
+	// what time at the earliest: the node comes first.
+	reconcileEvery = time.Hour
+	reconcileFirst = 5 * time.Minute
+	// reconcileRate is how many sessions it reads a second: the node is for settling.
+	reconcileRate = 5
+)
+
+// reconciler reconciles while a service runs, and shows what it finds.
+type reconciler struct {
+	s        *service
+	findings *prometheus.GaugeVec
+	lastRun  prometheus.Gauge
+	since    time.Time                     // sessions closed before were compared already
+	again    map[settlement.SessionID]bool // of these, where the node disagreed: they are compared until it doesn't
+}
+
+func newReconciler(s *service) *reconciler {
+	r := &reconciler{
+		s: s,
+		findings: prometheus.NewGaugeVec(prometheus.GaugeOpts{
+			Name: "settled_reconciliation_findings", Help: "What the last reconciliation of outcomes, ledger and node found, by kind; at the node it looks at the sessions closed since the one before, and at those where it disagreed.",
+		}, []string{"kind"}),
+		lastRun: prometheus.NewGauge(prometheus.GaugeOpts{
+			Name: "settled_reconciliation_last_run_timestamp_seconds", Help: "When the last reconciliation was finished, in Unix time; 0 before the first.",
+		}),
+		since: time.Now().Add(-reconcileEvery),
+	}
+	s.metrics.registry.MustRegister(r.findings, r.lastRun)
+	return r
+}
+
+// start reconciles now and then until ctx ends, or the function that it returns is
+// called.
+func (r *reconciler) start(ctx context.Context) (stop func()) {
+	ctx, cancel := context.WithCancel(ctx)
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		r.run(ctx)
+	}()
+	return func() { cancel(); <-done }
+}
+
+// run reconciles until ctx ends. Replicas don't start in step.
+func (r *reconciler) run(ctx context.Context) {
+	wait := reconcileFirst + rand.N(reconcileFirst) // #nosec G404 -- not a secret
+	for {
+		timer := time.NewTimer(wait)
+		select {
+		case <-ctx.Done():
+			timer.Stop()
+			return
+		case <-timer.C:
+		}
+		if err := r.once(ctx, reconcileAge); err != nil && ctx.Err() == nil {
+			r.s.log.Warn().Err(err).Msg("outcomes, ledger and node could not be compared; trying again in an hour")
+		}
+		wait = reconcileEvery
+	}
+}
+
+// once reconciles, and shows what it found. A run that failed shows nothing new: its
+// age is what to alert on.
+func (r *reconciler) once(ctx context.Context, olderThan time.Duration) error {
+	now := time.Now()
+	check := reconciliation{
+		js: r.s.nats.js, prefix: r.s.cfg.natsPrefix, durable: r.s.cfg.consumerDurable, olderThan: olderThan, now: now, closedSince: r.since, again: r.again,
+		nodes: &nodeReader{node: r.s.node, limit: limiter(reconcileRate), why: r.s.node.Ready},
+		bar:   &progress{w: io.Discard, every: time.Hour, shown: now},
+	}
+	out, err := check.run(ctx)
+	if err != nil {
+		return err
+	}
+	r.since, r.again = now.Add(-time.Minute), map[settlement.SessionID]bool{} // a minute, for writers whose clock is behind ours
+	for _, f := range out.Findings {
+		r.again[f.Session] = true
+	}
+	summary := summaryOf(out)
+	for _, kind := range findingKinds() {
+		r.findings.WithLabelValues(kind).Set(float64(summary.Findings[kind]))
+	}
+	r.lastRun.Set(float64(time.Now().Unix()))
+	for _, f := range out.Findings {
+		if f.Kind != outcomeWaiting { // which is told of already while it waits
+			r.s.log.Error().Str("finding", f.Kind).Str("session", f.Session.Token()).Uint64("outcome", f.Outcome).Uint64("entry", f.Sequence).Str("problem", f.Problem).Msg("outcomes, ledger and node don't agree: run settled reconcile")
+		}
+	}
+	return nil
+}

@@ -39,6 +39,9 @@ func (p *program) configCheck(cmd *cobra.Command) error {
 	if _, err := c.newLog(p.stderr); err != nil {
 		return err
 	}
+	if _, err := readToken(c.httpTokenFile); err != nil {
+		return err
+	}
 	if c.nodeURL != "" {
 		if _, err := c.newNode(nil); err != nil {
 			return err

@@ -78,8 +78,10 @@ async function newest() {
 }
 
 const [after] = await Promise.all([newest(), refresh()]); // refresh first, so that pages know what may be changed
-if (state.overview && Date.now() - new Date(state.overview.ledger.since) < 900000) state.window = "15m"; // a young ledger fills a short time better
+if (state.overview && Date.now() - new Date(state.overview.ledger.since) < 900000) {
+  state.window = "15m"; // a young ledger fills a short time better
+  await refresh();
+}
 go();
 showStatus();
-refresh();
 begin(after);

@@ -49,7 +49,7 @@ function alerts(o, away) {
 
 function stopText(stop) {
   const why = stop.reason ? `: ${stop.reason}` : "";
-  return `By ${stop.who || "somebody who left no name"}, ${clock(stop.at)}${why}${stop.session_id ? ` (session ${stop.session_id})` : ""}. Outcomes wait, none is lost. Once the cause is known: settled resume.`;
+  return `By ${stop.who || "somebody who left no name"}, ${clock(stop.at)}${why}${stop.session_id ? ` (session ${stop.session_id})` : ""}. Outcomes wait, none is lost. Once the cause is known: settled resume --reason "…".`;
 }
 
 const sentence = (text) => (text ? `${text[0].toUpperCase()}${text.slice(1)}${/[.!?]$/.test(text) ? "" : "."}` : "");

@@ -45,6 +45,8 @@ type DeadLetters struct {
 	// Who acts, as the record of a replay or discard names it; NewDeadLetters
 	// sets user@host.
 	Who string
+
+	done replays
 }
 
 var _ settlement.DeadLetters = (*DeadLetters)(nil)

@@ -104,7 +104,11 @@ func (t taken) settle(ctx context.Context, seq uint64) error {
 	m := &message{msg: &nats.Msg{Subject: raw.Subject, Header: raw.Header, Data: raw.Data}, meta: &nats.MsgMetadata{
 		Stream: name, Sequence: nats.SequencePair{Stream: seq}, NumDelivered: 1, Timestamp: raw.Time,
 	}}
-	o, settled, err := t.c.settle(ctx, m)
+	o, err := t.c.read(m)
+	var settled settlement.Settlement
+	if err == nil {
+		settled, err = t.c.settle(ctx, o)
+	}
 	if v := Decide(settled, err, 1, Backoff{Initial: cfg.BackoffInitial, Max: cfg.BackoffMax}); v.Disposition != GivenBack {
 		cfg.Log.Info().Uint64("sequence", seq).Str("session", o.Session.Token()).Str("reason", v.Reason).Bool("again", settled.Again).Msg("the outcome that was taken out of our hands has its result")
 		return nil

@@ -17,6 +17,9 @@ func (s *Settler) Preview(ctx context.Context, o Outcome) (Step, error) {
 	if o.Session == "" {
 		return Step{Move: MoveFail, Failure: o.unreadable()}, nil
 	}
+	if f := s.distrust(o); f != nil {
+		return Step{Move: MoveFail, Failure: f}, nil
+	}
 	looking := *s
 	looking.Brake = untouched{}
 	c := call{Settler: &looking, o: o}

@@ -14,7 +14,7 @@ import (
 
 // onNode are the flags with which a command can ask the node.
 func (d *deployment) onNode(args ...string) []string {
-	return append(args, "--clearnode.url", d.cfg.nodeURL, "--clearnode.key_files", d.cfg.nodeKeyFiles[0],
+	return append(args, "--clearnode.url", d.cfg.nodeURL,
 		"--clearnode.message_expiry", testExpiry.String(), "--clearnode.request_validity", testValidity.String(), "--clearnode.fence_margin", testMargin.String())
 }
 

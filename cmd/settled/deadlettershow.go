@@ -20,7 +20,7 @@ import (
 func (p *program) deadletterShow() *cobra.Command {
 	return &cobra.Command{
 		Use: "show SEQUENCE", Short: "Show one dead letter, how its session is now, and what to do", Args: cobra.ExactArgs(1),
-		Long: "Shows why an outcome failed, its headers and payload, what the ledger has of its session, what the node says\nof it now (where clearnode.url and clearnode.key_files are set), what would become of a replay, and what the\nrunbook advises.",
+		Long: "Shows why an outcome failed, its headers and payload, what the ledger has of its session, what the node says\nof it now (where clearnode.url is set), what would become of a replay, and what the\nrunbook advises.",
 		RunE: func(cmd *cobra.Command, args []string) error {
 			sequences, err := sequenceArguments(args)
 			if err != nil {

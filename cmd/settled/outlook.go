@@ -4,15 +4,10 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"time"
 
-	"settled/clearnode"
 	"settled/ledger"
 	"settled/settlement"
 )
-
-// nodeTime is how long the node is waited for until it can be read.
-const nodeTime = 15 * time.Second
 
 // outlook sees what a session is now and what would become of an outcome, and changes
 // nothing. Ledger or node may be out of reach: then it says so.
@@ -30,51 +25,25 @@ func newOutlook(ctx context.Context, cfg *config, nc *natsLink) *outlook {
 	only := cfg.ledgerConfig()
 	only.Create = false
 	o.ledger, _, o.ledgerErr = ledger.Open(ctx, nc.js, only)
-	client, err := cfg.readingNode()
+	reader, err := cfg.reader()
 	if err != nil {
 		o.node = noNode{err}
 	} else {
-		o.close = runNode(ctx, client)
-		o.node = readOnly{client}
+		o.node, o.close = readOnly{reader}, reader.close
 	}
 	o.settler = &settlement.Settler{
-		Node: o.node, Ledger: o.ledger, Policies: cfg.policies, MaxAttempts: cfg.consumerMaxAttempts, FenceMargin: cfg.nodeMargin,
+		Node: o.node, Ledger: o.ledger, Policies: cfg.policies, Limits: cfg.limits, MaxAttempts: cfg.consumerMaxAttempts, FenceMargin: cfg.nodeMargin,
+		TrustFunc: cfg.trust(),
 	}
 	return o
 }
 
-// readingNode is a client for looking at sessions, on one connection. A legacy node
-// keeps one connection a key, which the running service has: it isn't asked.
-func (c *config) readingNode() (*clearnode.Client, error) {
-	if c.nodeProtocol == legacyProtocol {
-		return nil, errors.New("a legacy node keeps one connection a key, and the running service has it")
+// reader reads sessions at the node, where one is configured.
+func (c *config) reader() (*nodeReader, error) {
+	if c.nodeURL == "" {
+		return nil, errors.New("clearnode.url is not set")
 	}
-	cfg, err := c.nodeConfig(nil)
-	if err != nil {
-		return nil, err
-	}
-	cfg.Connections = 1
-	return clearnode.New(cfg)
-}
-
-// legacyProtocol is clearnode.protocol of a legacy node.
-const legacyProtocol = "nitrorpc/legacy"
-
-// runNode runs a client until the function that it returns is called, and waits until
-// it can be asked, or for a while.
-func runNode(ctx context.Context, client *clearnode.Client) (stop func()) {
-	running, cancel := context.WithCancel(context.WithoutCancel(ctx))
-	done := make(chan error, 1)
-	go func() { done <- client.Run(running) }()
-	patient, enough := context.WithTimeout(ctx, nodeTime)
-	defer enough()
-	for changed := client.Changed(); client.Ready() != nil && patient.Err() == nil; changed = client.Changed() {
-		select {
-		case <-changed:
-		case <-patient.Done():
-		}
-	}
-	return func() { cancel(); <-done }
+	return c.newNodeReader(0)
 }
 
 // preview is what would become of an outcome.
@@ -86,7 +55,7 @@ func (o *outlook) preview(ctx context.Context, outcome settlement.Outcome) (sett
 }
 
 // readOnly is a node that is only read.
-type readOnly struct{ settlement.Node }
+type readOnly struct{ sessionNode }
 
 var errReadOnly = errors.New("only looking: nothing is prepared or sent")
 

@@ -8,6 +8,7 @@ import (
 	"maps"
 	"strconv"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/nats-io/nats.go"
@@ -47,6 +48,9 @@ type DeadLetters struct {
 	Who string
 
 	done replays
+
+	mu      sync.Mutex
+	letters jetstream.Stream
 }
 
 var _ settlement.DeadLetters = (*DeadLetters)(nil)

@@ -104,29 +104,20 @@ func (t taken) settle(ctx context.Context, seq uint64) error {
 	m := &message{msg: &nats.Msg{Subject: raw.Subject, Header: raw.Header, Data: raw.Data}, meta: &nats.MsgMetadata{
 		Stream: name, Sequence: nats.SequencePair{Stream: seq}, NumDelivered: 1, Timestamp: raw.Time,
 	}}
-	o, err := t.c.read(m)
-	var settled settlement.Settlement
-	if err == nil {
-		settled, err = t.c.settle(ctx, o)
-	}
+	m.read(cfg.Prefix)
+	settled, err := t.c.settle(ctx, m)
 	if v := Decide(settled, err, 1, Backoff{Initial: cfg.BackoffInitial, Max: cfg.BackoffMax}); v.Disposition != GivenBack {
-		cfg.Log.Info().Uint64("sequence", seq).Str("session", o.Session.Token()).Str("reason", v.Reason).Bool("again", settled.Again).Msg("the outcome that was taken out of our hands has its result")
+		cfg.Log.Info().Uint64("sequence", seq).Str("session", m.outcome.Session.Token()).Str("reason", v.Reason).Bool("again", settled.Again).Msg("the outcome that was taken out of our hands has its result")
 		return nil
 	}
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), ackTime) // also when we are stopped
 	defer cancel()
-	return t.again(ctx, raw)
-}
-
-// again publishes the message a second time, once, whoever else does.
-func (t taken) again(ctx context.Context, raw *jetstream.RawStreamMsg) error {
-	stream := OutcomesStream(t.c.cfg.Prefix)
-	m := nats.NewMsg(raw.Subject)
-	m.Header, m.Data = restoredHeaders(keptHeaders(raw.Header)), raw.Data
-	ack, err := publishTo(ctx, t.c.js, stream, m, fmt.Sprintf("%s/%d/taken", stream, raw.Sequence))
+	letters := NewDeadLetters(t.c.js, cfg)
+	letters.Who = "settled, " + letters.Who
+	again, err := letters.Requeue(ctx, seq, "another client or a setting of the durable took it out of our hands")
 	if err != nil {
-		return fmt.Errorf("publish outcome %d again: %w", raw.Sequence, err)
+		return err
 	}
-	t.c.cfg.Log.Info().Uint64("sequence", raw.Sequence).Uint64("again_as", ack.Sequence).Msg("the outcome that was taken out of our hands waits: it is published again")
+	cfg.Log.Info().Uint64("sequence", seq).Uint64("again_as", again.Sequence).Msg("the outcome that was taken out of our hands waits: it is published again")
 	return nil
 }

@@ -111,6 +111,8 @@ func (c *Consumer) run(ctx context.Context, w *watch, first binding) error {
 	defer beating.stop()
 	workers := c.startWorkers(settleCtx, f)
 	watching := w.start(ctx, f.bindings)
+	hearing := startTask(ctx, taken{c}.run)
+	defer hearing.stop()
 	err := f.run(ctx, first)
 	stopped := time.Now()
 

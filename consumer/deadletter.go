@@ -8,6 +8,7 @@ import (
 	"maps"
 	"strconv"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/nats-io/nats.go"
@@ -45,6 +46,11 @@ type DeadLetters struct {
 	// Who acts, as the record of a replay or discard names it; NewDeadLetters
 	// sets user@host.
 	Who string
+
+	done replays
+
+	mu      sync.Mutex
+	letters jetstream.Stream
 }
 
 var _ settlement.DeadLetters = (*DeadLetters)(nil)

@@ -346,25 +346,134 @@ func TestReplayFromTwoTerminals(t *testing.T) {
 	}
 }
 
-// A replay that died between publishing and removing is finished by the next one.
+// A replay that died between publishing and recording is finished by the next one.
 func TestReplayIsFinished(t *testing.T) {
+	r := newLetterRig(t, Config{})
+	l := r.store(r.publish("outcome.cancellation", nil, eventOf("1")), settlement.Fail(settlement.Unauthorized, "x"))
+	m, err := r.letters.replayed(l)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, _, err := r.letters.publishAgain(t.Context(), l, m, false); err != nil {
+		t.Fatal(err)
+	}
+	if at, err := r.letters.Replay(t.Context(), l.Sequence); err != nil || !at.Duplicate || at.Sequence != 2 {
+		t.Errorf("%+v, %v", at, err)
+	}
+	if n := r.last("OUTCOMES"); n != 2 {
+		t.Errorf("published %d times, want once", n-1)
+	}
+}
+
+// One that was recorded too, and whose letter could not be removed, isn't published
+// again, however long ago that was.
+func TestReplayOnRecordIsFinished(t *testing.T) {
+	r := newLetterRig(t, Config{})
+	l := r.store(r.publish("outcome.cancellation", nil, eventOf("1")), settlement.Fail(settlement.Unauthorized, "x"))
+	if err := r.letters.record(t.Context(), ActionReplay, l, Operation{OutcomeSequence: 77}); err != nil {
+		t.Fatal(err)
+	}
+	edited, err := r.letters.Edited(l, []byte(eventOf("2")))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := r.letters.ReplayEdited(t.Context(), edited); err == nil || !strings.Contains(err.Error(), "replayed already, as 77") {
+		t.Errorf("err = %v", err)
+	}
+	if at, err := r.letters.Replay(t.Context(), l.Sequence); err != nil || at != (Replayed{DeadLetter: 1, Stream: "OUTCOMES", Sequence: 77, Duplicate: true}) {
+		t.Errorf("%+v, %v", at, err)
+	}
+	if n := r.last("OUTCOMES"); n != 1 {
+		t.Errorf("published %d times", n-1)
+	}
+	if _, err := r.letters.Get(t.Context(), l.Sequence); !errors.Is(err, ErrNoDeadLetter) {
+		t.Errorf("the letter is still there: %v", err)
+	}
+}
+
+// Without a record nothing is replayed, and nothing lost.
+func TestNoReplayWithoutARecord(t *testing.T) {
 	r := newLetterRig(t, Config{})
 	l := r.store(r.publish("outcome.cancellation", nil, eventOf("1")), settlement.Fail(settlement.Unauthorized, "x"))
 	if err := r.js.DeleteStream(t.Context(), "OPERATIONS"); err != nil {
 		t.Fatal(err)
 	}
 	if _, err := r.letters.Replay(t.Context(), l.Sequence); err == nil {
-		t.Fatal("replayed without a record")
+		t.Error("replayed without a record")
 	}
-	if _, err := r.letters.Get(t.Context(), l.Sequence); err != nil {
-		t.Fatalf("the letter is gone: %v", err)
+	if _, err := r.letters.Get(t.Context(), l.Sequence); err != nil || r.last("OUTCOMES") != 1 {
+		t.Errorf("the letter: %v; %d outcomes", err, r.last("OUTCOMES"))
 	}
-	ensureAgain(t, r.js, r.cfg)
-	if at, err := r.letters.Replay(t.Context(), l.Sequence); err != nil || !at.Duplicate || at.Sequence != 2 {
-		t.Errorf("%+v, %v", at, err)
+}
+
+// An edited replay keeps the headers, goes where its type says, and is refused where
+// it is no outcome.
+func TestReplayEdited(t *testing.T) {
+	r := newLetterRig(t, Config{Prefix: "prod."})
+	wrong := strings.Replace(eventOf("1"), "outcome.cancellation", "outcome.cancelation", 1)
+	l := r.store(r.publish("outcome.cancelation", header("X-Y", "z"), wrong), settlement.Fail(settlement.UnknownScenario, "x"))
+	bad, err := r.letters.Edited(l, []byte(eventOf("1")+"}"))
+	if err == nil {
+		t.Error("no outcome, and taken for one")
+	}
+	if _, err := r.letters.ReplayEdited(t.Context(), bad); err == nil || r.last("PROD_OUTCOMES") != 1 {
+		t.Errorf("published what is no outcome: %v", err)
+	}
+	edited, err := r.letters.Edited(l, []byte(eventOf("1")))
+	if err != nil {
+		t.Fatal(err)
+	}
+	at, err := r.letters.ReplayEdited(t.Context(), edited)
+	if err != nil || at.Sequence != 2 || at.Duplicate {
+		t.Fatalf("%+v, %v", at, err)
+	}
+	o := r.outcome(2)
+	if o.Scenario != settlement.Cancellation || o.Invalid != nil || nats.Header(o.Envelope.Header).Get("X-Y") != "z" || nats.Header(o.Envelope.Header).Get("Settled-Replay") != "1" {
+		t.Errorf("%+v", o)
+	}
+	if ops := r.operations(); len(ops) != 1 || !ops[0].Edited || ops[0].OutcomeSequence != 2 {
+		t.Errorf("recorded %+v", ops)
+	}
+}
+
+// Two terminals, one of which edits: what is published is published once, and who
+// came second is told.
+func TestReplayEditedAndNot(t *testing.T) {
+	r := newLetterRig(t, Config{})
+	l := r.store(r.publish("outcome.cancellation", nil, eventOf("1")), settlement.Fail(settlement.Unauthorized, "x"))
+	m, err := r.letters.replayed(l)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, _, err := r.letters.publishAgain(t.Context(), l, m, false); err != nil {
+		t.Fatal(err)
+	}
+	edited, err := r.letters.Edited(l, []byte(eventOf("2")))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := r.letters.ReplayEdited(t.Context(), edited); err == nil || !strings.Contains(err.Error(), "published a moment ago, as 2") {
+		t.Errorf("err = %v", err)
 	}
 	if n := r.last("OUTCOMES"); n != 2 {
-		t.Errorf("published %d times, want once", n-1)
+		t.Errorf("%d outcomes, want 2", n)
+	}
+}
+
+// A binary event keeps its attributes, which stand in headers.
+func TestEditedBinary(t *testing.T) {
+	r := newLetterRig(t, Config{})
+	h := header("ce-specversion", "1.0", "ce-id", "1", "ce-source", "/test", "ce-type", "outcome.cancellation")
+	l := r.store(r.publish("outcome.cancellation", h, `{"session_id":"0x12"}`), settlement.Fail(settlement.InvalidOutcome, "x"))
+	if _, err := r.letters.Edited(l, []byte(`{"session_id":"0x13"}`)); err == nil {
+		t.Error("a session id of two digits is taken")
+	}
+	edited, err := r.letters.Edited(l, []byte(`{"session_id":"`+testSession+`"}`))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if o := r.letters.Outcome(edited); o.Session != testSession || o.Ref.ID != "1" || edited.Subject != "outcome.cancellation" {
+		t.Errorf("%+v", o)
 	}
 }
 

@@ -34,6 +34,15 @@
 //     others wait without a worker, a bounded number of them, and the rest is given
 //     back. However many messages name one session, and whether it gets on or not,
 //     other sessions' outcomes go on being taken and settled.
+//  9. What the server stops delivering because another client terminated it, or
+//     because of a MaxDeliver that somebody set, is settled all the same where one
+//     of us hears of it.
+//
+// # Stopping everybody
+//
+// Brake knows from the stream of operations whether all sending is stopped; what it
+// doesn't know counts as stopped. It is asked by settlement, not here: messages are
+// taken and read all the same, and given back.
 //
 // # Pausing
 //

@@ -118,10 +118,20 @@ func (d *DeadLetters) Get(ctx context.Context, seq uint64) (Letter, error) {
 	return d.read(raw), nil
 }
 
+// stream is looked up once: it is known by its name, whatever becomes of it.
 func (d *DeadLetters) stream(ctx context.Context) (jetstream.Stream, error) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.letters != nil {
+		return d.letters, nil
+	}
 	name := DeadLettersStream(d.cfg.Prefix)
 	s, err := d.js.Stream(ctx, name)
-	return s, wrapStream(name, err)
+	if err != nil {
+		return nil, wrapStream(name, err)
+	}
+	d.letters = s
+	return s, nil
 }
 
 func (d *DeadLetters) raw(ctx context.Context, seq uint64) (*jetstream.RawStreamMsg, error) {

@@ -29,29 +29,50 @@ func (d *DeadLetters) Replay(ctx context.Context, seq uint64) (Replayed, error) 
 	if err != nil {
 		return Replayed{}, fmt.Errorf("replay: %w", err)
 	}
-	r, err := d.replay(ctx, l)
+	r, err := d.replay(ctx, l, false)
 	if err != nil {
 		return Replayed{}, fmt.Errorf("replay dead letter %d: %w", seq, err)
 	}
 	return r, nil
 }
 
-func (d *DeadLetters) replay(ctx context.Context, l Letter) (Replayed, error) {
+func (d *DeadLetters) replay(ctx context.Context, l Letter, edited bool) (Replayed, error) {
 	m, err := d.replayed(l)
 	if err != nil {
 		return Replayed{}, err
 	}
-	stream := OutcomesStream(d.cfg.Prefix)
-	id := fmt.Sprintf("%s/%d/%d", DeadLettersStream(d.cfg.Prefix), l.Sequence, l.Stored.UnixNano())
-	ack, err := publishTo(ctx, d.js, stream, m, id)
+	r := Replayed{DeadLetter: l.Sequence, Stream: OutcomesStream(d.cfg.Prefix)}
+	done, err := d.done.find(ctx, d, l)
 	if err != nil {
-		return Replayed{}, fmt.Errorf("publish to %s: %w", m.Subject, err)
+		return Replayed{}, err
 	}
-	r := Replayed{DeadLetter: l.Sequence, Stream: stream, Sequence: ack.Sequence, Duplicate: ack.Duplicate}
-	if err := d.record(ctx, "replay", l, Operation{OutcomeSequence: ack.Sequence}); err != nil {
+	if done != nil && edited {
+		return Replayed{}, fmt.Errorf("it was replayed already, as %d, and only its removal failed: replay it without an edit, which removes it", done.OutcomeSequence)
+	}
+	if done != nil {
+		r.Sequence, r.Duplicate = done.OutcomeSequence, true
+		return r, d.remove(ctx, l.Sequence)
+	}
+	if r.Sequence, r.Duplicate, err = d.publishAgain(ctx, l, m, edited); err != nil {
+		return Replayed{}, err
+	}
+	if err := d.record(ctx, ActionReplay, l, Operation{OutcomeSequence: r.Sequence, Edited: edited}); err != nil {
 		return Replayed{}, err
 	}
 	return r, d.remove(ctx, l.Sequence)
+}
+
+// publishAgain publishes a letter's message under an id of its own.
+func (d *DeadLetters) publishAgain(ctx context.Context, l Letter, m *nats.Msg, edited bool) (sequence uint64, duplicate bool, err error) {
+	id := fmt.Sprintf("%s/%d/%d", DeadLettersStream(d.cfg.Prefix), l.Sequence, l.Stored.UnixNano())
+	ack, err := publishTo(ctx, d.js, OutcomesStream(d.cfg.Prefix), m, id)
+	if err != nil {
+		return 0, false, fmt.Errorf("publish to %s: %w", m.Subject, err)
+	}
+	if edited && ack.Duplicate {
+		return ack.Sequence, true, d.published(ctx, ack.Sequence, m.Data)
+	}
+	return ack.Sequence, ack.Duplicate, nil
 }
 
 // replayed is the message as it is published again.
@@ -85,7 +106,7 @@ func (d *DeadLetters) Discard(ctx context.Context, seq uint64, reason string) er
 	if err != nil {
 		return fmt.Errorf("discard: %w", err)
 	}
-	if err := d.record(ctx, "discard", l, Operation{Reason: line(reason, 4<<10)}); err != nil {
+	if err := d.record(ctx, ActionDiscard, l, Operation{Reason: line(reason, 4<<10)}); err != nil {
 		return fmt.Errorf("discard dead letter %d: %w", seq, err)
 	}
 	if err := d.remove(ctx, seq); err != nil {
@@ -115,6 +136,6 @@ func (d *DeadLetters) record(ctx context.Context, action string, l Letter, op Op
 	op.Action = action
 	op.DeadLetter, op.Origin, op.Session, op.Scenario, op.Code = l.Sequence, l.Origin, l.Session, l.Scenario, l.Code
 	operations := &Operations{js: d.js, cfg: d.cfg, Who: d.Who}
-	_, err := operations.record(ctx, op, fmt.Sprintf("%s/%d/%d", action, l.Sequence, l.Stored.UnixNano()))
+	_, err := operations.record(ctx, op, recordID(action, l))
 	return err
 }

@@ -40,9 +40,9 @@ func (c scan) each(ctx context.Context, js jetstream.JetStream, s jetstream.Stre
 	}
 	name := consumer.CachedInfo().Name
 	defer func() {
-		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), scanWait)
+		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), time.Second)
 		defer cancel()
-		_ = s.DeleteConsumer(ctx, name) // else it ends by itself
+		_ = s.DeleteConsumer(ctx, name) // else it ends by itself, after a minute
 	}()
 	r := scanning{js: js, next: apiPrefix(js.Options()) + "CONSUMER.MSG.NEXT." + stream + "." + name, left: consumer.CachedInfo().NumPending}
 	for r.left > 0 {

@@ -60,10 +60,7 @@ func (c *call) fail(ctx context.Context, head Head, p past, f *Failure) (*Settle
 // failUnknown records an outcome whose session can't be read, or isn't believed: it
 // has no head. The dead letter says what the message claims.
 func (s *Settler) failUnknown(ctx context.Context, o Outcome) (Settlement, error) {
-	f := o.Invalid
-	if f == nil {
-		f = Fail(InvalidOutcome, "session_id can't be read")
-	}
+	f := o.unreadable()
 	c := call{Settler: s, o: o}
 	letter, err := s.DeadLetters.Store(ctx, o, *f, 0)
 	if err != nil {

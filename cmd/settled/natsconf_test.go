@@ -95,10 +95,7 @@ func checkPermissions(t *testing.T, url string) {
 		cancel()
 	}
 	checkDashboard(t, as("dashboard"))
-	letters := consumer.NewDeadLetters(as("operator"), cfg)
-	if list, err := letters.List(ctx, consumer.Filter{}); err != nil || len(list) != 0 {
-		t.Errorf("an operator can't list dead letters: %v", err)
-	}
+	checkOperator(t, as("operator"), as("settled"), cfg)
 	// The consumer knows the ledger by its name alone: both must mean one stream.
 	if err := as("settled").DeleteStream(ctx, consumer.OutcomesStream("")); err != nil {
 		t.Fatal(err)
@@ -106,6 +103,51 @@ func checkPermissions(t *testing.T, url string) {
 	warnings, err := consumer.EnsureStreams(ctx, as("settled"), cfg)
 	if err != nil || !strings.Contains(strings.Join(warnings, "\n"), "WAS LOST") {
 		t.Errorf("a lost stream of outcomes is not noticed by the ledger's entries: %q, %v", warnings, err)
+	}
+}
+
+// checkOperator: an operator can replay and discard dead letters, and stop and resume;
+// settled hears of it, and of what others take out of its hands.
+func checkOperator(t *testing.T, operator, settled jetstream.JetStream, cfg consumer.Config) {
+	ctx := t.Context()
+	own, letters := consumer.NewDeadLetters(settled, cfg), consumer.NewDeadLetters(operator, cfg)
+	for n := range uint64(2) {
+		o, _ := settlement.ParseOutcome(settlement.Envelope{Subject: "outcome.x", Stream: "OUTCOMES", Sequence: 1000 + n, Payload: []byte("{}")})
+		if _, err := own.Store(ctx, o, *settlement.Fail(settlement.InvalidOutcome, "x"), 0); err != nil {
+			t.Fatal(err)
+		}
+	}
+	began := time.Now()
+	if list, err := letters.List(ctx, consumer.Filter{}); err != nil || len(list) != 2 {
+		t.Errorf("an operator can't list dead letters: %v", err)
+	}
+	if _, err := letters.Replay(ctx, 1); err != nil {
+		t.Errorf("an operator can't replay: %v", err)
+	}
+	if err := letters.Discard(ctx, 2, "test"); err != nil {
+		t.Errorf("an operator can't discard: %v", err)
+	}
+	if err := operator.Conn().LastError(); err != nil {
+		t.Errorf("after %s an operator lacks a permission: %v", time.Since(began), err)
+	}
+	operations := consumer.NewOperations(operator, cfg)
+	if _, err := operations.Stop(ctx, "test"); err != nil {
+		t.Errorf("an operator can't stop: %v", err)
+	}
+	brake := consumer.NewBrake(settled, cfg)
+	if brake.Look(ctx); brake.Stopped(ctx) == nil {
+		t.Error("settled doesn't see the stop")
+	}
+	if stop, err := operations.Resume(ctx, "test"); err != nil || stop == nil {
+		t.Errorf("an operator can't resume: %v", err)
+	}
+	for _, subject := range []string{"operation.stop", "$JS.EVENT.ADVISORY.CONSUMER.MSG_TERMINATED.OUTCOMES.settled"} {
+		if _, err := settled.Conn().SubscribeSync(subject); err != nil {
+			t.Error(err)
+		}
+	}
+	if err := errors.Join(settled.Conn().Flush(), settled.Conn().LastError()); err != nil {
+		t.Errorf("settled lacks a permission: %v", err)
 	}
 }
 

@@ -82,6 +82,11 @@ func (r *nodeReader) close() {
 // session reads one session, when it is its turn. errNodeGone: there is no
 // connection, and for nodePatience there was none.
 func (r *nodeReader) session(ctx context.Context, id settlement.SessionID) (settlement.Session, error) {
+	return r.Session(ctx, id, settlement.Look{})
+}
+
+// Session is session, with what the read is for.
+func (r *nodeReader) Session(ctx context.Context, id settlement.SessionID, look settlement.Look) (settlement.Session, error) {
 	if err := r.limit.Wait(ctx); err != nil {
 		return settlement.Session{}, err
 	}
@@ -90,7 +95,7 @@ func (r *nodeReader) session(ctx context.Context, id settlement.SessionID) (sett
 	again := time.NewTicker(100 * time.Millisecond)
 	defer again.Stop()
 	for {
-		s, err := r.node.Session(ctx, id, settlement.Look{})
+		s, err := r.node.Session(ctx, id, look)
 		if !errors.Is(err, clearnode.ErrNotSent) && !errors.Is(err, clearnode.ErrNoAnswer) || ctx.Err() != nil {
 			return s, err
 		}

@@ -1,0 +1,106 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
+
+	"settled/consumer"
+)
+
+func (p *program) deadletterList() *cobra.Command {
+	var f letterFlags
+	c := &cobra.Command{
+		Use: "list", Short: "List dead letters, oldest first",
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			if _, err := f.filter(); err != nil {
+				return err
+			}
+			return p.withLetters(cmd, "", func(ctx context.Context, d *letterRoom) error { return p.listLetters(ctx, cmd, d, f) })
+		},
+	}
+	f.filters(c)
+	return c
+}
+
+// listLetters reads one letter more than the page has, to know whether there is
+// another page.
+func (p *program) listLetters(ctx context.Context, cmd *cobra.Command, d *letterRoom, f letterFlags) error {
+	filter, err := f.filter()
+	if err != nil {
+		return err
+	}
+	if filter.Limit > 0 {
+		filter.Limit++
+	}
+	var rows [][]string
+	var last uint64
+	full := errors.New("the page is full")
+	err = d.Each(ctx, filter, func(l consumer.Letter) error {
+		if f.limit > 0 && len(rows) == f.limit {
+			return full
+		}
+		last = l.Sequence
+		rows = append(rows, letterRow(l))
+		if p.json() {
+			return p.printJSON(l)
+		}
+		return nil
+	})
+	if err != nil && !errors.Is(err, full) {
+		return err
+	}
+	if err := p.printLetters(rows); err != nil {
+		return err
+	}
+	if errors.Is(err, full) {
+		_, _ = fmt.Fprintf(p.stderr, "There are more: %s\n", nextPage(cmd, last))
+	}
+	return nil
+}
+
+func (p *program) printLetters(rows [][]string) error {
+	switch {
+	case p.json():
+		return nil // each was printed as it came
+	case len(rows) == 0:
+		return p.printLine("No dead letters.")
+	default:
+		return p.printTable("SEQUENCE,FAILED AT,CODE,SCENARIO,SESSION,ERROR", rows)
+	}
+}
+
+func letterRow(l consumer.Letter) []string {
+	return []string{
+		strconv.FormatUint(l.Sequence, 10), l.FailedAt.Local().Format(time.DateTime), string(l.Code), string(l.Scenario),
+		short(l.Session.Token()), l.Error,
+	}
+}
+
+// nextPage is the command for it.
+func nextPage(cmd *cobra.Command, last uint64) string {
+	line := cmd.CommandPath()
+	cmd.Flags().Visit(func(f *pflag.Flag) {
+		value := f.Value.String()
+		if strings.HasSuffix(f.Name, ".url") {
+			value = withoutPassword(value)
+		}
+		if f.Name != "after" {
+			line += " --" + f.Name + "=" + quoteArgument(value)
+		}
+	})
+	return line + " --after=" + strconv.FormatUint(last, 10)
+}
+
+func quoteArgument(s string) string {
+	if s != "" && !strings.ContainsAny(s, " \t\n'\"\\$`&|;<>()*?[]#~!{}") {
+		return s
+	}
+	return "'" + strings.ReplaceAll(s, "'", `'\''`) + "'"
+}

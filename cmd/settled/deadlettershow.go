@@ -1,0 +1,255 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"settled/consumer"
+	"settled/settlement"
+)
+
+func (p *program) deadletterShow() *cobra.Command {
+	return &cobra.Command{
+		Use: "show SEQUENCE", Short: "Show one dead letter, how its session is now, and what to do", Args: cobra.ExactArgs(1),
+		Long: "Shows why an outcome failed, its headers and payload, what the ledger has of its session, what the node says\nof it now (where clearnode.url is set), what would become of a replay, and what the\nrunbook advises.",
+		RunE: func(cmd *cobra.Command, args []string) error {
+			sequences, err := sequenceArguments(args)
+			if err != nil {
+				return err
+			}
+			return p.withLetters(cmd, "", func(ctx context.Context, d *letterRoom) error {
+				shown, err := showLetter(ctx, d, sequences[0])
+				if err != nil {
+					return err
+				}
+				return p.print(shown, shown.text())
+			})
+		},
+	}
+}
+
+// shownLetter is a dead letter with everything one wants to know to decide.
+type shownLetter struct {
+	consumer.Letter
+	Headers map[string][]string `json:"headers"`
+	Payload any                 `json:"payload"` // as JSON where it is JSON, else as text
+	Event   shownEvent          `json:"event"`
+	Ledger  shownLedger         `json:"ledger"`
+	Node    shownNode           `json:"node"`
+	Replay  *forecast           `json:"replay"` // null where it can't be told
+	Advice  advice              `json:"advice"`
+}
+
+// shownEvent is what the message says as a CloudEvent.
+type shownEvent struct {
+	Source  string `json:"source"`
+	ID      string `json:"id"`
+	Type    string `json:"type"`
+	Invalid string `json:"invalid,omitempty"` // why it can't be read
+}
+
+// shownLedger is the session's entries as stored.
+type shownLedger struct {
+	Entries []json.RawMessage `json:"entries"`
+	Error   string            `json:"error,omitempty"`
+	texts   []string
+}
+
+// shownNode is the session as the node shows it now.
+type shownNode struct {
+	Asked        bool               `json:"asked"`
+	Error        string             `json:"error,omitempty"`
+	Open         bool               `json:"open"`
+	Version      uint64             `json:"version,omitempty"`
+	Participants []string           `json:"participants,omitempty"`
+	Balance      []settlement.Total `json:"balance,omitempty"`
+	PaidOut      []string           `json:"paid_out,omitempty"`
+}
+
+func showLetter(ctx context.Context, d *letterRoom, sequence uint64) (shownLetter, error) {
+	l, err := d.Get(ctx, sequence)
+	if err != nil {
+		return shownLetter{}, err
+	}
+	outcome := d.Outcome(l)
+	s := shownLetter{
+		Letter: l, Headers: l.Header, Payload: payload(l.Payload), Advice: runbook()[l.Code],
+		Event: shownEvent{Source: outcome.Ref.Source, ID: outcome.Ref.ID, Type: outcome.Ref.Type},
+	}
+	if outcome.Invalid != nil {
+		s.Event.Invalid = outcome.Invalid.Message
+	}
+	o := newOutlook(ctx, &d.cfg, d.nats)
+	defer o.close()
+	s.Ledger = o.entries(ctx, outcome.Session)
+	s.Node = o.session(ctx, outcome.Session)
+	if f, err := o.forecast(ctx, outcome); err == nil {
+		f.DeadLetter = sequence
+		s.Replay = &f
+	}
+	return s, nil
+}
+
+func (o *outlook) entries(ctx context.Context, id settlement.SessionID) shownLedger {
+	s := shownLedger{Entries: []json.RawMessage{}}
+	if id == "" {
+		return s
+	}
+	if o.ledgerErr != nil {
+		s.Error = o.ledgerErr.Error()
+		return s
+	}
+	stored, err := o.ledger.Session(ctx, id)
+	if err != nil {
+		s.Error = err.Error()
+		return s
+	}
+	for _, e := range stored {
+		s.texts = append(s.texts, storedText(e))
+		if json.Valid(e.Payload) {
+			s.Entries = append(s.Entries, e.Payload)
+		}
+	}
+	return s
+}
+
+func (o *outlook) session(ctx context.Context, id settlement.SessionID) shownNode {
+	if id == "" {
+		return shownNode{Error: "its session id can't be read"}
+	}
+	session, err := o.node.Session(ctx, id, settlement.Look{Version: true})
+	if err != nil {
+		var waiting *settlement.Waiting
+		if errors.As(err, &waiting) && waiting.Err != nil {
+			err = waiting.Err
+		}
+		_, unasked := o.node.(noNode)
+		return shownNode{Asked: !unasked, Error: err.Error()}
+	}
+	n := shownNode{Asked: true, Open: session.Open, Version: session.Version, Balance: session.Balance()}
+	for _, p := range session.Participants {
+		n.Participants = append(n.Participants, fmt.Sprintf("%s, weight %d of %d", p.Spelling, p.Weight, session.Quorum))
+	}
+	for _, t := range session.Payouts {
+		if !t.Amount.IsZero() {
+			n.PaidOut = append(n.PaidOut, fmt.Sprintf("%s %s to %s at %s", t.Amount, t.Asset, t.Wallet, t.At.UTC().Format(time.RFC3339)))
+		}
+	}
+	return n
+}
+
+// text is all of it for a person.
+func (s shownLetter) text() string {
+	var b strings.Builder
+	line := func(name, format string, args ...any) {
+		fmt.Fprintf(&b, "%-12s %s\n", name, printable(fmt.Sprintf(format, args...)))
+	}
+	line("dead letter", "%d, failed at %s", s.Sequence, s.FailedAt.Local().Format(time.DateTime))
+	line("code", "%s (%s)", s.Code, s.Class)
+	line("error", "%s", s.Error)
+	line("scenario", "%s", s.Scenario)
+	line("session", "%s", s.Session.Token())
+	line("outcome", "%s of %s, %s", s.Event.ID, s.Event.Source, s.Origin)
+	line("attempts", "%d", s.Attempts)
+	if s.Replays > 0 {
+		line("replays", "%d before it failed", s.Replays)
+	}
+	for _, name := range sortedNames(s.Header) {
+		line("header", "%s: %s", name, strings.Join(s.Header[name], ", "))
+	}
+	b.WriteString("\nPayload\n" + indented(payloadText(s.Letter.Payload)))
+	b.WriteString("\nIn the ledger\n" + indented(s.Ledger.text()))
+	b.WriteString("\nAt the node, now\n" + indented(s.Node.text()))
+	if s.Replay != nil {
+		b.WriteString("\nReplayed now it\n" + indented(s.Replay.text()))
+	}
+	b.WriteString("\nWhat to do (deploy/RUNBOOK.md)\n" + indented(s.Advice.text()))
+	return strings.TrimRight(b.String(), "\n")
+}
+
+func (l shownLedger) text() string {
+	switch {
+	case l.Error != "":
+		return printable("can't be read: " + l.Error)
+	case len(l.texts) == 0:
+		return "no entry of this session"
+	default:
+		return strings.Join(l.texts, "\n")
+	}
+}
+
+func (n shownNode) text() string {
+	if n.Error != "" {
+		return printable(n.Error)
+	}
+	lines := []string{map[bool]string{true: "open", false: "closed"}[n.Open]}
+	if n.Version > 0 {
+		lines[0] += ", version " + strconv.FormatUint(n.Version, 10)
+	}
+	for _, t := range n.Balance {
+		lines = append(lines, fmt.Sprintf("in it        %s %s", t.Amount, t.Asset))
+	}
+	for _, p := range n.Participants {
+		lines = append(lines, "participant  "+p)
+	}
+	for _, p := range n.PaidOut {
+		lines = append(lines, "paid out     "+p)
+	}
+	return printableLines(strings.Join(lines, "\n"))
+}
+
+func (a advice) text() string {
+	if a.Do == "" {
+		return "the runbook knows no such code: another version of settled wrote it"
+	}
+	lines := []string{a.Means}
+	if a.Look != "" {
+		lines = append(lines, "Look at: "+a.Look)
+	}
+	return strings.Join(append(lines, "Do: "+a.Do), "\n")
+}
+
+// payloadText is a payload for reading: JSON with line breaks.
+func payloadText(payload []byte) string {
+	if len(payload) == 0 {
+		return "(empty)"
+	}
+	return printableLines(string(bytes.TrimRight(editable(payload), "\n")))
+}
+
+// indented sets a text off, and wraps what is too wide for a terminal at spaces.
+func indented(text string) string {
+	const width = 116
+	var b strings.Builder
+	for l := range strings.Lines(text) {
+		l = strings.TrimRight(l, "\n")
+		for len(l) > width {
+			at := strings.LastIndexByte(l[:width], ' ')
+			if at <= len(l)-len(strings.TrimLeft(l, " ")) {
+				break
+			}
+			b.WriteString("    " + l[:at] + "\n")
+			l = "  " + l[at+1:]
+		}
+		b.WriteString("    " + l + "\n")
+	}
+	return b.String()
+}
+
+func sortedNames(header map[string][]string) []string {
+	names := make([]string, 0, len(header))
+	for name := range header {
+		names = append(names, name)
+	}
+	slices.Sort(names)
+	return names
+}

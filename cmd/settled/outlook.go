@@ -1,0 +1,83 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"settled/ledger"
+	"settled/settlement"
+)
+
+// outlook sees what a session is now and what would become of an outcome, and changes
+// nothing. Ledger or node may be out of reach: then it says so.
+type outlook struct {
+	ledger    *ledger.Ledger
+	ledgerErr error
+	node      settlement.Node // that only reads
+	settler   *settlement.Settler
+	close     func()
+}
+
+// newOutlook opens the ledger, and the node where one is configured.
+func newOutlook(ctx context.Context, cfg *config, nc *natsLink) *outlook {
+	o := &outlook{close: func() {}}
+	only := cfg.ledgerConfig()
+	only.Create = false
+	o.ledger, _, o.ledgerErr = ledger.Open(ctx, nc.js, only)
+	reader, err := cfg.reader()
+	if err != nil {
+		o.node = noNode{err}
+	} else {
+		o.node, o.close = readOnly{reader}, reader.close
+	}
+	o.settler = &settlement.Settler{
+		Node: o.node, Ledger: o.ledger, Policies: cfg.policies, Limits: cfg.limits, MaxAttempts: cfg.consumerMaxAttempts, FenceMargin: cfg.nodeMargin,
+		TrustFunc: cfg.trust(),
+	}
+	return o
+}
+
+// reader reads sessions at the node, where one is configured.
+func (c *config) reader() (*nodeReader, error) {
+	if c.nodeURL == "" {
+		return nil, errors.New("clearnode.url is not set")
+	}
+	return c.newNodeReader(0)
+}
+
+// preview is what would become of an outcome.
+func (o *outlook) preview(ctx context.Context, outcome settlement.Outcome) (settlement.Step, error) {
+	if o.ledgerErr != nil {
+		return settlement.Step{}, fmt.Errorf("the ledger can't be read: %w", o.ledgerErr)
+	}
+	return o.settler.Preview(ctx, outcome)
+}
+
+// readOnly is a node that is only read.
+type readOnly struct{ sessionNode }
+
+var errReadOnly = errors.New("only looking: nothing is prepared or sent")
+
+func (readOnly) Prepare(context.Context, settlement.Outcome, settlement.Plan, settlement.Session) (settlement.Request, error) {
+	return settlement.Request{}, errReadOnly
+}
+
+func (readOnly) Send(context.Context, settlement.Request) (settlement.Answer, error) {
+	return settlement.Answer{}, errReadOnly
+}
+
+// noNode is a node that isn't asked, and why.
+type noNode struct{ why error }
+
+func (n noNode) Session(context.Context, settlement.SessionID, settlement.Look) (settlement.Session, error) {
+	return settlement.Session{}, &settlement.Waiting{Reason: settlement.NodeAway, Err: fmt.Errorf("the node is not asked: %w", n.why)}
+}
+
+func (noNode) Prepare(context.Context, settlement.Outcome, settlement.Plan, settlement.Session) (settlement.Request, error) {
+	return settlement.Request{}, errReadOnly
+}
+
+func (noNode) Send(context.Context, settlement.Request) (settlement.Answer, error) {
+	return settlement.Answer{}, errReadOnly
+}

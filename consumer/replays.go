@@ -1,0 +1,66 @@
+package consumer
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"sync"
+	"time"
+
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
+)
+
+// replays are the replays that the stream of operations has on record. One that was
+// published and recorded, and whose letter could not be removed, is finished by
+// removing that, also when the stream of outcomes has long forgotten its id. They
+// are read once, from the first letter on that is asked for.
+type replays struct {
+	mu    sync.Mutex
+	since time.Time
+	byID  map[string]Operation
+}
+
+// clocks is by how much the clocks of two servers may differ.
+const clocks = time.Minute
+
+func recordID(action string, l Letter) string {
+	return fmt.Sprintf("%s/%d/%d", action, l.Sequence, l.Stored.UnixNano())
+}
+
+// find is the replay of a letter that is on record; nil where none is.
+func (r *replays) find(ctx context.Context, d *DeadLetters, l Letter) (*Operation, error) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.byID == nil || l.Stored.Before(r.since) {
+		if err := r.read(ctx, d, l.Stored); err != nil {
+			return nil, fmt.Errorf("look for an earlier replay: %w", err)
+		}
+	}
+	op, found := r.byID[recordID(ActionReplay, l)]
+	if !found {
+		return nil, nil
+	}
+	return &op, nil
+}
+
+func (r *replays) read(ctx context.Context, d *DeadLetters, since time.Time) error {
+	name := OperationsStream(d.cfg.Prefix)
+	s, err := d.js.Stream(ctx, name)
+	if err != nil {
+		return wrapStream(name, err)
+	}
+	byID := map[string]Operation{}
+	c := scan{subject: OperationSubject(d.cfg.Prefix, ActionReplay), since: since.Add(-clocks)}
+	err = c.each(ctx, d.js, s, func(raw *jetstream.RawStreamMsg) error {
+		var op Operation
+		if json.Unmarshal(raw.Data, &op) == nil {
+			byID[raw.Header.Get(nats.MsgIdHdr)] = op
+		}
+		return nil
+	})
+	if err == nil {
+		r.since, r.byID = since, byID
+	}
+	return err
+}

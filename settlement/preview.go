@@ -1,0 +1,61 @@
+package settlement
+
+import (
+	"context"
+	"errors"
+	"math"
+)
+
+// Preview says what the next move would be if the outcome were published again now:
+// from the ledger and one observation of its session, by the same decisions as
+// Settle. It records nothing, sends nothing, pulls no brake, and asks nobody for a
+// signature; so whether the keys reach the quorum, and whether the node takes the
+// request, it can't tell. It needs neither DeadLetters nor a Brake. An error means
+// that the ledger can't be read.
+func (s *Settler) Preview(ctx context.Context, o Outcome) (Step, error) {
+	o.Ref.Sequence = math.MaxUint64 // later than whatever failed
+	if o.Session == "" {
+		return Step{Move: MoveFail, Failure: o.unreadable()}, nil
+	}
+	if f := s.distrust(o); f != nil {
+		return Step{Move: MoveFail, Failure: f}, nil
+	}
+	looking := *s
+	looking.Brake = untouched{}
+	c := call{Settler: &looking, o: o}
+	head, err := c.Ledger.Head(ctx, o.Session)
+	if err != nil {
+		return Step{}, err
+	}
+	p, err := c.past(ctx, head)
+	if err != nil {
+		return Step{}, err
+	}
+	if p.closed != nil {
+		return Step{Move: MoveDone, Plan: p.closed.plan()}, nil
+	}
+	policy, f := c.beforeNode(head, p)
+	if f != nil {
+		return Step{Move: MoveFail, Failure: f}, nil
+	}
+	step, _, err := c.observe(ctx, p, policy)
+	var waiting *Waiting
+	if errors.As(err, &waiting) {
+		return Step{Move: MoveWait, Waiting: waiting}, nil
+	}
+	return step, err
+}
+
+// untouched is a brake that a preview leaves alone.
+type untouched struct{}
+
+func (untouched) Stopped(context.Context) error                { return nil }
+func (untouched) Stop(context.Context, Outcome, Failure) error { return nil }
+
+// unreadable is why an outcome fails whose session can't be read.
+func (o Outcome) unreadable() *Failure {
+	if o.Invalid != nil {
+		return o.Invalid
+	}
+	return Fail(InvalidOutcome, "session_id can't be read")
+}

@@ -1,0 +1,64 @@
+package settlement
+
+import "testing"
+
+// A preview says what Settle then does, and leaves everything as it is.
+func TestPreview(t *testing.T) {
+	o := func(members string, sequence uint64) Outcome {
+		return outcome(t, "payment_completed", members, sequence)
+	}
+	provider := `"parties":{"provider":"` + addrB + `"}`
+	for name, c := range map[string]struct {
+		before func(w *world)
+		o      Outcome
+		move   Move
+		code   Code
+		reason Reason
+	}{
+		"open":             {nil, o(provider, 1), MoveClose, "", ""},
+		"settled":          {func(w *world) { w.settled(o(provider, 1)) }, o(provider, 1), MoveDone, "", ""},
+		"another settled":  {func(w *world) { w.settled(partial(t, 2)) }, o(provider, 1), MoveFail, OutcomeConflict, ""},
+		"failed before":    {func(w *world) { w.missing = true; _, _ = w.run(o(provider, 1)); w.missing = false }, o(provider, 1), MoveClose, "", ""},
+		"no such session":  {func(w *world) { w.missing = true }, o(provider, 1), MoveFail, SessionNotFound, ""},
+		"a stranger":       {nil, o(`"parties":{"provider":"`+addrX+`"}`, 1), MoveFail, NotAParticipant, ""},
+		"no such scenario": {nil, outcome(t, "no_such", "", 1), MoveFail, UnknownScenario, ""},
+		"in doubt":         {func(w *world) { w.sends(failed, 1); _, _ = w.deliver(o(provider, 1)) }, o(provider, 1), MoveWait, "", InDoubt},
+		"overpaid":         {func(w *world) { w.overpay() }, o(provider, 1), MoveFail, Overpaid, ""},
+		"node away": {func(w *world) {
+			w.fault = func(_ int, name string) fate { return map[string]fate{"session": failed}[name] }
+		}, o(provider, 1), MoveWait, "", NodeAway},
+		"no session": {nil, Outcome{Invalid: Fail(InvalidOutcome, "garbage")}, MoveFail, InvalidOutcome, ""},
+	} {
+		w := newWorld(t)
+		if c.before != nil {
+			c.before(w)
+		}
+		states, sent, letters := w.states(), w.sent, len(w.letters)
+		s := w.settler()
+		s.Brake, s.DeadLetters = nil, nil
+		step, err := s.Preview(t.Context(), c.o)
+		if err != nil || step.Move != c.move {
+			t.Errorf("%s: %s, %v; want %s", name, step.Move, err, c.move)
+		}
+		if c.code != "" && (step.Failure == nil || step.Failure.Code != c.code) {
+			t.Errorf("%s: %+v, want %s", name, step.Failure, c.code)
+		}
+		if c.reason != "" && (step.Waiting == nil || step.Waiting.Reason != c.reason) {
+			t.Errorf("%s: %+v, want %s", name, step.Waiting, c.reason)
+		}
+		if w.states() != states || w.sent != sent || len(w.letters) != letters || len(w.stops) > 0 {
+			t.Errorf("%s: a preview changed something: %s", name, w.states())
+		}
+	}
+}
+
+func TestPreviewNeedsTheLedger(t *testing.T) {
+	for _, op := range []string{"head", "history"} {
+		w := newWorld(t)
+		w.settled(partial(t, 1))
+		w.fault = func(_ int, name string) fate { return map[string]fate{op: failed}[name] }
+		if step, err := w.settler().Preview(t.Context(), partial(t, 1)); err == nil {
+			t.Errorf("%s away: %+v", op, step)
+		}
+	}
+}

@@ -90,6 +90,7 @@ func (d *DeadLetters) Each(ctx context.Context, f Filter, do func(Letter) error)
 	}
 	taken := 0
 	err = c.each(ctx, d.js, s, func(raw *jetstream.RawStreamMsg) error {
+		raw.Header.Del(nats.MsgSize) // the server's own, where it leaves the payload out
 		l := d.read(raw)
 		if !f.takes(l) {
 			return nil

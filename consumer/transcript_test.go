@@ -109,6 +109,9 @@ func tellLetters(t *testing.T, b *strings.Builder, letters *DeadLetters) {
 		t.Fatal(err)
 	}
 	for _, l := range list {
+		if l, err = letters.Get(t.Context(), l.Sequence); err != nil {
+			t.Fatal(err)
+		}
 		fmt.Fprintf(b, "dead letter %d, deadletter.%s\n", l.Sequence, l.Scenario)
 		for _, name := range slices.Sorted(maps.Keys(l.Header)) {
 			fmt.Fprintf(b, "  %s: %s\n", name, times.ReplaceAllString(strings.Join(l.Header[name], " | "), "TIME"))

@@ -14,10 +14,12 @@ import (
 // replays are the replays that the stream of operations has on record. One that was
 // published and recorded, and whose letter could not be removed, is finished by
 // removing that, also when the stream of outcomes has long forgotten its id. They
-// are read once, from the first letter on that is asked for.
+// are read for many letters at once, and again before what was recorded since could
+// be older than the ids that the stream of outcomes knows.
 type replays struct {
 	mu    sync.Mutex
-	since time.Time
+	read  time.Time // when
+	since time.Time // from where
 	byID  map[string]Operation
 }
 
@@ -32,8 +34,8 @@ func recordID(action string, l Letter) string {
 func (r *replays) find(ctx context.Context, d *DeadLetters, l Letter) (*Operation, error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if r.byID == nil || l.Stored.Before(r.since) {
-		if err := r.read(ctx, d, l.Stored); err != nil {
+	if l.Stored.Before(r.since) || time.Since(r.read) > duplicateWindow/2 {
+		if err := r.look(ctx, d, l.Stored); err != nil {
 			return nil, fmt.Errorf("look for an earlier replay: %w", err)
 		}
 	}
@@ -44,13 +46,13 @@ func (r *replays) find(ctx context.Context, d *DeadLetters, l Letter) (*Operatio
 	return &op, nil
 }
 
-func (r *replays) read(ctx context.Context, d *DeadLetters, since time.Time) error {
+func (r *replays) look(ctx context.Context, d *DeadLetters, since time.Time) error {
 	name := OperationsStream(d.cfg.Prefix)
 	s, err := d.js.Stream(ctx, name)
 	if err != nil {
 		return wrapStream(name, err)
 	}
-	byID := map[string]Operation{}
+	began, byID := time.Now(), map[string]Operation{}
 	c := scan{subject: OperationSubject(d.cfg.Prefix, ActionReplay), since: since.Add(-clocks)}
 	err = c.each(ctx, d.js, s, func(raw *jetstream.RawStreamMsg) error {
 		var op Operation
@@ -60,7 +62,7 @@ func (r *replays) read(ctx context.Context, d *DeadLetters, since time.Time) err
 		return nil
 	})
 	if err == nil {
-		r.since, r.byID = since, byID
+		r.read, r.since, r.byID = began, since, byID
 	}
 	return err
 }

@@ -27,7 +27,8 @@ test: ## run every test with the race detector, but for the long ones of the pro
 
 proof: ## the long tests: failure twins, hostile input, services on a cluster, 10,000 replays; and what make test leaves out under the race detector
 	go test -count=1 -timeout 14m ./cmd/settled/internal/simulate/...
-	go test -count=1 -timeout 14m -run '^(TestTwins|TestHostileEvents|TestHostileNode|TestServicesOnACluster|TestReplayMany)$$' ./cmd/settled
+	go test -count=1 -timeout 14m -run '^(TestTwins|TestHostileEvents|TestHostileNode|TestServicesOnACluster)$$' ./cmd/settled
+	go test -count=1 -timeout 20m -run '^TestReplayMany$$' ./cmd/settled
 
 lint: ## formatting, go vet, staticcheck, go.mod in order
 	@test -z "$$(gofmt -l .)" || { echo "not gofmt-ed:"; gofmt -l .; exit 1; }

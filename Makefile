@@ -10,7 +10,7 @@ RUNS := cmd/settled/internal/simulate/record/runs
 KEEPRECORD = $(if $(RECORD),-record $(RUNS))
 
 .DEFAULT_GOAL := help
-.PHONY: help run build test proof lint vuln cover fuzz simulate mutants browser bench docs ci clean
+.PHONY: help run build test proof lint vuln cover fuzz simulate mutants hostile replays twins browser bench docs ci clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-8s %s\n", $$1, $$2}'
@@ -25,10 +25,9 @@ build: ## build the program into build/settled
 test: ## run every test with the race detector, but for the long ones of the proof
 	go test -race -short -timeout 14m ./...
 
-proof: ## the long tests: failure twins, hostile input, services on a cluster, 10,000 replays; and what make test leaves out under the race detector
+proof: ## the long tests: failure twins, hostile input, services on a cluster, replays; and what make test leaves out under the race detector
 	go test -count=1 -timeout 14m ./cmd/settled/internal/simulate/...
-	go test -count=1 -timeout 14m -run '^(TestTwins|TestHostileEvents|TestHostileNode|TestServicesOnACluster)$$' ./cmd/settled
-	go test -count=1 -timeout 20m -run '^TestReplayMany$$' ./cmd/settled
+	go test -count=1 -timeout 14m -run '^(TestTwins|TestHostileEvents|TestHostileNode|TestServicesOnACluster|TestReplayMany)$$' ./cmd/settled
 
 lint: ## formatting, go vet, staticcheck, go.mod in order
 	@test -z "$$(gofmt -l .)" || { echo "not gofmt-ed:"; gofmt -l .; exit 1; }
@@ -58,6 +57,9 @@ mutants: ## deliberate defects, one at a time: the simulation must catch each (O
 
 hostile: ## 100,000 malformed events between good ones (HOSTILE_EVENTS=…)
 	$(if $(RECORD),RECORD_DIR=$(CURDIR)/$(RUNS)) HOSTILE_EVENTS=$${HOSTILE_EVENTS:-100000} go test -count=1 -run '^TestHostileEvents$$' -v -timeout 60m ./cmd/settled
+
+replays: ## 10,000 dead letters replayed at a set rate, interrupted, and resumed by two terminals at once (REPLAY_LETTERS=…)
+	REPLAY_LETTERS=$${REPLAY_LETTERS:-10000} go test -count=1 -run '^TestReplayMany$$' -v -timeout 60m ./cmd/settled
 
 twins: ## every request to NATS and to the node x every way to fail; the table goes to build/twins.json
 	@mkdir -p build

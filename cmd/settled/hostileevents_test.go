@@ -86,13 +86,7 @@ func TestHostileEvents(t *testing.T) {
 	if testing.Short() {
 		t.Skip("long: make proof")
 	}
-	all, good := 5_000, 10
-	if text := os.Getenv("HOSTILE_EVENTS"); text != "" {
-		var err error
-		if all, err = strconv.Atoi(text); err != nil {
-			t.Fatal(err)
-		}
-	}
+	all, good := fromEnvironment(t, "HOSTILE_EVENTS", 5_000), 10
 	began := time.Now()
 	d := deploy(t)
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
@@ -122,6 +116,20 @@ func TestHostileEvents(t *testing.T) {
 	keepRecord(t, record.Hostile, fmt.Sprintf("make hostile HOSTILE_EVENTS=%d", all), began, record.Malformed{
 		Malformed: all, Good: good, DeadLetters: len(h.letters()), Closed: len(h.settled), Early: early, Late: late,
 	})
+}
+
+// fromEnvironment is the number that a variable says, or the one without it.
+func fromEnvironment(t *testing.T, name string, without int) int {
+	t.Helper()
+	text := os.Getenv(name)
+	if text == "" {
+		return without
+	}
+	n, err := strconv.Atoi(text)
+	if err != nil {
+		t.Fatalf("%s: %v", name, err)
+	}
+	return n
 }
 
 // hostility is what was published, and what each must come to.

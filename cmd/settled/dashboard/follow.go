@@ -12,8 +12,9 @@ import (
 	"settled/ledger"
 )
 
-// readBack is how many entries are read at the start: what the index holds.
-const readBack = mostIndexed
+// readBack is how many entries are read at the start: what the index holds, and for
+// most the counts of a day.
+const readBack = 100_000
 
 // How often the streams are looked at, and how long one look may take.
 const (

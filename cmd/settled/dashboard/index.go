@@ -9,8 +9,8 @@ import (
 // How far back references and ids are remembered: so many outcomes, and so many
 // bytes of them.
 const (
-	mostIndexed  = 100_000
-	indexedBytes = 32 << 20
+	mostIndexed  = 20_000
+	indexedBytes = 8 << 20
 )
 
 // index finds sessions by what publishers call them: a queue, the oldest first.

@@ -13,7 +13,7 @@ import (
 // What is told of a run is read by the names under which it is kept.
 func TestRecordOfARun(t *testing.T) {
 	folder := t.TempDir()
-	o := options{Sessions: 200_000, WarmUp: 6000, Protocol: protocols[1], Synced: true, out: filepath.Join(folder, "out", "soak.json"), record: filepath.Join(folder, "runs")}
+	o := options{Sessions: 200_000, WarmUp: 25_000, Protocol: protocols[1], Synced: true, out: filepath.Join(folder, "out", "soak.json"), record: filepath.Join(folder, "runs")}
 	f := figures{options: o, NATS: "v2", Settling: 10, PerSecond: 5, Outcomes: 1, Messages: 2, Closed: 3, Duplicates: 4, Losses: 5}
 	f.Tenths = slices.Repeat([]tenth{tenthOf(samplesOf(1000, 5))}, 10)
 	f.Growth = compare(f.Tenths[0], tenthOf(samplesOf(2000, 5)))

@@ -73,16 +73,17 @@ func failed(n int) settlement.Entry {
 
 // world is a server with the streams, and a board on them that runs.
 type world struct {
-	t      *testing.T
-	server *server.Server
-	js     jetstream.JetStream
-	ledger *ledger.Ledger
-	board  *Board
-	http   *httptest.Server
-	end    func()
+	t       testing.TB
+	server  *server.Server
+	js      jetstream.JetStream
+	ledger  *ledger.Ledger
+	board   *Board
+	handler http.Handler
+	http    *httptest.Server
+	end     func()
 }
 
-func newWorld(t *testing.T, change func(*Config)) *world {
+func newWorld(t testing.TB, change func(*Config)) *world {
 	t.Helper()
 	w := &world{t: t}
 	var err error
@@ -107,7 +108,7 @@ func newWorld(t *testing.T, change func(*Config)) *world {
 	w.board = New(cfg)
 	mux := http.NewServeMux()
 	w.board.Mount(mux)
-	w.http = httptest.NewServer(mux)
+	w.handler, w.http = mux, httptest.NewServer(mux)
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan struct{})
 	go func() { defer close(done); w.board.Run(ctx) }()

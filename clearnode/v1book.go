@@ -97,6 +97,13 @@ func (l *v1List) whole() bool {
 	return !l.read.IsZero() && len(l.rows) >= l.total
 }
 
+// bounded: it was read as far back as it is looked at.
+func (l *v1List) bounded() bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.offset >= maxListRows
+}
+
 // behind reports whether there is more to read, within the bound.
 func (l *v1List) behind() bool {
 	l.mu.Lock()

@@ -2,6 +2,7 @@ package clearnode
 
 import (
 	"context"
+	"fmt"
 	"maps"
 	"slices"
 	"time"
@@ -84,12 +85,25 @@ func (l *v1Ledger) lastReleases(ctx context.Context) (bool, error) {
 	if err := l.page(ctx, v1Release, enough); err != nil {
 		return false, err
 	}
+	beyond, err := l.beyond(func(list *v1List) bool { return list.kind != v1Release || enough(list) })
+	return !beyond, err
+}
+
+// beyond reports whether a list goes further back than it is looked at. One that was
+// not read to its end and isn't that long says nothing of the session: another reading
+// forgot it meanwhile, because rows were missing. done are the lists that need no more.
+func (l *v1Ledger) beyond(done func(*v1List) bool) (bool, error) {
+	beyond := false
 	for _, list := range l.lists {
-		if list.kind == v1Release && !list.whole() && !enough(list) {
-			return false, nil // it lies beyond the bound
+		switch {
+		case done(list) || list.whole():
+		case list.bounded():
+			beyond = true
+		default:
+			return false, fmt.Errorf("of %s: %w", list.wallet, errGap)
 		}
 	}
-	return true, nil
+	return beyond, nil
 }
 
 // closing are the releases that the close made, of all of a session's, newest
@@ -133,7 +147,11 @@ func (l *v1Ledger) deposits(ctx context.Context, updates uint64, payouts []v1Mov
 		if err := l.page(ctx, v1Release, func(*v1List) bool { return false }); err != nil {
 			return nil, false, err
 		}
-		if slices.ContainsFunc(l.lists, func(list *v1List) bool { return !list.whole() }) {
+		beyond, err := l.beyond(func(*v1List) bool { return false })
+		if err != nil {
+			return nil, false, err
+		}
+		if beyond {
 			return net(l.moves(v1Commit), nil), false, nil
 		}
 		withdrawn = slices.DeleteFunc(l.moves(v1Release), func(m v1Move) bool {

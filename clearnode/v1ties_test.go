@@ -17,7 +17,7 @@ import (
 func TestV1Ties(t *testing.T) {
 	now := time.Now().Truncate(time.Second)
 	n := startNode(t, clearnodetest.Config{
-		Protocol: clearnodetest.NitronodeV1, RateLimit: -1, Now: func() time.Time { return now },
+		Protocol: clearnodetest.NitronodeV1, RateLimit: -1, LooseOrder: true, Now: func() time.Time { return now },
 	})
 	var ids []settlement.SessionID
 	for range 250 {

@@ -34,6 +34,7 @@ type Config struct {
 	Legacy        LegacyBuild       // what Legacy answers otherwise than the recorded build
 	RateLimit     float64           // frames a second and connection, by the real clock; NitronodeV1 only. 0: 10, as the real node; negative: no limit
 	RateBurst     int               // frames that may come at once; NitronodeV1 only. 0: 20, as the real node
+	LooseOrder    bool              // transactions of one instant come in another order each time, as the real node's database may tell them; NitronodeV1 only
 }
 
 // Node is a running node. Its methods may be called from any goroutine.

@@ -1,6 +1,7 @@
 package clearnodetest
 
 import (
+	"math/rand/v2"
 	"strings"
 	"time"
 )
@@ -48,6 +49,9 @@ func v1GetTransactions(n *Node, _ *conn, r *request) (any, error) {
 		if p.matches(t) {
 			found = append(found, t)
 		}
+	}
+	if n.cfg.LooseOrder {
+		rand.Shuffle(len(found), func(i, j int) { found[i], found[j] = found[j], found[i] })
 	}
 	found, meta := cutV1(p.Pagination, found, func(t *v1Transaction) time.Time { return t.at })
 	told := struct {

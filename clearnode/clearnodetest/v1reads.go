@@ -2,7 +2,6 @@ package clearnodetest
 
 import (
 	"math"
-	"math/rand/v2"
 	"regexp"
 	"slices"
 	"strings"
@@ -23,8 +22,7 @@ type v1Metadata struct {
 	PageCount  uint32 `json:"page_count"`
 }
 
-// cutV1 takes a page's part of rows that are the oldest first. Those of one instant
-// come in another order each time: the node sorts by nothing else.
+// cutV1 takes a page's part of rows that are the oldest first.
 func cutV1[T any](p *v1Page, rows []T, at func(T) time.Time) ([]T, v1Metadata) {
 	var from, limit uint32 = 0, 10
 	if p != nil && p.Offset != nil {
@@ -33,7 +31,7 @@ func cutV1[T any](p *v1Page, rows []T, at func(T) time.Time) ([]T, v1Metadata) {
 	if p != nil && p.Limit != nil && *p.Limit > 0 {
 		limit = min(*p.Limit, 100)
 	}
-	rand.Shuffle(len(rows), func(i, j int) { rows[i], rows[j] = rows[j], rows[i] })
+	slices.Reverse(rows)
 	slices.SortStableFunc(rows, func(a, b T) int { return at(b).Compare(at(a)) })
 	count := uint32(len(rows))
 	meta := v1Metadata{Page: from/limit + 1, PerPage: limit, TotalCount: count, PageCount: (count + limit - 1) / limit}

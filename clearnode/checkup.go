@@ -2,7 +2,6 @@ package clearnode
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"sync"
 	"time"
@@ -158,51 +157,13 @@ func (x *Checkup) Session(ctx context.Context, id settlement.SessionID) (settlem
 	return x.client.Session(ctx, id, settlement.Look{})
 }
 
-// ErrUnlisted says that this generation of node has no list of sessions that is
-// worth its price.
-var ErrUnlisted = errors.New("this generation of node lists all sessions of an account at once, which could be any number")
-
-// Closed lists the sessions of an account that the node shows closed, the newest
-// pageSize of them. A legacy node's lists have no end, so that it isn't asked.
+// Closed lists the sessions of an account that the node shows closed, the first page
+// of them, as Client.ClosedSessions does. It is asked for after SignIn.
 func (x *Checkup) Closed(ctx context.Context, of settlement.Address) ([]settlement.SessionID, error) {
-	var found page
-	var q question
-	switch x.conn.dialect.(type) {
-	case *nitro:
-		q = (&reading{}).askSessions(of.String(), "closed", 0, &found)
-	case *v1:
-		q = askV1Closed(of, &found)
-	default:
-		return nil, ErrUnlisted
+	rows, _, err := x.client.ClosedSessions(of, time.Time{}).Next(ctx)
+	ids := make([]settlement.SessionID, len(rows))
+	for i, row := range rows {
+		ids[i] = row.ID
 	}
-	if err := x.conn.questions(ctx, q); err != nil {
-		return nil, err
-	}
-	var ids []settlement.SessionID
-	for _, row := range found {
-		if id, err := settlement.ParseSessionID(row.ID); err == nil {
-			ids = append(ids, id)
-		}
-	}
-	return ids, nil
-}
-
-func askV1Closed(of settlement.Address, into *page) question {
-	wanted := struct {
-		Participant string       `json:"participant"`
-		Status      string       `json:"status"`
-		Pagination  v1Pagination `json:"pagination"`
-	}{of.String(), "closed", v1Pagination{Limit: pageSize}}
-	return question{v1Sessions, wanted, func(a answer) error {
-		var p struct {
-			Rows []v1Listed `json:"app_sessions"`
-		}
-		if err := a.into(v1Sessions, &p); err != nil {
-			return err
-		}
-		for _, row := range p.Rows {
-			*into = append(*into, listed{ID: row.ID})
-		}
-		return nil
-	}}
+	return ids, err
 }

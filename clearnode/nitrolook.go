@@ -217,7 +217,11 @@ func (r *reading) askSessions(participant, status string, n int, into *page) que
 }
 
 func (r *reading) askSorted(participant, status, sort string, n int, into *page) question {
-	return question{"get_app_sessions", sessionsOf{participant, status, pageSize, n * pageSize, sort}, func(a answer) (err error) {
+	return askList(sessionsOf{participant, status, pageSize, n * pageSize, sort}, into)
+}
+
+func askList(of sessionsOf, into *page) question {
+	return question{"get_app_sessions", of, func(a answer) (err error) {
 		*into, err = readSessions(a)
 		return err
 	}}

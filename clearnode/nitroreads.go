@@ -177,6 +177,7 @@ type listed struct {
 	Application string `json:"application"`
 	Status      string `json:"status"`
 	Version     uint64 `json:"version"`
+	Updated     string `json:"updated_at"` // in whole seconds; of a closed one, when it was closed
 }
 
 // page is one page of get_app_sessions.

@@ -20,7 +20,7 @@ func TestRecordedReads(t *testing.T) {
 		t.Errorf("transactions %+v, %v", rows, err)
 	}
 	sessions, err := readSessions(answers["sessions_limit_1_sample"])
-	if err != nil || len(sessions) != 1 || sessions[0] != (listed{"0x49c9ad28f10cecbd045e2ec57a14b8fb86706108678ffc3e6b91aa046b7648b3", "cnharness", "open", 1}) {
+	if err != nil || len(sessions) != 1 || sessions[0] != (listed{"0x49c9ad28f10cecbd045e2ec57a14b8fb86706108678ffc3e6b91aa046b7648b3", "cnharness", "open", 1, sessions[0].Updated}) || sessions[0].Updated == "" {
 		t.Errorf("sessions %+v, %v", sessions, err)
 	}
 	none, err := readSessions(answers["sessions_status_closed"])

@@ -17,6 +17,10 @@ import (
 // the stream and sequence of the message that it repeats.
 const headerRequeue = "Settled-Requeue"
 
+// WasRequeued reports whether an outcome with these headers was published by Requeue,
+// or is a replay of one that was.
+func WasRequeued(headers nats.Header) bool { return headers.Get(headerRequeue) != "" }
+
 // Requeued is where an outcome stands now that was published again.
 type Requeued struct {
 	Origin    string // stream/sequence of the message that it repeats

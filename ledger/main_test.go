@@ -188,7 +188,7 @@ func mustOpen(t testing.TB, js jetstream.JetStream, cfg ledger.Config) *ledger.L
 }
 
 // mustVerify is the last line of most tests: the ledger holds no contradiction.
-func mustVerify(t *testing.T, l *ledger.Ledger) ledger.Report {
+func mustVerify(t testing.TB, l *ledger.Ledger) ledger.Report {
 	t.Helper()
 	r, err := l.Verify(context.WithoutCancel(t.Context()), ledger.Audit{})
 	if err != nil {

@@ -1,11 +1,9 @@
 package ledger
 
 import (
-	"cmp"
 	"context"
 	"errors"
 	"fmt"
-	"slices"
 	"sync"
 )
 
@@ -22,56 +20,75 @@ func (l *Ledger) Walk(ctx context.Context, from uint64, fn func(Stored) error) (
 	if err != nil {
 		return 0, fmt.Errorf("ledger: last entry: %w", err)
 	}
-	for from = max(from, 1); from <= end.Sequence; {
-		batch, err := l.ahead(ctx, all, from)
-		if err != nil {
-			return 0, fmt.Errorf("ledger: entries from %d: %w", from, err)
-		}
-		for _, s := range batch {
-			if s.Sequence > end.Sequence {
-				return end.Sequence, nil
-			}
-			if err := fn(s); err != nil {
-				return 0, err
-			}
-			from = s.Sequence + 1
-		}
+	a := ahead{l: l, filter: all, next: max(from, 1), end: end.Sequence}
+	if err := a.each(ctx, fn); err != nil {
+		return 0, err
 	}
 	return end.Sequence, nil
 }
 
-// readAhead is how many reads of a walk are under way at once.
-const readAhead = 32
+// readAhead is how many reads of a walk are under way at once: enough that none waits
+// for another's way there and back.
+const readAhead = 128
 
-// ahead reads the next entries all at once: from each of so many sequences the first
-// at or after it. Where sequences are missing several reads find the same.
-func (l *Ledger) ahead(ctx context.Context, filter string, from uint64) ([]Stored, error) {
-	var found [readAhead]Stored
-	var errs [readAhead]error
-	var reads sync.WaitGroup
-	for i := range found {
-		reads.Go(func() {
-			var m Message
-			if m, errs[i] = l.get(ctx, filter, from+uint64(i)); errs[i] == nil {
-				found[i] = read(m)
-			}
-		})
-	}
-	reads.Wait()
-	var batch []Stored
-	for i, s := range found {
-		switch {
-		case errs[i] == nil:
-			batch = append(batch, s)
-		case !errors.Is(errs[i], ErrNoMessage):
-			return nil, errs[i]
+// ahead is a walk that asks for the next entries before it has seen those before
+// them, and takes the answers in order: from each sequence the first entry at or
+// after it. Where sequences are missing several reads find the same.
+type ahead struct {
+	l         *Ledger
+	filter    string
+	next, end uint64 // the sequence to ask for next, and the last to ask for
+	reads     []<-chan reading
+}
+
+// reading is the answer to one read.
+type reading struct {
+	Stored
+	from uint64
+	err  error
+}
+
+func (a *ahead) each(ctx context.Context, fn func(Stored) error) error {
+	ctx, stop := context.WithCancel(ctx)
+	var running sync.WaitGroup
+	defer running.Wait()
+	defer stop()
+	for last := uint64(0); ; {
+		for ; len(a.reads) < readAhead && a.next <= a.end; a.next++ {
+			a.reads = append(a.reads, a.ask(ctx, &running, a.next))
 		}
+		if len(a.reads) == 0 {
+			return nil
+		}
+		r := <-a.reads[0]
+		a.reads = a.reads[1:]
+		switch {
+		case errors.Is(r.err, ErrNoMessage):
+			return fmt.Errorf("ledger: entries from %d: %w: entries vanished while they were read", r.from, r.err)
+		case r.err != nil:
+			return fmt.Errorf("ledger: entries from %d: %w", r.from, r.err)
+		case r.Sequence > a.end || r.Sequence <= last:
+			continue // it came after the walk began, or was found before
+		}
+		if err := fn(r.Stored); err != nil {
+			return err
+		}
+		last, a.next = r.Sequence, max(a.next, r.Sequence+1)
 	}
-	if len(batch) == 0 {
-		return nil, fmt.Errorf("%w: entries vanished while they were read", ErrNoMessage)
-	}
-	slices.SortFunc(batch, func(a, b Stored) int { return cmp.Compare(a.Sequence, b.Sequence) })
-	return slices.CompactFunc(batch, func(a, b Stored) bool { return a.Sequence == b.Sequence }), nil
+}
+
+// ask begins a read.
+func (a *ahead) ask(ctx context.Context, running *sync.WaitGroup, from uint64) <-chan reading {
+	answer := make(chan reading, 1)
+	running.Go(func() {
+		m, err := a.l.get(ctx, a.filter, from)
+		r := reading{from: from, err: err}
+		if err == nil {
+			r.Stored = read(m)
+		}
+		answer <- r
+	})
+	return answer
 }
 
 // follow hands over what one filter matches, in order, up to what is the last when

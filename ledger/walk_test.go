@@ -2,6 +2,8 @@ package ledger_test
 
 import (
 	"errors"
+	"slices"
+	"sync/atomic"
 	"testing"
 
 	"settled/ledger"
@@ -41,5 +43,37 @@ func TestWalkStops(t *testing.T) {
 	}
 	if last, err := l.Walk(t.Context(), 4, func(ledger.Stored) error { calls++; return nil }); err != nil || last != 3 || calls != 1 {
 		t.Errorf("from beyond the end: %d, %v, %d calls", last, err, calls)
+	}
+}
+
+// TestWalkOverGaps: what is missing, little or more than is asked for at once, is
+// passed over; the rest comes once and in order. What can't be read ends it.
+func TestWalkOverGaps(t *testing.T) {
+	mem := &ledgertest.Stream{}
+	l := ledger.New(mem, config())
+	fill(t, l, 1, 700)
+	want := []uint64{}
+	for n := uint64(1); n <= 700; n++ {
+		if n > 100 && n < 500 || n%7 == 0 && n < 700 {
+			mem.Remove(n)
+		} else {
+			want = append(want, n)
+		}
+	}
+	var seen []uint64
+	last, err := l.Walk(t.Context(), 0, func(s ledger.Stored) error { seen = append(seen, s.Sequence); return s.Err })
+	if err != nil || last != 700 || !slices.Equal(seen, want) {
+		t.Errorf("walked to %d over %d entries, want %d: %v", last, len(seen), len(want), err)
+	}
+	var reads atomic.Int64
+	mem.FaultFunc = func(ledgertest.Op) (bool, error) {
+		if reads.Add(1) == 200 {
+			return false, errLost
+		}
+		return true, nil
+	}
+	before := len(seen)
+	if _, err := l.Walk(t.Context(), 0, func(s ledger.Stored) error { seen = append(seen, s.Sequence); return nil }); !errors.Is(err, errLost) || len(seen) == before {
+		t.Errorf("%d entries, and then %v", len(seen)-before, err)
 	}
 }

@@ -25,7 +25,7 @@ func held(t *testing.T, err error) time.Duration {
 }
 
 // fill appends intents to so many sessions, and returns the last head.
-func fill(t *testing.T, l *ledger.Ledger, from, to int) (head settlement.Head) {
+func fill(t testing.TB, l *ledger.Ledger, from, to int) (head settlement.Head) {
 	t.Helper()
 	for n := from; n <= to; n++ {
 		head = mustAppend(t, l, settlement.Head{Session: session(n)}, closing(session(n), outcome("a"), 1))

@@ -17,10 +17,16 @@ type sessionNode interface {
 	Session(ctx context.Context, id settlement.SessionID, look settlement.Look) (settlement.Session, error)
 }
 
+// closedLister is the node, as far as it lists closed sessions.
+type closedLister interface {
+	ClosedSessions(of settlement.Address, since time.Time) *clearnode.ClosedList
+}
+
 // nodeReader reads sessions for who compares the books with the node's: no more
 // than so many a second, so that whoever settles has the node to itself.
 type nodeReader struct {
 	node  sessionNode
+	lists closedLister // nil: no lists are asked for
 	limit *rate.Limiter
 	why   func() error // why the node can't be reached
 	stop  func()
@@ -69,7 +75,7 @@ func (c *config) newNodeReader(perSecond float64) (*nodeReader, error) {
 		defer close(done)
 		_ = client.Run(ctx) // it ends with the context, and well
 	}()
-	return &nodeReader{node: client, limit: limiter(perSecond), why: client.Ready, stop: func() { cancel(); <-done }}, nil
+	return &nodeReader{node: client, lists: client, limit: limiter(perSecond), why: client.Ready, stop: func() { cancel(); <-done }}, nil
 }
 
 // close ends the connections. A reader that was never opened has none.
@@ -86,22 +92,32 @@ func (r *nodeReader) session(ctx context.Context, id settlement.SessionID) (sett
 }
 
 // Session is session, with what the read is for.
-func (r *nodeReader) Session(ctx context.Context, id settlement.SessionID, look settlement.Look) (settlement.Session, error) {
+func (r *nodeReader) Session(ctx context.Context, id settlement.SessionID, look settlement.Look) (s settlement.Session, err error) {
+	err = r.inTurn(ctx, func(ctx context.Context) (err error) {
+		s, err = r.node.Session(ctx, id, look)
+		return err
+	})
+	return s, err
+}
+
+// inTurn reads something when it is its turn, and again while there is no answer.
+// errNodeGone: as of session.
+func (r *nodeReader) inTurn(ctx context.Context, read func(context.Context) error) error {
 	if err := r.limit.Wait(ctx); err != nil {
-		return settlement.Session{}, err
+		return err
 	}
 	ctx, cancel := context.WithTimeout(ctx, nodePatience)
 	defer cancel()
 	again := time.NewTicker(100 * time.Millisecond)
 	defer again.Stop()
 	for {
-		s, err := r.node.Session(ctx, id, look)
+		err := read(ctx)
 		if !errors.Is(err, clearnode.ErrNotSent) && !errors.Is(err, clearnode.ErrNoAnswer) || ctx.Err() != nil {
-			return s, err
+			return err
 		}
 		select {
 		case <-ctx.Done():
-			return s, r.gone(err)
+			return r.gone(err)
 		case <-again.C:
 		}
 	}

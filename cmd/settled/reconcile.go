@@ -13,7 +13,7 @@ import (
 	"settled/settlement"
 )
 
-// The kinds of finding, beside those of nodecompare.go. The names are for programs,
+// The kinds of finding, beside those of nodecompare.go and reconcileclosed.go. The names are for programs,
 // and stay.
 const (
 	outcomeLost      = "outcome_lost"      // acknowledged, and without a result: no one will settle it
@@ -27,7 +27,7 @@ const (
 // findingKinds are all kinds that a reconciliation finds.
 func findingKinds() []string {
 	return []string{
-		outcomeLost, outcomeWaiting, intentStuck, closedUnknown, outcomesGap, ledgerUnreadable,
+		outcomeLost, outcomeWaiting, intentStuck, closedUnknown, closedUnasked, outcomesGap, ledgerUnreadable,
 		payoutDiffers, overpaidAt, openAtNode, notAtNode, notRead,
 	}
 }
@@ -52,6 +52,7 @@ type reconciliation struct {
 	prefix  string
 	durable string
 	nodes   *nodeReader // nil: without the node
+	unasked *unaskedSearch
 	bar     *progress
 
 	olderThan   time.Duration                 // what is younger may be in the making
@@ -66,27 +67,39 @@ type reconciled struct {
 	Entries  uint64 // of the ledger
 	Compared uint64 // sessions read at the node
 	Hidden   uint64 // of these, those whose payouts it doesn't show
+	Listed   uint64 // closed sessions of our accounts that it lists
+	Unlisted string // what it wasn't asked to list, and why; empty: nothing
 	Findings []discrepancy
 }
 
-// run reads, in this order, how far the durable has come, the ledger, and the
-// outcomes. So what was acknowledged by then must have its result in what is read of
-// the ledger, for a result is stored before the acknowledgement.
+// run reads, in this order, how far the durable has come, what the node lists as
+// closed, the ledger, and the outcomes. So what was acknowledged by then must have its
+// result in what is read of the ledger, for a result is stored before the
+// acknowledgement; and what settled closed has its intent in it.
 func (r *reconciliation) run(ctx context.Context) (reconciled, error) {
 	reached, err := r.reached(ctx)
 	if err != nil {
+		return reconciled{}, err
+	}
+	if err := r.unasked.list(ctx, r.bar); err != nil {
 		return reconciled{}, err
 	}
 	books, out, err := r.readBooks(ctx)
 	if err != nil {
 		return out, err
 	}
-	o := outcomesRead{reconciliation: r, books: books, reached: reached, holders: map[outcomeKey]settlement.SessionID{}, seen: map[outcomeKey]bool{}}
+	o := outcomesRead{reconciliation: r, books: books, reached: reached, holders: map[outcomeKey]settlement.SessionID{}, seen: map[outcomeKey]bool{}, tried: toRequeue(out.Findings)}
 	if err := o.read(ctx); err != nil {
 		return out, err
 	}
 	out.Outcomes = o.count
-	out.Findings = append(append(out.Findings, books.broken...), o.findings()...)
+	out.Findings = append(append(o.leaveTried(out.Findings), books.broken...), o.findings()...)
+	strange, err := r.unasked.findings(ctx)
+	if err != nil {
+		return out, err
+	}
+	out.Findings = append(out.Findings, strange...)
+	out.Listed, out.Unlisted = r.unasked.listed, r.unasked.without()
 	slices.SortStableFunc(out.Findings, func(a, b discrepancy) int {
 		return cmp.Or(cmp.Compare(slices.Index(findingKinds(), a.Kind), slices.Index(findingKinds(), b.Kind)), cmp.Compare(a.Outcome, b.Outcome), cmp.Compare(a.Sequence, b.Sequence))
 	})
@@ -109,7 +122,7 @@ func (r *reconciliation) reached(ctx context.Context) (*jetstream.ConsumerInfo, 
 // node; after that, what is free.
 func (r *reconciliation) readBooks(ctx context.Context) (*booked, reconciled, error) {
 	if r.nodes == nil {
-		b, err := readLedger(ctx, r.js, r.prefix, r.bar, nil)
+		b, err := readLedger(ctx, r.js, r.prefix, r.bar, r.unasked.known, nil)
 		if err != nil {
 			return nil, reconciled{}, err
 		}
@@ -118,7 +131,7 @@ func (r *reconciliation) readBooks(ctx context.Context) (*booked, reconciled, er
 	compared := startComparison(ctx, r.nodes, func(e settlement.Entry, read uint64) {
 		r.bar.at(e.Sequence, 0, fmt.Sprintf("entries of the ledger; %d sessions compared with the node", read))
 	})
-	b, err := readLedger(ctx, r.js, r.prefix, r.bar, func(e settlement.Entry) error {
+	b, err := readLedger(ctx, r.js, r.prefix, r.bar, r.unasked.known, func(e settlement.Entry) error {
 		if e.Time.Before(r.closedSince) && !r.again[e.Session] {
 			return nil
 		}

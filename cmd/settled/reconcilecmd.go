@@ -18,6 +18,7 @@ type reconcileFlags struct {
 	rate           float64
 	olderThan      time.Duration
 	since          string
+	accounts       []string
 }
 
 // reconcileAge is how old what is without a result must be to be told: an outcome
@@ -30,7 +31,9 @@ func (p *program) reconcileCommand() *cobra.Command {
 		Use: "reconcile", Short: "Compare outcomes, ledger and node with one another",
 		Long: `Finds outcomes that were acknowledged and never settled, closes that were begun and that nobody finishes, sessions
 that the node closed and the ledger doesn't know of, payouts that differ from the ledger, and messages missing from
-OUTCOMES. Exits 1 when it finds anything. It reads only; settled serve does the same every hour, with the sessions
+OUTCOMES. For sessions that no outcome ever named it goes through the node's lists of the closed sessions of our
+accounts, back to the ledger's first entry or to --since: the accounts of clearnode.key_files, which sign nothing here,
+or those named by --account. A legacy node's lists have no pages: there that is left out, and said. Exits 1 when it finds anything. It reads only; settled serve does the same every hour, with the sessions
 closed since, and shows the result as settled_reconciliation_findings.
 
 With --repair it publishes again, each recorded in OPERATIONS, the outcomes that nobody settles any more and those
@@ -51,6 +54,7 @@ Kinds of finding: ` + strings.Join(findingKinds(), ", ") + `.`,
 	c.Flags().Float64Var(&f.rate, "rate", auditRate, "sessions read a second at the node; 0 is as many as it allows")
 	c.Flags().DurationVar(&f.olderThan, "older-than", reconcileAge, "leave alone what is younger")
 	c.Flags().StringVar(&f.since, "since", "", "of the closed sessions read only those at the node that were closed since: a day, a time or how long ago")
+	c.Flags().StringSliceVar(&f.accounts, "account", nil, "an account of ours whose closed sessions the node is asked for; may be repeated (default the accounts of clearnode.key_files)")
 	return c
 }
 
@@ -63,6 +67,11 @@ func (p *program) reconcile(cmd *cobra.Command, f reconcileFlags) error {
 	now := time.Now()
 	r := reconciliation{js: nc.js, prefix: cfg.natsPrefix, durable: cfg.consumerDurable, olderThan: f.olderThan, now: now, bar: p.newProgress("reconcile")}
 	defer r.bar.end()
+	accounts, err := parseAccounts(f.accounts)
+	if err != nil {
+		return err
+	}
+	r.unasked = &unaskedSearch{missing: "the node was left out"}
 	if r.closedSince, err = dayFlag("since", f.since, now); err != nil {
 		return err
 	}
@@ -74,6 +83,14 @@ func (p *program) reconcile(cmd *cobra.Command, f reconcileFlags) error {
 			return err
 		}
 		defer r.nodes.close()
+		since := r.closedSince
+		if since.IsZero() {
+			if since, err = ledgerBegan(cmd.Context(), nc.js, cfg.natsPrefix); err != nil {
+				return err
+			}
+		}
+		r.unasked = cfg.searchUnasked(accounts, mostPages)
+		r.unasked.begin(r.nodes, since)
 	}
 	out, err := r.run(cmd.Context())
 	if err != nil {
@@ -114,6 +131,8 @@ type reconcileSummary struct {
 	Entries       uint64         `json:"entries"`
 	Compared      uint64         `json:"compared"`       // sessions read at the node
 	NotComparable uint64         `json:"not_comparable"` // of these, those whose payouts it doesn't show
+	Listed        uint64         `json:"listed"`         // closed sessions of our accounts that the node lists
+	NotListed     string         `json:"not_listed"`     // what it wasn't asked to list, and why; empty: nothing
 	Found         int            `json:"found"`
 	Repaired      int            `json:"repaired"`
 	Findings      map[string]int `json:"findings"` // by kind
@@ -122,6 +141,7 @@ type reconcileSummary struct {
 func summaryOf(out reconciled) reconcileSummary {
 	s := reconcileSummary{
 		Kind: "summary", Outcomes: out.Outcomes, Entries: out.Entries, Compared: out.Compared, NotComparable: out.Hidden,
+		Listed: out.Listed, NotListed: out.Unlisted,
 		Found: len(out.Findings), Findings: map[string]int{},
 	}
 	for _, f := range out.Findings {
@@ -144,6 +164,12 @@ func (p *program) printReconciled(out reconciled, withNode bool) error {
 	text := fmt.Sprintf("%d outcomes, %d entries, %d sessions compared with the node: %d findings, %d of them mended.", s.Outcomes, s.Entries, s.Compared, s.Found, s.Repaired)
 	if !withNode {
 		text = fmt.Sprintf("%d outcomes, %d entries, not compared with the node: %d findings, %d of them mended.", s.Outcomes, s.Entries, s.Found, s.Repaired)
+	}
+	if withNode {
+		text += fmt.Sprintf("\n%d closed sessions of our accounts listed at the node.", s.Listed)
+		if s.NotListed != "" {
+			text += " Not listed: " + printable(s.NotListed) + "."
+		}
 	}
 	if err := p.print(s, text); err != nil {
 		return err

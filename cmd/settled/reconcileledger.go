@@ -50,9 +50,9 @@ type intent struct {
 // freed is a session of which outcomes failed, and that no outcome holds.
 type freed struct{ entry, outcome uint64 }
 
-// readLedger goes through the ledger once. Each closed entry is handed to closed,
-// unless that is nil.
-func readLedger(ctx context.Context, js jetstream.JetStream, prefix string, bar *progress, closed func(settlement.Entry) error) (*booked, error) {
+// readLedger goes through the ledger once. The session of each entry is told to
+// known; each closed entry is handed to closed, unless that is nil.
+func readLedger(ctx context.Context, js jetstream.JetStream, prefix string, bar *progress, known func(settlement.SessionID), closed func(settlement.Entry) error) (*booked, error) {
 	b := &booked{
 		results: map[outcomeKey]uint64{}, closing: map[settlement.SessionID]intent{}, free: map[settlement.SessionID]freed{},
 	}
@@ -65,6 +65,7 @@ func readLedger(ctx context.Context, js jetstream.JetStream, prefix string, bar 
 			b.broken = append(b.broken, discrepancy{Kind: ledgerUnreadable, Sequence: s.Sequence, Problem: s.Err.Error() + ": run `settled ledger verify`"})
 			return nil
 		}
+		known(s.Entry.Session)
 		b.take(s.Entry)
 		if closed != nil && s.Entry.State == settlement.EntryClosed {
 			return closed(s.Entry)

@@ -20,6 +20,7 @@ type outcomesRead struct {
 
 	holders map[outcomeKey]settlement.SessionID // the outcomes that hold a session whose request ran out long ago
 	seen    map[outcomeKey]bool                 // of these, those whose message was found
+	tried   map[uint64]bool                     // messages that were published again before
 
 	count   uint64
 	last    uint64 // the last sequence that was seen
@@ -39,7 +40,7 @@ type unsettled struct {
 
 func (o *outcomesRead) read(ctx context.Context) error {
 	stream := consumer.OutcomesStream(o.prefix)
-	info, err := streamState(ctx, o.js, stream)
+	info, err := streamInfo(ctx, o.js, stream)
 	if err != nil {
 		return err
 	}
@@ -49,24 +50,24 @@ func (o *outcomesRead) read(ctx context.Context) error {
 		}
 	}
 	_, err = eachMessage(ctx, o.js, streamPart{stream: stream, filter: consumer.OutcomesFilter(o.prefix)}, func(m streamMessage) error {
-		o.bar.at(m.sequence, info.LastSeq, "outcomes")
+		o.bar.at(m.sequence, info.State.LastSeq, "outcomes")
 		o.message(m)
 		return nil
 	})
-	if err == nil && o.last < info.LastSeq && o.last > 0 {
-		o.gap(o.last+1, info.LastSeq)
+	if err == nil && o.last < info.State.LastSeq && o.last > 0 {
+		o.gap(o.last+1, info.State.LastSeq)
 	}
 	return err
 }
 
-func streamState(ctx context.Context, js jetstream.JetStream, name string) (jetstream.StreamState, error) {
+func streamInfo(ctx context.Context, js jetstream.JetStream, name string) (*jetstream.StreamInfo, error) {
 	ctx, cancel := context.WithTimeout(ctx, silence)
 	defer cancel()
 	s, err := js.Stream(ctx, name)
 	if err != nil {
-		return jetstream.StreamState{}, fmt.Errorf("stream %s: %w: is there such a stream? `settled serve` makes it", name, err)
+		return nil, fmt.Errorf("stream %s: %w: is there such a stream? `settled serve` makes it", name, err)
 	}
-	return s.CachedInfo().State, nil
+	return s.CachedInfo(), nil
 }
 
 func (o *outcomesRead) message(m streamMessage) {
@@ -79,6 +80,10 @@ func (o *outcomesRead) message(m streamMessage) {
 	o.count, o.last = o.count+1, m.sequence
 	e := consumer.ReadEnvelope(m.Subject(), m.Headers(), m.Data(), consumer.OutcomesStream(o.prefix), m.sequence, o.prefix)
 	outcome, _ := settlement.ParseOutcome(e) // an invalid one has its result too
+	o.unasked.known(outcome.Session)
+	if _, again := o.tried[m.sequence]; again {
+		o.tried[m.sequence] = consumer.WasRequeued(m.Headers())
+	}
 	u := unsettled{m.sequence, outcome.Session, keyOfOutcome(outcome.Ref), m.stored}
 	if _, holds := o.holders[u.key]; holds {
 		o.seen[u.key] = true
@@ -147,4 +152,28 @@ func (o *outcomesRead) orphans() []discrepancy {
 		}
 	}
 	return all
+}
+
+// toRequeue are the messages that --repair would publish again because their
+// sessions were found closed.
+func toRequeue(found []discrepancy) map[uint64]bool {
+	messages := map[uint64]bool{}
+	for _, f := range found {
+		if f.Kind == closedUnknown && f.Repair != "" {
+			messages[f.Outcome] = false
+		}
+	}
+	return messages
+}
+
+// leaveTried leaves to a person what was published again before and failed all the
+// same: each further try would only make another dead letter.
+func (o *outcomesRead) leaveTried(found []discrepancy) []discrepancy {
+	for i := range found {
+		if f := &found[i]; f.Kind == closedUnknown && o.tried[f.Outcome] {
+			f.Repair = ""
+			f.Problem += "; its outcome was published again already, and failed again: a person has to compare what was paid, and then `settled deadletter replay` or `discard` it"
+		}
+	}
+	return found
 }

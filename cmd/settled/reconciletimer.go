@@ -27,6 +27,7 @@ type reconciler struct {
 	lastRun  prometheus.Gauge
 	since    time.Time                     // sessions closed before were compared already
 	again    map[settlement.SessionID]bool // of these, where the node disagreed: they are compared until it doesn't
+	unasked  *unaskedSearch
 }
 
 func newReconciler(s *service) *reconciler {
@@ -40,6 +41,7 @@ func newReconciler(s *service) *reconciler {
 		}),
 		since: time.Now().Add(-reconcileEvery),
 	}
+	r.unasked = s.cfg.searchUnasked(nil, mostPagesServing)
 	s.metrics.registry.MustRegister(r.findings, r.lastRun)
 	return r
 }
@@ -66,10 +68,11 @@ func (r *reconciler) run(ctx context.Context) {
 // age is what to alert on.
 func (r *reconciler) once(ctx context.Context, olderThan time.Duration) error {
 	now := time.Now()
+	nodes := &nodeReader{node: r.s.node, lists: r.s.node, limit: limiter(reconcileRate), why: r.s.node.Ready}
+	r.unasked.begin(nodes, r.since.Add(-reconcileAge)) // by the node's clock, which may be behind
 	check := reconciliation{
-		js: r.s.nats.js, prefix: r.s.cfg.natsPrefix, durable: r.s.cfg.consumerDurable, olderThan: olderThan, now: now, closedSince: r.since, again: r.again,
-		nodes: &nodeReader{node: r.s.node, limit: limiter(reconcileRate), why: r.s.node.Ready},
-		bar:   &progress{w: io.Discard, every: time.Hour, shown: now},
+		js: r.s.nats.js, prefix: r.s.cfg.natsPrefix, durable: r.s.cfg.consumerDurable, olderThan: olderThan, now: now, closedSince: r.since, again: r.again, nodes: nodes, unasked: r.unasked,
+		bar: &progress{w: io.Discard, every: time.Hour, shown: now},
 	}
 	out, err := check.run(ctx)
 	if err != nil {
@@ -84,6 +87,9 @@ func (r *reconciler) once(ctx context.Context, olderThan time.Duration) error {
 		r.findings.WithLabelValues(kind).Set(float64(summary.Findings[kind]))
 	}
 	r.lastRun.Set(float64(time.Now().Unix()))
+	if out.Unlisted != "" {
+		r.s.log.Info().Str("why", out.Unlisted).Msg("not everything was looked through for sessions that others closed")
+	}
 	for _, f := range out.Findings {
 		if f.Kind != outcomeWaiting { // which is told of already while it waits
 			r.s.log.Error().Str("finding", f.Kind).Str("session", f.Session.Token()).Uint64("outcome", f.Outcome).Uint64("entry", f.Sequence).Str("problem", f.Problem).Msg("outcomes, ledger and node don't agree: run settled reconcile")

@@ -16,7 +16,7 @@ import (
 
 // ErrNoDeadLetter says that there is no dead letter of that sequence: it was
 // replayed or discarded, or never was.
-var ErrNoDeadLetter = errors.New("no such dead letter: it was replayed or discarded, see deadletter list")
+var ErrNoDeadLetter = errors.New("no such dead letter: it was replayed or discarded, or never was; see deadletter list")
 
 // Letter is one dead letter. Members whose header is missing or unreadable are
 // zero: the stream may hold what others put there.

@@ -60,3 +60,6 @@ func SetMostRemembered(l *Ledger, most int) { l.memory.most = most }
 
 // Remembered is of how many sessions the history is remembered.
 func Remembered(l *Ledger) int { return len(l.memory.of) }
+
+// Judge compares a stream's settings with those wanted.
+var Judge = inspect

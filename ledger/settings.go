@@ -107,7 +107,8 @@ func refusing(c jetstream.StreamConfig) []setting {
 func differing(c, want jetstream.StreamConfig) []setting {
 	newOnly := c.Discard == jetstream.DiscardNew
 	return []setting{
-		{c.Replicas != want.Replicas, fmt.Sprintf("replicas %d", c.Replicas), fmt.Sprintf("configured are %d (nats.replicas)", want.Replicas), fmt.Sprintf("--replicas=%d", want.Replicas)},
+		// More than configured is never worth less: whoever only reads may not know the number.
+		{c.Replicas < want.Replicas, fmt.Sprintf("replicas %d", c.Replicas), fmt.Sprintf("configured are %d (nats.replicas)", want.Replicas), fmt.Sprintf("--replicas=%d", want.Replicas)},
 		{c.Duplicates < want.Duplicates, fmt.Sprintf("duplicate_window %s", c.Duplicates), fmt.Sprintf("want %s: an entry without a readable session may be stored twice", want.Duplicates), fmt.Sprintf("--dupe-window=%s", want.Duplicates)},
 		{c.MaxMsgs > 0 && newOnly, fmt.Sprintf("max_msgs %d", c.MaxMsgs), "nothing is settled any more once the stream is full", "--max-msgs=-1"},
 		{c.MaxBytes > 0 && newOnly, fmt.Sprintf("max_bytes %d", c.MaxBytes), "nothing is settled any more once the stream is full", "--max-bytes=-1"},

@@ -155,3 +155,17 @@ func TestStreamName(t *testing.T) {
 		}
 	}
 }
+
+// Whoever only reads may not know the number of replicas: more than configured is no
+// finding, and least of all advice to take some away.
+func TestMoreReplicasAreNoFinding(t *testing.T) {
+	want := ledger.StreamConfig(ledger.Config{Replicas: 3})
+	for have, warned := range map[int]bool{1: true, 3: false, 5: false} {
+		got := want
+		got.Replicas = have
+		dangers, warnings := ledger.Judge(got, want)
+		if len(dangers) > 0 || (len(warnings) > 0) != warned {
+			t.Errorf("%d replicas where 3 are configured: %q, %q", have, dangers, warnings)
+		}
+	}
+}

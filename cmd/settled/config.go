@@ -19,6 +19,8 @@ import (
 // config is everything that can be configured. The table in keys.go says what
 // each member means and its default.
 type config struct {
+	refusals *natsRefusals // what NATS denies to a command goes there; nil: nowhere
+
 	natsURL, natsPrefix, natsDomain   string
 	natsCredentials, natsNKey         string
 	natsCA, natsCert, natsCertKey     string
@@ -56,7 +58,7 @@ type config struct {
 // load reads file, environment and flags; the later wins. Warnings are for the
 // caller to show: nothing wrong, but probably not meant.
 func (p *program) load(cmd *cobra.Command) (config, []string, error) {
-	var c config
+	c := config{refusals: &p.refusals}
 	file, err := readConfigFile(p.configFile)
 	if err != nil {
 		return c, nil, err
@@ -124,7 +126,8 @@ func unknownVariables(keys []key, environ []string) []string {
 	}
 	for _, pair := range environ {
 		name, _, _ := strings.Cut(pair, "=")
-		if strings.HasPrefix(name, "SETTLED_") && !slices.Contains(names, name) {
+		// SETTLED_PASSWORD is nats-server's: deploy/nats/users.conf reads it.
+		if strings.HasPrefix(name, "SETTLED_") && name != "SETTLED_PASSWORD" && !slices.Contains(names, name) {
 			warnings = append(warnings, fmt.Sprintf("environment variable %s is unknown and has no effect; the nearest is %s", name, nearest(name, names)))
 		}
 	}

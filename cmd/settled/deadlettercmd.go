@@ -89,6 +89,9 @@ func timeFlag(name, text string, now time.Time) (time.Time, error) {
 	}
 	at, err := time.Parse(time.RFC3339, text)
 	if err != nil {
+		at, err = time.Parse(clockLayout, text) // as our own lists show it
+	}
+	if err != nil {
 		return at, misuse{fmt.Errorf("--%s %q: want a time such as 2026-11-22T03:00:00Z, or how long ago, such as 2h", name, text)}
 	}
 	return at, nil

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"strconv"
 	"strings"
-	"time"
 
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
@@ -78,7 +77,7 @@ func (p *program) printLetters(rows [][]string) error {
 
 func letterRow(l consumer.Letter) []string {
 	return []string{
-		strconv.FormatUint(l.Sequence, 10), l.FailedAt.Local().Format(time.DateTime), string(l.Code), string(l.Scenario),
+		strconv.FormatUint(l.Sequence, 10), clock(l.FailedAt), string(l.Code), string(l.Scenario),
 		short(l.Session.Token()), l.Error,
 	}
 }

@@ -59,7 +59,7 @@ type forecast struct {
 	DeadLetter  uint64                  `json:"dead_letter,omitempty"`
 	Session     settlement.SessionID    `json:"session_id"`
 	Scenario    settlement.Scenario     `json:"scenario"`
-	Would       string                  `json:"would"` // close, done (it is closed as planned already), fail or wait
+	Would       string                  `json:"would"` // close, done (it is closed as planned already), fail or wait; unknown: the node is not asked
 	Code        string                  `json:"code"`  // of fail; the reason of wait
 	Message     string                  `json:"message"`
 	Allocations []settlement.Allocation `json:"allocations"` // of close and done
@@ -106,6 +106,9 @@ func (o *outlook) forecast(ctx context.Context, outcome settlement.Outcome) (for
 		if step.Waiting.Err != nil {
 			f.Message = step.Waiting.Err.Error()
 		}
+		if errors.Is(step.Waiting.Err, errNotAsked) {
+			f.Would, f.Code = "unknown", ""
+		}
 	case settlement.MoveDone:
 		f.Would = "done"
 	default:
@@ -120,6 +123,8 @@ func (f forecast) text() string {
 		return printable(fmt.Sprintf("would fail with %s: %s", f.Code, f.Message))
 	case "wait":
 		return printable(fmt.Sprintf("would wait (%s): %s", f.Code, f.Message))
+	case "unknown":
+		return printable("can't be told: " + f.Message)
 	case "done":
 		return printable("is closed as planned already: " + allocationText(f.Allocations))
 	default:

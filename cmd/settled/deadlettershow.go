@@ -153,7 +153,7 @@ func (s shownLetter) text() string {
 	line := func(name, format string, args ...any) {
 		fmt.Fprintf(&b, "%-12s %s\n", name, printable(fmt.Sprintf(format, args...)))
 	}
-	line("dead letter", "%d, failed at %s", s.Sequence, s.FailedAt.Local().Format(time.DateTime))
+	line("dead letter", "%d, failed at %s", s.Sequence, clock(s.FailedAt))
 	line("code", "%s (%s)", s.Code, s.Class)
 	line("error", "%s", s.Error)
 	line("scenario", "%s", s.Scenario)
@@ -232,13 +232,14 @@ func indented(text string) string {
 	var b strings.Builder
 	for l := range strings.Lines(text) {
 		l = strings.TrimRight(l, "\n")
+		deeper := strings.Repeat(" ", len(l)-len(strings.TrimLeft(l, " "))+2)
 		for len(l) > width {
 			at := strings.LastIndexByte(l[:width], ' ')
-			if at <= len(l)-len(strings.TrimLeft(l, " ")) {
-				break
+			if word, _, _ := strings.Cut(l[at+1:], " "); at <= len(deeper) || len(word) > width-len(deeper) {
+				break // a word that is too wide for any line stays beside its name
 			}
 			b.WriteString("    " + l[:at] + "\n")
-			l = "  " + l[at+1:]
+			l = deeper + l[at+1:]
 		}
 		b.WriteString("    " + l + "\n")
 	}

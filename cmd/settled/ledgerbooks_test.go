@@ -50,15 +50,17 @@ func TestLedgerList(t *testing.T) {
 		t.Errorf("%+v", all)
 	}
 	for args, want := range map[string]string{
-		"--state closed":                          "[2 4 6]",
-		"--state failed":                          "[7]",
-		"--reference order-1":                     "[1 2 7]",
-		"--scenario cancellation":                 "[7]",
-		"--since 1h --limit 2 --after 3":          "[4 5]",
-		"--before 2020-01-01":                     "[]",
-		"--since 2020-01-01 --before 2020-02-01":  "[]",
-		"--after 7":                               "[]",
-		"--since 1h --state closed --reference x": "[]",
+		"--state closed":                                  "[2 4 6]",
+		"--state failed":                                  "[7]",
+		"--reference order-1":                             "[1 2 7]",
+		"--scenario cancellation":                         "[7]",
+		"--since 1h --limit 2 --after 3":                  "[4 5]",
+		"--before 2020-01-01":                             "[]",
+		"--since 2020-01-01 --before 2020-02-01":          "[]",
+		"--after 7":                                       "[]",
+		"--session " + string(sessions[0]):                "[1 2 7]",
+		"--state closed --session " + string(sessions[1]): "[4]",
+		"--since 1h --state closed --reference x":         "[]",
 	} {
 		got := []uint64{}
 		for _, e := range list(strings.Fields(args)...) {
@@ -67,6 +69,16 @@ func TestLedgerList(t *testing.T) {
 		if fmt.Sprint(got) != want {
 			t.Errorf("list %s: %v, want %s", args, got, want)
 		}
+	}
+	// An id that a list cut short can't be given to show: the entry's sequence can.
+	if bySequence, byID := d.ok("ledger", "show", "7"), d.ok("ledger", "show", string(sessions[0])); bySequence != byID || !strings.Contains(byID, "3 entries, 1 attempt, 1 failure.") {
+		t.Errorf("show 7:\n%s\nshow %s:\n%s", bySequence, sessions[0], byID)
+	}
+	if status, _, note := d.command("ledger", "show", "700"); status != exitFailed || !strings.Contains(note, "no entry 700") {
+		t.Errorf("%d %s", status, note)
+	}
+	if status, _, note := d.command("ledger", "show", "0xab…cdef"); status != exitMisused || !strings.Contains(note, "SEQUENCE") {
+		t.Errorf("%d %s", status, note)
 	}
 	status, out, note := d.command("ledger", "list", "--state", "closed", "--limit", "2")
 	if status != exitDone || strings.Count(out, "\n") != 3 || !strings.Contains(note, "--after 4") || strings.Contains(out, "evil\",\"pay\")\nx") {

@@ -13,7 +13,8 @@ import (
 func (p *program) ledgerCommand() *cobra.Command {
 	c := &cobra.Command{Use: "ledger", Short: "Look at the ledger and verify it"}
 	show := &cobra.Command{
-		Use: "show SESSION", Short: "Show every entry of one session", Args: cobra.ExactArgs(1),
+		Use: "show SESSION | SEQUENCE", Short: "Show every entry of one session", Args: cobra.ExactArgs(1),
+		Long: "Shows a session's entries with all that they hold. The session is named by its id, or by the SEQUENCE of one of\nits entries, as `settled ledger list` and `settled watch` print it; `unknown` is where no session could be read.",
 		RunE: func(cmd *cobra.Command, args []string) error { return p.ledgerShow(cmd, args[0]) },
 	}
 	c.AddCommand(p.ledgerListCommand(), show, p.ledgerExportCommand(), p.ledgerVerifyCommand())

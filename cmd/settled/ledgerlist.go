@@ -21,6 +21,7 @@ type entryFilter struct {
 	since, before              string
 	after                      uint64
 	limit                      int
+	session                    string // a token of a subject; empty: all
 
 	from, to time.Time // since and before, as they were read
 }
@@ -85,7 +86,11 @@ func (f *entryFilter) part(prefix string) streamPart {
 	if state == stateAll {
 		state = "*"
 	}
-	part := streamPart{stream: ledger.StreamName(prefix), filter: prefix + "settlement." + state + ".*"}
+	session := f.session
+	if session == "" {
+		session = "*"
+	}
+	part := streamPart{stream: ledger.StreamName(prefix), filter: prefix + "settlement." + state + "." + session}
 	if f.after > 0 {
 		part.from = f.after + 1
 	} else if !f.from.IsZero() {
@@ -127,11 +132,19 @@ func (p *program) ledgerListCommand() *cobra.Command {
 			if err := f.read(time.Now()); err != nil {
 				return err
 			}
+			if f.session != "" {
+				id, err := sessionArgument(f.session)
+				if err != nil {
+					return misuse{fmt.Errorf("--session: %w", err)}
+				}
+				f.session = id.Token()
+			}
 			return p.ledgerList(cmd, &f)
 		},
 	}
 	f.flags(c, stateAll)
 	c.Flags().IntVar(&f.limit, "limit", 0, "at most this many; 0 is all")
+	c.Flags().StringVar(&f.session, "session", "", "only this session")
 	c.Flags().Uint64Var(&f.after, "after", 0, "only entries after this sequence")
 	return c
 }
@@ -173,18 +186,18 @@ func listed(s ledger.Stored) listedEntry {
 	return l
 }
 
-const listRow = "%8s  %-19s  %-7s  %-18s  %-13s  %-20s  %s"
+const listRow = "%8s  %s  %-7s  %-18s  %-13s  %-20s  %s"
 
 func listedText(s ledger.Stored) string {
 	if s.Err != nil {
-		return printable(fmt.Sprintf("%8d  %s  NOT READABLE: %s", s.Sequence, s.Time.Local().Format(time.DateTime), s.Err))
+		return printable(fmt.Sprintf("%8d  %s  NOT READABLE: %s", s.Sequence, clock(s.Time), s.Err))
 	}
 	e := s.Entry
 	result := allocationText(e.Allocation)
 	if e.Error != nil {
 		result = string(e.Error.Code) + ": " + e.Error.Message
 	}
-	return printable(fmt.Sprintf(listRow, fmt.Sprint(e.Sequence), e.Time.Local().Format(time.DateTime), e.State, e.Scenario, short(e.Session.Token()), e.Reference, result))
+	return printable(fmt.Sprintf(listRow, fmt.Sprint(e.Sequence), clock(e.Time), e.State, e.Scenario, short(e.Session.Token()), e.Reference, result))
 }
 
 func (p *program) ledgerList(cmd *cobra.Command, f *entryFilter) error {
@@ -200,7 +213,7 @@ func (p *program) ledgerList(cmd *cobra.Command, f *entryFilter) error {
 			return errEnough
 		}
 		if shown++; shown == 1 && !p.json() {
-			if err := p.printLine(fmt.Sprintf(listRow, "SEQUENCE", "TIME", "STATE", "SCENARIO", "SESSION", "REFERENCE", "WHO GOT WHAT, OR WHY NOT")); err != nil {
+			if err := p.printLine(fmt.Sprintf(listRow, "SEQUENCE", fmt.Sprintf("%-*s", len(clock(time.Now())), "TIME"), "STATE", "SCENARIO", "SESSION", "REFERENCE", "WHO GOT WHAT, OR WHY NOT")); err != nil {
 				return err
 			}
 		}

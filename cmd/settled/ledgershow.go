@@ -1,10 +1,14 @@
 package main
 
 import (
+	"context"
+	"errors"
 	"fmt"
+	"strconv"
 	"strings"
 	"time"
 
+	"github.com/nats-io/nats.go/jetstream"
 	"github.com/spf13/cobra"
 
 	"settled/clearnode"
@@ -13,7 +17,12 @@ import (
 )
 
 func (p *program) ledgerShow(cmd *cobra.Command, arg string) error {
+	sequence, notSequence := strconv.ParseUint(arg, 10, 64)
 	id, err := sessionArgument(arg)
+	if err != nil && notSequence != nil {
+		return misuse{fmt.Errorf("%w, or the SEQUENCE of one of its entries: `settled ledger list` shows them", err)}
+	}
+	cfg, _, err := p.load(cmd)
 	if err != nil {
 		return err
 	}
@@ -22,6 +31,11 @@ func (p *program) ledgerShow(cmd *cobra.Command, arg string) error {
 		return err
 	}
 	defer nc.close()
+	if notSequence == nil {
+		if id, err = sessionOf(cmd.Context(), nc.js, ledger.StreamName(cfg.natsPrefix), sequence); err != nil {
+			return err
+		}
+	}
 	entries, err := l.Session(cmd.Context(), id)
 	if err != nil {
 		return err
@@ -47,6 +61,30 @@ func (p *program) ledgerShow(cmd *cobra.Command, arg string) error {
 	return nil
 }
 
+// sessionOf is the session that an entry belongs to.
+func sessionOf(ctx context.Context, js jetstream.JetStream, stream string, sequence uint64) (settlement.SessionID, error) {
+	s, err := js.Stream(ctx, stream)
+	if err != nil {
+		return "", fmt.Errorf("stream %s: %w", stream, err)
+	}
+	m, err := s.GetMsg(ctx, sequence)
+	if errors.Is(err, jetstream.ErrMsgNotFound) {
+		return "", fmt.Errorf("the ledger has no entry %d", sequence)
+	}
+	if err != nil {
+		return "", fmt.Errorf("entry %d: %w", sequence, err)
+	}
+	return sessionArgument(m.Subject[strings.LastIndexByte(m.Subject, '.')+1:])
+}
+
+// counted is a number of things in words.
+func counted(n int, one, many string) string {
+	if n == 1 {
+		return "1 " + one
+	}
+	return fmt.Sprintf("%d %s", n, many)
+}
+
 // storyText says on a line or two where a session stands.
 func storyText(id settlement.SessionID, entries []ledger.Stored) string {
 	closings, failures := 0, 0
@@ -58,7 +96,7 @@ func storyText(id settlement.SessionID, entries []ledger.Stored) string {
 			failures++
 		}
 	}
-	text := fmt.Sprintf("Session %s: %d entries, %d attempts, %d failures", id.Token(), len(entries), closings, failures)
+	text := fmt.Sprintf("Session %s: %s, %s, %s", id.Token(), counted(len(entries), "entry", "entries"), counted(closings, "attempt", "attempts"), counted(failures, "failure", "failures"))
 	last := entries[len(entries)-1].Entry
 	if last.Standing == nil {
 		return text + "."
@@ -81,13 +119,17 @@ func storedText(s ledger.Stored) string {
 	}
 	e := s.Entry
 	var b strings.Builder
-	fmt.Fprintf(&b, "%s  entry %d  %s  attempt %d", e.Time.Local().Format(time.DateTime), e.Sequence, strings.ToUpper(string(e.State)), e.Attempt)
+	fmt.Fprintf(&b, "%s  entry %d  %s  attempt %d", clock(e.Time), e.Sequence, strings.ToUpper(string(e.State)), e.Attempt)
 	line := func(name, format string, args ...any) {
 		fmt.Fprintf(&b, "\n    %-12s %s", name, printable(fmt.Sprintf(format, args...)))
 	}
-	line("outcome", "%s of %s, %s/%d (%s)", e.Outcome.ID, e.Outcome.Source, e.Outcome.Stream, e.Outcome.Sequence, e.Outcome.Type)
+	if e.Outcome.ID == "" {
+		line("outcome", "not readable, %s/%d", e.Outcome.Stream, e.Outcome.Sequence)
+	} else {
+		line("outcome", "%s of %s, %s/%d (%s)", e.Outcome.ID, e.Outcome.Source, e.Outcome.Stream, e.Outcome.Sequence, e.Outcome.Type)
+	}
 	if e.Standing != nil {
-		line("standing", "%s %s", e.Standing.State, e.Standing.ID)
+		line("standing", "%s", strings.TrimSpace(string(e.Standing.State)+" "+e.Standing.ID))
 	}
 	saidText(e, line)
 	for _, a := range e.Allocation {

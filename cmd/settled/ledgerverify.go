@@ -223,12 +223,25 @@ func (r verifyResult) text() string {
 			fmt.Fprintf(&b, "    %s\n", printable(fmt.Sprintf("entry %d: %s: %s", f.Sequence, f.Kind, f.Problem)))
 		}
 	}
-	fmt.Fprintf(&b, "%d entries of %d sessions, %d closed, %d of unknown sessions; %d sessions with findings.", r.Entries, r.Sessions, r.Closed, r.Unknown, len(order))
+	fmt.Fprintf(&b, "%d entries of %d sessions, %d closed", r.Entries, r.Sessions, r.Closed)
+	if r.Unknown > 0 {
+		fmt.Fprintf(&b, ", and %d of no session that can be read", r.Unknown)
+	}
+	switch len(order) {
+	case 0:
+		b.WriteString(": all as it should be.")
+	default:
+		fmt.Fprintf(&b, "; %d findings.", len(r.Findings))
+	}
 	switch {
 	case r.Node == nil:
 		b.WriteString("\nNot compared with the node.")
 	default:
-		fmt.Fprintf(&b, "\n%d sessions compared with the node, %d of them not comparable but for being closed.", r.Node.Compared, r.Node.NotComparable)
+		fmt.Fprintf(&b, "\n%d sessions compared with the node", r.Node.Compared)
+		if r.Node.NotComparable > 0 {
+			fmt.Fprintf(&b, ", %d of them only for being closed: it doesn't show what it paid", r.Node.NotComparable)
+		}
+		b.WriteString(".")
 	}
 	if r.Anchor != "" {
 		fmt.Fprintf(&b, "\nAnchor: %s", r.Anchor)

@@ -77,6 +77,10 @@ func (w *ledgerWatch) tell(before, now error) {
 	switch {
 	case now == nil && before != nil:
 		w.log.Info().Msg("the ledger can be used again")
+	case now != nil && natsAway(now):
+		if before == nil || !natsAway(before) {
+			w.log.Warn().Err(now).Msg("the ledger can't be reached, and nothing is sent: are enough of the NATS servers up? `settled doctor` says which stream has no leader")
+		}
 	case now != nil && (before == nil || before.Error() != now.Error()):
 		w.log.Error().Err(now).Msg("the ledger can't be used: see The ledger was lost in deploy/RUNBOOK.md")
 	}

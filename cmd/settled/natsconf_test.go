@@ -96,6 +96,7 @@ func checkPermissions(t *testing.T, url string) {
 	}
 	checkDashboard(t, as("dashboard"))
 	checkOperator(t, as("operator"), as("settled"), cfg)
+	checkDurableIsSettleds(t, as("operator"), as("settled"))
 	// The consumer knows the ledger by its name alone: both must mean one stream.
 	if err := as("settled").DeleteStream(ctx, consumer.OutcomesStream("")); err != nil {
 		t.Fatal(err)
@@ -168,4 +169,33 @@ func zeros(n int) string {
 		b[i] = '0'
 	}
 	return string(b)
+}
+
+// checkDurableIsSettleds: what settled has to settle nobody else can take or
+// acknowledge, an operator's slip included.
+func checkDurableIsSettleds(t *testing.T, operator, settled jetstream.JetStream) {
+	ctx := t.Context()
+	_, err := settled.CreateConsumer(ctx, consumer.OutcomesStream(""), jetstream.ConsumerConfig{Durable: "settled", AckPolicy: jetstream.AckExplicitPolicy})
+	if err != nil {
+		t.Fatal(err)
+	}
+	own, err := operator.Consumer(ctx, consumer.OutcomesStream(""), "settled")
+	if err != nil {
+		t.Fatalf("an operator can't look at settled's durable: %v", err)
+	}
+	if m, err := own.Next(jetstream.FetchMaxWait(time.Second)); err == nil {
+		t.Errorf("an operator was given %s", m.Subject())
+	}
+	if err := operator.Conn().Publish("$JS.ACK.OUTCOMES.settled.1.1.1.1.0", []byte("+ACK")); err != nil {
+		t.Fatal(err)
+	}
+	if err := operator.Conn().Flush(); err != nil {
+		t.Fatal(err)
+	}
+	if err := operator.Conn().LastError(); !errors.Is(err, nats.ErrPermissionViolation) || !strings.Contains(err.Error(), "JS.ACK.OUTCOMES.settled") {
+		t.Errorf("an operator may acknowledge settled's outcomes: %v", err)
+	}
+	if info, err := own.Info(ctx); err != nil || info.Delivered.Consumer > 0 {
+		t.Errorf("%+v, %v", info, err)
+	}
 }

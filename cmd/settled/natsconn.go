@@ -29,9 +29,12 @@ func (c *config) connect(name string, wait bool, options ...nats.Option) (*natsL
 	if err != nil {
 		return nil, err
 	}
+	if c.refusals != nil {
+		common = append(common, nats.ErrorHandler(c.refusals.note))
+	}
 	nc, err := nats.Connect(c.natsURL, append(common, options...)...)
 	if err != nil {
-		return nil, fmt.Errorf("NATS at %s: %w: is it running, and is nats.url right?", withoutPassword(c.natsURL), err)
+		return nil, fmt.Errorf("NATS at %s: %w: %s", withoutPassword(c.natsURL), err, connectAdvice(err))
 	}
 	return c.link(nc, nil)
 }

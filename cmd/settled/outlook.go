@@ -67,11 +67,14 @@ func (readOnly) Send(context.Context, settlement.Request) (settlement.Answer, er
 	return settlement.Answer{}, errReadOnly
 }
 
+// errNotAsked: what would become of an outcome can't be told without the node.
+var errNotAsked = errors.New("the node is not asked")
+
 // noNode is a node that isn't asked, and why.
 type noNode struct{ why error }
 
 func (n noNode) Session(context.Context, settlement.SessionID, settlement.Look) (settlement.Session, error) {
-	return settlement.Session{}, &settlement.Waiting{Reason: settlement.NodeAway, Err: fmt.Errorf("the node is not asked: %w", n.why)}
+	return settlement.Session{}, &settlement.Waiting{Reason: settlement.NodeAway, Err: fmt.Errorf("%w: %w", errNotAsked, n.why)}
 }
 
 func (noNode) Prepare(context.Context, settlement.Outcome, settlement.Plan, settlement.Session) (settlement.Request, error) {

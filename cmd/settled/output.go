@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"strings"
 	"text/tabwriter"
+	"time"
 
 	"settled/settlement"
 )
@@ -33,6 +34,12 @@ func (p *program) print(v any, text string) error {
 	}
 	return p.printLine(text)
 }
+
+// clockLayout is a time as people read it, with its zone: logs and the node's times are
+// in UTC, and who compares them may sit elsewhere.
+const clockLayout = "2006-01-02 15:04:05Z07:00"
+
+func clock(t time.Time) string { return t.Local().Format(clockLayout) }
 
 // printTable writes rows in columns that line up.
 func (p *program) printTable(header string, rows [][]string) error {

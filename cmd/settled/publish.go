@@ -85,7 +85,7 @@ func (p *program) publish(cmd *cobra.Command, scenario string, f publishFlags) e
 	}
 	text := fmt.Sprintf("Published as %s/%d (source %s, id %s).", result.Stream, result.Sequence, result.Source, result.ID)
 	if result.Duplicate {
-		text = fmt.Sprintf("Already published: %s/%d (source %s, id %s).", result.Stream, result.Sequence, result.Source, result.ID)
+		text = fmt.Sprintf("Not stored again: %s/%d has source %s and id %s already. An outcome that says something else needs another --id.", result.Stream, result.Sequence, result.Source, result.ID)
 	}
 	return p.print(result, text)
 }
@@ -219,8 +219,12 @@ func publishOutcome(ctx context.Context, js jetstream.JetStream, prefix, source,
 			// A try of ours that got no answer may be what a later one is a duplicate of.
 			duplicate := ack.Duplicate && wait == firstPublish
 			return published{Stream: ack.Stream, Sequence: ack.Sequence, Duplicate: duplicate, Source: source, ID: id}, nil
+		case errors.Is(js.Conn().LastError(), nats.ErrPermissionViolation):
+			return published{}, fmt.Errorf("publish to %s: %w: nothing was stored", msg.Subject, err)
+		case errors.Is(err, jetstream.ErrNoStreamResponse):
+			return published{}, fmt.Errorf("publish to %s: %w: there is no stream %s (`settled serve` makes it), or too few NATS servers are up; then publish it again with --source %q --id %q", msg.Subject, err, consumer.OutcomesStream(prefix), source, id)
 		case ctx.Err() != nil || !errors.Is(err, context.DeadlineExceeded):
-			return published{}, fmt.Errorf("publish to %s: %w: is there a stream %s? `settled serve` makes it", msg.Subject, err, consumer.OutcomesStream(prefix))
+			return published{}, fmt.Errorf("publish to %s: %w: whether it is stored is not known; publish it again with --source %q --id %q, and it is settled once", msg.Subject, err, source, id)
 		}
 	}
 }

@@ -3,6 +3,7 @@ package main
 import (
 	"cmp"
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"time"
@@ -112,8 +113,11 @@ func (r *reconciliation) reached(ctx context.Context) (*jetstream.ConsumerInfo, 
 	defer cancel()
 	stream := consumer.OutcomesStream(r.prefix)
 	durable, err := r.js.Consumer(ctx, stream, r.durable)
+	if errors.Is(err, jetstream.ErrConsumerNotFound) {
+		return nil, fmt.Errorf("consumer %s of %s: %w: `settled serve` makes it; is consumer.durable the service's?", r.durable, stream, err)
+	}
 	if err != nil {
-		return nil, fmt.Errorf("consumer %s of %s: %w: is there such a consumer? `settled serve` makes it", r.durable, stream, err)
+		return nil, fmt.Errorf("consumer %s of %s: %w", r.durable, stream, err)
 	}
 	return durable.CachedInfo(), nil
 }

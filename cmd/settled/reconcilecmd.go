@@ -100,7 +100,7 @@ func (p *program) reconcile(cmd *cobra.Command, f reconcileFlags) error {
 	if f.repair {
 		err = p.repair(cmd.Context(), consumer.NewDeadLetters(nc.js, cfg.consumerConfig(nil)), out.Findings)
 	}
-	return errors.Join(err, p.printReconciled(out, !f.noNode))
+	return errors.Join(err, p.printReconciled(out, !f.noNode, f.olderThan))
 }
 
 // repair publishes again what may be. It goes on where one can't be.
@@ -154,7 +154,7 @@ func summaryOf(out reconciled) reconcileSummary {
 	return s
 }
 
-func (p *program) printReconciled(out reconciled, withNode bool) error {
+func (p *program) printReconciled(out reconciled, withNode bool, olderThan time.Duration) error {
 	for _, f := range out.Findings {
 		if err := p.print(f, f.text()); err != nil {
 			return err
@@ -170,6 +170,9 @@ func (p *program) printReconciled(out reconciled, withNode bool) error {
 		if s.NotListed != "" {
 			text += " Not listed: " + printable(s.NotListed) + "."
 		}
+	}
+	if olderThan > 0 {
+		text += fmt.Sprintf("\nWhat is younger than %s was left alone (--older-than).", olderThan)
 	}
 	if err := p.print(s, text); err != nil {
 		return err

@@ -13,6 +13,7 @@ type program struct {
 	stdout, stderr io.Writer
 	output         string // text or json
 	configFile     string
+	refusals       natsRefusals
 }
 
 func newRoot(stdin io.Reader, stdout, stderr io.Writer) *cobra.Command {
@@ -44,6 +45,7 @@ func newRoot(stdin io.Reader, stdout, stderr io.Writer) *cobra.Command {
 	)
 	root.AddCommand(unbuiltCommands()...)
 	misuseOnArgs(root)
+	p.explained(root)
 	return root
 }
 

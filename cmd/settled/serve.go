@@ -75,6 +75,7 @@ type service struct {
 	ledger   *ledger.Ledger
 	brake    *consumer.Brake
 	books    *ledgerWatch
+	waits    error // why the streams are not there yet, as the last try told
 }
 
 // serve runs the configured service until ctx ends.
@@ -157,6 +158,9 @@ func (s *service) reconnected() {
 func (s *service) settle(ctx context.Context) error {
 	if err := retry(ctx, func() error { return s.build(ctx) }, func(err error) {
 		s.log.Warn().Err(err).Msg("waiting for NATS")
+		s.mu.Lock()
+		s.waits = err
+		s.mu.Unlock()
 	}); err != nil {
 		if ctx.Err() != nil {
 			return nil
@@ -234,12 +238,15 @@ func (s *service) build(ctx context.Context) error {
 // ready says what is missing before outcomes can be settled; nil when nothing is.
 func (s *service) ready() error {
 	s.mu.Lock()
-	c, brake, books := s.consumer, s.brake, s.books
+	c, brake, books, waits := s.consumer, s.brake, s.books, s.waits
 	s.mu.Unlock()
 	switch {
 	case !s.nats.IsConnected():
 		return errors.New("NATS is not connected")
 	case c == nil:
+		if waits != nil {
+			return fmt.Errorf("the streams are not verified yet: %w", waits)
+		}
 		return errors.New("the streams are not verified yet")
 	}
 	if err := s.node.Ready(); err != nil {

@@ -57,7 +57,7 @@ func (p *program) resumeCommand() *cobra.Command {
 				if stop == nil {
 					return p.print(resumed{}, "Nothing is stopped.")
 				}
-				return p.print(resumed{Resumed: true, Stop: stopOf(stop)}, stopText(stop)+"\nSending goes on: outcomes that wait are settled within consumer.backoff.max.")
+				return p.print(resumed{Resumed: true, Stop: stopOf(stop)}, stopText(stop)+"\nSending goes on. Outcomes that wait are looked at again within consumer.backoff.max, 2 minutes if not set.")
 			})
 		},
 	}
@@ -106,7 +106,7 @@ type stopInfo struct {
 func stopOf(op *consumer.Operation) *stopInfo { return &stopInfo{*op, op.Sequence} }
 
 func stopText(op *consumer.Operation) string {
-	text := fmt.Sprintf("Sending was stopped by %s at %s (%s ago): %s", op.Who, op.At.Local().Format(time.DateTime), time.Since(op.At).Round(time.Second), op.Reason)
+	text := fmt.Sprintf("Sending was stopped by %s at %s (%s ago): %s", op.Who, clock(op.At), time.Since(op.At).Round(time.Second), op.Reason)
 	if op.Session != "" {
 		text += fmt.Sprintf("\n    session  %s\n    outcome  %s (%s)", op.Session, op.Origin, op.Code)
 	}

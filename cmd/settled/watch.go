@@ -3,7 +3,6 @@ package main
 import (
 	"context"
 	"fmt"
-	"time"
 
 	"github.com/nats-io/nats.go/jetstream"
 	"github.com/spf13/cobra"
@@ -26,7 +25,7 @@ func (p *program) watchCommand() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			nc, err := cfg.connect("settled watch", true)
+			nc, err := cfg.connect("settled watch", false)
 			if err != nil {
 				return err
 			}
@@ -113,5 +112,5 @@ func entryText(e settlement.Entry) string {
 		result += " (found closed at the node)"
 	}
 	return printable(fmt.Sprintf("%s  %6d  %-7s  %-18s  %-13s  %s",
-		e.Time.Local().Format(time.DateTime), e.Sequence, e.State, e.Scenario, short(e.Session.Token()), result))
+		clock(e.Time), e.Sequence, e.State, e.Scenario, short(e.Session.Token()), result))
 }

@@ -187,7 +187,10 @@ func (d *demo) show(ctx context.Context, once bool) error {
 			waiting--
 		}
 	}
-	err := watchLedger(watching, d.service.nats.js, d.cfg.natsPrefix, "settlement.*.*", 1, func(_ jetstream.Msg, e settlement.Entry) error {
+	err := watchLedger(watching, d.service.nats.js, d.cfg.natsPrefix, "settlement.*.*", 1, func(_ jetstream.Msg, e settlement.Entry, unread error) error {
+		if unread != nil {
+			return unread
+		}
 		c := d.bySeq[e.Outcome.Sequence]
 		if c == nil || e.State == settlement.EntryClosing {
 			return nil
@@ -301,12 +304,7 @@ func (d *demo) stay(ctx context.Context) error {
 	if err != nil {
 		return nil //nolint:nilerr // interrupted
 	}
-	return watchLedger(ctx, d.service.nats.js, d.cfg.natsPrefix, "settlement.*.*", info.CachedInfo().State.LastSeq+1, func(m jetstream.Msg, e settlement.Entry) error {
-		if d.json() {
-			return d.printLine(string(m.Data()))
-		}
-		return d.printLine(entryText(e))
-	})
+	return watchLedger(ctx, d.service.nats.js, d.cfg.natsPrefix, "settlement.*.*", info.CachedInfo().State.LastSeq+1, d.showEntry)
 }
 
 func addressOf(key *ecdsa.PrivateKey) string { return crypto.PubkeyToAddress(key.PublicKey).Hex() }

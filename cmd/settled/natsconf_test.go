@@ -157,7 +157,7 @@ func checkDashboard(t *testing.T, js jetstream.JetStream) {
 	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
 	defer cancel()
 	seen := errors.New("seen")
-	err := watchLedger(ctx, js, "", "settlement.*.*", 1, func(jetstream.Msg, settlement.Entry) error { return seen })
+	err := watchLedger(ctx, js, "", "settlement.*.*", 1, func(jetstream.Msg, settlement.Entry, error) error { return seen })
 	if !errors.Is(err, seen) {
 		t.Errorf("a dashboard can't watch: %v", err)
 	}

@@ -30,18 +30,25 @@ func (p *program) watchCommand() *cobra.Command {
 				return err
 			}
 			defer nc.close()
-			return watchLedger(cmd.Context(), nc.js, cfg.natsPrefix, subject, from, func(m jetstream.Msg, e settlement.Entry) error {
-				if p.json() {
-					return p.printLine(string(m.Data()))
-				}
-				return p.printLine(entryText(e))
-			})
+			return watchLedger(cmd.Context(), nc.js, cfg.natsPrefix, subject, from, p.showEntry)
 		},
 	}
 	c.Flags().StringVar(&state, "state", "", "only closing, closed or failed")
 	c.Flags().StringVar(&session, "session", "", "only this session")
 	c.Flags().Uint64Var(&from, "from", 0, "begin at this sequence; 1 is the first; without it only what comes from now on")
 	return c
+}
+
+// showEntry prints an entry as it is recorded.
+func (p *program) showEntry(m jetstream.Msg, e settlement.Entry, unread error) error {
+	switch {
+	case p.json():
+		return p.printLine(string(m.Data()))
+	case unread != nil: // somebody else wrote it; the next ones matter all the same
+		return p.printLine(printable(fmt.Sprintf("%s: %v: run `settled ledger verify`", m.Subject(), unread)))
+	default:
+		return p.printLine(entryText(e))
+	}
 }
 
 func watchSubject(state, session string) (string, error) {
@@ -65,8 +72,9 @@ func watchSubject(state, session string) (string, error) {
 	return "settlement." + state + "." + token, nil
 }
 
-// watchLedger hands every matching entry to show, in order, until ctx ends.
-func watchLedger(ctx context.Context, js jetstream.JetStream, prefix, subject string, from uint64, show func(jetstream.Msg, settlement.Entry) error) error {
+// watchLedger hands every matching entry to show, in order, until ctx ends; and why
+// it can't be read where it can't.
+func watchLedger(ctx context.Context, js jetstream.JetStream, prefix, subject string, from uint64, show func(m jetstream.Msg, e settlement.Entry, unread error) error) error {
 	cfg := jetstream.OrderedConsumerConfig{FilterSubjects: []string{prefix + subject}, DeliverPolicy: jetstream.DeliverNewPolicy}
 	if from > 0 {
 		cfg.DeliverPolicy, cfg.OptStartSeq = jetstream.DeliverByStartSequencePolicy, from
@@ -94,9 +102,9 @@ func watchLedger(ctx context.Context, js jetstream.JetStream, prefix, subject st
 		}
 		e, err := ledger.ParseEntry(m.Subject(), m.Data(), meta.Sequence.Stream)
 		if err != nil {
-			return fmt.Errorf("watch %s: entry %d: %w", ledger.StreamName(prefix), meta.Sequence.Stream, err)
+			err = fmt.Errorf("entry %d can't be read: %w", meta.Sequence.Stream, err)
 		}
-		if err := show(m, e); err != nil {
+		if err := show(m, e, err); err != nil {
 			return err
 		}
 	}

@@ -1,0 +1,33 @@
+package main
+
+import (
+	"context"
+	"slices"
+	"testing"
+
+	"github.com/nats-io/nats.go/jetstream"
+
+	"settled/settlement"
+)
+
+// An entry that somebody else wrote is told as that, and the next ones are shown.
+func TestWatchGoesOnPastAForeignEntry(t *testing.T) {
+	d := deploy(t)
+	d.serve()
+	session := d.open()
+	_, err := d.nats.js.Publish(t.Context(), "settlement.closed."+string(session), []byte("a stranger's"))
+	d.must(err)
+	d.result("", d.publishRaw("cancellation", []byte("garbage")))
+	var unread []bool
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
+	defer cancel()
+	d.must(watchLedger(ctx, d.nats.js, "", "settlement.*.*", 1, func(_ jetstream.Msg, e settlement.Entry, err error) error {
+		if unread = append(unread, err != nil); len(unread) == 2 {
+			cancel()
+		}
+		return nil
+	}))
+	if !slices.Equal(unread, []bool{true, false}) {
+		t.Errorf("%v", unread)
+	}
+}

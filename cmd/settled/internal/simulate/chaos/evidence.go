@@ -5,25 +5,21 @@ import (
 	"slices"
 	"strings"
 
-	"settled/clearnode/clearnodetest"
+	"settled/cmd/settled/internal/simulate/verdict"
 	"settled/settlement"
 )
 
 // evidence is all that is left when a run is over. What is wrong with it is worked
 // out from it alone.
 type evidence struct {
+	verdict.Whole
 	outcomes []*outcome               // that were published
 	acked    map[uint64]*outcome      // where the server said that each message is
 	messages map[uint64]string        // payloads of OUTCOMES, by sequence
 	entries  []settlement.Entry       // of the ledger, in its order
-	findings []string                 // of `ledger verify`
 	letters  map[uint64]string        // dead letters that are there, with their origin
 	replayed map[uint64]bool          // that somebody began to replay, and that may be gone
 	sessions map[string]sessionAtNode // of all outcomes
-	books    error                    // of the node
-	inFlight int                      // closes of one session at once, the most there ever were
-	mayFly   int                      // as many may be; 0: any number
-	stops    uint64                   // how often settled stopped itself, since too much was paid
 	missed   []string                 // publications that the runner gave up
 	panics   []string                 // lines of the processes' logs
 	names    map[string]string        // by address in lower case
@@ -37,28 +33,16 @@ type sessionAtNode struct {
 	paid   string // "alice usdc 7, bob usdc 8.000001", without zeros
 }
 
-// disagreement is one thing that is not as it must be.
-type disagreement struct {
-	Law  string `json:"law"`
-	Text string `json:"text"`
-}
-
-// The laws whose breaches are counted by themselves.
-const (
-	lost  = "lost"
-	twice = "twice"
-)
-
 // judge reads the evidence.
 type judge struct {
 	*evidence
 	byPayload map[string]*outcome
 	bySession map[settlement.SessionID][]*outcome
 	results   map[*outcome][]settlement.Entry // closed and failed ones
-	wrong     []disagreement
+	wrong     verdict.Disagreements
 }
 
-func (e *evidence) disagreements() []disagreement {
+func (e *evidence) disagreements() verdict.Disagreements {
 	j := &judge{evidence: e, byPayload: map[string]*outcome{}, bySession: map[settlement.SessionID][]*outcome{}, results: map[*outcome][]settlement.Entry{}}
 	for _, o := range e.outcomes {
 		j.byPayload[string(o.payload)] = o
@@ -76,20 +60,23 @@ func (e *evidence) disagreements() []disagreement {
 		j.session(id, rivals)
 	}
 	j.deadLetters()
-	j.rest()
-	slices.SortFunc(j.wrong, func(a, b disagreement) int { return strings.Compare(a.Law+a.Text, b.Law+b.Text) })
+	j.Judge(&j.wrong)
+	for _, line := range j.panics {
+		j.found("panic", "%s", line)
+	}
+	slices.SortFunc(j.wrong, func(a, b verdict.Disagreement) int { return strings.Compare(a.Law+a.Text, b.Law+b.Text) })
 	return j.wrong
 }
 
 func (j *judge) found(law, format string, args ...any) {
-	j.wrong = append(j.wrong, disagreement{law, fmt.Sprintf(format, args...)})
+	j.wrong.Found(law, format, args...)
 }
 
 // stored: what the servers acknowledged is there, and nothing else is.
 func (j *judge) stored() {
 	for sequence, o := range j.acked {
 		if j.messages[sequence] != string(o.payload) {
-			j.found(lost, "%s was acknowledged as message %d, which is not there", o, sequence)
+			j.found(verdict.Lost, "%s was acknowledged as message %d, which is not there", o, sequence)
 		}
 	}
 	for sequence, payload := range j.messages {
@@ -127,7 +114,7 @@ func (j *judge) answered() {
 		if o != nil && !slices.ContainsFunc(j.results[o], func(e settlement.Entry) bool {
 			return e.State == settlement.EntryClosed || e.Outcome.Sequence >= sequence
 		}) {
-			j.found(lost, "message %d, %s, has no result", sequence, o)
+			j.found(verdict.Lost, "message %d, %s, has no result", sequence, o)
 		}
 	}
 }
@@ -139,7 +126,7 @@ func (j *judge) outcome(o *outcome) {
 	for _, e := range j.results[o] {
 		switch {
 		case closed > 0:
-			j.found(twice, "%s has entry %d after it was closed", o, e.Sequence)
+			j.found(verdict.Twice, "%s has entry %d after it was closed", o, e.Sequence)
 		case e.State == settlement.EntryClosed && o.paid == "":
 			j.found("wrong result", "%s was closed (entry %d); it must fail with %v", o, e.Sequence, o.codes)
 		case e.State == settlement.EntryFailed && (e.Error == nil || !slices.Contains(o.codes, e.Error.Code)):
@@ -153,7 +140,7 @@ func (j *judge) outcome(o *outcome) {
 		// What belongs to no session is appended without expectation, and a
 		// redelivery after the duplicate window may store it twice.
 		if failed[e.Outcome.Sequence] == 2 && o.session != "" {
-			j.found(twice, "%s failed twice as message %d (entry %d)", o, e.Outcome.Sequence, e.Sequence)
+			j.found(verdict.Twice, "%s failed twice as message %d (entry %d)", o, e.Outcome.Sequence, e.Sequence)
 		}
 	}
 }
@@ -175,9 +162,9 @@ func (j *judge) session(id settlement.SessionID, rivals []*outcome) {
 	node := j.sessions[string(id)]
 	switch {
 	case len(closed) > 1:
-		j.found(twice, "session %s has %d closed entries", id, len(closed))
+		j.found(verdict.Twice, "session %s has %d closed entries", id, len(closed))
 	case len(closed) == 0 && possible:
-		j.found(lost, "session %s is not closed, and %s could have closed it", id, rivals[0])
+		j.found(verdict.Lost, "session %s is not closed, and %s could have closed it", id, rivals[0])
 	case len(closed) == 0 && (node.status == "closed" || node.closes > 0):
 		j.found("wrong payment", "session %s is closed at the node, and not in the ledger", id)
 	}
@@ -185,7 +172,7 @@ func (j *judge) session(id settlement.SessionID, rivals []*outcome) {
 		return
 	}
 	if node.closes > 1 {
-		j.found(twice, "session %s was closed %d times at the node", id, node.closes)
+		j.found(verdict.Twice, "session %s was closed %d times at the node", id, node.closes)
 	}
 	if said := paidText(closed[0].Allocation, j.names); node.status != "closed" || node.paid != winner.paid || said != winner.paid {
 		j.found("wrong payment", "session %s (%s): the node is %s and paid %q, the ledger says %q, and %s must pay %q", id, winner, node.status, node.paid, said, winner.scenario, winner.paid)
@@ -212,32 +199,4 @@ func (j *judge) deadLetters() {
 			j.found("dead letter", "dead letter %d, of %s, belongs to no failed entry", sequence, origin)
 		}
 	}
-}
-
-// rest are the laws that hold for all sessions together.
-func (j *judge) rest() {
-	if j.books != nil {
-		j.found("books", "%s", j.books)
-	}
-	if j.mayFly > 0 && j.inFlight > j.mayFly {
-		j.found("in flight", "%d closes of one session were in flight at once", j.inFlight)
-	}
-	for _, f := range j.findings {
-		j.found("ledger", "%s", f)
-	}
-	if j.stops > 0 {
-		j.found("stop", "settled stopped itself %d times: more was paid than was put in", j.stops)
-	}
-	for _, line := range j.panics {
-		j.found("panic", "%s", line)
-	}
-}
-
-// mostInFlight is how many closes of a session may be at work at once: on a
-// nitronode any number, for there its version lets one of them win.
-func mostInFlight(protocol string) int {
-	if protocol == clearnodetest.NitronodeV1 {
-		return 0
-	}
-	return 1
 }

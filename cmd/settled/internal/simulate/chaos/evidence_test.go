@@ -5,6 +5,7 @@ import (
 	"strings"
 	"testing"
 
+	"settled/cmd/settled/internal/simulate/verdict"
 	"settled/settlement"
 )
 
@@ -51,7 +52,7 @@ func good(t *testing.T) *evidence {
 		},
 		letters: map[uint64]string{2: "OUTCOMES/4", 3: "OUTCOMES/5"}, replayed: map[uint64]bool{1: true},
 		sessions: map[string]sessionAtNode{string(sessionA): {found: true, status: "closed", closes: 1, paid: "bob usdc 7"}, string(sessionB): {found: true, status: "open"}},
-		inFlight: 1, mayFly: 1, names: map[string]string{strings.ToLower(alice): "alice", strings.ToLower(bob): "bob"},
+		Whole:    verdict.Whole{InFlight: 1, MayFly: 1}, names: map[string]string{strings.ToLower(alice): "alice", strings.ToLower(bob): "bob"},
 	}
 }
 
@@ -78,23 +79,23 @@ func TestEachWrongIsFound(t *testing.T) {
 		law   string
 		text  string
 	}{
-		{"an acknowledged message is gone", func(e *evidence) { delete(e.messages, 3) }, lost, "message 3"},
-		{"another message stands in its place", func(e *evidence) { e.messages[3] = "loser" }, lost, "message 3"},
+		{"an acknowledged message is gone", func(e *evidence) { delete(e.messages, 3) }, verdict.Lost, "message 3"},
+		{"another message stands in its place", func(e *evidence) { e.messages[3] = "loser" }, verdict.Lost, "message 3"},
 		{"a message of nobody", func(e *evidence) { e.messages[6] = "who?" }, "stranger", "message 6"},
 		{"an entry of nobody", func(e *evidence) { e.entries[1].Outcome.Sequence = 77 }, "stranger", "entry 2"},
 		{"an entry under another id", func(e *evidence) { e.entries[1].Outcome.ID = "1a" }, "stranger", "entry 2"},
 		{"an entry of another session", func(e *evidence) { e.entries[1].Session = sessionB }, "stranger", "entry 2"},
-		{"no result at all", func(e *evidence) { drop(e, 3) }, lost, "message 3"},
-		{"no result of a replay", func(e *evidence) { drop(e, 4); delete(e.letters, 3) }, lost, "message 5"},
-		{"no close", func(e *evidence) { drop(e, 2) }, lost, "is not closed"},
-		{"two closes in the ledger", func(e *evidence) { again(e, 2, 6) }, twice, "2 closed entries"},
-		{"two rivals closed", func(e *evidence) { e.entries[4].State = settlement.EntryClosed }, twice, "2 closed entries"},
+		{"no result at all", func(e *evidence) { drop(e, 3) }, verdict.Lost, "message 3"},
+		{"no result of a replay", func(e *evidence) { drop(e, 4); delete(e.letters, 3) }, verdict.Lost, "message 5"},
+		{"no close", func(e *evidence) { drop(e, 2) }, verdict.Lost, "is not closed"},
+		{"two closes in the ledger", func(e *evidence) { again(e, 2, 6) }, verdict.Twice, "2 closed entries"},
+		{"two rivals closed", func(e *evidence) { e.entries[4].State = settlement.EntryClosed }, verdict.Twice, "2 closed entries"},
 		{"failed after it closed", func(e *evidence) {
 			again(e, 1, 6)
 			e.entries[5].Outcome = e.entries[2].Outcome
-		}, twice, "after it was closed"},
-		{"failed twice as one message", func(e *evidence) { again(e, 3, 6) }, twice, "failed twice"},
-		{"two closes at the node", func(e *evidence) { pay(e, "bob usdc 7", 2) }, twice, "2 times at the node"},
+		}, verdict.Twice, "after it was closed"},
+		{"failed twice as one message", func(e *evidence) { again(e, 3, 6) }, verdict.Twice, "failed twice"},
+		{"two closes at the node", func(e *evidence) { pay(e, "bob usdc 7", 2) }, verdict.Twice, "2 times at the node"},
 		{"closed what must fail", func(e *evidence) { e.entries[3].State = settlement.EntryClosed }, "wrong result", "must fail"},
 		{"failed with another code", func(e *evidence) { e.entries[3].Error = settlement.Fail(settlement.AttemptsExhausted, "") }, "wrong result", "attempts_exhausted"},
 		{"failed without a code", func(e *evidence) { e.entries[3].Error = nil }, "wrong result", "may fail"},
@@ -108,10 +109,10 @@ func TestEachWrongIsFound(t *testing.T) {
 		{"a failure without its dead letter", func(e *evidence) { delete(e.letters, 2) }, "dead letter", "entry 4"},
 		{"a failure with another's dead letter", func(e *evidence) { e.letters[2] = "OUTCOMES/1" }, "dead letter", "entry 4"},
 		{"a dead letter without a failure", func(e *evidence) { e.letters[9] = "OUTCOMES/1" }, "dead letter", "dead letter 9"},
-		{"the node's books don't balance", func(e *evidence) { e.books = errors.New("created 7 usdc") }, "books", "created 7"},
-		{"two closes in flight", func(e *evidence) { e.inFlight = 2 }, "in flight", "2 closes"},
-		{"a broken chain", func(e *evidence) { e.findings = []string{"previous is wrong"} }, "ledger", "previous"},
-		{"settled stopped itself", func(e *evidence) { e.stops = 1 }, "stop", "1 times"},
+		{"the node's books don't balance", func(e *evidence) { e.Books = errors.New("created 7 usdc") }, "books", "created 7"},
+		{"two closes in flight", func(e *evidence) { e.InFlight = 2 }, "in flight", "2 closes"},
+		{"a broken chain", func(e *evidence) { e.Findings = []string{"previous is wrong"} }, "ledger", "previous"},
+		{"settled stopped itself", func(e *evidence) { e.Stops = 1 }, "stop", "1 times"},
 		{"a panic", func(e *evidence) { e.panics = []string{"panic: nil"} }, "panic", "nil"},
 		{"an outcome never published", func(e *evidence) { e.missed = []string{"outcome 3"} }, "not published", "outcome 3"},
 	} {
@@ -131,7 +132,7 @@ func TestEachWrongIsFound(t *testing.T) {
 // session may be stored twice.
 func TestWhatIsAllowed(t *testing.T) {
 	e := good(t)
-	e.inFlight, e.mayFly = 3, mostInFlight("nitronode/v1")
+	e.InFlight, e.MayFly = 3, verdict.MayFly("nitronode/v1")
 	o := &outcome{source: source, id: "3", payload: []byte("garbage"), codes: []settlement.Code{settlement.InvalidOutcome}}
 	e.outcomes, e.messages[6] = append(e.outcomes, o), "garbage"
 	for sequence := uint64(6); sequence < 8; sequence++ {

@@ -16,6 +16,7 @@ import (
 	"settled/clearnode"
 	"settled/clearnode/clearnodetest"
 	"settled/cmd/settled/internal/simulate/process"
+	"settled/cmd/settled/internal/simulate/verdict"
 	"settled/consumer"
 	"settled/ledger"
 	"settled/settlement"
@@ -29,7 +30,8 @@ func (r *run) gather() (*evidence, error) {
 	e := &evidence{
 		outcomes: l.outcomes, acked: l.acked, replayed: l.replayed, missed: l.missed,
 		messages: map[uint64]string{}, letters: map[uint64]string{}, sessions: map[string]sessionAtNode{}, names: r.stage.names,
-		books: r.stage.node.Check(), inFlight: r.stage.node.MaxClosesInFlight(), mayFly: mostInFlight(r.protocol), panics: r.panics(),
+		Whole:  verdict.Whole{Books: r.stage.node.Check(), InFlight: r.stage.node.MaxClosesInFlight(), MayFly: verdict.MayFly(r.protocol)},
+		panics: r.panics(),
 	}
 	for _, o := range l.outcomes {
 		if o.session != "" {
@@ -79,7 +81,7 @@ func (r *run) gatherLedger(ctx context.Context, e *evidence) error {
 		return err
 	}
 	var bytes bytes.Buffer
-	e.entries, e.findings = nil, nil
+	e.entries, e.Findings = nil, nil
 	_, err = l.Walk(ctx, 0, func(s ledger.Stored) error {
 		fmt.Fprintf(&bytes, "%d %s %s\n", s.Sequence, s.Subject, s.Payload)
 		if s.Err == nil {
@@ -92,7 +94,7 @@ func (r *run) gatherLedger(ctx context.Context, e *evidence) error {
 	}
 	report, err := l.Verify(ctx, ledger.Audit{VerifyFunc: clearnode.VerifyAnswer})
 	for _, f := range report.Findings {
-		e.findings = append(e.findings, f.String())
+		e.Findings = append(e.Findings, f.String())
 	}
 	return errors.Join(err, os.WriteFile(r.logFile("ledger.txt"), bytes.Bytes(), 0o644))
 }
@@ -115,7 +117,7 @@ func (r *run) gatherStops(ctx context.Context, e *evidence) error {
 		return err
 	}
 	for _, n := range info.State.Subjects {
-		e.stops += n
+		e.Stops += n
 	}
 	return nil
 }

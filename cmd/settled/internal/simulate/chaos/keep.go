@@ -19,7 +19,7 @@ func (r *run) noted(err error) {
 }
 
 func (r *run) disagree(law, format string, args ...any) {
-	r.wrong = append(r.wrong, disagreement{law, fmt.Sprintf(format, args...)})
+	r.wrong.Found(law, format, args...)
 }
 
 // supervise starts what ended without being told to, as systemd or Kubernetes would.

@@ -10,6 +10,7 @@ import (
 	"slices"
 	"strings"
 
+	"settled/cmd/settled/internal/simulate/verdict"
 	"settled/settlement"
 )
 
@@ -34,7 +35,7 @@ type result struct {
 	Recover       float64                 `json:"recover_seconds"` // from the last fault until all had their result
 	Ended         []string                `json:"ended_by_themselves"`
 	Notes         []string                `json:"notes"`
-	Disagreements []disagreement          `json:"disagreements"`
+	Disagreements verdict.Disagreements   `json:"disagreements"`
 	Command       string                  `json:"command"`
 	Logs          string                  `json:"logs,omitempty"`
 }
@@ -43,19 +44,12 @@ func (r *run) result(e *evidence) result {
 	rec := result{
 		OK: len(r.wrong) == 0, Seed: r.seed, Protocol: r.protocol, NATS: r.programs.NATSVersion(), Duration: r.length.Seconds(), Faults: r.struck, Skipped: r.skipped,
 		Outcomes: len(e.outcomes), Messages: len(e.messages), Failed: map[settlement.Code]int{}, Replays: r.load.replays,
-		Recover: r.recover.Seconds(), Ended: []string{}, Notes: append([]string{}, r.notes...), Disagreements: append([]disagreement{}, r.wrong...), Command: r.command(),
+		Recover: r.recover.Seconds(), Ended: []string{}, Notes: append([]string{}, r.notes...), Disagreements: append(verdict.Disagreements{}, r.wrong...), Command: r.command(),
 	}
 	for _, entry := range e.entries {
 		rec.count(entry)
 	}
-	for _, d := range r.wrong {
-		switch d.Law {
-		case twice:
-			rec.Duplicates++
-		case lost:
-			rec.Losses++
-		}
-	}
+	rec.Duplicates, rec.Losses = r.wrong.Count()
 	for _, p := range r.processes() {
 		for _, how := range p.Surprises() {
 			rec.Ended = append(rec.Ended, p.Name+": "+how)

@@ -11,6 +11,7 @@ import (
 	"github.com/nats-io/nats.go"
 
 	"settled/cmd/settled/internal/simulate/process"
+	"settled/cmd/settled/internal/simulate/verdict"
 )
 
 // plan is what a run does.
@@ -45,7 +46,7 @@ type run struct {
 	skipped map[faultKind]string     // and why
 	noticed map[*process.Process]int // how many of its surprises the supervisor has seen
 	notes   []string
-	wrong   []disagreement
+	wrong   verdict.Disagreements
 	recover time.Duration
 }
 

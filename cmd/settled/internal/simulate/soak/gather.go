@@ -9,6 +9,7 @@ import (
 
 	"settled/clearnode"
 	"settled/clearnode/clearnodetest"
+	"settled/cmd/settled/internal/simulate/verdict"
 	"settled/consumer"
 	"settled/ledger"
 	"settled/settlement"
@@ -30,11 +31,8 @@ func (r *run) gather(ctx context.Context) (*audited, error) {
 	node := r.stage.node
 	a := &audited{evidence: evidence{
 		outcomes: r.load.outcomes, acked: r.load.acked, sessions: map[settlement.SessionID]atNode{},
-		books: node.Check(), inFlight: node.MaxClosesInFlight(), mayFly: 1,
+		Whole: verdict.Whole{Books: node.Check(), InFlight: node.MaxClosesInFlight(), MayFly: verdict.MayFly(r.Protocol)},
 	}, say: r.say}
-	if r.Protocol == clearnodetest.NitronodeV1 {
-		a.mayFly = 0 // its version lets one of them win
-	}
 	for _, o := range a.outcomes {
 		if o.session != "" {
 			a.sessions[o.session] = atNodeOf(node, o.session)
@@ -72,7 +70,7 @@ func (a *audited) ledger(ctx context.Context, js jetstream.JetStream) error {
 		}
 	}})
 	for _, f := range report.Findings {
-		a.findings = append(a.findings, f.String())
+		a.Findings = append(a.Findings, f.String())
 	}
 	return err
 }
@@ -123,7 +121,7 @@ func (a *audited) take(m jetstream.Msg, sequence uint64) {
 // streams counts what is in the others.
 func (a *audited) streams(ctx context.Context, js jetstream.JetStream) error {
 	for name, into := range map[string]*uint64{
-		consumer.OutcomesStream(""): &a.stored, consumer.DeadLettersStream(""): &a.letters, consumer.OperationsStream(""): &a.stops,
+		consumer.OutcomesStream(""): &a.stored, consumer.DeadLettersStream(""): &a.letters, consumer.OperationsStream(""): &a.Stops,
 	} {
 		s, err := js.Stream(ctx, name)
 		if err != nil {

@@ -6,6 +6,7 @@ import (
 	"maps"
 	"slices"
 
+	"settled/cmd/settled/internal/simulate/verdict"
 	"settled/settlement"
 )
 
@@ -25,7 +26,7 @@ type figures struct {
 	Losses        int                     `json:"losses"`
 	Tenths        []tenth                 `json:"tenths"` // of the sessions after the warm-up
 	Growth        []growth                `json:"growth"`
-	Disagreements []disagreement          `json:"disagreements"`
+	Disagreements verdict.Disagreements   `json:"disagreements"`
 }
 
 // measure compares the tenths.
@@ -58,15 +59,8 @@ func (f *figures) count(a *audited) {
 			f.Failed[e.Error.Code]++
 		}
 	}
-	f.Disagreements = append([]disagreement{}, a.disagreements()...)
-	for _, d := range f.Disagreements {
-		switch d.Law {
-		case twice:
-			f.Duplicates++
-		case lost:
-			f.Losses++
-		}
-	}
+	f.Disagreements = append(verdict.Disagreements{}, a.disagreements()...)
+	f.Duplicates, f.Losses = f.Disagreements.Count()
 }
 
 func (f figures) ok() bool {

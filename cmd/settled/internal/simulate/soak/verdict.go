@@ -1,26 +1,22 @@
 package main
 
 import (
-	"fmt"
 	"slices"
 	"strings"
 
+	"settled/cmd/settled/internal/simulate/verdict"
 	"settled/settlement"
 )
 
 // evidence is all that is left when a run is over.
 type evidence struct {
+	verdict.Whole
 	outcomes []*outcome
 	acked    map[uint64]*outcome // messages, by sequence
 	stored   uint64              // messages in OUTCOMES
 	entries  []settlement.Entry  // closed and failed ones, in the ledger's order
 	letters  uint64              // dead letters
-	findings []string            // of `ledger verify`
 	sessions map[settlement.SessionID]atNode
-	books    error // of the node
-	inFlight int   // closes of one session at once, the most there ever were
-	mayFly   int   // as many may be; 0: any number
-	stops    uint64
 }
 
 // atNode is a session in the node's own books.
@@ -32,25 +28,13 @@ type atNode struct {
 // payment is who got how much, without zeros.
 type payment struct{ to, amount string }
 
-// disagreement is one thing that is not as it must be.
-type disagreement struct {
-	Law  string `json:"law"`
-	Text string `json:"text"`
-}
-
-// The laws whose breaches are counted by themselves.
-const (
-	lost  = "lost"
-	twice = "twice"
-)
-
 // judge reads the evidence.
 type judge struct {
 	*evidence
-	wrong []disagreement
+	wrong verdict.Disagreements
 }
 
-func (e *evidence) disagreements() []disagreement {
+func (e *evidence) disagreements() verdict.Disagreements {
 	j := &judge{evidence: e}
 	results := j.attribute()
 	for _, o := range e.outcomes {
@@ -62,7 +46,7 @@ func (e *evidence) disagreements() []disagreement {
 }
 
 func (j *judge) found(law, format string, args ...any) {
-	j.wrong = append(j.wrong, disagreement{law, fmt.Sprintf(format, args...)})
+	j.wrong.Found(law, format, args...)
 }
 
 // attribute finds each result's outcome by the message that it names.
@@ -83,10 +67,10 @@ func (j *judge) attribute() map[*outcome][]settlement.Entry {
 func (j *judge) result(o *outcome, results []settlement.Entry) {
 	switch {
 	case len(results) == 0:
-		j.found(lost, "outcome %s has no result", o.id)
+		j.found(verdict.Lost, "outcome %s has no result", o.id)
 		return
 	case len(results) > 1:
-		j.found(twice, "outcome %s has %d results: entries %d and %d", o.id, len(results), results[0].Sequence, results[1].Sequence)
+		j.found(verdict.Twice, "outcome %s has %d results: entries %d and %d", o.id, len(results), results[0].Sequence, results[1].Sequence)
 	}
 	e := results[0]
 	switch {
@@ -105,10 +89,10 @@ func (j *judge) payment(o *outcome, results []settlement.Entry) {
 	case o.paid == "":
 		return // its session is paid by another outcome, or isn't there
 	case !there || node.closes == 0:
-		j.found(lost, "session %s of outcome %s is not closed at the node", o.session, o.id)
+		j.found(verdict.Lost, "session %s of outcome %s is not closed at the node", o.session, o.id)
 		return
 	case node.closes > 1:
-		j.found(twice, "session %s of outcome %s was closed %d times at the node", o.session, o.id, node.closes)
+		j.found(verdict.Twice, "session %s of outcome %s was closed %d times at the node", o.session, o.id, node.closes)
 	}
 	if got := o.pair.text(node.paid); got != o.paid {
 		j.found("wrong payment", "outcome %s (%s): the node paid %q, want %q", o.id, o.scenario, got, o.paid)
@@ -134,18 +118,7 @@ func (j *judge) rest() {
 	if failed != j.letters {
 		j.found("dead letter", "%d outcomes failed, and there are %d dead letters", failed, j.letters)
 	}
-	if j.books != nil {
-		j.found("books", "%s", j.books)
-	}
-	if j.mayFly > 0 && j.inFlight > j.mayFly {
-		j.found("in flight", "%d closes of one session were in flight at once", j.inFlight)
-	}
-	for _, f := range j.findings {
-		j.found("ledger", "%s", f)
-	}
-	if j.stops > 0 {
-		j.found("stop", "settled stopped itself %d times", j.stops)
-	}
+	j.Judge(&j.wrong)
 }
 
 func payments(allocations []settlement.Allocation) []payment {

@@ -7,6 +7,7 @@ import (
 
 	"github.com/shopspring/decimal"
 
+	"settled/cmd/settled/internal/simulate/verdict"
 	"settled/settlement"
 )
 
@@ -37,7 +38,7 @@ func good(t *testing.T) *evidence {
 		outcomes: []*outcome{winner, rival, garbage},
 		acked:    map[uint64]*outcome{1: winner, 2: winner, 3: rival, 4: garbage}, stored: 4,
 		entries: []settlement.Entry{closed, entry(2, rival, 3, settlement.EntryFailed, rival.code), entry(3, garbage, 4, settlement.EntryFailed, garbage.code)},
-		letters: 2, inFlight: 1, mayFly: 1,
+		letters: 2, Whole: verdict.Whole{InFlight: 1, MayFly: 1},
 		sessions: map[settlement.SessionID]atNode{session: {closes: 1, paid: []payment{{p.bob, "15.000001"}}}},
 	}
 }
@@ -58,11 +59,11 @@ func TestEachWrongIsFound(t *testing.T) {
 	}{
 		{"a message is gone", func(e *evidence) { e.stored-- }, "stored", "3 are stored"},
 		{"a message too many", func(e *evidence) { e.stored++ }, "stored", "5 are stored"},
-		{"no result", func(e *evidence) { e.entries = e.entries[:2] }, lost, "outcome 2-bad"},
-		{"no close", func(e *evidence) { e.sessions[session] = atNode{} }, lost, "not closed at the node"},
-		{"no session", func(e *evidence) { delete(e.sessions, session) }, lost, "not closed at the node"},
-		{"two results", func(e *evidence) { e.entries = append(e.entries, e.entries[0]) }, twice, "outcome 1 has 2 results"},
-		{"paid twice", func(e *evidence) { s := e.sessions[session]; s.closes = 2; e.sessions[session] = s }, twice, "closed 2 times"},
+		{"no result", func(e *evidence) { e.entries = e.entries[:2] }, verdict.Lost, "outcome 2-bad"},
+		{"no close", func(e *evidence) { e.sessions[session] = atNode{} }, verdict.Lost, "not closed at the node"},
+		{"no session", func(e *evidence) { delete(e.sessions, session) }, verdict.Lost, "not closed at the node"},
+		{"two results", func(e *evidence) { e.entries = append(e.entries, e.entries[0]) }, verdict.Twice, "outcome 1 has 2 results"},
+		{"paid twice", func(e *evidence) { s := e.sessions[session]; s.closes = 2; e.sessions[session] = s }, verdict.Twice, "closed 2 times"},
 		{"failed what must close", func(e *evidence) { e.entries[0].State = settlement.EntryFailed }, "wrong result", "outcome 1 failed"},
 		{"closed what must fail", func(e *evidence) { e.entries[1].State = settlement.EntryClosed }, "wrong result", "must fail with outcome_conflict"},
 		{"another code", func(e *evidence) { e.entries[2].Error = settlement.Fail(settlement.AttemptsExhausted, "") }, "wrong result", "must fail with invalid_outcome"},
@@ -76,10 +77,10 @@ func TestEachWrongIsFound(t *testing.T) {
 		{"an entry of another session", func(e *evidence) { e.entries[1].Session = "0x11" }, "stranger", "session 0x11"},
 		{"a dead letter is missing", func(e *evidence) { e.letters-- }, "dead letter", "1 dead letters"},
 		{"a dead letter too many", func(e *evidence) { e.letters++ }, "dead letter", "3 dead letters"},
-		{"the node's books", func(e *evidence) { e.books = errors.New("created 7 usdc") }, "books", "created 7"},
-		{"two closes in flight", func(e *evidence) { e.inFlight = 2 }, "in flight", "2 closes"},
-		{"a broken chain", func(e *evidence) { e.findings = []string{"previous is wrong"} }, "ledger", "previous"},
-		{"settled stopped itself", func(e *evidence) { e.stops = 1 }, "stop", "1 times"},
+		{"the node's books", func(e *evidence) { e.Books = errors.New("created 7 usdc") }, "books", "created 7"},
+		{"two closes in flight", func(e *evidence) { e.InFlight = 2 }, "in flight", "2 closes"},
+		{"a broken chain", func(e *evidence) { e.Findings = []string{"previous is wrong"} }, "ledger", "previous"},
+		{"settled stopped itself", func(e *evidence) { e.Stops = 1 }, "stop", "1 times"},
 	} {
 		e := good(t)
 		c.plant(e)

@@ -81,7 +81,7 @@ func (s *Stream) Get(ctx context.Context, filter string, from uint64) (ledger.Me
 	}
 	start, _ := slices.BinarySearchFunc(s.messages, from, func(m ledger.Message, from uint64) int { return cmp.Compare(m.Sequence, from) })
 	for _, m := range s.messages[start:] {
-		if matches(filter, m.Subject) {
+		if Matches(filter, m.Subject) {
 			return m, nil
 		}
 	}
@@ -182,7 +182,7 @@ func (s *Stream) append(subject string, payload []byte) uint64 {
 
 func (s *Stream) last(filter string) (ledger.Message, error) {
 	for i := range s.messages {
-		if m := s.messages[len(s.messages)-1-i]; matches(filter, m.Subject) {
+		if m := s.messages[len(s.messages)-1-i]; Matches(filter, m.Subject) {
 			return m, nil
 		}
 	}
@@ -199,7 +199,8 @@ func filterOf(subject string) string {
 	return strings.Join(tokens, ".")
 }
 
-func matches(filter, subject string) bool {
+// Matches reports whether a filter takes a subject, token by token; * takes any one.
+func Matches(filter, subject string) bool {
 	for more := true; more; {
 		var want, got string
 		var moreGot bool

@@ -3,10 +3,10 @@ package simulate
 import (
 	"context"
 	"errors"
-	"strings"
 	"time"
 
 	"settled/ledger"
+	"settled/ledger/ledgertest"
 )
 
 // stream is the ledger's stream: lawful like that of a server cluster, which takes
@@ -90,7 +90,7 @@ func (s *stream) find(filter string, from uint64) (ledger.Message, error) {
 		return s.last(filter)
 	}
 	for i := from; i <= uint64(len(s.messages)); i++ {
-		if m := s.messages[i-1]; matches(filter, m.Subject) {
+		if m := s.messages[i-1]; ledgertest.Matches(filter, m.Subject) {
 			return m, nil
 		}
 	}
@@ -99,7 +99,7 @@ func (s *stream) find(filter string, from uint64) (ledger.Message, error) {
 
 func (s *stream) last(filter string) (ledger.Message, error) {
 	for i := len(s.messages) - 1; i >= 0; i-- {
-		if matches(filter, s.messages[i].Subject) {
+		if ledgertest.Matches(filter, s.messages[i].Subject) {
 			return s.messages[i], nil
 		}
 	}
@@ -108,16 +108,3 @@ func (s *stream) last(filter string) (ledger.Message, error) {
 
 // away: the stream has no leader.
 func (s *stream) away() bool { return s.awayUntil.After(s.w.now) }
-
-func matches(filter, subject string) bool {
-	for more := true; more; {
-		var want, got string
-		var moreGot bool
-		want, filter, more = strings.Cut(filter, ".")
-		got, subject, moreGot = strings.Cut(subject, ".")
-		if want != "*" && want != got || more != moreGot {
-			return false
-		}
-	}
-	return true
-}

@@ -6,8 +6,6 @@ import (
 	"fmt"
 	"strings"
 
-	"github.com/nats-io/nats.go/jetstream"
-
 	"settled/settlement"
 )
 
@@ -55,11 +53,7 @@ func (d *DeadLetters) ReplayEdited(ctx context.Context, edited Letter) (Replayed
 // published is nil where the outcome at this sequence has this payload: an edited
 // replay that was cut off, and is repeated.
 func (d *DeadLetters) published(ctx context.Context, seq uint64, payload []byte) error {
-	s, err := d.js.Stream(ctx, OutcomesStream(d.cfg.Prefix))
-	var raw *jetstream.RawStreamMsg
-	if err == nil {
-		raw, err = s.GetMsg(ctx, seq)
-	}
+	raw, err := storedOutcome(ctx, d.js, OutcomesStream(d.cfg.Prefix), seq)
 	if err != nil {
 		return fmt.Errorf("read outcome %d again: %w", seq, err)
 	}

@@ -22,6 +22,7 @@ const (
 	ActionResume  = "resume"  // it goes on
 	ActionReplay  = "replay"  // of a dead letter
 	ActionDiscard = "discard" // of a dead letter
+	ActionRequeue = "requeue" // of an outcome that the broker lost sight of
 )
 
 // Operation is the record of something that an operator did, or of settled having

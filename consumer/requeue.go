@@ -37,7 +37,7 @@ type Requeued struct {
 func (d *DeadLetters) Requeue(ctx context.Context, seq uint64, reason string) (Requeued, error) {
 	stream := OutcomesStream(d.cfg.Prefix)
 	r := Requeued{Origin: fmt.Sprintf("%s/%d", stream, seq), Stream: stream}
-	raw, err := d.storedOutcome(ctx, stream, seq)
+	raw, err := storedOutcome(ctx, d.js, stream, seq)
 	if err != nil {
 		return r, fmt.Errorf("requeue %s: %w", r.Origin, err)
 	}
@@ -56,11 +56,13 @@ func (d *DeadLetters) Requeue(ctx context.Context, seq uint64, reason string) (R
 	r.Sequence, r.Duplicate = ack.Sequence, ack.Duplicate
 	o, _ := settlement.ParseOutcome(ReadEnvelope(raw.Subject, raw.Header, raw.Data, stream, seq, d.cfg.Prefix)) // what can't be read is recorded as unknown
 	of := Letter{Origin: r.Origin, Session: o.Session, Scenario: o.Scenario, Stored: raw.Time}
-	return r, d.record(ctx, "requeue", of, Operation{OutcomeSequence: ack.Sequence, Reason: line(reason, 4<<10)})
+	return r, d.record(ctx, ActionRequeue, of, Operation{OutcomeSequence: ack.Sequence, Reason: line(reason, 4<<10)})
 }
 
-func (d *DeadLetters) storedOutcome(ctx context.Context, name string, seq uint64) (*jetstream.RawStreamMsg, error) {
-	s, err := d.js.Stream(ctx, name)
+// storedOutcome reads one message of the stream of outcomes. The error is
+// jetstream.ErrMsgNotFound where it is gone.
+func storedOutcome(ctx context.Context, js jetstream.JetStream, name string, seq uint64) (*jetstream.RawStreamMsg, error) {
+	s, err := js.Stream(ctx, name)
 	if err != nil {
 		return nil, wrapStream(name, err)
 	}

@@ -89,11 +89,7 @@ func (t taken) hear(ctx context.Context, m *nats.Msg) {
 func (t taken) settle(ctx context.Context, seq uint64) error {
 	cfg := t.c.cfg
 	name := OutcomesStream(cfg.Prefix)
-	s, err := t.c.js.Stream(ctx, name)
-	if err != nil {
-		return wrapStream(name, err)
-	}
-	raw, err := s.GetMsg(ctx, seq)
+	raw, err := storedOutcome(ctx, t.c.js, name, seq)
 	if errors.Is(err, jetstream.ErrMsgNotFound) {
 		cfg.Log.Error().Uint64("sequence", seq).Msg("an outcome was taken out of our hands and deleted: look for it at its publisher")
 		return nil

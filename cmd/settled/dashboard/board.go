@@ -42,9 +42,10 @@ type Config struct {
 
 // Board is the dashboard while it runs. Its methods may run at the same time.
 type Board struct {
-	cfg   Config
-	model *model
-	src   source
+	cfg        Config
+	model      *model
+	src        source
+	operations *consumer.Operations
 
 	mu   sync.Mutex
 	seen outlook // what the last look found
@@ -58,7 +59,7 @@ type Board struct {
 // New makes a Board. It doesn't talk to NATS yet.
 func New(cfg Config) *Board {
 	return &Board{
-		cfg: cfg, model: newModel(), src: source{cfg.JS, cfg.Prefix}, made: map[string]madeOverview{},
+		cfg: cfg, model: newModel(), src: source{cfg.JS, cfg.Prefix}, operations: consumer.NewOperations(cfg.JS, consumer.Config{Prefix: cfg.Prefix}), made: map[string]madeOverview{},
 		clients: make(chan struct{}, mostClients), stopped: make(chan struct{}),
 	}
 }

@@ -133,7 +133,7 @@ func (b *Board) lookOnce(ctx context.Context) (o outlook, err error) {
 
 // stop is the stop in force, if any.
 func (b *Board) stop(ctx context.Context) (*Stop, error) {
-	op, err := consumer.NewOperations(b.cfg.JS, consumer.Config{Prefix: b.cfg.Prefix}).Stopped(ctx)
+	op, err := b.operations.Stopped(ctx)
 	if err != nil || op == nil {
 		return nil, err
 	}

@@ -10,11 +10,13 @@ import (
 )
 
 // streamPart is what is read of a stream: the messages over a filter, from a
-// sequence on (0: from the first), or from a time on by the server's clock.
+// sequence on (0: from the first), or from a time on by the server's clock, or only
+// those that come after the reading began.
 type streamPart struct {
 	stream, filter string
 	from           uint64
 	since          time.Time
+	fresh          bool
 }
 
 // streamMessage is a message with where it stands.
@@ -91,6 +93,8 @@ func (part streamPart) follow(ctx context.Context, js jetstream.JetStream, end u
 func (part streamPart) open(ctx context.Context, js jetstream.JetStream) (jetstream.MessagesContext, error) {
 	cfg := jetstream.OrderedConsumerConfig{FilterSubjects: []string{part.filter}, DeliverPolicy: jetstream.DeliverAllPolicy}
 	switch {
+	case part.fresh:
+		cfg.DeliverPolicy = jetstream.DeliverNewPolicy
 	case part.from > 0:
 		cfg.DeliverPolicy, cfg.OptStartSeq = jetstream.DeliverByStartSequencePolicy, part.from
 	case !part.since.IsZero():

@@ -75,17 +75,10 @@ func watchSubject(state, session string) (string, error) {
 // watchLedger hands every matching entry to show, in order, until ctx ends; and why
 // it can't be read where it can't.
 func watchLedger(ctx context.Context, js jetstream.JetStream, prefix, subject string, from uint64, show func(m jetstream.Msg, e settlement.Entry, unread error) error) error {
-	cfg := jetstream.OrderedConsumerConfig{FilterSubjects: []string{prefix + subject}, DeliverPolicy: jetstream.DeliverNewPolicy}
-	if from > 0 {
-		cfg.DeliverPolicy, cfg.OptStartSeq = jetstream.DeliverByStartSequencePolicy, from
-	}
-	entries, err := js.OrderedConsumer(ctx, ledger.StreamName(prefix), cfg)
+	entries := streamPart{stream: ledger.StreamName(prefix), filter: prefix + subject, from: from, fresh: from == 0}
+	messages, err := entries.open(ctx, js)
 	if err != nil {
 		return fmt.Errorf("watch %s: %w: is there such a stream? `settled serve` makes it", ledger.StreamName(prefix), err)
-	}
-	messages, err := entries.Messages()
-	if err != nil {
-		return fmt.Errorf("watch %s: %w", ledger.StreamName(prefix), err)
 	}
 	defer messages.Stop()
 	for {

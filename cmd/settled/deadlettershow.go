@@ -132,8 +132,7 @@ func (o *outlook) session(ctx context.Context, id settlement.SessionID) shownNod
 		if errors.As(err, &waiting) && waiting.Err != nil {
 			err = waiting.Err
 		}
-		_, unasked := o.node.(noNode)
-		return shownNode{Asked: !unasked, Error: err.Error()}
+		return shownNode{Asked: !errors.Is(err, errNotAsked), Error: err.Error()}
 	}
 	n := shownNode{Asked: true, Open: session.Open, Version: session.Version, Balance: session.Balance()}
 	for _, p := range session.Participants {

@@ -27,7 +27,7 @@ func newOutlook(ctx context.Context, cfg *config, nc *natsLink) *outlook {
 	o.ledger, _, o.ledgerErr = ledger.Open(ctx, nc.js, only)
 	reader, err := cfg.reader()
 	if err != nil {
-		o.node = noNode{err}
+		o.node = readOnly{noNode{err}}
 	} else {
 		o.node, o.close = readOnly{reader}, reader.close
 	}
@@ -75,12 +75,4 @@ type noNode struct{ why error }
 
 func (n noNode) Session(context.Context, settlement.SessionID, settlement.Look) (settlement.Session, error) {
 	return settlement.Session{}, &settlement.Waiting{Reason: settlement.NodeAway, Err: fmt.Errorf("%w: %w", errNotAsked, n.why)}
-}
-
-func (noNode) Prepare(context.Context, settlement.Outcome, settlement.Plan, settlement.Session) (settlement.Request, error) {
-	return settlement.Request{}, errReadOnly
-}
-
-func (noNode) Send(context.Context, settlement.Request) (settlement.Answer, error) {
-	return settlement.Answer{}, errReadOnly
 }

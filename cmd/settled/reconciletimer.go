@@ -41,7 +41,7 @@ func newReconciler(s *service) *reconciler {
 		}),
 		since: time.Now().Add(-reconcileEvery),
 	}
-	r.unasked = s.cfg.searchUnasked(nil, mostPagesServing)
+	r.unasked = s.cfg.searchUnasked(s.own, mostPagesServing)
 	s.metrics.registry.MustRegister(r.findings, r.lastRun)
 	return r
 }

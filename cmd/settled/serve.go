@@ -68,6 +68,7 @@ type service struct {
 	metrics *metrics
 	nats    *natsLink
 	node    *clearnode.Client
+	own     []settlement.Address // the accounts that it signs for
 	http    *httpServer
 
 	mu       sync.Mutex
@@ -117,6 +118,9 @@ func (s *service) run(ctx context.Context) error {
 // useNode makes the client for the node. Where our keys don't reach a session's
 // quorum, the others' are asked for over this service's NATS.
 func (s *service) useNode(cfg clearnode.Config) error {
+	for _, signer := range cfg.Signers {
+		s.own = append(s.own, signer.Address())
+	}
 	cfg.Cosigners = &cosigners{nc: s.nats.Conn, prefix: s.cfg.natsPrefix, log: s.log, asked: s.metrics.asked, hold: newCosignHold(s.cfg)}
 	var err error
 	s.node, err = clearnode.New(cfg)

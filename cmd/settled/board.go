@@ -44,10 +44,8 @@ func (s *service) openBoard() (*boardLink, error) {
 		JS: link.js, Prefix: cfg.natsPrefix, Letters: letters, StatusFunc: s.status, Token: token,
 		Loopback: loopback(cfg.httpListen), Version: buildInfo().Version, Log: s.log,
 	})
-	ctx, cancel := context.WithCancel(context.Background())
-	done := make(chan struct{})
-	go func() { defer close(done); b.Run(ctx) }()
-	return &boardLink{Board: b, stop: func() { cancel(); <-done; link.close() }}, nil
+	stop := beside(context.Background(), b.Run)
+	return &boardLink{Board: b, stop: func() { stop(); link.close() }}, nil
 }
 
 // readToken reads http.token_file; the empty path is no token.

@@ -27,18 +27,40 @@ func (c *config) nodeConfig(m *metrics) (clearnode.Config, error) {
 	if len(c.nodeKeyFiles) == 0 {
 		return clearnode.Config{}, errors.New("clearnode.key_files is not set: name the file with the private key that closes the sessions")
 	}
+	signers, err := c.signers()
+	if err != nil {
+		return clearnode.Config{}, err
+	}
+	cfg, err := c.nodeSpoken()
+	if err != nil {
+		return cfg, err
+	}
+	cfg.Signers, cfg.CosignTimeout, cfg.Application = signers, c.cosignTimeout, c.nodeApplication
+	if m != nil {
+		cfg.Log, cfg.CallFunc = m.log, m.nodeCall
+	}
+	return cfg, cfg.Validate()
+}
+
+// signers are the configured keys.
+func (c *config) signers() ([]clearnode.Signer, error) {
 	var signers []clearnode.Signer
 	for _, path := range c.nodeKeyFiles {
 		signer, err := clearnode.LoadKeyFile(path, c.nodePasswordFile)
 		if err != nil {
-			return clearnode.Config{}, fmt.Errorf("clearnode.key_files: %w", err)
+			return nil, fmt.Errorf("clearnode.key_files: %w", err)
 		}
 		signers = append(signers, signer)
 	}
+	return signers, nil
+}
+
+// nodeSpoken is which node there is and how it is spoken to, without keys.
+func (c *config) nodeSpoken() (clearnode.Config, error) {
 	cfg := clearnode.Config{
-		URL: c.nodeURL, Protocol: c.nodeProtocol, Signers: signers, Connections: c.nodeConnections, RequestTimeout: c.nodeRequestTimeout,
-		MessageExpiry: c.nodeExpiry, RequestValidity: c.nodeValidity, FenceMargin: c.nodeMargin, CosignTimeout: c.cosignTimeout,
-		RateLimit: c.nodeRateLimit, RateBurst: c.nodeRateBurst, Application: c.nodeApplication,
+		URL: c.nodeURL, Protocol: c.nodeProtocol, Connections: c.nodeConnections, RequestTimeout: c.nodeRequestTimeout,
+		MessageExpiry: c.nodeExpiry, RequestValidity: c.nodeValidity, FenceMargin: c.nodeMargin,
+		RateLimit: c.nodeRateLimit, RateBurst: c.nodeRateBurst,
 	}
 	if c.nodeAddress != "" {
 		address, err := settlement.ParseAddress(c.nodeAddress)
@@ -47,10 +69,7 @@ func (c *config) nodeConfig(m *metrics) (clearnode.Config, error) {
 		}
 		cfg.NodeAddress = &address
 	}
-	if m != nil {
-		cfg.Log, cfg.CallFunc = m.log, m.nodeCall
-	}
-	return cfg, cfg.Validate()
+	return cfg, nil
 }
 
 // logKeys says whose keys these are. That each can sign was found out when it was

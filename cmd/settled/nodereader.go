@@ -53,29 +53,17 @@ func limiter(perSecond float64) *rate.Limiter {
 // newNodeReader connects to the configured node. It needs no key, and signs in only
 // where a node answers nobody else: an audit must not be able to move money.
 func (c *config) newNodeReader(perSecond float64) (*nodeReader, error) {
-	cfg := clearnode.Config{
-		URL: c.nodeURL, Protocol: c.nodeProtocol, ReadOnly: true, Connections: min(c.nodeConnections, auditConnections),
-		RequestTimeout: c.nodeRequestTimeout, MessageExpiry: c.nodeExpiry, RequestValidity: c.nodeValidity, FenceMargin: c.nodeMargin,
-		RateLimit: c.nodeRateLimit, RateBurst: c.nodeRateBurst,
+	cfg, err := c.nodeSpoken()
+	if err != nil {
+		return nil, err
 	}
-	if c.nodeAddress != "" {
-		address, err := settlement.ParseAddress(c.nodeAddress)
-		if err != nil {
-			return nil, fmt.Errorf("clearnode.node_address: %w", err)
-		}
-		cfg.NodeAddress = &address
-	}
+	cfg.ReadOnly, cfg.Connections = true, min(cfg.Connections, auditConnections)
 	client, err := clearnode.New(cfg)
 	if err != nil {
 		return nil, err
 	}
-	ctx, cancel := context.WithCancel(context.Background())
-	done := make(chan struct{})
-	go func() {
-		defer close(done)
-		_ = client.Run(ctx) // it ends with the context, and well
-	}()
-	return &nodeReader{node: client, lists: client, limit: limiter(perSecond), why: client.Ready, stop: func() { cancel(); <-done }}, nil
+	stop := beside(context.Background(), func(ctx context.Context) { _ = client.Run(ctx) }) // it ends with the context, and well
+	return &nodeReader{node: client, lists: client, limit: limiter(perSecond), why: client.Ready, stop: stop}, nil
 }
 
 // close ends the connections. A reader that was never opened has none.

@@ -64,12 +64,11 @@ func (c *config) searchUnasked(accounts []settlement.Address, pages int) *unaske
 	if len(c.nodeKeyFiles) == 0 {
 		u.missing = "clearnode.key_files is not set: name our accounts by --account"
 	}
-	for _, path := range c.nodeKeyFiles {
-		signer, err := clearnode.LoadKeyFile(path, c.nodePasswordFile)
-		if err != nil {
-			u.missing = fmt.Sprintf("clearnode.key_files: %s: name our accounts by --account", err)
-			return u
-		}
+	signers, err := c.signers()
+	if err != nil {
+		u.missing = fmt.Sprintf("%s: name our accounts by --account", err)
+	}
+	for _, signer := range signers {
 		u.accounts = append(u.accounts, signer.Address())
 	}
 	return u

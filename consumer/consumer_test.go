@@ -406,6 +406,18 @@ func TestADeletedDurableIsMadeAnew(t *testing.T) {
 // An answer for a message of a stream that was deleted must not reach a message of
 // the stream that took its place.
 func TestADeletedStreamIsMadeAnewAndOldAnswersWithheld(t *testing.T) {
+	deletedWithAMessageInHand(t, func(*rig) {})
+}
+
+// The same where the stream was empty whenever it was looked at: that a message of it
+// is in hand is known only from the message.
+func TestADeletedStreamWasEmptyWhenItWasLookedAt(t *testing.T) {
+	deletedWithAMessageInHand(t, func(r *rig) {
+		r.until("looked at", func() bool { return r.c.Status().Err() == nil })
+	})
+}
+
+func deletedWithAMessageInHand(t *testing.T, before func(*rig)) {
 	r := newRig(t, nil)
 	goOn := make(chan struct{})
 	r.settler.do = func(_ context.Context, o settlement.Outcome, nth int) (settlement.Settlement, error) {
@@ -415,6 +427,7 @@ func TestADeletedStreamIsMadeAnewAndOldAnswersWithheld(t *testing.T) {
 		return closedBy(o), nil
 	}
 	r.start()
+	before(r)
 	old := r.publish("old")
 	r.until("in hand", func() bool { return r.c.Status().InHand == 1 })
 	if err := r.js.DeleteStream(t.Context(), "OUTCOMES"); err != nil {

@@ -205,6 +205,7 @@ func (f *feed) take(m *nats.Msg) {
 		return
 	}
 	f.pull.took()
+	f.watch.took(meta.Sequence.Stream)
 	held := &message{nc: f.c.js.Conn(), msg: m, meta: meta, generation: f.bound.generation}
 	held.read(f.c.cfg.Prefix)
 	f.c.held.add(held)

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"sync/atomic"
 	"time"
 
 	"github.com/nats-io/nats.go/jetstream"
@@ -41,9 +42,18 @@ type watch struct {
 
 	last    binding
 	created [2]time.Time // of the stream and of the durable
-	lastSeq uint64       // of the stream
+	lastSeq uint64       // of the stream, as it was looked at
 	missing bool         // the stream was missing at the last look
 	warned  map[string]bool
+
+	delivered atomic.Uint64 // the highest sequence of a message that was taken: it may be in hand before the stream was looked at
+}
+
+// took takes note of a message that was delivered.
+func (w *watch) took(sequence uint64) {
+	if sequence > w.delivered.Load() { // one goroutine takes messages
+		w.delivered.Store(sequence)
+	}
 }
 
 func newWatch(c *Consumer) *watch {
@@ -199,8 +209,8 @@ func wrapStream(name string, err error) error {
 
 // anew makes the stream of outcomes again.
 func (w *watch) anew(ctx context.Context, want jetstream.StreamConfig) (jetstream.Stream, error) {
-	if w.lastSeq > 0 {
-		want.FirstSeq = w.lastSeq + freshStart
+	if last := max(w.lastSeq, w.delivered.Load()); last > 0 {
+		want.FirstSeq = last + freshStart
 	} else {
 		var err error // it was gone before it was ever seen
 		if want.FirstSeq, err = firstSequence(ctx, w.c.js, want.Name, w.c.cfg.Prefix); err != nil {

@@ -234,9 +234,10 @@ func TestReplacedOnAServer(t *testing.T) {
 	}
 	bad := ledger.StreamConfig(config())
 	bad.DenyDelete = false
-	if _, err := js.CreateStream(t.Context(), bad); err != nil {
-		t.Fatal(err)
-	}
+	await(t, "the server to have removed what was deleted", func() bool {
+		_, err := js.CreateStream(t.Context(), bad)
+		return err == nil
+	})
 	var waiting *settlement.Waiting
 	if err := l.Check(t.Context()); err == nil || errors.As(err, &waiting) || !strings.Contains(err.Error(), "deny_delete") {
 		t.Errorf("%v, want it refused for its settings", err)
@@ -244,6 +245,12 @@ func TestReplacedOnAServer(t *testing.T) {
 	if err := js.DeleteStream(t.Context(), "SETTLEMENTS"); err != nil {
 		t.Fatal(err)
 	}
-	fill(t, mustOpen(t, js, config()), 1, 5)
+	var anew *ledger.Ledger
+	await(t, "the server to have removed it once more", func() bool {
+		var err error
+		anew, _, err = ledger.Open(t.Context(), js, config())
+		return err == nil
+	})
+	fill(t, anew, 1, 5)
 	held(t, l.Check(t.Context()))
 }

@@ -100,8 +100,11 @@ func (r *nodeReader) inTurn(ctx context.Context, read func(context.Context) erro
 	defer again.Stop()
 	for {
 		err := read(ctx)
-		if !errors.Is(err, clearnode.ErrNotSent) && !errors.Is(err, clearnode.ErrNoAnswer) || ctx.Err() != nil {
+		switch {
+		case !errors.Is(err, clearnode.ErrNotSent) && !errors.Is(err, clearnode.ErrNoAnswer):
 			return err
+		case ctx.Err() != nil: // the patience is over in the middle of a read
+			return r.gone(err)
 		}
 		select {
 		case <-ctx.Done():

@@ -44,8 +44,8 @@ cover: ## test coverage by package, as build/cover.html
 	go tool cover -html build/cover.out -o build/cover.html
 
 FUZZTIME ?= 30s
-fuzz: ## every fuzz target for FUZZTIME each (ONLY=part of a name)
-	@go run ./cmd/settled/internal/simulate/fuzz -time $(FUZZTIME) $(if $(ONLY),-only $(ONLY)) $(KEEPRECORD)
+fuzz: ## every fuzz target for FUZZTIME each (ONLY='a regular expression' for some)
+	@go run ./cmd/settled/internal/simulate/fuzz -time $(FUZZTIME) $(if $(ONLY),-only '$(ONLY)') $(KEEPRECORD)
 
 SEEDS ?= 20000
 SEED ?= 1

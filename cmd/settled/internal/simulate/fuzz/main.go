@@ -12,6 +12,7 @@ import (
 	"os"
 	"os/exec"
 	"os/signal"
+	"regexp"
 	"strings"
 	"syscall"
 	"time"
@@ -23,8 +24,26 @@ func main() { os.Exit(run(os.Args[1:], os.Stdout, os.Stderr)) }
 
 // options are the command line.
 type options struct {
-	each         time.Duration
-	only, record string
+	each   time.Duration
+	only   *regexp.Regexp
+	record string
+}
+
+// name is the record's: a run of only some doesn't replace that of all.
+func (o options) name() string {
+	if o.only == nil {
+		return ""
+	}
+	return "only"
+}
+
+// command does the same run again.
+func (o options) command() string {
+	c := "make fuzz FUZZTIME=" + o.each.String()
+	if o.only != nil {
+		c += " ONLY='" + o.only.String() + "'"
+	}
+	return c
 }
 
 func run(args []string, stdout, stderr io.Writer) int {
@@ -32,7 +51,10 @@ func run(args []string, stdout, stderr io.Writer) int {
 	flags := flag.NewFlagSet("fuzz", flag.ContinueOnError)
 	flags.SetOutput(stderr)
 	flags.DurationVar(&o.each, "time", 30*time.Second, "how long each target runs")
-	flags.StringVar(&o.only, "only", "", "only targets whose name has this in it")
+	flags.Func("only", "only targets whose package and name, as in settled/consumer.FuzzLetter, match this regular expression", func(text string) (err error) {
+		o.only, err = regexp.Compile(text)
+		return err
+	})
 	flags.StringVar(&o.record, "record", "", "keep the run's record in this folder; empty: nowhere")
 	if flags.Parse(args) != nil {
 		return 2
@@ -48,7 +70,7 @@ func run(args []string, stdout, stderr io.Writer) int {
 		}
 	}
 	if err == nil && o.record != "" {
-		err = record.New(record.Fuzz, found == 0, "make fuzz FUZZTIME="+o.each.String(), began, done).Write(o.record, "")
+		err = record.New(record.Fuzz, found == 0, o.command(), began, done).Write(o.record, o.name())
 	}
 	if err != nil {
 		_, _ = fmt.Fprintln(stderr, err)
@@ -69,7 +91,7 @@ func (o options) all(ctx context.Context, stdout io.Writer) ([]record.FuzzTarget
 	}
 	var done []record.FuzzTarget
 	for _, t := range targets {
-		if !strings.Contains(t.Target, o.only) {
+		if o.only != nil && !o.only.MatchString(t.Package+"."+t.Target) {
 			continue
 		}
 		_, _ = fmt.Fprintf(stdout, "== %s %s\n", t.Package, t.Target)
@@ -77,6 +99,9 @@ func (o options) all(ctx context.Context, stdout io.Writer) ([]record.FuzzTarget
 			return done, err
 		}
 		done = append(done, t)
+	}
+	if len(done) == 0 && ctx.Err() == nil {
+		return nil, fmt.Errorf("no target matches %s: go test -list ^Fuzz ./... names them", o.only)
 	}
 	return done, ctx.Err()
 }

@@ -63,18 +63,30 @@ func (p *program) ledgerShow(cmd *cobra.Command, arg string) error {
 
 // sessionOf is the session that an entry belongs to.
 func sessionOf(ctx context.Context, js jetstream.JetStream, stream string, sequence uint64) (settlement.SessionID, error) {
+	s, err := entryAt(ctx, js, stream, sequence)
+	if err != nil {
+		return "", err
+	}
+	return sessionArgument(s.Subject[strings.LastIndexByte(s.Subject, '.')+1:])
+}
+
+// entryAt reads one entry of the ledger. Its Err says why its payload can't be read.
+func entryAt(ctx context.Context, js jetstream.JetStream, stream string, sequence uint64) (ledger.Stored, error) {
+	ctx, cancel := context.WithTimeout(ctx, silence)
+	defer cancel()
 	s, err := js.Stream(ctx, stream)
 	if err != nil {
-		return "", fmt.Errorf("stream %s: %w", stream, err)
+		return ledger.Stored{}, fmt.Errorf("stream %s: %w", stream, err)
 	}
 	m, err := s.GetMsg(ctx, sequence)
 	if errors.Is(err, jetstream.ErrMsgNotFound) {
-		return "", fmt.Errorf("the ledger has no entry %d", sequence)
+		return ledger.Stored{}, fmt.Errorf("the ledger has no entry %d", sequence)
 	}
 	if err != nil {
-		return "", fmt.Errorf("entry %d: %w", sequence, err)
+		return ledger.Stored{}, fmt.Errorf("entry %d: %w", sequence, err)
 	}
-	return sessionArgument(m.Subject[strings.LastIndexByte(m.Subject, '.')+1:])
+	e, err := ledger.ParseEntry(m.Subject, m.Data, sequence)
+	return ledger.Stored{Subject: m.Subject, Sequence: sequence, Time: m.Time, Payload: m.Data, Entry: e, Err: err}, nil
 }
 
 // counted is a number of things in words.

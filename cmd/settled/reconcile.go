@@ -11,6 +11,7 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 
 	"settled/consumer"
+	"settled/ledger"
 	"settled/settlement"
 )
 
@@ -59,6 +60,7 @@ type reconciliation struct {
 	olderThan   time.Duration                 // what is younger may be in the making
 	closedSince time.Time                     // sessions closed before are not read at the node again; zero: all are
 	again       map[settlement.SessionID]bool // but for these
+	most        int                           // sessions to compare with the node, drawn where more are due; 0: all
 	now         time.Time
 }
 
@@ -67,6 +69,7 @@ type reconciled struct {
 	Outcomes uint64 // messages looked at
 	Entries  uint64 // of the ledger
 	Compared uint64 // sessions read at the node
+	Undrawn  uint64 // sessions that were due, and not read because they were too many
 	Hidden   uint64 // of these, those whose payouts it doesn't show
 	Listed   uint64 // closed sessions of our accounts that it lists
 	Unlisted string // what it wasn't asked to list, and why; empty: nothing
@@ -76,7 +79,8 @@ type reconciled struct {
 // run reads, in this order, how far the durable has come, what the node lists as
 // closed, the ledger, and the outcomes. So what was acknowledged by then must have its
 // result in what is read of the ledger, for a result is stored before the
-// acknowledgement; and what settled closed has its intent in it.
+// acknowledgement; and what settled closed has its intent in it. Sessions are read at
+// the node meanwhile, or where they are drawn, afterwards.
 func (r *reconciliation) run(ctx context.Context) (reconciled, error) {
 	reached, err := r.reached(ctx)
 	if err != nil {
@@ -85,16 +89,19 @@ func (r *reconciliation) run(ctx context.Context) (reconciled, error) {
 	if err := r.unasked.list(ctx, r.bar); err != nil {
 		return reconciled{}, err
 	}
-	books, out, err := r.readBooks(ctx)
+	compared := startComparison(ctx, r.nodes, func(e settlement.Entry, read uint64) {
+		r.bar.at(e.Sequence, 0, fmt.Sprintf("entries of the ledger; %d sessions compared with the node", read))
+	})
+	out, republished, err := r.readBooks(ctx, reached, compared)
+	if broken := compared.end(); broken != nil {
+		return reconciled{}, fmt.Errorf("compare with the node: %w (--no-node leaves it out)", broken)
+	}
 	if err != nil {
 		return out, err
 	}
-	o := outcomesRead{reconciliation: r, books: books, reached: reached, holders: map[outcomeKey]settlement.SessionID{}, seen: map[outcomeKey]bool{}, tried: toRequeue(out.Findings)}
-	if err := o.read(ctx); err != nil {
+	if err := r.tell(ctx, compared, republished, &out); err != nil {
 		return out, err
 	}
-	out.Outcomes = o.count
-	out.Findings = append(append(o.leaveTried(out.Findings), books.broken...), o.findings()...)
 	strange, err := r.unasked.findings(ctx)
 	if err != nil {
 		return out, err
@@ -122,52 +129,98 @@ func (r *reconciliation) reached(ctx context.Context) (*jetstream.ConsumerInfo, 
 	return durable.CachedInfo(), nil
 }
 
-// readBooks goes through the ledger, and meanwhile compares what is closed with the
-// node; after that, what is free.
-func (r *reconciliation) readBooks(ctx context.Context) (*booked, reconciled, error) {
-	if r.nodes == nil {
-		b, err := readLedger(ctx, r.js, r.prefix, r.bar, r.unasked.known, nil)
-		if err != nil {
-			return nil, reconciled{}, err
+// readBooks goes through the ledger and the outcomes, and hands what is to be compared
+// with the node to compared. Republished are the messages that were published again.
+func (r *reconciliation) readBooks(ctx context.Context, reached *jetstream.ConsumerInfo, compared *comparison) (out reconciled, republished map[uint64]bool, err error) {
+	compare := compared.add
+	drawn := due{most: r.most}
+	if r.most > 0 {
+		compare = func(e settlement.Entry) error {
+			drawn.add(e.Sequence, r.again[e.Session])
+			return nil
 		}
-		return b, reconciled{Entries: b.entries}, nil
 	}
-	compared := startComparison(ctx, r.nodes, func(e settlement.Entry, read uint64) {
-		r.bar.at(e.Sequence, 0, fmt.Sprintf("entries of the ledger; %d sessions compared with the node", read))
-	})
-	b, err := readLedger(ctx, r.js, r.prefix, r.bar, r.unasked.known, func(e settlement.Entry) error {
+	books, err := readLedger(ctx, r.js, r.prefix, r.bar, r.unasked.known, func(e settlement.Entry) error {
 		if e.Time.Before(r.closedSince) && !r.again[e.Session] {
 			return nil
 		}
-		return compared.add(e)
+		return compare(e)
 	})
 	if err == nil {
-		err = b.addFree(compared)
-	}
-	if broken := compared.end(); broken != nil {
-		return nil, reconciled{}, fmt.Errorf("compare with the node: %w (--no-node leaves it out)", broken)
+		err = books.eachFree(compare)
 	}
 	if err != nil {
-		return nil, reconciled{}, err
+		return out, nil, err
 	}
-	out := reconciled{Entries: b.entries, Compared: compared.read, Hidden: compared.hidden}
-	for _, f := range compared.findings {
-		one := discrepancy{Kind: f.kind, Session: f.Session, Outcome: f.outcome, Sequence: f.Sequence, Problem: f.Text}
-		if f.kind == closedUnknown {
-			one.Repair = repairRequeue
-		}
-		out.Findings = append(out.Findings, one)
+	o := outcomesRead{reconciliation: r, books: books, reached: reached, holders: map[outcomeKey]settlement.SessionID{}, seen: map[outcomeKey]bool{}, republished: map[uint64]bool{}}
+	if err := o.read(ctx); err != nil {
+		return out, nil, err
 	}
-	return b, out, nil
+	out = reconciled{Outcomes: o.count, Entries: books.entries, Undrawn: drawn.left(), Findings: append(books.broken, o.findings()...)}
+	return out, o.republished, r.compareDrawn(ctx, drawn.kept(), compared)
 }
 
-// addFree has the sessions compared that no outcome holds.
-func (b *booked) addFree(c *comparison) error {
-	for id, f := range b.free {
-		e := settlement.Entry{State: settlement.EntryFailed, Session: id, Sequence: f.entry, Outcome: settlement.OutcomeRef{Sequence: f.outcome}}
-		if err := c.add(e); err != nil {
+// compareDrawn reads the entries once more: to keep them would take memory for as
+// long as the node is read.
+func (r *reconciliation) compareDrawn(ctx context.Context, drawn []uint64, compared *comparison) error {
+	for _, sequence := range drawn {
+		s, err := entryAt(ctx, r.js, ledger.StreamName(r.prefix), sequence)
+		if err == nil && s.Err == nil {
+			err = compared.add(s.Entry)
+		}
+		if err != nil {
 			return err
 		}
 	}
 	return nil
+}
+
+// eachFree hands over the sessions that no outcome holds, by their last failed entry.
+func (b *booked) eachFree(compare func(settlement.Entry) error) error {
+	for id, f := range b.free {
+		e := settlement.Entry{State: settlement.EntryFailed, Session: id, Sequence: f.entry, Outcome: settlement.OutcomeRef{Sequence: f.outcome}}
+		if err := compare(e); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// tell adds what the comparison with the node found.
+func (r *reconciliation) tell(ctx context.Context, compared *comparison, republished map[uint64]bool, out *reconciled) error {
+	out.Compared, out.Hidden = compared.read, compared.hidden
+	for _, f := range compared.findings {
+		one := discrepancy{Kind: f.kind, Session: f.Session, Outcome: f.outcome, Sequence: f.Sequence, Problem: f.Text}
+		if f.kind == closedUnknown {
+			still, err := r.newest(ctx, f.Session, f.Sequence)
+			if err != nil {
+				return err
+			}
+			if !still { // settled went on with it before the node was read
+				continue
+			}
+			one.Repair = repairRequeue
+			one.leaveTried(republished)
+		}
+		out.Findings = append(out.Findings, one)
+	}
+	return nil
+}
+
+// newest reports whether this is still the session's newest entry.
+func (r *reconciliation) newest(ctx context.Context, id settlement.SessionID, sequence uint64) (bool, error) {
+	last, err := lastOf(ctx, r.js, streamPart{stream: ledger.StreamName(r.prefix), filter: r.prefix + "settlement.*." + string(id)})
+	if err != nil || last == nil {
+		return false, err
+	}
+	return last.Sequence == sequence, nil
+}
+
+// leaveTried leaves to a person what was published again before and failed all the
+// same: each further try would only make another dead letter.
+func (f *discrepancy) leaveTried(republished map[uint64]bool) {
+	if republished[f.Outcome] {
+		f.Repair = ""
+		f.Problem += "; its outcome was published again already, and failed again: a person has to compare what was paid, and then `settled deadletter replay` or `discard` it"
+	}
 }

@@ -51,7 +51,7 @@ type intent struct {
 type freed struct{ entry, outcome uint64 }
 
 // readLedger goes through the ledger once. The session of each entry is told to
-// known; each closed entry is handed to closed, unless that is nil.
+// known; each closed entry is handed to closed.
 func readLedger(ctx context.Context, js jetstream.JetStream, prefix string, bar *progress, known func(settlement.SessionID), closed func(settlement.Entry) error) (*booked, error) {
 	b := &booked{
 		results: map[outcomeKey]uint64{}, closing: map[settlement.SessionID]intent{}, free: map[settlement.SessionID]freed{},
@@ -67,7 +67,7 @@ func readLedger(ctx context.Context, js jetstream.JetStream, prefix string, bar 
 		}
 		known(s.Entry.Session)
 		b.take(s.Entry)
-		if closed != nil && s.Entry.State == settlement.EntryClosed {
+		if s.Entry.State == settlement.EntryClosed {
 			return closed(s.Entry)
 		}
 		return nil

@@ -20,7 +20,8 @@ type outcomesRead struct {
 
 	holders map[outcomeKey]settlement.SessionID // the outcomes that hold a session whose request ran out long ago
 	seen    map[outcomeKey]bool                 // of these, those whose message was found
-	tried   map[uint64]bool                     // messages that were published again before
+
+	republished map[uint64]bool // messages that a repair published again
 
 	count   uint64
 	last    uint64 // the last sequence that was seen
@@ -81,8 +82,8 @@ func (o *outcomesRead) message(m streamMessage) {
 	e := consumer.ReadEnvelope(m.Subject(), m.Headers(), m.Data(), consumer.OutcomesStream(o.prefix), m.sequence, o.prefix)
 	outcome, _ := settlement.ParseOutcome(e) // an invalid one has its result too
 	o.unasked.known(outcome.Session)
-	if _, again := o.tried[m.sequence]; again {
-		o.tried[m.sequence] = consumer.WasRequeued(m.Headers())
+	if consumer.WasRequeued(m.Headers()) {
+		o.republished[m.sequence] = true
 	}
 	u := unsettled{m.sequence, outcome.Session, keyOfOutcome(outcome.Ref), m.stored}
 	if _, holds := o.holders[u.key]; holds {
@@ -152,28 +153,4 @@ func (o *outcomesRead) orphans() []discrepancy {
 		}
 	}
 	return all
-}
-
-// toRequeue are the messages that --repair would publish again because their
-// sessions were found closed.
-func toRequeue(found []discrepancy) map[uint64]bool {
-	messages := map[uint64]bool{}
-	for _, f := range found {
-		if f.Kind == closedUnknown && f.Repair != "" {
-			messages[f.Outcome] = false
-		}
-	}
-	return messages
-}
-
-// leaveTried leaves to a person what was published again before and failed all the
-// same: each further try would only make another dead letter.
-func (o *outcomesRead) leaveTried(found []discrepancy) []discrepancy {
-	for i := range found {
-		if f := &found[i]; f.Kind == closedUnknown && o.tried[f.Outcome] {
-			f.Repair = ""
-			f.Problem += "; its outcome was published again already, and failed again: a person has to compare what was paid, and then `settled deadletter replay` or `discard` it"
-		}
-	}
-	return found
 }

@@ -1,0 +1,85 @@
+package main
+
+import (
+	"context"
+	"io"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/shopspring/decimal"
+
+	"settled/clearnode/clearnodetest"
+	"settled/settlement"
+)
+
+// hourly is the reconciliation of a service that compares two sessions at most.
+func (d *deployment) hourly(s *service, node sessionNode, again ...settlement.SessionID) reconciled {
+	d.t.Helper()
+	r := reconciliation{
+		js: s.nats.js, prefix: s.cfg.natsPrefix, durable: s.cfg.consumerDurable, most: 2, again: map[settlement.SessionID]bool{}, now: time.Now(),
+		nodes: &nodeReader{node: node, limit: limiter(0), why: s.node.Ready}, unasked: &unaskedSearch{missing: "not of interest"}, bar: &progress{w: io.Discard, every: time.Hour},
+	}
+	for _, id := range again {
+		r.again[id] = true
+	}
+	out, err := r.run(d.t.Context())
+	d.must(err)
+	return out
+}
+
+// However much was closed, an hourly run reads no more sessions than it may: each has
+// its chance, and what disagreed before is always among them.
+func TestHourlyComparisonIsBounded(t *testing.T) {
+	d, sessions := generation(t, clearnodetest.Nitro02, 5)
+	s, _ := d.serve()
+	d.must(d.node.Tamper(string(sessions[1]), addressOf(d.players[0]), "usdc", decimal.RequireFromString("7")))
+	found := 0
+	for range 200 {
+		out := d.hourly(s, s.node)
+		if out.Compared != 2 || out.Undrawn != 3 || out.Entries != 10 {
+			t.Fatalf("%+v", out)
+		}
+		if found += len(out.Findings); found > 0 {
+			break
+		}
+	}
+	if found == 0 {
+		t.Error("the session that differs was never drawn")
+	}
+	for range 3 {
+		out := d.hourly(s, s.node, sessions[1])
+		d.wantFindings(out.Findings, payoutDiffers+" "+string(sessions[1]), overpaidAt+" "+string(sessions[1]))
+		if out.Compared != 3 || out.Undrawn != 2 {
+			t.Fatalf("%+v", out)
+		}
+	}
+}
+
+// meddling does something before the node is read for the first time.
+type meddling struct {
+	sessionNode
+	first sync.Once
+	do    func()
+}
+
+func (m *meddling) Session(ctx context.Context, id settlement.SessionID, look settlement.Look) (settlement.Session, error) {
+	m.first.Do(m.do)
+	return m.sessionNode.Session(ctx, id, look)
+}
+
+// A session that was free when the ledger was read, and that settled closed before the
+// node was, isn't taken for one that somebody else closed.
+func TestSettledWhileItIsCompared(t *testing.T) {
+	d := deploy(t)
+	s, _ := d.serve()
+	session := d.open()
+	d.wantCode(d.result(session, d.publish("no_such_scenario", "p", session, nil)), settlement.UnknownScenario)
+	out := d.hourly(s, &meddling{sessionNode: s.node, do: func() {
+		d.result(session, d.publish("partial_service", "q", session, d.partial()))
+	}})
+	d.wantFindings(out.Findings)
+	if out.Compared != 1 {
+		t.Errorf("%+v", out)
+	}
+}

@@ -42,6 +42,14 @@ type remembered struct {
 	weight  int
 }
 
+// Remembered is about how many bytes of memory the remembered histories take, and at
+// most how many.
+func (l *Ledger) Remembered() (bytes, most int) {
+	l.memory.mu.Lock()
+	defer l.memory.mu.Unlock()
+	return l.memory.weight, l.memory.most
+}
+
 // n is how many entries there are.
 func (r remembered) n() uint64 { return uint64(len(r.entries)) }
 

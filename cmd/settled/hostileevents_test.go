@@ -107,9 +107,9 @@ func TestHostileEvents(t *testing.T) {
 	h.publishAll(all-all/10, good-good/5)
 	h.allAnswered()
 	late := h.heap(listener.Addr().String())
-	t.Logf("%d malformed and %d good outcomes; the garbage collector's goal was %d KiB after a tenth of them and is %d KiB", all, good, early>>10, late>>10)
-	if late > 2*early+(32<<20) {
-		t.Errorf("the process grew from %d to %d KiB", early>>10, late>>10)
+	t.Logf("%d malformed and %d good outcomes; live memory was %d KiB after a tenth of them, %d of them remembered histories, and is %d, %d of them", all, good, early.Live>>10, early.Remembered>>10, late.Live>>10, late.Remembered>>10)
+	if late.Rest() > 2*early.Rest()+(8<<20) || late.Remembered > 64<<20 {
+		t.Errorf("the process grew from %+v to %+v", early, late)
 	}
 	h.check()
 	d.verify(good)
@@ -179,22 +179,29 @@ func (h *hostility) allAnswered() {
 	}
 }
 
-// heap is the size at which the process collects its garbage next: about twice what
-// it holds.
-func (h *hostility) heap(addr string) (bytes int64) {
+// heap is what the process holds.
+func (h *hostility) heap(addr string) (heap record.Heap) {
 	h.t.Helper()
 	r, err := http.Get("http://" + addr + "/metrics")
 	h.must(err)
 	defer func() { _ = r.Body.Close() }()
 	for lines := bufio.NewScanner(r.Body); lines.Scan(); {
-		if text, found := strings.CutPrefix(lines.Text(), "go_memstats_next_gc_bytes "); found {
-			value, err := strconv.ParseFloat(text, 64)
-			h.must(err)
-			return int64(value)
+		name, text, _ := strings.Cut(lines.Text(), " ")
+		if name != "go_gc_heap_live_bytes" && name != "settled_ledger_remembered_bytes" {
+			continue
+		}
+		value, err := strconv.ParseFloat(text, 64)
+		h.must(err)
+		if name == "go_gc_heap_live_bytes" {
+			heap.Live = int64(value)
+		} else {
+			heap.Remembered = int64(value)
 		}
 	}
-	h.t.Fatal("the process doesn't tell its memory")
-	return 0
+	if heap.Live == 0 || heap.Remembered == 0 {
+		h.t.Fatalf("the process doesn't tell its memory: %+v", heap)
+	}
+	return heap
 }
 
 // check holds every message to its result: one dead letter and one entry with its

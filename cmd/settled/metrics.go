@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"fmt"
 	"regexp"
 	"time"
 
@@ -104,6 +105,11 @@ func (m *metrics) watch(s *service) {
 	}, func() float64 { return float64(s.consumer.Status().Panics) }))
 	gauge("settled_node_probed", "1 while the node's message expiry is known to be as configured; nothing is sent until it is.", func() float64 { return oneIf(s.node.Probed() == nil) })
 	gauge("settled_fence_seconds", "How long a request of ours may still land at most: message_expiry and fence_margin as configured.", func() float64 { return (s.cfg.nodeExpiry + s.cfg.nodeMargin).Seconds() })
+	_, most := s.ledger.Remembered()
+	gauge("settled_ledger_remembered_bytes", fmt.Sprintf("About what the long histories of sessions take that are kept in memory, %d at most: those of sessions that many outcomes name.", most), func() float64 {
+		bytes, _ := s.ledger.Remembered()
+		return float64(bytes)
+	})
 	m.watchLetters(s.nats.js, s.cfg.natsPrefix)
 	gauge("settled_node_connections", "Connections to the ClearNode that are up and signed in.", func() float64 { return float64(s.node.Connected()) })
 }

@@ -18,7 +18,7 @@ var text string
 func Document(runs []Run, bugs []Bug) (string, error) {
 	t, err := template.New("reliability").Funcs(template.FuncMap{
 		"count": count, "took": took, "passed": passed, "cell": func(s string) string { return strings.ReplaceAll(s, "|", `\|`) },
-		"holds": holds, "last": func(s string) string { return s[strings.LastIndex(s, "/")+1:] },
+		"holds": holds, "mib": func(bytes int64) string { return fmt.Sprintf("%.1f MiB", float64(bytes)/(1<<20)) }, "last": func(s string) string { return s[strings.LastIndex(s, "/")+1:] },
 	}).Parse(text)
 	if err != nil {
 		return "", err

@@ -24,13 +24,22 @@ type Defects struct {
 
 // Malformed are the figures of hostile input.
 type Malformed struct {
-	Malformed   int   `json:"malformed"` // messages
-	Good        int   `json:"good"`      // outcomes between them
-	DeadLetters int   `json:"dead_letters"`
-	Closed      int   `json:"closed"`
-	Early       int64 `json:"heap_goal_early_bytes"` // after a tenth of them
-	Late        int64 `json:"heap_goal_late_bytes"`
+	Malformed   int  `json:"malformed"` // messages
+	Good        int  `json:"good"`      // outcomes between them
+	DeadLetters int  `json:"dead_letters"`
+	Closed      int  `json:"closed"`
+	Early       Heap `json:"early"` // after a tenth of them
+	Late        Heap `json:"late"`
 }
+
+// Heap is what the process of settled holds, in bytes.
+type Heap struct {
+	Live       int64 `json:"live_bytes"`       // after a collection of garbage
+	Remembered int64 `json:"remembered_bytes"` // of it, about what it keeps of long histories: bounded
+}
+
+// Rest is what it holds beside the histories.
+func (h Heap) Rest() int64 { return h.Live - h.Remembered }
 
 // FuzzTarget is one of the targets of `make fuzz`.
 type FuzzTarget struct {

@@ -7,6 +7,7 @@ import (
 	"io"
 	"net/http"
 	"os"
+	"runtime"
 	"strconv"
 	"strings"
 	"sync"
@@ -31,7 +32,12 @@ const (
 	allocated  = "go_memstats_alloc_bytes_total"
 	mallocs    = "go_memstats_mallocs_total"
 	processor  = "process_cpu_seconds_total"
-	load1      = "load" // of the machine: no metric of settled's
+)
+
+// What else is looked at: no metrics of settled's.
+const (
+	load1 = "load" // of the machine
+	pace  = "pace" // of the processor: seconds that the fixed piece of work took
 )
 
 var wanted = []string{heapLive, resident, goroutines, openFiles, allocated, mallocs, processor}
@@ -68,8 +74,10 @@ type meter struct {
 
 const sampleEvery = 250 * time.Millisecond
 
-// run reads until ctx ends.
+// run reads until ctx ends. It keeps its thread, whose processor time it looks at.
 func (m *meter) run(ctx context.Context) {
+	runtime.LockOSThread()
+	defer runtime.UnlockOSThread()
 	for process.Pause(ctx, sampleEvery) {
 		s, err := m.read(ctx)
 		m.mu.Lock()
@@ -95,7 +103,7 @@ func (m *meter) read(ctx context.Context) (s sample, err error) {
 	defer func() { _ = answer.Body.Close() }()
 	s = sample{at: time.Now(), settled: (before + m.settled()) / 2}
 	if s.values, err = parseMetrics(answer.Body); err == nil {
-		s.values[load1] = machineLoad()
+		s.values[load1], s.values[pace] = machineLoad(), fixedWork()
 	}
 	return s, err
 }

@@ -87,6 +87,8 @@ func (f figures) print(w io.Writer) {
 		fmt.Fprintln(w, g)
 	}
 	fmt.Fprintf(w, "  %-36s %14.1f %14.1f\n", "load of the whole machine", f.Tenths[0].Load, f.Tenths[9].Load)
+	fmt.Fprintf(w, "  %-36s %14.0f %14.0f\n", "* at the pace of the first; raw, µs", f.Tenths[0].CPU, f.Tenths[9].CPU)
+	fmt.Fprintf(w, "  %-36s %14.0f %14.0f\n", "  a fixed piece of work, µs", f.Tenths[0].Pace, f.Tenths[9].Pace)
 	f.verdict(w)
 }
 

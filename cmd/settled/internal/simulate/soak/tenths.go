@@ -19,6 +19,7 @@ type tenth struct {
 	Mallocs    float64 `json:"mallocs_per_settlement"` // objects allocated
 	CPU        float64 `json:"cpu_us_per_settlement"`  // processor time
 	Load       float64 `json:"machine_load"`           // of the whole machine, the median
+	Pace       float64 `json:"fixed_work_us"`          // processor time of the fixed piece of work, the median
 	Samples    int     `json:"samples"`
 }
 
@@ -31,7 +32,7 @@ func tenthOf(samples []sample) tenth {
 	return tenth{
 		Sessions: n, Seconds: round(seconds, 1), PerSecond: round(float64(n)/seconds, 1), Samples: len(samples),
 		HeapLive: median(samples, heapLive), Resident: median(samples, resident), Goroutines: median(samples, goroutines), Files: median(samples, openFiles), Load: median(samples, load1),
-		Allocated: round(each(allocated), 0), Mallocs: round(each(mallocs), 0), CPU: round(each(processor)*1e6, 1),
+		Allocated: round(each(allocated), 0), Mallocs: round(each(mallocs), 0), CPU: round(each(processor)*1e6, 1), Pace: round(median(samples, pace)*1e6, 1),
 	}
 }
 
@@ -72,7 +73,7 @@ func compare(first, last tenth) []growth {
 		{"open files", first.Files, last.Files},
 		{"bytes allocated per settlement", first.Allocated, last.Allocated},
 		{"objects allocated per settlement", first.Mallocs, last.Mallocs},
-		{"processor time per settlement, µs", first.CPU, last.CPU},
+		{"processor time per settlement, µs *", first.CPU, last.atPaceOf(first)},
 	} {
 		all = append(all, growth{f.what, f.first, f.last, round(f.last/f.first, 3), math.Abs(f.last-f.first) <= tolerance*f.first})
 	}

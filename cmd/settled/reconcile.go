@@ -69,8 +69,8 @@ type reconciled struct {
 	Outcomes uint64 // messages looked at
 	Entries  uint64 // of the ledger
 	Compared uint64 // sessions read at the node
-	Undrawn  uint64 // sessions that were due, and not read because they were too many
 	Hidden   uint64 // of these, those whose payouts it doesn't show
+	Undrawn  uint64 // sessions that were due, and not read because they were too many
 	Listed   uint64 // closed sessions of our accounts that it lists
 	Unlisted string // what it wasn't asked to list, and why; empty: nothing
 	Findings []discrepancy

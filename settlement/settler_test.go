@@ -173,6 +173,52 @@ func TestReplayAfterFailure(t *testing.T) {
 	w.want("failed(session_not_found) closing closed ", 1)
 }
 
+// between does something once, after a dead letter is stored and before its entry is.
+type between struct {
+	DeadLetters
+	do func()
+}
+
+func (b *between) Store(ctx context.Context, o Outcome, f Failure, attempts int) (uint64, error) {
+	sequence, err := b.DeadLetters.Store(ctx, o, f, attempts)
+	if do := b.do; do != nil {
+		b.do = nil
+		do()
+	}
+	return sequence, err
+}
+
+// Two messages of one outcome that fail at the same moment leave two dead letters and
+// one entry. Whoever replays both has the session closed once.
+func TestTwoMessagesFailAtOnce(t *testing.T) {
+	w := newWorld(t)
+	w.missing = true
+	first, second := partial(t, 1), partial(t, 1)
+	second.Ref.Sequence = 2
+	s := w.settler()
+	s.DeadLetters = &between{w, func() {
+		_, err := w.deliver(second)
+		wantCode(t, err, SessionNotFound)
+	}}
+	_, err := s.Settle(t.Context(), first)
+	var f *Failed
+	if !errors.As(err, &f) || !f.Again || f.Code != SessionNotFound {
+		t.Errorf("%v", err)
+	}
+	w.want("failed(session_not_found) ", 0)
+	if len(w.letters) != 2 {
+		t.Errorf("%d dead letters", len(w.letters))
+	}
+	w.missing = false
+	for _, sequence := range []uint64{8, 9} {
+		first.Ref.Sequence = sequence
+		if s, err := w.run(first); err != nil || s.Again != (sequence == 9) {
+			t.Errorf("%+v, %v", s, err)
+		}
+	}
+	w.want("failed(session_not_found) closing closed ", 1)
+}
+
 func TestNotFoundWithAnIntentIsWaiting(t *testing.T) {
 	w := newWorld(t)
 	w.sends(failedButDone, always)

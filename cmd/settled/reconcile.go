@@ -92,14 +92,18 @@ func (r *reconciliation) run(ctx context.Context) (reconciled, error) {
 	compared := startComparison(ctx, r.nodes, func(e settlement.Entry, read uint64) {
 		r.bar.at(e.Sequence, 0, fmt.Sprintf("entries of the ledger; %d sessions compared with the node", read))
 	})
-	out, republished, err := r.readBooks(ctx, reached, compared)
+	books, err := r.readBooks(ctx, reached, compared)
+	if err == nil {
+		err = r.compareDrawn(ctx, books.drawn.kept(), compared)
+	}
 	if broken := compared.end(); broken != nil {
 		return reconciled{}, fmt.Errorf("compare with the node: %w (--no-node leaves it out)", broken)
 	}
 	if err != nil {
-		return out, err
+		return reconciled{}, err
 	}
-	if err := r.tell(ctx, compared, republished, &out); err != nil {
+	out := books.reconciled
+	if err := r.tell(ctx, compared, books.republished, &out); err != nil {
 		return out, err
 	}
 	strange, err := r.unasked.findings(ctx)
@@ -129,9 +133,17 @@ func (r *reconciliation) reached(ctx context.Context) (*jetstream.ConsumerInfo, 
 	return durable.CachedInfo(), nil
 }
 
+// booksRead is what is left of the books when they were read.
+type booksRead struct {
+	reconciled
+	drawn       due             // where not all is compared with the node meanwhile
+	republished map[uint64]bool // messages that were published again
+}
+
 // readBooks goes through the ledger and the outcomes, and hands what is to be compared
-// with the node to compared. Republished are the messages that were published again.
-func (r *reconciliation) readBooks(ctx context.Context, reached *jetstream.ConsumerInfo, compared *comparison) (out reconciled, republished map[uint64]bool, err error) {
+// with the node to compared, or draws of it. The books themselves, which take memory
+// by the outcome, are let go before the node is read at leisure.
+func (r *reconciliation) readBooks(ctx context.Context, reached *jetstream.ConsumerInfo, compared *comparison) (*booksRead, error) {
 	compare := compared.add
 	drawn := due{most: r.most}
 	if r.most > 0 {
@@ -150,14 +162,14 @@ func (r *reconciliation) readBooks(ctx context.Context, reached *jetstream.Consu
 		err = books.eachFree(compare)
 	}
 	if err != nil {
-		return out, nil, err
+		return nil, err
 	}
 	o := outcomesRead{reconciliation: r, books: books, reached: reached, holders: map[outcomeKey]settlement.SessionID{}, seen: map[outcomeKey]bool{}, republished: map[uint64]bool{}}
 	if err := o.read(ctx); err != nil {
-		return out, nil, err
+		return nil, err
 	}
-	out = reconciled{Outcomes: o.count, Entries: books.entries, Undrawn: drawn.left(), Findings: append(books.broken, o.findings()...)}
-	return out, o.republished, r.compareDrawn(ctx, drawn.kept(), compared)
+	out := reconciled{Outcomes: o.count, Entries: books.entries, Undrawn: drawn.left(), Findings: append(books.broken, o.findings()...)}
+	return &booksRead{out, drawn, o.republished}, nil
 }
 
 // compareDrawn reads the entries once more: to keep them would take memory for as

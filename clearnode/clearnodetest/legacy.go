@@ -145,7 +145,9 @@ func (n *Node) runLegacy(c *conn, m *legacyMessage, known legacyMethod, f Fault)
 	if f.Kind == Error {
 		return m.error(f.Text)
 	}
+	ended := n.atWork(&m.request)
 	result, err := known.run(n, c, m)
+	ended()
 	switch {
 	case err != nil && f.Kind == ErrorApplied:
 		return m.error(f.Text)

@@ -161,6 +161,28 @@ func TestRequestAgesOnTheWire(t *testing.T) {
 	}
 }
 
+// A close that comes too late while another is at work can't land, and isn't counted as two at once.
+func TestTooLateIsNeverAtWork(t *testing.T) {
+	n := start(t, Config{})
+	id := open(t, n, 1)
+	a, b := loggedInAs(t, n, key(3)), loggedInAs(t, n, key(1))
+	h := hold(n, Fault{Kind: Stall, Session: id})
+	a.send(a.request("close_app_session", closeOf(id, rows("7", "8")), key(3)))
+	<-h.struck
+	b.send(b.requestAt(time.Now().Add(-61*time.Second), "close_app_session", closeOf(id, rows("7", "8")), key(3)))
+	if f := b.answer(); f.refusal() != "invalid message timestamp" {
+		t.Errorf("answered %s", f.params)
+	}
+	close(h.release)
+	if f := a.answer(); f.method != "close_app_session" {
+		t.Errorf("answered %s %s", f.method, f.params)
+	}
+	if n.MaxClosesInFlight() != 1 || n.Crowded() != id || len(n.Closes(id)) != 2 {
+		t.Errorf("%d closes of %s in flight, %d came", n.MaxClosesInFlight(), n.Crowded(), len(n.Closes(id)))
+	}
+	wantChecked(t, n)
+}
+
 func TestLoginExpires(t *testing.T) {
 	at := &clock{}
 	at.set(1795309613340)

@@ -74,7 +74,9 @@ func (n *Node) run(c *conn, r *request, m method, f Fault) (params any, err erro
 	if f.Kind == Error {
 		err = refusal(f.Text)
 	} else {
+		ended := n.atWork(r)
 		params, err = m.run(n, c, r)
+		ended()
 	}
 	if f.Kind == ErrorApplied {
 		params, err = nil, refusal(f.Text)

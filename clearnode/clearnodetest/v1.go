@@ -55,7 +55,9 @@ func (n *Node) runV1(c *conn, r *request, run func(*Node, *conn, *request) (any,
 	if f.Kind == Error {
 		return nil, refusal(f.Text)
 	}
+	ended := n.atWork(r)
 	payload, err := run(n, c, r)
+	ended()
 	if f.Kind == ErrorApplied {
 		return nil, refusal(f.Text)
 	}

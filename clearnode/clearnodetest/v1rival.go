@@ -33,7 +33,9 @@ func (n *Node) Submit(u StateUpdate, keys ...*ecdsa.PrivateKey) error {
 		return fmt.Errorf("clearnodetest: submit: %w", err)
 	}
 	n.noteV1(r)
+	ended := n.atWork(r)
 	_, err = v1SubmitState(n, &conn{node: n, life: l}, r)
+	ended()
 	n.settled(r, outcomeV1(r, err))
 	return err
 }

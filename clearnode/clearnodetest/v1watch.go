@@ -44,8 +44,6 @@ func (n *Node) noteV1(r *request) {
 	if s.Intent == IntentClose {
 		w.closes[id] = append(w.closes[id], r.close)
 	}
-	w.inFlight[id]++
-	w.most = max(w.most, w.inFlight[id])
 }
 
 func outcomeV1(r *request, err error) string {

@@ -17,6 +17,7 @@ type watch struct {
 	submissions map[string][]*Submission
 	inFlight    map[string]int
 	most        int
+	crowded     string // the session of most
 }
 
 func newWatch() watch {
@@ -45,12 +46,40 @@ func (n *Node) Closes(session string) []CloseRecord {
 	return all
 }
 
-// MaxClosesInFlight is the largest number of closes of one session that were ever at work at once, from taking them off the
-// queue to their commit or refusal. With a NitronodeV1 every state update counts.
+// MaxClosesInFlight is the largest number of closes of one session that were ever at work at once: from when they were let
+// in, which is when their age is looked at, to their commit or refusal. One that comes too late is at work never. With a
+// NitronodeV1 every state update counts.
 func (n *Node) MaxClosesInFlight() int {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	return n.watch.most
+}
+
+// Crowded is the session that MaxClosesInFlight is of; empty where no close was ever at work.
+func (n *Node) Crowded() (session string) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	return n.watch.crowded
+}
+
+// atWork counts a request that is let in, if it is to close a session, until the returned function is called.
+func (n *Node) atWork(r *request) (ended func()) {
+	if r.close == nil {
+		return func() {}
+	}
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	w, id := &n.watch, r.session()
+	if w.inFlight[id]++; w.inFlight[id] > w.most {
+		w.most, w.crowded = w.inFlight[id], id
+	}
+	return func() {
+		n.mu.Lock()
+		defer n.mu.Unlock()
+		if w.inFlight[id]--; w.inFlight[id] == 0 {
+			delete(w.inFlight, id)
+		}
+	}
 }
 
 // note records that the node takes up a request.
@@ -69,8 +98,6 @@ func (n *Node) note(r *request) {
 	id := r.session()
 	r.close = &CloseRecord{Received: n.cfg.Now(), Timestamp: r.ts}
 	w.closes[id] = append(w.closes[id], r.close)
-	w.inFlight[id]++
-	w.most = max(w.most, w.inFlight[id])
 }
 
 // settled records how a close ended. The empty answer is none.
@@ -81,7 +108,6 @@ func (n *Node) settled(r *request, answer string) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	r.close.Answer = answer
-	n.watch.inFlight[r.session()]--
 }
 
 func outcome(err error) string {

@@ -30,7 +30,7 @@ func (r *run) gather() (*evidence, error) {
 	e := &evidence{
 		outcomes: l.outcomes, acked: l.acked, replayed: l.replayed, missed: l.missed,
 		messages: map[uint64]string{}, letters: map[uint64]string{}, sessions: map[string]sessionAtNode{}, names: r.stage.names,
-		Whole:  verdict.Whole{Books: r.stage.node.Check(), InFlight: r.stage.node.MaxClosesInFlight(), MayFly: verdict.MayFly(r.protocol)},
+		Whole:  verdict.Whole{Books: r.stage.node.Check(), InFlight: r.stage.node.MaxClosesInFlight(), Crowded: r.stage.node.Crowded(), MayFly: verdict.MayFly(r.protocol)},
 		panics: r.panics(),
 	}
 	for _, o := range l.outcomes {

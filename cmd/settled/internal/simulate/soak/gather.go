@@ -31,7 +31,7 @@ func (r *run) gather(ctx context.Context) (*audited, error) {
 	node := r.stage.node
 	a := &audited{evidence: evidence{
 		outcomes: r.load.outcomes, acked: r.load.acked, sessions: map[settlement.SessionID]atNode{},
-		Whole: verdict.Whole{Books: node.Check(), InFlight: node.MaxClosesInFlight(), MayFly: verdict.MayFly(r.Protocol)},
+		Whole: verdict.Whole{Books: node.Check(), InFlight: node.MaxClosesInFlight(), Crowded: node.Crowded(), MayFly: verdict.MayFly(r.Protocol)},
 	}, say: r.say}
 	for _, o := range a.outcomes {
 		if o.session != "" {

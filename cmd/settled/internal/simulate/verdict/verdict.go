@@ -47,6 +47,7 @@ func (d Disagreements) Count() (duplicates, losses int) {
 type Whole struct {
 	Books    error    // of the node: what is wrong with them
 	InFlight int      // closes of one session at once, the most there ever were
+	Crowded  string   // that session
 	MayFly   int      // as many may be; 0: any number
 	Findings []string // of `ledger verify`
 	Stops    uint64   // how often settled stopped itself, since too much was paid
@@ -67,7 +68,7 @@ func (w Whole) Judge(d *Disagreements) {
 		d.Found("books", "%s", w.Books)
 	}
 	if w.MayFly > 0 && w.InFlight > w.MayFly {
-		d.Found("in flight", "%d closes of one session were in flight at once", w.InFlight)
+		d.Found("in flight", "%d closes of session %s were in flight at once", w.InFlight, w.Crowded)
 	}
 	for _, f := range w.Findings {
 		d.Found("ledger", "%s", f)

@@ -561,12 +561,12 @@ func TestListFilters(t *testing.T) {
 // Garbage between good outcomes, by the thousand: each ends as a dead letter, and
 // no good one is lost or held up.
 func TestGarbage(t *testing.T) {
-	const garbage = 5000
+	const garbage = 2000
 	ended := map[Disposition]int{}
 	var mu sync.Mutex
 	r := newRig(t, func(c *Config) {
 		c.Workers = 64
-		c.Log = c.Log.Level(5) // no 5,000 warnings
+		c.Log = c.Log.Level(5) // no 2,000 warnings
 		c.ResultFunc = func(res Result) {
 			mu.Lock()
 			defer mu.Unlock()

@@ -22,7 +22,7 @@ import (
 )
 
 // patience is how long a test waits for what must happen.
-const patience = time.Minute
+const patience = 3 * time.Minute
 
 // startServer starts a JetStream server of the test's own.
 func startServer(t *testing.T) *server.Server {

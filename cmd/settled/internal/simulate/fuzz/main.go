@@ -34,8 +34,11 @@ func (o options) name() string {
 	if o.only == nil {
 		return ""
 	}
-	return "only"
+	return strings.Trim(noName.ReplaceAllString(o.only.String(), "-"), "-")
 }
+
+// noName is what shouldn't be in a file's name.
+var noName = regexp.MustCompile(`[^A-Za-z0-9.]+`)
 
 // command does the same run again.
 func (o options) command() string {
@@ -127,9 +130,13 @@ func targets(ctx context.Context) ([]record.FuzzTarget, error) {
 	return all, nil
 }
 
+// minimize is how long go test makes one input smaller at most. It does so with each
+// that reaches new code, a minute long if it may, and meanwhile tries nothing else.
+const minimize = 2 * time.Second
+
 // fuzz runs one target and reads what go test says of it.
 func (o options) fuzz(ctx context.Context, t *record.FuzzTarget, stdout io.Writer) error {
-	cmd := exec.CommandContext(ctx, "go", "test", "-run", "^$", "-fuzz", "^"+t.Target+"$", "-fuzztime", o.each.String(), t.Package) // #nosec G204 -- our own packages
+	cmd := exec.CommandContext(ctx, "go", "test", "-run", "^$", "-fuzz", "^"+t.Target+"$", "-fuzztime", o.each.String(), "-fuzzminimizetime", minimize.String(), t.Package) // #nosec G204 -- our own packages
 	cmd.Stderr = stdout
 	said, err := cmd.StdoutPipe()
 	if err != nil {

@@ -31,6 +31,16 @@ func (c *call) fail(ctx context.Context, head Head, p past, f *Failure) (*Settle
 	if p.intention != nil && !c.fallen {
 		return nil, &Waiting{Reason: InDoubt, Err: f}
 	}
+	// What the node showed may be what another message of this outcome has done since
+	// the head was read. Its intent is in the ledger before anything is sent, so that
+	// the head has moved then, and this isn't taken for somebody else's close.
+	now, err := c.Ledger.Head(ctx, c.o.Session)
+	if err != nil {
+		return nil, waitingFor(err, LedgerAway)
+	}
+	if now.Sequence() != head.Sequence() {
+		return nil, nil
+	}
 	letter, err := c.DeadLetters.Store(ctx, c.o, *f, p.attempts)
 	if err != nil {
 		return nil, waitingFor(err, LetterAway)

@@ -219,6 +219,43 @@ func TestTwoMessagesFailAtOnce(t *testing.T) {
 	w.want("failed(session_not_found) closing closed ", 1)
 }
 
+// beforeRead does something once, before the node is read.
+type beforeRead struct {
+	Node
+	do func()
+}
+
+func (b *beforeRead) Session(ctx context.Context, id SessionID, look Look) (Session, error) {
+	if do := b.do; do != nil {
+		b.do = nil
+		do()
+	}
+	return b.Node.Session(ctx, id, look)
+}
+
+// A message whose outcome another message of it settles meanwhile sees the session
+// closed, and leaves no dead letter of that.
+func TestClosedMeanwhileByAnotherMessage(t *testing.T) {
+	w := newWorldOf(t, legacy) // it doesn't show what was paid
+	first := outcome(t, "payment_completed", `"expect":{"totals":[{"asset":"usdc","amount":"15"}]},"parties":{"provider":"`+addrB+`"}`, 1)
+	second := first
+	second.Ref.Sequence = 2
+	s := w.settler()
+	s.Node = &beforeRead{w, func() {
+		if _, err := w.run(first); err != nil {
+			t.Error(err)
+		}
+	}}
+	got, err := s.Settle(t.Context(), second)
+	if err != nil || !got.Again {
+		t.Errorf("%+v, %v", got, err)
+	}
+	w.want("closing closed ", 1)
+	if len(w.letters) != 0 {
+		t.Errorf("dead letters: %v", w.letters)
+	}
+}
+
 func TestNotFoundWithAnIntentIsWaiting(t *testing.T) {
 	w := newWorld(t)
 	w.sends(failedButDone, always)

@@ -119,8 +119,13 @@ func (f *entryFilter) each(ctx context.Context, js jetstream.JetStream, prefix s
 
 // storedOf takes a message of the ledger's stream for an entry.
 func storedOf(m streamMessage) ledger.Stored {
-	e, err := ledger.ParseEntry(m.Subject(), m.Data(), m.sequence)
-	return ledger.Stored{Subject: m.Subject(), Sequence: m.sequence, Time: m.stored, Payload: m.Data(), Entry: e, Err: err}
+	return storedAs(m.Subject(), m.Data(), m.sequence, m.stored)
+}
+
+// storedAs is storedOf of a message that was read by itself.
+func storedAs(subject string, payload []byte, sequence uint64, at time.Time) ledger.Stored {
+	e, err := ledger.ParseEntry(subject, payload, sequence)
+	return ledger.Stored{Subject: subject, Sequence: sequence, Time: at, Payload: payload, Entry: e, Err: err}
 }
 
 func (p *program) ledgerListCommand() *cobra.Command {

@@ -85,8 +85,7 @@ func entryAt(ctx context.Context, js jetstream.JetStream, stream string, sequenc
 	if err != nil {
 		return ledger.Stored{}, fmt.Errorf("entry %d: %w", sequence, err)
 	}
-	e, err := ledger.ParseEntry(m.Subject, m.Data, sequence)
-	return ledger.Stored{Subject: m.Subject, Sequence: sequence, Time: m.Time, Payload: m.Data, Entry: e, Err: err}, nil
+	return storedAs(m.Subject, m.Data, sequence, m.Time), nil
 }
 
 // counted is a number of things in words.

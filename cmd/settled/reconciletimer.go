@@ -32,7 +32,6 @@ type reconciler struct {
 	since    time.Time                     // sessions closed before were compared already
 	again    map[settlement.SessionID]bool // of these, where the node disagreed: they are compared until it doesn't
 	unasked  *unaskedSearch
-	most     int // sessions
 }
 
 func newReconciler(s *service) *reconciler {
@@ -44,7 +43,7 @@ func newReconciler(s *service) *reconciler {
 		lastRun: prometheus.NewGauge(prometheus.GaugeOpts{
 			Name: "settled_reconciliation_last_run_timestamp_seconds", Help: "When the last reconciliation was finished, in Unix time; 0 before the first.",
 		}),
-		since: time.Now().Add(-reconcileEvery), most: reconcileMost,
+		since: time.Now().Add(-reconcileEvery),
 	}
 	r.unasked = s.cfg.searchUnasked(s.own, mostPagesServing)
 	s.metrics.registry.MustRegister(r.findings, r.lastRun)
@@ -76,7 +75,7 @@ func (r *reconciler) once(ctx context.Context, olderThan time.Duration) error {
 	nodes := &nodeReader{node: r.s.node, lists: r.s.node, limit: limiter(reconcileRate), why: r.s.node.Ready}
 	r.unasked.begin(nodes, r.since.Add(-reconcileAge)) // by the node's clock, which may be behind
 	check := reconciliation{
-		js: r.s.nats.js, prefix: r.s.cfg.natsPrefix, durable: r.s.cfg.consumerDurable, olderThan: olderThan, now: now, closedSince: r.since, again: r.again, most: r.most, nodes: nodes, unasked: r.unasked,
+		js: r.s.nats.js, prefix: r.s.cfg.natsPrefix, durable: r.s.cfg.consumerDurable, olderThan: olderThan, now: now, closedSince: r.since, again: r.again, most: reconcileMost, nodes: nodes, unasked: r.unasked,
 		bar: &progress{w: io.Discard, every: time.Hour, shown: now},
 	}
 	out, err := check.run(ctx)

@@ -124,7 +124,7 @@ func (l *Ledger) prepare(head settlement.Head, e settlement.Entry) (appending, e
 		a.ID = entryID(e)
 	} else {
 		e.N, e.Previous = head.N()+1, &head.Digest
-		a.Filter, a.Expect = filter, head.Sequence()
+		a.Filter, a.Expect = filter, head.Expect()
 	}
 	var err error
 	if a.Payload, err = encode(l.cfg.Prefix, e); err != nil {
@@ -175,8 +175,8 @@ func readsBack(got, e settlement.Entry) error {
 	return nil
 }
 
-// store brings the draft into the stream, or finds out that it can't be. After any
-// error the head that the leader shows decides; while that is unchanged the same
+// store appends the draft to the stream, or finds out that it can't be appended. After
+// any error the head that the leader shows decides; while that is unchanged the same
 // bytes are sent again, which the expectation makes safe.
 func (l *Ledger) store(ctx context.Context, a appending) (Message, error) {
 	begun, deadline := l.mark.now(), l.cfg.NowFunc().Add(appendBudget)
@@ -185,11 +185,11 @@ func (l *Ledger) store(ctx context.Context, a appending) (Message, error) {
 		if err == nil {
 			return m, nil
 		}
-		m, found, lookErr := l.became(ctx, a, begun)
-		if found || errors.Is(lookErr, settlement.ErrMoved) {
-			return m, lookErr
+		m, found, readErr := l.resolve(ctx, &a, begun)
+		if found || errors.Is(readErr, settlement.ErrMoved) {
+			return m, readErr
 		}
-		err = errors.Join(err, lookErr)
+		err = errors.Join(err, readErr)
 		if !l.cfg.NowFunc().Add(pause).Before(deadline) {
 			return Message{}, fmt.Errorf("not known to be stored, tried for %s: %w", appendBudget, err)
 		}
@@ -205,37 +205,64 @@ func (l *Ledger) publish(ctx context.Context, a appending) (Message, error) {
 	defer cancel()
 	before := l.mark.now()
 	ack, err := l.stream.Publish(ctx, a.Draft)
+	if err == nil && ack.Duplicate {
+		m, same, err := l.duplicate(ctx, a, ack.Sequence)
+		if err != nil || same {
+			return m, err
+		}
+		a.ID += "/" + a.entry.AttemptID // the id was used for something else
+		ack, err = l.stream.Publish(ctx, a.Draft)
+		if err != nil {
+			return Message{}, err
+		}
+	}
 	if err != nil {
 		return Message{}, err
-	}
-	if ack.Duplicate {
-		return l.get(ctx, a.Subject, ack.Sequence) // an earlier delivery stored it, in its own bytes
 	}
 	m := Message{Subject: a.Subject, Sequence: ack.Sequence, Payload: a.Payload}
 	l.mark.stored(before, m)
 	return m, nil
 }
 
-// became reads from the leader what became of a publish that answered an error.
-// found: it is stored as returned. ErrMoved: the session has another last entry,
-// so the expectation can never hold again. Neither: not known, or not stored yet.
-func (l *Ledger) became(ctx context.Context, a appending, begun moment) (m Message, found bool, err error) {
+// duplicate reads the message for which the server took a draft of an unknown session,
+// and reports whether it is the entry of the same outcome's message, stored by an
+// earlier delivery in bytes of its own.
+func (l *Ledger) duplicate(ctx context.Context, a appending, sequence uint64) (m Message, same bool, err error) {
+	m, err = l.get(ctx, every(l.cfg.Prefix), sequence)
+	if errors.Is(err, ErrNoMessage) || err == nil && m.Sequence != sequence {
+		return Message{}, false, nil
+	}
+	if err != nil {
+		return Message{}, false, err
+	}
+	e, err := ParseEntry(m.Subject, m.Payload, m.Sequence)
+	return m, err == nil && m.Subject == a.Subject && e.Outcome == a.entry.Outcome, nil
+}
+
+// resolve reads from the leader what a publish that answered an error led to. found: it
+// is stored as returned. ErrMoved: the session has another last entry, so it can never
+// be stored. Neither: not known, or not stored yet; where only foreign messages came
+// after the head, the next try expects the last of them, and no earlier try can
+// succeed any more.
+func (l *Ledger) resolve(ctx context.Context, a *appending, begun moment) (m Message, found bool, err error) {
 	if a.Filter == "" {
 		return Message{}, false, nil
 	}
-	m, err = l.get(ctx, a.Filter, 0)
-	if err != nil && !errors.Is(err, ErrNoMessage) {
+	now, err := l.head(ctx, a.entry.Session)
+	if err != nil {
 		return Message{}, false, fmt.Errorf("reading the head: %w", err)
 	}
+	seen := Message{Subject: a.Subject, Sequence: now.Sequence(), Payload: a.Payload}
 	switch {
-	case err == nil && bytes.Equal(m.Payload, a.Payload):
-		l.mark.stored(begun, m)
-		return m, true, nil
-	case m.Sequence > a.Expect:
+	case now.Digest == digest(a.Payload):
+		l.mark.stored(begun, seen)
+		return seen, true, nil
+	case now.N() > a.head.N():
 		return Message{}, false, settlement.ErrMoved
-	case m.Sequence < a.Expect || err == nil && digest(m.Payload) != a.head.Digest:
-		l.mark.fell(m) // the entry that this one was to follow is gone
+	case now.Digest != a.head.Digest || now.Sequence() != a.head.Sequence() || now.Expect() < a.Expect:
+		l.mark.fell(Message{}) // the messages that this one was to follow are gone
 		return Message{}, false, settlement.ErrMoved
 	}
+	a.Expect = now.Expect()
 	return Message{}, false, nil
 }

@@ -22,6 +22,8 @@ type chain struct {
 	broken   bool // the last entry could not be read, so nothing is known of the standing
 	blind    bool // since then no closing entry has said how many attempts there were
 
+	branch *chain // what the last entry that is not on the chain would have made of it; nil: there was none
+
 	plans   []plan                  // of all closing entries
 	current []settlement.Allocation // of the closing entry that holds the session
 }

@@ -9,8 +9,8 @@
 //
 // Invariants, each held by a test:
 //
-//  1. An entry is appended only where the session's last entry is the head it was
-//     made from: every append of a session is a compare-and-set over the one
+//  1. An entry is appended only where the session's last entry is the head that it
+//     follows: every append of a session is a compare-and-set over the one
 //     filter settlement.*.<session>, and one function builds both that filter and
 //     the subject published to. Servers in a cluster let two writers through that
 //     use different filters for the same session.
@@ -29,6 +29,11 @@
 //     place of a deleted one has lost all of them: it is told by when the servers
 //     made it, compared after each closing entry and before its request is sent,
 //     and by outcomes that are older than a stream not yet a fence old.
+//  7. A message on the ledger's subjects that is not an entry of this ledger, by its
+//     bytes or by its session's hash chain, is ignored: it is never the head, never
+//     ends a chain and never holds a session. The next append expects it as the last
+//     message. Where it can't be told from an entry whose predecessors are missing, or
+//     from one that a newer version wrote, nothing is decided of the session.
 //
 // The wait is for requests that only their time fences. Those that the session's
 // version fences (nitronode v1) never expire, so that no wait helps, and none is

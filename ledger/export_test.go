@@ -63,3 +63,12 @@ func Remembered(l *Ledger) int { return len(l.memory.of) }
 
 // Judge compares a stream's settings with those wanted.
 var Judge = inspect
+
+// BySequence is how many findings there are at each message.
+func (r Report) BySequence() map[uint64]int {
+	m := map[uint64]int{}
+	for _, f := range r.Findings {
+		m[f.Sequence]++
+	}
+	return m
+}

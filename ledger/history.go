@@ -36,18 +36,31 @@ const (
 // since is read, and held to what the head's hash chain says. The entries are shared
 // and must not be altered.
 func (l *Ledger) History(ctx context.Context, head settlement.Head) ([]settlement.Entry, error) {
-	if head.Last == nil {
-		return nil, nil
+	if head.Last == nil || head.Entries != nil {
+		return head.Entries, nil
 	}
-	entries, err := l.behind(ctx, head, l.memory.upTo(head))
-	if errors.Is(err, errUnlike) { // the stream is another one, or was altered: what stands in it counts
-		l.memory.forget(head.Session)
-		entries, err = l.behind(ctx, head, remembered{session: head.Session})
+	entries, err := l.chained(ctx, head)
+	if errors.Is(err, errBroken) { // foreign messages among the entries
+		entries, err = l.scanned(ctx, head, err)
 	}
 	if err != nil {
 		return nil, fmt.Errorf("ledger: history of %s: %w", head.Session, err)
 	}
 	return entries, nil
+}
+
+// errBroken says that the messages before a head are not its chain.
+var errBroken = errors.New("the chain is broken")
+
+// chained reads the entries up to the head where no foreign message is among them.
+// errBroken: one is, or an entry is missing or was altered.
+func (l *Ledger) chained(ctx context.Context, head settlement.Head) ([]settlement.Entry, error) {
+	entries, err := l.behind(ctx, head, l.memory.upTo(head))
+	if errors.Is(err, errUnlike) { // the stream is another one, or was altered: what stands in it counts
+		l.memory.forget(head.Session)
+		entries, err = l.behind(ctx, head, remembered{session: head.Session})
+	}
+	return entries, err
 }
 
 // behind reads what stands behind a part of the history that is known, and returns
@@ -70,7 +83,7 @@ func (l *Ledger) behind(ctx context.Context, head settlement.Head, known remembe
 			if known.n() > 0 {
 				err = errors.Join(errUnlike, err)
 			}
-			return nil, fmt.Errorf("entry %d: %w", k.Sequence, err)
+			return nil, fmt.Errorf("%w: entry %d: %w", errBroken, k.Sequence, err)
 		}
 		previous = k.digest
 	}

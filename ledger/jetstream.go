@@ -53,3 +53,12 @@ func (j jetStream) Get(ctx context.Context, filter string, from uint64) (Message
 	}
 	return Message{Subject: m.Subject, Sequence: m.Sequence, Time: m.Time, Payload: m.Data}, nil
 }
+
+func (j jetStream) Gaps(ctx context.Context) (bool, error) {
+	s, err := j.js.Stream(ctx, j.name)
+	if err != nil {
+		return false, fmt.Errorf("stream %s: %w", j.name, err)
+	}
+	state := s.CachedInfo().State
+	return state.NumDeleted > 0 || state.Msgs < state.LastSeq, nil
+}

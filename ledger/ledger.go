@@ -25,6 +25,9 @@ type Config struct {
 	// above zero.
 	Fence time.Duration
 
+	// ForeignFunc is called for each foreign message that a read finds, the same one
+	// perhaps often. Calls may run at the same time. Nil: nobody is told.
+	ForeignFunc func(Foreign)
 	// NowFunc tells the time of entries and measures Fence. Nil: time.Now.
 	NowFunc func() time.Time
 	// WaitFunc waits before an append is tried again; it returns early, with the
@@ -57,6 +60,7 @@ type Ledger struct {
 	mark    watermark
 	known   recognition
 	memory  memory
+	scans   scans
 	readers chan struct{} // one in it for each reader that a history has beside its first
 }
 
@@ -73,25 +77,18 @@ func New(stream Stream, cfg Config) *Ledger {
 	}
 }
 
-// Head is the session's last entry, read from the leader. An error means that
-// nothing is known; a session without entries is no error.
+// Head is the session's last entry, read from the leader together with the entries
+// before it. Foreign messages on the session's subjects are skipped. An error means
+// that nothing is known; a session without entries is no error.
 func (l *Ledger) Head(ctx context.Context, id settlement.SessionID) (settlement.Head, error) {
 	if id == "" {
 		return settlement.Head{}, errors.New("ledger: entries of an unknown session have no head")
 	}
-	_, filter := subjects(l.cfg.Prefix, "", id)
-	m, err := l.get(ctx, filter, 0)
-	if errors.Is(err, ErrNoMessage) {
-		return settlement.Head{Session: id}, nil
-	}
+	head, err := l.head(ctx, id)
 	if err != nil {
 		return settlement.Head{}, fmt.Errorf("ledger: head of %s: %w", id, err)
 	}
-	s := read(m)
-	if s.Err != nil {
-		return settlement.Head{}, fmt.Errorf("ledger: head of %s: entry %d: %w", id, m.Sequence, s.Err)
-	}
-	return settlement.Head{Session: id, Last: &s.Entry, Digest: digest(m.Payload)}, nil
+	return head, nil
 }
 
 // Session is every entry of a session with its bytes, oldest first, up to what

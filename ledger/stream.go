@@ -19,6 +19,10 @@ type Stream interface {
 	// from is 0, otherwise the first one at or after that sequence. ErrNoMessage
 	// says that there is none.
 	Get(ctx context.Context, filter string, from uint64) (Message, error)
+
+	// Gaps reports whether messages that were once in the stream are missing from it
+	// now: from its beginning, or between others.
+	Gaps(ctx context.Context) (bool, error)
 }
 
 // ErrNoMessage says that no message of the stream answers a Get.

@@ -3,6 +3,7 @@ package ledger
 import (
 	"context"
 	"fmt"
+	"slices"
 
 	"settled/settlement"
 )
@@ -33,6 +34,7 @@ type Report struct {
 	Sessions uint64 // with at least one entry
 	Closed   uint64 // of these
 	Unknown  uint64 // entries without a readable session
+	Foreign  uint64 // messages that are not entries of this ledger, each with a finding or following on one that has it
 	// Last is the sequence of the last entry looked at, and LastDigest the SHA-256
 	// of its payload: an anchor. A chain can't show that its tail is missing; an
 	// anchor kept elsewhere can.
@@ -70,15 +72,15 @@ const progressEvery = 1024
 // and that the node signed it. It remembers a fixed amount for each session. What
 // disagrees is in the report; an error means that the audit itself failed.
 func (l *Ledger) Verify(ctx context.Context, a Audit) (Report, error) {
-	v := audit{Audit: a, chains: map[settlement.SessionID]*chain{}}
+	v := audit{Audit: a, l: l, chains: map[settlement.SessionID]*chain{}}
 	var err error
 	if a.Session == "" {
-		if _, err = l.Walk(ctx, 0, v.inStream); err == nil {
+		if _, err = l.Walk(ctx, 0, func(s Stored) error { return v.inStream(ctx, s) }); err == nil {
 			v.anchored()
 		}
 	} else {
 		_, filter := subjects(l.cfg.Prefix, "", a.Session)
-		err = l.follow(ctx, filter, v.entry)
+		err = l.follow(ctx, filter, func(s Stored) error { return v.entry(ctx, s) })
 	}
 	if err != nil {
 		return v.Report, fmt.Errorf("ledger: verify: %w", err)
@@ -91,7 +93,10 @@ func (l *Ledger) Verify(ctx context.Context, a Audit) (Report, error) {
 type audit struct {
 	Audit
 	Report
+	l      *Ledger
 	chains map[settlement.SessionID]*chain
+
+	asked, missing bool // whether messages are missing from the stream
 }
 
 func (v *audit) found(id settlement.SessionID, sequence uint64, format string, args ...any) {
@@ -106,7 +111,7 @@ func (v *audit) progress() {
 
 // inStream is entry, where all of the stream is looked at: then no sequence may be
 // missing either.
-func (v *audit) inStream(s Stored) error {
+func (v *audit) inStream(ctx context.Context, s Stored) error {
 	if s.Sequence != v.Last+1 {
 		v.found("", s.Sequence, "entries %d to %d are missing from the stream", v.Last+1, s.Sequence-1)
 	}
@@ -115,7 +120,7 @@ func (v *audit) inStream(s Stored) error {
 			v.found("", s.Sequence, "%s", err)
 		}
 	}
-	return v.entry(s)
+	return v.entry(ctx, s)
 }
 
 // anchored looks, at the end, whether the ledger went as far as the anchor.
@@ -128,7 +133,7 @@ func (v *audit) anchored() {
 	}
 }
 
-func (v *audit) entry(s Stored) error {
+func (v *audit) entry(ctx context.Context, s Stored) error {
 	v.Entries++
 	v.Last, v.LastDigest = s.Sequence, digest(s.Payload)
 	_, _, id, err := splitSubject(s.Subject)
@@ -137,10 +142,11 @@ func (v *audit) entry(s Stored) error {
 		err = nil // it is s.Err too
 		v.Unknown++
 		if s.Err != nil {
-			v.found("", s.Sequence, "%s", s.Err)
+			v.foreign("", s, s.Err)
+			v.found("", s.Sequence, "not an entry of this ledger, and ignored: %s", s.Err)
 		}
 	default:
-		err = v.session(id, s)
+		err = v.session(ctx, id, s)
 	}
 	if v.Entries%progressEvery == 0 {
 		v.progress()
@@ -148,20 +154,62 @@ func (v *audit) entry(s Stored) error {
 	return err
 }
 
-// session holds an entry to its session's chain, and goes on from what it says, so
-// that one altered entry gives one or two findings and not one for each after it.
-func (v *audit) session(id settlement.SessionID, s Stored) error {
+// session holds a message to its session's chain. An entry that is not on it is one
+// finding, and those that continue from that entry are none, so that one altered entry
+// does not give a finding for each entry after it.
+func (v *audit) session(ctx context.Context, id settlement.SessionID, s Stored) error {
 	c := v.chains[id]
 	if c == nil {
 		c = &chain{}
 		v.chains[id] = c
 		v.Sessions++
 	}
-	if s.Err != nil {
+	why, doubt := outside(s, c.n, c.previous(), func() (bool, error) { return v.gaps(ctx) })
+	switch {
+	case s.Err != nil && doubt != nil:
 		v.found(id, s.Sequence, "%s", s.Err)
 		c.skip(s)
 		return nil
+	case s.Err == nil && why == nil:
+		return v.chained(id, c, s) // also where entries are missing: the rest is audited all the same
 	}
+	v.foreign(id, s, why)
+	if c.branch != nil && s.Err == nil && s.Entry.N == c.branch.n+1 && *s.Entry.Previous == c.branch.previous() {
+		c.branch.add(s)
+		return nil
+	}
+	if s.Err != nil || s.Entry.N <= c.n {
+		v.found(id, s.Sequence, "not an entry of this ledger, and ignored: %s", why)
+		return nil
+	}
+	branch := *c
+	branch.branch, branch.plans = nil, slices.Clip(c.plans)
+	for _, text := range branch.add(s) {
+		v.found(id, s.Sequence, "not on the session's chain, and ignored with all that follows on it: %s", text)
+	}
+	c.branch = &branch
+	return nil
+}
+
+// gaps asks once whether messages are missing from the stream.
+func (v *audit) gaps(ctx context.Context) (bool, error) {
+	if !v.asked {
+		var err error
+		if v.missing, err = v.l.stream.Gaps(ctx); err != nil {
+			return false, err
+		}
+		v.asked = true
+	}
+	return v.missing, nil
+}
+
+func (v *audit) foreign(id settlement.SessionID, s Stored, why error) {
+	v.Foreign++
+	v.l.foreign(id, s, why)
+}
+
+// chained holds an entry to the entries before it.
+func (v *audit) chained(id settlement.SessionID, c *chain, s Stored) error {
 	wasClosed := c.standing.state == settlement.Closed
 	for _, text := range c.add(s) {
 		v.found(id, s.Sequence, "%s", text)

@@ -241,11 +241,13 @@ func TestFallSeenByOursAtTheHead(t *testing.T) {
 type slow struct {
 	ledger.Stream
 	meanwhile func()
+	reads     int // until it happens
 }
 
 func (s *slow) Get(ctx context.Context, filter string, from uint64) (ledger.Message, error) {
 	m, err := s.Stream.Get(ctx, filter, from)
-	if f := s.meanwhile; f != nil {
+	if s.reads--; s.meanwhile != nil && s.reads <= 0 {
+		f := s.meanwhile
 		s.meanwhile = nil
 		f()
 	}
@@ -260,6 +262,7 @@ func TestOldNewsIsNoFall(t *testing.T) {
 		seam := &slow{Stream: mem}
 		l := ledger.New(seam, config())
 		fill(t, l, 1, 5)
+		seam.reads = 2 // the last read of a session with one entry
 		seam.meanwhile = func() {
 			mem.Rewind(2)
 			_, err := l.Append(t.Context(), settlement.Head{Session: session(6)}, closing(session(6), outcome("a"), 1))

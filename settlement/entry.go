@@ -80,9 +80,20 @@ type Head struct {
 	Session SessionID
 	Last    *Entry
 	Digest  string // SHA-256 over the payload of Last as stored, lower-case hex; "" without one
+
+	// Tail is the sequence of the last message on the session's subjects, where that is
+	// not Last: a foreign message, which nothing is decided from. 0: Last is the last.
+	Tail uint64
+	// Entries are the session's entries up to Last, oldest first, where the ledger read
+	// them to find the head; nil where it did not. They are shared: do not alter them.
+	Entries []Entry
 }
 
-// Sequence is what an append must find as the session's last; 0 without an entry.
+// Expect is the sequence that an append must find as the last on the session's
+// subjects; 0 where there is no message.
+func (h Head) Expect() uint64 { return max(h.Tail, h.Sequence()) }
+
+// Sequence is the sequence of the session's last entry; 0 without an entry.
 func (h Head) Sequence() uint64 {
 	if h.Last == nil {
 		return 0

@@ -88,6 +88,17 @@ func (s *Stream) Get(ctx context.Context, filter string, from uint64) (ledger.Me
 	return ledger.Message{}, ledger.ErrNoMessage
 }
 
+// Gaps implements ledger.Stream.
+func (s *Stream) Gaps(ctx context.Context) (bool, error) {
+	if apply, err := s.fault(ctx, Get); !apply || err != nil {
+		return false, err
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	n := len(s.messages)
+	return n > 0 && s.messages[n-1].Sequence != uint64(n), nil
+}
+
 // Put stores a message as a stranger would: without expectation.
 func (s *Stream) Put(subject string, payload []byte) uint64 {
 	s.mu.Lock()

@@ -81,7 +81,9 @@ func (s *stream) Get(_ context.Context, filter string, from uint64) (m ledger.Me
 	if lost != nil {
 		return ledger.Message{}, lost
 	}
-	a.heads = end
+	if from == 0 { // a head; what is read before it says nothing of later messages
+		a.heads = end
+	}
 	return m, missing
 }
 
@@ -105,6 +107,9 @@ func (s *stream) last(filter string) (ledger.Message, error) {
 	}
 	return ledger.Message{}, ledger.ErrNoMessage
 }
+
+// Gaps implements ledger.Stream: only the tail of this stream is ever lost.
+func (s *stream) Gaps(context.Context) (bool, error) { return false, nil }
 
 // away: the stream has no leader.
 func (s *stream) away() bool { return s.awayUntil.After(s.w.now) }

@@ -38,8 +38,6 @@ type Brake struct {
 	trouble error      // of the last look
 	stop    *Operation // the one in force
 	pulled  *incident  // by this replica, and not seen in the stream yet
-
-	stops incidents // all that were ever stopped for
 }
 
 var _ settlement.Brake = (*Brake)(nil)
@@ -126,7 +124,7 @@ func (b *Brake) Standing() (*Operation, error) {
 // stopped for already is not stopped for again, for a person may have resumed.
 func (b *Brake) Stop(ctx context.Context, o settlement.Outcome, f settlement.Failure) error {
 	found := incident{session: o.Session, text: line(f.Message, 1<<10), outcome: o, code: f.Code, at: time.Now()}
-	known, err := b.stops.has(ctx, b.operations, found)
+	known, err := b.operations.stops.has(ctx, b.operations, found)
 	if known {
 		return nil
 	}
@@ -223,7 +221,7 @@ func (b *Brake) pulledAndRecorded(ctx context.Context) (*incident, error) {
 	if pulled == nil {
 		return nil, nil
 	}
-	known, err := b.stops.has(ctx, b.operations, *pulled)
+	known, err := b.operations.stops.has(ctx, b.operations, *pulled)
 	if err != nil || !known {
 		return nil, err
 	}
@@ -260,7 +258,7 @@ func (b *Brake) tell(was, resume *Operation) {
 	switch {
 	case b.stop != nil && (was == nil || was.Sequence != b.stop.Sequence):
 		b.log().Error().Str("who", b.stop.Who).Time("since", b.stop.At).Str("reason", b.stop.Reason).Msg("all sending is stopped: outcomes wait until settled resume")
-	case b.stop == nil && was != nil:
+	case b.stop == nil && was != nil && resume != nil:
 		b.log().Warn().Str("who", resume.Who).Str("reason", resume.Reason).Msg("sending is resumed")
 	}
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -145,18 +146,15 @@ func TestAnIncidentIsRecordedOnce(t *testing.T) {
 	}
 }
 
-// An operator stops by hand, with any client; what it wrote needn't be readable.
+// TestStopByHand: an operator stops and resumes with any client, by records that can be
+// read.
 func TestStopByHand(t *testing.T) {
 	r := newBrakeRig(t)
 	b := r.brake()
 	r.sends(b)
-	if _, err := r.js.PublishMsg(t.Context(), &nats.Msg{Subject: "prod.operation.stop", Data: []byte("stop!")}); err != nil {
-		t.Fatal(err)
-	}
-	r.stopped(b, "by somebody")
-	if _, err := r.js.PublishMsg(t.Context(), &nats.Msg{Subject: "prod.operation.resume"}); err != nil {
-		t.Fatal(err)
-	}
+	r.put("prod.operation.stop", `{"who":"ada","reason":"the node misbehaves"}`)
+	r.stopped(b, "by ada")
+	r.put("prod.operation.resume", `{"action":"resume","who":"ada","reason":"it is well","stop":1}`)
 	r.sends(b)
 	if _, err := r.operations.Stop(t.Context(), ""); err == nil {
 		t.Error("stopped without a reason")
@@ -167,6 +165,93 @@ func TestStopByHand(t *testing.T) {
 	}
 	r.stopped(b, "stopped by ada@office since 2")
 	r.stopped(b, "the node's operator asks for it")
+}
+
+// put stores a message as any client could.
+func (r *brakeRig) put(subject, data string) {
+	r.t.Helper()
+	if _, err := r.js.PublishMsg(r.t.Context(), &nats.Msg{Subject: subject, Data: []byte(data)}); err != nil {
+		r.t.Fatal(err)
+	}
+}
+
+// foreignOperations are messages that are no records, and records that lift nothing.
+var foreignOperations = []string{
+	`{"stream":"PROD_OUTCOMES", "seq":7}`, "", "{}", "null", "[]", `"resume"`, "\xff",
+	`{"type":"io.nats.jetstream.api.v1.stream_info_response","reason":"x"`,
+	`{"action":"resume","who":"x","reason":"no stop is named"}`,
+	`{"who":"x","reason":"it does not say what it is","stop":2}`,
+	`{"action":"stop","who":"x","reason":"on the wrong subject","stop":2}`,
+	`{"action":"resume","who":"x","reason":"another stop","stop":1}`,
+	`{"action":"resume","who":"x","reason":"a later one","stop":99}`,
+	`{"action":"resume","who":"x","reason":"as text","stop":"2"}`,
+}
+
+// TestForeignResumesLiftNothing, and a true one lifts the stop also among them.
+func TestForeignResumesLiftNothing(t *testing.T) {
+	r := newBrakeRig(t)
+	for _, reason := range []string{"first", "second"} {
+		if _, err := r.operations.Stop(t.Context(), reason); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for _, data := range foreignOperations {
+		r.put("prod.operation.resume", data)
+		b := NewBrake(r.js, r.cfg)
+		b.Look(t.Context())
+		if err := b.Stopped(t.Context()); err == nil || !strings.Contains(err.Error(), "second") {
+			t.Errorf("%q: %v", data, err)
+		}
+	}
+	if stop, err := r.operations.Resume(t.Context(), "done"); err != nil || stop.Sequence != 2 {
+		t.Fatalf("%+v, %v", stop, err)
+	}
+	for _, data := range foreignOperations {
+		r.put("prod.operation.resume", data)
+	}
+	b := NewBrake(r.js, r.cfg)
+	b.Look(t.Context())
+	if err := b.Stopped(t.Context()); err != nil {
+		t.Error(err)
+	}
+}
+
+// TestForeignStopsHoldNothing, and hide no stop before them.
+func TestForeignStopsHoldNothing(t *testing.T) {
+	var heard []Foreign
+	r := newBrakeRig(t)
+	r.cfg.ForeignFunc = func(f Foreign) { heard = append(heard, f) }
+	b := NewBrake(r.js, r.cfg)
+	foreign := slices.DeleteFunc(slices.Clone(foreignOperations), func(s string) bool { return strings.Contains(s, `"who"`) })
+	foreign = append(foreign, `{"action":"resume","who":"x","reason":"on the wrong subject","stop":2}`, `{"action":"stop","who":"x"}`)
+	all := func() {
+		t.Helper()
+		for _, data := range foreign {
+			r.put("prod.operation.stop", data)
+		}
+	}
+	all()
+	b.Look(t.Context())
+	if err := b.Stopped(t.Context()); err != nil || len(heard) != len(foreign) {
+		t.Errorf("%v; %d reported, want %d", err, len(heard), len(foreign))
+	}
+	if _, err := r.operations.Stop(t.Context(), "an audit"); err != nil {
+		t.Fatal(err)
+	}
+	all()
+	for _, other := range []*Brake{b, NewBrake(r.js, r.cfg)} {
+		other.Look(t.Context())
+		if err := other.Stopped(t.Context()); err == nil || !strings.Contains(err.Error(), "an audit") {
+			t.Errorf("a stop is hidden by what is no stop: %v", err)
+		}
+	}
+	if stop, err := r.operations.Resume(t.Context(), "audited"); err != nil || stop == nil {
+		t.Fatalf("%+v, %v", stop, err)
+	}
+	b.Look(t.Context())
+	if err := b.Stopped(t.Context()); err != nil {
+		t.Error(err)
+	}
 }
 
 // A stop that comes while another is resumed is not lifted unseen.
@@ -181,7 +266,7 @@ func TestResumeLiftsWhatItSaw(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	first := Operation{Action: ActionResume, Stop: 1}
+	first := Operation{Action: ActionResume, Reason: "x", Stop: 1}
 	if _, err := r.operations.resume(t.Context(), first); err == nil {
 		t.Error("lifted the second stop with the first")
 	}

@@ -7,6 +7,7 @@ import (
 	"regexp"
 	"time"
 
+	"github.com/nats-io/nats.go/jetstream"
 	"github.com/rs/zerolog"
 )
 
@@ -36,6 +37,11 @@ type Config struct {
 	// done for the message, the log's event included; the function it returns is
 	// called once the message was answered. Nil: nobody is told.
 	BeginFunc func(ctx context.Context, begun Result) (context.Context, func(Result))
+
+	// ForeignFunc is called for each message in DEADLETTERS or OPERATIONS that was read
+	// and is not a dead letter or a record, the same one perhaps often, by many
+	// goroutines. Nil: nobody is told.
+	ForeignFunc func(Foreign)
 
 	Log        zerolog.Logger
 	ResultFunc func(Result) // called once for each message that was answered, by many goroutines; may be nil
@@ -81,6 +87,24 @@ func (c Config) withDefaults() Config {
 	c.BackoffInitial = orDefault(c.BackoffInitial, 500*time.Millisecond)
 	c.BackoffMax = orDefault(c.BackoffMax, 2*time.Minute)
 	return c
+}
+
+// Foreign is a message in one of settled's streams that settled did not store there. It
+// has no effect.
+type Foreign struct {
+	Stream, Subject string
+	Sequence        uint64
+	Err             error // why it is not what the stream holds
+}
+
+func (f Foreign) Error() string {
+	return fmt.Sprintf("message %d of %s, on %.200q, is not from settled or an operator and is ignored: %s", f.Sequence, f.Stream, f.Subject, f.Err)
+}
+
+func (c Config) foreign(stream string, raw *jetstream.RawStreamMsg, why error) {
+	if c.ForeignFunc != nil {
+		c.ForeignFunc(Foreign{stream, raw.Subject, raw.Sequence, why})
+	}
 }
 
 func orDefault[T comparable](v, fallback T) T {

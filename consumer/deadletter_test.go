@@ -481,13 +481,46 @@ func TestEditedBinary(t *testing.T) {
 func TestReplayPublishesOutcomesOnly(t *testing.T) {
 	r := newLetterRig(t, Config{})
 	for _, subject := range []string{"", "operation.resume", "outcome.", "outcome.a.b", "outcome.*", "settlement.closed.x"} {
-		ack, err := r.js.PublishMsg(t.Context(), &nats.Msg{Subject: "deadletter.a", Header: header("Settled-Subject", subject), Data: []byte("{}")})
+		ack, err := r.js.PublishMsg(t.Context(), &nats.Msg{Subject: "deadletter.a", Header: header("Settled-Subject", subject, "Settled-Origin", "OUTCOMES/1", "Settled-Code", "limit_exceeded"), Data: []byte("{}")})
 		if err != nil {
 			t.Fatal(err)
 		}
 		if _, err := r.letters.Replay(t.Context(), ack.Sequence); err == nil || !strings.Contains(err.Error(), "no subject of an outcome") {
 			t.Errorf("%q: %v", subject, err)
 		}
+	}
+}
+
+// TestForeignDeadLetters: what a server published to a dead letter's subject is not
+// listed nor replayed, is reported, and can be discarded.
+func TestForeignDeadLetters(t *testing.T) {
+	var heard []uint64
+	r := newLetterRig(t, Config{ForeignFunc: func(f Foreign) {
+		if f.Stream == "DEADLETTERS" && strings.Contains(f.Error(), "is ignored") {
+			heard = append(heard, f.Sequence)
+		}
+	}})
+	for i, h := range []nats.Header{
+		nil,
+		header("Status", "100", "Description", "Idle Heartbeat"),
+		header("Settled-Origin", "OUTCOMES/1"),
+		header("Settled-Code", "limit_exceeded"),
+		header("Settled-Origin", "OUTCOMES/0", "Settled-Code", "limit_exceeded"),
+		header("Settled-Origin", "OUTCOMES", "Settled-Code", "limit_exceeded"),
+	} {
+		if _, err := r.js.PublishMsg(t.Context(), &nats.Msg{Subject: "deadletter.cancellation", Header: h, Data: []byte(`{"stream":"OUTCOMES", "seq":1}`)}); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := r.letters.Replay(t.Context(), uint64(i+1)); err == nil || !strings.Contains(err.Error(), "not a dead letter") {
+			t.Errorf("replay of message %d: %v", i+1, err)
+		}
+	}
+	letters, err := r.letters.List(t.Context(), Filter{})
+	if err != nil || len(letters) != 0 || fmt.Sprint(heard) != "[1 2 3 4 5 6]" {
+		t.Errorf("%d letters, reported %v, %v", len(letters), heard, err)
+	}
+	if err := r.letters.Discard(t.Context(), 1, "written by an acknowledgement"); err != nil {
+		t.Error(err)
 	}
 }
 

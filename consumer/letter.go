@@ -92,6 +92,10 @@ func (d *DeadLetters) Each(ctx context.Context, f Filter, do func(Letter) error)
 	err = c.each(ctx, d.js, s, func(raw *jetstream.RawStreamMsg) error {
 		raw.Header.Del(nats.MsgSize) // the server's own, where it leaves the payload out
 		l := d.read(raw)
+		if err := l.check(); err != nil {
+			d.cfg.foreign(DeadLettersStream(d.cfg.Prefix), raw, err)
+			return nil
+		}
 		if !f.takes(l) {
 			return nil
 		}
@@ -148,6 +152,19 @@ func (d *DeadLetters) raw(ctx context.Context, seq uint64) (*jetstream.RawStream
 		return nil, ErrNoDeadLetter
 	}
 	return raw, err
+}
+
+// check says why a message is not a dead letter: each names the message that failed, and
+// why it failed.
+func (l Letter) check() error {
+	stream, sequence, _ := strings.Cut(l.Origin, "/")
+	if n, err := strconv.ParseUint(sequence, 10, 64); err != nil || n == 0 || stream == "" {
+		return fmt.Errorf("its header %s is %s: want the stream and sequence of the message that failed", headerOrigin, brief(l.Origin))
+	}
+	if l.Code == "" {
+		return fmt.Errorf("it has no header %s", headerCode)
+	}
+	return nil
 }
 
 func (d *DeadLetters) read(raw *jetstream.RawStreamMsg) Letter {

@@ -53,6 +53,8 @@ type Operations struct {
 
 	// Who acts; NewOperations sets user@host.
 	Who string
+
+	stops stops // that were read
 }
 
 // NewOperations needs Prefix of cfg.
@@ -79,9 +81,70 @@ func (o *Operations) record(ctx context.Context, op Operation, id string, option
 	return op, nil
 }
 
-// last is the last operation of an action, from the stream's leader; nil where there
-// is none. What can't be read was done all the same: the subject says so.
-func (o *Operations) last(ctx context.Context, s jetstream.Stream, action string) (*Operation, error) {
+// parseOperation reads a record of an action. A message that is not one has no effect:
+// whoever can have a server publish to the subject (by a reply subject, for one) is not
+// an operator. A record says its action; a stop alone may leave that to its subject. A
+// resume names the stop that it lifts, a replay or discard its dead letter, and a
+// replay or requeue the message that it published.
+func parseOperation(raw *jetstream.RawStreamMsg, action string) (Operation, error) {
+	var op Operation
+	if err := json.Unmarshal(raw.Data, &op); err != nil {
+		return Operation{}, fmt.Errorf("not JSON: %w", err)
+	}
+	if op.Action == "" && action == ActionStop {
+		op.Action = action
+	}
+	missing := ""
+	switch {
+	case op.Action != action:
+		return Operation{}, fmt.Errorf("its action is %.80q, and its subject says %s", op.Action, action)
+	case action == ActionStop && strings.TrimSpace(op.Reason) == "":
+		missing = "reason"
+	case action == ActionResume && op.Stop == 0:
+		missing = "stop (the sequence of the stop that it lifts)"
+	case (action == ActionReplay || action == ActionDiscard) && op.DeadLetter == 0:
+		missing = "dead_letter"
+	case (action == ActionReplay || action == ActionRequeue) && op.OutcomeSequence == 0:
+		missing = "outcome_sequence"
+	}
+	if missing != "" {
+		return Operation{}, fmt.Errorf("it has no %s", missing)
+	}
+	op.Sequence, op.Stored = raw.Sequence, raw.Time
+	op.Who, op.Reason = line(op.Who, 256), line(op.Reason, 1<<10)
+	if op.Who == "" {
+		op.Who = "unknown"
+	}
+	if op.At.IsZero() {
+		op.At = raw.Time
+	}
+	return op, nil
+}
+
+// find is the first record of an action from a sequence on that is wanted; nil where
+// there is none. Messages that are not records are reported.
+func (o *Operations) find(ctx context.Context, s jetstream.Stream, action string, from uint64, want func(Operation) bool) (*Operation, error) {
+	for {
+		raw, err := s.GetMsg(ctx, from, jetstream.WithGetMsgSubject(OperationSubject(o.cfg.Prefix, action)))
+		if errors.Is(err, jetstream.ErrMsgNotFound) {
+			return nil, nil
+		}
+		if err != nil {
+			return nil, fmt.Errorf("%s in %s: %w", action, OperationsStream(o.cfg.Prefix), err)
+		}
+		op, err := parseOperation(raw, action)
+		if err != nil {
+			o.cfg.foreign(OperationsStream(o.cfg.Prefix), raw, err)
+		} else if want(op) {
+			return &op, nil
+		}
+		from = raw.Sequence + 1
+	}
+}
+
+// last is the last message of an action, from the stream's leader; nil where there is
+// none.
+func (o *Operations) last(ctx context.Context, s jetstream.Stream, action string) (*jetstream.RawStreamMsg, error) {
 	raw, err := s.GetLastMsgForSubject(ctx, OperationSubject(o.cfg.Prefix, action))
 	if errors.Is(err, jetstream.ErrMsgNotFound) {
 		return nil, nil
@@ -89,39 +152,47 @@ func (o *Operations) last(ctx context.Context, s jetstream.Stream, action string
 	if err != nil {
 		return nil, fmt.Errorf("last %s in %s: %w", action, OperationsStream(o.cfg.Prefix), err)
 	}
-	op := readOperation(raw, action)
-	return &op, nil
+	return raw, nil
 }
 
-func readOperation(raw *jetstream.RawStreamMsg, action string) Operation {
-	var op Operation
-	if json.Unmarshal(raw.Data, &op) != nil {
-		op = Operation{Reason: "(a record that can't be read)"}
+// lastStop is the last stop on record, nil where there is none, and the sequence of the
+// last message on its subject, which may be a foreign one.
+func (o *Operations) lastStop(ctx context.Context, s jetstream.Stream) (stop *Operation, tail uint64, err error) {
+	raw, err := o.last(ctx, s, ActionStop)
+	if err != nil || raw == nil {
+		return nil, 0, err
 	}
-	op.Action, op.Sequence, op.Stored = action, raw.Sequence, raw.Time
-	op.Who, op.Reason = line(op.Who, 256), line(op.Reason, 1<<10)
-	if op.Who == "" {
-		op.Who = "somebody"
+	if op, err := parseOperation(raw, ActionStop); err == nil {
+		return &op, raw.Sequence, nil
 	}
-	if op.At.IsZero() {
-		op.At = raw.Time
-	}
-	return op
+	err = o.stops.readOn(ctx, o, s)
+	return o.stops.lastBefore(raw.Sequence + 1), raw.Sequence, err
 }
 
-// standing is the last stop and the last resume; both may be nil.
+// liftedBy is the resume that lifts a stop; nil where none does.
+func (o *Operations) liftedBy(ctx context.Context, s jetstream.Stream, stop Operation) (*Operation, error) {
+	lifts := func(op Operation) bool { return op.Stop == stop.Sequence && op.Sequence > stop.Sequence }
+	raw, err := o.last(ctx, s, ActionResume)
+	if err != nil || raw == nil || raw.Sequence < stop.Sequence {
+		return nil, err
+	}
+	if op, err := parseOperation(raw, ActionResume); err == nil && lifts(op) {
+		return &op, nil
+	}
+	return o.find(ctx, s, ActionResume, stop.Sequence+1, lifts)
+}
+
+// standing is the last stop and the resume that lifts it; both may be nil.
 func (o *Operations) standing(ctx context.Context, s jetstream.Stream) (stop, resume *Operation, err error) {
-	if stop, err = o.last(ctx, s, ActionStop); err != nil || stop == nil {
+	if stop, _, err = o.lastStop(ctx, s); err != nil || stop == nil {
 		return nil, nil, err
 	}
-	resume, err = o.last(ctx, s, ActionResume)
+	resume, err = o.liftedBy(ctx, s, *stop)
 	return stop, resume, err
 }
 
-// inForce: a stop counts until a later resume.
-func inForce(stop, resume *Operation) bool {
-	return stop != nil && (resume == nil || resume.Sequence < stop.Sequence)
-}
+// inForce: a stop counts until a resume that names it.
+func inForce(stop, resume *Operation) bool { return stop != nil && resume == nil }
 
 func (o *Operations) stream(ctx context.Context) (jetstream.Stream, error) {
 	name := OperationsStream(o.cfg.Prefix)
@@ -174,7 +245,18 @@ func (o *Operations) Resume(ctx context.Context, reason string) (*Operation, err
 
 // resume lifts the stop that op names, where that is still the last.
 func (o *Operations) resume(ctx context.Context, op Operation) (Operation, error) {
-	last := jetstream.WithExpectLastSequenceForSubject(op.Stop, OperationSubject(o.cfg.Prefix, ActionStop))
+	s, err := o.stream(ctx)
+	if err != nil {
+		return op, err
+	}
+	stop, tail, err := o.lastStop(ctx, s)
+	if err != nil {
+		return op, err
+	}
+	if stop == nil || stop.Sequence != op.Stop {
+		return op, fmt.Errorf("operation %d is not the last stop", op.Stop)
+	}
+	last := jetstream.WithExpectLastSequenceForSubject(tail, OperationSubject(o.cfg.Prefix, ActionStop))
 	return o.record(ctx, op, nats.NewInbox(), last)
 }
 

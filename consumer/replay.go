@@ -77,6 +77,9 @@ func (d *DeadLetters) publishAgain(ctx context.Context, l Letter, m *nats.Msg, e
 
 // replayed is the message as it is published again.
 func (d *DeadLetters) replayed(l Letter) (*nats.Msg, error) {
+	if err := l.check(); err != nil {
+		return nil, fmt.Errorf("it is not a dead letter (%w): discard it", err)
+	}
 	scenario, isOutcome := strings.CutPrefix(l.Subject, OutcomeSubject(d.cfg.Prefix, ""))
 	if !isOutcome || scenario == "" || strings.ContainsAny(scenario, ".*> \t\r\n") {
 		return nil, fmt.Errorf("its %s is %s, no subject of an outcome: publish its payload by hand, or discard it", headerSubject, brief(l.Subject))

@@ -18,7 +18,7 @@ import (
 func (r *letterRig) fill(n int) {
 	r.t.Helper()
 	for i := range n {
-		m := &nats.Msg{Subject: "deadletter.cancellation", Header: header(headerCode, string(settlement.Unauthorized), headerSession, testSession), Data: []byte("{}")}
+		m := &nats.Msg{Subject: "deadletter.cancellation", Header: header(headerCode, string(settlement.Unauthorized), headerOrigin, "OUTCOMES/1", headerSession, testSession), Data: []byte("{}")}
 		if i%3 == 0 { // as a message looks that was made to pass for a control message
 			m.Header.Set("Status", "409")
 			m.Header.Set("Description", "Consumer Deleted")

@@ -2,7 +2,6 @@ package ledger
 
 import (
 	"crypto/sha256"
-	"encoding/hex"
 	"encoding/json"
 	"fmt"
 	"slices"
@@ -61,12 +60,7 @@ func (c *chain) add(s Stored) (wrong []string) {
 	return wrong
 }
 
-func (c *chain) previous() string {
-	if c.n == 0 {
-		return ""
-	}
-	return hex.EncodeToString(c.last[:])
-}
+func (c *chain) previous() string { return place{c.n, c.last}.previous() }
 
 // moved holds the entry to what its kind may do to the standing before it.
 func (c *chain) moved(e settlement.Entry) (wrong []string) {

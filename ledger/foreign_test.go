@@ -118,6 +118,19 @@ func TestForeignMessagesAreIgnored(t *testing.T) {
 			if len(heard) != 1 || !strings.Contains(heard[uint64(at)+1], "is not an entry of this ledger and is ignored") {
 				t.Errorf("%s: reported %v, want message %d", it, heard, at+1)
 			}
+			chains, foreign := ledger.New(mem, config()).Chains(), 0
+			if _, err := l.Walk(t.Context(), 0, func(s ledger.Stored) error {
+				why, err := chains.Foreign(t.Context(), s)
+				if (why != nil) != (s.Sequence == uint64(at)+1) {
+					t.Errorf("%s: read in order, message %d is foreign: %v", it, s.Sequence, why)
+				}
+				if why != nil {
+					foreign++
+				}
+				return err
+			}); err != nil || foreign != 1 {
+				t.Errorf("%s: read in order: %d foreign, %v", it, foreign, err)
+			}
 			r, err := l.Verify(t.Context(), ledger.Audit{Session: session(1)})
 			if err != nil || r.Foreign != 1 || len(r.BySequence()) != 1 || r.BySequence()[uint64(at)+1] == 0 || r.Closed != 1 {
 				t.Errorf("%s: verify: %d foreign, closed %d, findings %v, %v", it, r.Foreign, r.Closed, r.Findings, err)

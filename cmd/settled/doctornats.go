@@ -56,6 +56,7 @@ func (d *doctor) examineNATS(ctx context.Context) {
 	d.cluster()
 	d.streams(ctx)
 	d.durable(ctx)
+	d.foreign(ctx)
 }
 
 func listens(ctx context.Context, address string) bool {

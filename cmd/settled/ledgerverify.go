@@ -150,6 +150,7 @@ type verifyResult struct {
 	Sessions   uint64          `json:"sessions"`
 	Closed     uint64          `json:"closed"`
 	Unknown    uint64          `json:"unknown"`
+	Foreign    uint64          `json:"foreign"` // messages that are not entries, and have no effect
 	Last       uint64          `json:"last_sequence"`
 	LastDigest string          `json:"last_digest"`
 	Anchor     string          `json:"anchor"` // for --anchor of a later run; empty where nothing, or one session, was looked at
@@ -172,7 +173,7 @@ type verifyFinding struct {
 
 func (v *verification) result(report ledger.Report) verifyResult {
 	r := verifyResult{
-		Entries: report.Entries, Sessions: report.Sessions, Closed: report.Closed, Unknown: report.Unknown,
+		Entries: report.Entries, Sessions: report.Sessions, Closed: report.Closed, Unknown: report.Unknown, Foreign: report.Foreign,
 		Last: report.Last, LastDigest: report.LastDigest, Findings: []verifyFinding{},
 	}
 	if v.whole && report.Last > 0 {
@@ -226,6 +227,9 @@ func (r verifyResult) text() string {
 	fmt.Fprintf(&b, "%d entries of %d sessions, %d closed", r.Entries, r.Sessions, r.Closed)
 	if r.Unknown > 0 {
 		fmt.Fprintf(&b, ", and %d of no session that can be read", r.Unknown)
+	}
+	if r.Foreign > 0 {
+		fmt.Fprintf(&b, "; %d messages are not entries of this ledger and have no effect", r.Foreign)
 	}
 	switch len(order) {
 	case 0:

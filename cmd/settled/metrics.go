@@ -30,6 +30,7 @@ type metrics struct {
 
 	stageSeconds *prometheus.HistogramVec
 	appends      *prometheus.CounterVec
+	foreign      *foreignMessages
 
 	asked         *prometheus.CounterVec // co-signatures, of others
 	cosigns       *prometheus.CounterVec // co-signatures, of us
@@ -72,11 +73,12 @@ func newMetrics(log zerolog.Logger) *metrics {
 			Buckets: prometheus.ExponentialBuckets(0.001, 2, 13),
 		}, []string{"answer"}),
 	}
+	m.foreign = newForeignMessages(log)
 	info := prometheus.NewGaugeVec(prometheus.GaugeOpts{Name: "settled_build_info", Help: "Always 1; the labels say what is running."}, []string{"version", "go"})
 	b := buildInfo()
 	info.WithLabelValues(b.Version, b.Go).Set(1)
 	m.registry.MustRegister(m.results.collectors()...)
-	m.registry.MustRegister(m.outcomes, m.duration, m.calls, m.callSeconds, m.stageSeconds, m.appends, m.asked, m.cosigns, m.cosignSeconds, info, m.waiting,
+	m.registry.MustRegister(m.outcomes, m.duration, m.calls, m.callSeconds, m.stageSeconds, m.appends, m.foreign.total, m.asked, m.cosigns, m.cosignSeconds, info, m.waiting,
 		goCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	m.expectStages()
 	return m

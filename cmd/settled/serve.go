@@ -53,6 +53,7 @@ func (c *config) consumerConfig(s *service) consumer.Config {
 	if s != nil {
 		cfg.Ready, cfg.Changed = s.node.Ready, s.node.Changed
 		cfg.Log, cfg.ResultFunc, cfg.BeginFunc = s.metrics.log, s.metrics.result, s.metrics.begin(cfg.Durable)
+		cfg.ForeignFunc = func(f consumer.Foreign) { s.metrics.foreign.found(f.Stream, f.Sequence, f) }
 	}
 	return cfg
 }
@@ -201,7 +202,9 @@ func (s *service) build(ctx context.Context) error {
 	defer cancel()
 	cfg := s.cfg.consumerConfig(s)
 	// The ledger first: outcomes that are older tell that it was lost.
-	l, warnings, err := ledger.Open(ctx, tracedJetStream{s.nats.js}, s.cfg.ledgerConfig())
+	entries := s.cfg.ledgerConfig()
+	entries.ForeignFunc = func(f ledger.Foreign) { s.metrics.foreign.found(ledger.StreamName(entries.Prefix), f.Sequence, f) }
+	l, warnings, err := ledger.Open(ctx, tracedJetStream{s.nats.js}, entries)
 	if err != nil {
 		return err
 	}
@@ -227,6 +230,7 @@ func (s *service) build(ctx context.Context) error {
 		TrustFunc: s.cfg.trust(),
 	}
 	s.metrics.expect(s.cfg.scenarios())
+	s.metrics.foreign.expect(s.cfg.natsPrefix)
 	c, err := consumer.New(s.nats.js, s.metrics.observed(settler), cfg)
 	if err != nil {
 		return err

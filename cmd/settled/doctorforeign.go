@@ -1,0 +1,78 @@
+package main
+
+import (
+	"context"
+	"slices"
+	"time"
+
+	"settled/consumer"
+	"settled/ledger"
+)
+
+// newestEntries is how many of the ledger's newest messages doctor looks at: `settled
+// ledger verify` looks at all.
+const newestEntries = 2000
+
+// foreign looks for messages that neither settled nor an operator stored.
+func (d *doctor) foreign(ctx context.Context) {
+	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
+	defer cancel()
+	cfg := d.cfg.consumerConfig(nil)
+	found := map[string][]error{}
+	cfg.ForeignFunc = func(f consumer.Foreign) { found[f.Stream] = append(found[f.Stream], f) }
+	name := ledger.StreamName(cfg.Prefix)
+	for _, c := range []struct {
+		stream string
+		look   func() error
+	}{
+		{name, func() error {
+			return d.foreignEntries(ctx, func(f ledger.Foreign) { found[name] = append(found[name], f) })
+		}},
+		{consumer.DeadLettersStream(cfg.Prefix), func() error {
+			return consumer.NewDeadLetters(d.nats.js, cfg).Each(ctx, consumer.Filter{}, func(consumer.Letter) error { return nil })
+		}},
+		{consumer.OperationsStream(cfg.Prefix), func() error {
+			_, err := consumer.NewOperations(d.nats.js, cfg).Stopped(ctx)
+			return err
+		}},
+	} {
+		stream, check := c.stream, "foreign."+c.stream
+		if slices.Contains(d.missing, stream) {
+			d.skip(check, "the stream is missing")
+			continue
+		}
+		err := c.look()
+		switch n := len(found[stream]); {
+		case n > 0:
+			d.warn(check, "find out who can write there: see SettledForeignMessages in deploy/RUNBOOK.md", "%d messages are not from settled or an operator, and have no effect; the first: %s", n, found[stream][0])
+		case err != nil:
+			d.warn(check, "", "could not be looked at: %s", err)
+		default:
+			d.ok(check, "every message that was looked at is settled's or an operator's")
+		}
+	}
+}
+
+// foreignEntries looks at the newest messages of the ledger, each by itself: whether they
+// are on their sessions' chains `settled ledger verify` says.
+func (d *doctor) foreignEntries(ctx context.Context, found func(ledger.Foreign)) error {
+	l, err := d.openLedger(ctx)
+	if err != nil {
+		return err
+	}
+	s, err := d.nats.js.Stream(ctx, ledger.StreamName(d.cfg.natsPrefix))
+	if err != nil {
+		return err
+	}
+	from := uint64(1)
+	if last := s.CachedInfo().State.LastSeq; last > newestEntries {
+		from = last - newestEntries
+	}
+	_, err = l.Walk(ctx, from, func(s ledger.Stored) error {
+		if s.Err != nil {
+			found(ledger.Foreign{Subject: s.Subject, Sequence: s.Sequence, Err: s.Err})
+		}
+		return nil
+	})
+	return err
+}

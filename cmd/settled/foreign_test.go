@@ -1,0 +1,98 @@
+package main
+
+import (
+	"encoding/json"
+	"errors"
+	"slices"
+	"strings"
+	"testing"
+
+	dto "github.com/prometheus/client_model/go"
+	"github.com/rs/zerolog"
+
+	"settled/consumer"
+	"settled/settlement"
+)
+
+// TestForeignMessagesWhileServing: what a server stores where a reply subject says neither
+// holds a session, nor loses a result, nor lifts a stop; and it is counted once, reported
+// by verify and doctor.
+func TestForeignMessagesWhileServing(t *testing.T) {
+	d := deploy(t)
+	s, _ := d.serve()
+	session := d.open()
+	reply := func(subject string) {
+		t.Helper()
+		d.must(d.nats.PublishRequest("outcome.junk", subject, []byte("{}")))
+		d.must(d.nats.Flush())
+	}
+	ops := consumer.NewOperations(d.nats.js, d.cfg.consumerConfig(nil))
+	_, err := ops.Stop(t.Context(), "the test has not begun")
+	d.must(err)
+	for _, subject := range []string{"settlement.failed." + string(session), "settlement.closing." + string(session), "operation.resume", "operation.stop", "deadletter.cancellation"} {
+		reply(subject)
+	}
+	if stop, err := ops.Stopped(t.Context()); err != nil || stop == nil {
+		t.Fatalf("the stop was lifted: %v, %v", stop, err)
+	}
+	d.until("foreign records are counted", func() bool {
+		return foreignCount(t, s.metrics.foreign, "OPERATIONS") == 2
+	})
+	_, err = ops.Resume(t.Context(), "it begins")
+	d.must(err)
+	d.publish("partial_service", "x", session, d.partial())
+	closed := func() bool {
+		head, err := d.ledger().Head(t.Context(), session)
+		return err == nil && head.Last != nil && head.Last.State == settlement.EntryClosed
+	}
+	d.until("the session is closed", closed)
+	reply("settlement.failed." + string(session))
+	if !closed() {
+		t.Error("a message after the close hides it")
+	}
+	_, err = s.ledger.Head(t.Context(), session)
+	d.must(err)
+	if got := foreignCount(t, s.metrics.foreign, "SETTLEMENTS"); got != 3 {
+		t.Errorf("%v foreign messages of SETTLEMENTS are counted, want 3", got)
+	}
+	if status, out, _ := d.command(d.onNode("ledger", "verify", "-o", "json")...); status != 1 || !strings.Contains(out, `"foreign":3`) {
+		t.Errorf("verify: status %d, %s", status, out)
+	}
+	_, found := d.doctor()
+	for _, check := range []string{"foreign.SETTLEMENTS", "foreign.OPERATIONS", "foreign.DEADLETTERS"} {
+		if !slices.ContainsFunc(found, func(f finding) bool {
+			return f.Check == check && f.Result == checkWarn && strings.Contains(f.Found, "have no effect")
+		}) {
+			t.Errorf("doctor does not report %s: %+v", check, found)
+		}
+	}
+}
+
+func TestForeignMessagesAreCountedOnce(t *testing.T) {
+	var log strings.Builder
+	f := newForeignMessages(zerolog.New(&log))
+	for _, sequence := range []uint64{3, 5, 3, 4, 5, 3} {
+		f.found("SETTLEMENTS", sequence, errors.New("not an entry"))
+	}
+	for sequence := range uint64(2 * mostForeign) {
+		f.found("OPERATIONS", sequence+1, errors.New("not an entry"))
+	}
+	for stream, want := range map[string]float64{"SETTLEMENTS": 3, "OPERATIONS": 2 * mostForeign} {
+		if got := foreignCount(t, f, stream); got != want {
+			t.Errorf("%s: %v counted, want %v", stream, got, want)
+		}
+	}
+	var line struct{ Level, Stream string }
+	if err := json.Unmarshal([]byte(strings.SplitN(log.String(), "\n", 2)[0]), &line); err != nil || line.Level != "error" || line.Stream != "SETTLEMENTS" {
+		t.Errorf("%+v, %v", line, err)
+	}
+}
+
+func foreignCount(t *testing.T, f *foreignMessages, stream string) float64 {
+	t.Helper()
+	var m dto.Metric
+	if err := f.total.WithLabelValues(stream).Write(&m); err != nil {
+		t.Fatal(err)
+	}
+	return m.GetCounter().GetValue()
+}

@@ -31,8 +31,9 @@ const (
 //
 // settlement.ErrMoved: another entry came first, or came on top of this one before
 // it was known to be stored; decide again from the new head. *settlement.Waiting
-// with settlement.LedgerHeld: the stream lost entries, nothing may be sent yet; a
-// closing entry may be stored all the same and is then a dead intent. Any other
+// with settlement.LedgerHeld: the stream lost entries or has settings that endanger
+// money, nothing may be sent yet; a closing entry may be stored all the same and is
+// then a dead intent. Any other
 // error: not known to be stored; a later read of the head will tell.
 //
 // An entry of an unknown session is appended to nothing: the head is the zero
@@ -42,20 +43,15 @@ func (l *Ledger) Append(ctx context.Context, head settlement.Head, e settlement.
 	if err != nil {
 		return settlement.Head{}, fmt.Errorf("ledger: append %s to %s: %w", e.State, e.Session.Token(), err)
 	}
-	if expires(e) {
-		if err := l.look(ctx); err != nil {
-			return settlement.Head{}, err
-		}
-		if err := l.mark.held(); err != nil {
-			return settlement.Head{}, err
-		}
+	if err := l.mayRecord(ctx, e); err != nil {
+		return settlement.Head{}, err
 	}
 	m, err := l.store(ctx, a)
 	if err != nil {
 		return settlement.Head{}, fmt.Errorf("ledger: append %s to %s: %w", e.State, e.Session.Token(), err)
 	}
-	if expires(e) {
-		if err := l.stands(ctx); err != nil {
+	if e.State == settlement.EntryClosing {
+		if err := l.stands(ctx, expires(e)); err != nil {
 			return settlement.Head{}, err
 		}
 	}
@@ -73,14 +69,52 @@ func expires(e settlement.Entry) bool {
 	return e.State == settlement.EntryClosing && e.ValidUntil != nil
 }
 
+// settingsAge is how old the last look at the stream's settings may be when an
+// intent is recorded.
+const settingsAge = 5 * time.Second
+
+// mayRecord is nil where the entry may be stored: anything but an intent always, for
+// what happened must be recorded; an intent where its request could be sent.
+func (l *Ledger) mayRecord(ctx context.Context, e settlement.Entry) error {
+	if e.State != settlement.EntryClosing {
+		return nil
+	}
+	if err := l.Verified(ctx, settingsAge); err != nil {
+		return asWaiting(err)
+	}
+	if !expires(e) {
+		return nil
+	}
+	if err := l.look(ctx); err != nil {
+		return asWaiting(err)
+	}
+	return l.mark.held()
+}
+
+// asWaiting makes a wait of an error about the stream's settings, and keeps others.
+func asWaiting(err error) error {
+	var unsafe *SettingsError
+	if errors.As(err, &unsafe) {
+		return &settlement.Waiting{Reason: settlement.LedgerHeld, Err: err}
+	}
+	return err
+}
+
 // stands finds out whether an intent that was stored gives the right to send: the
-// stream may have fallen, or another have taken its place, while it was on its way.
-func (l *Ledger) stands(ctx context.Context) error {
+// stream may have changed, fallen, or been replaced while it was on its way. Only
+// requests that expire wait for entries that were lost.
+func (l *Ledger) stands(ctx context.Context, expires bool) error {
 	var waited time.Duration
 	for pause := firstPause; ; pause = min(2*pause, longestPause) {
 		err := l.recognise(ctx)
-		if err == nil {
+		var unsafe *SettingsError
+		switch {
+		case errors.As(err, &unsafe):
+			return asWaiting(err)
+		case err == nil && expires:
 			return l.mark.held()
+		case err == nil:
+			return nil
 		}
 		if waited += pause; waited > appendBudget || l.cfg.WaitFunc(ctx, pause) != nil {
 			return fmt.Errorf("stored, but not sent: %w", err)

@@ -31,6 +31,9 @@ type Origin struct {
 	Created time.Time
 	Age     time.Duration
 	Dangers []string
+	Weak    []string
+	Last    uint64 // 0: not told, nor is Removed
+	Removed uint64
 	Err     error
 
 	Used    bool // outcomes are older than the stream
@@ -47,7 +50,7 @@ type asked func() Origin
 
 func (f asked) origin(context.Context) (origin, error) {
 	o := f()
-	return origin{o.Created, o.Age, o.Dangers}, o.Err
+	return origin{o.Created, o.Age, o.Dangers, o.Weak, o.Last > 0, o.Last, o.Removed}, o.Err
 }
 
 func (f asked) usedBefore(context.Context, time.Time) (bool, error) {

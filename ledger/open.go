@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"strings"
 	"time"
 
 	"github.com/nats-io/nats.go/jetstream"
@@ -45,7 +44,7 @@ func Open(ctx context.Context, js jetstream.JetStream, cfg Config) (*Ledger, []s
 	}
 	dangers, warnings := inspect(stream.CachedInfo().Config, StreamConfig(cfg))
 	if len(dangers) > 0 {
-		return nil, warnings, fmt.Errorf("ledger: stream %s would endanger money:\n  %s", name, strings.Join(dangers, "\n  "))
+		return nil, warnings, fmt.Errorf("ledger: %w", &SettingsError{Stream: name, Dangers: dangers})
 	}
 	l := New(jetStream{js: js, name: name, stream: stream}, cfg)
 	l.known.origins = servers{js: js, cfg: l.cfg}

@@ -14,6 +14,11 @@ type origin struct {
 	created time.Time     // by the servers' clock: no two streams of one name share it
 	age     time.Duration // when it was asked for, by the same clock
 	dangers []string      // settings that endanger money, as Open words them
+	weak    []string      // settings that protect less than configured
+
+	counted bool   // last and removed are known
+	last    uint64 // sequence of the last message ever stored
+	removed uint64 // how many of the messages up to there are gone
 }
 
 // origins is what is asked about the stream beside its messages.
@@ -45,8 +50,12 @@ func (s servers) origin(ctx context.Context) (origin, error) {
 		return origin{}, err
 	}
 	info := stream.CachedInfo()
-	dangers, _ := inspect(info.Config, StreamConfig(s.cfg))
-	return origin{created: info.Created, age: info.TimeStamp.Sub(info.Created), dangers: dangers}, nil
+	want := StreamConfig(s.cfg)
+	dangers, _ := inspect(info.Config, want)
+	return origin{
+		created: info.Created, age: info.TimeStamp.Sub(info.Created), dangers: dangers, weak: weaknesses(info.Config, want),
+		counted: true, last: info.State.LastSeq, removed: info.State.LastSeq - min(info.State.Msgs, info.State.LastSeq),
+	}, nil
 }
 
 func (s servers) usedBefore(ctx context.Context, begun time.Time) (bool, error) {

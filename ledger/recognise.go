@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 )
@@ -18,6 +19,8 @@ type recognition struct {
 
 	// Whoever has the turn:
 	created time.Time // of the stream that is known; zero: none was looked at yet
+	weak    []string  // its settings that protected less than configured when it was first looked at
+	removed uint64    // how many of its messages were gone at the last look
 	began   time.Time // the last look that succeeded
 }
 
@@ -40,11 +43,15 @@ func (l *Ledger) Check(ctx context.Context) error {
 // recognise compares the stream with the one that is known, by an answer of the
 // servers that was asked for after this call began.
 func (l *Ledger) recognise(ctx context.Context) error {
-	r := &l.known
-	if r.origins == nil {
+	if l.known.origins == nil {
 		return nil
 	}
-	asked := l.cfg.NowFunc()
+	return l.recogniseSince(ctx, l.cfg.NowFunc())
+}
+
+// recogniseSince does so by an answer that was asked for after that instant.
+func (l *Ledger) recogniseSince(ctx context.Context, asked time.Time) error {
+	r := &l.known
 	select {
 	case r.turn <- struct{}{}:
 		defer func() { <-r.turn }()
@@ -57,26 +64,58 @@ func (l *Ledger) recognise(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, readWait)
 	defer cancel()
 	began := l.cfg.NowFunc()
-	if err := l.compare(ctx); err != nil {
+	r.began = time.Time{} // an error outdates what was answered before
+	var unsafe *SettingsError
+	if err := l.compare(ctx); errors.As(err, &unsafe) {
+		return fmt.Errorf("ledger: %w", err)
+	} else if err != nil {
 		return fmt.Errorf("ledger: stream %s: %w", StreamName(l.cfg.Prefix), err)
 	}
 	r.began = began
 	return nil
 }
 
+// Verified reports whether the stream's settings are as they must be, by an answer
+// of the servers that is at most that old; where there is none they are asked. Calls
+// at the same time share the answer. The error is that of Check, but for the wait
+// after lost entries, which concerns requests that expire alone.
+func (l *Ledger) Verified(ctx context.Context, within time.Duration) error {
+	if l.known.origins == nil {
+		return nil
+	}
+	return l.recogniseSince(ctx, l.cfg.NowFunc().Add(-within))
+}
+
+// SettingsError says that the stream has settings that endanger money. Nothing is
+// sent until they are put back.
+type SettingsError struct {
+	Stream  string
+	Dangers []string // each with the command that puts it back
+}
+
+func (e *SettingsError) Error() string {
+	return "stream " + e.Stream + " would endanger money:\n  " + strings.Join(e.Dangers, "\n  ")
+}
+
 // compare holds the stream to the one that is known. Whoever calls it has the turn.
 func (l *Ledger) compare(ctx context.Context) error {
-	r := &l.known
+	r, before := &l.known, l.mark.now()
 	o, err := r.origins.origin(ctx)
 	switch {
 	case errors.Is(err, errMissing):
 		return fmt.Errorf("%w: %s", errMissing, l.bringBack())
 	case err != nil:
 		return err
+	}
+	if r.created.IsZero() {
+		r.weak, r.removed = o.weak, o.removed
+	}
+	if dangers := append(o.dangers, r.weakened(o)...); len(dangers) > 0 {
+		return &SettingsError{Stream: StreamName(l.cfg.Prefix), Dangers: dangers}
+	}
+	switch {
 	case o.created.Equal(r.created):
-		return nil
-	case len(o.dangers) > 0:
-		return fmt.Errorf("it would endanger money:\n  %s", strings.Join(o.dangers, "\n  "))
+		l.count(before, o)
 	case o.created.Before(r.created):
 		l.mark.anew(l.cfg.Fence, errFell) // an older copy in the place of the one that is known
 	case !r.created.IsZero():
@@ -86,8 +125,34 @@ func (l *Ledger) compare(ctx context.Context) error {
 			return err
 		}
 	}
-	r.created = o.created
+	r.created, r.removed = o.created, o.removed
 	return nil
+}
+
+// weakened are the settings that protect less than they did when the stream was
+// first looked at.
+func (r *recognition) weakened(o origin) (lines []string) {
+	for _, line := range o.weak {
+		if !slices.Contains(r.weak, line) {
+			lines = append(lines, line+" (to keep the new setting, start settled again)")
+		}
+	}
+	return lines
+}
+
+// count holds all sending of requests that expire for a fence where the stream ends
+// before what was known, or messages in it are gone: entries of requests that may
+// still land can be among them.
+func (l *Ledger) count(before moment, o origin) {
+	if !o.counted {
+		return
+	}
+	if o.last < before.sequence {
+		l.mark.fellSince(before)
+	}
+	if o.removed > l.known.removed {
+		l.mark.young(l.cfg.Fence, fmt.Errorf("%d entries were removed from stream %s while settled ran (a limit, a purge or a deletion): requests that they recorded may still land", o.removed-l.known.removed, StreamName(l.cfg.Prefix)))
+	}
 }
 
 // meet judges the first stream that this process sees. One that is younger than a

@@ -28,12 +28,23 @@ func inspect(got, want jetstream.StreamConfig) (dangers, warnings []string) {
 			dangers = append(dangers, s.line(got.Name))
 		}
 	}
-	for _, s := range differing(got, want) {
+	for _, s := range slices.Concat(weaker(got, want), bounding(got)) {
 		if s.bad {
 			warnings = append(warnings, s.line(got.Name))
 		}
 	}
 	return dangers, warnings
+}
+
+// weaknesses are the lines of settings that are only warned of at the start, and
+// hold sending where they appear while settled runs: somebody is changing the stream.
+func weaknesses(got, want jetstream.StreamConfig) (lines []string) {
+	for _, s := range weaker(got, want) {
+		if s.bad {
+			lines = append(lines, s.line(got.Name))
+		}
+	}
+	return lines
 }
 
 func (s setting) line(stream string) string {
@@ -81,6 +92,7 @@ func misleading(c, want jetstream.StreamConfig) []setting {
 		{len(c.Sources) > 0, "sources", "entries of other streams would stand among its own, with other sequences", "--config=FILE, a file of its configuration without sources"},
 		{c.SubjectTransform != nil, "subject_transform", "entries would stand under other subjects than they were compared by", "--no-transform"},
 		{c.AllowMsgSchedules, "allow_msg_schedules true", "the server itself could write messages among the entries", ""},
+		{republishesInto(c, want), "republish", "copies of entries would be published to subjects that settled stores or obeys", "--no-republish"},
 	}
 }
 
@@ -102,21 +114,40 @@ func refusing(c jetstream.StreamConfig) []setting {
 	}
 }
 
-// differing are settings that are not as Open would have made them, and do no harm
-// to the ledger.
-func differing(c, want jetstream.StreamConfig) []setting {
-	newOnly := c.Discard == jetstream.DiscardNew
+// weaker are settings that protect less than those that Open would have made, and
+// do no harm to the ledger by themselves.
+func weaker(c, want jetstream.StreamConfig) []setting {
 	return []setting{
 		// More than configured is never worth less: whoever only reads may not know the number.
 		{c.Replicas < want.Replicas, fmt.Sprintf("replicas %d", c.Replicas), fmt.Sprintf("configured are %d (nats.replicas)", want.Replicas), fmt.Sprintf("--replicas=%d", want.Replicas)},
 		{c.Duplicates < want.Duplicates, fmt.Sprintf("duplicate_window %s", c.Duplicates), fmt.Sprintf("want %s: an entry without a readable session may be stored twice", want.Duplicates), fmt.Sprintf("--dupe-window=%s", want.Duplicates)},
-		{c.MaxMsgs > 0 && newOnly, fmt.Sprintf("max_msgs %d", c.MaxMsgs), "nothing is settled any more once the stream is full", "--max-msgs=-1"},
-		{c.MaxBytes > 0 && newOnly, fmt.Sprintf("max_bytes %d", c.MaxBytes), "nothing is settled any more once the stream is full", "--max-bytes=-1"},
-		{c.RePublish != nil, "republish", "entries are also sent elsewhere; see that nobody takes those for the ledger", "--no-republish"},
+		{c.RePublish != nil && !republishesInto(c, want), "republish", "entries are also sent elsewhere; see that nobody takes those for the ledger", "--no-republish"},
 		{c.AllowAtomicPublish, "allow_atomic true", "settled never writes batches; a batch can store two entries of a session on one expectation", "--no-allow-batch"},
 		{c.AllowBatchPublish, "allow_batched true", "settled never writes batches", "--config=FILE, a file of its configuration without allow_batched"},
+	}
+}
+
+// bounding are limits that an operator may set: where one is reached nothing is
+// stored any more, and nothing is lost.
+func bounding(c jetstream.StreamConfig) []setting {
+	newOnly := c.Discard == jetstream.DiscardNew
+	return []setting{
+		{c.MaxMsgs > 0 && newOnly, fmt.Sprintf("max_msgs %d", c.MaxMsgs), "nothing is settled any more once the stream is full", "--max-msgs=-1"},
+		{c.MaxBytes > 0 && newOnly, fmt.Sprintf("max_bytes %d", c.MaxBytes), "nothing is settled any more once the stream is full", "--max-bytes=-1"},
 		{c.MaxConsumers > 0, fmt.Sprintf("max_consumers %d", c.MaxConsumers), "dashboards and auditors may find no place", "--config=FILE, a file of its configuration with max_consumers -1"},
 	}
+}
+
+// republishesInto reports whether copies of the stream's messages are published to
+// subjects that settled reads, or that the server obeys. A destination whose first
+// token is made of the message's subject may be any.
+func republishesInto(c, want jetstream.StreamConfig) bool {
+	if c.RePublish == nil {
+		return false
+	}
+	prefix := strings.TrimSuffix(want.Subjects[0], "settlement.*.*")
+	root, _, _ := strings.Cut(strings.TrimPrefix(c.RePublish.Destination, prefix), ".")
+	return strings.ContainsAny(root, "$*>{") || slices.Contains([]string{"settlement", "outcome", "deadletter", "operation", "cosign"}, root)
 }
 
 func quoted(subjects []string) string { return fmt.Sprintf("%q", subjects) }

@@ -68,6 +68,18 @@ func (w *watermark) fell(m Message) {
 	w.hold(w.fence, errFell)
 }
 
+// fellSince does so where the stream ends before that moment, unless somebody has
+// noticed already.
+func (w *watermark) fellSince(before moment) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.epoch == before.epoch {
+		w.epoch++
+		w.sequence, w.payload = 0, nil
+		w.hold(w.fence, errFell)
+	}
+}
+
 // anew starts over with a stream that took the place of the one that was known,
 // and holds it so long.
 func (w *watermark) anew(d time.Duration, why error) {

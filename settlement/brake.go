@@ -5,7 +5,8 @@ import "context"
 // Brake stops all sending, on every replica, until a person resumes it.
 type Brake interface {
 	// Stopped is nil where requests may be recorded and sent now. Any error means
-	// not: it says who stopped, when and why, or that this can't be told.
+	// not: it says who stopped, when and why, or that this can't be told. A *Waiting
+	// among them says what else is waited for.
 	Stopped(ctx context.Context) error
 
 	// Stop has every replica stop, for what the outcome's session showed. It
@@ -23,7 +24,7 @@ type Brake interface {
 // comes no further than the first of the three.
 func (c *call) held(ctx context.Context) error {
 	if err := c.Brake.Stopped(ctx); err != nil {
-		return &Waiting{Reason: Stopped, Err: err}
+		return waitingFor(err, Stopped)
 	}
 	return nil
 }

@@ -8,6 +8,7 @@ import (
 
 	"github.com/rs/zerolog"
 
+	"settled/consumer"
 	"settled/ledger"
 	"settled/settlement"
 )
@@ -15,7 +16,7 @@ import (
 // How often the ledger's stream is looked at, how soon again while something is
 // wrong, and how long one look may take.
 const (
-	ledgerLook      = 3 * time.Second
+	ledgerLook      = 2 * time.Second
 	ledgerLookAgain = 500 * time.Millisecond
 	ledgerLookTime  = 2 * time.Second
 )
@@ -24,15 +25,25 @@ const (
 // whether the service is ready, and logs when that changes. What must not be sent
 // the ledger itself holds back, watched or not.
 type ledgerWatch struct {
-	ledger *ledger.Ledger
-	log    zerolog.Logger
+	ledger  *ledger.Ledger
+	log     zerolog.Logger
+	hurried chan struct{}
 
-	mu    sync.Mutex
-	wrong error
+	mu     sync.Mutex
+	wrong  error
+	remind consumer.Reminder // of settings that hold sending
 }
 
 func newLedgerWatch(l *ledger.Ledger, log zerolog.Logger) *ledgerWatch {
-	return &ledgerWatch{ledger: l, log: log}
+	return &ledgerWatch{ledger: l, log: log, hurried: make(chan struct{}, 1)}
+}
+
+// hurry asks for a look now.
+func (w *ledgerWatch) hurry() {
+	select {
+	case w.hurried <- struct{}{}:
+	default: // asked already
+	}
 }
 
 // run looks again and again, until ctx ends.
@@ -52,9 +63,10 @@ func (w *ledgerWatch) wait(ctx context.Context) bool {
 	select {
 	case <-ctx.Done():
 		return false
+	case <-w.hurried:
 	case <-timer.C:
-		return true
 	}
+	return true
 }
 
 // look looks once.
@@ -76,14 +88,25 @@ func (w *ledgerWatch) look(ctx context.Context) {
 func (w *ledgerWatch) tell(before, now error) {
 	switch {
 	case now == nil && before != nil:
+		w.remind = consumer.Reminder{}
 		w.log.Info().Msg("the ledger can be used again")
 	case now != nil && natsAway(now):
 		if before == nil || !natsAway(before) {
 			w.log.Warn().Err(now).Msg("the ledger can't be reached, and nothing is sent: are enough of the NATS servers up? `settled doctor` says which stream has no leader")
 		}
+	case settingsOf(now):
+		if w.remind.Due(now.Error(), time.Now()) {
+			w.log.Error().Err(now).Msg("sending is held until the ledger's settings are put back: see SettledSettingsChanged in deploy/RUNBOOK.md")
+		}
 	case now != nil && (before == nil || before.Error() != now.Error()):
 		w.log.Error().Err(now).Msg("the ledger can't be used: see The ledger was lost in deploy/RUNBOOK.md")
 	}
+}
+
+// settingsOf reports whether an error is about the stream's settings.
+func settingsOf(err error) bool {
+	var unsafe *ledger.SettingsError
+	return errors.As(err, &unsafe)
 }
 
 func (w *ledgerWatch) found() error {

@@ -99,6 +99,12 @@ func (m *metrics) watch(s *service) {
 	gauge("settled_nats_connected", "1 while NATS is connected.", func() float64 { return oneIf(s.nats.IsConnected()) })
 	gauge("settled_paused", "1 while nothing is fetched because the node is away.", func() float64 { return oneIf(s.consumer.Status().Paused) })
 	gauge("settled_stopped", "1 while all sending is stopped, by an operator or by a session that was paid twice, or while that is not known. Alert on it.", func() float64 { return oneIf(s.brake.Stopped(context.Background()) != nil) })
+	for _, cause := range heldCauses() {
+		m.registry.MustRegister(prometheus.NewGaugeFunc(prometheus.GaugeOpts{
+			Name: "settled_sending_held", Help: "1 while this replica sends nothing although nobody stopped it, by cause: settings (of a stream or of the consumer were changed), entries_lost (by the ledger). Alert on it.",
+			ConstLabels: prometheus.Labels{"cause": cause},
+		}, func() float64 { return oneIf(s.held(cause)) }))
+	}
 	gauge("settled_in_hand", "Outcomes being settled now.", func() float64 { return float64(s.consumer.Status().InHand) })
 	gauge("settled_pending", "Outcomes in the stream that nobody took yet, of all replicas together, as last looked (every few seconds).", func() float64 { return float64(s.consumer.Status().Pending) })
 	gauge("settled_unanswered", "Outcomes that were taken and have no final answer yet, those given back with a delay included, of all replicas together, as last looked.", func() float64 { return float64(s.consumer.Status().Unanswered) })

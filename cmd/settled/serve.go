@@ -76,6 +76,7 @@ type service struct {
 	consumer *consumer.Consumer // nil until the streams are there
 	ledger   *ledger.Ledger
 	brake    *consumer.Brake
+	settings *consumer.Settings
 	books    *ledgerWatch
 	waits    error // why the streams are not there yet, as the last try told
 }
@@ -146,12 +147,13 @@ func (s *service) connect() error {
 // an older copy would have lost intents whose requests may still land.
 func (s *service) reconnected() {
 	s.mu.Lock()
-	l, brake := s.ledger, s.brake
+	l, brake, settings := s.ledger, s.brake, s.settings
 	s.mu.Unlock()
 	if l == nil {
 		return
 	}
 	brake.Forget()
+	settings.Forget()
 	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
 	defer cancel()
 	if err := l.Reconnected(ctx); err != nil {
@@ -173,10 +175,11 @@ func (s *service) settle(ctx context.Context) error {
 		return err
 	}
 	s.mu.Lock()
-	c, brake, books := s.consumer, s.brake, s.books
+	c, brake, settings, books := s.consumer, s.brake, s.settings, s.books
 	s.mu.Unlock()
-	// Outcomes in hand ask the brake as long as they are, also when ctx has ended.
+	// Outcomes in hand ask these two as long as they are, also when ctx has ended.
 	defer beside(context.WithoutCancel(ctx), brake.Run)()
+	defer beside(context.WithoutCancel(ctx), func(ctx context.Context) { settings.Run(ctx, books.hurry) })()
 	defer beside(ctx, books.run)()
 	defer beside(ctx, newReconciler(s).run)()
 	return c.Run(ctx)
@@ -224,8 +227,11 @@ func (s *service) build(ctx context.Context) error {
 	}
 	brake := consumer.NewBrake(s.nats.js, cfg)
 	brake.Look(ctx)
+	fence := s.cfg.nodeExpiry + s.cfg.nodeMargin
+	settings := consumer.NewSettings(s.nats.js, cfg, fence)
+	_ = settings.Verify(ctx) // it logs what is wrong, and holds sending
 	settler := &settlement.Settler{
-		Node: s.node, Ledger: l, DeadLetters: consumer.NewDeadLetters(s.nats.js, cfg), Brake: brake,
+		Node: s.node, Ledger: l, DeadLetters: consumer.NewDeadLetters(s.nats.js, cfg), Brake: sendGate{brake, settings, l},
 		Policies: s.cfg.policies, Limits: s.cfg.limits, MaxAttempts: s.cfg.consumerMaxAttempts, FenceMargin: s.cfg.nodeMargin,
 		TrustFunc: s.cfg.trust(),
 	}
@@ -236,7 +242,7 @@ func (s *service) build(ctx context.Context) error {
 		return err
 	}
 	s.mu.Lock()
-	s.consumer, s.ledger, s.brake, s.books = c, l, brake, books
+	s.consumer, s.ledger, s.brake, s.settings, s.books = c, l, brake, settings, books
 	s.mu.Unlock()
 	s.metrics.watch(s)
 	s.log.Info().Strs("scenarios", s.cfg.scenarios()).Int("limits", len(s.cfg.limits)).Int("outcome_signers", len(s.cfg.trustSigners)).Str("node", withoutPassword(s.cfg.nodeURL)).Int("workers", s.cfg.consumerWorkers).Msg("settling outcomes")
@@ -246,7 +252,7 @@ func (s *service) build(ctx context.Context) error {
 // ready says what is missing before outcomes can be settled; nil when nothing is.
 func (s *service) ready() error {
 	s.mu.Lock()
-	c, brake, books, waits := s.consumer, s.brake, s.books, s.waits
+	c, brake, settings, books, waits := s.consumer, s.brake, s.settings, s.books, s.waits
 	s.mu.Unlock()
 	switch {
 	case !s.nats.IsConnected():
@@ -261,6 +267,9 @@ func (s *service) ready() error {
 		return fmt.Errorf("ClearNode: %w", err)
 	}
 	if err := books.ready(s.node.Versioned()); err != nil {
+		return err
+	}
+	if err := settings.Problem(); err != nil {
 		return err
 	}
 	if stop, err := brake.Standing(); stop == nil && err != nil {

@@ -1,0 +1,71 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"settled/consumer"
+	"settled/ledger"
+	"settled/settlement"
+)
+
+const (
+	// settingsAge is how old the last verification of the streams' settings may be
+	// when a request is sent.
+	settingsAge = 5 * time.Second
+	// settingsRetry is after what time an outcome that settings held is tried again.
+	settingsRetry = 5 * time.Second
+)
+
+// sendGate is asked before every request to the node: whether somebody stopped all
+// sending, and whether the streams are as they must be.
+type sendGate struct {
+	*consumer.Brake
+	settings *consumer.Settings
+	ledger   *ledger.Ledger
+}
+
+var _ settlement.Brake = sendGate{}
+
+// Stopped implements settlement.Brake.
+func (g sendGate) Stopped(ctx context.Context) error {
+	if err := g.Brake.Stopped(ctx); err != nil {
+		return err
+	}
+	if err := g.settings.Verified(ctx, settingsAge); err != nil {
+		return &settlement.Waiting{Reason: settlement.LedgerHeld, Delay: settingsRetry, Err: err}
+	}
+	err := g.ledger.Verified(ctx, settingsAge)
+	var unsafe *ledger.SettingsError
+	switch {
+	case errors.As(err, &unsafe):
+		return &settlement.Waiting{Reason: settlement.LedgerHeld, Delay: settingsRetry, Err: err}
+	case err != nil:
+		return &settlement.Waiting{Reason: settlement.LedgerAway, Err: err}
+	}
+	return nil
+}
+
+// Why sending is held, as a label.
+const (
+	heldBySettings = "settings"     // of a stream or of the durable endanger money
+	heldByLoss     = "entries_lost" // by the ledger, and their requests may still land
+)
+
+func heldCauses() []string { return []string{heldBySettings, heldByLoss} }
+
+// held reports whether this replica sends nothing for that cause.
+func (s *service) held(cause string) bool {
+	s.mu.Lock()
+	settings, books := s.settings, s.books
+	s.mu.Unlock()
+	found := books.found()
+	var waits *settlement.Waiting
+	switch cause {
+	case heldBySettings:
+		return settings.Problem() != nil || settingsOf(found)
+	default:
+		return errors.As(found, &waits)
+	}
+}

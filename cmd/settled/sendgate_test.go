@@ -1,0 +1,63 @@
+package main
+
+import (
+	"strings"
+	"testing"
+	"time"
+
+	"settled/consumer"
+
+	"github.com/nats-io/nats.go/jetstream"
+)
+
+// TestSettingsHoldSending: a setting of any of the four streams, or of the durable,
+// that is changed while a service runs makes it not ready and sends nothing; once it
+// is put back, what waited is settled.
+func TestSettingsHoldSending(t *testing.T) {
+	d := deploy(t)
+	d.cfg.consumerBackoff, d.cfg.consumerBackoffM = 100*time.Millisecond, 300*time.Millisecond
+	s, _ := d.serve()
+	for _, name := range []string{"OUTCOMES", "SETTLEMENTS", "DEADLETTERS", "OPERATIONS"} {
+		stream, err := d.nats.js.Stream(t.Context(), name)
+		d.must(err)
+		before := stream.CachedInfo().Config
+		after := before
+		after.MaxAge = time.Hour
+		d.holds(s, "stream "+name,
+			func() error { _, err := d.nats.js.UpdateStream(t.Context(), after); return err },
+			func() error { _, err := d.nats.js.UpdateStream(t.Context(), before); return err })
+	}
+	before := consumer.DurableConfig(d.cfg.consumerConfig(nil))
+	after := before
+	after.AckWait = time.Minute
+	update := func(c jetstream.ConsumerConfig) func() error {
+		return func() error { _, err := d.nats.js.UpdateConsumer(t.Context(), "OUTCOMES", c); return err }
+	}
+	d.holds(s, "consumer settled", update(after), update(before))
+}
+
+// holds demands that nothing is sent between change and back, and that the service is
+// not ready and says what.
+func (d *deployment) holds(s *service, what string, change, back func() error) {
+	d.t.Helper()
+	d.must(change())
+	d.until("not ready for "+what, func() bool {
+		err := s.ready()
+		return err != nil && strings.Contains(err.Error(), what)
+	})
+	if !s.held(heldBySettings) {
+		d.t.Errorf("%s: the metric doesn't show it", what)
+	}
+	session := d.open()
+	sequence := d.publish("partial_service", "held", session, d.partial())
+	d.until("the outcome waits", func() bool {
+		count, _ := s.metrics.waiting.ages(time.Now())
+		return count["ledger_held"] > 0
+	})
+	if n := len(d.node.Closes(string(session))); n > 0 {
+		d.t.Errorf("%s: %d closes were sent", what, n)
+	}
+	d.must(back())
+	d.until("ready again", func() bool { return s.ready() == nil })
+	d.result(session, sequence)
+}

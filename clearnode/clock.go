@@ -30,6 +30,11 @@ type clock struct {
 	reset time.Time // ours, when the node's was last seen set back
 }
 
+// stampStep is how finely the node's answers show its clock. A bound that is too high
+// by less, for the node's clock runs slower than ours, shows in no answer: a read is
+// dated so much earlier.
+const stampStep = time.Millisecond
+
 // bound is the lower bound at an instant of our own clock, past or present. It is
 // not known before the first answer.
 func (k *clock) bound(now time.Time) (at time.Time, known bool) {

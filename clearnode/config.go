@@ -74,6 +74,10 @@ type Config struct {
 	// made for, so that it can be told which outcome's it was. Nil: nobody is.
 	CallFunc func(ctx context.Context, method, class string, elapsed time.Duration)
 
+	// UnknownErrorFunc is told of each error of the node about a request that changes a
+	// session whose text settled does not know. Nil: nobody is.
+	UnknownErrorFunc func(method, text string)
+
 	pace pace // only tests change it
 }
 

@@ -293,6 +293,7 @@ func (c *conn) wait(ctx context.Context, k *call) (answer, error) {
 // before it.
 func (c *conn) told(a answer) {
 	if text, failed := a.failed(); failed && c.dialect.classify(text).meaning == signedOutNow {
+		c.client.pool.sign(c, false)
 		select {
 		case c.lost <- struct{}{}:
 		default:

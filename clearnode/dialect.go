@@ -28,7 +28,7 @@ type framing interface {
 	verify(a answer) error
 	// classify says what an error of the node means for a request of ours that
 	// changes a session.
-	classify(text string) refusal
+	classify(text string) classified
 }
 
 // entrance is how a connection comes to be of use, and stays so.
@@ -41,6 +41,9 @@ type entrance interface {
 	// probe finds out whether the fence holds behind a connection. *fenceOpen: it
 	// doesn't. Any other error: nothing was learned.
 	probe(ctx context.Context, c *conn) error
+	// takesCloses finds out whether the node handles closes on a connection, without
+	// closing anything. An error: it doesn't, or nothing was learned.
+	takesCloses(ctx context.Context, c *conn) error
 }
 
 // settling is what settlement asks of a node.

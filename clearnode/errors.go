@@ -28,6 +28,11 @@ const (
 	escrow
 	// signedOutNow: nothing happened, and the connection must sign in again.
 	signedOutNow
+	// outOfTime: nothing happened, for the request's timestamp was too old for the
+	// node: its clock has to be learned again.
+	outOfTime
+	// limited: nothing happened, for the node limits how much is sent to it.
+	limited
 	// never: nothing happened, and none like it will ever be accepted.
 	never
 )
@@ -38,6 +43,17 @@ type refusal struct {
 	text    string
 	meaning meaning
 	code    settlement.Code // where it is never
+}
+
+// unproven reports whether the refusal is about the connection, not about the request:
+// no close is prepared before the connections have shown again that they take closes.
+func (r refusal) unproven() bool { return r.meaning == signedOutNow || r.meaning == outOfTime }
+
+// classified is what an error of the node means. Not listed: its text is in no table,
+// so that it is doubtful.
+type classified struct {
+	refusal
+	listed bool
 }
 
 // holes are the types of the values inside the texts.
@@ -74,25 +90,32 @@ func compile(list []refusal) table {
 }
 
 // find says what an error means for a request that changes a session.
-func (t table) find(text string) refusal {
+func (t table) find(text string) classified {
 	for _, p := range t {
 		if p.whole.MatchString(text) {
-			return p.refusal
+			return classified{p.refusal, true}
 		}
 	}
-	return refusal{text: text, meaning: doubtful}
+	return classified{refusal{text: text, meaning: doubtful}, false}
 }
 
 // refused turns the node's error about a request that changes a session into
 // what Send returns.
-func refused(method, text string, r refusal) error {
+func refused(method, text string, r classified) error {
 	said := &nodeError{text: text}
+	if !r.listed {
+		return &settlement.Waiting{Reason: settlement.UnknownRefusal, Err: inDoubt(method, said)}
+	}
 	switch r.meaning {
 	case never:
 		return &settlement.Refused{Err: settlement.Fail(r.code, "%s", said)}
 	case escrow:
 		return &settlement.Refused{Err: &settlement.Waiting{Reason: settlement.EscrowPending, Err: said}}
-	case passing, signedOutNow:
+	case signedOutNow, outOfTime:
+		return &settlement.Refused{Err: &settlement.Waiting{Reason: settlement.NotReady, Err: said}}
+	case limited:
+		return &settlement.Refused{Err: &settlement.Waiting{Reason: settlement.NodeTransient, Err: said}}
+	case passing:
 		return &settlement.Refused{Err: said}
 	default:
 		return inDoubt(method, said)

@@ -30,7 +30,7 @@ func (l *legacy) question(method string, params any, at time.Time) (request, err
 	return request{id: id, method: method, frame: envelope(req)}, nil
 }
 
-func (l *legacy) classify(text string) refusal { return legacyRefusals.find(text) }
+func (l *legacy) classify(text string) classified { return legacyRefusals.find(text) }
 
 // verify holds an answer to the node. Errors and the frames of a sign-in are signed
 // over the four bytes "null", which proves no more than that the node once signed

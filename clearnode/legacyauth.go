@@ -58,7 +58,7 @@ func (l *legacy) enter(ctx context.Context, k *conn, login string) error {
 		Challenge string `json:"challenge_message"`
 	}
 	if err := k.ask(ctx, "auth_request", login, "auth_challenge", &asked); err != nil {
-		return err
+		return signedInBefore(err)
 	}
 	r, err := l.verifyRequest(ctx, nextID(), login, asked.Challenge, millis(l.client.nodeTime()))
 	if err != nil {
@@ -79,6 +79,17 @@ func (l *legacy) enter(ctx context.Context, k *conn, login string) error {
 		return &loginRefused{errors.New("auth_verify: answered without success, or for another account")}
 	}
 	return nil
+}
+
+// signedInBefore is the error of a challenge that was asked for on a connection which
+// the node takes to be signed in, where it knows no such method. That is the
+// connection's error: a new one can sign in.
+func signedInBefore(err error) error {
+	var said *nodeError
+	if errors.As(err, &said) && said.text == "Unsupported method" {
+		return fmt.Errorf("the connection signs in no second time (%s)", said)
+	}
+	return err
 }
 
 // verifyRequest is signed as it is, without any prefix.

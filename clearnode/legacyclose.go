@@ -73,6 +73,10 @@ func (l *legacy) proposed(p Proposal, o settlement.Outcome, s settlement.Session
 	return plain, l.client.validUntil(stamp), nil
 }
 
+func (l *legacy) takesCloses(ctx context.Context, c *conn) error {
+	return c.takesCloses(ctx, legacyClose{Allocations: []settlement.Allocation{}})
+}
+
 func (l *legacy) reread(r settlement.Request) (request, error) {
 	_, err := readLegacyClose(r)
 	return request{id: r.Ref.ID, method: closeMethod, frame: r.Frame}, err

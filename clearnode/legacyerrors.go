@@ -13,14 +13,8 @@ const (
 const unclosed = "Failed to close application: "
 
 // legacyRefusals are the errors by which a close is known not to have happened. The
-// node finds all of these before it commits, and rolls back. Every other error is
-// doubtful, above all what its database says in its own words, which is what an
-// error of the commit looks like:
-//
-//	virtual app not found or not open: …   other than "record not found"
-//	failed to read balance for …, failed to get participant balance: …
-//	failed to debit session: …, failed to credit participant: …
-//	whatever stands alone behind the prefix
+// node finds all of these before it commits, and rolls back. Whatever else stands
+// behind the prefix is doubtful: an error of the commit is the database's own words.
 //
 // Texts: recorded from the ClearNode of May 2025 (testdata/legacy); those marked
 // "source" were read in its code.
@@ -28,7 +22,7 @@ var legacyRefusals = compile([]refusal{
 	// Closed, or never there: a fresh read tells.
 	{unclosed + "virtual app not found or not open: record not found", passing, ""},
 	// Too late, by our own stamp.
-	{legacyStaleText, passing, ""},
+	{legacyStaleText, outOfTime, ""},
 	// Signed out. The first comes only before sign-in, the second ends the connection.
 	{legacyUnknownText, signedOutNow, ""},
 	{"Session expired. Please re-authenticate.", signedOutNow, ""}, // source
@@ -54,4 +48,6 @@ var legacyRefusals = compile([]refusal{
 	{legacyStalePrefix + "invalid timestamp {number}: must be 13-digit Unix ms", never, settlement.NodeRejected}, // source
 	{"Invalid message format", never, settlement.NodeRejected},
 	{"Unsupported method", never, settlement.NodeRejected},
+	// In doubt: the database's words.
+	{unclosed + "{cause}", doubtful, ""},
 })

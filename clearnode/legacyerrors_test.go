@@ -20,7 +20,7 @@ var legacyRecorded = map[string]struct {
 	code    settlement.Code
 }{
 	"Authentication required. Please send auth_request first.":                                                   {signedOutNow, ""},
-	"Message timestamp validation failed: timestamp expired: 2026-11-22T01:00:57.489Z older than 60 s":           {passing, ""},
+	"Message timestamp validation failed: timestamp expired: 2026-11-22T01:00:57.489Z older than 60 s":           {outOfTime, ""},
 	"Failed to close application: virtual app not found or not open: record not found":                           {passing, ""},
 	"Failed to close application: quorum not met: 0 / 100":                                                       {never, settlement.QuorumNotReached},
 	"Failed to close application: quorum not met: 50 / 100":                                                      {never, settlement.QuorumNotReached},
@@ -111,7 +111,7 @@ func TestLegacyDoubtfulErrors(t *testing.T) {
 func TestLegacySourceErrors(t *testing.T) {
 	for text, want := range map[string]meaning{
 		"Session expired. Please re-authenticate.":                                                      signedOutNow,
-		"Message timestamp validation failed: timestamp expired: 2026-11-22T01:00:57Z older than 120 s": passing,
+		"Message timestamp validation failed: timestamp expired: 2026-11-22T01:00:57Z older than 120 s": outOfTime,
 		"Message timestamp validation failed: invalid timestamp 17953093: must be 13-digit Unix ms":     never,
 		"Failed to close application: invalid signature hex: hex string without 0x prefix":              never,
 		"Failed to close application: invalid signature length: got 64, want 65":                        never,

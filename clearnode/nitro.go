@@ -27,7 +27,7 @@ func (n *nitro) read(_ *conn, raw []byte) (incoming, error) { return readFrame(r
 
 func (n *nitro) verify(a answer) error { return n.client.verify(a) }
 
-func (n *nitro) classify(text string) refusal { return nitroRefusals.find(text) }
+func (n *nitro) classify(text string) classified { return nitroRefusals.find(text) }
 
 // ping also tells the node's clock and its address.
 func (n *nitro) ping(ctx context.Context, c *conn) error {

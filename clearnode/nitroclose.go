@@ -66,6 +66,10 @@ func (n *nitro) proposed(p Proposal, o settlement.Outcome, s settlement.Session)
 	return nitroScheme, n.client.validUntil(stamp), nil
 }
 
+func (n *nitro) takesCloses(ctx context.Context, c *conn) error {
+	return c.takesCloses(ctx, closeParams{Allocations: []settlement.Allocation{}})
+}
+
 func (n *nitro) reread(r settlement.Request) (request, error) {
 	_, err := readClose(r)
 	return request{id: r.Ref.ID, method: closeMethod, frame: r.Frame}, err

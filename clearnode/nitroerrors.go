@@ -9,13 +9,8 @@ const (
 )
 
 // nitroRefusals are the errors by which a close is known not to have happened. The
-// node checks all of these before it commits, and rolls back. Every other error is
-// doubtful, and stays so even where its wording sounds harmless:
-//
-//	failed to close application session            the database failed, perhaps at the commit
-//	an error occurred while processing the request the same
-//	failed to record …, failed to get … balance …  raised inside the transaction
-//	… database table is locked …                   the same
+// node checks all of these before it commits, and rolls back. Those listed as doubtful
+// prove nothing even where their wording sounds harmless, and no other error does.
 //
 // Texts: recorded from ClearNode 0.5.2 (testdata/errors.json); those marked "source"
 // were read in its code.
@@ -24,7 +19,7 @@ var nitroRefusals = compile([]refusal{
 	{"an open app session not found: record not found", passing, ""},
 	{"asset {asset} is not deposited into the app session. Please deposit the asset first", passing, ""}, // source
 	// Too late, by our own stamp.
-	{staleText, passing, ""},
+	{staleText, outOfTime, ""},
 	// Signed out.
 	{"authentication required", signedOutNow, ""},
 	{"session expired, please re-authenticate", signedOutNow, ""}, // source
@@ -47,4 +42,13 @@ var nitroRefusals = compile([]refusal{
 	{"message validation failed", never, settlement.NodeRejected},
 	{"message request is empty", never, settlement.NodeRejected}, // source
 	{"unknown method: {name}", never, settlement.NodeRejected},
+	// In doubt: the database failed, perhaps at the commit.
+	{"failed to close application session", doubtful, ""},
+	{"an error occurred while processing the request", doubtful, ""},
+	// Raised inside the transaction.
+	{"an open app session not found: {cause}", doubtful, ""},
+	{"failed to get app session balances: {cause}", doubtful, ""},
+	{"failed to get session balance for asset {cause}", doubtful, ""},
+	{"failed to record a ledger entry{cause}", doubtful, ""},
+	{"failed to record transaction{cause}", doubtful, ""},
 })

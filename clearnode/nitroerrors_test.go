@@ -13,7 +13,7 @@ var recorded = map[string]struct {
 	code    settlement.Code
 }{
 	"an open app session not found: record not found": {passing, ""},
-	"invalid message timestamp":                       {passing, ""},
+	"invalid message timestamp":                       {outOfTime, ""},
 	"authentication required":                         {signedOutNow, ""},
 
 	"incorrect submit_state request: quorum not reached: 0 / 100":                          {never, settlement.QuorumNotReached},

@@ -20,6 +20,12 @@ type pool struct {
 	// verdict it outlives its connection: until the next one is probed it is all
 	// that is known of what the line reaches.
 	against map[*line]error
+
+	// refusal is why the node refused a close as not allowed on the connection; nil once
+	// a close was carried out after it. As long as it is set, a probe also shows that the
+	// connection takes closes. distrusted counts such refusals.
+	refusal    error
+	distrusted uint64
 }
 
 func newPool() *pool {
@@ -54,16 +60,47 @@ func (p *pool) remove(c *conn) {
 	p.wake()
 }
 
+// distrust takes every connection's good verdict away, and keeps why: the node
+// refused a close for what is true of all of them, most likely. It returns them all.
+func (p *pool) distrust(refusal error) []*conn {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.refusal = refusal
+	p.distrusted++
+	for _, c := range p.conns {
+		c.probed = false
+	}
+	p.wake()
+	return slices.Clone(p.conns)
+}
+
+// trust forgets the last refusal: a close was carried out.
+func (p *pool) trust() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.refusal = nil
+}
+
+// distrusting is why closes are not trusted to be taken, and how often they were
+// refused so.
+func (p *pool) distrusting() (refusal error, times uint64) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.refusal, p.distrusted
+}
+
 // probed keeps a probe's verdict: nil, it is good. A good one is of a connection
-// that lasts, or nothing. It reports whether the verdict is the first bad one of
-// its line.
-func (p *pool) probed(c *conn, verdict error) (news bool) {
+// that lasts, and was not distrusted since the probe began, or nothing. It reports
+// whether the verdict is the first bad one of its line.
+func (p *pool) probed(c *conn, verdict error, distrusted uint64) (news bool) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	switch {
 	case verdict != nil:
 		news = p.against[c.line] == nil
 		p.against[c.line], c.probed = verdict, false
+	case distrusted != p.distrusted:
+		return false
 	case slices.Contains(p.conns, c) && !c.over():
 		c.probed = true
 		delete(p.against, c.line)

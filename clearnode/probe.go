@@ -1,6 +1,7 @@
 package clearnode
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -85,10 +86,50 @@ func (p *prober) run(ctx context.Context) {
 }
 
 func (p *prober) serve(ctx context.Context, c *conn) {
-	if !p.note(c, c.dialect.probe(ctx, c)) {
+	refusal, times := p.client.pool.distrusting()
+	err := c.dialect.probe(ctx, c)
+	if err == nil && refusal != nil {
+		err = c.dialect.takesCloses(ctx, c)
+	}
+	if !p.note(c, err, times) {
 		p.ask(c) // bad, or nothing learned: again, after a while
 	}
 	p.client.reconsider()
+}
+
+// distrust has every connection probed again, each as if for the first time: the
+// node refused a close as not allowed on its connection. Until one of them has shown
+// that it takes closes the client is not ready, so that nothing is prepared.
+func (p *prober) distrust(refusal error) {
+	conns := p.client.pool.distrust(refusal)
+	p.mu.Lock()
+	for _, c := range conns {
+		c.tried = false
+	}
+	p.mu.Unlock()
+	for _, c := range conns {
+		p.ask(c)
+	}
+	p.client.reconsider()
+}
+
+// takesCloses shows that the node handles closes on a connection, by one that names
+// no session and bears no signature: it can close nothing, and the node says what is
+// missing in it, after it has looked at the connection's sign-in and at the time.
+func (c *conn) takesCloses(ctx context.Context, params any) error {
+	r, err := c.dialect.question(closeMethod, params, c.client.nodeTime())
+	if err != nil {
+		return err
+	}
+	a, err := c.deliver(ctx, ctx, r)
+	if err != nil {
+		return err
+	}
+	text, failed := a.failed()
+	if failed && c.dialect.classify(text).unproven() {
+		return &nodeError{text: text}
+	}
+	return nil
 }
 
 func (p *prober) askAll() {
@@ -117,10 +158,10 @@ type expiry struct {
 
 // note keeps what a probe told. It reports whether the connection is done with
 // for now.
-func (p *prober) note(c *conn, err error) bool {
+func (p *prober) note(c *conn, err error, distrusted uint64) bool {
 	var differs *fenceOpen
 	told := err == nil || errors.As(err, &differs)
-	if told && p.client.pool.probed(c, err) {
+	if told && p.client.pool.probed(c, err, distrusted) {
 		p.client.log.Error().Err(err).Int("connection", c.line.number).Msg("nothing is sent: the message expiry differs")
 	}
 	p.mu.Lock()
@@ -139,8 +180,12 @@ func (p *prober) state() error {
 	if fit || bad != nil {
 		return bad
 	}
+	refusal, _ := p.client.pool.distrusting()
 	p.mu.Lock()
 	defer p.mu.Unlock()
+	if refusal != nil {
+		return fmt.Errorf("the node refused a close for the state of the connection, and no connection has shown since that it takes closes: %w", cmp.Or(p.doubt, refusal))
+	}
 	if p.doubt != nil {
 		return fmt.Errorf("the node's message expiry is not probed yet: %w", p.doubt)
 	}

@@ -34,6 +34,7 @@ func (c *Client) prepare(ctx context.Context, o settlement.Outcome, plan settlem
 	if f := c.maySign(s, o.Signatures); f != nil {
 		return settlement.Request{}, f
 	}
+	c.awaitProof(ctx)
 	d := c.spoken()
 	if err := c.Ready(); err != nil || d == nil {
 		return settlement.Request{}, &settlement.Waiting{Reason: settlement.NotReady, Err: err}
@@ -42,6 +43,24 @@ func (c *Client) prepare(ctx context.Context, o settlement.Outcome, plan settlem
 		return settlement.Request{}, &settlement.Waiting{Reason: settlement.NotReady, Err: errCrowded}
 	}
 	return d.prepare(ctx, o, plan, s)
+}
+
+// awaitProof waits a moment for a connection to show that it takes closes, where the
+// node refused one: signing in again takes little time.
+func (c *Client) awaitProof(ctx context.Context) {
+	const moment = time.Second
+	ctx, cancel := context.WithTimeout(ctx, moment)
+	defer cancel()
+	for ctx.Err() == nil {
+		changed := c.Changed()
+		if refusal, _ := c.pool.distrusting(); refusal == nil || c.Ready() == nil {
+			return
+		}
+		select {
+		case <-changed:
+		case <-ctx.Done():
+		}
+	}
 }
 
 // stamp is the node's clock, set back so that a request stamped with it stays
@@ -141,9 +160,28 @@ func (c *Client) Send(ctx context.Context, r settlement.Request) (settlement.Ans
 		return settlement.Answer{}, err
 	}
 	if text, failed := a.failed(); failed {
-		return settlement.Answer{}, refused(sent.method, text, d.classify(text))
+		return settlement.Answer{}, c.refusedWith(sent.method, text, d.classify(text))
 	}
-	return d.concluded(r, a)
+	done, err := d.concluded(r, a)
+	if err == nil {
+		c.pool.trust()
+	}
+	return done, err
+}
+
+// refusedWith is what Send returns of the node's error about a request.
+func (c *Client) refusedWith(method, text string, r classified) error {
+	err := refused(method, text, r)
+	if r.unproven() {
+		c.prober.distrust(&nodeError{text: text})
+	}
+	if !r.listed {
+		c.log.Warn().Str("method", method).Str("error", quote(text)).Msg("the node answers with an error that settled does not know: it counts as in doubt")
+		if c.cfg.UnknownErrorFunc != nil {
+			c.cfg.UnknownErrorFunc(method, text)
+		}
+	}
+	return err
 }
 
 // sendOnce tries connections until one takes the request. One that took it had

@@ -46,12 +46,12 @@ func (c *Client) session(ctx context.Context, id settlement.SessionID, look sett
 	if err != nil {
 		return s, unread(ctx, err)
 	}
-	s.AsOf, s.Ours = asOf, c.needed(s)
 	// An answer of this read may have shown that the node's clock was set back, and
 	// that it stood earlier when the read began than was thought.
 	if corrected, _ := c.clock.bound(began); corrected.Before(asOf) {
-		s.AsOf = corrected
+		asOf = corrected
 	}
+	s.AsOf, s.Ours = asOf.Add(-stampStep), c.needed(s)
 	return s, nil
 }
 

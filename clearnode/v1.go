@@ -33,7 +33,7 @@ const (
 	v1Transactions = "user.v1.get_transactions"
 )
 
-func (v *v1) classify(text string) refusal { return v1Refusals.find(text) }
+func (v *v1) classify(text string) classified { return v1Refusals.find(text) }
 
 // budget is what a node lets one connection send before it resets it: 10
 // frames a second and 20 at once (recorded); 256 KiB a second and 1 MiB at once
@@ -64,6 +64,9 @@ func (v *v1) signIn(ctx context.Context, c *conn) error {
 
 // probe has nothing to find out: no request expires.
 func (v *v1) probe(context.Context, *conn) error { return nil }
+
+// takesCloses has nothing to find out: there is no sign-in that could be lost.
+func (v *v1) takesCloses(context.Context, *conn) error { return nil }
 
 func readNodeAddress(a answer) (settlement.Address, error) {
 	var p struct {

@@ -5,12 +5,8 @@ import "settled/settlement"
 // v1Refusals are the errors by which an update is known not to have happened. The
 // node answers all of these from before its commit, and rolls back; that a request
 // of ours was refused so says nothing of the next one like it, which stays good as
-// long as the session's version stands. Every other error is doubtful, these above
-// all:
-//
-//	failed to process app state update                 the database failed, perhaps at the commit
-//	failed to create response                          committed, and the answer could not be written
-//	an error occurred while processing the request     the same
+// long as the session's version stands. Those listed as doubtful prove nothing, and no
+// other error does.
 //
 // Texts: recorded from nitronode 1.4.1 (testdata/v1); those marked
 // "source" were read in its code. Each is compared as a whole, and the first that
@@ -40,6 +36,10 @@ var v1Refusals = compile([]refusal{
 	{"failed to issue release state for participant {address}: {cause}", passing, ""},        // source
 	{"failed to update app session: {cause}", passing, ""},                                   // source
 	{"failed to recover user wallet: failed to get session key owner: {cause}", passing, ""}, // source
+	// The node limits what a connection, or an application, may send (1.3.1).
+	{"rate limit exceeded", limited, ""},
+	{"action {cause} limit reached: {cause}", limited, ""},
+	{"application {cause} is not registered", never, settlement.Unauthorized},
 	// The keys.
 	{"quorum not met: achieved {number}, required {number}", never, settlement.QuorumNotReached},
 	{"no signatures provided", never, settlement.QuorumNotReached},
@@ -64,4 +64,9 @@ var v1Refusals = compile([]refusal{
 	{"failed to parse parameters", never, settlement.NodeRejected},
 	{"invalid message format", never, settlement.NodeRejected},
 	{"unknown method: {name}", never, settlement.NodeRejected},
+	// In doubt: the database failed, perhaps at the commit; or committed, and the answer
+	// could not be written.
+	{"failed to process app state update", doubtful, ""},
+	{"failed to create response", doubtful, ""},
+	{"an error occurred while processing the request", doubtful, ""},
 })

@@ -75,13 +75,24 @@ func (c *call) send(ctx context.Context, head Head, p past, plan *Plan, r Reques
 	case err == nil:
 		return nil, nil
 	case !errors.As(err, &refused):
-		return nil, &Waiting{Reason: InDoubt, Delay: time.Second, Until: r.ValidUntil, Err: err}
+		return nil, inDoubt(r, err)
 	case r.ValidUntil.IsZero():
 		return nil, staysGood(refused.Err)
 	default:
 		c.refused = refused.Err
 		return nil, nil
 	}
+}
+
+// inDoubt is the wait after a send whose effect is not known. A request that expires
+// is looked for after a second, and after that as the fence says (waitForFence). One
+// that does not expire is sent again by the next delivery of the outcome, so that the
+// caller's backoff spaces the sends.
+func inDoubt(r Request, err error) *Waiting {
+	if r.ValidUntil.IsZero() {
+		return waitingFor(err, InDoubt)
+	}
+	return &Waiting{Reason: InDoubt, Delay: time.Second, Until: r.ValidUntil, Err: err}
 }
 
 // staysGood is what a refusal comes to where nothing expires the request: what is

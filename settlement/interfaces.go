@@ -29,9 +29,10 @@ type Node interface {
 	// request says Closes, the session is closed by it. *Refused: proof that
 	// this send changed nothing, by a *Failure inside where it never would; a
 	// request without ValidUntil stays good all the same while the session's
-	// version stands. A *Waiting inside says why such a refusal passes. Any
-	// other error: it may have landed, or still land until the request's
-	// ValidUntil.
+	// version stands. A *Waiting inside says that the refusal is not about the
+	// outcome, and why it passes. Any other error: it may have landed, or still
+	// land until the request's ValidUntil; a *Waiting inside gives a reason to
+	// wait in place of InDoubt where no ValidUntil bounds the doubt.
 	Send(ctx context.Context, r Request) (Answer, error)
 }
 

@@ -81,6 +81,8 @@ func (v View) Fallen() bool {
 //	  a troubled moment
 //	open, refused for good, and  fail
 //	  its balance is as planned
+//	open, refused for a reason   wait for that reason, without a further attempt
+//	  that is not the outcome's
 //	open, attempts spent         attempts_exhausted
 //	open, refused twice now      wait (transient)
 //	open, nothing in it          session_unfunded
@@ -131,10 +133,13 @@ func (v View) expiring() Step {
 		return v.waitForFence()
 	}
 	if v.doubted() && !s.Quiet {
-		return Step{Move: MoveWait, Waiting: &Waiting{Reason: InDoubt, Delay: v.FenceMargin, Err: errors.New("the session was seen open, but the node or the connection was slow: looking again")}}
+		return v.waitForQuiet("the session was seen open, but the node or the connection was slow: looking again")
 	}
 	var permanent *Failure
+	var later *Waiting
 	switch {
+	case errors.As(v.Refused, &later): // not about the outcome: no further attempt now
+		return Step{Move: MoveWait, Waiting: later}
 	case errors.As(v.Refused, &permanent) && !v.moved():
 		return Step{Move: MoveFail, Failure: permanent}
 	case v.spent():
@@ -204,7 +209,7 @@ func (v View) closed() Step {
 // after a doubt this too is believed only from a quiet moment.
 func (v View) elsewhere(f *Failure) Step {
 	if v.Fallen() && v.doubted() && !v.Session.Quiet {
-		return Step{Move: MoveWait, Waiting: &Waiting{Reason: InDoubt, Delay: v.FenceMargin, Err: errors.New("the session was seen closed otherwise than planned, but the node or the connection was slow: looking again")}}
+		return v.waitForQuiet("the session was seen closed otherwise than planned, but the node or the connection was slow: looking again")
 	}
 	return v.failOrWait(f)
 }
@@ -240,13 +245,24 @@ func (v View) waitForFence() Step {
 	if v.foreign() {
 		return Step{Move: MoveWait, Waiting: &Waiting{Reason: InDoubt, Err: v.otherGeneration()}}
 	}
-	w := &Waiting{Reason: InDoubt, Delay: time.Second, Err: errors.New("a request of ours may still land")}
+	w := &Waiting{Reason: InDoubt, Err: errors.New("a request of ours may still land")}
 	if v.Intent.ValidUntil != nil {
 		w.Until = *v.Intent.ValidUntil
 		w.Delay = min(max(v.Session.AsOf.Sub(v.Intent.Time), time.Second), w.Until.Sub(v.Session.AsOf))
 	}
 	return Step{Move: MoveWait, Waiting: w}
 }
+
+// waitForQuiet looks again after a fence margin, and after that whenever the doubt is
+// twice as old, at most maxQuietWait margins later.
+func (v View) waitForQuiet(why string) Step {
+	since := v.Session.AsOf.Sub(*v.Intent.ValidUntil)
+	delay := min(max(since, v.FenceMargin), maxQuietWait*v.FenceMargin)
+	return Step{Move: MoveWait, Waiting: &Waiting{Reason: InDoubt, Delay: delay, Err: errors.New(why)}}
+}
+
+// maxQuietWait is in fence margins.
+const maxQuietWait = 6
 
 // plan is what an intent recorded.
 func (e Entry) plan() *Plan {

@@ -37,7 +37,7 @@ func TestRefusals(t *testing.T) {
 	})
 	t.Run("for now", func(t *testing.T) {
 		w := newWorld(t)
-		w.refuse = errors.New("authentication required")
+		w.refuse = errors.New("an open app session not found: record not found")
 		_, err := w.deliver(partial(t, 1))
 		var waiting *Waiting
 		if !errors.As(err, &waiting) || waiting.Reason != NodeTransient {
@@ -45,9 +45,32 @@ func TestRefusals(t *testing.T) {
 		}
 		w.want("closing closing ", 2)
 	})
+	t.Run("for the state of the connection", func(t *testing.T) {
+		for _, reason := range []Reason{NotReady, NodeTransient} {
+			w := newWorld(t)
+			w.refuse = &Waiting{Reason: reason, Err: errors.New("authentication required")}
+			_, err := w.deliver(partial(t, 1))
+			var waiting *Waiting
+			if !errors.As(err, &waiting) || waiting.Reason != reason {
+				t.Errorf("%v", err)
+			}
+			w.want("closing ", 1)
+			w.unpreparable = waiting // as the node's client has it until closes are taken again
+			for range 100 {
+				w.now = w.now.Add(time.Minute)
+				w.waits(partial(t, 1), reason)
+			}
+			w.want("closing ", 1)
+			w.refuse, w.unpreparable = nil, nil
+			if s, err := w.run(partial(t, 1)); err != nil || s.Entry.Attempt != 2 {
+				t.Errorf("%+v %v", s.Entry, err)
+			}
+			w.want("closing closing closed ", 2)
+		}
+	})
 	t.Run("again and again", func(t *testing.T) {
 		w := newWorld(t)
-		w.refuse = errors.New("invalid message timestamp")
+		w.refuse = errors.New("an open app session not found: record not found")
 		_, err := w.run(partial(t, 1))
 		wantCode(t, err, AttemptsExhausted)
 		if w.sent != 8 {

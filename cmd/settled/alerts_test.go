@@ -151,7 +151,7 @@ func labelValues() map[string][]string {
 		"state":       {"closing", "closed", "failed"},
 		"result":      {appendStored, appendMoved, appendHeld, appendUnknown},
 		"disposition": {"ack", "term", "nak", "withheld"},
-		"reason":      {"in_doubt", "node_away", "escrow_pending"},
+		"reason":      {"in_doubt", "node_away", "escrow_pending", "unknown_refusal"},
 		"code":        {""},
 	}
 	for _, code := range settlement.Codes() {

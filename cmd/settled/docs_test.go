@@ -84,7 +84,7 @@ func TestRunbook(t *testing.T) {
 	for _, reason := range []settlement.Reason{
 		settlement.NodeAway, settlement.ReadFailed, settlement.InDoubt, settlement.LedgerAway, settlement.LedgerHeld,
 		settlement.NotReady, settlement.NodeTransient, settlement.LetterAway,
-		settlement.EscrowPending, settlement.NodeRefused, settlement.CosignersAway, settlement.Stopped,
+		settlement.EscrowPending, settlement.NodeRefused, settlement.UnknownRefusal, settlement.CosignersAway, settlement.Stopped,
 	} {
 		if !strings.Contains(string(text), "| `"+string(reason)+"` |") {
 			t.Errorf("the runbook does not say what waiting for %s means", reason)

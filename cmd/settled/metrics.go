@@ -27,6 +27,7 @@ type metrics struct {
 	duration    *prometheus.HistogramVec
 	calls       *prometheus.CounterVec
 	callSeconds *prometheus.HistogramVec
+	unknown     *prometheus.CounterVec // errors of the node in no table
 
 	stageSeconds *prometheus.HistogramVec
 	appends      *prometheus.CounterVec
@@ -55,6 +56,9 @@ func newMetrics(log zerolog.Logger) *metrics {
 			Name: "settled_node_call_duration_seconds", Help: "Time a call to the ClearNode took.",
 			Buckets: prometheus.ExponentialBuckets(0.001, 2, 15),
 		}, []string{"method"}),
+		unknown: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "settled_node_unknown_errors_total", Help: "Errors of the ClearNode about a request that changes a session, by method, whose text settled does not know. Each counts as in doubt; the log has the text.",
+		}, []string{"method"}),
 		stageSeconds: prometheus.NewHistogramVec(prometheus.HistogramOpts{
 			Name: "settled_stage_duration_seconds", Help: "Time of each stage of settling: wait (in the stream, first deliveries), ledger_read, read, plan, prepare, append, send, dead_letter, answer.",
 			Buckets: prometheus.ExponentialBuckets(0.0005, 2.5, 14),
@@ -78,7 +82,7 @@ func newMetrics(log zerolog.Logger) *metrics {
 	b := buildInfo()
 	info.WithLabelValues(b.Version, b.Go).Set(1)
 	m.registry.MustRegister(m.results.collectors()...)
-	m.registry.MustRegister(m.outcomes, m.duration, m.calls, m.callSeconds, m.stageSeconds, m.appends, m.foreign.total, m.asked, m.cosigns, m.cosignSeconds, info, m.waiting,
+	m.registry.MustRegister(m.outcomes, m.duration, m.calls, m.callSeconds, m.unknown, m.stageSeconds, m.appends, m.foreign.total, m.asked, m.cosigns, m.cosignSeconds, info, m.waiting,
 		goCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	m.expectStages()
 	return m

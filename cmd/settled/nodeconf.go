@@ -38,6 +38,7 @@ func (c *config) nodeConfig(m *metrics) (clearnode.Config, error) {
 	cfg.Signers, cfg.CosignTimeout, cfg.Application = signers, c.cosignTimeout, c.nodeApplication
 	if m != nil {
 		cfg.Log, cfg.CallFunc = m.log, m.nodeCall
+		cfg.UnknownErrorFunc = func(method, _ string) { m.unknown.WithLabelValues(method).Inc() }
 	}
 	return cfg, cfg.Validate()
 }

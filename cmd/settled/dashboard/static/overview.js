@@ -95,6 +95,7 @@ const reasons = {
   letter_away: "the dead letter can't be stored",
   escrow_pending: "an escrow blocks the session",
   node_refused: "the node refuses a recorded plan",
+  unknown_refusal: "the node answers with an error that settled doesn't know",
   cosigners_away: "co-signatures are missing",
 };
 

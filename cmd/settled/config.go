@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"os"
 	"slices"
-	"strconv"
 	"strings"
 	"time"
 
@@ -69,7 +68,7 @@ func (p *program) load(cmd *cobra.Command) (config, []string, error) {
 	}
 	for _, k := range c.keys() {
 		if err := k.set(v.Get(k.name)); err != nil {
-			return c, nil, fmt.Errorf("%s%s: %w", file.where(k.name), k.name, err)
+			return c, nil, fmt.Errorf("%s%s: %w", k.origin(cmd, file), k.name, err)
 		}
 	}
 	if c.policies, c.overrides, err = file.policies(); err != nil {
@@ -79,6 +78,17 @@ func (p *program) load(cmd *cobra.Command) (config, []string, error) {
 		return c, nil, err
 	}
 	return c, unknownVariables(c.keys(), os.Environ()), c.check()
+}
+
+// origin is where the key's value comes from, for the beginning of a message.
+func (k key) origin(cmd *cobra.Command, file configFile) string {
+	if flag := cmd.Flags().Lookup(k.name); flag != nil && flag.Changed {
+		return "--"
+	}
+	if os.Getenv(k.variable()) != "" {
+		return k.variable() + ": "
+	}
+	return file.where(k.name)
 }
 
 // newViper merges the sources of every key.
@@ -155,65 +165,6 @@ func (c *config) check() error {
 		return err
 	}
 	return c.consumerConfig(nil).Validate()
-}
-
-// set gives a key its value, from text or from what YAML made of it.
-func (k key) set(raw any) error {
-	text, list, err := scalar(raw)
-	if err != nil {
-		return err
-	}
-	switch value := k.value.(type) {
-	case *string:
-		*value = text
-	case *[]string:
-		if list == nil && text != "" {
-			list = strings.Split(text, ",")
-		}
-		*value = list
-	case *bool:
-		*value, err = strconv.ParseBool(text)
-	case *int:
-		*value, err = strconv.Atoi(text)
-	case *float64: // a rate; no amount of money is ever configured as one
-		*value, err = strconv.ParseFloat(text, 64)
-	case *time.Duration:
-		*value, err = time.ParseDuration(text)
-		if err == nil && *value <= 0 {
-			err = fmt.Errorf("%q: want a time above 0, such as 20s", text)
-		}
-	default:
-		return fmt.Errorf("no such kind of key: %T", k.value)
-	}
-	return err
-}
-
-func scalar(raw any) (text string, list []string, err error) {
-	switch v := raw.(type) {
-	case nil:
-		return "", nil, nil
-	case string:
-		return strings.TrimSpace(v), nil, nil
-	case int:
-		return strconv.Itoa(v), nil, nil
-	case float64:
-		return strconv.FormatFloat(v, 'g', -1, 64), nil, nil
-	case bool:
-		return strconv.FormatBool(v), nil, nil
-	case []string:
-		return "", v, nil
-	case []any:
-		for _, element := range v {
-			s, ok := element.(string)
-			if !ok {
-				return "", nil, fmt.Errorf("%v: want a list of strings", element)
-			}
-			list = append(list, s)
-		}
-		return "", list, nil
-	default:
-		return "", nil, fmt.Errorf("a %T can't stand here: want text, a number, true or false", raw)
-	}
 }
 
 // nearest is the name that is fewest changes away.

@@ -57,8 +57,11 @@ func (f configFile) walk(prefix string, n *yaml.Node) error {
 	if n.Kind == yaml.ScalarNode && n.Tag == "!!null" {
 		return nil // a section with nothing in it
 	}
+	if n.Kind == yaml.AliasNode {
+		n = n.Alias
+	}
 	if n.Kind != yaml.MappingNode {
-		return fmt.Errorf("%s:%d: want keys and values here", f.path, n.Line)
+		return fmt.Errorf("%s:%d: %swant keys and values here", f.path, n.Line, section(prefix))
 	}
 	names := keyNames()
 	for i := 0; i+1 < len(n.Content); i += 2 {
@@ -67,11 +70,16 @@ func (f configFile) walk(prefix string, n *yaml.Node) error {
 			return fmt.Errorf("%s:%d: %s stands twice", f.path, n.Content[i].Line, name)
 		}
 		f.lines[name], f.nodes[name] = n.Content[i].Line, value
+		if k := findKey(name); k != nil {
+			if err := k.checkShape(value); err != nil {
+				return fmt.Errorf("%s:%d: %s: %w", f.path, n.Content[i].Line, name, err)
+			}
+		}
 		if slices.Contains(names, name) {
 			continue
 		}
 		if !isSection(name, names) {
-			return fmt.Errorf("%s:%d: unknown key %s; the nearest known one is %s", f.path, n.Content[i].Line, name, nearest(name, names))
+			return fmt.Errorf("%s:%d: unknown key %s; the nearest known one is %s", f.path, n.Content[i].Line, name, nearest(name, candidates(prefix, names)))
 		}
 		if err := f.walk(name+".", value); err != nil {
 			return err
@@ -88,14 +96,39 @@ func keyNames() []string {
 	return names
 }
 
-func isSection(name string, names []string) bool {
-	return slices.ContainsFunc(names, func(known string) bool { return strings.HasPrefix(known, name+".") })
+// section is the prefix of a section's keys as the beginning of a message.
+func section(prefix string) string {
+	if prefix == "" {
+		return ""
+	}
+	return strings.TrimSuffix(prefix, ".") + ": "
 }
 
-// has reports whether the file gives the key a value that isn't empty.
-func (f configFile) has(name string) bool {
-	n := f.nodes[name]
-	return n != nil && (len(n.Content) > 0 || n.Kind == yaml.ScalarNode && n.Tag != "!!null" && n.Value != "")
+// candidates are what an unknown key may have been meant to be: the keys, and the sections
+// that stand where it does.
+func candidates(prefix string, names []string) []string {
+	all := slices.Clone(names)
+	for _, name := range names {
+		rest, below := strings.CutPrefix(name, prefix)
+		if head, _, nested := strings.Cut(rest, "."); below && nested && !slices.Contains(all, prefix+head) {
+			all = append(all, prefix+head)
+		}
+	}
+	return all
+}
+
+// findKey is the key of that name; nil where there is none, or it stands in the file only.
+func findKey(name string) *key {
+	for _, k := range new(config).keys() {
+		if k.name == name {
+			return &k
+		}
+	}
+	return nil
+}
+
+func isSection(name string, names []string) bool {
+	return slices.ContainsFunc(names, func(known string) bool { return strings.HasPrefix(known, name+".") })
 }
 
 // where is the key's place in the file, for the beginning of a message.
@@ -111,8 +144,11 @@ func (f configFile) where(name string) string {
 func (f configFile) policies() (settlement.Policies, []string, error) {
 	policies := settlement.BuiltIn()
 	n := f.nodes["policies"]
-	if n == nil || !f.has("policies") {
+	if n == nil {
 		return policies, nil, nil
+	}
+	if n.Kind == yaml.AliasNode {
+		n = n.Alias
 	}
 	if n.Kind != yaml.MappingNode {
 		return nil, nil, fmt.Errorf("%s:%d: policies: want scenarios, each with a list of {to, share}", f.path, n.Line)

@@ -15,8 +15,11 @@ import (
 // never be looked at.
 func (f configFile) limits(policies settlement.Policies) (settlement.Limits, error) {
 	n := f.nodes["limits"]
-	if n == nil || !f.has("limits") {
+	if n == nil {
 		return nil, nil
+	}
+	if n.Kind == yaml.AliasNode {
+		n = n.Alias
 	}
 	if n.Kind != yaml.SequenceNode {
 		return nil, fmt.Errorf("%s:%d: limits: want a list of {asset, scenario, per, amount}", f.path, n.Line)

@@ -148,14 +148,11 @@ func (w *watermark) furthest() (at uint64, payload []byte, ok bool) {
 	return w.sequence, w.payload, w.sequence > 0
 }
 
-// Reconnected is to be called whenever the connection to NATS was away: it looks
-// whether the furthest entry that this process knows is still in the stream, and
-// holds all sending for a fence where it is not. An error means that this could
-// not be told; until it is, every append of a closing entry looks first.
-func (l *Ledger) Reconnected(ctx context.Context) error {
-	l.mark.wasAway()
-	return l.look(ctx)
-}
+// Reconnected is to be called whenever the connection to NATS was away. It doesn't
+// block: the next Check, or the next append of a closing entry, looks whether the
+// furthest entry that this process knows is still in the stream, and holds all
+// sending for a fence where it is not.
+func (l *Ledger) Reconnected() { l.mark.wasAway() }
 
 // look finds out whether the stream fell, if nobody has since the connection was
 // away. Entries that others appended after the fall don't hide it.

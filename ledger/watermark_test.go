@@ -124,7 +124,7 @@ func TestFallWhileOursIsOnItsWay(t *testing.T) {
 }
 
 // TestReconnected: a fall that others' new entries have covered is found by asking
-// for the furthest entry that is known, at once or by the next append.
+// for the furthest entry that is known, by the next check or the next append.
 func TestReconnected(t *testing.T) {
 	for _, c := range []struct {
 		it     string
@@ -148,7 +148,8 @@ func TestReconnected(t *testing.T) {
 			if away { // NATS is back, but the stream has no leader yet
 				mem.FaultFunc = once(ledgertest.Get, false)
 			}
-			if err := l.Reconnected(t.Context()); (err != nil) != away {
+			l.Reconnected()
+			if err := l.Check(t.Context()); (err != nil) != (away || c.fell) {
 				t.Errorf("%s, away %t: %v", c.it, away, err)
 			}
 			_, err := l.Append(t.Context(), settlement.Head{Session: session(6)}, closing(session(6), outcome("a"), 1))
@@ -168,7 +169,8 @@ func TestNoSendBeforeTheLook(t *testing.T) {
 	l := ledger.New(mem, config())
 	fill(t, l, 1, 2)
 	mem.FaultFunc = func(op ledgertest.Op) (bool, error) { return op == ledgertest.Publish, errLost }
-	if err := l.Reconnected(t.Context()); !errors.Is(err, errLost) {
+	l.Reconnected()
+	if err := l.Check(t.Context()); !errors.Is(err, errLost) {
 		t.Fatalf("look without an answer: %v", err)
 	}
 	if _, err := l.Append(t.Context(), settlement.Head{Session: session(3)}, closing(session(3), outcome("a"), 1)); !errors.Is(err, errLost) {

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -42,11 +43,20 @@ func listenHTTP(addr string, routes http.Handler, log zerolog.Logger) (*httpServ
 	return h, nil
 }
 
+// httpStop bounds how long requests in progress are waited for.
+const httpStop = time.Second
+
+// close ends the dashboard and its event streams, waits for the requests in progress
+// for httpStop, and cuts off what is left.
 func (h *httpServer) close() {
 	if h.board != nil {
 		h.board.stop()
 	}
-	_ = h.server.Close()
+	ctx, cancel := context.WithTimeout(context.Background(), httpStop)
+	defer cancel()
+	if h.server.Shutdown(ctx) != nil {
+		_ = h.server.Close()
+	}
 	<-h.done
 }
 

@@ -57,8 +57,8 @@ func (p *program) explain(err error) error {
 
 // connectAdvice is what to do where no connection came about.
 func connectAdvice(err error) string {
-	if errors.Is(err, nats.ErrAuthorization) || errors.Is(err, nats.ErrAuthExpired) || errors.Is(err, nats.ErrAuthRevoked) {
-		return "it runs, and doesn't know this user, password or key: mend nats.url, nats.credentials_file or nats.nkey_file"
+	if isAuthError(err) {
+		return "it runs, and doesn't know this user, password or key: correct nats.url, nats.credentials_file or nats.nkey_file"
 	}
 	return "is it running, and is nats.url right?"
 }

@@ -12,7 +12,6 @@ import (
 	"github.com/nats-io/nats-server/v2/server"
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
-	"github.com/rs/zerolog"
 )
 
 // natsLink is a connection to NATS, and the embedded server behind it, if any.
@@ -58,6 +57,9 @@ func (c *config) natsOptions(name string, wait bool) ([]nats.Option, error) {
 	options := []nats.Option{
 		nats.Name(name), nats.MaxReconnects(-1), nats.ReconnectWait(250 * time.Millisecond),
 		nats.ReconnectJitter(250*time.Millisecond, time.Second), nats.RetryOnFailedConnect(wait),
+		// Without it a second refusal of the user closes the connection for good, as
+		// when a rotated password reaches the server before it reaches us.
+		nats.IgnoreAuthErrorAbort(),
 		nats.Timeout(5 * time.Second),
 		// A connection that a firewall forgot is noticed within 15 s; by default it
 		// takes minutes in which nothing is settled.
@@ -89,25 +91,6 @@ func (c *config) natsOptions(name string, wait bool) ([]nats.Option, error) {
 		options = append(options, nats.ClientCert(c.natsCert, c.natsCertKey))
 	}
 	return options, nil
-}
-
-// natsNotices logs what becomes of a service's connection, and tells the service.
-func natsNotices(log zerolog.Logger, reconnected func(*nats.Conn), failed func(*nats.Subscription, error)) []nats.Option {
-	return []nats.Option{
-		nats.DisconnectErrHandler(func(_ *nats.Conn, err error) {
-			if err != nil {
-				log.Warn().Err(err).Msg("NATS is away")
-			}
-		}),
-		nats.ReconnectHandler(func(nc *nats.Conn) {
-			log.Info().Str("server", nc.ConnectedUrlRedacted()).Msg("NATS is back")
-			reconnected(nc)
-		}),
-		nats.ErrorHandler(func(_ *nats.Conn, sub *nats.Subscription, err error) {
-			log.Warn().Err(err).Msg("NATS")
-			failed(sub, err)
-		}),
-	}
 }
 
 // privateFile refuses a secret that others can read.

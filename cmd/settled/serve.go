@@ -85,11 +85,7 @@ type service struct {
 func serve(ctx context.Context, cfg *config, log zerolog.Logger) error {
 	s := &service{cfg: cfg, log: log, metrics: newMetrics(log)}
 	log.Info().Str("version", buildInfo().Version).Msg("settled is starting")
-	stopTracing, err := s.metrics.startTracing(ctx)
-	if err != nil {
-		return err
-	}
-	defer stopTracing()
+	defer s.metrics.startTracing(ctx)()
 	node, err := cfg.nodeConfig(s.metrics)
 	if err != nil {
 		return err
@@ -143,22 +139,21 @@ func (s *service) connect() error {
 	return err
 }
 
-// reconnected looks whether the ledger is the one we knew: a server restored from
-// an older copy would have lost intents whose requests may still land.
+// reconnected makes what is known of the streams count for nothing until it was read
+// again: a server restored from an older copy would have lost intents whose requests
+// may still land. It runs in the client library's callback, which must not block; the
+// reading is done beside it.
 func (s *service) reconnected() {
 	s.mu.Lock()
-	l, brake, settings := s.ledger, s.brake, s.settings
+	l, brake, settings, books := s.ledger, s.brake, s.settings, s.books
 	s.mu.Unlock()
 	if l == nil {
 		return
 	}
 	brake.Forget()
 	settings.Forget()
-	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
-	defer cancel()
-	if err := l.Reconnected(ctx); err != nil {
-		s.log.Error().Err(err).Msg("the ledger could not be checked after the reconnection; every append checks it again")
-	}
+	l.Reconnected()
+	books.hurry()
 }
 
 // settle makes or verifies the streams and consumes until ctx ends.
@@ -256,7 +251,7 @@ func (s *service) ready() error {
 	s.mu.Unlock()
 	switch {
 	case !s.nats.IsConnected():
-		return errors.New("NATS is not connected")
+		return s.nats.notConnected()
 	case c == nil:
 		if waits != nil {
 			return fmt.Errorf("the streams are not verified yet: %w", waits)

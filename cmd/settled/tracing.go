@@ -10,6 +10,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/go-logr/logr/funcr"
 	"github.com/rs/zerolog"
 	"go.opentelemetry.io/otel"
 	"go.opentelemetry.io/otel/attribute"
@@ -36,30 +37,76 @@ const tracingStop = 2 * time.Second
 // startTracing sends spans by OTLP where OpenTelemetry's own environment variables
 // ask for it; they also say where to, how, and how many (OTEL_EXPORTER_OTLP_ENDPOINT,
 // OTEL_TRACES_SAMPLER, OTEL_SERVICE_NAME and the rest). The function it returns sends
-// what is left. Spans that nobody takes in time are dropped: tracing never waits.
-func (m *metrics) startTracing(ctx context.Context) (stop func(), err error) {
+// what is left. Spans that cannot be sent in time are dropped: tracing never waits.
+// No value of a variable keeps the service from settling: what is malformed is logged
+// as a warning and has no effect, or traces are not sent.
+func (m *metrics) startTracing(ctx context.Context) (stop func()) {
+	stop, err := m.openTracing(ctx)
+	if err != nil {
+		m.log.Warn().Err(err).Msg("no traces are sent: correct the OTEL_ variables and restart settled")
+		return func() {}
+	}
+	return stop
+}
+
+func (m *metrics) openTracing(ctx context.Context) (stop func(), err error) {
 	protocol, err := tracesProtocol(os.Getenv)
 	if err != nil || protocol == "" {
 		return func() {}, err
 	}
+	defer func() { // of the SDK, over a value that nobody thought of
+		if value := recover(); value != nil {
+			err = fmt.Errorf("tracing: %v", value)
+		}
+	}()
+	otel.SetErrorHandler(otel.ErrorHandlerFunc(func(err error) { m.log.Warn().Err(err).Msg("traces") }))
+	otel.SetLogger(funcr.New(func(_, args string) {
+		if strings.Contains(args, "header") { // it quotes values, which are often secret
+			args = "a header of OTEL_EXPORTER_OTLP_HEADERS is malformed"
+		}
+		m.log.Warn().Str("reported", args).Msg("traces")
+	}, funcr.Options{}))
+	m.dropBadNumbers()
 	exporter, err := newExporter(ctx, protocol)
 	if err != nil {
 		return nil, fmt.Errorf("tracing: %w: look at the OTEL_EXPORTER_OTLP_ variables", err)
 	}
-	otel.SetErrorHandler(otel.ErrorHandlerFunc(func(err error) { m.log.Warn().Err(err).Msg("traces") }))
 	m.log.Info().Str("protocol", protocol).Msg("sending traces")
-	return m.traceTo(ctx, sdktrace.WithBatcher(exporter))
+	return m.traceTo(ctx, sdktrace.WithBatcher(exporter)), nil
+}
+
+// tracingNumbers are the variables whose value the SDK takes as it is, and within
+// which bounds they make sense: a queue of less than no places panics, a delay of 0
+// takes a processor.
+var tracingNumbers = map[string][2]int{
+	"OTEL_BSP_SCHEDULE_DELAY":        {1, 1 << 30},
+	"OTEL_BSP_EXPORT_TIMEOUT":        {1, 1 << 30},
+	"OTEL_BSP_MAX_QUEUE_SIZE":        {1, 1 << 20},
+	"OTEL_BSP_MAX_EXPORT_BATCH_SIZE": {1, 1 << 20},
+}
+
+// dropBadNumbers unsets those that are out of bounds, so that their defaults hold.
+func (m *metrics) dropBadNumbers() {
+	for name, bounds := range tracingNumbers {
+		text := os.Getenv(name)
+		n, err := strconv.Atoi(text)
+		if text == "" || err == nil && bounds[0] <= n && n <= bounds[1] {
+			continue
+		}
+		_ = os.Unsetenv(name)
+		m.log.Warn().Str("variable", name).Str("value", text).Msgf("the variable has no effect: want a whole number from %d to %d", bounds[0], bounds[1])
+	}
 }
 
 // traceTo draws spans for a processor, or a batcher.
-func (m *metrics) traceTo(ctx context.Context, to sdktrace.TracerProviderOption) (stop func(), err error) {
+func (m *metrics) traceTo(ctx context.Context, to sdktrace.TracerProviderOption) (stop func()) {
 	b := buildInfo()
 	what, err := resource.New(ctx,
 		resource.WithTelemetrySDK(), resource.WithHost(),
 		resource.WithAttributes(attribute.String("service.name", "settled"), attribute.String("service.version", b.Version)),
 		resource.WithFromEnv()) // last: what the operator says counts
-	if err != nil {
-		return nil, fmt.Errorf("tracing: OTEL_RESOURCE_ATTRIBUTES: %w", err)
+	if err != nil { // it has what could be read
+		m.log.Warn().Err(err).Msg("traces lack a part of OTEL_RESOURCE_ATTRIBUTES: want key=value, separated by commas")
 	}
 	provider := sdktrace.NewTracerProvider(to, sdktrace.WithResource(what), sdktrace.WithIDGenerator(messageIDs{}))
 	m.tracer = provider.Tracer(tracerName, trace.WithInstrumentationVersion(b.Version))
@@ -69,7 +116,7 @@ func (m *metrics) traceTo(ctx context.Context, to sdktrace.TracerProviderOption)
 		if err := provider.Shutdown(ctx); err != nil {
 			m.log.Warn().Err(err).Msg("the last traces were not sent")
 		}
-	}, nil
+	}
 }
 
 // The OTLP protocols, as OpenTelemetry's variables name them.

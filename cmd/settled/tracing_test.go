@@ -98,9 +98,7 @@ func traced(t *testing.T) (*deployment, *collected) {
 		}
 	})
 	d.setUp = func(s *service) {
-		stop, err := s.metrics.startTracing(t.Context())
-		d.must(err)
-		stops = append(stops, stop)
+		stops = append(stops, s.metrics.startTracing(t.Context()))
 	}
 	return d, c
 }
@@ -240,10 +238,9 @@ func TestTracePassesThrough(t *testing.T) {
 	var out lockedBuffer
 	d.log = zerolog.New(&out).Level(zerolog.DebugLevel)
 	s, _ := d.serve()
-	if stop, err := s.metrics.startTracing(t.Context()); err != nil || s.metrics.tracer != noTracer() {
-		t.Errorf("tracing is on though nobody asked for it: %v", err)
-	} else {
-		stop()
+	s.metrics.startTracing(t.Context())()
+	if s.metrics.tracer != noTracer() {
+		t.Error("tracing is on though nobody asked for it")
 	}
 	session, other := d.open(), d.open()
 	d.result(session, d.publishTraced(session, "one", nats.Header{"traceparent": {parent}, "tracestate": {"shop=17"}}))
@@ -307,9 +304,7 @@ func TestTracingNeverWaits(t *testing.T) {
 	d := deploy(t)
 	var stopTracing func()
 	d.setUp = func(s *service) {
-		var err error
-		stopTracing, err = s.metrics.startTracing(t.Context())
-		d.must(err)
+		stopTracing = s.metrics.startTracing(t.Context())
 	}
 	_, stop := d.serve()
 	session := d.open()
@@ -317,6 +312,36 @@ func TestTracingNeverWaits(t *testing.T) {
 	stop()
 	stopTracing()
 	d.verify(1)
+}
+
+// No value of OpenTelemetry's variables keeps a service from settling or from ending:
+// what is malformed is reported and has no effect.
+func TestTelemetrySettingsNeverEndTheService(t *testing.T) {
+	for _, c := range []struct{ name, value string }{
+		{"OTEL_RESOURCE_ATTRIBUTES", "a,b="}, {"OTEL_RESOURCE_ATTRIBUTES", "=,%zz=%zz,\x00"}, {"OTEL_SERVICE_NAME", "\xff"},
+		{"OTEL_TRACES_EXPORTER", "console"}, {"OTEL_EXPORTER_OTLP_PROTOCOL", "http/json"}, {"OTEL_EXPORTER_OTLP_TRACES_PROTOCOL", "x"},
+		{"OTEL_TRACES_SAMPLER", "nonsense"}, {"OTEL_TRACES_SAMPLER_ARG", "-7"}, {"OTEL_PROPAGATORS", "nonsense"},
+		{"OTEL_EXPORTER_OTLP_ENDPOINT", "127.0.0.1:4318"}, {"OTEL_EXPORTER_OTLP_ENDPOINT", "http://[::1"}, {"OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", ":// %"},
+		{"OTEL_EXPORTER_OTLP_HEADERS", "a,=,b=%"}, {"OTEL_EXPORTER_OTLP_TIMEOUT", "-1"}, {"OTEL_EXPORTER_OTLP_COMPRESSION", "brotli"},
+		{"OTEL_EXPORTER_OTLP_CERTIFICATE", "/nowhere"}, {"OTEL_EXPORTER_OTLP_CLIENT_KEY", "/nowhere"}, {"OTEL_EXPORTER_OTLP_INSECURE", "perhaps"},
+		{"OTEL_BSP_MAX_QUEUE_SIZE", "-1"}, {"OTEL_BSP_MAX_QUEUE_SIZE", "999999999999999"}, {"OTEL_BSP_MAX_EXPORT_BATCH_SIZE", "-5"},
+		{"OTEL_BSP_SCHEDULE_DELAY", "0"}, {"OTEL_BSP_EXPORT_TIMEOUT", "-1"}, {"OTEL_BSP_SCHEDULE_DELAY", "soon"},
+		{"OTEL_SPAN_ATTRIBUTE_COUNT_LIMIT", "-9"}, {"OTEL_SPAN_EVENT_COUNT_LIMIT", "x"}, {"OTEL_SDK_DISABLED", "perhaps"},
+	} {
+		for _, protocol := range []string{otlpHTTP, otlpGRPC} {
+			t.Run(c.name+"="+c.value+" "+protocol, func(t *testing.T) {
+				t.Setenv("OTEL_EXPORTER_OTLP_PROTOCOL", protocol)
+				t.Setenv("OTEL_EXPORTER_OTLP_ENDPOINT", "http://127.0.0.1:1")
+				t.Setenv("OTEL_TRACES_SAMPLER", "always_off")             // nothing to wait for at the end
+				t.Setenv(c.name, strings.ReplaceAll(c.value, "\x00", "")) // no environment holds it
+				m := newMetrics(zerolog.New(zerolog.NewTestWriter(t)))
+				stop := m.startTracing(t.Context())
+				_, span := m.tracer.Start(t.Context(), "a span")
+				span.End()
+				stop()
+			})
+		}
+	}
 }
 
 var _ jetstream.JetStream = tracedJetStream{}

@@ -4,14 +4,10 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
-	"fmt"
 	"time"
 
 	"settled/settlement"
 )
-
-// legacyClosed is the method by which some builds answer a close.
-const legacyClosed = "app_session_closed"
 
 // legacyClose is what close_app_session takes: these members, in this order, and no
 // other, for the node signs nothing else.
@@ -100,20 +96,13 @@ func (l *legacy) concluded(r settlement.Request, a answer) (settlement.Answer, e
 	if err != nil {
 		return settlement.Answer{}, inDoubt(closeMethod, err)
 	}
-	method := closeMethod
-	if a.method == legacyClosed {
-		method = legacyClosed
-	}
-	var p listed
-	if err := a.into(method, &p); err != nil {
+	version, err := closedVersion(a, session)
+	if err != nil {
 		return settlement.Answer{}, inDoubt(closeMethod, err)
 	}
-	if p.ID != string(session) || p.Status != "closed" {
-		return settlement.Answer{}, inDoubt(closeMethod, fmt.Errorf("the node answers that session %s is %s", quote(p.ID), quote(p.Status)))
-	}
-	if p.Version == 0 {
+	if version == 0 {
 		d, _ := l.shelf.definition(session)
-		p.Version = d.version
+		version = d.version
 	}
-	return settlement.Answer{Version: p.Version, Evidence: l.client.evidence(a, protocolLegacy)}, nil
+	return settlement.Answer{Version: version, Evidence: l.client.evidence(a, protocolLegacy)}, nil
 }

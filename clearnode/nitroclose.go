@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
-	"fmt"
 	"time"
 
 	"settled/settlement"
@@ -87,18 +86,11 @@ func (n *nitro) concluded(r settlement.Request, a answer) (settlement.Answer, er
 	if err != nil {
 		return settlement.Answer{}, inDoubt(closeMethod, err)
 	}
-	var p struct {
-		Session string `json:"app_session_id"`
-		Status  string `json:"status"`
-		Version uint64 `json:"version"`
-	}
-	if err := a.into(closeMethod, &p); err != nil {
+	version, err := closedVersion(a, session)
+	if err != nil {
 		return settlement.Answer{}, inDoubt(closeMethod, err)
 	}
-	if p.Session != string(session) || p.Status != "closed" {
-		return settlement.Answer{}, inDoubt(closeMethod, fmt.Errorf("the node answers that session %s is %s", quote(p.Session), quote(p.Status)))
-	}
-	return settlement.Answer{Version: p.Version, Evidence: n.client.evidence(a, n.protocol(session))}, nil
+	return settlement.Answer{Version: version, Evidence: n.client.evidence(a, n.protocol(session))}, nil
 }
 
 // protocol is by which a session is closed: the definition says so, and it was

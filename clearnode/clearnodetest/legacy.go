@@ -164,6 +164,9 @@ func (n *Node) runLegacy(c *conn, m *legacyMessage, known legacyMethod, f Fault)
 	if result != nil {
 		a.result = []any{result}
 	}
+	if m.method == "close_app_session" && n.cfg.CloseAnswer != nil {
+		a.method, a.result[0] = n.cfg.CloseAnswer(result.(legacyRow).ID)
+	}
 	if known.moves {
 		n.tellLegacyBalances(n.user(c))
 	}

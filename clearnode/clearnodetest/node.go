@@ -21,6 +21,9 @@ type Asset struct {
 	Token    common.Address
 }
 
+// CloseAnswer makes the answer to a close that was carried out: under which method, and with which params.
+type CloseAnswer func(session string) (method string, params any)
+
 // Config says how a node behaves. The zero value is a node like the recorded one, without money.
 type Config struct {
 	Listen        string            // host:port; empty: 127.0.0.1 and a free port
@@ -31,6 +34,7 @@ type Config struct {
 	MessageExpiry time.Duration     // how old a private request may be, on the node's clock; zero: 60 s
 	Work          time.Duration     // real time that a close works between its checks and its commit; zero: none
 	Now           func() time.Time  // the node's clock; nil: time.Now
+	CloseAnswer   CloseAnswer       // how a close is answered by NitroRPC, Legacy included; nil: as recorded
 	Legacy        LegacyBuild       // what Legacy answers otherwise than the recorded build
 	RateLimit     float64           // frames a second and connection, by the real clock; NitronodeV1 only. 0: 10, as the real node; negative: no limit
 	RateBurst     int               // frames that may come at once; NitronodeV1 only. 0: 20, as the real node

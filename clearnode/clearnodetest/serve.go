@@ -58,6 +58,9 @@ func (n *Node) handle(c *conn, raw []byte) bool {
 	if m.answer == "" {
 		m.answer = r.method
 	}
+	if r.method == "close_app_session" && n.cfg.CloseAnswer != nil {
+		m.answer, params = n.cfg.CloseAnswer(r.session())
+	}
 	return n.reply(c, r, m.answer, params, f)
 }
 

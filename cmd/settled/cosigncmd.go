@@ -22,22 +22,13 @@ func (p *program) cosignCommand() *cobra.Command {
 		Use: "cosign", Short: "Sign what another party's settled proposes, where it is what this one would do",
 		Long: "Answers requests for co-signatures of the keys in clearnode.key_files. For each it reads the outcome from\nthe stream and the session from the ClearNode itself, makes the plan by its own policies, and signs only\nwhat it would have done; otherwise it says why not. Run one for each key: see deploy/COSIGN.md.\nSIGTERM or Ctrl-C finishes what is in hand; a second one stops at once.",
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			cfg, warnings, err := p.load(cmd)
-			if err != nil {
-				return err
-			}
-			log, err := cfg.newLog(p.stderr)
-			if err != nil {
-				return err
-			}
-			for _, w := range warnings {
-				log.Warn().Msg(w)
-			}
-			c := newCosigner(&cfg, log)
-			if p.json() {
-				c.answeredFunc = func(a cosigned) { _ = p.printJSON(a) }
-			}
-			return c.serve(cmd.Context())
+			return p.runService(cmd, "settled cosign", func(cfg *config, log zerolog.Logger) error {
+				c := newCosigner(cfg, log)
+				if p.json() {
+					c.answeredFunc = func(a cosigned) { _ = p.printJSON(a) }
+				}
+				return c.serve(cmd.Context())
+			})
 		},
 	}
 }
@@ -135,9 +126,7 @@ func (c *cosigner) refused(sub *nats.Subscription, err error) {
 // run answers until ctx ends, then stops from the front to the back: no new
 // requests, those in hand answered, then the node's connections.
 func (c *cosigner) run(ctx context.Context) error {
-	err := besideNode(ctx, c.node, c.answerAll)
-	c.log.Info().Err(err).Msg("settled cosign has stopped")
-	return err
+	return besideNode(ctx, c.node, c.answerAll)
 }
 
 func (c *cosigner) answerAll(ctx context.Context) error {

@@ -11,6 +11,7 @@ import (
 	"os"
 	"os/signal"
 	"syscall"
+	"time"
 )
 
 // Exit statuses, as the command line's contract names them.
@@ -41,7 +42,7 @@ type misuse struct{ error }
 func run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.Writer) int {
 	root := newRoot(stdin, stdout, stderr)
 	root.SetArgs(args)
-	err := root.ExecuteContext(ctx)
+	err := bounded(ctx, stopBound, func() error { return root.ExecuteContext(ctx) })
 	var wrong misuse
 	switch {
 	case err == nil:
@@ -52,5 +53,33 @@ func run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.
 	default:
 		_, _ = fmt.Fprintf(stderr, "settled: %s\n", err)
 		return exitFailed
+	}
+}
+
+// stopBound is how long after a signal a command ends at the latest. Each part of a
+// service has bounds of its own, which together are less: this one is for a wait that
+// has none, in a library perhaps.
+const stopBound = 14500 * time.Millisecond
+
+// errStopBound says that something did not end in time. What was in hand is
+// delivered again, as after a crash.
+var errStopBound = fmt.Errorf("not everything ended within %s of the signal to stop: what was in hand is delivered again after the acknowledgement wait", stopBound)
+
+// bounded runs a command, and waits for it no longer than most once ctx has ended.
+func bounded(ctx context.Context, most time.Duration, command func() error) error {
+	done := make(chan error, 1)
+	go func() { done <- command() }()
+	select {
+	case err := <-done:
+		return err
+	case <-ctx.Done():
+	}
+	bound := time.NewTimer(most)
+	defer bound.Stop()
+	select {
+	case err := <-done:
+		return err
+	case <-bound.C:
+		return errStopBound
 	}
 }

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -23,19 +24,10 @@ func (p *program) serveCommand() *cobra.Command {
 		Use: "serve", Short: "Settle outcomes until stopped",
 		Long: "Takes outcomes from NATS JetStream, closes their sessions at the ClearNode, and records the results.\nAny number of replicas share the work. SIGTERM or Ctrl-C finishes what is in hand and stops within 15 s;\na second one stops at once.",
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			cfg, warnings, err := p.load(cmd)
-			if err != nil {
-				return err
-			}
-			cfg.embedded = cfg.embedded || embedded
-			log, err := cfg.newLog(p.stderr)
-			if err != nil {
-				return err
-			}
-			for _, w := range warnings {
-				log.Warn().Msg(w)
-			}
-			return serve(cmd.Context(), &cfg, log)
+			return p.runService(cmd, "settled", func(cfg *config, log zerolog.Logger) error {
+				cfg.embedded = cfg.embedded || embedded
+				return serve(cmd.Context(), cfg, log)
+			})
 		},
 	}
 	c.Flags().BoolVar(&embedded, "embedded", false, "run on a JetStream server inside this process (embedded.enabled)")
@@ -81,6 +73,29 @@ type service struct {
 	waits    error // why the streams are not there yet, as the last try told
 }
 
+// runService runs a command that goes on until it is stopped, and logs how it ended:
+// at level error where it could not start or go on.
+func (p *program) runService(cmd *cobra.Command, name string, run func(*config, zerolog.Logger) error) error {
+	cfg, warnings, err := p.load(cmd)
+	log, logErr := cfg.newLog(p.stderr)
+	if logErr != nil {
+		cfg.logLevel = "info" // the error is to be logged all the same
+		log, _ = cfg.newLog(p.stderr)
+	}
+	for _, w := range warnings {
+		log.Warn().Msg(w)
+	}
+	if err = cmp.Or(err, logErr); err == nil {
+		err = run(&cfg, log)
+	}
+	if err != nil {
+		log.Error().Err(err).Msg(name + " ends with an error")
+		return err
+	}
+	log.Info().Msg(name + " has stopped")
+	return nil
+}
+
 // serve runs the configured service until ctx ends.
 func serve(ctx context.Context, cfg *config, log zerolog.Logger) error {
 	s := &service{cfg: cfg, log: log, metrics: newMetrics(log)}
@@ -108,9 +123,7 @@ func serve(ctx context.Context, cfg *config, log zerolog.Logger) error {
 // run settles until ctx ends, then stops from the front to the back: no new
 // outcomes, those in hand finished, then the node's connections.
 func (s *service) run(ctx context.Context) error {
-	err := besideNode(ctx, s.node, s.settle)
-	s.log.Info().Err(err).Msg("settled has stopped")
-	return err
+	return besideNode(ctx, s.node, s.settle)
 }
 
 // useNode makes the client for the node. Where our keys don't reach a session's

@@ -1,0 +1,78 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+)
+
+// A command whose end hangs is not waited for longer than the bound, and one that
+// ends in time is.
+func TestStopIsBounded(t *testing.T) {
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	hang := make(chan struct{})
+	defer close(hang)
+	if err := bounded(ctx, time.Millisecond, func() error { <-hang; return nil }); !errors.Is(err, errStopBound) {
+		t.Errorf("a command that hangs: %v", err)
+	}
+	want := errors.New("its own")
+	if err := bounded(ctx, time.Hour, func() error { return want }); !errors.Is(err, want) {
+		t.Errorf("a command that ends: %v", err)
+	}
+}
+
+// What no waiting repairs ends a service at once, with the reason at level error.
+func TestFatalStartErrorsAreLoggedAsErrors(t *testing.T) {
+	dir := t.TempDir()
+	key := filepath.Join(dir, "bad.key")
+	if err := os.WriteFile(key, []byte("no key"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for _, command := range []string{"serve", "cosign"} {
+		for what, args := range map[string][]string{
+			"clearnode.key_files":   {"--clearnode.url=ws://127.0.0.1:1/ws", "--clearnode.key_files=" + key},
+			"clearnode.url":         {},
+			"clearnode.protocol":    {"--clearnode.protocol=nitrorpc/9"},
+			"log.level":             {"--log.level=loud"},
+			"consumer.workers":      {"--consumer.workers=none"},
+			"nats.credentials_file": {"--clearnode.url=ws://127.0.0.1:1/ws", "--clearnode.key_files=" + testKeyFile(t, dir), "--nats.credentials_file=/nowhere"},
+			"http.listen":           {"--clearnode.url=ws://127.0.0.1:1/ws", "--clearnode.key_files=" + testKeyFile(t, dir), "--http.listen=nowhere:x"},
+		} {
+			var stderr bytes.Buffer
+			args = append([]string{command, "--nats.url=nats://127.0.0.1:1"}, args...)
+			if status := run(t.Context(), args, strings.NewReader(""), &bytes.Buffer{}, &stderr); status != exitFailed {
+				t.Errorf("%q ends with %d", args, status)
+			}
+			if !loggedError(stderr.String(), what) {
+				t.Errorf("%q logs nothing of %s at level error: %s", args, what, &stderr)
+			}
+		}
+	}
+}
+
+func testKeyFile(t *testing.T, dir string) string {
+	t.Helper()
+	path := filepath.Join(dir, "good.key")
+	if err := os.WriteFile(path, []byte(strings.Repeat("0", 63)+"3"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	return path
+}
+
+// loggedError reports whether a line of level error names what.
+func loggedError(log, what string) bool {
+	for line := range strings.Lines(log) {
+		var e struct{ Level, Error string }
+		if json.Unmarshal([]byte(line), &e) == nil && e.Level == "error" && strings.Contains(e.Error, what) {
+			return true
+		}
+	}
+	return false
+}

@@ -11,12 +11,17 @@ import (
 	"github.com/rs/zerolog"
 )
 
+// MaxBytes are sizes of streams in bytes; zero is no limit. A stream with one refuses
+// messages once it is full, and drops none.
+type MaxBytes struct{ Outcomes, DeadLetters, Operations int64 }
+
 // Config is what a Consumer, the streams and the dead letters need.
 type Config struct {
-	Prefix        string // before every subject and, upper-cased, every stream name: "prod."; zero: none
-	Replicas      int    // of streams that are created; zero: 1
-	ManageStreams bool   // create the streams and the durable that are missing; zero: nothing is created
-	Durable       string // zero: "settled"
+	Prefix        string   // before every subject and, upper-cased, every stream name: "prod."; zero: none
+	Replicas      int      // of streams that are created; zero: 1
+	MaxBytes      MaxBytes // of streams that are created
+	ManageStreams bool     // create the streams and the durable that are missing; zero: nothing is created
+	Durable       string   // zero: "settled"
 
 	Workers int           // messages in hand at once; zero: 64
 	AckWait time.Duration // after which an unanswered message is delivered again; zero: 30s

@@ -22,16 +22,16 @@ const (
 // outcomes, dead letters, operations.
 func StreamConfigs(cfg Config) []jetstream.StreamConfig {
 	cfg = cfg.withDefaults()
-	outcomes := stream(cfg, OutcomesStream(cfg.Prefix), OutcomesFilter(cfg.Prefix))
+	outcomes := stream(cfg, OutcomesStream(cfg.Prefix), OutcomesFilter(cfg.Prefix), cfg.MaxBytes.Outcomes)
 	outcomes.Description = "Outcomes of ClearNode app sessions, to be settled"
 	outcomes.MaxMsgSize = outcomeSize
 	outcomes.Duplicates = duplicateWindow
 
-	letters := stream(cfg, DeadLettersStream(cfg.Prefix), DeadLetterSubject(cfg.Prefix, "*"))
+	letters := stream(cfg, DeadLettersStream(cfg.Prefix), DeadLetterSubject(cfg.Prefix, "*"), cfg.MaxBytes.DeadLetters)
 	letters.Description = "Outcomes that failed, for operators to replay or discard"
 	letters.Duplicates = letterWindow
 
-	operations := stream(cfg, OperationsStream(cfg.Prefix), OperationSubject(cfg.Prefix, "*"))
+	operations := stream(cfg, OperationsStream(cfg.Prefix), OperationSubject(cfg.Prefix, "*"), cfg.MaxBytes.Operations)
 	operations.Description = "What operators did, and when settled stopped by itself"
 	operations.Duplicates = duplicateWindow
 	operations.Discard = jetstream.DiscardNew
@@ -40,13 +40,18 @@ func StreamConfigs(cfg Config) []jetstream.StreamConfig {
 }
 
 // stream is what all three have in common. Direct get stays off: it answers from
-// replicas that lag, and what reads here decides by it.
-func stream(cfg Config, name, subject string) jetstream.StreamConfig {
-	return jetstream.StreamConfig{
+// replicas that lag, and what reads here decides by it. A stream with a size refuses
+// what is beyond it, for a dropped message would be lost.
+func stream(cfg Config, name, subject string, maxBytes int64) jetstream.StreamConfig {
+	s := jetstream.StreamConfig{
 		Name: name, Subjects: []string{subject}, Replicas: cfg.Replicas,
 		Storage: jetstream.FileStorage, Retention: jetstream.LimitsPolicy, Discard: jetstream.DiscardOld,
 		MaxMsgs: -1, MaxBytes: -1, MaxMsgsPerSubject: -1, MaxConsumers: -1, MaxMsgSize: -1,
 	}
+	if maxBytes > 0 {
+		s.MaxBytes, s.Discard = maxBytes, jetstream.DiscardNew
+	}
+	return s
 }
 
 // DurableConfig is the durable pull consumer as it is created. MaxDeliver is
@@ -69,6 +74,9 @@ func CreateCommand(s jetstream.StreamConfig) string {
 		s.Name, strings.Join(s.Subjects, ","), map[bool]string{true: "new", false: "old"}[s.Discard == jetstream.DiscardNew], s.Replicas, s.Duplicates)
 	if s.MaxMsgSize > 0 {
 		fmt.Fprintf(&b, " --max-msg-size %d", s.MaxMsgSize)
+	}
+	if s.MaxBytes > 0 {
+		fmt.Fprintf(&b, " --max-bytes %d", s.MaxBytes)
 	}
 	if s.DenyDelete {
 		b.WriteString(" --deny-delete --deny-purge")
@@ -156,13 +164,20 @@ func ensureStream(ctx context.Context, js jetstream.JetStream, want jetstream.St
 	return warnings, nil
 }
 
+// subjectsOverlap is the API's error where another stream takes some of the subjects.
+const subjectsOverlap jetstream.ErrorCode = 10065
+
 func createStream(ctx context.Context, js jetstream.JetStream, want jetstream.StreamConfig) (jetstream.Stream, error) {
 	s, err := js.CreateStream(ctx, want)
 	if errors.Is(err, jetstream.ErrStreamNameAlreadyInUse) {
 		return js.Stream(ctx, want.Name)
 	}
+	var api *jetstream.APIError
+	if errors.As(err, &api) && api.ErrorCode == subjectsOverlap {
+		return nil, fmt.Errorf("create: %w; which stream takes %s already?", err, strings.Join(want.Subjects, ", "))
+	}
 	if err != nil {
-		return nil, fmt.Errorf("create: %w; is there a stream that already takes %s?", err, strings.Join(want.Subjects, ", "))
+		return nil, fmt.Errorf("create: %w", err)
 	}
 	return s, nil
 }

@@ -17,6 +17,9 @@ type Config struct {
 	Prefix string
 	// Replicas is how many servers keep the stream that Open creates. 0: 1.
 	Replicas int
+	// MaxBytes is the size of the stream that Open creates, in bytes. Once it is full
+	// appends fail; no entry is dropped. 0: no limit.
+	MaxBytes int64
 	// Create lets Open create the stream where it is missing. An existing stream
 	// is never changed.
 	Create bool

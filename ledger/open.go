@@ -12,6 +12,10 @@ import (
 // StreamConfig is how Open creates the stream.
 func StreamConfig(cfg Config) jetstream.StreamConfig {
 	cfg = cfg.withDefaults()
+	most := int64(-1)
+	if cfg.MaxBytes > 0 {
+		most = cfg.MaxBytes
+	}
 	return jetstream.StreamConfig{
 		Name:        StreamName(cfg.Prefix),
 		Description: "settled: the ledger, append-only",
@@ -24,7 +28,7 @@ func StreamConfig(cfg Config) jetstream.StreamConfig {
 		DenyPurge:   true,
 		AllowDirect: false,
 		Duplicates:  2 * time.Minute,
-		MaxMsgs:     -1, MaxBytes: -1, MaxMsgsPerSubject: -1, MaxMsgSize: -1, MaxConsumers: -1,
+		MaxMsgs:     -1, MaxBytes: most, MaxMsgsPerSubject: -1, MaxMsgSize: -1, MaxConsumers: -1,
 	}
 }
 

@@ -28,7 +28,7 @@ func inspect(got, want jetstream.StreamConfig) (dangers, warnings []string) {
 			dangers = append(dangers, s.line(got.Name))
 		}
 	}
-	for _, s := range slices.Concat(weaker(got, want), bounding(got)) {
+	for _, s := range slices.Concat(weaker(got, want), bounding(got, want)) {
 		if s.bad {
 			warnings = append(warnings, s.line(got.Name))
 		}
@@ -129,11 +129,11 @@ func weaker(c, want jetstream.StreamConfig) []setting {
 
 // bounding are limits that an operator may set: where one is reached nothing is
 // stored any more, and nothing is lost.
-func bounding(c jetstream.StreamConfig) []setting {
+func bounding(c, want jetstream.StreamConfig) []setting {
 	newOnly := c.Discard == jetstream.DiscardNew
 	return []setting{
 		{c.MaxMsgs > 0 && newOnly, fmt.Sprintf("max_msgs %d", c.MaxMsgs), "nothing is settled any more once the stream is full", "--max-msgs=-1"},
-		{c.MaxBytes > 0 && newOnly, fmt.Sprintf("max_bytes %d", c.MaxBytes), "nothing is settled any more once the stream is full", "--max-bytes=-1"},
+		{c.MaxBytes > 0 && c.MaxBytes != want.MaxBytes && newOnly, fmt.Sprintf("max_bytes %d", c.MaxBytes), "nothing is settled any more once the stream is full", fmt.Sprintf("--max-bytes=%d", want.MaxBytes)},
 		{c.MaxConsumers > 0, fmt.Sprintf("max_consumers %d", c.MaxConsumers), "dashboards and auditors may find no place", "--config=FILE, a file of its configuration with max_consumers -1"},
 	}
 }

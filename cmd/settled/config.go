@@ -24,7 +24,8 @@ type config struct {
 	natsCredentials, natsNKey         string
 	natsCA, natsCert, natsCertKey     string
 	natsReplicas                      int
-	natsManageStreams                 bool
+	natsManageStreams, natsTLSFirst   bool
+	natsMaxBytes                      maxBytes
 	embedded                          bool
 	embeddedStoreDir, embeddedListen  string
 	nodeURL, nodeProtocol             string
@@ -52,6 +53,26 @@ type config struct {
 	policies  settlement.Policies
 	overrides []string // scenarios whose policy comes from the file
 	limits    settlement.Limits
+}
+
+// maxBytes are the sizes of the streams that settled creates; 0 is no limit.
+type maxBytes struct{ outcomes, settlements, deadletters, operations int }
+
+// leastBytes is how large a stream with a limit is at least: it must hold several of
+// the largest messages.
+const leastBytes = 8 << 20
+
+// check refuses sizes that hold next to nothing.
+func (m maxBytes) check() error {
+	for _, size := range []struct {
+		name  string
+		bytes int
+	}{{"outcomes", m.outcomes}, {"settlements", m.settlements}, {"deadletters", m.deadletters}, {"operations", m.operations}} {
+		if size.bytes != 0 && size.bytes < leastBytes {
+			return fmt.Errorf("nats.max_bytes.%s: %d: want at least %d bytes, or 0 for no limit", size.name, size.bytes, leastBytes)
+		}
+	}
+	return nil
 }
 
 // load reads file, environment and flags; the later wins. Warnings are for the
@@ -162,6 +183,9 @@ func (c *config) check() error {
 		return errors.New("nats.replicas: an embedded server keeps one replica: leave it 1, or run a NATS cluster")
 	}
 	if _, err := c.outcomeSigners(); err != nil {
+		return err
+	}
+	if err := c.natsMaxBytes.check(); err != nil {
 		return err
 	}
 	return c.consumerConfig(nil).Validate()

@@ -7,6 +7,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/nats-io/nats.go/jetstream"
 	"github.com/spf13/cobra"
 
 	"settled/clearnode"
@@ -39,9 +40,10 @@ type doctor struct {
 	failed  int
 
 	signers  []clearnode.Signer
-	keyFiles []string  // that signers come from
-	nats     *natsLink // nil while NATS can't be reached
-	missing  []string  // streams
+	keyFiles []string               // that signers come from
+	nats     *natsLink              // nil while NATS can't be reached
+	missing  []string               // streams
+	account  *jetstream.AccountInfo // nil where it can't be read
 }
 
 func (d *doctor) tell(check, result, do, format string, args ...any) {

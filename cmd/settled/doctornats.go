@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"slices"
 	"strings"
 	"time"
 
@@ -55,6 +56,7 @@ func (d *doctor) examineNATS(ctx context.Context) {
 	}
 	d.cluster()
 	d.streams(ctx)
+	d.limits()
 	d.durable(ctx)
 	d.foreign(ctx)
 }
@@ -70,6 +72,9 @@ func listens(ctx context.Context, address string) bool {
 }
 
 func natsAdvice(cfg *config, err error) string {
+	if advice := handshakeAdvice(err); advice != "" {
+		return advice
+	}
 	switch text := strings.ToLower(err.Error()); {
 	case errors.Is(err, nats.ErrAuthorization) || strings.Contains(text, "authorization"):
 		return "nats.credentials_file, nats.nkey_file, or user and password in nats.url: those of settled's user at this server"
@@ -136,7 +141,30 @@ func (d *doctor) jetStream(ctx context.Context, denied map[string]bool) bool {
 	default:
 		d.ok("nats.jetstream", "enabled; %d streams, %d MiB", info.Streams, info.Store>>20)
 	}
+	d.account = info
 	return err == nil
+}
+
+// limits compares what serve would create with what the account allows.
+func (d *doctor) limits() {
+	if d.account == nil || len(d.missing) == 0 || !d.cfg.natsManageStreams {
+		return
+	}
+	limits := d.account.Limits
+	if most := limits.MaxStreams; most > 0 && d.account.Streams+len(d.missing) > most {
+		d.fail("nats.limits", limitAdvice(&jetstream.APIError{ErrorCode: tooManyStreams}), "the account has %d streams and allows %d (max_streams), and %d are missing: %s", d.account.Streams, most, len(d.missing), strings.Join(d.missing, ", "))
+	}
+	wants := append(consumer.StreamConfigs(d.cfg.consumerConfig(nil)), ledger.StreamConfig(d.cfg.ledgerConfig()))
+	for _, want := range wants {
+		key := "nats.max_bytes." + strings.ToLower(strings.TrimPrefix(want.Name, strings.ToUpper(strings.ReplaceAll(d.cfg.natsPrefix, ".", "_"))))
+		switch {
+		case !slices.Contains(d.missing, want.Name):
+		case limits.MaxBytesRequired && want.MaxBytes <= 0:
+			d.fail("nats.limits", key+": a size in bytes", "the account demands a size of each stream (max_bytes_required), and %s is not set", key)
+		case limits.StoreMaxStreamBytes > 0 && want.MaxBytes > limits.StoreMaxStreamBytes:
+			d.fail("nats.limits", fmt.Sprintf("%s: %d", key, limits.StoreMaxStreamBytes), "the account allows no stream of more than %d bytes (max_stream_bytes), and %s is %d", limits.StoreMaxStreamBytes, key, want.MaxBytes)
+		}
+	}
 }
 
 // cluster compares nats.replicas with the cluster, as far as it shows.

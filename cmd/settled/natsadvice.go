@@ -3,9 +3,12 @@ package main
 import (
 	"errors"
 	"fmt"
+	"io"
+	"strings"
 	"sync"
 
 	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
 	"github.com/spf13/cobra"
 )
 
@@ -60,5 +63,65 @@ func connectAdvice(err error) string {
 	if isAuthError(err) {
 		return "it runs, and doesn't know this user, password or key: correct nats.url, nats.credentials_file or nats.nkey_file"
 	}
+	if advice := handshakeAdvice(err); advice != "" {
+		return advice
+	}
 	return "is it running, and is nats.url right?"
+}
+
+// handshakeAdvice is which of nats.tls.first to set where client and server disagree
+// about who begins; empty where the error is another.
+func handshakeAdvice(err error) string {
+	switch {
+	case errors.Is(err, io.EOF) || strings.Contains(strings.ToLower(err.Error()), "connection reset"):
+		return "the server ended the connection before it said anything: where it has handshake_first: true, set nats.tls.first: true"
+	case strings.Contains(err.Error(), "first record does not look like a TLS handshake"):
+		return "the server does not begin with TLS: set nats.tls.first: false, or handshake_first: true at the server"
+	}
+	return ""
+}
+
+// Errors of the JetStream API by which an account's limits refuse a stream or a consumer.
+const (
+	noResources      jetstream.ErrorCode = 10023
+	tooManyConsumers jetstream.ErrorCode = 10026
+	tooManyStreams   jetstream.ErrorCode = 10027
+	storageUsedUp    jetstream.ErrorCode = 10047
+	maxBytesRequired jetstream.ErrorCode = 10113
+	noSuchTier       jetstream.ErrorCode = 10120
+	streamTooLarge   jetstream.ErrorCode = 10122
+)
+
+const sizeKeys = "nats.max_bytes.outcomes, nats.max_bytes.settlements, nats.max_bytes.deadletters and nats.max_bytes.operations"
+
+// limitAdvice is what to change where a limit of the JetStream account is the cause;
+// empty where it is not.
+func limitAdvice(err error) string {
+	var api *jetstream.APIError
+	if !errors.As(err, &api) {
+		return ""
+	}
+	switch api.ErrorCode {
+	case maxBytesRequired:
+		return "the account demands a size of each stream: set " + sizeKeys + ", in bytes"
+	case tooManyStreams:
+		return "settled needs four streams: raise max_streams in the account's JetStream limits (nsc edit account --js-streams), or delete streams that nobody uses"
+	case tooManyConsumers:
+		return "settled needs at least 1 consumer on the stream of outcomes: raise max_consumers in the account's JetStream limits (nsc edit account --js-consumer), or delete consumers that nobody uses"
+	case storageUsedUp, noResources:
+		return "the account's storage is used up or reserved: raise max_store in its JetStream limits, or lower " + sizeKeys
+	case streamTooLarge:
+		return "the account allows no stream of that size (max_stream_bytes): lower " + sizeKeys
+	case noSuchTier:
+		return "the account has no JetStream limits for streams with this number of replicas: set nats.replicas to one that it has"
+	}
+	return ""
+}
+
+// withLimitAdvice adds limitAdvice to an error.
+func withLimitAdvice(err error) error {
+	if advice := limitAdvice(err); advice != "" {
+		return fmt.Errorf("%w: %s", err, advice)
+	}
+	return err
 }

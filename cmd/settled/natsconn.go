@@ -81,6 +81,9 @@ func (c *config) natsOptions(name string, wait bool) ([]nats.Option, error) {
 		}
 		options = append(options, nkey)
 	}
+	if c.natsTLSFirst && !c.embedded {
+		options = append(options, nats.TLSHandshakeFirst())
+	}
 	if c.natsCA != "" {
 		options = append(options, nats.RootCAs(c.natsCA))
 	}

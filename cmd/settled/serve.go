@@ -39,6 +39,9 @@ func (p *program) serveCommand() *cobra.Command {
 func (c *config) consumerConfig(s *service) consumer.Config {
 	cfg := consumer.Config{
 		Prefix: c.natsPrefix, Replicas: c.natsReplicas, ManageStreams: c.natsManageStreams,
+		MaxBytes: consumer.MaxBytes{
+			Outcomes: int64(c.natsMaxBytes.outcomes), DeadLetters: int64(c.natsMaxBytes.deadletters), Operations: int64(c.natsMaxBytes.operations),
+		},
 		Durable: c.consumerDurable, Workers: c.consumerWorkers, AckWait: c.consumerAckWait,
 		BackoffInitial: c.consumerBackoff, BackoffMax: c.consumerBackoffM,
 	}
@@ -51,7 +54,7 @@ func (c *config) consumerConfig(s *service) consumer.Config {
 }
 
 func (c *config) ledgerConfig() ledger.Config {
-	return ledger.Config{Prefix: c.natsPrefix, Replicas: c.natsReplicas, Create: c.natsManageStreams, Fence: c.nodeExpiry + c.nodeMargin}
+	return ledger.Config{Prefix: c.natsPrefix, Replicas: c.natsReplicas, Create: c.natsManageStreams, MaxBytes: int64(c.natsMaxBytes.settlements), Fence: c.nodeExpiry + c.nodeMargin}
 }
 
 // service is `settled serve` while it runs.
@@ -205,7 +208,10 @@ func beside(ctx context.Context, run func(context.Context)) (stop func()) {
 	return func() { cancel(); <-done }
 }
 
-func (s *service) build(ctx context.Context) error {
+func (s *service) build(ctx context.Context) error { return withLimitAdvice(s.openStreams(ctx)) }
+
+// openStreams makes or verifies the streams, and what works on them.
+func (s *service) openStreams(ctx context.Context) error {
 	if s.consumer != nil {
 		return nil
 	}

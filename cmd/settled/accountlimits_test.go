@@ -1,0 +1,141 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/nats-io/nats-server/v2/server"
+	"github.com/nats-io/nats.go/jetstream"
+
+	"settled/consumer"
+	"settled/ledger"
+)
+
+// limitedServer is a server whose one account has JetStream limits; what is connected to it
+// is the configuration's.
+func limitedServer(t *testing.T, limits string) *config {
+	t.Helper()
+	dir := t.TempDir()
+	file := filepath.Join(dir, "nats.conf")
+	text := fmt.Sprintf("listen: \"127.0.0.1:-1\"\njetstream { store_dir: %q }\naccounts { A { jetstream: { max_mem: 10M, max_store: 200M, %s }, users: [ {user: s, password: p} ] } }\n", dir, limits)
+	if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	options, err := server.ProcessConfigFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	options.NoLog, options.NoSigs = true, true
+	ns, err := server.NewServer(options)
+	if err != nil {
+		t.Fatal(err)
+	}
+	ns.Start()
+	t.Cleanup(ns.Shutdown)
+	if !ns.ReadyForConnections(10 * time.Second) {
+		t.Fatal("the server is not ready")
+	}
+	c := defaults(t)
+	c.natsURL = strings.Replace(ns.ClientURL(), "nats://", "nats://s:p@", 1)
+	return c
+}
+
+// defaults is the configuration of an empty file.
+func defaults(t *testing.T) *config {
+	t.Helper()
+	c := new(config)
+	for _, k := range c.keys() {
+		if err := k.set(k.fallback); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return c
+}
+
+// created makes the four streams and the durable, as serve does.
+func created(t *testing.T, c *config) (*natsLink, error) {
+	t.Helper()
+	link, err := c.connect("test", false)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(link.close)
+	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+	defer cancel()
+	if _, _, err := ledger.Open(ctx, link.js, c.ledgerConfig()); err != nil {
+		return link, withLimitAdvice(err)
+	}
+	if _, err := consumer.EnsureStreams(ctx, link.js, c.consumerConfig(nil)); err != nil {
+		return link, withLimitAdvice(err)
+	}
+	_, _, err = consumer.EnsureDurable(ctx, link.js, c.consumerConfig(nil))
+	return link, withLimitAdvice(err)
+}
+
+// TestLimitsOfAnAccount: where an account's limits refuse a stream, serve names the limit
+// and what to set, and so does doctor.
+func TestLimitsOfAnAccount(t *testing.T) {
+	for limits, want := range map[string]string{
+		"max_bytes_required: true":         "nats.max_bytes.settlements",
+		"max_streams: 2":                   "max_streams",
+		"max_streams: 4, max_consumers: 0": "",
+	} {
+		c := limitedServer(t, limits)
+		link, err := created(t, c)
+		if want == "" {
+			if err != nil {
+				t.Errorf("%s: %v", limits, err)
+			}
+			continue
+		}
+		if err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%s: %v, want %s", limits, err, want)
+		}
+		var found []finding
+		d := &doctor{cfg: c, nats: link, say: func(f finding) { found = append(found, f) }}
+		d.jetStream(t.Context(), nil)
+		d.streams(t.Context())
+		d.limits()
+		if !slices.ContainsFunc(found, func(f finding) bool {
+			return f.Check == "nats.limits" && f.Result == checkFail && strings.Contains(f.Do, want)
+		}) {
+			t.Errorf("%s: doctor finds %v, want %s", limits, found, want)
+		}
+	}
+}
+
+// TestSizesOfStreams: streams are created with the configured sizes, refuse what is beyond
+// them, and are found good when they are verified.
+func TestSizesOfStreams(t *testing.T) {
+	c := limitedServer(t, "max_bytes_required: true")
+	c.natsMaxBytes = maxBytes{outcomes: 9 << 20, settlements: 10 << 20, deadletters: 11 << 20, operations: 12 << 20}
+	link, err := created(t, c)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, size := range map[string]int64{"OUTCOMES": 9 << 20, "SETTLEMENTS": 10 << 20, "DEADLETTERS": 11 << 20, "OPERATIONS": 12 << 20} {
+		s, err := link.js.Stream(t.Context(), name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if is := s.CachedInfo().Config; is.MaxBytes != size || is.Discard != jetstream.DiscardNew {
+			t.Errorf("%s: max_bytes %d, discard %s", name, is.MaxBytes, is.Discard)
+		}
+	}
+	if _, warnings, err := ledger.Open(t.Context(), link.js, c.ledgerConfig()); err != nil || len(warnings) > 0 {
+		t.Errorf("the ledger: %v, %v", warnings, err)
+	}
+	if warnings, err := consumer.EnsureStreams(t.Context(), link.js, c.consumerConfig(nil)); err != nil || len(warnings) > 0 {
+		t.Errorf("the streams: %v, %v", warnings, err)
+	}
+	c.natsMaxBytes.operations = 4096
+	if err := c.natsMaxBytes.check(); err == nil || !strings.Contains(err.Error(), "nats.max_bytes.operations") {
+		t.Errorf("4096 bytes: %v", err)
+	}
+}

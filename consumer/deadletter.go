@@ -3,9 +3,12 @@ package consumer
 import (
 	"bytes"
 	"context"
+	"crypto/sha256"
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"maps"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -13,6 +16,7 @@ import (
 
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
+	"github.com/nats-io/nuid"
 
 	"settled/settlement"
 )
@@ -69,16 +73,6 @@ func (d *DeadLetters) Store(ctx context.Context, o settlement.Outcome, f settlem
 	defer cancel()
 	letter := d.letter(o, f, attempts, time.Now())
 	ack, err := d.publish(ctx, letter, letter.Header.Get(headerOrigin))
-	if err != nil || !ack.Duplicate {
-		return sequenceOf(ack), wrapLetter(letter, err)
-	}
-	other, err := d.otherMessage(ctx, ack.Sequence, o.Envelope.Payload)
-	if err != nil || !other {
-		return ack.Sequence, wrapLetter(letter, err)
-	}
-	// The stream of outcomes was made anew and counts from the beginning: the
-	// letter that is there is of another message at the same position.
-	ack, err = d.publish(ctx, letter, letter.Header.Get(headerOrigin)+"/"+o.Ref.Digest)
 	return sequenceOf(ack), wrapLetter(letter, err)
 }
 
@@ -100,7 +94,7 @@ func wrapLetter(letter *nats.Msg, err error) error {
 func (d *DeadLetters) publish(ctx context.Context, letter *nats.Msg, id string) (ack *jetstream.PubAck, err error) {
 	for _, slim := range slimmer {
 		slim(letter)
-		ack, err = publishTo(ctx, d.js, DeadLettersStream(d.cfg.Prefix), letter, id)
+		ack, err = publishTo(ctx, d.js, DeadLettersStream(d.cfg.Prefix), letter, id, d.sameLetter(letter))
 		if !tooBig(err) {
 			break
 		}
@@ -111,12 +105,50 @@ func (d *DeadLetters) publish(ctx context.Context, letter *nats.Msg, id string) 
 // publishTo publishes under an id and holds the answer to the stream. The stream
 // is not demanded in a header: that would be stored, and be in the way of whoever
 // publishes a dead letter again by hand.
-func publishTo(ctx context.Context, js jetstream.JetStream, stream string, m *nats.Msg, id string, options ...jetstream.PublishOpt) (*jetstream.PubAck, error) {
-	ack, err := js.PublishMsg(ctx, m, append(options, jetstream.WithMsgID(id))...)
-	if err == nil && ack.Stream != stream {
-		return nil, fmt.Errorf("%s is taken by stream %s, not %s: mend the streams' subjects", m.Subject, ack.Stream, stream)
+//
+// Where the server has a message of that id already, the answer proves nothing:
+// whoever may write to the stream can have used the id. The message there counts where
+// same says that it is the one to be stored (nil: it is gone, removed since); otherwise
+// m is published under an id of its own.
+func publishTo(ctx context.Context, js jetstream.JetStream, stream string, m *nats.Msg, id string, same func(*jetstream.RawStreamMsg) bool, options ...jetstream.PublishOpt) (*jetstream.PubAck, error) {
+	for try := 0; ; try++ {
+		ack, err := js.PublishMsg(ctx, m, append(slices.Clone(options), jetstream.WithMsgID(id))...)
+		if err != nil {
+			return nil, err
+		}
+		if ack.Stream != stream {
+			return nil, fmt.Errorf("%s is taken by stream %s, not %s: correct the streams' subjects", m.Subject, ack.Stream, stream)
+		}
+		if !ack.Duplicate {
+			return ack, nil
+		}
+		there, err := duplicateOf(ctx, js, stream, ack.Sequence)
+		if err != nil {
+			return nil, fmt.Errorf("the server has a message under the id already, and it can't be read: %w", err)
+		}
+		switch {
+		case same(there):
+			return ack, nil
+		case try == 0: // the same for every try to store this message
+			sum := sha256.Sum256(m.Data)
+			id += "/" + hex.EncodeToString(sum[:])
+		default:
+			id += "/" + nuid.Next()
+		}
 	}
-	return ack, err
+}
+
+// duplicateOf is the message for which the server took another; nil where it is gone.
+func duplicateOf(ctx context.Context, js jetstream.JetStream, stream string, sequence uint64) (*jetstream.RawStreamMsg, error) {
+	s, err := js.Stream(ctx, stream)
+	if err != nil {
+		return nil, err
+	}
+	raw, err := s.GetMsg(ctx, sequence)
+	if errors.Is(err, jetstream.ErrMsgNotFound) {
+		return nil, nil
+	}
+	return raw, err
 }
 
 // codeHeaderTooBig is the server's error for headers above 64 KiB, which only a
@@ -131,17 +163,17 @@ func tooBig(err error) bool {
 	return errors.Is(err, nats.ErrMaxPayload)
 }
 
-// otherMessage reports whether the letter at this sequence has another payload.
-// One that is gone was this message's: somebody replayed or discarded it.
-func (d *DeadLetters) otherMessage(ctx context.Context, seq uint64, payload []byte) (bool, error) {
-	raw, err := d.raw(ctx, seq)
-	if errors.Is(err, ErrNoDeadLetter) {
-		return false, nil
+// sameLetter reports whether a stored message is this letter, perhaps of an earlier
+// try: of the same message, with its payload unless that was too big to be kept. One
+// that is gone was: somebody replayed or discarded it.
+func (d *DeadLetters) sameLetter(letter *nats.Msg) func(*jetstream.RawStreamMsg) bool {
+	return func(there *jetstream.RawStreamMsg) bool {
+		if there == nil {
+			return true
+		}
+		return d.read(there).check() == nil && there.Header.Get(headerOrigin) == letter.Header.Get(headerOrigin) &&
+			(there.Header.Get(headerTruncated) != "" || bytes.Equal(there.Data, letter.Data))
 	}
-	if err != nil {
-		return false, err
-	}
-	return raw.Header.Get(headerTruncated) == "" && !bytes.Equal(raw.Data, payload), nil
 }
 
 // letter is the message to be stored: the payload as it came, the headers as

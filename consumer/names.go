@@ -49,10 +49,12 @@ func streamName(prefix, name string) string {
 	return strings.ToUpper(strings.ReplaceAll(prefix, ".", "_")) + name
 }
 
-// MessageID is the Nats-Msg-Id of an outcome: the hex SHA-256 of source, NUL and
-// id. Two publishes of one outcome within the stream's duplicate window are
-// stored once.
-func MessageID(source, id string) string {
-	sum := sha256.Sum256([]byte(source + "\x00" + id))
+// MessageID is the Nats-Msg-Id of an outcome: the hex SHA-256 of its source, its id and
+// the digest of its data, joined by NUL. Two publishes of one outcome within the
+// stream's duplicate window are stored once; the same id with other data is stored, and
+// becomes an outcome_conflict. Whoever can publish can use an id first: a duplicate
+// answer proves nothing before the stored message was compared.
+func MessageID(source, id string, digest ...string) string {
+	sum := sha256.Sum256([]byte(strings.Join(append([]string{source, id}, digest...), "\x00")))
 	return hex.EncodeToString(sum[:])
 }

@@ -73,12 +73,24 @@ func (o *Operations) record(ctx context.Context, op Operation, id string, option
 	m := nats.NewMsg(OperationSubject(o.cfg.Prefix, op.Action))
 	m.Header.Set("Content-Type", "application/json")
 	m.Data = data
-	ack, err := publishTo(ctx, o.js, OperationsStream(o.cfg.Prefix), m, id, options...)
+	ack, err := publishTo(ctx, o.js, OperationsStream(o.cfg.Prefix), m, id, sameRecord(op), options...)
 	if err != nil {
 		return op, fmt.Errorf("record in %s: %w", OperationsStream(o.cfg.Prefix), err)
 	}
 	op.Sequence = ack.Sequence
 	return op, nil
+}
+
+// sameRecord reports whether a stored message records the same, perhaps by another try
+// or another replica.
+func sameRecord(op Operation) func(*jetstream.RawStreamMsg) bool {
+	return func(there *jetstream.RawStreamMsg) bool {
+		if there == nil {
+			return false
+		}
+		got, err := parseOperation(there, op.Action)
+		return err == nil && got.DeadLetter == op.DeadLetter && got.Origin == op.Origin && got.Session == op.Session && got.Stop == op.Stop
+	}
 }
 
 // parseOperation reads a record of an action. A message that is not one has no effect:

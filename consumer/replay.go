@@ -65,7 +65,10 @@ func (d *DeadLetters) replay(ctx context.Context, l Letter, edited bool) (Replay
 // publishAgain publishes a letter's message under an id of its own.
 func (d *DeadLetters) publishAgain(ctx context.Context, l Letter, m *nats.Msg, edited bool) (sequence uint64, duplicate bool, err error) {
 	id := fmt.Sprintf("%s/%d/%d", DeadLettersStream(d.cfg.Prefix), l.Sequence, l.Stored.UnixNano())
-	ack, err := publishTo(ctx, d.js, OutcomesStream(d.cfg.Prefix), m, id)
+	ack, err := publishTo(ctx, d.js, OutcomesStream(d.cfg.Prefix), m, id, func(there *jetstream.RawStreamMsg) bool {
+		// An edited replay is compared by the caller: another edit may have come first.
+		return sameOutcome(m, headerReplay)(there) || edited && there != nil && there.Header.Get(headerReplay) != ""
+	})
 	if err != nil {
 		return 0, false, fmt.Errorf("publish to %s: %w", m.Subject, err)
 	}

@@ -1,6 +1,7 @@
 package consumer
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -49,7 +50,7 @@ func (d *DeadLetters) Requeue(ctx context.Context, seq uint64, reason string) (R
 		}
 	}
 	m.Header.Set(headerRequeue, r.Origin)
-	ack, err := publishTo(ctx, d.js, stream, m, fmt.Sprintf("%s/%d/requeue", r.Origin, raw.Time.UnixNano()))
+	ack, err := publishTo(ctx, d.js, stream, m, fmt.Sprintf("%s/%d/requeue", r.Origin, raw.Time.UnixNano()), sameOutcome(m, headerRequeue))
 	if err != nil {
 		return r, fmt.Errorf("requeue %s: publish to %s: %w", r.Origin, raw.Subject, err)
 	}
@@ -57,6 +58,15 @@ func (d *DeadLetters) Requeue(ctx context.Context, seq uint64, reason string) (R
 	o, _ := settlement.ParseOutcome(ReadEnvelope(raw.Subject, raw.Header, raw.Data, stream, seq, d.cfg.Prefix)) // what can't be read is recorded as unknown
 	of := Letter{Origin: r.Origin, Session: o.Session, Scenario: o.Scenario, Stored: raw.Time}
 	return r, d.record(ctx, ActionRequeue, of, Operation{OutcomeSequence: ack.Sequence, Reason: line(reason, 4<<10)})
+}
+
+// sameOutcome reports whether a stored message is the outcome m, with the same value of
+// the header that says why it was published again, and with m's signature.
+func sameOutcome(m *nats.Msg, header string) func(*jetstream.RawStreamMsg) bool {
+	return func(there *jetstream.RawStreamMsg) bool {
+		return there != nil && there.Subject == m.Subject && bytes.Equal(there.Data, m.Data) &&
+			there.Header.Get(header) == m.Header.Get(header) && there.Header.Get(SignatureHeader) == m.Header.Get(SignatureHeader)
+	}
 }
 
 // storedOutcome reads one message of the stream of outcomes. The error is

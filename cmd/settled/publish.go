@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bytes"
 	"context"
 	"crypto/rand"
 	"encoding/json"
@@ -8,6 +9,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"slices"
 	"strings"
 	"time"
 
@@ -85,7 +87,7 @@ func (p *program) publish(cmd *cobra.Command, scenario string, f publishFlags) e
 	}
 	text := fmt.Sprintf("Published as %s/%d (source %s, id %s).", result.Stream, result.Sequence, result.Source, result.ID)
 	if result.Duplicate {
-		text = fmt.Sprintf("Not stored again: %s/%d has source %s and id %s already. An outcome that says something else needs another --id.", result.Stream, result.Sequence, result.Source, result.ID)
+		text = fmt.Sprintf("Not stored again: %s/%d has source %s and id %s already. It is the same outcome.", result.Stream, result.Sequence, result.Source, result.ID)
 	}
 	return p.print(result, text)
 }
@@ -208,25 +210,94 @@ const (
 
 // publishOutcome stores an outcome's message in the stream of outcomes. Where no
 // answer comes, as when the connection breaks, it publishes again under the same
-// message id.
+// message id. Where the server has a message of that id already, it reads that message:
+// whoever may publish can have used the id, and only the same outcome counts. What is not
+// the same, or can't be read, does not keep the outcome from being stored: it is
+// published under an id of its own, and settled once all the same.
 func publishOutcome(ctx context.Context, js jetstream.JetStream, prefix, source, id string, msg *nats.Msg) (published, error) {
+	o, err := outcomeIn(prefix, msg)
+	if err != nil {
+		return published{}, err
+	}
 	ctx, cancel := context.WithTimeout(ctx, publishTime)
 	defer cancel()
+	result := published{Source: source, ID: id}
+	messageID := consumer.MessageID(source, id, o.Ref.Digest)
 	for wait := firstPublish; ; wait *= 2 {
-		ack, err := publishOnce(ctx, js, msg, consumer.MessageID(source, id), wait)
+		ack, err := publishOnce(ctx, js, msg, messageID, wait)
 		switch {
+		case err == nil && !ack.Duplicate:
+			result.Stream, result.Sequence = ack.Stream, ack.Sequence
+			return result, nil
 		case err == nil:
-			// A try of ours that got no answer may be what a later one is a duplicate of.
-			duplicate := ack.Duplicate && wait == firstPublish
-			return published{Stream: ack.Stream, Sequence: ack.Sequence, Duplicate: duplicate, Source: source, ID: id}, nil
-		case errors.Is(js.Conn().LastError(), nats.ErrPermissionViolation):
-			return published{}, fmt.Errorf("publish to %s: %w: nothing was stored", msg.Subject, err)
-		case errors.Is(err, jetstream.ErrNoStreamResponse):
-			return published{}, fmt.Errorf("publish to %s: %w: there is no stream %s (`settled serve` makes it), or too few NATS servers are up; then publish it again with --source %q --id %q", msg.Subject, err, consumer.OutcomesStream(prefix), source, id)
-		case ctx.Err() != nil || !errors.Is(err, context.DeadlineExceeded):
-			return published{}, fmt.Errorf("publish to %s: %w: whether it is stored is not known; publish it again with --source %q --id %q, and it is settled once", msg.Subject, err, source, id)
+			result.Stream, result.Sequence = ack.Stream, ack.Sequence
+			ours, same := matchStored(ctx, js, prefix, ack.Sequence, msg, o)
+			if same {
+				result.Duplicate = !ours
+				return result, nil
+			}
+			messageID += "/" + rand.Text()
+			wait = firstPublish / 2
+		case ctx.Err() == nil && errors.Is(err, context.DeadlineExceeded) && !errors.Is(js.Conn().LastError(), nats.ErrPermissionViolation):
+		default:
+			return published{}, publishError(js.Conn(), err, prefix, source, id, msg)
 		}
 	}
+}
+
+// outcomeIn is the outcome that a message carries.
+func outcomeIn(prefix string, msg *nats.Msg) (settlement.Outcome, error) {
+	return settlement.ParseOutcome(consumer.ReadEnvelope(msg.Subject, msg.Header, msg.Data, "", 0, prefix))
+}
+
+// matchStored reads the message at a sequence. ours: it is this very message, stored by an
+// earlier try. same: it is the same outcome, signed alike.
+func matchStored(ctx context.Context, js jetstream.JetStream, prefix string, sequence uint64, msg *nats.Msg, o settlement.Outcome) (ours, same bool) {
+	ctx, cancel := context.WithTimeout(ctx, firstPublish)
+	defer cancel()
+	stream, err := js.Stream(ctx, consumer.OutcomesStream(prefix))
+	if err != nil {
+		return false, false // a publisher need not have the right to read
+	}
+	there, err := stream.GetMsg(ctx, sequence)
+	if err != nil || there.Subject != msg.Subject || there.Header.Get(consumer.SignatureHeader) != msg.Header.Get(consumer.SignatureHeader) {
+		return false, false
+	}
+	if bytes.Equal(there.Data, msg.Data) {
+		return true, true
+	}
+	other, err := outcomeIn(prefix, &nats.Msg{Subject: there.Subject, Header: there.Header, Data: there.Data})
+	return false, err == nil && other.Ref.Same(o.Ref) && other.Session == o.Session
+}
+
+// publishError says whether the outcome is stored, as far as an error tells, and what to do.
+func publishError(nc *nats.Conn, err error, prefix, source, id string, msg *nats.Msg) error {
+	again := fmt.Sprintf("publish it again with --source %q --id %q", source, id)
+	var api *jetstream.APIError
+	switch {
+	case errors.Is(err, nats.ErrMaxPayload):
+		return fmt.Errorf("publish to %s: %w: nothing was stored; the server takes %d bytes at most", msg.Subject, err, nc.MaxPayload())
+	case errors.Is(nc.LastError(), nats.ErrPermissionViolation):
+		return fmt.Errorf("publish to %s: %w: nothing was stored", msg.Subject, nc.LastError())
+	case errors.Is(err, jetstream.ErrNoStreamResponse), errors.Is(err, nats.ErrNoResponders):
+		return fmt.Errorf("publish to %s: %w: nothing was stored; there is no stream %s (`settled serve` makes it), or too few NATS servers are up; then %s", msg.Subject, err, consumer.OutcomesStream(prefix), again)
+	case errors.As(err, &api) && api.ErrorCode == jetstream.JSErrCodeStreamMessageExceedsMaximum:
+		return fmt.Errorf("publish to %s: %w: nothing was stored: it is larger than stream %s takes (%d bytes): make the outcome's data smaller", msg.Subject, err, consumer.OutcomesStream(prefix), len(msg.Data))
+	case errors.As(err, &api) && api.Code < 500:
+		return fmt.Errorf("publish to %s: %w: the server refused it and nothing was stored; correct that, and %s", msg.Subject, err, again)
+	case errors.As(err, &api) && noRoom(api):
+		return fmt.Errorf("publish to %s: %w: nothing was stored; once the stream has room, %s", msg.Subject, err, again)
+	default:
+		return fmt.Errorf("publish to %s: %w: whether it is stored is not known; %s, and it is settled once", msg.Subject, err, again)
+	}
+}
+
+// noRoom reports an error of the server that says that a message was refused before it
+// was stored, for want of room: of the server, the account, its storage, or the stream.
+func noRoom(api *jetstream.APIError) bool {
+	const storeFailed = 10077 // in the store's own words
+	return slices.Contains([]jetstream.ErrorCode{10023, 10028, 10047}, api.ErrorCode) ||
+		api.ErrorCode == storeFailed && strings.HasPrefix(api.Description, "maximum ")
 }
 
 func publishOnce(ctx context.Context, js jetstream.JetStream, msg *nats.Msg, id string, wait time.Duration) (*jetstream.PubAck, error) {

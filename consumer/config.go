@@ -54,7 +54,7 @@ type Config struct {
 
 // most bounds what a configuration may ask for.
 const (
-	mostWorkers = 4096 // twice as many are taken at once, and the durable allows 10,000
+	mostWorkers = 4096 // twice as many are taken at once
 	mostBackoff = 24 * time.Hour
 )
 

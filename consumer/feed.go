@@ -31,6 +31,9 @@ type feed struct {
 	queue   []*message      // whose turn it is, and no worker has them yet
 	turns   *turns
 	inHand  int
+	asked   int              // messages of the last request
+	noRoom  int              // of these, those that were given back at once
+	factor  int              // how many times as many as there is room for are asked for
 	retry   <-chan time.Time // after a request failed: until then none is made; nil: none failed
 }
 
@@ -38,7 +41,7 @@ func newFeed(c *Consumer, w *watch) *feed {
 	return &feed{
 		c: c, watch: w,
 		bindings: make(chan binding), work: make(chan *message), finished: make(chan *message, c.cfg.Workers),
-		turns: newTurns(c.cfg.Workers),
+		turns: newTurns(c.cfg.Workers), factor: 1,
 	}
 }
 
@@ -178,12 +181,30 @@ func (f *feed) ask() {
 	if f.pull.left > 0 || room < max(1, workers/2) {
 		return
 	}
+	room *= f.overask()
 	if f.bound.batch > 0 {
 		room = min(room, f.bound.batch)
 	}
+	f.asked, f.noRoom = room, 0
 	if err := f.pull.ask(room); err != nil {
 		f.troubled(err)
 	}
+}
+
+// mostFactor bounds overask, and by that what is held where a batch of messages that
+// were expected to be given back are settled instead.
+const mostFactor = 8
+
+// overask is how many times as many messages as there is room for are asked for. It
+// doubles while nearly all that arrive are given back at once, because many messages
+// name few sessions: other sessions' stand behind them in the stream.
+func (f *feed) overask() int {
+	if f.asked > 0 && f.noRoom >= f.asked*7/8 {
+		f.factor = min(2*f.factor, mostFactor)
+	} else {
+		f.factor = 1
+	}
+	return f.factor
 }
 
 // troubled notes that a request failed: the next one waits a moment, and the
@@ -219,6 +240,7 @@ func (f *feed) place(m *message) {
 	case itsTurn:
 		f.queue = append(f.queue, m)
 	case noRoom:
+		f.noRoom++
 		if tell {
 			f.c.cfg.Log.Warn().Str("session", m.outcome.Session.Token()).Uint64("sequence", m.meta.Sequence.Stream).
 				Msg("more outcomes name this session than can wait for it: one after the other is settled, the others are given back meanwhile")

@@ -159,7 +159,6 @@ func judgeDurable(have, want jetstream.ConsumerConfig) (warnings, dangers []stri
 		{len(have.PriorityGroups) > 0, "it has priority groups, which are not served: delete it"},
 	})
 	warnings = append(durableWeaknesses(have, want), texts([]finding{
-		{have.MaxAckPending > want.MaxAckPending || have.MaxAckPending < 0, fmt.Sprintf("consumer %s: max_ack_pending is %d, it would be created with %d", durable, have.MaxAckPending, want.MaxAckPending)},
 		{paused(have, time.Now()), fmt.Sprintf("consumer %s: %s", durable, pausedText(have, want))},
 	})...)
 	return warnings, dangers
@@ -179,7 +178,7 @@ func durableWeaknesses(have, want jetstream.ConsumerConfig) []string {
 	filters := filtersOf(have)
 	return texts([]finding{
 		weaker(have.AckWait != want.AckWait, "ack_wait", have.AckWait, want.AckWait, fmt.Sprintf("--wait %s", want.AckWait)),
-		weaker(have.MaxAckPending >= 0 && have.MaxAckPending < want.MaxAckPending, "max_ack_pending", have.MaxAckPending, want.MaxAckPending, fmt.Sprintf("--max-pending %d", want.MaxAckPending)),
+		weaker(have.MaxAckPending > 0, "max_ack_pending", have.MaxAckPending, want.MaxAckPending, fmt.Sprintf("--max-pending=%d", want.MaxAckPending)),
 		weaker(have.DeliverPolicy != want.DeliverPolicy, "deliver_policy", have.DeliverPolicy, want.DeliverPolicy, ""),
 		weaker(have.ReplayPolicy != want.ReplayPolicy, "replay_policy", have.ReplayPolicy, want.ReplayPolicy, ""),
 		weaker(have.RateLimit != want.RateLimit, "rate_limit_bps", have.RateLimit, want.RateLimit, ""),

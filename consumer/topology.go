@@ -10,10 +10,14 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 )
 
+// earlierMaxAckPending is the max_ack_pending that earlier versions created the
+// durable with.
+const earlierMaxAckPending = 10000
+
 const (
 	outcomeSize     = 256 << 10 // bytes of an outcome message, headers included
 	letterSize      = 512 << 10 // bytes that a stream of dead letters must take at least
-	maxAckPending   = 10000     // a message given back with a delay holds its place, so many must fit
+	maxAckPending   = -1        // no limit: a message given back with a delay counts until it is answered, and a limit would let those of one session keep all others from being delivered
 	duplicateWindow = 2 * time.Minute
 	letterWindow    = time.Hour // a failure whose entry could not be stored for so long has one dead letter still
 )
@@ -101,7 +105,7 @@ func (e *RefusedError) Error() string {
 
 // DurableCommand is the nats CLI command that creates the durable consumer.
 func DurableCommand(stream string, c jetstream.ConsumerConfig) string {
-	return fmt.Sprintf("nats consumer add %s %s --pull --filter '%s' --deliver all --replay instant --ack explicit --wait %s --max-deliver=-1 --max-pending %d --backoff none --no-headers-only --defaults",
+	return fmt.Sprintf("nats consumer add %s %s --pull --filter '%s' --deliver all --replay instant --ack explicit --wait %s --max-deliver=-1 --max-pending=%d --backoff none --no-headers-only --defaults",
 		stream, c.Durable, c.FilterSubject, c.AckWait, c.MaxAckPending)
 }
 
@@ -183,9 +187,10 @@ func createStream(ctx context.Context, js jetstream.JetStream, want jetstream.St
 }
 
 // EnsureDurable creates the durable consumer where it is missing, or with
-// ManageStreams false says so (*MissingError). It changes nothing where it exists,
-// warns of differences and refuses what could leave an outcome unsettled
-// (*RefusedError).
+// ManageStreams false says so (*MissingError). Where it exists, it removes the limit
+// max_ack_pending that earlier versions set, if ManageStreams is true, and changes
+// nothing else. It warns of differences and refuses what could leave an outcome
+// unsettled (*RefusedError).
 func EnsureDurable(ctx context.Context, js jetstream.JetStream, cfg Config) (*jetstream.ConsumerInfo, []string, error) {
 	cfg = cfg.withDefaults()
 	s, err := js.Stream(ctx, OutcomesStream(cfg.Prefix))
@@ -222,5 +227,23 @@ func ensureDurable(ctx context.Context, s jetstream.Stream, cfg Config) (*jetstr
 	if len(dangers) > 0 {
 		return nil, warnings, &RefusedError{What: "consumer " + want.Durable, Dangers: dangers}
 	}
+	if cfg.ManageStreams && info.Config.MaxAckPending == earlierMaxAckPending {
+		return withoutAckLimit(ctx, s, info, want, warnings)
+	}
+	return info, warnings, nil
+}
+
+// withoutAckLimit removes the limit that an earlier version created the durable with.
+// Where the server refuses the change, a warning says so: outcomes are settled all the
+// same, and those of one session may delay those of others.
+func withoutAckLimit(ctx context.Context, s jetstream.Stream, info *jetstream.ConsumerInfo, want jetstream.ConsumerConfig, warnings []string) (*jetstream.ConsumerInfo, []string, error) {
+	changed := info.Config
+	changed.MaxAckPending = want.MaxAckPending
+	consumer, err := s.UpdateConsumer(ctx, changed)
+	if err != nil {
+		return info, append(warnings, fmt.Sprintf("consumer %s: its max_ack_pending could not be removed: %v", want.Durable, err)), nil
+	}
+	info = consumer.CachedInfo()
+	warnings, _ = judgeDurable(info.Config, want)
 	return info, warnings, nil
 }

@@ -191,6 +191,45 @@ func TestEnsureDurableRefusesWhatEndangersMoney(t *testing.T) {
 	}
 }
 
+// The limit that earlier versions set is removed in place: what was delivered stays
+// delivered. Another limit is somebody's choice, and a warning names it.
+func TestEnsureDurableRemovesTheEarlierAckLimit(t *testing.T) {
+	js := connect(t, startServer(t))
+	if _, err := EnsureStreams(t.Context(), js, Config{ManageStreams: true}); err != nil {
+		t.Fatal(err)
+	}
+	for name, c := range map[string]struct {
+		cfg         Config
+		limit, want int
+		warnings    int
+	}{
+		"of an earlier version":  {Config{ManageStreams: true}, earlierMaxAckPending, -1, 0},
+		"not ours to change":     {Config{}, earlierMaxAckPending, earlierMaxAckPending, 1},
+		"somebody else's choice": {Config{ManageStreams: true}, 500, 500, 1},
+		"none":                   {Config{ManageStreams: true}, -1, -1, 0},
+	} {
+		t.Run(name, func(t *testing.T) {
+			have := DurableConfig(Config{})
+			have.MaxAckPending = c.limit
+			if _, err := js.CreateConsumer(t.Context(), "OUTCOMES", have); err != nil {
+				t.Fatal(err)
+			}
+			defer func() { _ = js.DeleteConsumer(t.Context(), "OUTCOMES", "settled") }()
+			created, err := js.Consumer(t.Context(), "OUTCOMES", "settled")
+			if err != nil {
+				t.Fatal(err)
+			}
+			info, warnings, err := EnsureDurable(t.Context(), js, c.cfg)
+			if err != nil || info.Config.MaxAckPending != c.want || len(warnings) != c.warnings {
+				t.Errorf("max_ack_pending %d, want %d; warnings %q, want %d; %v", info.Config.MaxAckPending, c.want, warnings, c.warnings, err)
+			}
+			if !info.Created.Equal(created.CachedInfo().Created) {
+				t.Error("the durable was created again")
+			}
+		})
+	}
+}
+
 func TestEnsureDurableRefusesAPushConsumer(t *testing.T) {
 	js := connect(t, startServer(t))
 	if _, err := EnsureStreams(t.Context(), js, Config{ManageStreams: true}); err != nil {

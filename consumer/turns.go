@@ -13,12 +13,13 @@ const (
 	mostTurns = 4  // messages of all sessions together, times the workers
 )
 
-// Bounds of the delays with which what finds no room is given back. They are not
-// those of the configuration, which are for outcomes that were tried: the server
-// lets 10,000 messages be away, and these may not return more often than is cheap.
+// Bounds of the delays with which messages that find no room are given back. They are
+// not those of the configuration, which are for outcomes that were tried. The server
+// delivers what returns before new messages, so these must not return faster than they
+// can be given back again: a million of one session return at 2,000 a second.
 const (
 	leastDelay = time.Second // about, of the first delivery
-	mostDelay  = time.Minute
+	mostDelay  = 10 * time.Minute
 	firstPace  = 2 * time.Millisecond // from one turn to the next, as long as nothing else is known
 	leastPace  = time.Millisecond
 	tellAgain  = time.Minute // it is told at most so often, of one session for all

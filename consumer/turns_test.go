@@ -108,6 +108,60 @@ func TestAHotSessionHoldsUpNoOther(t *testing.T) {
 	}
 }
 
+// flood publishes messages of several sessions that don't get on, without waiting for
+// each answer.
+func (r *rig) flood(n int, sessions ...string) {
+	r.t.Helper()
+	for i := range n {
+		data := fmt.Sprintf(`{"specversion":"1.0","id":"flood %d","source":"/test","type":"outcome.cancellation","data":{"session_id":%q}}`, i, sessions[i%len(sessions)])
+		if _, err := r.js.PublishMsgAsync(&nats.Msg{Subject: OutcomeSubject(r.cfg.Prefix, settlement.Cancellation), Data: []byte(data)}); err != nil {
+			r.t.Fatal(err)
+		}
+	}
+	<-r.js.PublishAsyncComplete()
+}
+
+// More messages than any limit of the durable that name one session, or a few, none of
+// which gets on: the outcome behind them is settled while all of theirs are unfinished,
+// also on a durable that an earlier version made.
+func TestNoNumberOfMessagesOfASessionHoldsUpAnother(t *testing.T) {
+	const flood = 2*earlierMaxAckPending + 1000
+	for name, sessions := range map[string]int{"one session": 1, "three sessions": 3} {
+		t.Run(name, func(t *testing.T) {
+			r, hot := hotRig(t, 8)
+			earlier := DurableConfig(r.cfg)
+			earlier.MaxAckPending = earlierMaxAckPending
+			if _, err := r.js.CreateConsumer(t.Context(), "OUTCOMES", earlier); err != nil {
+				t.Fatal(err)
+			}
+			stuck := []string{hotSession}
+			for i := 1; i < sessions; i++ {
+				stuck = append(stuck, fmt.Sprintf("0x%064x", i))
+			}
+			r.settler.do = func(ctx context.Context, o settlement.Outcome, nth int) (settlement.Settlement, error) {
+				if slices.Contains(stuck, string(o.Session)) {
+					o.Session = hotSession
+				}
+				if o.Session == hotSession {
+					<-ctx.Done()
+					return settlement.Settlement{}, ctx.Err()
+				}
+				return hot.settle(ctx, o, nth)
+			}
+			r.flood(flood, stuck...)
+			behind := r.publish("other")
+			r.start()
+			if res := r.result(); res.Outcome.Ref.Sequence != behind || res.Disposition != Acked {
+				t.Fatalf("%s of sequence %d, want %d first", res.Disposition, res.Outcome.Ref.Sequence, behind)
+			}
+			d := r.durable()
+			if d.Config.MaxAckPending != -1 || d.NumAckPending+int(d.NumPending) < flood {
+				t.Errorf("max_ack_pending %d; %d unanswered and %d not delivered, want all %d unfinished", d.Config.MaxAckPending, d.NumAckPending, d.NumPending, flood)
+			}
+		})
+	}
+}
+
 // What waits for its session's turn is settled in the order in which it arrived, is
 // kept alive meanwhile, and is delivered once.
 func TestASessionsOutcomesAreSettledInTheirOrder(t *testing.T) {

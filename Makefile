@@ -10,7 +10,7 @@ RUNS := cmd/settled/internal/simulate/record/runs
 KEEPRECORD = $(if $(RECORD),-record $(RUNS))
 
 .DEFAULT_GOAL := help
-.PHONY: help run build test proof lint vuln cover fuzz simulate mutants hostile replays twins browser bench docs ci clean
+.PHONY: help run build test proof lint vuln cover fuzz model simulate mutants hostile replays twins browser bench docs ci clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-8s %s\n", $$1, $$2}'
@@ -46,6 +46,9 @@ cover: ## test coverage by package, as build/cover.html
 FUZZTIME ?= 30s
 fuzz: ## every fuzz target for FUZZTIME each (ONLY='a regular expression' for some)
 	@go run ./cmd/settled/internal/simulate/fuzz -time $(FUZZTIME) $(if $(ONLY),-only '$(ONLY)') $(KEEPRECORD)
+
+model: ## every state of a small model of the settlement loop; writes the table in settlement/modelcheck/README.md
+	@go run ./settlement/modelcheck -out settlement/modelcheck/README.md
 
 SEEDS ?= 20000
 SEED ?= 1

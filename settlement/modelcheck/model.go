@@ -1,0 +1,241 @@
+package main
+
+import (
+	"fmt"
+	"strings"
+)
+
+// config is one case: the world, what its environment may do, and the rules.
+type config struct {
+	Versioned bool // the node fences by version (nitronode); false: by time
+	Workers   int
+	Duplicate bool  // A is published twice
+	OutcomeB  bool  // another outcome of the same session
+	Valid     uint8 // ticks for which the node accepts a request
+	Work      uint8 // ticks that it takes for a request at most, unless it is stuck
+	Margin    uint8 // ticks of fence margin, beyond Valid
+	ClockOff  uint8 // ticks by which the bound of the node's clock may be too high
+	Attempts  uint8 // max_attempts
+	MaxVer    uint8 // versions beyond this are not explored
+
+	Faults    faults
+	NotFound  bool    // reads of the node may look like "not found"
+	Foreign   []uint8 // what an adversary writes at any time, as foreign messages
+	Lag       bool    // reads of a versioned node may be one version behind
+	OtherNode bool    // reads may go to another generation of node
+	WorksOn   bool    // the node may answer an error and go on with the request
+	Unseen    bool    // the node does not show what a session paid out; nobody else can close it
+	Withdrawn bool    // after the balance moved, the payouts of a later plan look like those of an earlier
+	Trust     bool    // outcomes are signed, so that copies are told apart from replays
+	Faultless bool    // nothing goes wrong at all
+	Money     bool    // only the invariants about money and lost messages count
+
+	Rules      rules
+	Asymmetric bool // do not take workers for interchangeable: readable traces
+	Labels     bool
+}
+
+// text is the label of a transition, where labels are wanted: they cost most of the time.
+func (c *config) text(format string, args ...any) string {
+	if !c.Labels {
+		return ""
+	}
+	return fmt.Sprintf(format, args...)
+}
+
+type transition struct {
+	Label string
+	Fault bool // something that a fault-free world would not do
+	To    state
+	Bad   string // the invariant that it violates
+}
+
+func (c *config) initial() state {
+	var s state
+	add := func(k int, o uint8) { s.Messages[k] = message{State: 1, Out: o} }
+	add(0, 0)
+	if c.Duplicate {
+		add(1, 0)
+	}
+	if c.OutcomeB {
+		add(2, 1)
+	}
+	s.Alloc, s.LagAlloc = asFunded, asFunded
+	s.Left = c.Faults
+	return s
+}
+
+// done reports whether every message ended.
+func (s *state) done() bool {
+	for _, m := range s.Messages {
+		if m.State == 1 {
+			return false
+		}
+	}
+	return true
+}
+
+// adder collects the transitions of a state.
+type adder func(label string, fault bool, to state, bad string)
+
+func (c *config) successors(s *state) []transition {
+	var all []transition
+	add := func(label string, fault bool, to state, bad string) {
+		if fault && c.Faultless {
+			return
+		}
+		c.normalize(&to)
+		if c.Money && !aboutMoney(bad) {
+			bad = ""
+		}
+		all = append(all, transition{label, fault, to, bad})
+	}
+	c.tick(s, add)
+	c.environment(s, add)
+	c.nats(s, add)
+	c.nodeSteps(s, add)
+	for i := range c.Workers {
+		c.workerStep(s, i, add)
+	}
+	return all
+}
+
+// aboutMoney reports whether a violation pays wrongly or loses a message, rather than
+// only giving a wrong reason for an end.
+func aboutMoney(bad string) bool {
+	name, _, _ := strings.Cut(bad, ":")
+	switch name {
+	case "FAILED-IN-DOUBT", "FAILED-THOUGH-PAID", "PAID-AFTER-FAILED", "CONFLICT-WITH-NOBODY", "WRONG-LETTER":
+		return false
+	}
+	return true
+}
+
+// tick lets time pass. A request that runs has to be done when its time is over.
+func (c *config) tick(s *state, add adder) {
+	n := *s
+	for i := range n.Requests {
+		r := &n.Requests[i]
+		switch r.State {
+		case running:
+			if r.Left == 0 {
+				return
+			}
+			r.Left--
+		case inFlight:
+			decrement(&r.Valid)
+		}
+	}
+	if !c.Versioned {
+		for _, e := range []*entry{&n.Book.Last, &n.Book.Standing, &n.Backup.Last, &n.Backup.Standing, &n.Pending} {
+			decrement(&e.Until)
+		}
+		for i := range n.Workers {
+			decrement(&n.Workers[i].Intent.Until)
+			decrement(&n.Workers[i].Until)
+			decrement(&n.Workers[i].Valid)
+		}
+	}
+	decrement(&n.Hold)
+	if n != *s {
+		add("time passes", false, n, "")
+	}
+}
+
+// environment is what other parties, operators and machines do.
+func (c *config) environment(s *state, add adder) {
+	if s.Left.Rival > 0 && !s.Closed {
+		c.rivalCloses(s, add)
+	}
+	if s.Left.Deposit > 0 && !s.Closed {
+		n := *s
+		spend(&n.Left.Deposit)
+		n.Bal = 1
+		n.moveTo(asFunded)
+		add("PARTICIPANT moves the balance", true, n, "")
+	}
+	if c.Versioned && s.Left.Operate > 0 && !s.Closed {
+		n := *s
+		spend(&n.Left.Operate)
+		n.moveTo(stranger)
+		add("RIVAL updates the session's state", true, n, "")
+	}
+	if s.Left.Jump > 0 {
+		n := *s
+		spend(&n.Left.Jump)
+		n.Jumped = !n.Jumped
+		add("CLOCK of settled's hosts jumps", true, n, "")
+	}
+	c.publications(s, add)
+}
+
+// moveTo gives a versioned session a new version with these allocations.
+func (s *state) moveTo(allocations uint8) {
+	s.LagVer, s.LagAlloc = s.Ver, s.Alloc
+	s.Ver, s.Alloc = s.Ver+1, allocations
+}
+
+func (c *config) rivalCloses(s *state, add adder) {
+	if s.atWork() && s.Left.Stuck == 0 && c.Faults.Stuck == 0 {
+		return // cannot be prevented; the cases with stuck requests try that it is noticed
+	}
+	pays := []uint8{stranger, planOf(0, s.Bal)}
+	if c.Versioned {
+		pays = []uint8{s.Alloc}
+		if s.Alloc == asFunded {
+			pays[0] = stranger
+		}
+	}
+	for _, p := range pays {
+		n := *s
+		spend(&n.Left.Rival)
+		n.Closed, n.Rival = true, p
+		n.moveTo(n.Alloc)
+		add("RIVAL closes, paying "+planNames[p], true, n, "")
+	}
+}
+
+// publications are messages that come to OUTCOMES later: replays, copies, and what a
+// publisher publishes again after OUTCOMES was set back.
+func (c *config) publications(s *state, add adder) {
+	free := -1
+	for k := range s.Messages {
+		if k >= 3 && s.Messages[k].State == 0 {
+			free = k
+			break
+		}
+	}
+	if free < 0 {
+		return
+	}
+	publish := func(n *state, o uint8) {
+		n.Messages[free] = message{State: 1, Out: o, Below: c.Faults.Renumber > n.Left.Renumber}
+		n.Book.Later = with(n.Book.Later, uint8(free))
+		n.Backup.Later = with(n.Backup.Later, uint8(free))
+	}
+	for o := range uint8(2) {
+		if s.Left.Replay > 0 && has(s.Letters, o) {
+			n := *s
+			spend(&n.Left.Replay)
+			n.Letters = without(n.Letters, o)
+			n.Replayed = with(n.Replayed, o)
+			publish(&n, o)
+			add(c.text("OPERATOR replays %s as message %d", outNames[o], free+1), true, n, "")
+		}
+		if s.Left.Copy > 0 {
+			n := *s
+			spend(&n.Left.Copy)
+			publish(&n, o)
+			add(c.text("ADVERSARY publishes a copy of %s as message %d", outNames[o], free+1), true, n, "")
+		}
+	}
+	for k, m := range s.Messages {
+		if s.Left.Renumber > 0 && m.State == 1 {
+			n := *s
+			spend(&n.Left.Renumber)
+			n.Messages[k].State = 2
+			publish(&n, m.Out)
+			add(c.text("OUTCOMES is set back and loses message %d; it is published again as message %d, with a lower sequence", k+1, free+1), true, n, "")
+		}
+	}
+}

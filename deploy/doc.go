@@ -1,11 +1,58 @@
-// Package deploy holds what a deployment is made of, and the one part of it that the
-// program reads: the runbook, whose advice `settled deadletter show` gives.
+// Package deploy holds the files of a deployment, and the parts of them that the
+// program reads: the runbook, whose advice `settled deadletter show` gives, and the
+// accounts of the NATS servers, which the embedded server has too.
 package deploy
 
-import _ "embed"
+import (
+	"embed"
+	"regexp"
+	"strings"
+)
 
 // Runbook is RUNBOOK.md. Each error code has a section with what it means, what to
 // look at and what to do.
 //
 //go:embed RUNBOOK.md
 var Runbook string
+
+//go:embed nats/accounts.conf nats/cosign-accounts.conf nats/settled.conf nats/roles.conf
+var natsFiles embed.FS
+
+var (
+	confInclude = regexp.MustCompile(`(?m)^\s*include "([a-z-]+\.conf)"$`)
+	confSubject = regexp.MustCompile(`"(outcome|settlement|deadletter|operation|cosign)\.`)
+	confStream  = regexp.MustCompile(`\b(OUTCOMES|SETTLEMENTS|DEADLETTERS|OPERATIONS)\b`)
+)
+
+// Accounts is nats/accounts.conf as one text, or nats/cosign-accounts.conf where a
+// co-signer connects too, with nats.prefix and consumer.durable put in as
+// nats/settled.conf says.
+func Accounts(cosign bool, prefix, durable string) (string, error) {
+	name := "accounts.conf"
+	if cosign {
+		name = "cosign-accounts.conf"
+	}
+	text, err := natsFile(name)
+	if err != nil {
+		return "", err
+	}
+	text = strings.ReplaceAll(text, "OUTCOMES.settled", "OUTCOMES."+durable)
+	text = confSubject.ReplaceAllString(text, `"`+prefix+`${1}.`)
+	return confStream.ReplaceAllString(text, strings.ToUpper(strings.ReplaceAll(prefix, ".", "_"))+"${1}"), nil
+}
+
+// natsFile is a file of nats/ with the files that it includes in place.
+func natsFile(name string) (string, error) {
+	text, err := natsFiles.ReadFile("nats/" + name)
+	if err != nil {
+		return "", err
+	}
+	whole := confInclude.ReplaceAllStringFunc(string(text), func(line string) string {
+		part, partErr := natsFile(confInclude.FindStringSubmatch(line)[1])
+		if partErr != nil {
+			err = partErr
+		}
+		return part
+	})
+	return whole, err
+}

@@ -32,7 +32,7 @@ func (s *service) openBoard() (*boardLink, error) {
 	}
 	cfg := *s.cfg
 	if s.nats.embedded != nil {
-		cfg.natsURL = s.nats.embedded.ClientURL()
+		cfg = *s.cfg.atEmbedded(s.nats.url)
 	}
 	link, err := cfg.connect("settled dashboard", true)
 	if err != nil {

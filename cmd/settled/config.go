@@ -22,6 +22,7 @@ type config struct {
 
 	natsURL, natsPrefix, natsDomain   string
 	natsCredentials, natsNKey         string
+	natsInbox                         string
 	natsCA, natsCert, natsCertKey     string
 	natsReplicas                      int
 	natsManageStreams, natsTLSFirst   bool
@@ -157,7 +158,7 @@ func unknownVariables(keys []key, environ []string) []string {
 	}
 	for _, pair := range environ {
 		name, _, _ := strings.Cut(pair, "=")
-		// SETTLED_PASSWORD is nats-server's: deploy/nats/users.conf reads it.
+		// SETTLED_PASSWORD is nats-server's: deploy/nats/settled.conf reads it.
 		if strings.HasPrefix(name, "SETTLED_") && name != "SETTLED_PASSWORD" && !slices.Contains(names, name) {
 			warnings = append(warnings, fmt.Sprintf("environment variable %s is unknown and has no effect; the nearest is %s", name, nearest(name, names)))
 		}
@@ -181,6 +182,9 @@ func (c *config) check() error {
 		return fmt.Errorf("log.format: %q is unknown: want console or json", c.logFormat)
 	case c.embedded && c.natsReplicas > 1:
 		return errors.New("nats.replicas: an embedded server keeps one replica: leave it 1, or run a NATS cluster")
+	}
+	if err := c.checkInbox(); err != nil {
+		return err
 	}
 	if _, err := c.outcomeSigners(); err != nil {
 		return err

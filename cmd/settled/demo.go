@@ -58,6 +58,12 @@ func (p *program) demoCommand() *cobra.Command {
 	return c
 }
 
+// Where a demo keeps its streams, below the directory for temporary files.
+const (
+	demoDir   = "settled-demo-"
+	demoStore = "jetstream"
+)
+
 // demo is a whole deployment in one process.
 type demo struct {
 	*program
@@ -76,7 +82,7 @@ type demo struct {
 }
 
 func (d *demo) run(ctx context.Context, once bool) (err error) {
-	dir, err := os.MkdirTemp("", "settled-demo-")
+	dir, err := os.MkdirTemp("", demoDir)
 	if err != nil {
 		return err
 	}
@@ -123,7 +129,7 @@ func (d *demo) start(dir string) error {
 		}
 	}
 	d.cfg.nodeURL, d.cfg.nodeKeyFiles, d.cfg.nodeAddress, d.cfg.nodeProtocol = d.node.URL(), []string{keyFile}, d.node.Address().Hex(), d.scene.protocol
-	d.cfg.embedded, d.cfg.embeddedStoreDir, d.cfg.embeddedListen = true, filepath.Join(dir, "jetstream"), "127.0.0.1:0"
+	d.cfg.embedded, d.cfg.embeddedStoreDir, d.cfg.embeddedListen = true, filepath.Join(dir, demoStore), "127.0.0.1:0"
 	d.cfg.natsReplicas, d.cfg.natsManageStreams = 1, true
 	if err := d.startService(); err != nil {
 		return errors.Join(err, d.node.Close())

@@ -63,8 +63,7 @@ func deployOn(t *testing.T, node clearnodetest.Config) *deployment {
 	var err error
 	d.node, err = clearnodetest.Start(node)
 	d.must(err)
-	d.server, err = startEmbedded(filepath.Join(d.dir, "jetstream"), "127.0.0.1:0", false)
-	d.must(err)
+	d.server = plainServer(t, filepath.Join(d.dir, "jetstream"))
 	d.judge = d.key("judge")
 	d.players = []*ecdsa.PrivateKey{d.key("alice"), d.key("bob")}
 	for _, k := range d.cfg.keys() {
@@ -82,6 +81,27 @@ func deployOn(t *testing.T, node clearnodetest.Config) *deployment {
 		d.must(d.node.Close())
 	})
 	return d
+}
+
+// plainServer is a server with JetStream and without accounts or users.
+func plainServer(t *testing.T, dir string) *server.Server {
+	t.Helper()
+	ns, err := server.NewServer(&server.Options{Host: "127.0.0.1", Port: server.RANDOM_PORT, NoSigs: true, NoLog: true, JetStream: true, StoreDir: dir})
+	if err != nil {
+		t.Fatal(err)
+	}
+	ns.Start()
+	t.Cleanup(func() { ns.Shutdown(); ns.WaitForShutdown() })
+	if !ns.ReadyForConnections(patience) {
+		t.Fatal("the server is not ready")
+	}
+	return ns
+}
+
+// startEmbedded is the embedded server as `settled serve` starts it without passwords.
+func startEmbedded(storeDir, listen string, durably bool) (*server.Server, error) {
+	ns, _, err := embeddedServer{storeDir: storeDir, listen: listen, durable: "settled", durably: durably}.start()
+	return ns, err
 }
 
 func (d *deployment) must(err error) {

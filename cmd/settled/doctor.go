@@ -35,6 +35,7 @@ type finding struct {
 type doctor struct {
 	cfg     *config
 	session settlement.SessionID // empty: none was named
+	cosign  bool                 // for `settled cosign` instead of `settled serve`
 	say     func(finding)
 	checks  int
 	failed  int
@@ -72,13 +73,13 @@ func (d *doctor) skip(check, why string) { d.tell(check, checkSkipped, "", "%s",
 
 func (p *program) doctorCommand() *cobra.Command {
 	var session string
-	var embedded bool
+	var embedded, cosign bool
 	var timeout time.Duration
 	c := &cobra.Command{
 		Use: "doctor", Short: "Find out what would keep settled from settling, and what to change",
-		Long: "Checks the configuration, the keys, NATS with its streams and permissions, and the ClearNode, and says of\neach what is wrong and the line to change. Exits 1 where a check failed. It changes nothing, closes nothing,\nand may run beside `settled serve`. It signs in at the node as serve does.",
+		Long: "Checks the configuration, the keys, NATS with its streams and permissions, and the ClearNode, and says of\neach what is wrong and the line to change. Exits 1 where a check failed. It changes nothing, closes nothing,\nand may run beside `settled serve`. It signs in at the node as serve does. With --cosign it checks what\n`settled cosign` needs instead.",
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			d := &doctor{say: p.sayFinding}
+			d := &doctor{say: p.sayFinding, cosign: cosign}
 			if session != "" {
 				id, err := settlement.ParseSessionID(session)
 				if err != nil {
@@ -89,10 +90,13 @@ func (p *program) doctorCommand() *cobra.Command {
 			if timeout <= 0 {
 				return misuse{errors.New("--timeout: want a time above 0, such as 30s")}
 			}
+			if embedded && cosign {
+				return misuse{errors.New("--embedded and --cosign: a co-signer has no embedded server: give one of them")}
+			}
 			ctx, cancel := context.WithTimeout(cmd.Context(), timeout)
 			defer cancel()
 			if d.configuration(p, cmd) {
-				d.cfg.embedded = d.cfg.embedded || embedded
+				d.cfg.embedded = (d.cfg.embedded || embedded) && !cosign
 				d.examine(ctx)
 			}
 			if d.failed > 0 {
@@ -103,6 +107,7 @@ func (p *program) doctorCommand() *cobra.Command {
 	}
 	c.Flags().StringVar(&session, "session", "", "an app session: can our keys close it?")
 	c.Flags().BoolVar(&embedded, "embedded", false, "check for `settled serve --embedded` (embedded.enabled)")
+	c.Flags().BoolVar(&cosign, "cosign", false, "check for `settled cosign`: its keys, requests and outcomes at NATS, and the node")
 	c.Flags().DurationVar(&timeout, "timeout", 30*time.Second, "how long all checks may take")
 	return c
 }

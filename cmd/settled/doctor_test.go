@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -66,7 +67,7 @@ func TestDoctorFindsNothing(t *testing.T) {
 		}
 	}
 	for _, check := range []string{"config", "keys", "nats.connect", "nats.version", "nats.rights", "nats.jetstream", "stream.OUTCOMES", "stream.DEADLETTERS",
-		"stream.OPERATIONS", "stream.SETTLEMENTS", "consumer.settled", "node.connect", "node.protocol", "node.address", "node.sign_in", "node.clock",
+		"stream.OPERATIONS", "stream.SETTLEMENTS", "consumer.settled", "sending", "node.connect", "node.protocol", "node.address", "node.sign_in", "node.clock",
 		"node.message_expiry", "node.rate", "node.closed", "session", "session.quorum"} {
 		if !checks[check] {
 			t.Errorf("%s was not looked at", check)
@@ -251,43 +252,166 @@ func TestDoctorOnASession(t *testing.T) {
 }
 
 // What settled's user at NATS may not do is named, with the line for the server's
-// configuration.
+// configuration, and for no other user than settled.
 func TestDoctorOnPermissions(t *testing.T) {
-	all := []string{"settlement.>", "deadletter.>", "operation.>", "cosign.*", "$JS.API.>", "$JS.ACK.>"}
 	for _, c := range []struct {
 		without string
 		want    finding
 	}{
 		{"", finding{"nats.rights", checkOK, "may do all", ""}},
-		{"", finding{"nats.rights", checkWarn, "hears of a stop late", `subscribe: ["operation.*"]`}},
-		{"settlement.>", finding{"nats.rights", checkFail, "could record nothing", `publish: ["settlement.>"]`}},
-		{"deadletter.>", finding{"nats.rights", checkFail, "dead letter", `publish: ["deadletter.>"]`}},
-		{"operation.>", finding{"nats.rights", checkWarn, "overpays", `publish: ["operation.>"]`}},
+		{"operation.*", finding{"nats.rights", checkWarn, "overpays", `publish: ["operation.*"]`}},
+		{"settlement.*.*", finding{"nats.rights", checkFail, "could record nothing", `publish: ["settlement.*.*"]`}},
+		{"deadletter.*", finding{"nats.rights", checkFail, "dead letter", `publish: ["deadletter.*"]`}},
+		{"outcome.*", finding{"nats.rights", checkWarn, "publish an outcome again", `publish: ["outcome.*"]`}},
 		{"cosign.*", finding{"nats.rights", checkWarn, "co-signature", `publish: ["cosign.*"]`}},
-		{"$JS.ACK.>", finding{"nats.rights", checkFail, "again for ever", `publish: ["$JS.ACK.>"]`}},
+		{"$JS.ACK.OUTCOMES.settled.>", finding{"nats.rights", checkFail, "again for ever", `publish: ["$JS.ACK.OUTCOMES.settled.>"] in the permissions of the user settled, and of no other`}},
+		{"$JS.ACK.*.*.OUTCOMES.settled.>", finding{"nats.rights", checkWarn, "domain and account", `publish: ["$JS.ACK.*.*.OUTCOMES.settled.>"]`}},
+		{"$JS.API.STREAM.MSG.GET.SETTLEMENTS", finding{"nats.rights", checkFail, "could not read the ledger", `publish: ["$JS.API.STREAM.MSG.GET.SETTLEMENTS"]`}},
+		{"$JS.API.STREAM.CREATE.OUTCOMES", finding{"nats.rights", checkWarn, "could not create stream OUTCOMES", `publish: ["$JS.API.STREAM.CREATE.OUTCOMES"]`}},
 	} {
 		t.Run(c.without, func(t *testing.T) {
 			d := deploy(t)
 			d.production()
 			d.makeStreams(func(*jetstream.StreamConfig) {})
-			var allowed []string
-			for _, subject := range all {
-				if subject != c.without {
-					allowed = append(allowed, subject)
-				}
-			}
-			d.limitUser(&server.Permissions{Publish: &server.SubjectPermission{Allow: allowed}, Subscribe: &server.SubjectPermission{Allow: []string{"_INBOX.>"}}})
+			may := settledsPermissions(t)
+			may.Publish.Allow = slices.DeleteFunc(may.Publish.Allow, func(s string) bool { return s == c.without })
+			d.limitUser(may)
 			_, found := d.doctor()
 			wantFinding(t, found, c.want)
+		})
+	}
+	for subject, late := range map[string]string{"operation.*": "learns of a stop late", "$JS.EVENT.ADVISORY.>": "another client takes"} {
+		t.Run("not received: "+subject, func(t *testing.T) {
+			d := deploy(t)
+			d.production()
+			d.makeStreams(func(*jetstream.StreamConfig) {})
+			may := settledsPermissions(t)
+			may.Subscribe.Allow = slices.DeleteFunc(may.Subscribe.Allow, func(s string) bool { return s == subject })
+			d.limitUser(may)
+			_, found := d.doctor()
+			wantFinding(t, found, finding{"nats.rights", checkWarn, late, fmt.Sprintf("subscribe: [%q]", subject)})
 		})
 	}
 	t.Run("no inbox", func(t *testing.T) {
 		d := deploy(t)
 		d.production()
-		d.limitUser(&server.Permissions{Subscribe: &server.SubjectPermission{Allow: []string{"nothing"}}})
+		d.limitUser(&server.Permissions{Subscribe: &server.SubjectPermission{Allow: []string{"_INBOX.>"}}})
 		_, found := d.doctor()
-		wantFinding(t, found, finding{"nats.rights", checkFail, "answers don't reach", `subscribe: ["_INBOX.>"]`})
+		wantFinding(t, found, finding{"nats.rights", checkFail, "answers can't be received", "nats.inbox_prefix"})
+		d.cfg.natsInbox = "_INBOX"
+		_, found = d.doctor()
+		wantFinding(t, found, finding{"stream.OUTCOMES", checkNote, "missing", ""})
 	})
+}
+
+// settledsPermissions are those of settled's user in deploy/nats.
+func settledsPermissions(t *testing.T) *server.Permissions {
+	t.Helper()
+	for _, user := range rolesOptions(t, "single.conf").Users {
+		if user.Username == "settled" {
+			return user.Permissions
+		}
+	}
+	t.Fatal("there is no user settled")
+	return nil
+}
+
+// Whoever isn't settled is never advised to get settled's rights.
+func TestDoctorAsAnotherUser(t *testing.T) {
+	d := deploy(t)
+	d.production()
+	partner := d.key("partner")
+	d.twoParties(partner)
+	ns := d.configured("cosign.conf", nil)
+	d.moveTo(ns)
+	d.serve()
+	for user, domain := range map[string]string{"partner": "outcomes", "operator": "", "dashboard": "ledger", "upstream": ""} {
+		d.cfg.natsURL, d.cfg.natsDomain = as(user, ns), domain
+		status, found := d.doctor()
+		wantFinding(t, found, finding{"nats.rights", checkFail, "is not settled's", "settled doctor --cosign"})
+		if status != exitFailed {
+			t.Errorf("%s: exit %d", user, status)
+		}
+		for _, f := range found {
+			if strings.Contains(f.Do, "settlement") && !strings.Contains(f.Do, "other settled") && !strings.Contains(f.Do, "another ledger") {
+				t.Errorf("%s: %+v", user, f)
+			}
+		}
+	}
+}
+
+// A co-signer's own checks: all is well where it is, and what isn't is named without
+// advice that would give it more than it needs.
+func TestDoctorCosign(t *testing.T) {
+	d := deploy(t)
+	d.production()
+	partner := d.key("partner")
+	d.twoParties(partner)
+	ns := d.configured("cosign.conf", nil)
+	d.moveTo(ns)
+	d.serve()
+	session := d.openShared(100, share{d.judge, 50}, share{partner, 50})
+	d.cfg.nodeKeyFiles = []string{filepath.Join(d.dir, "partner.key")}
+	d.cfg.natsURL, d.cfg.natsDomain = as("partner", ns), "outcomes"
+	status, found := d.doctor("--cosign", "--session", string(session))
+	for _, f := range found {
+		if f.Result != checkOK && f.Check != "nats.durability" {
+			t.Errorf("%+v", f)
+		}
+	}
+	for _, check := range []string{"nats.rights", "stream.OUTCOMES", "session.quorum", "node.sign_in"} {
+		if !slices.ContainsFunc(found, func(f finding) bool { return f.Check == check }) {
+			t.Errorf("%s was not examined", check)
+		}
+	}
+	if status != exitDone {
+		t.Errorf("exit %d", status)
+	}
+	for _, c := range []struct {
+		it    string
+		plant func()
+		want  finding
+	}{
+		{"another account's key", func() { d.cfg.nodeKeyFiles = []string{filepath.Join(d.dir, "alice.key")} }, finding{"nats.rights", checkFail, "may not subscribe to cosign.0x", `subscribe: ["cosign.0x`}},
+		{"no domain", func() { d.cfg.natsDomain = "" }, finding{"nats.domain", checkFail, "can't be read", "nats.domain: outcomes"}},
+		{"another stream", func() { d.cfg.cosignStream = "COPY" }, finding{"nats.rights", checkFail, "may not publish", `publish: ["$JS.outcomes.API.STREAM.MSG.GET.COPY"]`}},
+	} {
+		t.Run(c.it, func(t *testing.T) {
+			cfg := d.cfg
+			defer func() { d.cfg = cfg }()
+			c.plant()
+			status, found := d.doctor("--cosign")
+			wantFinding(t, found, c.want)
+			if status != exitFailed {
+				t.Errorf("exit %d", status)
+			}
+		})
+	}
+	if status, found := d.doctor("--cosign", "--embedded"); status != exitMisused || len(found) > 0 {
+		t.Errorf("both roles at once: exit %d", status)
+	}
+}
+
+// While a stop is in force doctor fails, and says who stopped and why.
+func TestDoctorSaysThatSendingIsStopped(t *testing.T) {
+	d := deploy(t)
+	d.production()
+	d.makeStreams(func(*jetstream.StreamConfig) {})
+	operations := consumer.NewOperations(d.nats.js, consumer.Config{})
+	_, err := operations.Stop(t.Context(), "the reason given")
+	d.must(err)
+	status, found := d.doctor()
+	wantFinding(t, found, finding{"sending", checkFail, "the reason given", "settled resume"})
+	if status != exitFailed {
+		t.Errorf("exit %d", status)
+	}
+	_, err = operations.Resume(t.Context(), "test")
+	d.must(err)
+	status, found = d.doctor()
+	wantFinding(t, found, finding{"sending", checkOK, "no stop", ""})
+	if status != exitDone {
+		t.Errorf("exit %d", status)
+	}
 }
 
 // limitUser starts the deployment's server anew with one user, who may do this.
@@ -309,7 +433,8 @@ func (d *deployment) limitUser(may *server.Permissions) {
 	d.cfg.natsURL = strings.Replace(d.server.ClientURL(), "nats://", "nats://settled:pw@", 1)
 }
 
-// The embedded server's disk is looked at, with the service running and without.
+// The embedded server's disk is looked at, with the service running and without. Its
+// streams are examined by whoever can read its operator.url.
 func TestDoctorEmbedded(t *testing.T) {
 	d := deploy(t)
 	d.production()
@@ -321,14 +446,26 @@ func TestDoctorEmbedded(t *testing.T) {
 	}
 	wantFinding(t, found, finding{"nats", checkNote, "not running", "settled serve --embedded"})
 	wantFinding(t, found, finding{"embedded.store_dir", checkNote, "not there yet", ""})
+	d.cfg.embeddedListen = "127.0.0.1:0"
+	link, err := d.cfg.connectEmbedded("settled", false)
+	d.must(err)
+	defer link.close()
+	d.nats, d.cfg.embeddedListen = link, link.embedded.Addr().String()
 	d.makeStreams(func(*jetstream.StreamConfig) {})
-	d.cfg.embeddedListen, d.cfg.embeddedStoreDir = strings.TrimPrefix(d.server.ClientURL(), "nats://"), d.dir
-	_, found = d.doctor()
+	status, found = d.doctor()
 	wantFinding(t, found, finding{"stream.SETTLEMENTS", checkOK, "as it should be", ""})
-	files, err := filepath.Glob(filepath.Join(d.dir, ".settled-doctor-*"))
+	wantFinding(t, found, finding{"consumer.settled", checkOK, "as it should be", ""})
+	wantFinding(t, found, finding{"sending", checkOK, "no stop", ""})
+	if status != exitDone {
+		t.Errorf("exit %d", status)
+	}
+	files, err := filepath.Glob(filepath.Join(d.cfg.embeddedStoreDir, ".settled-doctor-*"))
 	if err != nil || len(files) > 0 {
 		t.Errorf("%v is left behind: %v", files, err)
 	}
+	d.cfg.embeddedStoreDir = t.TempDir()
+	_, found = d.doctor()
+	wantFinding(t, found, finding{"nats.rights", checkNote, "operator.url", "embedded.store_dir"})
 	if os.Getuid() != 0 { // root may write anywhere
 		d.cfg.embeddedStoreDir = filepath.Join(d.dir, "closed")
 		d.must(os.Mkdir(d.cfg.embeddedStoreDir, 0o500))

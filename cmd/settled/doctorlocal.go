@@ -86,9 +86,13 @@ func (d *doctor) serving(ctx context.Context) {
 		d.fail("serve", "http.listen: 127.0.0.1:8090", "http.listen: %s", err)
 		return
 	}
+	command := "settled serve"
+	if d.cosign {
+		command = "settled cosign"
+	}
 	answer, err := http.DefaultClient.Do(request)
 	if err != nil {
-		d.note("serve", "", "no `settled serve` answers at %s: none runs here, or it listens elsewhere", d.cfg.httpListen)
+		d.note("serve", "", "no `%s` answers at %s: none runs here, or it listens elsewhere", command, d.cfg.httpListen)
 		return
 	}
 	defer func() { _ = answer.Body.Close() }()
@@ -100,9 +104,9 @@ func (d *doctor) serving(ctx context.Context) {
 	case err != nil || state.OK == nil:
 		d.fail("serve", "http.listen: an address that is free", "another program answers at %s", d.cfg.httpListen)
 	case !*state.OK:
-		d.warn("serve", "", "a `settled serve` runs here and is not ready: %s", state.Error)
+		d.warn("serve", "", "a `%s` runs here and is not ready: %s", command, state.Error)
 	default:
-		d.ok("serve", "a `settled serve` runs here and is ready")
+		d.ok("serve", "a `%s` runs here and is ready", command)
 	}
 }
 

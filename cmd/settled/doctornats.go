@@ -40,7 +40,11 @@ func (d *doctor) examineNATS(ctx context.Context) {
 	}
 	link, err := cfg.connect("settled doctor", false, nats.MaxReconnects(0), nats.ErrorHandler(func(*nats.Conn, *nats.Subscription, error) {}))
 	if err != nil {
-		d.fail("nats.connect", natsAdvice(&cfg, err), "%s", err)
+		check := "nats.connect"
+		if inboxAdvice(err) != "" {
+			check = "nats.rights"
+		}
+		d.fail(check, natsAdvice(&cfg, err), "%s", err)
 		return
 	}
 	d.nats = link
@@ -50,15 +54,50 @@ func (d *doctor) examineNATS(ctx context.Context) {
 		d.nats = nil
 		return
 	}
-	denied := d.rights()
-	if !d.jetStream(ctx, denied) {
+	switch {
+	case d.cosign:
+		d.cosigning(ctx)
 		return
+	case cfg.embedded && userOf(cfg.asOperator().natsURL) == "":
+		d.note("nats.rights", "run doctor as the user that runs `settled serve --embedded`, with its embedded.store_dir", "without the embedded server's operator.url its streams can't be examined")
+		return
+	case cfg.embedded: // settled connects to it as its own user, with the rights of this version
+	case link.domain != cfg.natsDomain:
+		d.fail("nats.rights", notSettled, "the user of nats.url is not settled's: its account has no JetStream")
+		return
+	default:
+		denied, settleds := d.rights()
+		if !settleds || !d.jetStream(ctx, denied) {
+			return
+		}
+		d.cluster()
 	}
-	d.cluster()
 	d.streams(ctx)
 	d.limits()
 	d.durable(ctx)
+	d.sending(ctx)
 	d.foreign(ctx)
+}
+
+// sending says whether a stop is in force. Where that can't be read, nothing is sent.
+func (d *doctor) sending(ctx context.Context) {
+	for _, name := range d.missing {
+		if name == consumer.OperationsStream(d.cfg.natsPrefix) {
+			d.note("sending", "", "nothing is stopped: stream %s is missing", name)
+			return
+		}
+	}
+	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
+	defer cancel()
+	stop, err := consumer.NewOperations(d.nats.js, d.cfg.consumerConfig(nil)).Stopped(ctx)
+	switch {
+	case err != nil:
+		d.fail("sending", "", "nothing is sent while it is not known whether sending is stopped: %s", err)
+	case stop != nil:
+		d.fail("sending", "settled resume --reason …, once its cause is gone: `stopped` in deploy/RUNBOOK.md", "%s", stopText(stop))
+	default:
+		d.ok("sending", "no stop is in force")
+	}
 }
 
 func listens(ctx context.Context, address string) bool {
@@ -76,8 +115,10 @@ func natsAdvice(cfg *config, err error) string {
 		return advice
 	}
 	switch text := strings.ToLower(err.Error()); {
+	case inboxAdvice(err) != "":
+		return inboxAdvice(err)
 	case errors.Is(err, nats.ErrAuthorization) || strings.Contains(text, "authorization"):
-		return "nats.credentials_file, nats.nkey_file, or user and password in nats.url: those of settled's user at this server"
+		return "nats.credentials_file, nats.nkey_file, or user and password in nats.url: those of this program's user at this server"
 	case strings.Contains(text, "tls") || strings.Contains(text, "certificate") || strings.Contains(text, "x509"):
 		return "nats.tls.ca: the file of the CA that signed the server's certificate"
 	}

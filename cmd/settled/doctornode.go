@@ -59,7 +59,9 @@ func (d *doctor) beyondSignIn(ctx context.Context, x *clearnode.Checkup) {
 	d.clock(ctx, x)
 	d.expiry(ctx, x)
 	d.rate(x)
-	d.closedElsewhere(ctx, x)
+	if !d.cosign { // a co-signer has no ledger to compare with
+		d.closedElsewhere(ctx, x)
+	}
 	if d.session != "" {
 		d.namedSession(ctx, x)
 	}

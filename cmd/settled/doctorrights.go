@@ -13,28 +13,40 @@ import (
 	"settled/ledger"
 )
 
-// right is something that settled's user at NATS must be allowed to send.
+// right is something that settled's user at NATS must be allowed to publish.
 type right struct {
-	// subjects are tried one after the other until one is allowed. On none of them
-	// anything that settled uses would come of the message.
+	// subjects are tried one after the other until one is allowed. A message on any of
+	// them has no effect on anything that settled uses.
 	subjects []string
-	allow    string // what the server's configuration is to allow
-	need     string // what for
+	allow    string // what the server's configuration should allow
+	need     string // what is impossible without it
 	lesser   bool   // settled runs without it
 }
 
 // inboxWait bounds one round trip to the server.
 const inboxWait = 3 * time.Second
 
-// mayHear reports whether answers reach us: without them everything times out.
+// ofSettled names the only place where these permissions may be given: the account
+// SETTLED has no other user.
+const ofSettled = " in the permissions of the user settled, and of no other (deploy/nats/settled.conf)"
+
+// mayHear reports whether settled receives what it must: without answers everything
+// times out.
 func (d *doctor) mayHear() bool {
 	if err := d.hears(d.nats.NewInbox()); err != nil {
-		d.fail("nats.rights", `subscribe: ["_INBOX.>"]`+" in the permissions of settled's user", "answers don't reach settled: %s", err)
+		d.fail("nats.rights", inboxAdvice(err), "no answers are received: %s", err)
 		return false
 	}
-	operations := consumer.OperationSubject(d.cfg.natsPrefix, "*")
-	if err := d.hears(operations); err != nil {
-		d.warn("nats.rights", fmt.Sprintf("subscribe: [%q] in the permissions of settled's user", operations), "settled hears of a stop late: %s", err)
+	if d.cosign {
+		return true
+	}
+	for _, heard := range []struct{ subject, late string }{
+		{consumer.OperationSubject(d.cfg.natsPrefix, "*"), "settled learns of a stop late"},
+		{"$JS.EVENT.ADVISORY.>", "settled learns late of outcomes that another client takes, and of changed streams"},
+	} {
+		if err := d.hears(heard.subject); err != nil {
+			d.warn("nats.rights", fmt.Sprintf("subscribe: [%q]", heard.subject)+ofSettled, "%s: %s", heard.late, err)
+		}
 	}
 	return true
 }
@@ -58,64 +70,82 @@ func (d *doctor) hears(subject string) error {
 }
 
 // rights tries what serve needs, by messages that no stream can store and no part
-// of the server can read. It returns the parts of the API that are denied.
-func (d *doctor) rights() (denied map[string]bool) {
+// of the server can read. It returns the parts of the API that are denied, and false
+// where the user is evidently not settled's: such a user is not to get its rights.
+func (d *doctor) rights() (denied map[string]bool, settleds bool) {
 	denied = map[string]bool{}
-	n := 0
-	for _, r := range d.neededRights() {
+	needed := d.neededRights()
+	var missing []right
+	for _, r := range needed {
 		allowed, err := d.may(r.subjects)
-		switch {
-		case err != nil:
+		if err != nil {
 			d.fail("nats.rights", "", "%s", err)
-			return denied
-		case allowed:
-			n++
-			continue
+			return denied, false
 		}
-		denied[strings.TrimPrefix(r.subjects[0], d.apiPrefix())] = true
-		advice := fmt.Sprintf("publish: [%q] in the permissions of settled's user", r.allow)
-		if r.lesser {
-			d.warn("nats.rights", advice, "settled may not publish to %s: %s", r.allow, r.need)
-		} else {
-			d.fail("nats.rights", advice, "settled may not publish to %s: %s", r.allow, r.need)
+		if !allowed {
+			missing = append(missing, r)
+			denied[strings.TrimPrefix(r.subjects[0], d.apiPrefix())] = true
 		}
 	}
-	d.others(n, len(denied))
-	return denied
+	if len(missing) > len(needed)/2 {
+		d.fail("nats.rights", notSettled, "the user of nats.url is not settled's: it may not publish %d of the %d subjects that settled needs, %s among them", len(missing), len(needed), missing[0].allow)
+		return denied, false
+	}
+	for _, r := range missing {
+		report := d.fail
+		if r.lesser {
+			report = d.warn
+		}
+		report("nats.rights", fmt.Sprintf("publish: [%q]", r.allow)+ofSettled, "settled may not publish to %s: %s", r.allow, r.need)
+	}
+	if len(missing) == 0 {
+		d.ok("nats.rights", "settled may do all it needs (%d subjects tried)", len(needed))
+	}
+	return denied, true
 }
 
-func (d *doctor) others(allowed, denied int) {
-	if denied == 0 {
-		d.ok("nats.rights", "settled may do all it needs (%d subjects tried)", allowed)
-	}
-}
+// notSettled is the advice where doctor was given another user's configuration.
+const notSettled = "run doctor with the configuration of `settled serve`, whose nats.url names the user settled; a co-signer runs `settled doctor --cosign`"
 
 func (d *doctor) neededRights() []right {
 	prefix, api := d.cfg.natsPrefix, d.apiPrefix()
-	outcomes, letters, settlements := consumer.OutcomesStream(prefix), consumer.DeadLettersStream(prefix), ledger.StreamName(prefix)
+	outcomes, letters, operations, settlements := consumer.OutcomesStream(prefix), consumer.DeadLettersStream(prefix), consumer.OperationsStream(prefix), ledger.StreamName(prefix)
 	durable := outcomes + "." + d.cfg.consumerDurable
 	rights := []right{
-		{[]string{prefix + "settlement.doctor", prefix + "settlement.doctor.doctor"}, prefix + "settlement.>", "it could record nothing", false},
-		{[]string{prefix + "deadletter.doctor.doctor", consumer.DeadLetterSubject(prefix, "doctor")}, prefix + "deadletter.>", "it could keep no dead letter", false},
-		{[]string{prefix + "operation.doctor.doctor", consumer.OperationSubject(prefix, "doctor")}, prefix + "operation.>", "it could not stop the others where the node overpays", true},
+		{[]string{prefix + "settlement.doctor", prefix + "settlement.doctor.doctor"}, prefix + "settlement.*.*", "it could record nothing", false},
+		{[]string{prefix + "deadletter.doctor.doctor", consumer.DeadLetterSubject(prefix, "doctor")}, prefix + "deadletter.*", "it could keep no dead letter", false},
+		{[]string{prefix + "operation.doctor.doctor", consumer.OperationSubject(prefix, "doctor")}, prefix + "operation.*", "it could not stop the others where the node overpays", true},
+		{[]string{prefix + "outcome.doctor"}, prefix + "outcome.*", "it could not publish an outcome again that another client took", true},
 		{[]string{prefix + "cosign.doctor"}, prefix + "cosign.*", "it could ask nobody for a co-signature", true},
-		{[]string{"$JS.ACK." + durable + ".doctor"}, "$JS.ACK.>", "outcomes would come again for ever", false},
-		{[]string{api + "CONSUMER.MSG.NEXT." + durable}, api + "CONSUMER.MSG.NEXT.>", "it could take no outcomes", false},
-		{[]string{api + "CONSUMER.INFO." + durable}, api + "CONSUMER.INFO.>", "it could not verify its consumer", false},
-		{[]string{api + "STREAM.MSG.GET." + settlements}, api + "STREAM.MSG.GET.>", "it could not read the ledger", false},
-		{[]string{api + "STREAM.MSG.GET." + consumer.OperationsStream(prefix)}, api + "STREAM.MSG.GET.>", "it could not see whether somebody stopped it", false},
+		{[]string{"$JS.ACK." + durable + ".doctor"}, "$JS.ACK." + durable + ".>", "outcomes would be delivered again for ever", false},
+		{[]string{"$JS.ACK.doctor.doctor." + durable + ".doctor"}, "$JS.ACK.*.*." + durable + ".>", "outcomes would be delivered again for ever by a server that puts domain and account into this subject", true},
+		{[]string{api + "CONSUMER.MSG.NEXT." + durable}, api + "CONSUMER.MSG.NEXT." + durable, "it could take no outcomes", false},
+		{[]string{api + "CONSUMER.INFO." + durable}, api + "CONSUMER.INFO." + durable, "it could not verify its consumer", false},
+		{[]string{api + "STREAM.MSG.DELETE." + letters}, api + "STREAM.MSG.DELETE." + letters, "its dashboard could neither replay nor discard", true},
 		{[]string{api + "INFO"}, api + "INFO", "the account's storage can't be watched", true},
 	}
-	for _, stream := range []string{outcomes, letters, consumer.OperationsStream(prefix), settlements} {
-		rights = append(rights, right{[]string{api + "STREAM.INFO." + stream}, api + "STREAM.INFO.*", "it could not verify stream " + stream, false})
+	for _, read := range []struct{ stream, need string }{
+		{settlements, "it could not read the ledger"}, {operations, "it could not see whether sending is stopped"},
+		{outcomes, "it could not read an outcome again"}, {letters, "its dashboard could show no dead letter"},
+	} {
+		stream := read.stream
+		rights = append(rights,
+			right{[]string{api + "STREAM.INFO." + stream}, api + "STREAM.INFO." + stream, "it could not verify stream " + stream, false},
+			right{[]string{api + "STREAM.MSG.GET." + stream}, api + "STREAM.MSG.GET." + stream, read.need, false})
+		if d.cfg.natsManageStreams {
+			rights = append(rights, right{[]string{api + "STREAM.CREATE." + stream}, api + "STREAM.CREATE." + stream, "it could not create stream " + stream, true})
+		}
+	}
+	if d.cfg.natsManageStreams {
+		rights = append(rights, right{[]string{api + "CONSUMER.CREATE." + durable + ".doctor"}, api + "CONSUMER.CREATE." + durable + ".>", "it could not create its consumer", true})
 	}
 	return rights
 }
 
 // apiPrefix begins the subjects of JetStream's API.
 func (d *doctor) apiPrefix() string {
-	if d.cfg.natsDomain != "" {
-		return "$JS." + d.cfg.natsDomain + ".API."
+	if d.nats.domain != "" {
+		return "$JS." + d.nats.domain + ".API."
 	}
 	return "$JS.API."
 }

@@ -100,6 +100,11 @@ func (d *doctor) namedSession(ctx context.Context, x *clearnode.Checkup) {
 		d.fail("session", "", "session %s can't be read: %s", d.session, err)
 		return
 	}
+	if d.cosign {
+		d.ok("session", "%s at the node", map[bool]string{true: "open", false: "closed"}[s.Open])
+		d.cosignWeight(s)
+		return
+	}
 	d.standing(ctx, s)
 	d.quorum(s)
 }

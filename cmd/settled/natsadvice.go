@@ -13,10 +13,11 @@ import (
 )
 
 // natsRefusals keeps the first permission that NATS denied to a command. The server
-// tells it beside the call, which itself only runs out of time.
+// reports it separately from the call, which itself only runs out of time.
 type natsRefusals struct {
-	mu    sync.Mutex
-	first error
+	mu       sync.Mutex
+	first    error
+	imported bool // the account has no JetStream: its API was looked for under ledgerDomain
 }
 
 // note is a nats.ErrHandler.
@@ -26,6 +27,21 @@ func (r *natsRefusals) note(_ *nats.Conn, _ *nats.Subscription, err error) {
 	if r.first == nil && errors.Is(err, nats.ErrPermissionViolation) {
 		r.first = err
 	}
+}
+
+// foundDomain notes the JetStream domain that was found for a command.
+func (r *natsRefusals) foundDomain(domain string) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.imported = domain == ledgerDomain
+}
+
+// notImported reports whether err says that the account of a command's user has
+// neither JetStream nor the import that the command needs.
+func (r *natsRefusals) notImported(err error) bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.imported && (errors.Is(err, nats.ErrNoResponders) || errors.Is(err, jetstream.ErrJetStreamNotEnabled))
 }
 
 func (r *natsRefusals) found() error {
@@ -49,8 +65,14 @@ func (p *program) explain(err error) error {
 	if err == nil || errors.As(err, &wrong) {
 		return err
 	}
-	if refused := p.refusals.found(); refused != nil {
-		return fmt.Errorf("%w\nNATS refuses something to the user of nats.url: %w; deploy/nats/users.conf has who may do what", err, refused)
+	refused := p.refusals.found()
+	switch advice := inboxAdvice(refused); {
+	case advice != "":
+		return fmt.Errorf("%w\nNATS refuses the subscription for answers: %w: %s", err, refused, advice)
+	case refused != nil:
+		return fmt.Errorf("%w\nNATS refuses something to the user of nats.url: %w; deploy/nats/roles.conf says what each user may do", err, refused)
+	case p.refusals.notImported(err):
+		return fmt.Errorf("%w\nThe account of the user of nats.url has no JetStream, and nothing answers there under $JS.%s.API: use a user that may do this (deploy/nats/roles.conf), or set nats.domain; if it may, NATS or a stream is missing: `settled doctor`, with the service's --config, says which", err, ledgerDomain)
 	}
 	if natsAway(err) {
 		return fmt.Errorf("%w\nNATS, or the node, doesn't answer as it should: `settled doctor`, with the service's --config, says what is wrong", err)

@@ -4,9 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"net"
 	"os"
-	"strconv"
 	"time"
 
 	"github.com/nats-io/nats-server/v2/server"
@@ -18,12 +16,19 @@ import (
 type natsLink struct {
 	*nats.Conn
 	js       jetstream.JetStream
+	domain   string // of JetStream: nats.domain, or the one that was found
 	embedded *server.Server
+	url      string       // of the embedded server, with settled's user
+	ended    func() error // once the embedded server is down; nil without one
 }
 
 // connect reaches the NATS that the configuration names. It keeps trying in the
-// background where wait is set, as a service should; a command should not.
+// background where wait is set, as a service should. A command does not, and finds
+// JetStream's API by itself; it is the operator of an embedded server of this user's.
 func (c *config) connect(name string, wait bool, options ...nats.Option) (*natsLink, error) {
+	if !wait {
+		c = c.asOperator()
+	}
 	common, err := c.natsOptions(name, wait)
 	if err != nil {
 		return nil, err
@@ -35,14 +40,25 @@ func (c *config) connect(name string, wait bool, options ...nats.Option) (*natsL
 	if err != nil {
 		return nil, fmt.Errorf("NATS at %s: %w: %s", withoutPassword(c.natsURL), err, connectAdvice(err))
 	}
-	return c.link(nc, nil)
+	domain := c.natsDomain
+	if domain == "" && !wait {
+		if domain, err = c.findDomain(nc); err != nil {
+			nc.Close()
+			return nil, fmt.Errorf("NATS at %s: %w", withoutPassword(c.natsURL), err)
+		}
+		if c.refusals != nil {
+			c.refusals.foundDomain(domain)
+		}
+	}
+	return c.link(nc, domain)
 }
 
-func (c *config) link(nc *nats.Conn, embedded *server.Server) (*natsLink, error) {
+// link uses a connection with a JetStream domain; the empty one is the account's own.
+func (c *config) link(nc *nats.Conn, domain string) (*natsLink, error) {
 	var js jetstream.JetStream
 	var err error
-	if c.natsDomain != "" {
-		js, err = jetstream.NewWithDomain(nc, c.natsDomain)
+	if domain != "" {
+		js, err = jetstream.NewWithDomain(nc, domain)
 	} else {
 		js, err = jetstream.New(nc)
 	}
@@ -50,7 +66,7 @@ func (c *config) link(nc *nats.Conn, embedded *server.Server) (*natsLink, error)
 		nc.Close()
 		return nil, fmt.Errorf("JetStream: %w", err)
 	}
-	return &natsLink{Conn: nc, js: js, embedded: embedded}, nil
+	return &natsLink{Conn: nc, js: js, domain: domain}, nil
 }
 
 func (c *config) natsOptions(name string, wait bool) ([]nats.Option, error) {
@@ -64,6 +80,7 @@ func (c *config) natsOptions(name string, wait bool) ([]nats.Option, error) {
 		// A connection that a firewall forgot is noticed within 15 s; by default it
 		// takes minutes in which nothing is settled.
 		nats.PingInterval(5 * time.Second), nats.MaxPingsOutstanding(2),
+		nats.CustomInboxPrefix(c.inbox()), nats.PermissionErrOnSubscribe(true),
 	}
 	if c.natsCredentials != "" {
 		if err := privateFile(c.natsCredentials); err != nil {
@@ -108,56 +125,6 @@ func privateFile(path string) error {
 	return nil
 }
 
-// startEmbedded runs a JetStream server in this process. Every message is synced
-// to disk before it is acknowledged: the ledger must survive a power cut. durable
-// is false for a demonstration, whose data nobody keeps.
-func startEmbedded(storeDir, listen string, durable bool) (*server.Server, error) {
-	host, portText, err := net.SplitHostPort(listen)
-	if err != nil {
-		return nil, fmt.Errorf("embedded.listen: %w", err)
-	}
-	port, err := strconv.Atoi(portText)
-	if err != nil {
-		return nil, fmt.Errorf("embedded.listen: port %q: %w", portText, err)
-	}
-	if port == 0 {
-		port = server.RANDOM_PORT
-	}
-	ns, err := server.NewServer(&server.Options{
-		ServerName: "settled", Host: host, Port: port, NoSigs: true, NoLog: true,
-		JetStream: true, StoreDir: storeDir, SyncAlways: durable, DisableJetStreamBanner: true,
-	})
-	if err != nil {
-		return nil, fmt.Errorf("embedded NATS server: %w", err)
-	}
-	ns.Start()
-	if !ns.ReadyForConnections(20 * time.Second) {
-		ns.Shutdown()
-		return nil, fmt.Errorf("embedded NATS server: not ready after 20 s: is %s taken by another program, or %s unreadable?", listen, storeDir)
-	}
-	return ns, nil
-}
-
-// connectEmbedded starts the embedded server and connects to it over loopback. The
-// in-process connection of nats.go is an unbuffered pipe: where both ends write
-// at the same moment neither may get to read, until a write deadline cuts it.
-func (c *config) connectEmbedded(name string, durable bool, options ...nats.Option) (*natsLink, error) {
-	ns, err := startEmbedded(c.embeddedStoreDir, c.embeddedListen, durable)
-	if err != nil {
-		return nil, err
-	}
-	common, err := c.natsOptions(name, false)
-	if err == nil {
-		var nc *nats.Conn
-		nc, err = nats.Connect(ns.ClientURL(), append(common, options...)...)
-		if err == nil {
-			return c.link(nc, ns)
-		}
-	}
-	ns.Shutdown()
-	return nil, err
-}
-
 // close lets what was published go out, for a moment, then ends the connection
 // and the server. Whoever published something that counts has its answer already.
 func (l *natsLink) close() {
@@ -166,6 +133,7 @@ func (l *natsLink) close() {
 	if l.embedded != nil {
 		l.embedded.Shutdown()
 		l.embedded.WaitForShutdown()
+		_ = l.ended() // what is left behind opens nothing
 	}
 }
 

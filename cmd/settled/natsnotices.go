@@ -83,6 +83,8 @@ func (c *connectionLog) refused(nc *nats.Conn, err error) {
 	message := "NATS"
 	if isAuthError(err) {
 		message = "NATS refuses the user: " + connectAdvice(err)
+	} else if advice := inboxAdvice(err); advice != "" {
+		message = "NATS refuses the subscription for answers: " + advice
 	}
 	if c.due(message + err.Error()) {
 		c.log.Warn().Err(err).Msg(message)

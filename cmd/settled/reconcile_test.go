@@ -252,10 +252,7 @@ func TestReconcileLeavesToAPerson(t *testing.T) {
 // that entry's outcome.
 func TestCopyWithoutAnEntry(t *testing.T) {
 	d, sessions := generation(t, clearnodetest.Nitro02, 2)
-	copied, err := startEmbedded(t.TempDir(), "127.0.0.1:0", false)
-	d.must(err)
-	defer copied.WaitForShutdown()
-	defer copied.Shutdown()
+	copied := plainServer(t, t.TempDir())
 	cfg := d.cfg
 	cfg.natsURL = copied.ClientURL()
 	nc, err := cfg.connect("copy", false)

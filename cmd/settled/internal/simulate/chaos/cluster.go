@@ -71,7 +71,7 @@ func (c *cluster) server(i int, p process.Programs, dir, logs string) (*process.
 	if err := os.MkdirAll(home, 0o755); err != nil {
 		return nil, err
 	}
-	for _, name := range []string{"accounts.conf", "users.conf"} {
+	for _, name := range []string{"accounts.conf", "settled.conf", "roles.conf"} {
 		text, err := os.ReadFile(filepath.Join(p.Root, "deploy", "nats", name))
 		if err == nil {
 			err = os.WriteFile(filepath.Join(home, name), text, 0o600)

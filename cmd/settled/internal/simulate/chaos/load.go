@@ -35,12 +35,16 @@ const publishers = 64
 // connectParty connects this process to the servers as one of their users.
 func connectParty(c *cluster, user string) (*nats.Conn, jetstream.JetStream, error) {
 	nc, err := nats.Connect(c.url(runnerParty, user), nats.Name("chaos "+user), nats.MaxReconnects(-1), nats.ReconnectWait(200*time.Millisecond),
-		nats.RetryOnFailedConnect(true), nats.PingInterval(time.Second), nats.MaxPingsOutstanding(2), nats.Timeout(2*time.Second),
+		nats.CustomInboxPrefix("_INBOX_"+user), nats.RetryOnFailedConnect(true), nats.PingInterval(time.Second), nats.MaxPingsOutstanding(2), nats.Timeout(2*time.Second),
 		nats.ErrorHandler(func(*nats.Conn, *nats.Subscription, error) {}))
 	if err != nil {
 		return nil, nil, err
 	}
-	js, err := jetstream.New(nc)
+	if user == "settled" {
+		js, err := jetstream.New(nc)
+		return nc, js, err
+	}
+	js, err := jetstream.NewWithDomain(nc, "ledger") // deploy/nats/roles.conf
 	return nc, js, err
 }
 

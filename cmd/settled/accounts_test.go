@@ -1,0 +1,484 @@
+package main
+
+import (
+	"crypto/sha256"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"maps"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/nats-io/nats-server/v2/server"
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
+
+	"settled/consumer"
+	"settled/ledger"
+	"settled/settlement"
+)
+
+// rolesScene is a server with the accounts of deploy/nats, settled's streams with
+// something in each, and an observer in settled's account, which no deployment has.
+type rolesScene struct {
+	t       *testing.T
+	server  *server.Server
+	url     string
+	settled *nats.Conn
+	js      jetstream.JetStream
+	acks    []string // the reply subjects of outcomes that were delivered and not acknowledged
+	session settlement.SessionID
+
+	observer *nats.Conn
+	all      *nats.Subscription // everything in settled's account
+}
+
+const observer = "observer"
+
+// attempt is one thing that a role tries.
+type attempt struct {
+	name    string
+	subject string
+	reply   string
+	data    string
+	listen  string // a subject to subscribe to, instead of a message to publish
+}
+
+// A role reaches in settled's account exactly what deploy/nats says, whatever subject,
+// reply subject, API call, deliver subject, acknowledgement or inbox it names.
+func TestRoles(t *testing.T) {
+	for _, name := range []string{"single.conf", "cosign.conf", "embedded", "embedded without passwords"} {
+		t.Run(name, func(t *testing.T) {
+			for _, role := range rolesOf(name) {
+				t.Run("as "+role, func(t *testing.T) {
+					s := newRolesScene(t, name)
+					n := 0
+					for _, a := range s.attempts(role) {
+						s.try(role, a)
+						n++
+					}
+					before := s.state()
+					time.Sleep(300 * time.Millisecond) // for heartbeats, had a consumer been made
+					s.changes(role, attempt{name: "all of them, after a while"}, before, s.state())
+					t.Logf("%s: %d attempts", role, n)
+					if n < 60 {
+						t.Errorf("only %d attempts", n)
+					}
+				})
+			}
+		})
+	}
+}
+
+func rolesOf(configuration string) []string {
+	switch configuration {
+	case "cosign.conf":
+		return []string{"upstream", "dashboard", "operator", "partner", "leaf"}
+	case "embedded without passwords":
+		return []string{""}
+	}
+	return []string{"upstream", "dashboard", "operator"}
+}
+
+// roleMay are the subjects in settled's account that each role reaches, and the streams
+// that its messages may add to.
+var roleMay = map[string]map[string]string{
+	"":          {"outcome.x": "OUTCOMES"},
+	"upstream":  {"outcome.x": "OUTCOMES", "$JS.API.STREAM.INFO.OUTCOMES": "", "$JS.API.STREAM.MSG.GET.OUTCOMES": ""},
+	"dashboard": {"$JS.API.STREAM.INFO.SETTLEMENTS": "", "$JS.API.STREAM.MSG.GET.SETTLEMENTS": ""},
+	"operator": {"outcome.x": "OUTCOMES", "operation.stop": "OPERATIONS", "operation.resume": "OPERATIONS", "operation.x": "OPERATIONS",
+		"$JS.API.STREAM.INFO.OUTCOMES": "", "$JS.API.STREAM.INFO.SETTLEMENTS": "", "$JS.API.STREAM.INFO.DEADLETTERS": "", "$JS.API.STREAM.INFO.OPERATIONS": "",
+		"$JS.API.STREAM.MSG.GET.OUTCOMES": "", "$JS.API.STREAM.MSG.GET.SETTLEMENTS": "", "$JS.API.STREAM.MSG.GET.DEADLETTERS": "", "$JS.API.STREAM.MSG.GET.OPERATIONS": "",
+		"$JS.API.STREAM.MSG.DELETE.DEADLETTERS": "", "$JS.API.CONSUMER.INFO.OUTCOMES.settled": ""},
+	"partner": {"$JS.API.STREAM.MSG.GET.OUTCOMES": ""},
+	"leaf":    {"$JS.API.STREAM.MSG.GET.OUTCOMES": ""},
+}
+
+func newRolesScene(t *testing.T, configuration string) *rolesScene {
+	t.Helper()
+	s := &rolesScene{t: t, session: settlement.SessionID("0x" + zeros(63) + "1")}
+	options := rolesOptions(t, configuration)
+	for _, user := range options.Users {
+		if user.Username == "settled" {
+			options.Users = append(options.Users, &server.User{Username: observer, Password: "test", Account: user.Account})
+			user.Password = "test"
+			break
+		}
+	}
+	options.Host, options.Port, options.StoreDir, options.NoLog, options.NoSigs, options.SyncAlways = "127.0.0.1", server.RANDOM_PORT, t.TempDir(), true, true, false
+	var err error
+	s.server, err = server.NewServer(options)
+	s.must(err)
+	s.server.Start()
+	t.Cleanup(func() { s.server.Shutdown(); s.server.WaitForShutdown() })
+	if !s.server.ReadyForConnections(patience) {
+		t.Fatal("the server is not ready")
+	}
+	s.url = s.server.ClientURL()
+	s.settled = s.as("settled")
+	s.js, err = jetstream.New(s.settled)
+	s.must(err)
+	s.fill()
+	s.observe()
+	return s
+}
+
+func rolesOptions(t *testing.T, configuration string) *server.Options {
+	t.Helper()
+	for _, name := range []string{"SETTLED", "UPSTREAM", "DASHBOARD", "OPERATOR", "PARTNER"} {
+		t.Setenv(name+"_PASSWORD", "test")
+	}
+	t.Setenv("PARTNER_COSIGN", "cosign.0xpartner")
+	if !strings.HasPrefix(configuration, "embedded") {
+		options, err := server.ProcessConfigFile(filepath.Join("../../deploy/nats", configuration))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if !options.SyncAlways || !options.JetStream {
+			t.Error("the ledger would not be durable")
+		}
+		return options
+	}
+	e := embeddedServer{storeDir: t.TempDir(), listen: "127.0.0.1:0", durable: "settled"}
+	if configuration == "embedded" {
+		e.passwords = map[string]string{"upstream": "test", "dashboard": "test", "operator": "test"}
+	}
+	options, err := e.options()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return options
+}
+
+func (s *rolesScene) must(err error) {
+	s.t.Helper()
+	if err != nil {
+		s.t.Fatal(err)
+	}
+}
+
+// as connects as a user, or without credentials, with what clients of deploy/nats set.
+func (s *rolesScene) as(user string) *nats.Conn {
+	s.t.Helper()
+	options := []nats.Option{nats.MaxReconnects(0), nats.ErrorHandler(func(*nats.Conn, *nats.Subscription, error) {})}
+	if user != "" {
+		options = append(options, nats.UserInfo(user, "test"), nats.CustomInboxPrefix("_INBOX_"+user))
+	}
+	nc, err := nats.Connect(s.url, options...)
+	s.must(err)
+	s.t.Cleanup(nc.Close)
+	return nc
+}
+
+// fill makes the streams and the durable as settled's user may, puts a message in each
+// stream, and has three outcomes delivered.
+func (s *rolesScene) fill() {
+	s.t.Helper()
+	ctx := s.t.Context()
+	cfg := consumer.Config{ManageStreams: true}
+	_, err := consumer.EnsureStreams(ctx, s.js, cfg)
+	s.must(err)
+	l, _, err := ledger.Open(ctx, s.js, ledger.Config{Create: true, Fence: time.Minute})
+	s.must(err)
+	head, err := l.Head(ctx, s.session)
+	s.must(err)
+	_, err = l.Append(ctx, head, settlement.Entry{State: settlement.EntryFailed, Session: s.session, Scenario: "x",
+		Outcome: settlement.OutcomeRef{Source: "/s", ID: "1", Type: "outcome.x", Digest: zeros(64), Stream: "OUTCOMES", Sequence: 1},
+		Error:   settlement.Fail(settlement.UnknownScenario, "x"), DeadLetter: 1, Standing: &settlement.Standing{State: settlement.Free}})
+	s.must(err)
+	for _, subject := range []string{"outcome.x", "outcome.x", "outcome.x", "deadletter.x"} {
+		_, err := s.js.Publish(ctx, subject, []byte("{}"))
+		s.must(err)
+	}
+	_, err = consumer.NewOperations(s.js, cfg).Stop(ctx, "test")
+	s.must(err)
+	_, _, err = consumer.EnsureDurable(ctx, s.js, cfg)
+	s.must(err)
+	c, err := s.js.Consumer(ctx, "OUTCOMES", "settled")
+	s.must(err)
+	batch, err := c.Fetch(3)
+	s.must(err)
+	for m := range batch.Messages() {
+		s.acks = append(s.acks, m.Reply())
+	}
+	if s.must(batch.Error()); len(s.acks) != 3 {
+		s.t.Fatalf("%d outcomes delivered", len(s.acks))
+	}
+}
+
+// observe subscribes to everything in settled's account.
+func (s *rolesScene) observe() {
+	s.t.Helper()
+	s.observer = s.as(observer)
+	var err error
+	s.all, err = s.observer.SubscribeSync(">")
+	s.must(err)
+	s.must(s.observer.Flush())
+}
+
+// arrived are the subjects of the messages in settled's account since it was last
+// called, but settled's own requests and the answers to these and to other accounts.
+func (s *rolesScene) arrived() []string {
+	s.t.Helper()
+	s.must(s.observer.Flush())
+	var subjects []string
+	for {
+		m, err := s.all.NextMsg(time.Nanosecond)
+		if err != nil {
+			return subjects
+		}
+		if strings.HasPrefix(m.Reply, "_INBOX_settled.") || strings.HasPrefix(m.Subject, "_R_.") && m.Subject != "_R_.forged" || strings.HasPrefix(m.Subject, "$JS.EVENT.") && !strings.HasSuffix(m.Subject, "forged") ||
+			strings.HasPrefix(m.Subject, "_INBOX_settled.") && m.Subject != "_INBOX_settled.forged" {
+			continue
+		}
+		subjects = append(subjects, m.Subject)
+	}
+}
+
+// state is all that settled's account holds, as the server itself shows it.
+func (s *rolesScene) state() map[string]string {
+	s.t.Helper()
+	// Whatever a role had the server do came before these in the same queues.
+	for _, stream := range []string{"OUTCOMES", "SETTLEMENTS", "DEADLETTERS", "OPERATIONS"} {
+		_, err := s.js.Stream(s.t.Context(), stream)
+		s.must(err)
+	}
+	z, err := s.server.Jsz(&server.JSzOptions{Accounts: true, Streams: true, Consumer: true, Config: true})
+	s.must(err)
+	state := map[string]string{}
+	for _, account := range z.AccountDetails {
+		for _, stream := range account.Streams {
+			config, _ := json.Marshal(stream.Config)
+			state[stream.Name] = fmt.Sprintf("%s: %d messages from %d to %d, %s", account.Name, stream.State.Msgs, stream.State.FirstSeq, stream.State.LastSeq, config)
+			for _, c := range stream.Consumer {
+				config, _ := json.Marshal(c.Config)
+				state[stream.Name+" "+c.Name] = fmt.Sprintf("%d delivered, floor %d, %d unacknowledged, paused %v, %s", c.Delivered.Stream, c.AckFloor.Stream, c.NumAckPending, c.Paused, config)
+			}
+		}
+	}
+	return state
+}
+
+// attempts are every subject, reply subject, API call, deliver subject, acknowledgement
+// and inbox that a role could try.
+func (s *rolesScene) attempts(role string) []attempt {
+	var all []attempt
+	publish := func(name, subject, reply, data string) {
+		all = append(all, attempt{name: name, subject: subject, reply: reply, data: data})
+	}
+	entry := "settlement.failed." + string(s.session)
+	targets := []string{entry, "settlement.closed." + string(s.session), "settlement.closing." + string(s.session), "deadletter.x", "operation.resume", "operation.stop", "operation.x",
+		"outcome.x", "cosign.0xpartner", "cosign.0xother", "_INBOX_settled.forged", "_INBOX_operator.forged", "_INBOX.forged", "_R_.forged", "$JS.EVENT.ADVISORY.CONSUMER.MSG_TERMINATED.OUTCOMES.settled.forged",
+		"$JS.FC.OUTCOMES.settled.x", "$SYS.REQ.SERVER.PING", "$SYS.REQ.USER.INFO"}
+	for _, subject := range targets {
+		publish("publish to "+subject, subject, "", "{}")
+	}
+	acks := s.ackSubjects()
+	for i, ack := range acks {
+		for _, data := range []string{"", "+ACK", "+TERM closed_elsewhere", "-NAK", "+NXT"} {
+			publish(fmt.Sprintf("acknowledge, form %d, %q", i+1, data), ack, "", data)
+		}
+	}
+	replies := slices.Concat(targets, acks, []string{"$JS.API.STREAM.PURGE.OUTCOMES", "$JS.API.STREAM.DELETE.SETTLEMENTS", "$JS.API.STREAM.MSG.DELETE.OUTCOMES",
+		"$JS.API.CONSUMER.DELETE.OUTCOMES.settled", "$JS.API.CONSUMER.PAUSE.OUTCOMES.settled", "$JS.API.CONSUMER.RESET.OUTCOMES.settled", "$JS.ledger.API.STREAM.PURGE.OUTCOMES"})
+	for _, subject := range slices.Sorted(maps.Keys(roleMay[role])) {
+		for _, reply := range replies {
+			publish("publish to "+subject+" with reply subject "+reply, s.local(role, subject), reply, requestFor(subject))
+		}
+	}
+	for _, reply := range replies {
+		publish("ask $JS.API.INFO with reply subject "+reply, "$JS.API.INFO", reply, "")
+	}
+	for _, api := range []string{"$JS.API.", "$JS.ledger.API.", "$JS.outcomes.API."} {
+		for _, call := range apiCalls(acks[0], entry) {
+			if _, may := roleMay[role]["$JS.API."+call[0]]; !may || api == "$JS.API." {
+				publish("call "+api+call[0]+" "+call[2], api+call[0], "_INBOX_"+role+".answer", call[1])
+			}
+		}
+	}
+	for _, subject := range []string{">", "*.>", "_INBOX.>", "_INBOX_settled.>", "_INBOX_operator.>", "_INBOX_dashboard.>", "_INBOX_upstream.>", "_INBOX_partner.>", "_R_.>", "outcome.>", "operation.>", "deadletter.>", "settlement.>",
+		"$JS.>", "$JS.ACK.>", "$JS.API.>", "$JS.EVENT.>", "$SYS.>", "cosign.>"} {
+		all = append(all, attempt{name: "subscribe to " + subject, listen: subject})
+	}
+	return all
+}
+
+// local is a subject of settled's account as a role's own account has it.
+func (s *rolesScene) local(role, subject string) string {
+	domain := map[bool]string{true: "outcomes", false: ledgerDomain}[role == "partner" || role == "leaf"]
+	return strings.Replace(subject, "$JS.API.", "$JS."+domain+".API.", 1)
+}
+
+func requestFor(subject string) string {
+	switch {
+	case strings.Contains(subject, "MSG.GET"):
+		return `{"seq": 1}`
+	case strings.Contains(subject, "MSG.DELETE"):
+		return `{"seq": 999}`
+	case strings.HasPrefix(subject, "$JS"):
+		return ""
+	}
+	return "{}"
+}
+
+// ackSubjects are the subject that acknowledges a delivered outcome, in the form with
+// and without domain and account.
+func (s *rolesScene) ackSubjects() []string {
+	parts := strings.Split(s.acks[0], ".")
+	rest := strings.Join(parts[slices.Index(parts, "OUTCOMES"):], ".")
+	sum := sha256.Sum256([]byte("SETTLED"))
+	const digits = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
+	hash := make([]byte, 8)
+	for i := range hash {
+		hash[i] = digits[int(sum[i])%len(digits)]
+	}
+	return []string{"$JS.ACK." + rest, "$JS.ACK._." + string(hash) + "." + rest + ".x"}
+}
+
+// apiCalls are JetStream API calls that change, create or take something, or read what
+// a role may not: subject, request, and what it is about.
+func apiCalls(ack, entry string) [][3]string {
+	deliver := func(stream, name, to, more string) [3]string {
+		return [3]string{"CONSUMER.CREATE." + stream + "." + name, fmt.Sprintf(`{"stream_name":%q,"config":{"name":%q,"deliver_subject":%q,"deliver_policy":"all","ack_policy":"none"%s}}`, stream, name, to, more), "that delivers to " + to + more}
+	}
+	calls := [][3]string{
+		{"STREAM.CREATE.EVIL", `{"name":"EVIL","subjects":["evil"]}`, ""},
+		{"STREAM.CREATE.EVIL", `{"name":"EVIL","sources":[{"name":"OUTCOMES"}]}`, "from OUTCOMES"},
+		{"STREAM.UPDATE.SETTLEMENTS", `{"name":"SETTLEMENTS","subjects":["settlement.*.*"],"max_age":1000000000}`, "with an age"},
+		{"STREAM.LIST", "", ""},
+		{"STREAM.NAMES", "", ""},
+		{"CONSUMER.CREATE.OUTCOMES.settled.outcome.none", `{"stream_name":"OUTCOMES","action":"update","config":{"durable_name":"settled","filter_subject":"outcome.none","ack_policy":"explicit"}}`, "that changes the filter"},
+		{"CONSUMER.DURABLE.CREATE.OUTCOMES.settled", `{"stream_name":"OUTCOMES","config":{"durable_name":"settled","max_deliver":1,"ack_policy":"explicit"}}`, "that changes the durable"},
+		{"CONSUMER.DURABLE.CREATE.OUTCOMES.evil", `{"stream_name":"OUTCOMES","config":{"durable_name":"evil","ack_policy":"explicit"}}`, ""},
+		{"CONSUMER.CREATE.OUTCOMES", `{"stream_name":"OUTCOMES","config":{"ack_policy":"none"}}`, ""},
+		{"CONSUMER.MSG.NEXT.OUTCOMES.settled", `{"batch":1}`, ""},
+		{"CONSUMER.DELETE.OUTCOMES.settled", "", ""},
+		{"CONSUMER.PAUSE.OUTCOMES.settled", `{"pause_until":"2100-01-01T00:00:00Z"}`, ""},
+		{"CONSUMER.RESET.OUTCOMES.settled", `{"seq":1}`, ""},
+		{"CONSUMER.UNPIN.OUTCOMES.settled", `{"group":"x"}`, ""},
+		{"CONSUMER.LEADER.STEPDOWN.OUTCOMES.settled", "", ""},
+		{"CONSUMER.LIST.OUTCOMES", "", ""},
+		{"CONSUMER.NAMES.OUTCOMES", "", ""},
+		{"ACCOUNT.PURGE.SETTLED", "", ""},
+		{"META.LEADER.STEPDOWN", "", ""},
+		deliver("SETTLEMENTS", "evil", "operation.resume", ""),
+		deliver("SETTLEMENTS", "evil", "operation.resume", `,"idle_heartbeat":100000000`),
+		deliver("SETTLEMENTS", "evil", "$JS.API.STREAM.PURGE.OUTCOMES", ""),
+		deliver("SETTLEMENTS", "evil", ack, `,"headers_only":true`),
+		deliver("OUTCOMES", "evil", entry, ""),
+		deliver("OUTCOMES", "evil", "_INBOX.x", `,"idle_heartbeat":100000000,"flow_control":true`),
+	}
+	for _, stream := range []string{"OUTCOMES", "SETTLEMENTS", "DEADLETTERS", "OPERATIONS"} {
+		calls = append(calls, [3]string{"STREAM.DELETE." + stream, "", ""}, [3]string{"STREAM.PURGE." + stream, "", ""}, [3]string{"STREAM.MSG.DELETE." + stream, `{"seq":1}`, ""},
+			[3]string{"STREAM.INFO." + stream, "", ""}, [3]string{"STREAM.MSG.GET." + stream, `{"seq":1}`, ""},
+			[3]string{"DIRECT.GET." + stream, `{"seq":1}`, ""}, [3]string{"STREAM.SNAPSHOT." + stream, `{"deliver_subject":"operation.resume"}`, ""},
+			[3]string{"STREAM.RESTORE." + stream, `{"config":{"name":"EVIL"}}`, ""}, [3]string{"STREAM.LEADER.STEPDOWN." + stream, "", ""}, [3]string{"STREAM.PEER.REMOVE." + stream, `{"peer":"x"}`, ""})
+	}
+	return calls
+}
+
+// try makes one attempt with a connection of its own, and prints what came of it.
+func (s *rolesScene) try(role string, a attempt) {
+	s.t.Helper()
+	nc := s.as(role)
+	defer nc.Close()
+	before := s.state()
+	s.arrived()
+	answers, err := nc.SubscribeSync("_INBOX_" + role + ".answer")
+	s.must(err)
+	if a.listen != "" {
+		result := s.listen(role, nc, a)
+		s.t.Logf("%-10s %-100s %s; %s", role, a.name, result, s.changes(role, a, before, s.state()))
+		return
+	}
+	s.must(nc.PublishMsg(&nats.Msg{Subject: a.subject, Reply: a.reply, Data: []byte(a.data)}))
+	s.must(nc.Flush())
+	result := "sent"
+	if err := nc.LastError(); errors.Is(err, nats.ErrPermissionViolation) && strings.Contains(err.Error(), "Violation for Publish") {
+		result = "refused"
+	}
+	after := s.state()
+	if grows := roleMay[role][a.subject]; grows != "" && result != "refused" {
+		for deadline := time.Now().Add(patience); after[grows] == before[grows]; after = s.state() {
+			if time.Now().After(deadline) {
+				s.t.Fatalf("%s, %s: it was not stored", role, a.name)
+			}
+		}
+	}
+	if m, err := answers.NextMsg(time.Nanosecond); err == nil {
+		result = fmt.Sprintf("answered %.60s", m.Data)
+		if !strings.Contains(string(m.Data), `"error"`) {
+			s.t.Errorf("%s may %s: %s", role, a.name, m.Data)
+		}
+	}
+	s.t.Logf("%-10s %-100s %s; %s", role, a.name, result, s.changes(role, a, before, after))
+}
+
+// listen subscribes while every other user gets answers and settled works, and must
+// hear nothing but what the role may: results and entries.
+func (s *rolesScene) listen(role string, nc *nats.Conn, a attempt) (result string) {
+	s.t.Helper()
+	heard, err := nc.SubscribeSync(a.listen)
+	s.must(err)
+	s.must(nc.Flush())
+	refused := errors.Is(nc.LastError(), nats.ErrPermissionViolation)
+	s.state() // settled's own requests and answers
+	for _, other := range []string{"upstream", "dashboard", "operator"} {
+		if other == role || role == "" {
+			continue
+		}
+		c := s.as(other)
+		_, _ = c.Request("$JS.API.INFO", nil, 2*time.Second)
+		c.Close()
+	}
+	s.must(nc.Flush())
+	result = "refused"
+	if !refused {
+		result = "subscribed, nothing heard"
+	}
+	for {
+		m, err := heard.NextMsg(time.Nanosecond)
+		if err != nil {
+			return result
+		}
+		result = "received " + m.Subject
+		s.t.Errorf("%s, %s: %s: %.80s", role, a.name, m.Subject, m.Data)
+	}
+}
+
+// changes compares what settled's account holds, and what arrived in it, with what the
+// role may do by the very message that it published.
+func (s *rolesScene) changes(role string, a attempt, before, after map[string]string) (text string) {
+	s.t.Helper()
+	target := strings.Replace(strings.Replace(a.subject, "$JS."+ledgerDomain+".API.", "$JS.API.", 1), "$JS.outcomes.API.", "$JS.API.", 1)
+	if strings.HasPrefix(a.subject, "$JS.API.") {
+		target = "" // the role's own account has no JetStream
+	}
+	grows, may := roleMay[role][target]
+	text = "nothing changed"
+	for name := range after {
+		switch {
+		case before[name] == after[name]:
+		case may && grows != "" && (name == grows || name == grows+" settled"):
+			text = "stored in " + grows
+		default:
+			s.t.Errorf("%s, %s: %s was %s\nand is %s", role, a.name, name, before[name], after[name])
+		}
+	}
+	for name := range before {
+		if after[name] == "" {
+			s.t.Errorf("%s, %s: %s is gone", role, a.name, name)
+		}
+	}
+	for _, subject := range s.arrived() {
+		if subject != target || !may {
+			s.t.Errorf("%s, %s: a message on %s arrived in settled's account", role, a.name, subject)
+		}
+	}
+	return text
+}
+
+func zeros(n int) string { return strings.Repeat("0", n) }

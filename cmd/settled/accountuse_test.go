@@ -1,0 +1,192 @@
+package main
+
+import (
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
+
+	"settled/consumer"
+	"settled/ledger"
+	"settled/settlement"
+)
+
+// Each role can do what deploy/nats says it may: settled settles, a publisher receives
+// the result, and settled's commands need nothing but the URL with user and password.
+func TestRolesAtWork(t *testing.T) {
+	d := deploy(t)
+	d.twoParties(d.key("partner"))
+	ns := d.configured("single.conf", nil)
+	d.moveTo(ns)
+	d.serve()
+
+	upstream, err := nats.Connect(as("upstream", ns), nats.CustomInboxPrefix("_INBOX_upstream"))
+	d.must(err)
+	defer upstream.Close()
+	results, err := upstream.SubscribeSync("settlement.closed.*")
+	d.must(err)
+	d.must(upstream.Flush())
+	session := d.open()
+	d.run(as("upstream", ns), "publish", "cancellation", "--session", string(session))
+	result, err := results.NextMsg(patience)
+	d.must(err)
+	if !strings.HasSuffix(result.Subject, string(session)) {
+		t.Errorf("a result of %s", result.Subject)
+	}
+	// A duplicate is compared with what is stored, which takes a publisher's right to read it.
+	again := []string{"publish", "cancellation", "--session", string(d.open()), "--id", "twice"}
+	d.run(as("upstream", ns), again...)
+	d.run(as("upstream", ns), again...)
+	js, err := jetstream.NewWithDomain(upstream, ledgerDomain)
+	d.must(err)
+	outcomes, err := js.Stream(t.Context(), "OUTCOMES")
+	d.must(err)
+	if _, err := outcomes.GetMsg(t.Context(), 1); err != nil {
+		t.Errorf("upstream can't read its outcome: %v", err)
+	}
+
+	d.run(as("dashboard", ns), "ledger", "show", string(session))
+	d.publishRaw("cancellation", []byte("no event"))
+	d.until("there are two dead letters", func() bool {
+		d.publishRaw("cancellation", []byte("no event"))
+		info, err := d.nats.js.Stream(t.Context(), "DEADLETTERS")
+		return err == nil && info.CachedInfo().State.Msgs >= 2
+	})
+	d.run(as("operator", ns), "deadletter", "show", "1")
+	d.run(as("operator", ns), "deadletter", "discard", "1", "--reason", "test")
+	d.run(as("operator", ns), "stop", "--reason", "test")
+	d.run(as("operator", ns), "resume", "--reason", "test")
+	d.run(as("operator", ns), "publish", "cancellation", "--session", string(d.open()))
+	d.run(as("operator", ns), "ledger", "show", string(session))
+}
+
+// run is a command with a URL and nothing else, which must succeed.
+func (d *deployment) run(url string, args ...string) {
+	d.t.Helper()
+	other := *d
+	other.cfg.natsURL = url
+	if status, _, stderr := other.command(args...); status != exitDone {
+		d.t.Errorf("%s, %q: %d %s", userOf(url), args, status, stderr)
+	}
+}
+
+// A user that may not do something is told which, and a server that permits another
+// inbox only is named with the key to set.
+func TestRolesAreToldWhatTheyMayNot(t *testing.T) {
+	d := deploy(t)
+	d.twoParties(d.key("partner"))
+	ns := d.configured("single.conf", nil)
+	d.moveTo(ns)
+	d.serve()
+	other := *d
+	other.cfg.natsURL = as("dashboard", ns)
+	if status, _, stderr := other.command("stop", "--reason", "test"); status != exitFailed || !strings.Contains(stderr, `Publish to "operation.stop"`) {
+		t.Errorf("%d %s", status, stderr)
+	}
+	other.cfg.natsURL = as("upstream", ns)
+	if status, _, stderr := other.command("stop", "--reason", "test", "--nats.inbox_prefix", "_INBOX"); status != exitFailed || !strings.Contains(stderr, "set nats.inbox_prefix") {
+		t.Errorf("%d %s", status, stderr)
+	}
+}
+
+// The embedded server listens for other machines only with passwords, takes over the
+// streams of one that had no accounts, and its operator.url is its operator's alone.
+func TestEmbeddedServer(t *testing.T) {
+	for _, listen := range []string{"0.0.0.0:0", ":0", "[::]:0", "192.0.2.1:0"} {
+		if ns, err := startEmbedded(t.TempDir(), listen, false); err == nil || !strings.Contains(err.Error(), "UPSTREAM_PASSWORD") {
+			t.Errorf("%s without passwords: %v", listen, err)
+			if ns != nil {
+				ns.Shutdown()
+			}
+		}
+	}
+	d := deploy(t)
+	d.makeStreams(func(*jetstream.StreamConfig) {})
+	d.publishRaw("x", []byte("{}"))
+	store := filepath.Join(d.dir, "jetstream")
+	d.nats.Close()
+	d.server.Shutdown()
+	d.server.WaitForShutdown()
+	d.cfg.embeddedStoreDir, d.cfg.embeddedListen = store, "127.0.0.1:0"
+	link, err := d.cfg.connectEmbedded("settled", false)
+	d.must(err)
+	d.nats = link
+	if stored := d.stored(); !strings.Contains(stored, "OUTCOMES 1 ") {
+		t.Errorf("after the accounts came: %s", stored)
+	}
+	if info, err := os.Stat(filepath.Join(store, operatorFile)); err != nil || info.Mode().Perm() != 0o600 {
+		t.Errorf("%v %v", info, err)
+	}
+	d.cfg.natsURL = link.embedded.ClientURL()
+	d.run(d.cfg.natsURL, "stop", "--reason", "test", "--embedded.store_dir", store)
+	d.run(d.cfg.natsURL, "resume", "--reason", "test", "--embedded.store_dir", store)
+	if status, _, stderr := d.command("stop", "--reason", "test", "--embedded.store_dir", t.TempDir()); status != exitFailed || !strings.Contains(stderr, "operation.stop") {
+		t.Errorf("a stop without the operator's password: %d %s", status, stderr)
+	}
+	d.run(d.cfg.natsURL, "publish", "cancellation", "--session", "0x"+zeros(63)+"1", "--embedded.store_dir", t.TempDir())
+	link.close()
+	if _, err := os.Stat(filepath.Join(store, operatorFile)); !os.IsNotExist(err) {
+		t.Errorf("operator.url is left behind: %v", err)
+	}
+}
+
+// With nats.prefix and another durable the accounts' text speaks of these.
+func TestAccountsWithPrefix(t *testing.T) {
+	e := &embeddedServer{storeDir: t.TempDir(), listen: "127.0.0.1:0", prefix: "prod.", durable: "other"}
+	ns, url, err := e.start()
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { ns.Shutdown(); ns.WaitForShutdown() })
+	nc, err := nats.Connect(url, nats.CustomInboxPrefix("_INBOX_settled"), nats.ErrorHandler(func(_ *nats.Conn, _ *nats.Subscription, err error) { t.Error(err) }))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer nc.Close()
+	js, err := jetstream.New(nc)
+	if err != nil {
+		t.Fatal(err)
+	}
+	cfg := consumer.Config{Prefix: "prod.", Durable: "other", ManageStreams: true}
+	if _, err := consumer.EnsureStreams(t.Context(), js, cfg); err != nil {
+		t.Fatal(err)
+	}
+	if _, _, err := ledger.Open(t.Context(), js, ledger.Config{Prefix: "prod.", Create: true, Fence: testExpiry}); err != nil {
+		t.Fatal(err)
+	}
+	if _, _, err := consumer.EnsureDurable(t.Context(), js, cfg); err != nil {
+		t.Fatal(err)
+	}
+	unnamed, err := nats.Connect(ns.ClientURL())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer unnamed.Close()
+	if _, err := unnamed.Request(consumer.OutcomeSubject("prod.", settlement.Scenario("x")), []byte("{}"), patience); err != nil {
+		t.Error(err)
+	}
+}
+
+// A prefix for answers is the user's own, or the configured one.
+func TestInboxPrefix(t *testing.T) {
+	for _, c := range []struct{ url, set, want string }{
+		{"nats://127.0.0.1:4222", "", "_INBOX"},
+		{"nats://operator:pw@127.0.0.1:4222", "", "_INBOX_operator"},
+		{"a:4222, nats://operator:pw@b:4222", "", "_INBOX_operator"},
+		{"nats://token@127.0.0.1:4222", "", "_INBOX"},
+		{"nats://a.b:pw@127.0.0.1:4222", "", "_INBOX"},
+		{"nats://operator:pw@127.0.0.1:4222", "_INBOX", "_INBOX"},
+	} {
+		if got := (&config{natsURL: c.url, natsInbox: c.set}).inbox(); got != c.want {
+			t.Errorf("%s with %q: %s, want %s", c.url, c.set, got, c.want)
+		}
+	}
+	for _, bad := range []string{"_INBOX.>", "*", "_INBOX.", "a b"} {
+		if (&config{natsInbox: bad}).checkInbox() == nil {
+			t.Errorf("%q is a prefix", bad)
+		}
+	}
+}

@@ -1,8 +1,6 @@
 package clearnode
 
 import (
-	"bytes"
-	"encoding/json"
 	"errors"
 	"fmt"
 
@@ -15,17 +13,12 @@ const closedMethod = "app_session_closed"
 // closedVersion reads the answer to a close on NitroRPC, of any version, and returns
 // the session's version where the answer tells it, else 0. The public guides show more
 // forms than one build uses: the method is close_app_session or app_session_closed, the
-// session is named app_session_id or app_id, the params stand by themselves or in an
-// array of one, and there may be no status. An error says that the answer does not show
+// session is named app_session_id or app_id, and there may be no status. An error says that the answer does not show
 // the session closed: it is about another one, or has another status.
 func closedVersion(a answer, session settlement.SessionID) (uint64, error) {
 	method := closeMethod
 	if a.method == closedMethod {
 		method = closedMethod
-	}
-	var raw json.RawMessage
-	if err := a.into(method, &raw); err != nil {
-		return 0, err
 	}
 	var p struct {
 		Session *string `json:"app_session_id"`
@@ -33,8 +26,8 @@ func closedVersion(a answer, session settlement.SessionID) (uint64, error) {
 		Status  *string `json:"status"`
 		Version uint64  `json:"version"`
 	}
-	if err := json.Unmarshal(single(raw), &p); err != nil {
-		return 0, fmt.Errorf("the answer can't be read: %w", err)
+	if err := a.into(method, &p); err != nil {
+		return 0, err
 	}
 	if p.Session == nil && p.App == nil {
 		return 0, errors.New("the answer names no session")
@@ -48,13 +41,4 @@ func closedVersion(a answer, session settlement.SessionID) (uint64, error) {
 		return 0, fmt.Errorf("the node answers that the session is %s", quote(*p.Status))
 	}
 	return p.Version, nil
-}
-
-// single is the element of an array of one; anything else as it is.
-func single(raw json.RawMessage) json.RawMessage {
-	var list []json.RawMessage
-	if !bytes.HasPrefix(raw, []byte("[")) || json.Unmarshal(raw, &list) != nil || len(list) != 1 {
-		return raw
-	}
-	return list[0]
 }

@@ -23,7 +23,6 @@ func TestCloseAnswers(t *testing.T) {
 		"app_id, no status":        {func(id string) any { return params{"app_id": id} }, true},
 		"status null":              {func(id string) any { return params{"app_session_id": id, "status": nil} }, true},
 		"both names":               {func(id string) any { return params{"app_session_id": id, "app_id": id, "status": "closed"} }, true},
-		"in an array":              {func(id string) any { return []any{params{"app_session_id": id, "status": "closed"}} }, true},
 		"open":                     {func(id string) any { return params{"app_session_id": id, "status": "open"} }, false},
 		"Closed":                   {func(id string) any { return params{"app_id": id, "status": "Closed"} }, false},
 		"status empty":             {func(id string) any { return params{"app_id": id, "status": ""} }, false},

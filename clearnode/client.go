@@ -27,11 +27,14 @@ type Client struct {
 	prober *prober
 	lines  []*line
 
+	silences silences
+
 	telling sync.Mutex // taken before all others
 	mu      sync.Mutex
 	running bool
 	ran     bool
 	node    *settlement.Address
+	learned time.Time // when the address was learned; zero: it is pinned
 	// generation and dialect are the configured ones, or those that were found.
 	generation string
 	dialect    dialect
@@ -58,7 +61,8 @@ func New(cfg Config) (*Client, error) {
 	}
 	c := &Client{
 		cfg: cfg, pace: cfg.pace, url: u, log: cfg.Log, began: time.Now(),
-		pool: newPool(), login: newLogin(cfg.pace), changed: make(chan struct{}),
+		silences: silences{patience: cfg.CosignPatience, timeout: cfg.CosignTimeout},
+		pool:     newPool(), login: newLogin(cfg.pace), changed: make(chan struct{}),
 	}
 	if cfg.NodeAddress != nil {
 		pinned := *cfg.NodeAddress
@@ -187,17 +191,21 @@ func (c *Client) hold(answers settlement.Address) error {
 	c.mu.Lock()
 	learned := c.node == nil
 	if learned {
-		c.node = &answers
+		c.node, c.learned = &answers, time.Now()
 	}
-	held := *c.node
+	held, since := *c.node, c.learned
 	c.mu.Unlock()
 	if learned {
 		c.log.Info().Stringer("address", answers).Msg("the node's address is learned, and held from now on")
 	}
-	if answers != held {
-		return fmt.Errorf("%s answers and not the node (%s): check clearnode.node_address, and who answers there", answers, held)
+	switch {
+	case answers == held:
+		return nil
+	case since.IsZero():
+		return fmt.Errorf("%s answers, but clearnode.node_address pins %s: where the node was replaced on purpose set clearnode.node_address to its new address and restart settled, else find out who answers at %s", answers, held, publicURL(c.url))
+	default:
+		return fmt.Errorf("%s answers, but %s was learned from the node's first answer at %s: where the node was replaced or restarted with another key on purpose restart settled, which then learns the new address, or set clearnode.node_address; else find out who answers at %s", answers, held, since.UTC().Format(time.RFC3339), publicURL(c.url))
 	}
-	return nil
 }
 
 // troubled keeps why a connection ended, and logs it once in a row.

@@ -35,6 +35,13 @@ type Config struct {
 	// requests expire never more than half of RequestValidity, for a request is stamped
 	// before its signatures are gathered.
 	CosignTimeout time.Duration
+	// CosignPatience is for how long a co-signer may give no answer before an outcome
+	// that needs its signature fails with quorum_not_reached. Zero: at once, where
+	// nobody listens.
+	CosignPatience time.Duration
+	// CAFile has the certificates (PEM) that the node's certificate is checked against
+	// (clearnode.tls.ca). Empty: the machine's.
+	CAFile string
 
 	Connections    int           // pool size; zero: 8
 	RequestTimeout time.Duration // for one answer; zero: 10s
@@ -142,6 +149,9 @@ func (c Config) filled() Config {
 func (c Config) Validate() error {
 	c = c.filled()
 	if _, err := parseURL(c.URL); err != nil {
+		return err
+	}
+	if _, err := c.roots(); err != nil {
 		return err
 	}
 	if err := checkProtocol(c.Protocol); err != nil {

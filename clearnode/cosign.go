@@ -17,8 +17,8 @@ import (
 type Cosigners interface {
 	// Cosign asks whoever holds an account's key to sign a proposal. A
 	// *settlement.Failure inside the error is a reasoned refusal. Any other error:
-	// nobody answered in time, or nothing that can be used. It returns when the
-	// context ends, which it does as soon as enough others have signed.
+	// nobody answered (ErrNobodyListens or ErrTimedOut inside), or nothing that can
+	// be used. It returns when the context ends, which it does as soon as enough others have signed.
 	Cosign(ctx context.Context, of settlement.Address, p Proposal) (signature []byte, err error)
 }
 
@@ -53,7 +53,7 @@ func (c *Client) cosignTimeout(p Proposal) time.Duration {
 // who were asked have heard that it is over.
 func (c *Client) cosigned(ctx context.Context, p Proposal, q *quorum) error {
 	if c.cfg.Cosigners == nil || len(q.missing) == 0 {
-		return settlement.Fail(settlement.QuorumNotReached, "the signatures at hand have a weight of %d, the session's quorum is %d, and there are no co-signers", q.weight, q.want)
+		return settlement.Fail(settlement.QuorumNotReached, "the signatures at hand have a weight of %d, the session's quorum is %d, and no co-signers are asked (cosign.enabled); missing: %s", q.weight, q.want, q.lacking())
 	}
 	asking, enough := context.WithTimeout(ctx, c.cosignTimeout(p))
 	defer enough()
@@ -67,7 +67,11 @@ func (c *Client) cosigned(ctx context.Context, p Proposal, q *quorum) error {
 	}
 	var t tally
 	for range asked {
-		if t.count(q, <-replies); q.reached() || !q.possible(t.refused) {
+		r := <-replies
+		if t.count(q, r); asking.Err() == nil || !errors.Is(r.err, context.Canceled) {
+			t.giveUp(r.of, c.silences.note(r.of, p.Outcome, r.err, time.Now()))
+		}
+		if q.reached() || !q.possible(t.refused) {
 			enough()
 		}
 	}
@@ -94,6 +98,14 @@ type tally struct {
 	absences []string
 }
 
+// giveUp counts an account that has not answered for too long like one that refuses.
+func (t *tally) giveUp(of settlement.Address, silence error) {
+	if silence != nil {
+		t.refused = append(t.refused, of)
+		t.refusals = append(t.refusals, silence.Error())
+	}
+}
+
 // count uses a signature of who was asked, and of nobody else. What comes when the
 // quorum is reached is left.
 func (t *tally) count(q *quorum, r reply) {
@@ -106,7 +118,7 @@ func (t *tally) count(q *quorum, r reply) {
 	case errors.As(r.err, &f):
 		t.refused = append(t.refused, r.of)
 		t.refusals = append(t.refusals, fmt.Sprintf("%s refuses: %s", r.of, quote(f.Error())))
-	case errors.Is(r.err, context.DeadlineExceeded):
+	case errors.Is(r.err, context.DeadlineExceeded), errors.Is(r.err, ErrTimedOut):
 		t.absences = append(t.absences, fmt.Sprintf("%s did not answer in time", r.of))
 	default:
 		t.absences = append(t.absences, fmt.Sprintf("%s: %s", r.of, quote(r.err.Error())))
@@ -125,7 +137,7 @@ func (q *quorum) takeOf(of settlement.Address, signature []byte) error {
 // gave no answer, or one of no use, may give a better one next time.
 func (t *tally) conclude(q *quorum) error {
 	if !q.possible(t.refused) {
-		return settlement.Fail(settlement.QuorumNotReached, "the signatures have a weight of %d and the session's quorum is %d: %s", q.weight, q.want, someOf(t.refusals))
+		return settlement.Fail(settlement.QuorumNotReached, "the signatures have a weight of %d and the session's quorum is %d: %s; missing: %s", q.weight, q.want, someOf(t.refusals), q.lacking())
 	}
 	return &settlement.Waiting{Reason: settlement.CosignersAway, Err: fmt.Errorf("the signatures have a weight of %d and the session's quorum is %d: %s", q.weight, q.want, someOf(append(t.absences, t.refusals...)))}
 }

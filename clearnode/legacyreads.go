@@ -68,6 +68,9 @@ func readLegacyDefinition(a answer) (definition, error) {
 	if err := a.into("get_app_definition", &p); err != nil {
 		return definition{}, err
 	}
+	if p.Participants != nil && len(p.Participants) == 0 {
+		return definition{}, errNoParticipants
+	}
 	if len(p.Participants) == 0 || len(p.Participants) != len(p.Weights) {
 		return definition{}, fmt.Errorf("%d participants and %d weights", len(p.Participants), len(p.Weights))
 	}

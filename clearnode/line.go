@@ -67,14 +67,15 @@ func (l *line) dial(ctx context.Context) (*conn, error) {
 	cfg := &l.client.cfg
 	ctx, cancel := context.WithTimeout(ctx, cfg.RequestTimeout)
 	defer cancel()
-	dialer := websocket.Dialer{HandshakeTimeout: cfg.RequestTimeout, Proxy: http.ProxyFromEnvironment}
+	secured, err := cfg.tlsConfig()
+	if err != nil {
+		return nil, err
+	}
+	dialer := websocket.Dialer{HandshakeTimeout: cfg.RequestTimeout, Proxy: http.ProxyFromEnvironment, TLSClientConfig: secured}
 	address, header := dialed(l.client.url)
 	ws, response, err := dialer.DialContext(ctx, address, header)
-	if err != nil && response != nil {
-		err = fmt.Errorf("%w (HTTP %s)", err, response.Status)
-	}
 	if err != nil {
-		return nil, fmt.Errorf("dial: %w", err)
+		return nil, dialError(err, response)
 	}
 	ws.SetReadLimit(maxFrame)
 	found, err := l.client.identify(ctx, ws)

@@ -1,10 +1,12 @@
 package clearnode
 
 import (
+	"bytes"
 	"cmp"
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 
 	"github.com/ethereum/go-ethereum/common/hexutil"
@@ -32,7 +34,7 @@ func (c *Client) maySign(s settlement.Session, given []string) *settlement.Failu
 	case all < s.Quorum:
 		return settlement.Fail(settlement.QuorumNotReached, "all participants together have a weight of %d, and the session's quorum is %d", all, s.Quorum)
 	case ours < s.Quorum && c.cfg.Cosigners == nil && len(given) == 0:
-		return settlement.Fail(settlement.QuorumNotReached, "our keys have a weight of %d, the session's quorum is %d, and there are no co-signers", ours, s.Quorum)
+		return settlement.Fail(settlement.QuorumNotReached, "our keys have a weight of %d, the session's quorum is %d, and no co-signers are asked (cosign.enabled); missing: %s", ours, s.Quorum, c.others(weights))
 	}
 	return nil
 }
@@ -104,6 +106,34 @@ func newQuorum(s settlement.Session, payload []byte, h scheme) *quorum {
 		}
 	}
 	return q
+}
+
+// lacking names whose signatures are missing.
+func (q *quorum) lacking() string { return listWeights(q.missing) }
+
+// others names the participants that are not ours.
+func (c *Client) others(weights map[settlement.Address]int64) string {
+	weights = maps.Clone(weights)
+	maps.DeleteFunc(weights, func(of settlement.Address, _ int64) bool { return c.signer(of) != nil })
+	return listWeights(weights)
+}
+
+// listWeights names accounts that have a weight, the heaviest first.
+func listWeights(weights map[settlement.Address]int64) string {
+	var all []settlement.Address
+	for of, weight := range weights {
+		if weight > 0 {
+			all = append(all, of)
+		}
+	}
+	slices.SortFunc(all, func(a, b settlement.Address) int {
+		return cmp.Or(cmp.Compare(weights[b], weights[a]), bytes.Compare(a[:], b[:]))
+	})
+	texts := make([]string, len(all))
+	for i, of := range all {
+		texts[i] = fmt.Sprintf("%s (weight %d)", of, weights[of])
+	}
+	return someOf(texts)
 }
 
 func (q *quorum) reached() bool { return q.weight >= q.want && len(q.signatures) > 0 }

@@ -282,7 +282,6 @@ func TestSessionUnreadable(t *testing.T) {
 		"an asset with a space":      row(set("asset", "us dc")),
 		"an asset that isn't listed": row(set("asset", "doge")),
 		"fewer weights":              definition(set("weights", []any{0, 100})),
-		"nobody":                     definition(func(m map[string]any) { m["participants"], m["weights"] = []any{}, []any{} }),
 		"no protocol":                definition(set("protocol", "")),
 		"no transactions at all":     func(_ *rawLedger, n *rawNode) { n.tell("get_ledger_transactions", map[string]any{}) },
 		"no sessions at all":         func(_ *rawLedger, n *rawNode) { n.tell("get_app_sessions", map[string]any{}) },
@@ -380,5 +379,19 @@ func TestSessionMadeMeanwhile(t *testing.T) {
 	})
 	if s, err := read(settlement.Look{}); err != nil || !s.Open || s.Unfunded() {
 		t.Errorf("session %+v, %v", s, err)
+	}
+}
+
+// TestNoParticipants: a definition that names none can never be
+// read; one that does not say is an answer that makes no sense.
+func TestNoParticipants(t *testing.T) {
+	l, n, read := rawSession(t)
+	l.change(func(*rawLedger) {
+		n.tell("get_app_definition", map[string]any{"protocol": "NitroRPC/0.2", "participants": []any{}, "weights": []any{}, "quorum": 100})
+	})
+	_, err := read(settlement.Look{})
+	var never *settlement.Failure
+	if !errors.As(err, &never) || never.Code != settlement.NotAParticipant {
+		t.Errorf("%v, want %s", err, settlement.NotAParticipant)
 	}
 }

@@ -67,6 +67,10 @@ func unread(ctx context.Context, err error) error {
 	return &settlement.Waiting{Reason: settlement.ReadFailed, Err: err}
 }
 
+// errNoParticipants is of a session whose definition lists none, explicitly: nobody can
+// be paid, and a definition never changes.
+var errNoParticipants = settlement.Fail(settlement.NotAParticipant, "the session's definition names no participants")
+
 // evidence is an answer as it is recorded.
 func (c *Client) evidence(a answer, protocol string) settlement.NodeAnswer {
 	address, _ := c.Address() // known: the answer was verified against it

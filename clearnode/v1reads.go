@@ -110,8 +110,11 @@ func (l v1Listed) participants() ([]settlement.Participant, error) {
 		}
 		all = append(all, settlement.Participant{Address: address, Spelling: p.Wallet, Weight: int64(p.Weight)})
 	}
+	if l.Definition.Participants != nil && len(all) == 0 {
+		return nil, errNoParticipants
+	}
 	if len(all) == 0 {
-		return nil, errors.New("the session has no participants")
+		return nil, errors.New("the answer does not say who the session's participants are")
 	}
 	slices.SortFunc(all, func(a, b settlement.Participant) int { return bytes.Compare(a.Address[:], b.Address[:]) })
 	return all, nil

@@ -40,7 +40,9 @@ type config struct {
 	nodeAddress                       string
 	nodeExpiry, nodeValidity          time.Duration
 	nodeMargin                        time.Duration
-	cosignTimeout                     time.Duration
+	nodeCA                            string
+	cosignEnabled                     bool
+	cosignTimeout, cosignPatience     time.Duration
 	cosignStream                      string
 	consumerDurable                   string
 	consumerWorkers                   int

@@ -132,16 +132,21 @@ func (k key) set(raw any) error {
 			err = fmt.Errorf("%q: want a number", text)
 		}
 	case *time.Duration:
-		*value, err = duration(text)
+		*value, err = k.duration(text)
 	default:
 		return fmt.Errorf("no such kind of key: %T", k.value)
 	}
 	return err
 }
 
-func duration(text string) (time.Duration, error) {
+// maybeZero are the times that may be 0.
+var maybeZero = []string{"cosign.patience"}
+
+func (k key) duration(text string) (time.Duration, error) {
 	d, err := time.ParseDuration(text)
 	switch {
+	case err == nil && d == 0 && slices.Contains(maybeZero, k.name):
+		return 0, nil
 	case err != nil:
 		return 0, fmt.Errorf("%q: want a time with its unit, such as 20s", text)
 	case d <= 0:

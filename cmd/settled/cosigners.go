@@ -105,9 +105,9 @@ func (h *heard) conclude(subject string, end error) ([]byte, string, error) {
 	case h.useless != nil:
 		return nil, "useless", h.useless
 	case errors.Is(end, nats.ErrNoResponders):
-		return nil, "away", fmt.Errorf("nobody listens on %s: is `settled cosign` running there, and are the two NATS accounts connected?", subject)
+		return nil, "away", fmt.Errorf("%w: on %s; is `settled cosign` running there, and are the two NATS accounts connected?", clearnode.ErrNobodyListens, subject)
 	case errors.Is(end, context.DeadlineExceeded):
-		return nil, "away", fmt.Errorf("nobody answered on %s within cosign.timeout", subject)
+		return nil, "away", fmt.Errorf("%w: on %s, within cosign.timeout", clearnode.ErrTimedOut, subject)
 	case errors.Is(end, context.Canceled):
 		return nil, "not needed", end
 	}

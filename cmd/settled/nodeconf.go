@@ -35,7 +35,7 @@ func (c *config) nodeConfig(m *metrics) (clearnode.Config, error) {
 	if err != nil {
 		return cfg, err
 	}
-	cfg.Signers, cfg.CosignTimeout, cfg.Application = signers, c.cosignTimeout, c.nodeApplication
+	cfg.Signers, cfg.CosignTimeout, cfg.CosignPatience, cfg.Application = signers, c.cosignTimeout, c.cosignPatience, c.nodeApplication
 	if m != nil {
 		cfg.Log, cfg.CallFunc = m.log, m.nodeCall
 		cfg.UnknownErrorFunc = func(method, _ string) { m.unknown.WithLabelValues(method).Inc() }
@@ -61,7 +61,7 @@ func (c *config) nodeSpoken() (clearnode.Config, error) {
 	cfg := clearnode.Config{
 		URL: c.nodeURL, Protocol: c.nodeProtocol, Connections: c.nodeConnections, RequestTimeout: c.nodeRequestTimeout,
 		MessageExpiry: c.nodeExpiry, RequestValidity: c.nodeValidity, FenceMargin: c.nodeMargin,
-		RateLimit: c.nodeRateLimit, RateBurst: c.nodeRateBurst,
+		CAFile: c.nodeCA, RateLimit: c.nodeRateLimit, RateBurst: c.nodeRateBurst,
 	}
 	if c.nodeAddress != "" {
 		address, err := settlement.ParseAddress(c.nodeAddress)

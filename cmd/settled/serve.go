@@ -135,7 +135,9 @@ func (s *service) useNode(cfg clearnode.Config) error {
 	for _, signer := range cfg.Signers {
 		s.own = append(s.own, signer.Address())
 	}
-	cfg.Cosigners = &cosigners{nc: s.nats.Conn, prefix: s.cfg.natsPrefix, log: s.log, asked: s.metrics.asked, hold: newCosignHold(s.cfg)}
+	if s.cfg.cosignEnabled {
+		cfg.Cosigners = &cosigners{nc: s.nats.Conn, prefix: s.cfg.natsPrefix, log: s.log, asked: s.metrics.asked, hold: newCosignHold(s.cfg)}
+	}
 	var err error
 	s.node, err = clearnode.New(cfg)
 	return err

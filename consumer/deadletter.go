@@ -72,8 +72,18 @@ func (d *DeadLetters) Store(ctx context.Context, o settlement.Outcome, f settlem
 	ctx, cancel := context.WithTimeout(ctx, storeTime)
 	defer cancel()
 	letter := d.letter(o, f, attempts, time.Now())
-	ack, err := d.publish(ctx, letter, letter.Header.Get(headerOrigin))
+	ack, err := d.publish(ctx, letter, letterID(o.Ref))
 	return sequenceOf(ack), wrapLetter(letter, err)
+}
+
+// letterID names the message, also where its stream was set back and uses its sequence
+// again.
+func letterID(o settlement.OutcomeRef) string {
+	id := fmt.Sprintf("%s/%d", o.Stream, o.Sequence)
+	if o.Stored != "" {
+		id += "/" + o.Stored
+	}
+	return id
 }
 
 func sequenceOf(ack *jetstream.PubAck) uint64 {

@@ -43,6 +43,7 @@ func (m *message) read(prefix string) {
 		}
 	}()
 	envelope := ReadEnvelope(m.msg.Subject, m.msg.Header, m.msg.Data, m.meta.Stream, m.meta.Sequence.Stream, prefix)
+	envelope.Stored = m.meta.Timestamp
 	m.outcome, _ = settlement.ParseOutcome(envelope) // its error stands in Invalid, and Settle records it
 }
 

@@ -143,8 +143,8 @@ func (o Outcome) entry(state EntryState, attempt int) Entry {
 // past is what a session's entries say of one outcome.
 type past struct {
 	closed    *Entry  // its closed entry
-	failedAt  uint64  // the highest OUTCOMES sequence of a failed entry of it
-	failed    *Entry  // that entry
+	failed    []Entry // its failed entries, oldest first
+	ended     *Entry  // the last of them that is the result of this message too
 	recorded  []Entry // its closing entries, oldest first
 	attempts  int     // closing entries since its last failed one
 	holder    *Entry  // the entry the standing points to, of whichever outcome
@@ -170,8 +170,9 @@ func pastOf(o OutcomeRef, st Standing, history []Entry) past {
 			p.closed = e
 		case EntryFailed:
 			p.attempts = 0
-			if p.failed == nil || e.Outcome.Sequence >= p.failedAt {
-				p.failedAt, p.failed = e.Outcome.Sequence, e
+			p.failed = append(p.failed, *e)
+			if e.Outcome.Covers(o, e.Time) && !(p.ended != nil && p.ended.Outcome.SameMessage(o)) {
+				p.ended = e
 			}
 		}
 	}

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"math/big"
 	"strings"
+	"time"
 )
 
 // Bounds of an outcome's text, in bytes, and of its lists.
@@ -28,7 +29,8 @@ type Envelope struct {
 	Type     string
 	Data     []byte // the event's data as JSON text; nil where there is none
 	Stream   string
-	Sequence uint64 // position in that stream
+	Sequence uint64    // position in that stream
+	Stored   time.Time // when the stream stored the message, by its server's clock; zero where that isn't known
 
 	// Malformed says why the message is no CloudEvent; the other members hold
 	// what could be read all the same.
@@ -41,7 +43,8 @@ type Envelope struct {
 }
 
 // OutcomeRef identifies an outcome in the ledger. Source, ID, Type and Digest
-// together are its identity; Stream and Sequence say which message carried it.
+// together are its identity; Stream, Sequence and Stored say which message carried it:
+// a stream that is restored from an older copy uses its sequences again.
 type OutcomeRef struct {
 	Source   string `json:"source"`
 	ID       string `json:"id"`
@@ -49,11 +52,46 @@ type OutcomeRef struct {
 	Digest   string `json:"digest"` // SHA-256 of the data in RFC 8785 form, lower-case hex
 	Stream   string `json:"stream"`
 	Sequence uint64 `json:"sequence"`
+
+	// Stored is when the stream stored the message, in UTC with nine decimals of the
+	// second, so that times compare as text. Empty in entries of earlier versions.
+	Stored string `json:"stored,omitempty"`
+}
+
+const storedLayout = "2006-01-02T15:04:05.000000000Z"
+
+func storedText(t time.Time) string {
+	if t.IsZero() {
+		return ""
+	}
+	return t.UTC().Format(storedLayout)
 }
 
 // Same reports whether both are one outcome, whichever message carried it.
 func (r OutcomeRef) Same(o OutcomeRef) bool {
 	return r.Source == o.Source && r.ID == o.ID && r.Type == o.Type && r.Digest == o.Digest
+}
+
+// SameMessage reports whether both are one outcome in one message.
+func (r OutcomeRef) SameMessage(o OutcomeRef) bool {
+	return r.Same(o) && r.Stream == o.Stream && r.Sequence == o.Sequence && (r.Stored == o.Stored || r.Stored == "" || o.Stored == "")
+}
+
+// clockDifference is by how much the clocks of two servers may differ.
+const clockDifference = time.Minute
+
+// Covers reports whether a failure of r, recorded at that time, is the result of the
+// message of o too, which carried the same outcome: it was stored no later than r's. One
+// with a later sequence is a new try, and so is one that was stored later: its stream was
+// set back, and uses sequences again. Both times are of the stream's servers. Where the
+// entry doesn't say when r was stored, the message is new if it was stored more than a
+// minute after the entry was made, by the clocks of the stream and of settled.
+func (r OutcomeRef) Covers(o OutcomeRef, recorded time.Time) bool {
+	stored := r.Stored
+	if stored == "" {
+		stored = storedText(recorded.Add(clockDifference))
+	}
+	return o.Sequence <= r.Sequence && o.Stored <= stored
 }
 
 // Outcome is what upstream says happened in one app session.
@@ -107,7 +145,7 @@ type Expect struct {
 // contract, Invalid says how and the same Failure (code invalid_outcome) is
 // returned as the error.
 func ParseOutcome(e Envelope) (Outcome, error) {
-	o := Outcome{Envelope: e, Ref: OutcomeRef{Source: e.Source, ID: e.ID, Type: e.Type, Stream: e.Stream, Sequence: e.Sequence}}
+	o := Outcome{Envelope: e, Ref: OutcomeRef{Source: e.Source, ID: e.ID, Type: e.Type, Stream: e.Stream, Sequence: e.Sequence, Stored: storedText(e.Stored)}}
 	data, parseErr := parseJSON(e.Data)
 	o.Ref.Digest = digestOf(data, parseErr, e.Payload)
 	o.Session = readSession(data)

@@ -7,7 +7,7 @@ import (
 	"time"
 )
 
-// Settler settles outcomes. All members but Limits and TrustFunc are needed; it keeps
+// Settler settles outcomes. All members but Limits and the functions are needed; it keeps
 // nothing between calls, and any number of calls may run at once.
 type Settler struct {
 	Node        Node
@@ -22,6 +22,13 @@ type Settler struct {
 	// TrustFunc says why an outcome is not from somebody who may say what happened
 	// (untrusted_outcome), and nil where it is. Nil: nobody has to sign.
 	TrustFunc func(Outcome) *Failure
+
+	// ReplayFunc says whether an operator allowed an outcome that failed, by these
+	// entries, to be settled again by this message: nil where that is on record, a
+	// *Failure where it isn't, and any other error where that isn't known. It is asked
+	// where TrustFunc is set: whoever copies a signed message must not have it tried
+	// again. Nil: every later message of a failed outcome is a new try.
+	ReplayFunc func(ctx context.Context, o Outcome, failed []Entry) error
 }
 
 // Settlement is how an outcome ended.
@@ -92,11 +99,18 @@ func (c *call) round(ctx context.Context) (*Settlement, error) {
 	if p.closed != nil {
 		return &Settlement{Entry: *p.closed, Again: true}, nil
 	}
-	if p.failed != nil && p.failedAt >= c.o.Ref.Sequence {
-		return &Settlement{Entry: *p.failed, Again: true}, &Failed{Failure: *p.failed.Error, Again: true}
+	again, err := c.again(ctx, p)
+	if err != nil {
+		return nil, err
+	}
+	if p.ended != nil && !again.allowed {
+		return &Settlement{Entry: *p.ended, Again: true}, &Failed{Failure: *p.ended.Error, Again: true}
 	}
 	if c.answer != nil && c.holds(p) {
 		return c.done(ctx, head, p, p.intention.plan(), *c.answer, false)
+	}
+	if again.refused != nil {
+		return c.fail(ctx, head, p, again.refused)
 	}
 	policy, f := c.beforeNode(head, p)
 	if f != nil {

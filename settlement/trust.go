@@ -3,6 +3,7 @@ package settlement
 import (
 	"bytes"
 	"context"
+	"errors"
 	"slices"
 )
 
@@ -64,5 +65,31 @@ func (s *Settler) accepted(ctx context.Context, o Outcome) (bool, error) {
 	if err != nil {
 		return false, err
 	}
-	return slices.ContainsFunc(history, func(e Entry) bool { return e.Outcome == o.Ref }), nil
+	return slices.ContainsFunc(history, func(e Entry) bool { return e.Outcome.SameMessage(o.Ref) }), nil
+}
+
+// another says whether an outcome that failed may be settled again by this message.
+type another struct {
+	allowed bool     // an operator's replay of it is on record
+	refused *Failure // it must fail once more
+}
+
+// again asks whether the message of a failed outcome may be a new try, where outcomes
+// have to be signed. With an intent it is one already: its request may have landed. The
+// message that failed itself has its result.
+func (c *call) again(ctx context.Context, p past) (another, error) {
+	ended := p.ended != nil && p.ended.Outcome.SameMessage(c.o.Ref)
+	if c.TrustFunc == nil || c.ReplayFunc == nil || len(p.failed) == 0 || p.intention != nil || ended {
+		return another{}, nil
+	}
+	err := c.ReplayFunc(ctx, c.o, p.failed)
+	var refused *Failure
+	switch {
+	case err == nil:
+		return another{allowed: true}, nil
+	case errors.As(err, &refused):
+		return another{refused: refused}, nil
+	default:
+		return another{}, waitingFor(err, LedgerAway)
+	}
 }

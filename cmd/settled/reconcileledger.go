@@ -29,11 +29,18 @@ func keyOfOutcome(o settlement.OutcomeRef) outcomeKey {
 // settledForGood stands for a closed entry, after which nothing can follow.
 const settledForGood = math.MaxUint64
 
+// ended is which message of an outcome has a result, and when that was recorded.
+type ended struct {
+	sequence uint64
+	stored   string
+	at       time.Time
+}
+
 // booked is what the ledger says, of each outcome and of each session that isn't
 // closed: some fifty bytes an outcome.
 type booked struct {
 	entries uint64
-	results map[outcomeKey]uint64 // the highest OUTCOMES sequence that failed; settledForGood: closed
+	results map[outcomeKey]ended // the last failure; settledForGood: closed
 	closing map[settlement.SessionID]intent
 	free    map[settlement.SessionID]freed
 	oldest  uint64 // the lowest OUTCOMES sequence that an entry names; 0: none
@@ -54,7 +61,7 @@ type freed struct{ entry, outcome uint64 }
 // known; each closed entry is handed to closed.
 func readLedger(ctx context.Context, js jetstream.JetStream, prefix string, bar *progress, known func(settlement.SessionID), closed func(settlement.Entry) error) (*booked, error) {
 	b := &booked{
-		results: map[outcomeKey]uint64{}, closing: map[settlement.SessionID]intent{}, free: map[settlement.SessionID]freed{},
+		results: map[outcomeKey]ended{}, closing: map[settlement.SessionID]intent{}, free: map[settlement.SessionID]freed{},
 	}
 	part := streamPart{stream: ledger.StreamName(prefix), filter: prefix + "settlement.*.*"}
 	_, err := eachMessage(ctx, js, part, func(m streamMessage) error {
@@ -89,11 +96,13 @@ func (b *booked) take(e settlement.Entry) {
 		b.closing[e.Session] = intent{e.Sequence, e.Outcome.Sequence, key, since}
 		delete(b.free, e.Session)
 	case settlement.EntryClosed:
-		b.results[key] = settledForGood
+		b.results[key] = ended{sequence: settledForGood}
 		delete(b.closing, e.Session)
 		delete(b.free, e.Session)
 	default:
-		b.results[key] = max(b.results[key], e.Outcome.Sequence)
+		if !b.result(key, e.Outcome) {
+			b.results[key] = ended{e.Outcome.Sequence, e.Outcome.Stored, e.Time}
+		}
 		b.failed(e)
 	}
 }
@@ -113,7 +122,7 @@ func (b *booked) failed(e settlement.Entry) {
 
 // result reports whether the ledger has the result of this message: its outcome is
 // closed, or failed as this message or a later one.
-func (b *booked) result(key outcomeKey, sequence uint64) bool {
-	at, has := b.results[key]
-	return has && at >= sequence
+func (b *booked) result(key outcomeKey, o settlement.OutcomeRef) bool {
+	r, has := b.results[key]
+	return has && (r.sequence == settledForGood || settlement.OutcomeRef{Sequence: r.sequence, Stored: r.stored}.Covers(o, r.at))
 }

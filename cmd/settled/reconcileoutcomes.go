@@ -80,6 +80,7 @@ func (o *outcomesRead) message(m streamMessage) {
 	}
 	o.count, o.last = o.count+1, m.sequence
 	e := consumer.ReadEnvelope(m.Subject(), m.Headers(), m.Data(), consumer.OutcomesStream(o.prefix), m.sequence, o.prefix)
+	e.Stored = m.stored
 	outcome, _ := settlement.ParseOutcome(e) // an invalid one has its result too
 	o.unasked.known(outcome.Session)
 	if consumer.WasRequeued(m.Headers()) {
@@ -90,7 +91,7 @@ func (o *outcomesRead) message(m streamMessage) {
 		o.seen[u.key] = true
 	}
 	switch {
-	case o.books.result(u.key, u.sequence) || u.stored.After(o.now.Add(-o.olderThan)):
+	case o.books.result(u.key, outcome.Ref) || u.stored.After(o.now.Add(-o.olderThan)):
 	case u.sequence <= o.reached.AckFloor.Stream:
 		o.lost = append(o.lost, u)
 	case u.sequence <= o.reached.Delivered.Stream:

@@ -249,7 +249,7 @@ func (s *service) openStreams(ctx context.Context) error {
 	settler := &settlement.Settler{
 		Node: s.node, Ledger: l, DeadLetters: consumer.NewDeadLetters(s.nats.js, cfg), Brake: sendGate{brake, settings, l},
 		Policies: s.cfg.policies, Limits: s.cfg.limits, MaxAttempts: s.cfg.consumerMaxAttempts, FenceMargin: s.cfg.nodeMargin,
-		TrustFunc: s.cfg.trust(),
+		TrustFunc: s.cfg.trust(), ReplayFunc: consumer.NewApprovals(s.nats.js, cfg).Approved,
 	}
 	s.metrics.expect(s.cfg.scenarios())
 	s.metrics.foreign.expect(s.cfg.natsPrefix)

@@ -64,6 +64,58 @@ func TestOutcomeSigners(t *testing.T) {
 	d.verify(1)
 }
 
+// A signed outcome that failed is settled again only by an operator's replay, which is on
+// record: not by a copy of its message, nor by one that says that it is a replay. One that
+// was discarded stays discarded.
+func TestAFailedSignedOutcomeIsSettledAgainByReplayAlone(t *testing.T) {
+	for _, discarded := range []bool{false, true} {
+		t.Run(fmt.Sprintf("discarded %v", discarded), func(t *testing.T) {
+			d := deploy(t)
+			shop, address := d.signingKey("shop")
+			d.cfg.trustSigners = []string{address}
+			limit, err := settlement.ParseLimit("usdc", "", "session", "1")
+			d.must(err)
+			d.cfg.limits = settlement.Limits{limit}
+			session := d.open()
+			data := d.partial()
+			data["session_id"] = session
+			event, err := json.Marshal(map[string]any{"specversion": "1.0", "id": "x", "source": "/test", "type": "outcome.partial_service", "data": data})
+			d.must(err)
+			good := outcomeMessage("", "partial_service", event)
+			d.must(signOutcome(t.Context(), good, "", shop, ""))
+			publish := func() uint64 {
+				ack, err := d.nats.js.PublishMsg(t.Context(), good)
+				d.must(err)
+				return ack.Sequence
+			}
+			_, stop := d.serve()
+			d.wantCode(d.result(session, publish()), settlement.LimitExceeded)
+			letter := fmt.Sprint(d.letters()[0].Sequence)
+			if discarded {
+				d.ok("deadletter", "discard", letter, "--reason", "not to be paid")
+			}
+			stop()
+			d.cfg.limits = nil
+			d.serve()
+			d.wantCode(d.result(session, publish()), settlement.UntrustedOutcome)
+			if discarded {
+				copied := fmt.Sprint(d.letters()[0].Sequence)
+				d.ok("deadletter", "replay", copied)
+				d.until("the replay has a result", func() bool { return len(d.entries(session)) == 3 })
+				d.wantCode(d.entries(session)[2], settlement.UntrustedOutcome)
+				d.verify(0)
+				return
+			}
+			d.ok("deadletter", "replay", letter)
+			d.until("the replay is settled", func() bool {
+				st, _ := d.node.Session(string(session))
+				return st.Status == "closed" && len(d.entries(session)) == 4
+			})
+			d.verify(1)
+		})
+	}
+}
+
 // Whoever copies a signed outcome and breaks or strips the copy doesn't end it.
 func TestCopiesOfASignedOutcome(t *testing.T) {
 	d := deploy(t)

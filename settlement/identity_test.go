@@ -1,0 +1,96 @@
+package settlement
+
+import (
+	"context"
+	"errors"
+	"testing"
+	"time"
+)
+
+// A failure is the result of its own message and of earlier ones of the stream; after the
+// stream was set back, a message stored later is a new one whatever its sequence.
+func TestCovers(t *testing.T) {
+	failed := time.Date(2026, 11, 30, 6, 0, 0, 5, time.UTC)
+	at := func(seq uint64, stored time.Time) OutcomeRef {
+		return OutcomeRef{Sequence: seq, Stored: storedText(stored)}
+	}
+	for name, c := range map[string]struct {
+		r, o OutcomeRef
+		want bool
+	}{
+		"the message itself":                     {at(7, failed), at(7, failed), true},
+		"an earlier copy":                        {at(7, failed), at(5, failed.Add(-time.Second)), true},
+		"a later one":                            {at(7, failed), at(8, failed.Add(time.Second)), false},
+		"a later one, by a clock that is behind": {at(7, failed), at(8, failed.Add(-time.Second)), false},
+		"its sequence again, after a restore":    {at(7, failed), at(7, failed.Add(1)), false},
+		"a lower one, after a restore":           {at(7, failed), at(2, failed.Add(time.Second)), false},
+		"an entry that says no time":             {at(7, time.Time{}), at(7, failed), true},
+		"that, and a lower one much later":       {at(7, time.Time{}), at(2, failed.Add(2*time.Minute)), false},
+		"no time on either":                      {at(7, time.Time{}), at(7, time.Time{}), true},
+	} {
+		if got := c.r.Covers(c.o, failed); got != c.want {
+			t.Errorf("%s: %v, want %v", name, got, c.want)
+		}
+	}
+}
+
+// setBack is an outcome's message as a stream that was set back stores it.
+func setBack(o Outcome, sequence uint64, stored time.Time) Outcome {
+	return copyOf(o, sequence, func(e *Envelope) { e.Stored = stored })
+}
+
+func TestAFailedOutcomeOfAStreamThatWasSetBackIsTriedAgain(t *testing.T) {
+	w := newWorld(t)
+	began := time.Date(2026, 11, 30, 6, 0, 0, 0, time.UTC)
+	o := setBack(partial(t, 7), 7, began)
+	w.limits = most(t, PerSession, "0.000001")
+	_, err := w.run(o)
+	wantCode(t, err, LimitExceeded)
+	w.limits = nil
+	_, err = w.run(o) // redelivered
+	wantCode(t, err, LimitExceeded)
+	_, err = w.run(setBack(o, 5, began.Add(-time.Second))) // an earlier copy
+	wantCode(t, err, LimitExceeded)
+	w.want("failed(limit_exceeded) ", 0)
+	if _, err := w.run(setBack(o, 2, began.Add(time.Hour))); err != nil {
+		t.Error(err)
+	}
+	w.want("failed(limit_exceeded) closing closed ", 1)
+}
+
+// Where outcomes are signed, a copy of a message that failed is not a new try, also
+// when what made it fail is gone; the message of an operator's replay is, and a copy
+// that came after it and failed first doesn't end it.
+func TestACopyOfAFailedSignedOutcomeIsNotTriedAgain(t *testing.T) {
+	w := newWorld(t)
+	w.trust = trusting
+	unknown := errors.New("OPERATIONS can't be read")
+	answer := map[uint64]error{2: Fail(UntrustedOutcome, "not replayed"), 3: unknown, 4: nil, 5: Fail(UntrustedOutcome, "not replayed")}
+	w.replayed = func(_ context.Context, o Outcome, failed []Entry) error {
+		if len(failed) == 0 {
+			t.Error("asked of an outcome that did not fail")
+		}
+		return answer[o.Ref.Sequence]
+	}
+	w.limits = most(t, PerSession, "0.000001")
+	o := partial(t, 1)
+	o.Envelope.Header = signed
+	again := func(sequence uint64) Outcome { return copyOf(o, sequence, func(*Envelope) {}) }
+	_, err := w.run(o)
+	wantCode(t, err, LimitExceeded)
+	w.limits = nil
+	_, err = w.run(o) // redelivered
+	wantCode(t, err, LimitExceeded)
+	_, err = w.run(again(2))
+	wantCode(t, err, UntrustedOutcome)
+	if _, err := w.deliver(again(3)); !errors.Is(err, unknown) {
+		t.Errorf("got %v, want to wait: %v", err, unknown)
+	}
+	_, err = w.run(again(5))
+	wantCode(t, err, UntrustedOutcome)
+	w.want("failed(limit_exceeded) failed(untrusted_outcome) failed(untrusted_outcome) ", 0)
+	if _, err := w.run(again(4)); err != nil {
+		t.Error(err)
+	}
+	w.want("failed(limit_exceeded) failed(untrusted_outcome) failed(untrusted_outcome) closing closed ", 1)
+}

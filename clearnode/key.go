@@ -7,7 +7,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"os"
 	"strings"
 
 	"github.com/ethereum/go-ethereum/crypto"
@@ -15,15 +14,12 @@ import (
 	"settled/settlement"
 )
 
-// maxSecretFile is more than a key, a keystore or a password needs.
-const maxSecretFile = 16 << 10
-
 // LoadKeyFile reads a private key: 64 hex digits, with or without 0x, or a
-// keystore (version 3), which the password in passwordFile opens. It refuses a
-// file that its group or others can read, and says how to mend that. Neither key
+// keystore (version 3), which the password in passwordFile opens. See ReadSecretFile
+// for the files it refuses. Neither key
 // nor password appears in any error, nor in any formatting of the Signer.
 func LoadKeyFile(path, passwordFile string) (Signer, error) {
-	text, err := readSecret("key file", path)
+	text, err := ReadSecretFile("key file", path)
 	if err != nil {
 		return nil, err
 	}
@@ -56,33 +52,6 @@ func CheckSigner(ctx context.Context, s Signer) error {
 		return fmt.Errorf("the key of %s makes signatures that are not its own", s.Address())
 	}
 	return nil
-}
-
-// readSecret reads a file that nobody else may read. What it is, its errors say.
-func readSecret(what, path string) ([]byte, error) {
-	f, err := os.Open(path) // #nosec G304 -- the operator names the file
-	if err != nil {
-		return nil, fmt.Errorf("%s: %w", what, err)
-	}
-	defer func() { _ = f.Close() }()
-	info, err := f.Stat()
-	if err != nil {
-		return nil, fmt.Errorf("%s: %w", what, err)
-	}
-	if !info.Mode().IsRegular() {
-		return nil, fmt.Errorf("%s %s: not a regular file", what, path)
-	}
-	if info.Mode().Perm()&0o077 != 0 {
-		return nil, fmt.Errorf("%s %s: its group or others may use it (mode %04o): run chmod 600 %s", what, path, info.Mode().Perm(), path)
-	}
-	text, err := io.ReadAll(io.LimitReader(f, maxSecretFile+1))
-	if err != nil {
-		return nil, fmt.Errorf("%s: %w", what, err)
-	}
-	if len(text) > maxSecretFile {
-		return nil, fmt.Errorf("%s %s: longer than %d bytes: is it the right file?", what, path, maxSecretFile)
-	}
-	return text, nil
 }
 
 // parseKey's error says nothing of the text.

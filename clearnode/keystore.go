@@ -71,7 +71,7 @@ func decryptKey(text, password []byte) (private *ecdsa.PrivateKey, err error) {
 			private, err = nil, errors.New("the keystore is damaged: a member is missing or of a wrong type")
 		}
 	}()
-	key, err := keystore.DecryptKey(text, string(password))
+	key, err := keystore.DecryptKey(withID(text), string(password))
 	switch {
 	case errors.Is(err, keystore.ErrDecrypt):
 		return nil, errors.New("the password in clearnode.password_file does not open it, or it is damaged")
@@ -81,10 +81,29 @@ func decryptKey(text, password []byte) (private *ecdsa.PrivateKey, err error) {
 	return key.PrivateKey, nil
 }
 
+// withID replaces the keystore's id, which nothing depends on and which the library
+// refuses where it is null or missing.
+func withID(text []byte) []byte {
+	var members map[string]json.RawMessage
+	if json.Unmarshal(text, &members) != nil {
+		return text
+	}
+	for name := range members {
+		if strings.EqualFold(name, "id") {
+			delete(members, name)
+		}
+	}
+	members["id"] = json.RawMessage(`"00000000-0000-4000-8000-000000000000"`)
+	if changed, err := json.Marshal(members); err == nil {
+		return changed
+	}
+	return text
+}
+
 // readPassword cuts one line end, which editors put there and passwords don't end
 // with.
 func readPassword(path string) ([]byte, error) {
-	text, err := readSecret("password file", path)
+	text, err := ReadSecretFile("password file", path)
 	if err != nil {
 		return nil, err
 	}

@@ -48,6 +48,8 @@ func TestReadEnvelopeTakesBothModes(t *testing.T) {
 		"structured, with ce- copies":      {header("content-type", "application/cloudevents+json", "ce-specversion", "1.0", "ce-id", "another"), structured("")},
 		"structured, unrelated headers":    {header("Nats-Msg-Id", "x", "X-Y", "z"), structured("")},
 		"structured, all attributes":       {nil, structured(`,"time":"2026-01-02T03:04:05.6Z","subject":"s","dataschema":"https://a.example/b","datacontenttype":"application/json","myext":"v","n":7,"b":true,"gone":null`)},
+		"structured, data_base64 is null":  {nil, structured(`,"data_base64":null`)},
+		"structured, data is null":         {nil, strings.Replace(structured(""), `"data": `+testData, `"data":null,"data_base64":"`+base64.StdEncoding.EncodeToString([]byte(testData))+`"`, 1)},
 		"structured, base64":               {nil, strings.Replace(structured(""), `"data": `+testData, `"data_base64":"`+base64.StdEncoding.EncodeToString([]byte(testData))+`"`, 1)},
 		"structured, escaped name":         {nil, strings.Replace(structured(""), `"id"`, `"\u0069d"`, 1)},
 		"binary":                           {binary(), testData},

@@ -5,6 +5,7 @@ import (
 	"encoding/base64"
 	"encoding/json"
 	"math"
+	"slices"
 	"strconv"
 	"strings"
 	"unicode/utf8"
@@ -20,6 +21,7 @@ func readStructured(payload []byte) *event {
 		ev.fail("the payload is no CloudEvent: %s", err)
 		return ev
 	}
+	members = withoutNullData(members)
 	seen := map[string]int{}
 	for _, m := range members {
 		seen[m.name]++
@@ -37,6 +39,23 @@ func readStructured(payload []byte) *event {
 	}
 	ev.bare(members, payload, seen)
 	return ev
+}
+
+// withoutNullData leaves out which of data and data_base64 is null beside the other:
+// some libraries write every member that an event could have.
+func withoutNullData(members []member) []member {
+	absent := func(name string) bool {
+		return slices.ContainsFunc(members, func(m member) bool { return m.name == name && string(bytes.TrimSpace(m.raw)) == "null" })
+	}
+	drop := ""
+	switch {
+	case !slices.ContainsFunc(members, func(m member) bool { return m.name == "data" }):
+	case absent("data_base64"):
+		drop = "data_base64"
+	case absent("data") && slices.ContainsFunc(members, func(m member) bool { return m.name == "data_base64" }):
+		drop = "data"
+	}
+	return slices.DeleteFunc(members, func(m member) bool { return m.name == drop && string(bytes.TrimSpace(m.raw)) == "null" })
 }
 
 type member struct {

@@ -6,11 +6,11 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
-	"os"
 	"slices"
 	"strings"
 	"time"
 
+	"settled/clearnode"
 	"settled/cmd/settled/dashboard"
 	"settled/consumer"
 )
@@ -53,10 +53,7 @@ func readToken(path string) (string, error) {
 	if path == "" {
 		return "", nil
 	}
-	if err := privateFile(path); err != nil {
-		return "", fmt.Errorf("http.token_file: %w", err)
-	}
-	text, err := os.ReadFile(path) // #nosec G304 -- the operator names it
+	text, err := clearnode.ReadSecretFile("token", path)
 	if err != nil {
 		return "", fmt.Errorf("http.token_file: %w", err)
 	}

@@ -24,10 +24,10 @@ func (d *doctor) secrets() {
 		if secret.path == "" {
 			continue
 		}
-		if err := privateFile(secret.path); err != nil {
-			d.fail(secret.key, "chmod 600 "+secret.path, "%s", err)
+		if err := clearnode.CheckSecretFile(secret.path); err != nil {
+			d.fail(secret.key, modeAdvice(secret.path), "%s", err)
 		} else {
-			d.ok(secret.key, "%s is there, and only its owner reads it", secret.path)
+			d.ok(secret.key, "%s exists, and only those may read it who should", secret.path)
 		}
 	}
 	if len(d.cfg.nodeKeyFiles) == 0 {
@@ -54,13 +54,16 @@ func (d *doctor) key(path string) {
 	d.ok("keys", "%s signs for %s", path, signer.Address())
 }
 
+func modeAdvice(path string) string {
+	return "chmod 600 " + path + "; or 440 where root owns it and settled is not root"
+}
+
 func keyAdvice(path string) string {
-	info, err := os.Stat(path)
-	switch {
-	case err != nil:
-		return "clearnode.key_files: name files that are there"
-	case info.Mode().Perm()&0o077 != 0:
-		return "chmod 600 " + path
+	if _, err := os.Stat(path); err != nil {
+		return "clearnode.key_files: name files that exist"
+	}
+	if clearnode.CheckSecretFile(path) != nil {
+		return modeAdvice(path)
 	}
 	return "clearnode.key_files: 64 hex digits, or a keystore file with clearnode.password_file"
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 
 	"settled/clearnode"
@@ -57,7 +58,19 @@ func (d *doctor) closedElsewhere(ctx context.Context, x *clearnode.Checkup) {
 	d.strangers(strange, seen)
 }
 
-// unknownTo are the sessions that the ledger has neither closed nor is closing.
+// recorded reports whether the ledger says how the session was closed: by settled, which
+// closed it or is closing it, or by somebody else (closed_elsewhere).
+func recorded(ctx context.Context, l *ledger.Ledger, head settlement.Head) (bool, error) {
+	if head.Last == nil || head.Standing().State != settlement.Free {
+		return head.Last != nil, nil
+	}
+	history, err := l.History(ctx, head)
+	return slices.ContainsFunc(history, func(e settlement.Entry) bool {
+		return e.Error != nil && e.Error.Code == settlement.ClosedElsewhere
+	}), err
+}
+
+// unknownTo are the sessions of which the ledger does not say how they were closed.
 func unknownTo(ctx context.Context, l *ledger.Ledger, ids []settlement.SessionID) ([]settlement.SessionID, error) {
 	var unknown []settlement.SessionID
 	for _, id := range ids {
@@ -65,7 +78,11 @@ func unknownTo(ctx context.Context, l *ledger.Ledger, ids []settlement.SessionID
 		if err != nil {
 			return nil, err
 		}
-		if head.Standing().State == settlement.Free {
+		known, err := recorded(ctx, l, head)
+		if err != nil {
+			return nil, err
+		}
+		if !known {
 			unknown = append(unknown, id)
 		}
 	}

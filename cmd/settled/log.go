@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bytes"
 	"fmt"
 	"io"
 	"os"
@@ -17,11 +18,37 @@ func (c *config) newLog(stderr io.Writer) (zerolog.Logger, error) {
 	}
 	console := c.logFormat == "console" || c.logFormat == "" && isTerminal(stderr)
 	if console {
-		stderr = zerolog.ConsoleWriter{Out: stderr, TimeFormat: time.TimeOnly, NoColor: !isTerminal(stderr)}
+		stderr = zerolog.ConsoleWriter{Out: logWriter{stderr, shapely}, TimeFormat: time.TimeOnly, NoColor: !isTerminal(stderr)}
+	} else {
+		stderr = logWriter{stderr, escapedJSON}
 	}
 	zerolog.TimeFieldFormat = time.RFC3339Nano
 	zerolog.DurationFieldUnit = time.Millisecond
 	return zerolog.New(stderr).Level(level).With().Timestamp().Logger(), nil
+}
+
+// logWriter changes each line before it writes it.
+type logWriter struct {
+	to     io.Writer
+	change func([]byte) []byte
+}
+
+func (w logWriter) Write(line []byte) (int, error) {
+	if _, err := w.to.Write(w.change(line)); err != nil {
+		return 0, err
+	}
+	return len(line), nil
+}
+
+// shapely replaces characters without a shape in a line for a terminal, but for
+// ASCII control characters, which are the line's own colours.
+func shapely(line []byte) []byte {
+	return bytes.Map(func(r rune) rune {
+		if unseen(r) && r >= 0x80 {
+			return '·'
+		}
+		return r
+	}, line)
 }
 
 func isTerminal(w io.Writer) bool {

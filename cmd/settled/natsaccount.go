@@ -16,6 +16,7 @@ import (
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 
+	"settled/clearnode"
 	"settled/ledger"
 )
 
@@ -157,7 +158,7 @@ func (c *config) asOperator() *config {
 	}
 	files, _ := filepath.Glob(filepath.Join(os.TempDir(), demoDir+"*", demoStore, operatorFile))
 	for _, file := range append([]string{filepath.Join(c.embeddedStoreDir, operatorFile)}, files...) {
-		if privateFile(file) != nil {
+		if clearnode.CheckSecretFile(file) != nil {
 			continue
 		}
 		text, err := os.ReadFile(file) // #nosec G304 -- of a server of ours

@@ -4,12 +4,13 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"os"
 	"time"
 
 	"github.com/nats-io/nats-server/v2/server"
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
+
+	"settled/clearnode"
 )
 
 // natsLink is a connection to NATS, and the embedded server behind it, if any.
@@ -83,18 +84,18 @@ func (c *config) natsOptions(name string, wait bool) ([]nats.Option, error) {
 		nats.CustomInboxPrefix(c.inbox()), nats.PermissionErrOnSubscribe(true),
 	}
 	if c.natsCredentials != "" {
-		if err := privateFile(c.natsCredentials); err != nil {
+		if _, err := clearnode.ReadSecretFile("credentials", c.natsCredentials); err != nil {
 			return nil, fmt.Errorf("nats.credentials_file: %w", err)
 		}
 		options = append(options, nats.UserCredentials(c.natsCredentials))
 	}
 	if c.natsNKey != "" {
-		if err := privateFile(c.natsNKey); err != nil {
+		if _, err := clearnode.ReadSecretFile("NKey seed", c.natsNKey); err != nil {
 			return nil, fmt.Errorf("nats.nkey_file: %w", err)
 		}
 		nkey, err := nats.NkeyOptionFromSeed(c.natsNKey)
 		if err != nil {
-			return nil, fmt.Errorf("nats.nkey_file: %s can't be used as an NKey seed", c.natsNKey)
+			return nil, fmt.Errorf("nats.nkey_file: %s can't be used as an NKey seed: want one line that begins with SU, without a byte order mark", c.natsNKey)
 		}
 		options = append(options, nkey)
 	}
@@ -111,18 +112,6 @@ func (c *config) natsOptions(name string, wait bool) ([]nats.Option, error) {
 		options = append(options, nats.ClientCert(c.natsCert, c.natsCertKey))
 	}
 	return options, nil
-}
-
-// privateFile refuses a secret that others can read.
-func privateFile(path string) error {
-	info, err := os.Stat(path)
-	if err != nil {
-		return err
-	}
-	if info.Mode().Perm()&0o077 != 0 {
-		return fmt.Errorf("%s is readable by others (mode %04o): run chmod 600 %s", path, info.Mode().Perm(), path)
-	}
-	return nil
 }
 
 // close lets what was published go out, for a moment, then ends the connection

@@ -1,11 +1,14 @@
 package main
 
 import (
+	"bytes"
 	"encoding/json"
 	"fmt"
 	"strings"
 	"text/tabwriter"
 	"time"
+	"unicode"
+	"unicode/utf16"
 
 	"settled/settlement"
 )
@@ -19,7 +22,7 @@ func (p *program) printJSON(v any) error {
 	if err != nil {
 		return err
 	}
-	return p.printLine(string(text))
+	return p.printLine(string(escapedJSON(text)))
 }
 
 func (p *program) printLine(line string) error {
@@ -58,14 +61,44 @@ func (p *program) printTable(header string, rows [][]string) error {
 	return w.Flush()
 }
 
-// printable keeps foreign text from moving the cursor or breaking a line.
+// printable replaces what must not reach a terminal from outside: control characters,
+// which move the cursor or break a line, and characters without a shape of their own
+// (bidirectional controls, zero-width characters, fillers), by which a text can show
+// something else than it says.
 func printable(s string) string {
 	return strings.Map(func(r rune) rune {
-		if r < 0x20 || r == 0x7f || r >= 0x80 && r < 0xa0 {
+		if unseen(r) {
 			return '·'
 		}
 		return r
 	}, s)
+}
+
+func unseen(r rune) bool {
+	switch {
+	case unicode.In(r, unicode.Cc, unicode.Cf, unicode.Co, unicode.Zl, unicode.Zp, unicode.Variation_Selector):
+		return true
+	case r == '\u034f', r == '\u115f', r == '\u1160', r == '\u17b4', r == '\u17b5', r == '\u3164', r == '\uffa0':
+		return true // a joiner without a shape, and fillers
+	}
+	return false
+}
+
+// escapedJSON writes such characters in JSON text as escapes, which is the same JSON.
+func escapedJSON(text []byte) []byte {
+	var b bytes.Buffer
+	for _, r := range string(text) {
+		switch {
+		case r < 0x80 && r != 0x7f || !unseen(r):
+			b.WriteRune(r)
+		case r > 0xffff:
+			high, low := utf16.EncodeRune(r)
+			fmt.Fprintf(&b, "\\u%04x\\u%04x", high, low)
+		default:
+			fmt.Fprintf(&b, "\\u%04x", r)
+		}
+	}
+	return b.Bytes()
 }
 
 // short is a session id or address as a person tells it from others.

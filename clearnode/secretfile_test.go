@@ -1,0 +1,52 @@
+package clearnode
+
+import (
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+)
+
+// TestModesOfSecrets: a secret's group may read it only where root owns it and the process
+// is not root, and what is refused names the file and what to run.
+func TestModesOfSecrets(t *testing.T) {
+	for _, c := range []struct {
+		mode        os.FileMode
+		ours, roots bool // accepted where this process owns the file, and where root does
+	}{
+		{0o600, true, true}, {0o400, true, true}, {0o440, false, true}, {0o640, false, true}, {0o444, false, false},
+		{0o460, false, false}, {0o450, false, false}, {0o644, false, false}, {0o604, false, false}, {0o660, false, false}, {0o777, false, false},
+	} {
+		for foreign, accepted := range map[bool]bool{false: c.ours, true: c.roots} {
+			err := secretMode("/s/judge.key", c.mode, foreign)
+			if (err == nil) != accepted {
+				t.Errorf("mode %04o, owned by root %t: %v", c.mode, foreign, err)
+			}
+			if err != nil && (!strings.Contains(err.Error(), "/s/judge.key") || !strings.Contains(err.Error(), "chmod")) {
+				t.Errorf("mode %04o: %v", c.mode, err)
+			}
+		}
+	}
+}
+
+// TestEncodingsOfSecrets: a UTF-8 byte order mark is not part of the secret, and what is
+// not UTF-8 is named.
+func TestEncodingsOfSecrets(t *testing.T) {
+	for text, want := range map[string]string{
+		"abc\n": "abc\n", "\xef\xbb\xbfabc\r\n": "abc\r\n",
+		"\xff\xfea\x00": "UTF-16", "\xfe\xff\x00a": "UTF-16", "a\x00b\x00": "UTF-16",
+	} {
+		path := filepath.Join(t.TempDir(), "secret")
+		if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		got, err := ReadSecretFile("key file", path)
+		if want == "UTF-16" {
+			if err == nil || !strings.Contains(err.Error(), want) || !strings.Contains(err.Error(), path) {
+				t.Errorf("%q: %v", text, err)
+			}
+		} else if err != nil || string(got) != want {
+			t.Errorf("%q: %q, %v", text, got, err)
+		}
+	}
+}

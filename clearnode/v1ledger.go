@@ -132,6 +132,49 @@ func closing(releases []v1Move) (of []v1Move, told bool) {
 	return of, told
 }
 
+// onlyClose are the releases of a session closed at a version, oldest first, where its
+// updates leave no room for a withdrawal, so that the close made all of them, however far
+// apart they lie; nil where that is not shown. Each update moves the version by one: the
+// deposits and the close are known, and where somebody was paid otherwise than they put
+// in, an operate came before the close. Whatever is left could be a withdrawal.
+func (l *v1Ledger) onlyClose(ctx context.Context, version uint64) ([]v1Move, error) {
+	for _, kind := range []uint8{v1Commit, v1Release} {
+		if err := l.page(ctx, kind, func(*v1List) bool { return false }); err != nil {
+			return nil, err
+		}
+	}
+	beyond, err := l.beyond(func(*v1List) bool { return false })
+	if err != nil || beyond {
+		return nil, err
+	}
+	in, out := l.moves(v1Commit), l.moves(v1Release)
+	updates := uint64(len(in)) + 1 // the close
+	if !sameHoldings(in, out) {
+		updates++ // an operate
+	}
+	if len(out) == 0 || version != 1+updates {
+		return nil, nil
+	}
+	slices.Reverse(out)
+	return out, nil
+}
+
+// sameHoldings reports whether everybody got of every asset what they put in.
+func sameHoldings(in, out []v1Move) bool {
+	return maps.EqualFunc(holdings(in), holdings(out), settlement.Amount.Equal)
+}
+
+func holdings(moves []v1Move) map[holding]settlement.Amount {
+	sums := map[holding]settlement.Amount{}
+	for _, m := range moves {
+		if !m.Amount.IsZero() {
+			at := holding{m.Wallet, m.Asset}
+			sums[at] = sums[at].Add(m.Amount)
+		}
+	}
+	return sums
+}
+
 // deposits are what each participant put in and has not withdrawn before the close
 // (whose payouts are given). They are known where they explain what is held, or was
 // paid, to the last unit, and nothing can be missing: each deposit is one of as many

@@ -135,6 +135,15 @@ func (r *v1Reading) closed(ctx context.Context, s settlement.Session) (settlemen
 		return s, err
 	}
 	payouts, told := closing(l.moves(v1Release))
+	if !told {
+		all, err := l.onlyClose(ctx, s.Version)
+		if err != nil {
+			return s, err
+		}
+		if all != nil {
+			payouts, told = all, true
+		}
+	}
 	s.Hidden.Payouts = !told
 	paid := map[settlement.Asset]settlement.Amount{}
 	for _, p := range payouts {

@@ -31,6 +31,10 @@ type Config struct {
 	// ForeignFunc is called for each foreign message that a read finds, the same one
 	// perhaps often. Calls may run at the same time. Nil: nobody is told.
 	ForeignFunc func(Foreign)
+	// Tail remembers the last entry that is known across restarts, outside NATS, so
+	// that a stream that was set back while nothing ran is noticed. Nil: nothing does.
+	Tail Tail
+
 	// NowFunc tells the time of entries and measures Fence. Nil: time.Now.
 	NowFunc func() time.Time
 	// WaitFunc waits before an append is tried again; it returns early, with the

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"time"
 )
 
@@ -22,6 +23,8 @@ type recognition struct {
 	weak    []string  // its settings that protected less than configured when it was first looked at
 	removed uint64    // how many of its messages were gone at the last look
 	began   time.Time // the last look that succeeded
+
+	sure atomic.Bool // what Config.Tail remembered of it was in it
 }
 
 // Check looks whether the stream is there, and is the one that this process knows.
@@ -72,6 +75,7 @@ func (l *Ledger) recogniseSince(ctx context.Context, asked time.Time) error {
 		return fmt.Errorf("ledger: stream %s: %w", StreamName(l.cfg.Prefix), err)
 	}
 	r.began = began
+	l.keepTail()
 	return nil
 }
 
@@ -119,9 +123,12 @@ func (l *Ledger) compare(ctx context.Context) error {
 	case o.created.Before(r.created):
 		l.mark.anew(l.cfg.Fence, errFell) // an older copy in the place of the one that is known
 	case !r.created.IsZero():
-		l.mark.anew(l.left(o), l.lost(o, "while settled ran"))
+		l.mark.anew(l.cfg.Fence, l.lost(o, "while settled ran", l.cfg.Fence)) // however old it says it is: the servers' clock may have been set
 	default:
 		if err := l.meet(ctx, o); err != nil {
+			return err
+		}
+		if err := l.recall(ctx, o); err != nil {
 			return err
 		}
 	}
@@ -168,7 +175,7 @@ func (l *Ledger) meet(ctx context.Context, o origin) error {
 		return err
 	}
 	if used {
-		l.mark.young(left, l.lost(o, "and is younger than the outcomes"))
+		l.mark.young(left, l.lost(o, "and is younger than the outcomes", left))
 	}
 	return nil
 }
@@ -177,9 +184,9 @@ func (l *Ledger) meet(ctx context.Context, o origin) error {
 // was recorded before this one was made.
 func (l *Ledger) left(o origin) time.Duration { return l.cfg.Fence - max(0, o.age) }
 
-func (l *Ledger) lost(o origin, how string) error {
-	return fmt.Errorf("STREAM %s WAS LOST: it was made anew at %s, %s. Nothing is sent until %s (message_expiry plus fence_margin after that), for requests that the lost entries speak of may still land; then outcomes without an entry are settled as if they were new. What was lost comes back only from a copy: stop every settled, delete this stream, nats stream restore",
-		StreamName(l.cfg.Prefix), o.created.UTC().Format(time.RFC3339), how, o.created.Add(l.cfg.Fence).UTC().Format(time.RFC3339))
+func (l *Ledger) lost(o origin, how string, wait time.Duration) error {
+	return fmt.Errorf("STREAM %s WAS LOST: it was made anew at %s, %s. Nothing is sent until %s (message_expiry plus fence_margin after it was lost at the latest), for requests that the lost entries speak of may still land; then outcomes without an entry are settled as if they were new. What was lost comes back only from a copy: stop every settled, delete this stream, nats stream restore",
+		StreamName(l.cfg.Prefix), o.created.UTC().Format(time.RFC3339), how, l.cfg.NowFunc().Add(wait).UTC().Format(time.RFC3339))
 }
 
 // bringBack is what to do where the stream is missing. A running settled doesn't

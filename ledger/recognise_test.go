@@ -76,7 +76,7 @@ func TestReplacedAndOvertaken(t *testing.T) {
 		is = ledger.Origin{Created: made.Add(time.Hour), Age: 10 * time.Second}
 		fill(t, ledger.New(mem, config()), 11, 19)
 		_, err := l.Append(t.Context(), settlement.Head{Session: session(1)}, closing(session(1), outcome("a"), 1))
-		if got := held(t, err); got != fence-10*time.Second {
+		if got := held(t, err); got != fence { // how old it says it is proves nothing: clocks are set
 			t.Errorf("waits %s", got)
 		}
 		time.Sleep(fence)

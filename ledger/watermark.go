@@ -1,7 +1,6 @@
 package ledger
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -14,8 +13,8 @@ import (
 // watermark knows the furthest message of the stream that this process has seen,
 // and so notices when the stream falls behind it: the server came back from a
 // backup, or lost its disk. Entries of requests that may still land are then
-// gone, so nothing is sent for a fence. A fresh process knows nothing; that the
-// stream is another one than it was, recognition tells it.
+// gone, so nothing is sent for a fence. A fresh process knows what Config.Tail
+// remembers; that the stream is another one than it was, recognition tells it.
 type watermark struct {
 	nowFunc func() time.Time
 	fence   time.Duration
@@ -23,7 +22,7 @@ type watermark struct {
 	mu        sync.Mutex
 	epoch     uint64 // how often the stream fell
 	sequence  uint64
-	payload   []byte // at sequence
+	digest    string // of the payload at sequence
 	heldUntil time.Time
 	why       error  // it is held
 	away      uint64 // how often the connection was away
@@ -45,7 +44,7 @@ func (w *watermark) saw(before moment, m Message) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	if w.epoch == before.epoch && m.Sequence > w.sequence {
-		w.sequence, w.payload = m.Sequence, m.Payload
+		w.sequence, w.digest = m.Sequence, digest(m.Payload)
 	}
 }
 
@@ -64,7 +63,7 @@ func (w *watermark) fell(m Message) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.epoch++
-	w.sequence, w.payload = m.Sequence, m.Payload
+	w.sequence, w.digest = m.Sequence, digest(m.Payload)
 	w.hold(w.fence, errFell)
 }
 
@@ -75,7 +74,7 @@ func (w *watermark) fellSince(before moment) {
 	defer w.mu.Unlock()
 	if w.epoch == before.epoch {
 		w.epoch++
-		w.sequence, w.payload = 0, nil
+		w.sequence, w.digest = 0, ""
 		w.hold(w.fence, errFell)
 	}
 }
@@ -86,7 +85,7 @@ func (w *watermark) anew(d time.Duration, why error) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.epoch++
-	w.sequence, w.payload = 0, nil
+	w.sequence, w.digest = 0, ""
 	w.hold(d, why)
 }
 
@@ -142,10 +141,10 @@ func (w *watermark) lookDone(absence uint64) {
 }
 
 // furthest is the furthest message seen; ok is false where none was.
-func (w *watermark) furthest() (at uint64, payload []byte, ok bool) {
+func (w *watermark) furthest() (at uint64, digest string, ok bool) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	return w.sequence, w.payload, w.sequence > 0
+	return w.sequence, w.digest, w.sequence > 0
 }
 
 // Reconnected is to be called whenever the connection to NATS was away. It doesn't
@@ -171,7 +170,7 @@ func (l *Ledger) look(ctx context.Context) error {
 			l.mark.fell(Message{})
 		case err != nil:
 			return fmt.Errorf("ledger: looking whether the stream lost entries: %w", err)
-		case m.Sequence != at || !bytes.Equal(m.Payload, known):
+		case m.Sequence != at || digest(m.Payload) != known:
 			l.mark.fell(m)
 		}
 	}

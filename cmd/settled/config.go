@@ -27,6 +27,8 @@ type config struct {
 	natsReplicas                      int
 	natsManageStreams, natsTLSFirst   bool
 	natsMaxBytes                      maxBytes
+	natsStateDir                      string
+	afterRestore                      bool // serve --after-restore
 	embedded                          bool
 	embeddedStoreDir, embeddedListen  string
 	nodeURL, nodeProtocol             string

@@ -130,7 +130,7 @@ func (d *demo) start(dir string) error {
 	}
 	d.cfg.nodeURL, d.cfg.nodeKeyFiles, d.cfg.nodeAddress, d.cfg.nodeProtocol = d.node.URL(), []string{keyFile}, d.node.Address().Hex(), d.scene.protocol
 	d.cfg.embedded, d.cfg.embeddedStoreDir, d.cfg.embeddedListen = true, filepath.Join(dir, demoStore), "127.0.0.1:0"
-	d.cfg.natsReplicas, d.cfg.natsManageStreams = 1, true
+	d.cfg.natsReplicas, d.cfg.natsManageStreams, d.cfg.natsStateDir = 1, true, stateDirNone
 	if err := d.startService(); err != nil {
 		return errors.Join(err, d.node.Close())
 	}
@@ -140,6 +140,7 @@ func (d *demo) start(dir string) error {
 func (d *demo) startService() error {
 	s := &service{cfg: d.cfg, log: d.log, metrics: newMetrics(d.log)}
 	d.service = s
+	s.remember()
 	var err error
 	if s.node, err = d.cfg.newNode(s.metrics); err != nil {
 		return err

@@ -36,6 +36,7 @@ func (c *config) keys() []key {
 		{"nats.max_bytes.settlements", &c.natsMaxBytes.settlements, "0", "Likewise of the ledger. A million settled sessions take 1.6 GB. Nothing is settled while it is full."},
 		{"nats.max_bytes.deadletters", &c.natsMaxBytes.deadletters, "0", "Likewise of the dead letters."},
 		{"nats.max_bytes.operations", &c.natsMaxBytes.operations, "0", "Likewise of the record of operations."},
+		{"nats.state_dir", &c.natsStateDir, "", "Where serve remembers, outside NATS, the last ledger entry that it knows, so that it notices a store that was set back while it was stopped. Unset: $STATE_DIRECTORY, $XDG_STATE_HOME/settled or ~/.local/state/settled. none: nowhere."},
 		{"embedded.enabled", &c.embedded, "false", "Run on a JetStream server inside this process instead of nats.url. One machine, no cluster."},
 		{"embedded.store_dir", &c.embeddedStoreDir, "./data", "Where the embedded server keeps the streams: the ledger. Back it up."},
 		{"embedded.listen", &c.embeddedListen, "127.0.0.1:4222", "Where the embedded server takes NATS clients. Without passwords (UPSTREAM_PASSWORD, DASHBOARD_PASSWORD, OPERATOR_PASSWORD in the environment) only on loopback, and then clients without credentials may publish outcomes and receive results."},

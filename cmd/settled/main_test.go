@@ -20,6 +20,14 @@ func TestMain(m *testing.M) {
 		main()
 		return
 	}
+	state, err := os.MkdirTemp("", "settled-state")
+	if err != nil {
+		panic(err)
+	}
+	defer func() { _ = os.RemoveAll(state) }()
+	if err := os.Setenv("XDG_STATE_HOME", state); err != nil { // what services remember
+		panic(err)
+	}
 	testscript.Main(m, map[string]func(){
 		"settled": func() {
 			ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)

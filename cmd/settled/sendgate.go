@@ -24,6 +24,7 @@ type sendGate struct {
 	*consumer.Brake
 	settings *consumer.Settings
 	ledger   *ledger.Ledger
+	hold     *sendHold
 }
 
 var _ settlement.Brake = sendGate{}
@@ -31,6 +32,9 @@ var _ settlement.Brake = sendGate{}
 // Stopped implements settlement.Brake.
 func (g sendGate) Stopped(ctx context.Context) error {
 	if err := g.Brake.Stopped(ctx); err != nil {
+		return err
+	}
+	if err := g.hold.err(); err != nil {
 		return err
 	}
 	if err := g.settings.Verified(ctx, settingsAge); err != nil {
@@ -51,9 +55,10 @@ func (g sendGate) Stopped(ctx context.Context) error {
 const (
 	heldBySettings = "settings"     // of a stream or of the durable endanger money
 	heldByLoss     = "entries_lost" // by the ledger, and their requests may still land
+	heldByRestore  = "set_back"     // the ledger may have been set back to an earlier state
 )
 
-func heldCauses() []string { return []string{heldBySettings, heldByLoss} }
+func heldCauses() []string { return []string{heldBySettings, heldByLoss, heldByRestore} }
 
 // held reports whether this replica sends nothing for that cause.
 func (s *service) held(cause string) bool {
@@ -65,7 +70,9 @@ func (s *service) held(cause string) bool {
 	switch cause {
 	case heldBySettings:
 		return settings.Problem() != nil || settingsOf(found)
-	default:
+	case heldByLoss:
 		return errors.As(found, &waits)
+	default:
+		return s.hold.err() != nil
 	}
 }

@@ -19,18 +19,19 @@ import (
 )
 
 func (p *program) serveCommand() *cobra.Command {
-	var embedded bool
+	var embedded, afterRestore bool
 	c := &cobra.Command{
 		Use: "serve", Short: "Settle outcomes until stopped",
 		Long: "Takes outcomes from NATS JetStream, closes their sessions at the ClearNode, and records the results.\nAny number of replicas share the work. SIGTERM or Ctrl-C finishes what is in hand and stops within 15 s;\na second one stops at once.",
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			return p.runService(cmd, "settled", func(cfg *config, log zerolog.Logger) error {
-				cfg.embedded = cfg.embedded || embedded
+				cfg.embedded, cfg.afterRestore = cfg.embedded || embedded, afterRestore
 				return serve(cmd.Context(), cfg, log)
 			})
 		},
 	}
 	c.Flags().BoolVar(&embedded, "embedded", false, "run on a JetStream server inside this process (embedded.enabled)")
+	c.Flags().BoolVar(&afterRestore, "after-restore", false, "NATS was restored from a copy: send nothing for message_expiry plus fence_margin, until what the copy doesn't know of has expired")
 	return c
 }
 
@@ -66,6 +67,11 @@ type service struct {
 	node    *clearnode.Client
 	own     []settlement.Address // the accounts that it signs for
 	http    *httpServer
+	hold    *sendHold
+	tails   *tailFiles
+
+	doubt    string // why the embedded server's store may have been set back
+	doubtOld bool   // only its age speaks for it
 
 	mu       sync.Mutex
 	consumer *consumer.Consumer // nil until the streams are there
@@ -102,6 +108,10 @@ func (p *program) runService(cmd *cobra.Command, name string, run func(*config, 
 // serve runs the configured service until ctx ends.
 func serve(ctx context.Context, cfg *config, log zerolog.Logger) error {
 	s := &service{cfg: cfg, log: log, metrics: newMetrics(log)}
+	s.remember()
+	if cfg.afterRestore {
+		s.hold.begin("--after-restore was given: requests that the copy doesn't know of may still land")
+	}
 	log.Info().Str("version", buildInfo().Version).Msg("settled is starting")
 	defer s.metrics.startTracing(ctx)()
 	node, err := cfg.nodeConfig(s.metrics)
@@ -111,6 +121,9 @@ func serve(ctx context.Context, cfg *config, log zerolog.Logger) error {
 	cfg.logKeys(node, log)
 	if err := s.connect(); err != nil {
 		return err
+	}
+	if cfg.embedded {
+		defer s.keepStoreRecord()() // after the server has ended
 	}
 	defer s.nats.close()
 	if err := s.useNode(node); err != nil {
@@ -126,6 +139,7 @@ func serve(ctx context.Context, cfg *config, log zerolog.Logger) error {
 // run settles until ctx ends, then stops from the front to the back: no new
 // outcomes, those in hand finished, then the node's connections.
 func (s *service) run(ctx context.Context) error {
+	s.remember()
 	return besideNode(ctx, s.node, s.settle)
 }
 
@@ -147,6 +161,7 @@ func (s *service) connect() error {
 	options := natsNotices(s.log, func(*nats.Conn) { s.reconnected() }, func(*nats.Subscription, error) {})
 	var err error
 	if s.cfg.embedded {
+		s.doubt, s.doubtOld = storeDoubt(s.cfg.embeddedStoreDir, time.Now())
 		s.nats, err = s.cfg.connectEmbedded("settled", true, options...)
 	} else {
 		s.nats, err = s.cfg.connect("settled", true, options...)
@@ -222,6 +237,7 @@ func (s *service) openStreams(ctx context.Context) error {
 	cfg := s.cfg.consumerConfig(s)
 	// The ledger first: outcomes that are older tell that it was lost.
 	entries := s.cfg.ledgerConfig()
+	entries.Tail = s.tails
 	entries.ForeignFunc = func(f ledger.Foreign) { s.metrics.foreign.found(ledger.StreamName(entries.Prefix), f.Sequence, f) }
 	l, warnings, err := ledger.Open(ctx, tracedJetStream{s.nats.js}, entries)
 	if err != nil {
@@ -238,6 +254,9 @@ func (s *service) openStreams(ctx context.Context) error {
 	}
 	books := newLedgerWatch(l, s.log)
 	books.look(ctx)
+	if err := s.suspect(ctx, l); err != nil {
+		return err
+	}
 	for _, w := range append(warnings, more...) {
 		s.log.Warn().Msg(w)
 	}
@@ -247,7 +266,7 @@ func (s *service) openStreams(ctx context.Context) error {
 	settings := consumer.NewSettings(s.nats.js, cfg, fence)
 	_ = settings.Verify(ctx) // it logs what is wrong, and holds sending
 	settler := &settlement.Settler{
-		Node: s.node, Ledger: l, DeadLetters: consumer.NewDeadLetters(s.nats.js, cfg), Brake: sendGate{brake, settings, l},
+		Node: s.node, Ledger: l, DeadLetters: consumer.NewDeadLetters(s.nats.js, cfg), Brake: sendGate{brake, settings, l, s.hold},
 		Policies: s.cfg.policies, Limits: s.cfg.limits, MaxAttempts: s.cfg.consumerMaxAttempts, FenceMargin: s.cfg.nodeMargin,
 		TrustFunc: s.cfg.trust(), ReplayFunc: consumer.NewApprovals(s.nats.js, cfg).Approved,
 	}
@@ -283,6 +302,9 @@ func (s *service) ready() error {
 		return fmt.Errorf("ClearNode: %w", err)
 	}
 	if err := books.ready(s.node.Versioned()); err != nil {
+		return err
+	}
+	if err := s.hold.err(); err != nil {
 		return err
 	}
 	if err := settings.Problem(); err != nil {

@@ -1,0 +1,427 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"io/fs"
+	"net"
+	"net/http"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/rs/zerolog"
+
+	"settled/clearnode/clearnodetest"
+	"settled/ledger"
+	"settled/settlement"
+)
+
+// TestStoreDoubt: what is done to the folder of a store while nothing runs.
+func TestStoreDoubt(t *testing.T) {
+	store := func(t *testing.T) (dir, backup string) {
+		t.Helper()
+		base := t.TempDir()
+		dir, backup = filepath.Join(base, "store"), filepath.Join(base, "backup")
+		must := func(err error) {
+			if err != nil {
+				t.Fatal(err)
+			}
+		}
+		must(os.MkdirAll(filepath.Join(dir, "jetstream", "$G", "streams", "SETTLEMENTS"), 0o700))
+		must(os.WriteFile(filepath.Join(dir, "jetstream", "$G", "streams", "SETTLEMENTS", "1.blk"), []byte("entries"), 0o600))
+		must(writeStoreRecord(dir))
+		must(os.CopyFS(backup, os.DirFS(dir)))
+		return dir, backup
+	}
+	// earlier changes the time that a record says.
+	earlier := func(t *testing.T, dir string, by time.Duration) {
+		t.Helper()
+		var r storeRecord
+		text, err := os.ReadFile(storeRecordPath(dir))
+		if err == nil {
+			err = json.Unmarshal(text, &r)
+		}
+		r.At = r.At.Add(-by)
+		if err == nil {
+			text, err = json.Marshal(r)
+		}
+		if err == nil {
+			err = os.WriteFile(storeRecordPath(dir), text, 0o600)
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	for name, c := range map[string]struct {
+		change func(t *testing.T, dir, backup string) error
+		later  time.Duration // of the next start
+		want   string        // in the doubt; empty: none
+		old    bool
+	}{
+		"untouched": {change: func(*testing.T, string, string) error { return nil }},
+		"read for copy": {change: func(_ *testing.T, dir, _ string) error {
+			return os.CopyFS(filepath.Join(filepath.Dir(dir), "again"), os.DirFS(dir))
+		}},
+		"a new store":  {change: func(_ *testing.T, dir, _ string) error { return os.RemoveAll(filepath.Join(dir, "jetstream")) }},
+		"no record":    {change: func(_ *testing.T, dir, _ string) error { return os.Remove(storeRecordPath(dir)) }, want: "no record"},
+		"a broken one": {change: func(_ *testing.T, dir, _ string) error { return os.WriteFile(storeRecordPath(dir), nil, 0o600) }, want: "can't be read"},
+		"renamed in its place": {change: func(_ *testing.T, dir, backup string) error {
+			if err := os.Rename(dir, dir+".bad"); err != nil {
+				return err
+			}
+			return os.Rename(backup, dir)
+		}, want: "another folder"},
+		"deleted and copied": {change: func(_ *testing.T, dir, backup string) error {
+			if err := os.RemoveAll(dir); err != nil {
+				return err
+			}
+			return os.CopyFS(dir, os.DirFS(backup))
+		}, want: "another folder"},
+		"files copied over it": {change: func(t *testing.T, dir, backup string) error {
+			earlier(t, backup, time.Minute) // the copy is a minute old
+			text, err := os.ReadFile(storeRecordPath(backup))
+			if err != nil {
+				return err
+			}
+			return os.WriteFile(storeRecordPath(dir), text, 0o600)
+		}, want: "was put there"},
+		"long ago":            {change: func(*testing.T, string, string) error { return nil }, later: time.Hour, want: "last in use", old: true},
+		"the clock went back": {change: func(*testing.T, string, string) error { return nil }, later: -time.Hour, want: "last in use", old: true},
+		"another boot": {change: func(t *testing.T, dir, _ string) error {
+			text, err := os.ReadFile(storeRecordPath(dir))
+			if err != nil {
+				return err
+			}
+			return os.WriteFile(storeRecordPath(dir), []byte(strings.Replace(string(text), bootID(), "another", 1)), 0o600)
+		}, want: "machine was started"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			dir, backup := store(t)
+			if err := c.change(t, dir, backup); err != nil {
+				t.Fatal(err)
+			}
+			doubt, old := storeDoubt(dir, time.Now().Add(c.later))
+			if (doubt != "") != (c.want != "") || !strings.Contains(doubt, c.want) || old != c.old {
+				t.Errorf("%q (old %t), want %q (old %t)", doubt, old, c.want, c.old)
+			}
+		})
+	}
+}
+
+// overwrite copies files over those of a folder, and deletes what the copy doesn't have:
+// what cp -a and rsync --delete do.
+func overwrite(t *testing.T, dir, from string) {
+	t.Helper()
+	for _, walk := range []struct{ in, other string }{{dir, from}, {from, dir}} {
+		if err := filepath.WalkDir(walk.in, func(path string, e fs.DirEntry, err error) error {
+			if err != nil || e.IsDir() {
+				return err
+			}
+			name, err := filepath.Rel(walk.in, path)
+			if err != nil {
+				return err
+			}
+			other := filepath.Join(walk.other, name)
+			if walk.in == dir {
+				if _, err := os.Stat(other); os.IsNotExist(err) {
+					return os.Remove(path)
+				}
+				return nil
+			}
+			text, err := os.ReadFile(path)
+			if err != nil {
+				return err
+			}
+			if err := os.MkdirAll(filepath.Dir(other), 0o700); err != nil {
+				return err
+			}
+			return os.WriteFile(other, text, 0o600)
+		}); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+// embeddedHost is where `settled serve --embedded` runs, as a process.
+type embeddedHost struct {
+	*deployment
+	store, state, nats, http string
+	process                  *exec.Cmd
+}
+
+func freeAddr(t *testing.T) string {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = l.Close() }()
+	return l.Addr().String()
+}
+
+func newEmbeddedHost(t *testing.T) *embeddedHost {
+	d := deploy(t)
+	e := &embeddedHost{deployment: d, store: filepath.Join(d.dir, "store"), state: filepath.Join(d.dir, "state"), nats: freeAddr(t), http: freeAddr(t)}
+	d.nats.Close()
+	d.cfg.natsURL, d.cfg.embeddedStoreDir = "nats://"+e.nats, e.store
+	t.Cleanup(e.kill)
+	return e
+}
+
+func (e *embeddedHost) start(flags ...string) {
+	e.t.Helper()
+	file := filepath.Join(e.dir, "embedded.yaml")
+	e.must(os.WriteFile(file, fmt.Appendf(nil, `
+nats: {state_dir: %q}
+embedded: {enabled: true, store_dir: %q, listen: %q}
+clearnode: {url: %q, key_files: [%q], message_expiry: %s, request_validity: %s, fence_margin: %s, connections: 2, request_timeout: 300ms}
+consumer: {backoff: {initial: 100ms, max: 300ms}}
+http: {listen: %q}
+log: {level: warn}
+`, e.state, e.store, e.nats, e.cfg.nodeURL, e.cfg.nodeKeyFiles[0], testExpiry, testValidity, testMargin, e.http), 0o600))
+	self, err := os.Executable()
+	e.must(err)
+	e.process = exec.Command(self, append([]string{"serve", "--config", file}, flags...)...) // #nosec G204 -- ourselves
+	e.process.Env = append(os.Environ(), runAsSettled+"=1")
+	e.process.Stderr = zerolog.NewTestWriter(e.t)
+	e.must(e.process.Start())
+	e.until("it is up", func() bool { _, body := e.readyz(); return strings.Contains(body, "{") })
+	e.until("its NATS is up", func() bool {
+		var err error
+		e.deployment.nats, err = e.cfg.asOperator().connect("test", false)
+		return err == nil
+	})
+}
+
+func (e *embeddedHost) end(signal os.Signal) {
+	if e.process == nil {
+		return
+	}
+	e.deployment.nats.Close()
+	_ = e.process.Process.Signal(signal)
+	_ = e.process.Wait()
+	e.process = nil
+}
+
+func (e *embeddedHost) kill() { e.end(os.Kill) }
+
+func (e *embeddedHost) readyz() (status int, body string) {
+	answer, err := http.Get("http://" + e.http + "/readyz")
+	if err != nil {
+		return 0, ""
+	}
+	defer func() { _ = answer.Body.Close() }()
+	text, _ := io.ReadAll(answer.Body)
+	return answer.StatusCode, string(text)
+}
+
+func (e *embeddedHost) ready() {
+	e.until("it is ready", func() bool { status, _ := e.readyz(); return status == http.StatusOK })
+}
+
+// TestQuickRestartIsNotHeld: a store that nobody touched holds nothing, however the
+// process ended, and with or without a folder outside it.
+func TestQuickRestartIsNotHeld(t *testing.T) {
+	for _, state := range []string{"", stateDirNone} {
+		e := newEmbeddedHost(t)
+		if state != "" {
+			e.state = state
+		}
+		for i, signal := range []os.Signal{os.Interrupt, os.Kill, os.Interrupt} {
+			e.start()
+			e.ready()
+			session := e.open()
+			if entry := e.result(session, e.publish("partial_service", fmt.Sprint(i), session, e.partial())); entry.State != settlement.EntryClosed {
+				t.Errorf("%+v", entry)
+			}
+			if _, body := e.readyz(); strings.Contains(body, "held") {
+				t.Errorf("start %d: %s", i, body)
+			}
+			e.end(signal)
+		}
+	}
+}
+
+// TestStoreSetBackWhileStopped: the store is set back to a copy while a close is at work
+// and nothing runs. The same outcome comes again: no second close is sent before the
+// first can land no more.
+func TestStoreSetBackWhileStopped(t *testing.T) {
+	for name, c := range map[string]struct {
+		restore func(t *testing.T, e *embeddedHost, backup string)
+		state   string
+		wait    bool // until it is over
+	}{
+		"deleted and copied back": {func(t *testing.T, e *embeddedHost, backup string) {
+			e.must(os.RemoveAll(e.store))
+			e.must(os.CopyFS(e.store, os.DirFS(backup)))
+		}, "", true},
+		"renamed in its place": {func(t *testing.T, e *embeddedHost, backup string) {
+			e.must(os.Rename(e.store, e.store+".bad"))
+			e.must(os.Rename(backup, e.store))
+		}, stateDirNone, false},
+		"copied over it":                  {func(t *testing.T, e *embeddedHost, backup string) { overwrite(t, e.store, backup) }, "", false},
+		"copied over it, nothing outside": {func(t *testing.T, e *embeddedHost, backup string) { overwrite(t, e.store, backup) }, stateDirNone, false},
+		"the ledger alone, nothing outside": {func(t *testing.T, e *embeddedHost, backup string) {
+			found, err := filepath.Glob(filepath.Join(backup, "jetstream", "*", "streams", "SETTLEMENTS"))
+			e.must(err)
+			name, err := filepath.Rel(backup, found[0])
+			e.must(err)
+			overwrite(t, filepath.Join(e.store, name), found[0])
+		}, stateDirNone, false},
+	} {
+		t.Run(name, func(t *testing.T) {
+			e := newEmbeddedHost(t)
+			if c.state != "" {
+				e.state = c.state
+			}
+			e.start()
+			e.ready()
+			first := e.open()
+			e.result(first, e.publish("partial_service", "first", first, e.partial()))
+			e.end(os.Interrupt)
+			backup := filepath.Join(e.dir, "backup")
+			e.must(os.CopyFS(backup, os.DirFS(e.store)))
+			time.Sleep(storeRecordSlack) // the copy is older than that
+			e.start()
+			e.ready()
+			release, struck := make(chan struct{}), make(chan struct{}, 1)
+			session := e.open()
+			e.node.Inject(clearnodetest.Fault{Method: "close_app_session", Kind: clearnodetest.Stall, Release: release, Struck: struck})
+			e.publish("partial_service", "x", session, e.partial())
+			<-struck
+			e.node.DropConnections()
+			e.kill()
+			c.restore(t, e, backup)
+			e.start()
+			e.until("sending is held", func() bool {
+				status, body := e.readyz()
+				return status == http.StatusServiceUnavailable && strings.Contains(body, "settled was stopped")
+			})
+			sequence := e.publish("partial_service", "x", session, e.partial())
+			e.kill() // a restart while it is held
+			e.start()
+			e.until("sending is still held", func() bool { _, body := e.readyz(); return strings.Contains(body, "settled was stopped") })
+			if n := len(e.node.Closes(string(session))); n != 1 {
+				t.Errorf("%d closes were sent", n)
+			}
+			close(release)
+			if !c.wait {
+				return
+			}
+			e.result(session, sequence)
+			if n := len(e.node.Closes(string(session))); n != 1 {
+				t.Errorf("%d closes were sent in the end", n)
+			}
+			e.verify(2)
+		})
+	}
+}
+
+// TestAfterRestore: the flag holds for one fence and then lets go by itself.
+func TestAfterRestore(t *testing.T) {
+	e := newEmbeddedHost(t)
+	e.start("--after-restore")
+	e.until("it says so", func() bool { _, body := e.readyz(); return strings.Contains(body, "--after-restore") })
+	session := e.open()
+	sequence := e.publish("partial_service", "x", session, e.partial())
+	if n := len(e.node.Closes(string(session))); n != 0 {
+		t.Errorf("%d closes were sent", n)
+	}
+	e.result(session, sequence)
+	e.ready()
+}
+
+// TestLedgerSetBackOutside: the ledger's stream is restored from a snapshot while
+// settled is stopped, on a NATS of others.
+func TestLedgerSetBackOutside(t *testing.T) {
+	for name, c := range map[string]struct{ forget bool }{"remembered": {false}, "nothing is remembered, as on another host": {true}} {
+		t.Run(name, func(t *testing.T) {
+			d := deploy(t)
+			d.cfg.natsStateDir = filepath.Join(d.dir, "state")
+			d.cfg.nodeRequestTimeout = 300 * time.Millisecond
+			d.cfg.consumerBackoff, d.cfg.consumerBackoffM = 100*time.Millisecond, 300*time.Millisecond
+			_, stop := d.serve()
+			first := d.open()
+			d.result(first, d.publish("partial_service", "first", first, d.partial()))
+			copied := takeSnapshot(t, d.nats.Conn, ledger.StreamName(""))
+			time.Sleep(ledgerBehindBy + time.Second) // the copy is older than that
+			release, struck := make(chan struct{}), make(chan struct{}, 1)
+			session := d.open()
+			d.node.Inject(clearnodetest.Fault{Method: "close_app_session", Kind: clearnodetest.Stall, Release: release, Struck: struck})
+			sequence := d.publish("partial_service", "x", session, d.partial())
+			<-struck
+			d.node.DropConnections()
+			stop()
+			d.must(d.nats.js.DeleteStream(t.Context(), ledger.StreamName("")))
+			copied.restore(t, d.nats.Conn)
+			if c.forget {
+				d.must(os.RemoveAll(d.cfg.natsStateDir))
+			}
+			s, _ := d.begin()
+			d.until("the service is built", func() bool {
+				s.mu.Lock()
+				defer s.mu.Unlock()
+				return s.books != nil
+			})
+			d.until("sending is held", func() bool { return s.held(heldByLoss) || s.held(heldByRestore) })
+			if n := len(d.node.Closes(string(session))); n != 1 {
+				t.Errorf("%d closes were sent", n)
+			}
+			close(release)
+			if !c.forget {
+				d.result(session, sequence)
+				d.verify(2)
+			}
+		})
+	}
+}
+
+// TestClockJump: a wall clock that leaves the monotonic one holds sending, and one that
+// is kept right little by little does not.
+func TestClockJump(t *testing.T) {
+	for name, c := range map[string]struct {
+		by   time.Duration
+		want bool
+	}{"forward": {time.Minute, true}, "back": {-time.Minute, true}, "slewed": {time.Second, false}, "even": {0, false}} {
+		t.Run(name, func(t *testing.T) {
+			began, reads := time.Now(), 0
+			done, jumps := make(chan struct{}), make(chan time.Duration, 10)
+			read := func() clockReading {
+				reads++
+				r := clockReading{began.Add(time.Duration(reads) * time.Second), time.Duration(reads) * time.Second}
+				if reads > 3 {
+					r.wall = r.wall.Add(c.by)
+				}
+				if reads == 6 {
+					close(done)
+				}
+				return r
+			}
+			stop := beside(t.Context(), func(ctx context.Context) {
+				watchClock(ctx, read, time.Millisecond, func(by time.Duration) { jumps <- by })
+			})
+			<-done
+			stop()
+			close(jumps)
+			var got []time.Duration
+			for by := range jumps {
+				got = append(got, by)
+			}
+			if c.want != (len(got) == 1 && got[0] == c.by) || !c.want && len(got) > 0 {
+				t.Errorf("jumps %v", got)
+			}
+		})
+	}
+	h := &sendHold{fence: time.Hour, log: zerolog.Nop()}
+	s := &service{hold: h}
+	s.clockJumped(time.Minute)
+	if err := h.err(); err == nil || !strings.Contains(err.Error(), "jumped by 1m0s") {
+		t.Errorf("%v", err)
+	}
+}

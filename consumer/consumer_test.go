@@ -539,7 +539,7 @@ func TestRunEndsWithAClosedConnection(t *testing.T) {
 	select {
 	case err := <-r.ended:
 		r.ended <- nil
-		if !errors.Is(err, errClosed) {
+		if !errors.Is(err, ErrClosed) {
 			t.Errorf("got %v", err)
 		}
 	case <-time.After(patience):

@@ -140,6 +140,7 @@ func (f *feed) askReady() {
 // tell brings the status up to date.
 func (f *feed) tell() {
 	f.c.setStatus(func(s *Status) {
+		s.Beat = time.Now()
 		s.InHand, s.Waiting = f.inHand, len(f.queue)+f.turns.waiting
 		s.Paused, s.PausedWhy = f.ready != nil, ""
 		if f.ready != nil {
@@ -268,8 +269,9 @@ func (f *feed) bind(b binding) {
 	})
 }
 
-// errClosed ends Run: a connection closed for good never comes back.
-var errClosed = errors.New("consumer: the NATS connection is closed")
+// ErrClosed ends Run: a connection closed for good never comes back. Whoever runs the
+// consumer makes a new one.
+var ErrClosed = errors.New("consumer: the NATS connection is closed for good")
 
 // broke takes note of a connection that broke or came back: the server forgot
 // what it was asked over it.
@@ -285,7 +287,7 @@ func (f *feed) broke() {
 
 func (f *feed) connected() error {
 	if f.c.js.Conn().IsClosed() {
-		return errClosed
+		return ErrClosed
 	}
 	return nil
 }

@@ -1,6 +1,9 @@
 package consumer
 
-import "fmt"
+import (
+	"fmt"
+	"time"
+)
 
 // State is whether outcomes can be taken at all.
 type State string
@@ -27,6 +30,8 @@ type Status struct {
 	// back with a delay included.
 	Pending    uint64
 	Unanswered int
+
+	Beat time.Time // when the loop that takes messages last went on; zero: it doesn't run
 
 	Panics uint64 // Settle calls that panicked, since the start: each is a bug
 }

@@ -5,21 +5,35 @@ import (
 	"context"
 	"fmt"
 	"net"
+	"net/http"
 	"net/netip"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"time"
+
+	"github.com/nats-io/nats.go"
+	"github.com/rs/zerolog"
 
 	"settled/clearnode"
 	"settled/cmd/settled/dashboard"
 	"settled/consumer"
 )
 
-// boardLink is the dashboard with its own connection to NATS, while it runs.
+// boardLink is the dashboard with its own connection to NATS, while it runs. Where
+// the connection is closed for good it makes a new one, and a new dashboard on it.
 type boardLink struct {
-	*dashboard.Board
-	stop func()
+	handler atomic.Pointer[http.ServeMux]
+	stop    func()
 }
+
+// ServeHTTP answers with the dashboard of the moment.
+func (b *boardLink) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	b.handler.Load().ServeHTTP(w, r)
+}
+
+// boardStop bounds how long the dashboard's end is waited for. It only reads.
+const boardStop = 2 * time.Second
 
 // leastToken is how long a token is at least: a short one can be guessed.
 const leastToken = 16
@@ -34,18 +48,65 @@ func (s *service) openBoard() (*boardLink, error) {
 	if s.nats.embedded != nil {
 		cfg = *s.cfg.atEmbedded(s.nats.url)
 	}
-	link, err := cfg.connect("settled dashboard", true)
+	open := func() (*natsLink, *dashboard.Board, error) { return s.boardOn(&cfg, token) }
+	link, board, err := open()
 	if err != nil {
 		return nil, err
 	}
+	b := &boardLink{}
+	b.use(board)
+	stop := beside(context.Background(), func(ctx context.Context) { b.run(ctx, link, board, open, s.log) })
+	b.stop = func() {
+		if !within(boardStop, stop) {
+			s.log.Warn().Msg("the dashboard did not end in time: its connection ends with the process")
+		}
+	}
+	return b, nil
+}
+
+// boardOn makes the dashboard on a new connection.
+func (s *service) boardOn(cfg *config, token string) (*natsLink, *dashboard.Board, error) {
+	link, err := cfg.connect("settled dashboard", true, natsNotices(s.log.With().Str("connection", "dashboard").Logger(), func(*nats.Conn) {}, func(*nats.Subscription, error) {})...)
+	if err != nil {
+		return nil, nil, err
+	}
 	letters := consumer.NewDeadLetters(link.js, cfg.consumerConfig(nil))
 	letters.Who = "dashboard of " + letters.Who
-	b := dashboard.New(dashboard.Config{
+	return link, dashboard.New(dashboard.Config{
 		JS: link.js, Prefix: cfg.natsPrefix, Letters: letters, StatusFunc: s.status, Token: token,
 		Loopback: loopback(cfg.httpListen), Version: buildInfo().Version, Log: s.log,
-	})
-	stop := beside(context.Background(), b.Run)
-	return &boardLink{Board: b, stop: func() { stop(); link.close() }}, nil
+	}), nil
+}
+
+func (b *boardLink) use(board *dashboard.Board) {
+	mux := http.NewServeMux()
+	board.Mount(mux)
+	b.handler.Store(mux)
+}
+
+// run runs the dashboard until ctx ends, and the next one where its connection closes.
+func (b *boardLink) run(ctx context.Context, link *natsLink, board *dashboard.Board, open func() (*natsLink, *dashboard.Board, error), log zerolog.Logger) {
+	for {
+		stop := beside(ctx, board.Run)
+		err := link.untilClosed(ctx)
+		stop()
+		link.close()
+		if err == nil {
+			return
+		}
+		log.Error().Err(err).Msg("the dashboard starts again on a new connection to NATS")
+		for link = nil; link == nil; {
+			select {
+			case <-ctx.Done():
+				return
+			case <-time.After(againAfter):
+			}
+			if link, board, err = open(); err != nil {
+				log.Error().Err(err).Msg("the dashboard can't be opened again")
+			}
+		}
+		b.use(board)
+	}
 }
 
 // readToken reads http.token_file; the empty path is no token.
@@ -122,8 +183,8 @@ func (s *service) listenHTTP() (*httpServer, error) {
 	if err != nil {
 		return nil, err
 	}
-	mux := routes(s.ready, s.stopped, s.metrics.registry)
-	board.Mount(mux)
+	mux := routes(s.alive, s.ready, s.stopped, s.metrics.registry)
+	mux.Handle("/", board)
 	h, err := listenHTTP(s.cfg.httpListen, mux, s.log)
 	if err != nil {
 		board.stop()

@@ -23,11 +23,13 @@ func (p *program) cosignCommand() *cobra.Command {
 		Long: "Answers requests for co-signatures of the keys in clearnode.key_files. For each it reads the outcome from\nthe stream and the session from the ClearNode itself, makes the plan by its own policies, and signs only\nwhat it would have done; otherwise it says why not. Run one for each key: see deploy/COSIGN.md.\nSIGTERM or Ctrl-C finishes what is in hand; a second one stops at once.",
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			return p.runService(cmd, "settled cosign", func(cfg *config, log zerolog.Logger) error {
-				c := newCosigner(cfg, log)
-				if p.json() {
-					c.answeredFunc = func(a cosigned) { _ = p.printJSON(a) }
-				}
-				return c.serve(cmd.Context())
+				return again(cmd.Context(), log, func() error {
+					c := newCosigner(cfg, log)
+					if p.json() {
+						c.answeredFunc = func(a cosigned) { _ = p.printJSON(a) }
+					}
+					return c.serve(cmd.Context())
+				})
 			})
 		},
 	}
@@ -76,13 +78,16 @@ func (c *cosigner) serve(ctx context.Context) error {
 		return err
 	}
 	defer c.nats.close()
-	http, err := listenHTTP(c.cfg.httpListen, routes(c.ready, neverStopped, c.metrics.registry), c.log)
+	http, err := listenHTTP(c.cfg.httpListen, routes(alwaysAlive, c.ready, neverStopped, c.metrics.registry), c.log)
 	if err != nil {
 		return err
 	}
 	defer http.close()
 	return c.run(ctx)
 }
+
+// alwaysAlive: what a co-signer lacks passes by itself.
+func alwaysAlive() error { return nil }
 
 // neverStopped: a co-signer sends nothing.
 func neverStopped() string { return "" }
@@ -130,11 +135,13 @@ func (c *cosigner) run(ctx context.Context) error {
 }
 
 func (c *cosigner) answerAll(ctx context.Context) error {
-	var working sync.WaitGroup
+	working, stop := context.WithCancel(ctx)
+	var workers sync.WaitGroup
 	for range c.cfg.consumerWorkers {
-		working.Go(func() { c.work(ctx) })
+		workers.Go(func() { c.work(working) })
 	}
-	defer working.Wait()
+	defer workers.Wait()
+	defer stop()
 	for _, of := range c.keys {
 		subject := cosignSubject(c.cfg.natsPrefix, of)
 		sub, err := c.nats.Subscribe(subject, func(m *nats.Msg) { c.take(of, m) })
@@ -144,8 +151,7 @@ func (c *cosigner) answerAll(ctx context.Context) error {
 		defer func() { _ = sub.Unsubscribe() }()
 		c.log.Info().Str("subject", subject).Str("stream", c.cfg.outcomesStream()).Strs("scenarios", c.cfg.scenarios()).Msg("answering requests for co-signatures")
 	}
-	<-ctx.Done()
-	return nil
+	return c.nats.untilClosed(ctx)
 }
 
 // ready says what is missing before anything can be signed; nil when nothing is.
@@ -155,7 +161,7 @@ func (c *cosigner) ready() error {
 	c.mu.Unlock()
 	switch {
 	case !c.nats.IsConnected():
-		return errors.New("NATS is not connected")
+		return c.nats.notConnected()
 	case denied != nil:
 		return fmt.Errorf("NATS refuses the subscription: %w", denied)
 	}

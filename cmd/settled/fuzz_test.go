@@ -188,7 +188,7 @@ func FuzzHTTP(f *testing.F) {
 	for _, line := range []string{"GET /healthz", "GET /readyz", "GET /readyz?for=http", "POST /readyz", "GET /metrics", "DELETE /api/x", "GET /../..//metrics", "GET http://x/readyz?for=%zz", "OPTIONS *", "CONNECT a:1"} {
 		f.Add([]byte(line + " HTTP/1.1\r\nHost: x\r\nAccept-Encoding: gzip\r\nContent-Length: 3\r\n\r\nabc"))
 	}
-	handler := routes(func() error { return errUseless }, neverStopped, newMetrics(zerolog.Nop()).registry)
+	handler := routes(alwaysAlive, func() error { return errUseless }, neverStopped, newMetrics(zerolog.Nop()).registry)
 	f.Fuzz(func(t *testing.T, raw []byte) {
 		r, err := http.ReadRequest(bufio.NewReader(bytes.NewReader(raw)))
 		if err != nil {

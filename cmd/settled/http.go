@@ -61,9 +61,9 @@ func (h *httpServer) close() {
 }
 
 // routes are what every service answers: whether it lives, is ready, and how it does.
-func routes(ready func() error, stopped func() string, registry *prometheus.Registry) *http.ServeMux {
+func routes(alive, ready func() error, stopped func() string, registry *prometheus.Registry) *http.ServeMux {
 	mux := http.NewServeMux()
-	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) { answer(w, nil, "") })
+	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) { answer(w, alive(), "") })
 	mux.HandleFunc("GET /readyz", func(w http.ResponseWriter, r *http.Request) {
 		if r.URL.Query().Get("for") == "http" {
 			answer(w, nil, "")

@@ -21,7 +21,7 @@ import (
 func scrape(t *testing.T, registry *prometheus.Registry) map[string]float64 {
 	t.Helper()
 	answer := httptest.NewRecorder()
-	routes(func() error { return nil }, neverStopped, registry).ServeHTTP(answer, httptest.NewRequest("GET", "/metrics", nil))
+	routes(alwaysAlive, func() error { return nil }, neverStopped, registry).ServeHTTP(answer, httptest.NewRequest("GET", "/metrics", nil))
 	series := map[string]float64{}
 	for line := range strings.Lines(answer.Body.String()) {
 		line = strings.TrimSpace(line)

@@ -11,6 +11,7 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 
 	"settled/clearnode"
+	"settled/consumer"
 )
 
 // natsLink is a connection to NATS, and the embedded server behind it, if any.
@@ -126,12 +127,12 @@ func (l *natsLink) close() {
 	}
 }
 
-// retry calls f until it succeeds, its error is not about NATS being away, or
-// ctx ends.
+// retry calls f until it succeeds, its error is none that passes while a service
+// waits, or ctx ends.
 func retry(ctx context.Context, f func() error, notice func(error)) error {
 	for {
 		err := f()
-		if err == nil || !natsAway(err) {
+		if err == nil || !passes(err) {
 			return err
 		}
 		notice(err)
@@ -141,6 +142,16 @@ func retry(ctx context.Context, f func() error, notice func(error)) error {
 		case <-time.After(time.Second):
 		}
 	}
+}
+
+// passes reports errors that a start waits out: NATS is away, or what settled may not
+// create is not there yet.
+func passes(err error) bool {
+	if errors.Is(err, consumer.ErrClosed) {
+		return false
+	}
+	var missing *consumer.MissingError
+	return natsAway(err) || errors.As(err, &missing) || errors.Is(err, jetstream.ErrStreamNotFound) || errors.Is(err, jetstream.ErrConsumerNotFound)
 }
 
 // natsAway reports errors that pass once the server, or its leader, is back.

@@ -1,12 +1,15 @@
 package main
 
 import (
+	"context"
 	"errors"
 	"sync"
 	"time"
 
 	"github.com/nats-io/nats.go"
 	"github.com/rs/zerolog"
+
+	"settled/consumer"
 )
 
 const (
@@ -124,16 +127,34 @@ func (c *connectionLog) due(text string) bool {
 	return true
 }
 
-// notConnected says why there is no connection; nil where there is one.
+// notConnected says why there is no connection; nil where there is one, and
+// consumer.ErrClosed where there never will be again.
 func (l *natsLink) notConnected() error {
 	switch err := l.LastError(); {
 	case l.IsConnected():
 		return nil
+	case l.IsClosed():
+		return errors.Join(consumer.ErrClosed, err)
 	case err != nil:
 		return &notConnectedError{err}
 	default:
 		return &notConnectedError{nats.ErrDisconnected}
 	}
+}
+
+// untilClosed waits until ctx ends, and then returns nil, or until the connection is
+// closed for good, with consumer.ErrClosed.
+func (l *natsLink) untilClosed(ctx context.Context) error {
+	closed := l.StatusChanged(nats.CLOSED)
+	defer l.RemoveStatusListener(closed)
+	if !l.IsClosed() {
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-closed:
+		}
+	}
+	return errors.Join(consumer.ErrClosed, l.LastError())
 }
 
 // notConnectedError is why there is no connection to NATS.

@@ -105,8 +105,35 @@ func (p *program) runService(cmd *cobra.Command, name string, run func(*config, 
 	return nil
 }
 
-// serve runs the configured service until ctx ends.
+// serve runs the configured service until ctx ends. Where the connection to NATS was
+// closed for good it starts again on a new one.
 func serve(ctx context.Context, cfg *config, log zerolog.Logger) error {
+	return again(ctx, log, func() error { return serveOnce(ctx, cfg, log) })
+}
+
+// againAfter is after what time a service whose connection was closed starts again.
+const againAfter = time.Second
+
+// again runs a service until it ends for another reason than that the connection to
+// NATS was closed for good. The client library does that for errors of the server
+// that it doesn't know, and for commands that are too long. All that stands on the
+// connection is made again with it, as by a restart of the process.
+func again(ctx context.Context, log zerolog.Logger, run func() error) error {
+	for {
+		err := run()
+		if ctx.Err() != nil || !errors.Is(err, consumer.ErrClosed) {
+			return err
+		}
+		log.Error().Err(err).Msg("starting again on a new connection to NATS")
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-time.After(againAfter):
+		}
+	}
+}
+
+func serveOnce(ctx context.Context, cfg *config, log zerolog.Logger) error {
 	s := &service{cfg: cfg, log: log, metrics: newMetrics(log)}
 	s.remember()
 	if cfg.afterRestore {
@@ -191,8 +218,11 @@ func (s *service) reconnected() {
 
 // settle makes or verifies the streams and consumes until ctx ends.
 func (s *service) settle(ctx context.Context) error {
+	var told consumer.Reminder
 	if err := retry(ctx, func() error { return s.build(ctx) }, func(err error) {
-		s.log.Warn().Err(err).Msg("waiting for NATS")
+		if told.Due(err.Error(), time.Now()) {
+			s.log.Warn().Err(err).Msg("waiting for NATS and the streams")
+		}
 		s.mu.Lock()
 		s.waits = err
 		s.mu.Unlock()
@@ -225,12 +255,30 @@ func beside(ctx context.Context, run func(context.Context)) (stop func()) {
 	return func() { cancel(); <-done }
 }
 
+// within calls stop and reports whether it returned in time.
+func within(most time.Duration, stop func()) bool {
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		stop()
+	}()
+	select {
+	case <-done:
+		return true
+	case <-time.After(most):
+		return false
+	}
+}
+
 func (s *service) build(ctx context.Context) error { return withLimitAdvice(s.openStreams(ctx)) }
 
 // openStreams makes or verifies the streams, and what works on them.
 func (s *service) openStreams(ctx context.Context) error {
 	if s.consumer != nil {
 		return nil
+	}
+	if err := s.nats.notConnected(); err != nil {
+		return err // at once: a request would wait for the connection
 	}
 	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
 	defer cancel()
@@ -314,6 +362,24 @@ func (s *service) ready() error {
 		return err
 	}
 	return c.Status().Err()
+}
+
+// standstill is after what time a loop that goes on every second counts as stuck.
+const standstill = time.Minute
+
+// alive is an error where the process cannot recover by itself and has to be
+// restarted. What passes by itself is no reason.
+func (s *service) alive() error {
+	s.mu.Lock()
+	c := s.consumer
+	s.mu.Unlock()
+	if c == nil {
+		return nil
+	}
+	if beat := c.Status().Beat; !beat.IsZero() && time.Since(beat) > standstill {
+		return fmt.Errorf("the loop that takes outcomes has stood still since %s: restart settled, and report this", beat.UTC().Format(time.RFC3339))
+	}
+	return nil
 }
 
 // stopped is why nothing is sent although all is well: empty where nobody stopped it.

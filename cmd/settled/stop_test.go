@@ -49,7 +49,7 @@ func TestStopAndResume(t *testing.T) {
 		t.Errorf("%d entries and %d closes while sending is stopped", len(d.entries(session)), len(d.node.Closes(string(session))))
 	}
 	w := httptest.NewRecorder()
-	routes(s.ready, s.stopped, s.metrics.registry).ServeHTTP(w, httptest.NewRequest(http.MethodGet, "/readyz", nil))
+	routes(alwaysAlive, s.ready, s.stopped, s.metrics.registry).ServeHTTP(w, httptest.NewRequest(http.MethodGet, "/readyz", nil))
 	if body, _ := io.ReadAll(w.Body); w.Code != http.StatusOK || !strings.Contains(string(body), "stopped by ada at") {
 		t.Errorf("%d %s", w.Code, body)
 	}

@@ -1,0 +1,375 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/nats-io/nats-server/v2/server"
+	"github.com/nats-io/nats.go/jetstream"
+
+	"settled/consumer"
+	"settled/ledger"
+	"settled/settlement"
+)
+
+// outage is a deployment whose NATS server can be taken away, with a user of its own
+// for settled, and a command that runs beside it.
+type outage struct {
+	*deployment
+	options server.Options
+	ns      *server.Server
+	log     *lockedBuffer // of the command
+	out     *lockedBuffer
+	seen    int // of log, before the loss
+	cancel  context.CancelFunc
+	status  chan int
+}
+
+var (
+	outageOperator = &server.User{Username: "ops", Password: "ops"}
+	outageUser     = &server.User{Username: "settled", Password: "one"}
+)
+
+func newOutage(t *testing.T) *outage {
+	t.Helper()
+	o := &outage{deployment: deploy(t), log: &lockedBuffer{}, out: &lockedBuffer{}}
+	o.options = server.Options{
+		ServerName: "outage", Host: "127.0.0.1", Port: server.RANDOM_PORT, NoSigs: true, NoLog: true, DisableJetStreamBanner: true,
+		JetStream: true, StoreDir: filepath.Join(o.dir, "outage"), Users: []*server.User{outageOperator, outageUser},
+	}
+	o.natsUp()
+	o.options.Port = o.ns.Addr().(*net.TCPAddr).Port
+	o.nats.Close()
+	o.cfg.natsURL = o.natsURL(outageOperator)
+	var err error
+	o.nats, err = o.cfg.connect("test", false)
+	o.must(err)
+	for _, s := range o.streamConfigs() {
+		o.createStream(s)
+	}
+	t.Cleanup(o.natsDown)
+	return o
+}
+
+func (o *outage) natsURL(u *server.User) string {
+	return fmt.Sprintf("nats://%s:%s@127.0.0.1:%d", u.Username, u.Password, o.options.Port)
+}
+
+func (o *outage) natsUp() {
+	o.t.Helper()
+	options := o.options
+	var err error
+	o.ns, err = server.NewServer(&options)
+	o.must(err)
+	o.ns.Start()
+	if !o.ns.ReadyForConnections(patience) {
+		o.t.Fatal("the NATS server does not start")
+	}
+}
+
+func (o *outage) natsDown() {
+	o.ns.Shutdown()
+	o.ns.WaitForShutdown()
+}
+
+// users are those that the server knows from now on.
+func (o *outage) users(users ...*server.User) {
+	o.t.Helper()
+	options := o.options
+	options.Users = users
+	o.must(o.ns.ReloadOptions(&options))
+}
+
+// streamConfigs are SETTLEMENTS and the consumer's. Outcomes begin beyond what a ledger
+// names, as settled makes them where they were lost.
+func (o *outage) streamConfigs() []jetstream.StreamConfig {
+	all := append([]jetstream.StreamConfig{ledger.StreamConfig(o.cfg.ledgerConfig())}, consumer.StreamConfigs(o.cfg.consumerConfig(nil))...)
+	for i := range all {
+		if all[i].Name == "OUTCOMES" {
+			all[i].FirstSeq = uint64(time.Now().UnixMicro())
+		}
+	}
+	return all
+}
+
+// createStream creates a stream, and the durable where it is that of outcomes.
+func (o *outage) createStream(s jetstream.StreamConfig) {
+	o.t.Helper()
+	stream, err := o.nats.js.CreateStream(context.Background(), s)
+	o.must(err)
+	if s.Name == "OUTCOMES" {
+		_, err = stream.CreateConsumer(context.Background(), consumer.DurableConfig(o.cfg.consumerConfig(nil)))
+		o.must(err)
+	}
+}
+
+// loss is something that a command needs and that goes away.
+type loss struct {
+	name       string
+	begin, end func(*outage)
+}
+
+func streamLoss(name string) loss {
+	return loss{
+		name:  "stream " + name,
+		begin: func(o *outage) { o.must(o.nats.js.DeleteStream(context.Background(), name)) },
+		end: func(o *outage) {
+			for _, s := range o.streamConfigs() {
+				if s.Name == name {
+					o.createStream(s)
+				}
+			}
+		},
+	}
+}
+
+var (
+	userLoss   = loss{"NATS user", func(o *outage) { o.users(outageOperator) }, func(o *outage) { o.users(outageOperator, outageUser) }}
+	serverLoss = loss{"NATS server", func(o *outage) { o.natsDown() }, func(o *outage) { o.natsUp() }}
+	nodeLoss   = loss{"node", func(o *outage) { o.node.Stop() }, func(o *outage) { o.node.Resume() }}
+)
+
+// longRunning is a command that goes on until it is stopped.
+type longRunning struct {
+	args   []string
+	losses []loss
+	works  func(*outage) // proves that it does what it is for
+	health bool          // it serves /readyz
+}
+
+func longRunningCommands() []longRunning {
+	return []longRunning{
+		{[]string{"serve"}, []loss{userLoss, serverLoss, nodeLoss, streamLoss("OUTCOMES"), streamLoss("SETTLEMENTS"), streamLoss("DEADLETTERS"), streamLoss("OPERATIONS")}, (*outage).settles, true},
+		{[]string{"cosign"}, []loss{userLoss, serverLoss, nodeLoss}, (*outage).listens, true},
+	}
+}
+
+// Every command that runs for long, and everything that it can lose: while it starts,
+// while it runs, and when it is asked to stop. It reports what is missing, goes on by
+// itself once that is back, and ends in time: status 0 says that it did so without
+// being cut short.
+func TestOutages(t *testing.T) {
+	for _, c := range longRunningCommands() {
+		for _, l := range c.losses {
+			t.Run(strings.Join(c.args, " ")+" without "+l.name, func(t *testing.T) {
+				if testing.Short() && strings.HasPrefix(l.name, "stream") && l.name != "stream SETTLEMENTS" {
+					t.Skip("one stream stands for all")
+				}
+				t.Parallel() // it waits more than it works
+				o := newOutage(t)
+				l.begin(o)
+				o.start(c.args...)
+				o.reports(c)
+				l.end(o)
+				o.recovers(c)
+
+				o.seen = len(o.log.String())
+				l.begin(o)
+				o.reports(c)
+				l.end(o)
+				o.recovers(c)
+
+				o.seen = len(o.log.String())
+				l.begin(o)
+				o.reports(c)
+				o.cancel()
+				if status := <-o.status; status != exitDone {
+					t.Errorf("ends with status %d: %s", status, o.log)
+				}
+			})
+		}
+	}
+}
+
+// start runs a command in this process, as user settled.
+func (o *outage) start(args ...string) {
+	ctx, cancel := context.WithCancel(context.Background())
+	o.cancel, o.status = cancel, make(chan int, 1)
+	args = append(args, "--nats.url="+o.natsURL(outageUser), "--nats.manage_streams=false", "--clearnode.url="+o.node.URL(), "--clearnode.key_files="+o.cfg.nodeKeyFiles[0],
+		"--clearnode.message_expiry="+testExpiry.String(), "--clearnode.request_validity="+testValidity.String(), "--clearnode.fence_margin="+testMargin.String(),
+		"--consumer.backoff.initial=100ms", "--consumer.backoff.max=1s", "--http.listen=127.0.0.1:0", "--log.format=json")
+	ended := make(chan struct{})
+	go func() {
+		defer close(ended)
+		o.status <- run(ctx, args, strings.NewReader(""), o.out, o.log)
+	}()
+	o.t.Cleanup(func() { cancel(); <-ended })
+}
+
+// reports waits until the command says that something is missing.
+func (o *outage) reports(c longRunning) {
+	o.t.Helper()
+	o.until("it is logged that something is missing", func() bool { return o.complains() })
+	if c.health {
+		o.until("readyz says that something is missing", func() bool { status, _ := o.get("/readyz"); return status == http.StatusServiceUnavailable })
+		if status, body := o.get("/healthz"); status != http.StatusOK {
+			o.t.Errorf("healthz wants a restart for what passes: %s", body)
+		}
+	}
+}
+
+// complains reports whether the command logged a warning or an error since the loss.
+func (o *outage) complains() bool {
+	for line := range strings.Lines(o.log.String()[o.seen:]) {
+		var e struct{ Level string }
+		if json.Unmarshal([]byte(line), &e) == nil && (e.Level == "warn" || e.Level == "error") {
+			return true
+		}
+	}
+	return false
+}
+
+func (o *outage) recovers(c longRunning) {
+	o.t.Helper()
+	if c.health {
+		o.until("readyz says that nothing is missing", func() bool { status, _ := o.get("/readyz"); return status == http.StatusOK })
+	}
+	select {
+	case status := <-o.status:
+		o.t.Fatalf("ended by itself with status %d: %s", status, o.log)
+	default:
+	}
+	c.works(o)
+}
+
+// get asks the command over HTTP.
+func (o *outage) get(path string) (status int, body string) {
+	var addr string
+	for line := range strings.Lines(o.log.String()) {
+		var e struct{ Addr, Message string }
+		if json.Unmarshal([]byte(line), &e) == nil && e.Message == "serving HTTP" {
+			addr = e.Addr
+		}
+	}
+	answer, err := http.Get("http://" + addr + path)
+	if err != nil {
+		return 0, err.Error()
+	}
+	defer func() { _ = answer.Body.Close() }()
+	text, _ := io.ReadAll(answer.Body)
+	return answer.StatusCode, string(text)
+}
+
+// settles: an outcome that is published now is settled.
+func (o *outage) settles() {
+	o.t.Helper()
+	session := o.open()
+	if e := o.result(session, o.publish("partial_service", string(session[2:10]), session, o.partial())); e.State != settlement.EntryClosed {
+		o.t.Errorf("%+v", e.Error)
+	}
+}
+
+// listens: a request for a co-signature is answered.
+func (o *outage) listens() {
+	o.t.Helper()
+	judge, err := settlement.ParseAddress(addressOf(o.judge))
+	o.must(err)
+	o.until("a request is answered", func() bool {
+		_, err := o.nats.Request(cosignSubject("", judge), []byte("{}"), time.Second)
+		return err == nil
+	})
+}
+
+// A connection that the server closes with an error that the client library doesn't
+// know is closed for good. serve, its dashboard and cosign go on with a new one.
+func TestConnectionClosedForGood(t *testing.T) {
+	for _, c := range longRunningCommands() {
+		t.Run(c.args[0], func(t *testing.T) {
+			t.Parallel() // it waits more than it works
+			o := newOutage(t)
+			inject := o.throughProxy()
+			o.start(c.args...)
+			o.recovers(c)
+			for range 2 {
+				o.seen = len(o.log.String())
+				o.until("the connection is closed and made again", func() bool {
+					inject("-ERR 'Maximum Payload Violation'\r\n")
+					return strings.Contains(o.log.String()[o.seen:], "starting again on a new connection")
+				})
+				o.recovers(c)
+			}
+			if c.args[0] == "serve" {
+				o.until("the dashboard reads the ledger", func() bool { status, _ := o.get("/api/deadletters"); return status == http.StatusOK })
+			}
+			o.cancel()
+			if status := <-o.status; status != exitDone {
+				t.Errorf("ends with status %d: %s", status, o.log)
+			}
+		})
+	}
+}
+
+// throughProxy has the command reach NATS through a proxy, and returns a function that
+// sends text to it as if the server did.
+func (o *outage) throughProxy() (inject func(text string)) {
+	o.t.Helper()
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	o.must(err)
+	target := fmt.Sprintf("127.0.0.1:%d", o.options.Port)
+	o.options.Port = listener.Addr().(*net.TCPAddr).Port
+	var mu sync.Mutex
+	open := map[net.Conn]bool{}
+	o.t.Cleanup(func() {
+		_ = listener.Close()
+		mu.Lock()
+		defer mu.Unlock()
+		for conn := range open {
+			_ = conn.Close()
+		}
+	})
+	forward := func(client net.Conn) {
+		upstream, err := net.Dial("tcp", target)
+		if err != nil {
+			_ = client.Close()
+			return
+		}
+		mu.Lock()
+		open[client], open[upstream] = false, false
+		mu.Unlock()
+		go func() { _, _ = io.Copy(upstream, client); _ = upstream.Close() }()
+		buffer := make([]byte, 64<<10)
+		for {
+			n, err := upstream.Read(buffer)
+			mu.Lock()
+			_, _ = client.Write(buffer[:n])
+			open[client] = open[client] || bytes.Contains(buffer[:n], []byte("PONG"))
+			mu.Unlock()
+			if err != nil {
+				break
+			}
+		}
+		mu.Lock()
+		delete(open, client)
+		delete(open, upstream)
+		mu.Unlock()
+		_ = client.Close()
+	}
+	go func() {
+		for {
+			client, err := listener.Accept()
+			if err != nil {
+				return
+			}
+			go forward(client)
+		}
+	}()
+	return func(text string) {
+		mu.Lock()
+		defer mu.Unlock()
+		for conn, connected := range open {
+			if connected {
+				_, _ = conn.Write([]byte(text))
+			}
+		}
+	}
+}

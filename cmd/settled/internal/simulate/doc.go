@@ -23,9 +23,13 @@
 //  1. The same seed gives the same trace.
 //  2. A violation of each law is reported.
 //  3. Nothing is drawn but from the schedule's own choices: not from a clock, a
-//     map's order or the runtime's scheduler. (Ledger.History may read with
-//     goroutines of its own; it is one step of a schedule, and what stands below
-//     a head never changes.)
+//     map's order or the runtime's scheduler. (The ledger may read a head's
+//     history with goroutines of its own; that takes no virtual time, and what
+//     stands below a head never changes.)
+//
+// An adversary writes messages onto the ledger's subjects, at any moment and just
+// before an append is compared; wall clocks of replicas are set. Not here, but in
+// settlement/modelcheck: a ledger or a stream of outcomes that is set back.
 //
 // It trusts the code under test with nothing: what the node pays, what an entry
 // may say and what an outcome is due are worked out here a second time.

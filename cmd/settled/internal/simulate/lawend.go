@@ -1,10 +1,8 @@
 package simulate
 
 import (
-	"context"
 	"slices"
 
-	"settled/ledger"
 	"settled/settlement"
 )
 
@@ -61,18 +59,5 @@ func (l *laws) reconciled(s *appSession) {
 		if (!s.unseen || s.ours) && !s.incident {
 			l.w.violate(Agreement, "%s was carried out, and its outcome isn't recorded as closed", c.by)
 		}
-	}
-}
-
-// verified holds the session's entries to the ledger's own audit.
-func (l *laws) verified(s *appSession) {
-	l.w.stream.still = true
-	defer func() { l.w.stream.still = false }()
-	report, err := ledger.New(&l.w.stream, ledger.Config{Fence: messageExpiry + fenceMargin}).Verify(context.Background(), ledger.Audit{Session: s.id})
-	if err != nil {
-		l.w.violate(Chained, "%s: %v", s, err)
-	}
-	for _, f := range report.Findings {
-		l.w.violate(Chained, "%s: %s", s, f)
 	}
 }

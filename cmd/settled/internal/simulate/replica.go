@@ -99,6 +99,13 @@ func (r *replica) stall(d time.Duration) {
 	}
 }
 
+// setClock sets the wall clock of a process's host, as an operator or a time server does.
+func (r *replica) setClock() {
+	by := r.w.choices.between(-time.Hour, time.Hour)
+	r.w.note(r.name, "its CLOCK is set by %s", by)
+	r.drift += by
+}
+
 // alive: a process that is up and runs tells the broker that it works.
 func (r *replica) alive() bool { return r.up && !r.stalledUntil.After(r.w.now) }
 

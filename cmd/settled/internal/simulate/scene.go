@@ -91,6 +91,8 @@ func (w *world) drawTroubles() {
 	})
 	w.moments(is.restarts, func() { w.crash(w.replicas[w.choices.pick(len(w.replicas))], "by kill -9") })
 	w.moments(is.replays, w.letters.replay)
+	w.moments(is.foreign, func() { w.stream.intrude(w.anySession().id) })
+	w.moments(is.clockJumps, func() { w.replicas[w.choices.pick(len(w.replicas))].setClock() })
 	w.moments(is.rivals, func() { w.node.rival(w.anySession()) })
 	w.moments(is.deposits, func() { w.node.deposited(w.anySession()) })
 	w.moments(is.withdrawals, func() { w.node.withdrawn(w.anySession()) })

@@ -57,6 +57,10 @@ func (n *node) fly(a *actor, f *flight, fate fate) (settlement.Answer, error) {
 	if !said.given {
 		return settlement.Answer{}, errLost
 	}
+	if said.err != nil && w.faulty(w.weather.brooded) {
+		a.home.stall(w.choices.between(messageExpiry, messageExpiry+3*fenceMargin))
+		a.sleep(0)
+	}
 	return settlement.Answer{Version: said.version, Evidence: evidence}, said.err
 }
 

@@ -14,6 +14,7 @@ import (
 type stream struct {
 	w         *world
 	messages  []ledger.Message
+	intruders []uint64          // sequences of the foreign ones
 	ids       map[string]uint64 // by Nats-Msg-Id
 	awayUntil time.Time
 	still     bool // reads are part of a step that was taken: nobody gives way
@@ -27,6 +28,7 @@ func (s *stream) Publish(_ context.Context, d ledger.Draft) (ledger.Ack, error) 
 	var refused error
 	a := s.w.running
 	err := a.remote("publish", func() {
+		s.intrudeOn(d.Filter)
 		ack, refused = s.store(d)
 		s.w.note("LEDGER", "%s publishes %s: %s", a.name, short(d.Subject), stored(ack, refused))
 	})
@@ -62,9 +64,11 @@ func (s *stream) store(d ledger.Draft) (ledger.Ack, error) {
 	return ledger.Ack{Sequence: m.Sequence}, nil
 }
 
-// Get implements ledger.Stream.
+// Get implements ledger.Stream. What is read beside the last message of a filter may be
+// read by goroutines of the ledger's own, which the scheduler must not see: it takes no
+// time, and is read when the last message has arrived.
 func (s *stream) Get(_ context.Context, filter string, from uint64) (m ledger.Message, err error) {
-	if s.still {
+	if s.still || from > 0 {
 		return s.find(filter, from)
 	}
 	a := s.w.running
@@ -81,9 +85,7 @@ func (s *stream) Get(_ context.Context, filter string, from uint64) (m ledger.Me
 	if lost != nil {
 		return ledger.Message{}, lost
 	}
-	if from == 0 { // a head; what is read before it says nothing of later messages
-		a.heads = end
-	}
+	a.heads = end
 	return m, missing
 }
 

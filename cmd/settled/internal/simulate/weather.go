@@ -17,11 +17,13 @@ type weather struct {
 	refused, doubtful   int // requests at the node
 	signedOut, unsigned int // sign-ins forgotten; co-signers away
 	misled, dropped     int // reads: "not found" that isn't true; connections
+	wedged, brooded     int // appends just after a foreign message; processes that stall on a refusal
 
 	// How many there are.
 	outages, mires, ledgerOutages, restarts   int
 	rivals, deposits, withdrawals, operations int // of others, at the node
 	replays                                   int
+	foreign, clockJumps                       int // messages in the ledger by an adversary; wall clocks set
 
 	attempts   int           // an outcome may have; fewer than the default, so that schedules come to their end
 	strangers  bool          // others reach the quorum without us
@@ -52,6 +54,8 @@ func (w *world) drawWeather() {
 	}
 	w.weather.attempts = []int{4, 1, 2, 3}[c.pick(4)]
 	w.weather.incidents = w.dialect == Nitro && c.pick(5) == 4
+	is := &w.weather
+	is.foreign, is.wedged, is.brooded, is.clockJumps = level(2, 8), level(50, 300), level(10, 50), level(1, 3)
 	w.focus()
 	w.weather.clockAhead = time.Duration(level(500, 4000)) * time.Millisecond
 	w.weather.clockLag = time.Duration(level(2, 90)) * time.Second
@@ -68,6 +72,9 @@ func (w *world) focus() {
 	case where == 4: // doubts, stalls and few attempts: what the fence is for
 		is.stall, is.pause, is.late, is.unanswered, is.lost, is.crash = 30, 300, 300, 100, 0, 0
 		is.attempts, is.beatsLost = 1+c.pick(2), 0
+	case where == 2: // refusals, after which a process stalls until another has sent a request of its own
+		is.refused, is.brooded, is.late, is.attempts = 300, 700, 300, 4
+		is.stall, is.crash, is.beatsLost, is.lost = 0, 0, 0, 0
 	case where == 3: // plans that change, and rivals who close by an old one
 		is.late, is.unanswered, is.stall, is.lost = 300, 100, 20, 0
 		is.attempts, is.rivals, is.policies, is.strangers = 3, 1+c.pick(3), true, true

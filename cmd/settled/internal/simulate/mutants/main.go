@@ -1,12 +1,13 @@
 // Mutants builds the simulation once for each deliberate defect of a table, by an
-// overlay over the sources, and runs seeds until a law is broken. It writes the
-// table of which seed caught which. Exit status 0: all were caught; 1: one was not,
+// overlay over the sources, and runs seeds until a law is broken; or, where the table
+// names tests, runs those, which must fail. It writes the table of what caught which. Exit status 0: all were caught; 1: one was not,
 // or its change doesn't fit the sources any more; 2: misused.
 //
 // The defects are in no build but these.
 package main
 
 import (
+	"bytes"
 	"encoding/json"
 	"errors"
 	"flag"
@@ -69,7 +70,10 @@ type catch struct {
 	Dialect   string `json:"dialect"`
 	Law       string `json:"law"`
 	Text      string `json:"text"`
+	ByTest    bool   `json:"-"` // the tests of its table caught it
 }
+
+func (c catch) escaped() bool { return c.Seed == 0 && !c.ByTest }
 
 // hunt looks that all changes fit, and then hunts one mutant after the other.
 func (o options) hunt(stdout io.Writer) ([]catch, error) {
@@ -96,7 +100,7 @@ func (o options) hunt(stdout io.Writer) ([]catch, error) {
 		if err != nil {
 			return nil, err
 		}
-		if c.Seed == 0 {
+		if c.escaped() {
 			escaped++
 		}
 		fmt.Fprintln(stdout, c)
@@ -111,7 +115,7 @@ func (o options) hunt(stdout io.Writer) ([]catch, error) {
 func (o options) figures(caught []catch) record.Defects {
 	f := record.Defects{Defects: len(caught), Limit: o.seeds}
 	for _, c := range caught {
-		if c.Seed == 0 {
+		if c.escaped() {
 			f.Escaped = append(f.Escaped, c.name)
 		}
 		if c.Schedules > f.Schedules {
@@ -122,7 +126,10 @@ func (o options) figures(caught []catch) record.Defects {
 }
 
 func (c catch) String() string {
-	if c.Seed == 0 {
+	if c.ByTest {
+		return fmt.Sprintf("%-34s %s of %s", c.name, c.test.names, c.test.pkg)
+	}
+	if c.escaped() {
 		return fmt.Sprintf("%-34s ESCAPED after %d schedules", c.name, c.Schedules)
 	}
 	return fmt.Sprintf("%-34s seed %d (%s), after %d schedules: %s", c.name, c.Seed, c.Dialect, c.Schedules, c.Law)
@@ -136,6 +143,13 @@ func (o options) one(m mutant) (catch, error) {
 		return c, err
 	}
 	defer func() { _ = os.RemoveAll(dir) }()
+	if err := o.overlay(m, dir); err != nil {
+		return c, err
+	}
+	if m.test.pkg != "" {
+		c.ByTest, err = o.failsTests(m, dir)
+		return c, err
+	}
 	program, err := o.build(m, dir)
 	if err != nil {
 		return c, err
@@ -149,34 +163,57 @@ func (o options) one(m mutant) (catch, error) {
 	return c, nil
 }
 
-// build makes the mutant's simulation without touching a source.
-func (o options) build(m mutant, dir string) (program string, err error) {
+// failsTests reports whether the mutant's tests, which pass without it, fail with it.
+func (o options) failsTests(m mutant, dir string) (bool, error) {
+	run := func(flags ...string) ([]byte, error) {
+		cmd := exec.Command("go", append(append([]string{"test", "-count=1", "-run", m.test.names}, flags...), m.test.pkg)...) // #nosec G204 -- our own
+		cmd.Dir = o.root
+		return cmd.CombinedOutput()
+	}
+	if said, err := run(); err != nil || bytes.Contains(said, []byte("no tests to run")) {
+		return false, fmt.Errorf("mutant %s: its tests don't pass without it: %w\n%s", m.name, err, said)
+	}
+	said, err := run("-overlay", filepath.Join(dir, "overlay.json"))
+	switch {
+	case err == nil:
+		return false, nil
+	case !bytes.Contains(said, []byte("--- FAIL")):
+		return false, fmt.Errorf("mutant %s: its tests could not be run: %w\n%s", m.name, err, said)
+	}
+	return true, nil
+}
+
+// overlay writes the changed sources, and the overlay that puts them in the place of
+// those of the module.
+func (o options) overlay(m mutant, dir string) error {
 	sources, err := m.sources(o.root)
 	if err != nil {
-		return "", err
+		return err
 	}
 	root, err := filepath.Abs(o.root)
 	if err != nil {
-		return "", err
+		return err
 	}
 	overlay := struct{ Replace map[string]string }{map[string]string{}}
 	for file, text := range sources {
 		to := filepath.Join(dir, strings.ReplaceAll(file, "/", "_"))
 		if err := os.WriteFile(to, []byte(text), 0o600); err != nil {
-			return "", err
+			return err
 		}
 		overlay.Replace[filepath.Join(root, filepath.FromSlash(file))] = to
 	}
 	text, err := json.Marshal(overlay)
 	if err != nil {
-		return "", err
+		return err
 	}
-	if err := os.WriteFile(filepath.Join(dir, "overlay.json"), text, 0o600); err != nil {
-		return "", err
-	}
+	return os.WriteFile(filepath.Join(dir, "overlay.json"), text, 0o600)
+}
+
+// build makes the mutant's simulation without touching a source.
+func (o options) build(m mutant, dir string) (program string, err error) {
 	program = filepath.Join(dir, "schedules")
 	cmd := exec.Command("go", "build", "-overlay", filepath.Join(dir, "overlay.json"), "-o", program, "./cmd/settled/internal/simulate/schedules") // #nosec G204 -- our own
-	cmd.Dir = root
+	cmd.Dir = o.root
 	if said, err := cmd.CombinedOutput(); err != nil {
 		return "", fmt.Errorf("mutant %s doesn't build: %w\n%s", m.name, err, said)
 	}
@@ -187,9 +224,13 @@ func (o options) build(m mutant, dir string) (program string, err error) {
 func markdown(caught []catch, o options) string {
 	var b strings.Builder
 	fmt.Fprintf(&b, "# Deliberate defects, and the schedules that caught them\n\n")
-	fmt.Fprintf(&b, "Written by `make mutants`, not by hand: %d defects, put into the sources one at a time, each in a build of its own. Schedules from seed %d, at most %d for each.\n\n", len(caught), o.seed, o.seeds)
+	fmt.Fprintf(&b, "Written by `make mutants`, not by hand: %d defects, put into the sources one at a time, each in a build of its own. Schedules from seed %d, at most %d for each; what the simulation has no place for is left to the tests that are named.\n\n", len(caught), o.seed, o.seeds)
 	b.WriteString("| defect | what it is | caught by seed | after schedules | law broken |\n|---|---|---|---|---|\n")
 	for _, c := range caught {
+		if c.ByTest {
+			fmt.Fprintf(&b, "| `%s` | %s | tests of `%s` | | `%s` |\n", c.name, c.rule, c.test.pkg, strings.ReplaceAll(c.test.names, "|", ", "))
+			continue
+		}
 		fmt.Fprintf(&b, "| `%s` | %s | %d (%s) | %d | %s |\n", c.name, c.rule, c.Seed, c.Dialect, c.Schedules, c.Law)
 	}
 	return b.String()

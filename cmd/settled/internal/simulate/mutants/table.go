@@ -10,14 +10,19 @@ import (
 // mutant is one deliberate defect.
 type mutant struct {
 	name, rule string
+	test       test // that has to catch it, in the place of the schedules; zero: none
 	patches    []patch
 }
+
+// test is one or more of a package's tests. What the simulation has no place for, as
+// the settings of a server's stream, is left to them.
+type test struct{ pkg, names string }
 
 // patch is one change of a source file. What it replaces must stand there exactly
 // once.
 type patch struct{ file, old, new string }
 
-// parse reads the table: "== name", what the rule is, and for each change
+// parse reads the table: "== name", what the rule is, perhaps "test: package names", and for each change
 // "-- file", what stands there, "=>", and what is to stand there.
 func parse(text string) ([]mutant, error) {
 	var all []mutant
@@ -25,7 +30,9 @@ func parse(text string) ([]mutant, error) {
 	for _, section := range sections[1:] {
 		parts := strings.Split(section, "\n-- ")
 		name, rule, _ := strings.Cut(parts[0], "\n")
+		rule, by, _ := strings.Cut(rule, "\ntest: ")
 		m := mutant{name: name, rule: strings.TrimSpace(rule)}
+		m.test.pkg, m.test.names, _ = strings.Cut(strings.TrimSpace(by), " ")
 		for _, part := range parts[1:] {
 			file, change, _ := strings.Cut(part, "\n")
 			old, replacement, found := strings.Cut(change+"\n", "\n=>\n")

@@ -20,6 +20,7 @@ type metrics struct {
 	registry *prometheus.Registry
 	log      zerolog.Logger
 	waiting  *waiting
+	recent   recent
 	tracer   trace.Tracer // draws the stages as spans, where that is asked for
 	results
 
@@ -100,6 +101,7 @@ func (m *metrics) watch(s *service) {
 		m.registry.MustRegister(prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: name, Help: help}, read))
 	}
 	gauge("settled_ready", "1 when outcomes can be settled.", func() float64 { return oneIf(s.ready() == nil) })
+	m.waiting.setPaused(func() int { return undelivered(s.consumer.Status()) })
 	gauge("settled_nats_connected", "1 while NATS is connected.", func() float64 { return oneIf(s.nats.IsConnected()) })
 	gauge("settled_paused", "1 while nothing is fetched because the node is away.", func() float64 { return oneIf(s.consumer.Status().Paused) })
 	gauge("settled_stopped", "1 while all sending is stopped, by an operator or by a session that was paid twice, or while that is not known. Alert on it.", func() float64 { return oneIf(s.brake.Stopped(context.Background()) != nil) })

@@ -240,6 +240,7 @@ func (s *service) settle(ctx context.Context) error {
 	defer beside(context.WithoutCancel(ctx), func(ctx context.Context) { settings.Run(ctx, books.hurry) })()
 	defer beside(ctx, books.run)()
 	defer beside(ctx, newReconciler(s).run)()
+	defer beside(ctx, func(ctx context.Context) { s.metrics.recent.retryReads(ctx, s.node, s.node.Ready) })()
 	return c.Run(ctx)
 }
 
@@ -332,7 +333,8 @@ func (s *service) openStreams(ctx context.Context) error {
 	return nil
 }
 
-// ready says what is missing before outcomes can be settled; nil when nothing is.
+// ready says what is missing before outcomes can be settled; nil when an outcome that
+// is published now would settle, as far as the last minute shows.
 func (s *service) ready() error {
 	s.mu.Lock()
 	c, brake, settings, books, waits := s.consumer, s.brake, s.settings, s.books, s.waits
@@ -361,7 +363,11 @@ func (s *service) ready() error {
 	if stop, err := brake.Standing(); stop == nil && err != nil {
 		return err
 	}
-	return c.Status().Err()
+	if err := c.Status().Err(); err != nil {
+		return err
+	}
+	count, _ := s.metrics.waiting.ages(time.Now())
+	return s.metrics.recent.problem(count, time.Now())
 }
 
 // standstill is after what time a loop that goes on every second counts as stuck.

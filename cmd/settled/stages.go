@@ -106,6 +106,7 @@ func (n observedNode) Session(ctx context.Context, id settlement.SessionID, look
 	ctx, end := n.m.stage(ctx, stageRead, "read session", ofSession(id))
 	session, err := n.node.Session(ctx, id, look)
 	end(err)
+	n.m.recent.note(partRead, id, err, time.Now())
 	journeyOf(ctx).seen = time.Now()
 	return session, err
 }
@@ -132,6 +133,7 @@ func (n observedNode) Send(ctx context.Context, r settlement.Request) (settlemen
 	ctx, end := n.m.stage(ctx, stageSend, "send request")
 	answer, err := n.node.Send(ctx, r)
 	end(err)
+	n.m.recent.note(partSend, "", err, time.Now())
 	return answer, err
 }
 
@@ -158,6 +160,10 @@ func (l observedLedger) Append(ctx context.Context, head settlement.Head, e sett
 	ctx, end := l.m.stage(ctx, stageAppend, "append settlement."+string(e.State), appending(e)...)
 	stored, err := l.ledger.Append(ctx, head, e)
 	end(err)
+	l.m.recent.note(partAppend, "", err, time.Now())
+	if err == nil && e.State == settlement.EntryClosed {
+		l.m.recent.note(partSend, "", nil, time.Now()) // its request was carried out, however late that showed
+	}
 	l.m.appends.WithLabelValues(string(e.State), appendResult(err)).Inc()
 	return stored, err
 }
@@ -193,5 +199,6 @@ func (d observedLetters) Store(ctx context.Context, o settlement.Outcome, f sett
 	ctx, end := d.m.stage(ctx, stageLetter, "send deadletter", trace.WithSpanKind(trace.SpanKindProducer), messaging("send", semconv.MessagingOperationTypeSend))
 	sequence, err := d.letters.Store(ctx, o, f, attempts)
 	end(err)
+	d.m.recent.note(partLetter, "", err, time.Now())
 	return sequence, err
 }

@@ -8,6 +8,7 @@ import (
 	"github.com/rs/zerolog"
 
 	"settled/consumer"
+	"settled/settlement"
 )
 
 // How outcomes that wait are told of.
@@ -23,6 +24,8 @@ type waiting struct {
 
 	mu   sync.Mutex
 	open map[uint64]*waitingOutcome // by OUTCOMES sequence
+
+	paused func() int // outcomes that nobody took while fetching is paused; nil: none
 }
 
 type waitingOutcome struct {
@@ -77,7 +80,27 @@ func (w *waiting) ages(now time.Time) (count map[string]int, oldest map[string]t
 		count[o.reason]++
 		oldest[o.reason] = max(oldest[o.reason], now.Sub(o.published))
 	}
+	if w.paused != nil {
+		if n := w.paused() - len(w.open); n > 0 {
+			count[string(settlement.NotReady)] += n
+		}
+	}
 	return count, oldest
+}
+
+// setPaused has the outcomes counted that nobody takes.
+func (w *waiting) setPaused(count func() int) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.paused = count
+}
+
+// undelivered is how many outcomes wait, taken or not, because fetching is paused.
+func undelivered(s consumer.Status) int {
+	if !s.Paused {
+		return 0
+	}
+	return max(0, int(s.Pending)+s.Unanswered-s.InHand) // #nosec G115 -- messages of one stream
 }
 
 // witnessed is how long the outcome that waits longest was seen to wait for its
@@ -94,7 +117,7 @@ func (w *waiting) witnessed() map[string]time.Duration {
 }
 
 var (
-	waitingCount   = prometheus.NewDesc("settled_waiting_outcomes", "Outcomes that this process gave back and that have no result yet, by reason.", []string{"reason"}, nil)
+	waitingCount   = prometheus.NewDesc("settled_waiting_outcomes", "Outcomes that this process gave back and that have no result yet, by reason; and as not_ready those that no replica takes while the node is not ready.", []string{"reason"}, nil)
 	waitingOldest  = prometheus.NewDesc("settled_waiting_oldest_seconds", "Age of the oldest of them since it was published, by reason. Alert on it.", []string{"reason"}, nil)
 	waitingLongest = prometheus.NewDesc("settled_waiting_longest_seconds", "How long one of them was seen to wait for its present reason, the longest, by reason.", []string{"reason"}, nil)
 )

@@ -1,0 +1,110 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"testing"
+	"time"
+
+	"settled/consumer"
+	"settled/settlement"
+)
+
+// TestRecent: which results make a service not ready, for how long, and what ends it.
+func TestRecent(t *testing.T) {
+	now := time.Unix(1000, 0)
+	broken := errors.New("broken")
+	for name, c := range map[string]struct {
+		results []error
+		waiting string
+		later   time.Duration
+		want    bool
+	}{
+		"nothing yet":         {nil, "", 0, true},
+		"once":                {[]error{broken}, "", 0, true},
+		"twice":               {[]error{broken, broken}, "", 0, false},
+		"an hour ago":         {[]error{broken, broken}, "", time.Hour, true},
+		"and one still waits": {[]error{broken, broken}, "ledger_away", time.Hour, false},
+		"succeeded since":     {[]error{broken, broken, nil}, "ledger_away", 0, true},
+		"another came first":  {[]error{broken, broken, settlement.ErrMoved}, "", 0, true},
+		"held says nothing":   {[]error{broken, broken, &settlement.Waiting{Reason: settlement.LedgerHeld}}, "", 0, false},
+		"stopped ourselves":   {[]error{context.Canceled, fmt.Errorf("x: %w", context.Canceled)}, "", 0, true},
+		"no such session":     {[]error{settlement.ErrSessionNotFound, settlement.ErrSessionNotFound}, "", 0, true},
+		"refused for good":    {[]error{settlement.Fail(settlement.NodeRejected, "no"), settlement.Fail(settlement.NodeRejected, "no")}, "", 0, true},
+		"away":                {[]error{&settlement.Waiting{Reason: settlement.NodeAway, Err: broken}, &settlement.Waiting{Reason: settlement.NodeAway, Err: broken}}, "", 0, false},
+		"an escrow":           {[]error{&settlement.Waiting{Reason: settlement.EscrowPending}, &settlement.Waiting{Reason: settlement.EscrowPending}}, "", 0, true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			var r recent
+			for _, err := range c.results {
+				r.note(partAppend, "", err, now)
+			}
+			err := r.problem(map[string]int{c.waiting: 1}, now.Add(c.later))
+			if (err == nil) != c.want || err != nil && !strings.Contains(err.Error(), partAppend) {
+				t.Errorf("%v, want ready %t", err, c.want)
+			}
+		})
+	}
+}
+
+// TestNotReadyWhileNothingSettles: the ledger is full, or the node can't read sessions.
+func TestNotReadyWhileNothingSettles(t *testing.T) {
+	d := deploy(t)
+	d.cfg.consumerBackoff, d.cfg.consumerBackoffM = 100*time.Millisecond, 300*time.Millisecond
+	s, _ := d.serve()
+	first := d.open()
+	d.result(first, d.publish("partial_service", "first", first, d.partial()))
+
+	stream, err := d.nats.js.Stream(t.Context(), "SETTLEMENTS")
+	d.must(err)
+	before := stream.CachedInfo().Config
+	full := before
+	full.MaxBytes = 4096
+	_, err = d.nats.js.UpdateStream(t.Context(), full)
+	d.must(err)
+	session := d.open()
+	sequence := d.publish("partial_service", "second", session, d.partial())
+	d.until("not ready for the ledger", func() bool { err := s.ready(); return err != nil && strings.Contains(err.Error(), partAppend) })
+	_, err = d.nats.js.UpdateStream(t.Context(), before)
+	d.must(err)
+	d.result(session, sequence)
+	d.until("ready again", func() bool { return s.ready() == nil })
+
+	third := d.open()
+	d.node.Outage(true) // of its database
+	sequence = d.publish("partial_service", "third", third, d.partial())
+	d.until("not ready for the node", func() bool { return s.ready() != nil })
+	d.node.Outage(false)
+	d.result(third, sequence)
+	d.until("ready again", func() bool { return s.ready() == nil })
+}
+
+// TestPausedOutcomesAreCounted: the dashboard and the metric count what nobody takes
+// while the node isn't ready, and both count alike.
+func TestPausedOutcomesAreCounted(t *testing.T) {
+	d := deploy(t)
+	s, _ := d.serve()
+	for name, c := range map[string]struct {
+		status consumer.Status
+		want   int
+	}{
+		"taken while all is well": {consumer.Status{Pending: 3, Unanswered: 2}, 0},
+		"paused":                  {consumer.Status{Paused: true, Pending: 3, Unanswered: 2, InHand: 1}, 4},
+		"paused, all in hand":     {consumer.Status{Paused: true, Unanswered: 1, InHand: 2}, 0},
+	} {
+		if got := undelivered(c.status); got != c.want {
+			t.Errorf("%s: %d, want %d", name, got, c.want)
+		}
+	}
+	s.metrics.waiting.setPaused(func() int { return 4 })
+	count, _ := s.metrics.waiting.ages(time.Now())
+	shown := 0
+	for _, w := range s.status().Waiting {
+		shown += w.Count
+	}
+	if count["not_ready"] != 4 || shown != 4 {
+		t.Errorf("the metric shows %v, the dashboard %d", count, shown)
+	}
+}

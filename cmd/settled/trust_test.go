@@ -190,7 +190,7 @@ func TestSignatureVector(t *testing.T) {
 	var p struct {
 		Data json.RawMessage `json:"data"`
 	}
-	event := between(t, string(readme), "Nats-Msg-Id: order-17\" '", "'\n")
+	event := between(t, string(readme), "Nats-Msg-Id: $(uuidgen)\" '", "'\n")
 	if err := json.Unmarshal([]byte(event), &p); err != nil {
 		t.Fatal(err)
 	}

@@ -83,10 +83,10 @@ func (p *pool) trust() {
 
 // distrusting is why closes are not trusted to be taken, and how often they were
 // refused so.
-func (p *pool) distrusting() (refusal error, times uint64) {
+func (p *pool) distrusting() (times uint64, refusal error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	return p.refusal, p.distrusted
+	return p.distrusted, p.refusal
 }
 
 // probed keeps a probe's verdict: nil, it is good. A good one is of a connection

@@ -86,7 +86,7 @@ func (p *prober) run(ctx context.Context) {
 }
 
 func (p *prober) serve(ctx context.Context, c *conn) {
-	refusal, times := p.client.pool.distrusting()
+	times, refusal := p.client.pool.distrusting()
 	err := c.dialect.probe(ctx, c)
 	if err == nil && refusal != nil {
 		err = c.dialect.takesCloses(ctx, c)
@@ -180,7 +180,7 @@ func (p *prober) state() error {
 	if fit || bad != nil {
 		return bad
 	}
-	refusal, _ := p.client.pool.distrusting()
+	_, refusal := p.client.pool.distrusting()
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if refusal != nil {

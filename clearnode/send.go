@@ -53,7 +53,7 @@ func (c *Client) awaitProof(ctx context.Context) {
 	defer cancel()
 	for ctx.Err() == nil {
 		changed := c.Changed()
-		if refusal, _ := c.pool.distrusting(); refusal == nil || c.Ready() == nil {
+		if _, refusal := c.pool.distrusting(); refusal == nil || c.Ready() == nil {
 			return
 		}
 		select {

@@ -213,7 +213,7 @@ func (s *Settings) learn(saw seen, began time.Time) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	before, troubled := s.problem(), s.trouble != nil
-	unknown, problems := s.judge(saw)
+	problems, unknown := s.judge(saw)
 	if s.first && unknown == nil {
 		s.accepted, s.first = saw.weaknesses, false
 	}
@@ -237,7 +237,7 @@ func (s *Settings) learn(saw seen, began time.Time) error {
 }
 
 // judge says what endangers money, and why anything isn't known.
-func (s *Settings) judge(saw seen) (unknown error, problems []string) {
+func (s *Settings) judge(saw seen) (problems []string, unknown error) {
 	for _, i := range append(slices.Clone(saw.streams), saw.durable) {
 		what := "stream " + i.Name
 		if i.Name == saw.durable.Name {
@@ -259,7 +259,7 @@ func (s *Settings) judge(saw seen) (unknown error, problems []string) {
 	if d := saw.durable.Durable; d != nil && paused(d.Config, time.Now()) {
 		problems = append(problems, "consumer "+d.Name+": "+pausedText(d.Config, DurableConfig(s.cfg)))
 	}
-	return unknown, problems
+	return problems, unknown
 }
 
 // count notices removed messages. Dead letters are deleted when they are done with.

@@ -109,7 +109,9 @@ func (l *v1Ledger) beyond(done func(*v1List) bool) (bool, error) {
 // closing are the releases that the close made, of all of a session's, newest
 // first. Withdrawals before it look like them. It is the last thing that happens to
 // a session, and pays nobody twice of one asset. Where a release lies so close to the
-// last that it could be of either, nothing tells: then of holds all that may be.
+// last that it could be of either, nothing tells: then of holds all that may be. The rows
+// of a second in which somebody was paid twice are left out: nothing tells which of them
+// were withdrawn.
 func closing(releases []v1Move) (of []v1Move, told bool) {
 	told = true
 	seen := map[holding]bool{}
@@ -120,8 +122,10 @@ func closing(releases []v1Move) (of []v1Move, told bool) {
 		case age > closeSpan:
 			slices.Reverse(of)
 			return of, told
-		case seen[at]:
-			return nil, false
+		case seen[at]: // withdrawn before; of that second nothing tells which rows were
+			of = slices.DeleteFunc(of, func(o v1Move) bool { return !o.At.After(m.At) })
+			slices.Reverse(of)
+			return of, false
 		case age > time.Second:
 			told = false
 		}

@@ -203,7 +203,7 @@ func TestV1Withdrawn(t *testing.T) {
 	if _, _, err := sendV1(t, c, settlement.Outcome{}, plan); err != nil {
 		t.Fatal(err)
 	}
-	if s := look(t, c, id, settlement.Look{}); !s.Hidden.Payouts || s.Payouts != nil {
+	if s := look(t, c, id, settlement.Look{}); !s.Hidden.Payouts || len(s.Payouts) != 1 || s.Payouts[0].Amount.String() != "6" {
 		t.Errorf("ten seconds apart: %+v", s)
 	}
 

@@ -17,7 +17,7 @@ type PayoutDifference struct {
 // PaidOtherwise compares, row by row, what a closed entry recorded with what this
 // read of the session shows its close to have paid, in the order of accounts and
 // assets; none where they agree. Comparable is false where the node doesn't show
-// what a close paid.
+// what a close paid, and none of the payouts that may be its own agree.
 //
 // The payouts of a session that isn't versioned hold withdrawals before the close
 // as well. The close's own are the last, one for each line of its allocations; but
@@ -25,7 +25,7 @@ type PayoutDifference struct {
 // was recorded. Either is good.
 func (s Session) PaidOtherwise(closed Entry) (rows []PayoutDifference, comparable bool) {
 	if s.Hidden.Payouts {
-		return nil, false
+		return nil, s.mayHavePaid(closed.Allocation)
 	}
 	last := s.Payouts
 	if !s.Versioned {

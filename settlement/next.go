@@ -96,6 +96,9 @@ func (v View) Fallen() bool {
 //
 //	closed as planned            done
 //	closed, payouts not shown    as above, at the version of the intent's close
+//	closed, no intent, and the   done
+//	  last payouts are as the
+//	  policy pays their sum
 //	closed otherwise             closed_elsewhere
 //	on path                      drive: send the recorded plan's next request
 //	older than the intent        wait
@@ -192,15 +195,31 @@ func (v View) closed() Step {
 		return Step{Move: MoveDone, Plan: plan}
 	}
 	if v.Session.Hidden.Payouts {
-		return v.closedUnseen()
-	}
-	if v.Intent == nil {
-		plan, f := v.Policy.Allocate(v.Outcome, v.Session.AsFunded())
-		if f == nil && paysOut(v.Session.Payouts, plan.Allocations) {
+		if plan := v.paidByPolicy(v.Session.possibleCloses()...); plan != nil {
 			return Step{Move: MoveDone, Plan: plan}
 		}
+		return v.closedUnseen()
+	}
+	if plan := v.paidByPolicy(v.Session); plan != nil {
+		return Step{Move: MoveDone, Plan: plan}
 	}
 	return v.elsewhere(Fail(ClosedElsewhere, "the session is closed at the node, and what was paid is not what this outcome would pay"))
+}
+
+// paidByPolicy is what the policy makes of the first of these closed sessions that paid
+// exactly that; nil where none did, or where an intent holds the session, whose plan
+// alone counts.
+func (v View) paidByPolicy(closed ...Session) *Plan {
+	if v.Intent != nil {
+		return nil
+	}
+	for _, s := range closed {
+		plan, f := v.Policy.Allocate(v.Outcome, s.AsFunded())
+		if f == nil && paysOut(s.Payouts, plan.Allocations) {
+			return plan
+		}
+	}
+	return nil
 }
 
 // elsewhere fails an outcome whose session somebody else has closed. Beside that

@@ -1,6 +1,9 @@
 package settlement
 
-import "time"
+import (
+	"slices"
+	"time"
+)
 
 // line is one account and asset.
 type line struct {
@@ -53,6 +56,29 @@ func sameAmounts(a, b map[line]Amount) bool {
 	return true
 }
 
+// possibleCloses are what the close of a versioned session may have paid, where the node
+// shows payouts and not which of them are the close's: the close is the last thing that
+// happens to a session, so that they are the last rows, from some instant on. None
+// elsewhere.
+func (s Session) possibleCloses() (closes []Session) {
+	if !s.Versioned || s.Open || !s.Hidden.Payouts {
+		return nil
+	}
+	for i, p := range s.Payouts {
+		if i == 0 || p.At.After(s.Payouts[i-1].At) {
+			one := s
+			one.Payouts, one.Hidden.Payouts = s.Payouts[i:], false
+			closes = append(closes, one)
+		}
+	}
+	return closes
+}
+
+// mayHavePaid reports whether these allocations are what one of the possible closes paid.
+func (s Session) mayHavePaid(allocations []Allocation) bool {
+	return slices.ContainsFunc(s.possibleCloses(), func(one Session) bool { return paysOut(one.Payouts, allocations) })
+}
+
 // PaidAs reports whether the close of this session paid what a recorded intent
 // had planned. Withdrawals before the close write the same kind of rows, so only
 // the rows from the request's timestamp on are compared; and, since a timestamp
@@ -63,7 +89,7 @@ func sameAmounts(a, b map[line]Amount) bool {
 func (s Session) PaidAs(intent Entry) bool {
 	switch {
 	case s.Versioned:
-		return !s.Open && len(s.Payouts) > 0 && paysOut(s.Payouts, intent.Allocation)
+		return !s.Open && len(s.Payouts) > 0 && paysOut(s.Payouts, intent.Allocation) || s.mayHavePaid(intent.Allocation)
 	case s.Hidden.Payouts:
 		return false
 	case intent.Request == nil:

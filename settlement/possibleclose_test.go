@@ -1,0 +1,49 @@
+package settlement
+
+import (
+	"testing"
+	"time"
+)
+
+// TestPossibleCloses: a closed versioned session whose payouts may hold withdrawals is
+// done where the last of them, from some instant on, are what the policy pays of them.
+func TestPossibleCloses(t *testing.T) {
+	a, _ := ParseAddress(addrA)
+	b, _ := ParseAddress(addrB)
+	row := func(of Address, sum string, second int64) Transfer {
+		return Transfer{Wallet: of, Asset: "usdc", Amount: amount(sum), At: time.Unix(second, 0)}
+	}
+	o := outcome(t, "payment_completed", `"parties":{"provider":"`+addrB+`"}`, 1)
+	for name, c := range map[string]struct {
+		payouts  []Transfer
+		recorded string // what b gets; none: closed_elsewhere
+	}{
+		"withdrawn before":      {[]Transfer{row(a, "5", 1), row(b, "10", 8)}, "10"},
+		"all of it":             {[]Transfer{row(b, "15", 1)}, "15"},
+		"in the same second":    {[]Transfer{row(a, "5", 1), row(b, "10", 1)}, ""},
+		"the last is another's": {[]Transfer{row(b, "10", 1), row(a, "5", 8)}, ""},
+		"nothing shown":         {nil, ""},
+	} {
+		s := newWorldOf(t, versioned).session
+		s.Open, s.Version, s.Payouts, s.Hidden.Payouts = false, 5, c.payouts, true
+		step := Next(View{Outcome: o, Policy: builtIn5[o.Scenario], Session: s, MaxAttempts: 8, FenceMargin: margin})
+		if c.recorded == "" {
+			if step.Move != MoveFail || step.Failure.Code != ClosedElsewhere {
+				t.Errorf("%s: %+v", name, step)
+			}
+			continue
+		}
+		if step.Move != MoveDone {
+			t.Errorf("%s: %+v", name, step)
+			continue
+		}
+		closed := Entry{Allocation: step.Plan.Allocations}
+		paid, readable := due(closed.Allocation)
+		if !readable || len(paid) != 1 || !paid[line{b, "usdc"}].Equal(amount(c.recorded)) {
+			t.Errorf("%s: recorded %v", name, closed.Allocation)
+		}
+		if rows, comparable := s.PaidOtherwise(closed); rows != nil || !comparable {
+			t.Errorf("%s: compared %v %v", name, rows, comparable)
+		}
+	}
+}

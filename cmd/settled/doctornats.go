@@ -226,13 +226,22 @@ func (d *doctor) cluster() {
 func (d *doctor) streams(ctx context.Context) {
 	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
 	defer cancel()
+	used := ""
 	for _, i := range consumer.InspectStreams(ctx, d.nats.js, d.cfg.consumerConfig(nil)) {
 		d.stream(i)
+		if i.Stream != nil && i.Stream.State.LastSeq > 0 && !strings.HasSuffix(i.Name, "OPERATIONS") {
+			used = i.Name
+		}
 	}
 	found, err := ledger.Inspect(ctx, d.nats.js, d.cfg.ledgerConfig())
 	i := consumer.Inspection{Name: found.Name, Err: err, Dangers: found.Dangers, Warnings: found.Warnings, Stream: found.Stream}
 	if err == nil && found.Stream == nil {
 		i.Create = consumer.CreateCommand(ledger.StreamConfig(d.cfg.ledgerConfig()))
+		if used != "" {
+			d.missing = append(d.missing, i.Name)
+			d.fail("stream."+i.Name, "restore it from a copy (nats stream restore) and start settled with --after-restore: see The ledger was lost in deploy/RUNBOOK.md", "the ledger was lost: it is missing, and %s has been used", used)
+			return
+		}
 	}
 	d.stream(i)
 }

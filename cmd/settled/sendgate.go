@@ -65,6 +65,9 @@ func (s *service) held(cause string) bool {
 	s.mu.Lock()
 	settings, books := s.settings, s.books
 	s.mu.Unlock()
+	if books == nil {
+		return false // nothing is sent yet
+	}
 	found := books.found()
 	var waits *settlement.Waiting
 	switch cause {

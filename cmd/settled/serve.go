@@ -136,9 +136,6 @@ func again(ctx context.Context, log zerolog.Logger, run func() error) error {
 func serveOnce(ctx context.Context, cfg *config, log zerolog.Logger) error {
 	s := &service{cfg: cfg, log: log, metrics: newMetrics(log)}
 	s.remember()
-	if cfg.afterRestore {
-		s.hold.begin("--after-restore was given: requests that the copy doesn't know of may still land")
-	}
 	log.Info().Str("version", buildInfo().Version).Msg("settled is starting")
 	defer s.metrics.startTracing(ctx)()
 	node, err := cfg.nodeConfig(s.metrics)

@@ -26,6 +26,9 @@ func (s *service) remember() {
 		dirs = append(dirs, filepath.Join(s.cfg.embeddedStoreDir, "settled"))
 	}
 	s.hold, s.tails = newSendHold(s.cfg, s.log), newTailFiles(s.log, dirs...)
+	if s.cfg.afterRestore {
+		s.hold.begin("--after-restore was given: requests that the copy doesn't know of may still land")
+	}
 }
 
 // proven reports whether the ledger has the last entry that was remembered of it

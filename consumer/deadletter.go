@@ -3,6 +3,7 @@ package consumer
 import (
 	"bytes"
 	"context"
+	"crypto/rand"
 	"crypto/sha256"
 	"encoding/hex"
 	"errors"
@@ -16,7 +17,6 @@ import (
 
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
-	"github.com/nats-io/nuid"
 
 	"settled/settlement"
 )
@@ -143,7 +143,7 @@ func publishTo(ctx context.Context, js jetstream.JetStream, stream string, m *na
 			sum := sha256.Sum256(m.Data)
 			id += "/" + hex.EncodeToString(sum[:])
 		default:
-			id += "/" + nuid.Next()
+			id += "/" + rand.Text()
 		}
 	}
 }

@@ -11,6 +11,7 @@ import (
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 
+	"settled/ledger/streamreader"
 	"settled/settlement"
 )
 
@@ -74,24 +75,18 @@ func (d *DeadLetters) List(ctx context.Context, f Filter) ([]Letter, error) {
 	return letters, err
 }
 
-// errEnough ends a scan.
-var errEnough = errors.New("enough")
-
 // Each calls do with every dead letter that the filter takes, oldest first, without
-// its payload; an error of do ends it. A thousand are read with one request.
+// its payload; an error of do ends it.
 func (d *DeadLetters) Each(ctx context.Context, f Filter, do func(Letter) error) error {
-	s, err := d.stream(ctx)
-	if err != nil {
-		return fmt.Errorf("list dead letters: %w", err)
-	}
-	c := scan{subject: DeadLetterSubject(d.cfg.Prefix, "*"), from: f.From, headersOnly: true}
+	subject := DeadLetterSubject(d.cfg.Prefix, "*")
 	if f.Scenario != "" {
-		c.subject = DeadLetterSubject(d.cfg.Prefix, f.Scenario)
+		subject = DeadLetterSubject(d.cfg.Prefix, f.Scenario)
 	}
 	taken := 0
-	err = c.each(ctx, d.js, s, func(raw *jetstream.RawStreamMsg) error {
-		raw.Header.Del(nats.MsgSize) // the server's own, where it leaves the payload out
+	letters := streamreader.New(d.js, DeadLettersStream(d.cfg.Prefix))
+	_, err := letters.List(ctx, streamreader.Selection{Subjects: []string{subject}, From: f.From}, func(raw *jetstream.RawStreamMsg) error {
 		l := d.read(raw)
+		l.Payload = nil
 		if err := l.check(); err != nil {
 			d.cfg.foreign(DeadLettersStream(d.cfg.Prefix), raw, err)
 			return nil
@@ -104,11 +99,11 @@ func (d *DeadLetters) Each(ctx context.Context, f Filter, do func(Letter) error)
 			return err
 		}
 		if taken == f.Limit {
-			return errEnough
+			return streamreader.ErrEnough
 		}
 		return nil
 	})
-	if err != nil && !errors.Is(err, errEnough) {
+	if err != nil {
 		return fmt.Errorf("list dead letters: %w", err)
 	}
 	return nil
@@ -140,14 +135,7 @@ func (d *DeadLetters) stream(ctx context.Context) (jetstream.Stream, error) {
 }
 
 func (d *DeadLetters) raw(ctx context.Context, seq uint64) (*jetstream.RawStreamMsg, error) {
-	s, err := d.stream(ctx)
-	if err != nil {
-		return nil, err
-	}
-	if seq == 0 { // which the server reads as no sequence at all
-		return nil, ErrNoDeadLetter
-	}
-	raw, err := s.GetMsg(ctx, seq)
+	raw, err := streamreader.New(d.js, DeadLettersStream(d.cfg.Prefix)).Get(ctx, seq)
 	if errors.Is(err, jetstream.ErrMsgNotFound) {
 		return nil, ErrNoDeadLetter
 	}

@@ -9,6 +9,8 @@ import (
 
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
+
+	"settled/ledger/streamreader"
 )
 
 // replays are the replays that the stream of operations has on record. One that was
@@ -47,14 +49,9 @@ func (r *replays) find(ctx context.Context, d *DeadLetters, l Letter) (*Operatio
 }
 
 func (r *replays) look(ctx context.Context, d *DeadLetters, since time.Time) error {
-	name := OperationsStream(d.cfg.Prefix)
-	s, err := d.js.Stream(ctx, name)
-	if err != nil {
-		return wrapStream(name, err)
-	}
 	began, byID := time.Now(), map[string]Operation{}
-	c := scan{subject: OperationSubject(d.cfg.Prefix, ActionReplay), since: since.Add(-clocks)}
-	err = c.each(ctx, d.js, s, func(raw *jetstream.RawStreamMsg) error {
+	recorded := streamreader.Selection{Subjects: []string{OperationSubject(d.cfg.Prefix, ActionReplay)}, Since: since.Add(-clocks)}
+	_, err := streamreader.New(d.js, OperationsStream(d.cfg.Prefix)).List(ctx, recorded, func(raw *jetstream.RawStreamMsg) error {
 		var op Operation
 		if json.Unmarshal(raw.Data, &op) == nil {
 			byID[raw.Header.Get(nats.MsgIdHdr)] = op

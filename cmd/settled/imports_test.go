@@ -19,9 +19,11 @@ var mayImport = map[string][]string{
 	"clearnode":  {"settled/settlement", "github.com/gorilla/websocket", "github.com/ethereum/go-ethereum", "github.com/rs/zerolog", "golang.org/x/time/rate"},
 	// Decimal, because the real node takes amounts that settlement's one parser refuses.
 	"clearnode/clearnodetest": {"settled/settlement", "github.com/gorilla/websocket", "github.com/ethereum/go-ethereum", "github.com/shopspring/decimal"},
-	"ledger":                  {"settled/settlement", "github.com/nats-io/nats.go"},
+	"ledger":                  {"settled/settlement", "settled/ledger/streamreader", "github.com/nats-io/nats.go"},
 	"ledger/ledgertest":       {"settled/settlement", "settled/ledger", "github.com/nats-io/nats.go"},
-	"consumer":                {"settled/settlement", "github.com/nats-io/nats.go", "github.com/cloudevents/sdk-go/v2", "github.com/rs/zerolog"},
+	// One reader of streams for all that list or follow one. It knows no ledger.
+	"ledger/streamreader": {"github.com/nats-io/nats.go"},
+	"consumer":            {"settled/settlement", "settled/ledger/streamreader", "github.com/nats-io/nats.go", "github.com/cloudevents/sdk-go/v2", "github.com/rs/zerolog"},
 }
 
 func TestImports(t *testing.T) {

@@ -96,17 +96,15 @@ func (p *program) ledgerExport(cmd *cobra.Command, f *exportFlags) error {
 func (p *program) exportTo(ctx context.Context, nc *natsLink, prefix string, f *exportFlags, x *exportFile) error {
 	bar := p.newProgress("export")
 	defer bar.end()
-	part := f.part(prefix)
-	end, err := lastOf(ctx, nc.js, part)
-	if end == nil || err != nil {
+	last, err := lastEntry(ctx, nc.js, prefix)
+	if err != nil {
 		return err
 	}
-	seen := func(sequence uint64) { bar.at(sequence, end.Sequence, "") }
-	_, err = f.each(ctx, nc.js, prefix, seen, func(s ledger.Stored) error {
+	seen := func(sequence uint64) { bar.at(sequence, last, "") }
+	return f.each(ctx, nc.js, prefix, seen, func(s ledger.Stored) error {
 		if s.Err != nil {
 			return fmt.Errorf("entry %d can't be read: %w: run `settled ledger verify`", s.Sequence, s.Err)
 		}
 		return x.add(s.Sequence, exportRows(s))
 	})
-	return err
 }

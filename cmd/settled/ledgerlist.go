@@ -12,6 +12,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"settled/ledger"
+	"settled/ledger/streamreader"
 	"settled/settlement"
 )
 
@@ -80,8 +81,8 @@ func (f *entryFilter) takes(s ledger.Stored) bool {
 		(f.reference == "" || f.reference == s.Entry.Reference)
 }
 
-// part is where in the stream the chosen entries are.
-func (f *entryFilter) part(prefix string) streamPart {
+// selection is where in the stream the chosen entries are.
+func (f *entryFilter) selection(prefix string) streamreader.Selection {
 	state := f.state
 	if state == stateAll {
 		state = "*"
@@ -90,42 +91,32 @@ func (f *entryFilter) part(prefix string) streamPart {
 	if session == "" {
 		session = "*"
 	}
-	part := streamPart{stream: ledger.StreamName(prefix), filter: prefix + "settlement." + state + "." + session}
+	s := streamreader.Selection{Subjects: []string{prefix + "settlement." + state + "." + session}}
 	if f.after > 0 {
-		part.from = f.after + 1
+		s.From = f.after + 1
 	} else if !f.from.IsZero() {
-		part.since = f.from.Add(-clockSlack)
+		s.Since = f.from.Add(-clockSlack)
 	}
-	return part
+	return s
 }
 
 // each hands over the chosen entries, in the order of the ledger, those that can't
-// be read with their Err; and says which sequence the last entry has that could
-// have been chosen. seen is told of every entry that was looked at.
-func (f *entryFilter) each(ctx context.Context, js jetstream.JetStream, prefix string, seen func(uint64), fn func(ledger.Stored) error) (uint64, error) {
-	return eachMessage(ctx, js, f.part(prefix), func(m streamMessage) error {
+// be read with their Err. seen, if not nil, is called with the sequence of every entry
+// that was read.
+func (f *entryFilter) each(ctx context.Context, js jetstream.JetStream, prefix string, seen func(uint64), fn func(ledger.Stored) error) error {
+	_, err := ledgerReader(js, prefix).List(ctx, f.selection(prefix), func(m *jetstream.RawStreamMsg) error {
 		if seen != nil {
-			seen(m.sequence)
+			seen(m.Sequence)
 		}
-		if !f.to.IsZero() && m.stored.After(f.to.Add(clockSlack)) {
-			return errEnough
+		if !f.to.IsZero() && m.Time.After(f.to.Add(clockSlack)) {
+			return streamreader.ErrEnough
 		}
 		if s := storedOf(m); f.takes(s) {
 			return fn(s)
 		}
 		return nil
 	})
-}
-
-// storedOf takes a message of the ledger's stream for an entry.
-func storedOf(m streamMessage) ledger.Stored {
-	return storedAs(m.Subject(), m.Data(), m.sequence, m.stored)
-}
-
-// storedAs is storedOf of a message that was read by itself.
-func storedAs(subject string, payload []byte, sequence uint64, at time.Time) ledger.Stored {
-	e, err := ledger.ParseEntry(subject, payload, sequence)
-	return ledger.Stored{Subject: subject, Sequence: sequence, Time: at, Payload: payload, Entry: e, Err: err}
+	return err
 }
 
 func (p *program) ledgerListCommand() *cobra.Command {
@@ -212,10 +203,10 @@ func (p *program) ledgerList(cmd *cobra.Command, f *entryFilter) error {
 	}
 	defer nc.close()
 	shown, after := 0, uint64(0)
-	_, err = f.each(cmd.Context(), nc.js, cfg.natsPrefix, nil, func(s ledger.Stored) error {
+	err = f.each(cmd.Context(), nc.js, cfg.natsPrefix, nil, func(s ledger.Stored) error {
 		if f.limit > 0 && shown == f.limit {
 			_, _ = fmt.Fprintf(p.stderr, "There are more: go on with --after %d.\n", after)
-			return errEnough
+			return streamreader.ErrEnough
 		}
 		if shown++; shown == 1 && !p.json() {
 			if err := p.printLine(fmt.Sprintf(listRow, "SEQUENCE", fmt.Sprintf("%-*s", len(clock(time.Now())), "TIME"), "STATE", "SCENARIO", "SESSION", "REFERENCE", "WHO GOT WHAT, OR WHY NOT")); err != nil {

@@ -13,6 +13,7 @@ import (
 
 	"settled/clearnode"
 	"settled/ledger"
+	"settled/ledger/streamreader"
 	"settled/settlement"
 )
 
@@ -74,18 +75,14 @@ func sessionOf(ctx context.Context, js jetstream.JetStream, stream string, seque
 func entryAt(ctx context.Context, js jetstream.JetStream, stream string, sequence uint64) (ledger.Stored, error) {
 	ctx, cancel := context.WithTimeout(ctx, silence)
 	defer cancel()
-	s, err := js.Stream(ctx, stream)
-	if err != nil {
-		return ledger.Stored{}, fmt.Errorf("stream %s: %w", stream, err)
-	}
-	m, err := s.GetMsg(ctx, sequence)
+	m, err := streamreader.New(js, stream).Get(ctx, sequence)
 	if errors.Is(err, jetstream.ErrMsgNotFound) {
 		return ledger.Stored{}, fmt.Errorf("the ledger has no entry %d", sequence)
 	}
 	if err != nil {
 		return ledger.Stored{}, fmt.Errorf("entry %d: %w", sequence, err)
 	}
-	return storedAs(m.Subject, m.Data, sequence, m.Time), nil
+	return storedOf(m), nil
 }
 
 // counted is a number of things in words.

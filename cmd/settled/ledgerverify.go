@@ -91,13 +91,9 @@ func (p *program) ledgerVerify(cmd *cobra.Command, f verifyFlags, a ledger.Audit
 		return err
 	}
 	defer nc.close()
-	end, err := lastOf(cmd.Context(), nc.js, streamPart{stream: ledger.StreamName(cfg.natsPrefix), filter: cfg.natsPrefix + "settlement.*.*"})
+	total, err := lastEntry(cmd.Context(), nc.js, cfg.natsPrefix)
 	if err != nil {
 		return err
-	}
-	var total uint64
-	if end != nil {
-		total = end.Sequence
 	}
 	v := verification{program: p, bar: p.newProgress("verify"), total: total, whole: a.Session == ""}
 	defer v.bar.end()

@@ -8,6 +8,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"settled/consumer"
+	"settled/ledger/streamreader"
 )
 
 // letterGauges tell what the stream of dead letters holds. It is asked at each
@@ -43,11 +44,11 @@ func (l letterGauges) Collect(ch chan<- prometheus.Metric) {
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), letterPatience)
 	defer cancel()
-	stream, err := l.js.Stream(ctx, l.stream)
+	info, err := streamreader.New(l.js, l.stream).Info(ctx)
 	if err != nil {
 		return
 	}
-	state := stream.CachedInfo().State
+	state := info.State
 	var age float64
 	if state.Msgs > 0 {
 		age = max(0, time.Since(state.FirstTime).Seconds()) // the server's clock may be ahead

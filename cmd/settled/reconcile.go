@@ -221,8 +221,11 @@ func (r *reconciliation) tell(ctx context.Context, compared *comparison, republi
 
 // newest reports whether this is still the session's newest entry.
 func (r *reconciliation) newest(ctx context.Context, id settlement.SessionID, sequence uint64) (bool, error) {
-	last, err := lastOf(ctx, r.js, streamPart{stream: ledger.StreamName(r.prefix), filter: r.prefix + "settlement.*." + string(id)})
-	if err != nil || last == nil {
+	last, err := ledgerReader(r.js, r.prefix).Last(ctx, r.prefix+"settlement.*."+string(id))
+	if errors.Is(err, jetstream.ErrMsgNotFound) {
+		return false, nil
+	}
+	if err != nil {
 		return false, err
 	}
 	return last.Sequence == sequence, nil

@@ -12,7 +12,6 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 
 	"settled/clearnode"
-	"settled/ledger"
 	"settled/settlement"
 )
 
@@ -91,7 +90,7 @@ func parseAccounts(texts []string) (all []settlement.Address, err error) {
 // ledgerBegan is when the ledger's first entry was stored; of an empty one, when it
 // was made.
 func ledgerBegan(ctx context.Context, js jetstream.JetStream, prefix string) (time.Time, error) {
-	info, err := streamInfo(ctx, js, ledger.StreamName(prefix))
+	info, err := ledgerReader(js, prefix).Info(ctx)
 	if err != nil {
 		return time.Time{}, err
 	}

@@ -9,7 +9,7 @@ import (
 
 	"github.com/nats-io/nats.go/jetstream"
 
-	"settled/ledger"
+	"settled/ledger/streamreader"
 	"settled/settlement"
 )
 
@@ -63,9 +63,8 @@ func readLedger(ctx context.Context, js jetstream.JetStream, prefix string, bar 
 	b := &booked{
 		results: map[outcomeKey]ended{}, closing: map[settlement.SessionID]intent{}, free: map[settlement.SessionID]freed{},
 	}
-	part := streamPart{stream: ledger.StreamName(prefix), filter: prefix + "settlement.*.*"}
-	_, err := eachMessage(ctx, js, part, func(m streamMessage) error {
-		bar.at(m.sequence, 0, "entries of the ledger")
+	_, err := ledgerReader(js, prefix).List(ctx, streamreader.Selection{Subjects: []string{prefix + "settlement.*.*"}}, func(m *jetstream.RawStreamMsg) error {
+		bar.at(m.Sequence, 0, "entries of the ledger")
 		b.entries++
 		s := storedOf(m)
 		if s.Err != nil {

@@ -8,6 +8,7 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 
 	"settled/consumer"
+	"settled/ledger/streamreader"
 	"settled/settlement"
 )
 
@@ -41,7 +42,7 @@ type unsettled struct {
 
 func (o *outcomesRead) read(ctx context.Context) error {
 	stream := consumer.OutcomesStream(o.prefix)
-	info, err := streamInfo(ctx, o.js, stream)
+	info, err := streamreader.New(o.js, stream).Info(ctx)
 	if err != nil {
 		return err
 	}
@@ -50,8 +51,8 @@ func (o *outcomesRead) read(ctx context.Context) error {
 			o.holders[i.key] = id
 		}
 	}
-	_, err = eachMessage(ctx, o.js, streamPart{stream: stream, filter: consumer.OutcomesFilter(o.prefix)}, func(m streamMessage) error {
-		o.bar.at(m.sequence, info.State.LastSeq, "outcomes")
+	_, err = streamreader.New(o.js, stream).List(ctx, streamreader.Selection{Subjects: []string{consumer.OutcomesFilter(o.prefix)}}, func(m *jetstream.RawStreamMsg) error {
+		o.bar.at(m.Sequence, info.State.LastSeq, "outcomes")
 		o.message(m)
 		return nil
 	})
@@ -61,32 +62,22 @@ func (o *outcomesRead) read(ctx context.Context) error {
 	return err
 }
 
-func streamInfo(ctx context.Context, js jetstream.JetStream, name string) (*jetstream.StreamInfo, error) {
-	ctx, cancel := context.WithTimeout(ctx, silence)
-	defer cancel()
-	s, err := js.Stream(ctx, name)
-	if err != nil {
-		return nil, fmt.Errorf("stream %s: %w: is there such a stream? `settled serve` makes it", name, err)
-	}
-	return s.CachedInfo(), nil
-}
-
-func (o *outcomesRead) message(m streamMessage) {
+func (o *outcomesRead) message(m *jetstream.RawStreamMsg) {
 	switch {
-	case o.last > 0 && m.sequence > o.last+1:
-		o.gap(o.last+1, m.sequence-1)
-	case o.last == 0 && o.books.oldest > 0 && o.books.oldest < m.sequence:
-		o.gap(o.books.oldest, m.sequence-1)
+	case o.last > 0 && m.Sequence > o.last+1:
+		o.gap(o.last+1, m.Sequence-1)
+	case o.last == 0 && o.books.oldest > 0 && o.books.oldest < m.Sequence:
+		o.gap(o.books.oldest, m.Sequence-1)
 	}
-	o.count, o.last = o.count+1, m.sequence
-	e := consumer.ReadEnvelope(m.Subject(), m.Headers(), m.Data(), consumer.OutcomesStream(o.prefix), m.sequence, o.prefix)
-	e.Stored = m.stored
+	o.count, o.last = o.count+1, m.Sequence
+	e := consumer.ReadEnvelope(m.Subject, m.Header, m.Data, consumer.OutcomesStream(o.prefix), m.Sequence, o.prefix)
+	e.Stored = m.Time
 	outcome, _ := settlement.ParseOutcome(e) // an invalid one has its result too
 	o.unasked.known(outcome.Session)
-	if consumer.WasRequeued(m.Headers()) {
-		o.republished[m.sequence] = true
+	if consumer.WasRequeued(m.Header) {
+		o.republished[m.Sequence] = true
 	}
-	u := unsettled{m.sequence, outcome.Session, keyOfOutcome(outcome.Ref), m.stored}
+	u := unsettled{m.Sequence, outcome.Session, keyOfOutcome(outcome.Ref), m.Time}
 	if _, holds := o.holders[u.key]; holds {
 		o.seen[u.key] = true
 	}

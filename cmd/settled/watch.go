@@ -2,12 +2,14 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 
 	"github.com/nats-io/nats.go/jetstream"
 	"github.com/spf13/cobra"
 
 	"settled/ledger"
+	"settled/ledger/streamreader"
 	"settled/settlement"
 )
 
@@ -30,7 +32,7 @@ func (p *program) watchCommand() *cobra.Command {
 				return err
 			}
 			defer nc.close()
-			return watchLedger(cmd.Context(), nc.js, cfg.natsPrefix, subject, from, p.showEntry)
+			return watchLedger(cmd.Context(), nc.js, cfg.natsPrefix, subject, from, p.noticed, p.showEntry)
 		},
 	}
 	c.Flags().StringVar(&state, "state", "", "only closing, closed or failed")
@@ -40,12 +42,12 @@ func (p *program) watchCommand() *cobra.Command {
 }
 
 // showEntry prints an entry as it is recorded.
-func (p *program) showEntry(m jetstream.Msg, e settlement.Entry, unread error) error {
+func (p *program) showEntry(m *jetstream.RawStreamMsg, e settlement.Entry, unread error) error {
 	switch {
 	case p.json():
-		return p.printLine(string(m.Data()))
+		return p.printLine(string(m.Data))
 	case unread != nil: // somebody else wrote it; the next ones matter all the same
-		return p.printLine(printable(fmt.Sprintf("%s: %v: run `settled ledger verify`", m.Subject(), unread)))
+		return p.printLine(printable(fmt.Sprintf("%s: %v: run `settled ledger verify`", m.Subject, unread)))
 	default:
 		return p.printLine(entryText(e))
 	}
@@ -72,35 +74,35 @@ func watchSubject(state, session string) (string, error) {
 	return "settlement." + state + "." + token, nil
 }
 
-// watchLedger hands every matching entry to show, in order, until ctx ends; and why
-// it can't be read where it can't.
-func watchLedger(ctx context.Context, js jetstream.JetStream, prefix, subject string, from uint64, show func(m jetstream.Msg, e settlement.Entry, unread error) error) error {
-	entries := streamPart{stream: ledger.StreamName(prefix), filter: prefix + subject, from: from, fresh: from == 0}
-	messages, err := entries.open(ctx, js)
+// watchLedger calls show with every matching entry, in order, from a sequence on (0:
+// only what is stored from now on), until ctx ends or show returns an error. Why the
+// ledger can't be read, and that it can be again, is passed to notice; it goes on then.
+func watchLedger(ctx context.Context, js jetstream.JetStream, prefix, subject string, from uint64, notice func(error) error, show func(m *jetstream.RawStreamMsg, e settlement.Entry, unread error) error) error {
+	entries := streamreader.Selection{Subjects: []string{prefix + subject}, From: from, Fresh: from == 0}
+	err := ledgerReader(js, prefix).Follow(ctx, entries, notice, func(m *jetstream.RawStreamMsg) error {
+		e, err := ledger.ParseEntry(m.Subject, m.Data, m.Sequence)
+		if err != nil {
+			err = fmt.Errorf("entry %d can't be read: %w", m.Sequence, err)
+		}
+		return show(m, e, err)
+	})
 	if err != nil {
-		return fmt.Errorf("watch %s: %w: is there such a stream? `settled serve` makes it", ledger.StreamName(prefix), err)
+		return fmt.Errorf("watch %s: %w", ledger.StreamName(prefix), err)
 	}
-	defer messages.Stop()
-	for {
-		m, err := messages.Next(jetstream.NextContext(ctx))
-		if err != nil {
-			if ctx.Err() != nil {
-				return nil
-			}
-			return fmt.Errorf("watch %s: %w", ledger.StreamName(prefix), err)
-		}
-		meta, err := m.Metadata()
-		if err != nil {
-			return fmt.Errorf("watch %s: %w", ledger.StreamName(prefix), err)
-		}
-		e, err := ledger.ParseEntry(m.Subject(), m.Data(), meta.Sequence.Stream)
-		if err != nil {
-			err = fmt.Errorf("entry %d can't be read: %w", meta.Sequence.Stream, err)
-		}
-		if err := show(m, e, err); err != nil {
-			return err
-		}
+	return nil
+}
+
+// noticed tells on standard error why the ledger can't be followed at the moment.
+func (p *program) noticed(err error) error {
+	text := "settled: the ledger can be read again"
+	switch {
+	case errors.Is(err, streamreader.ErrSetBack):
+		text = fmt.Sprintf("settled: %v", err)
+	case err != nil:
+		text = fmt.Sprintf("settled: %v; trying again until it can be read", err)
 	}
+	_, _ = fmt.Fprintln(p.stderr, printable(text))
+	return nil
 }
 
 // entryText is one entry on one line.

@@ -21,7 +21,7 @@ func TestWatchGoesOnPastAForeignEntry(t *testing.T) {
 	var unread []bool
 	ctx, cancel := context.WithTimeout(t.Context(), patience)
 	defer cancel()
-	d.must(watchLedger(ctx, d.nats.js, "", "settlement.*.*", 1, func(_ jetstream.Msg, e settlement.Entry, err error) error {
+	d.must(watchLedger(ctx, d.nats.js, "", "settlement.*.*", 1, nil, func(_ *jetstream.RawStreamMsg, e settlement.Entry, err error) error {
 		if unread = append(unread, err != nil); len(unread) == 2 {
 			cancel()
 		}

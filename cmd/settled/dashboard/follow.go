@@ -10,6 +10,7 @@ import (
 
 	"settled/consumer"
 	"settled/ledger"
+	"settled/ledger/streamreader"
 )
 
 // readBack is how many entries are read at the start: what the index holds, and for
@@ -22,75 +23,53 @@ const (
 	lookTime   = 5 * time.Second
 )
 
-// follow reads the ledger, entry by entry, until ctx ends, the stream is another
-// one, or an error.
+// follow reads the ledger, entry by entry, until ctx ends or the stream is set back.
 func (b *Board) follow(ctx context.Context) error {
-	ctx, cancel := context.WithCancel(ctx)
-	defer cancel()
-	stream, err := b.src.stream(ctx)
+	info, err := b.src.info(ctx)
 	if err != nil {
 		return err
 	}
-	info := stream.CachedInfo()
 	from := max(info.State.FirstSeq, 1)
 	if info.State.LastSeq > readBack {
 		from = max(from, info.State.LastSeq-readBack+1)
 	}
 	from = b.model.begin(info.Created, from, info.State.LastSeq)
-	entries, err := b.cfg.JS.OrderedConsumer(ctx, ledger.StreamName(b.cfg.Prefix), jetstream.OrderedConsumerConfig{
-		FilterSubjects: []string{b.cfg.Prefix + "settlement.*.*"}, DeliverPolicy: jetstream.DeliverByStartSequencePolicy, OptStartSeq: from,
-	})
+	entries := streamreader.Selection{Subjects: []string{b.cfg.Prefix + "settlement.*.*"}, From: from}
+	err = b.src.reader().Follow(ctx, entries, b.report, b.take)
 	if err != nil {
 		return fmt.Errorf("follow the ledger: %w", err)
 	}
-	messages, err := entries.Messages(jetstream.PullMaxMessages(500))
-	if err != nil {
-		return fmt.Errorf("follow the ledger: %w", err)
-	}
-	defer messages.Stop()
-	return b.read(ctx, messages, info.Created)
+	return nil
 }
 
-// read hands every message to the model. A stream that was made anew is noticed
-// where none comes.
-func (b *Board) read(ctx context.Context, messages jetstream.MessagesContext, created time.Time) error {
-	for {
-		next, cancel := context.WithTimeout(ctx, lookPeriod)
-		m, err := messages.Next(jetstream.NextContext(next))
-		cancel()
-		if b.outlook().madeAnew(created) {
-			return errors.New("the ledger's stream was made anew")
-		}
-		if err != nil {
-			if errors.Is(err, context.DeadlineExceeded) && ctx.Err() == nil {
-				continue
-			}
-			return fmt.Errorf("follow the ledger: %w", err)
-		}
-		meta, err := m.Metadata()
-		if err != nil {
-			return fmt.Errorf("follow the ledger: %w", err)
-		}
-		e, err := ledger.ParseEntry(m.Subject(), m.Data(), meta.Sequence.Stream)
-		if err != nil {
-			b.model.skip(meta.Sequence.Stream)
-			continue
-		}
-		b.model.add(e, meta.Timestamp)
+// report shows why the ledger can't be followed at the moment. A ledger that was set
+// back is read from the beginning.
+func (b *Board) report(err error) error {
+	if errors.Is(err, streamreader.ErrSetBack) {
+		b.model.forget()
+		return err
 	}
+	b.model.broken(err)
+	return nil
+}
+
+// take hands a message to the model.
+func (b *Board) take(m *jetstream.RawStreamMsg) error {
+	e, err := ledger.ParseEntry(m.Subject, m.Data, m.Sequence)
+	if err != nil {
+		b.model.skip(m.Sequence)
+		return nil
+	}
+	b.model.add(e, m.Time)
+	return nil
 }
 
 // outlook is what a look at the streams found.
 type outlook struct {
-	created time.Time // of the ledger's stream; zero: not seen yet
-	last    uint64    // its last sequence
-	letters uint64    // dead letters
+	last    uint64 // the ledger's last sequence
+	letters uint64 // dead letters
 	stop    *Stop
 	err     error
-}
-
-func (o outlook) madeAnew(created time.Time) bool {
-	return !o.created.IsZero() && !o.created.Equal(created)
 }
 
 func (b *Board) outlook() outlook {
@@ -117,16 +96,16 @@ func (b *Board) look(ctx context.Context) {
 }
 
 func (b *Board) lookOnce(ctx context.Context) (o outlook, err error) {
-	stream, err := b.src.stream(ctx)
+	info, err := b.src.info(ctx)
 	if err != nil {
 		return o, err
 	}
-	o.created, o.last = stream.CachedInfo().Created, stream.CachedInfo().State.LastSeq
-	letters, err := b.cfg.JS.Stream(ctx, consumer.DeadLettersStream(b.cfg.Prefix))
+	o.last = info.State.LastSeq
+	letters, err := streamreader.New(b.cfg.JS, consumer.DeadLettersStream(b.cfg.Prefix)).Info(ctx)
 	if err != nil {
-		return o, fmt.Errorf("stream %s: %w", consumer.DeadLettersStream(b.cfg.Prefix), err)
+		return o, err
 	}
-	o.letters = letters.CachedInfo().State.Msgs
+	o.letters = letters.State.Msgs
 	o.stop, err = b.stop(ctx)
 	return o, err
 }

@@ -10,6 +10,7 @@ import (
 	"unicode/utf8"
 
 	"settled/consumer"
+	"settled/ledger/streamreader"
 )
 
 // The bounds of pages of dead letters.
@@ -40,11 +41,11 @@ type letterPage struct {
 // letters answers a page below the sequence before=. What was replayed or discarded
 // leaves gaps, so it looks at wider and wider stretches of the stream.
 func (b *Board) letters(r *http.Request) (any, error) {
-	stream, err := b.cfg.JS.Stream(r.Context(), consumer.DeadLettersStream(b.cfg.Prefix))
+	info, err := streamreader.New(b.cfg.JS, consumer.DeadLettersStream(b.cfg.Prefix)).Info(r.Context())
 	if err != nil {
 		return nil, err
 	}
-	state := stream.CachedInfo().State
+	state := info.State
 	before, err := number(r, "before", state.LastSeq+1)
 	if err != nil {
 		return nil, err

@@ -57,11 +57,21 @@ func (m *model) begin(created time.Time, from, last uint64) uint64 {
 	return m.last + 1
 }
 
-// broken takes note of why the ledger can't be followed.
+// forget has the next begin read everything again.
+func (m *model) forget() {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.created = time.Time{}
+}
+
+// broken takes note of why the ledger can't be followed; nil: it can be again.
 func (m *model) broken(err error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	m.problem = err.Error()
+	m.problem = ""
+	if err != nil {
+		m.problem = err.Error()
+	}
 	m.wake()
 }
 

@@ -11,6 +11,7 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 
 	"settled/ledger"
+	"settled/ledger/streamreader"
 	"settled/settlement"
 )
 
@@ -28,16 +29,16 @@ func (s source) connected() error {
 	return nil
 }
 
-func (s source) stream(ctx context.Context) (jetstream.Stream, error) {
+func (s source) reader() *streamreader.Reader {
+	return streamreader.New(s.js, ledger.StreamName(s.prefix))
+}
+
+// info describes the ledger's stream.
+func (s source) info(ctx context.Context) (*jetstream.StreamInfo, error) {
 	if err := s.connected(); err != nil {
 		return nil, err
 	}
-	name := ledger.StreamName(s.prefix)
-	stream, err := s.js.Stream(ctx, name)
-	if err != nil {
-		return nil, fmt.Errorf("stream %s: %w", name, err)
-	}
-	return stream, nil
+	return s.reader().Info(ctx)
 }
 
 // stored is one message of the ledger, and why it is no entry, if it is none.
@@ -50,12 +51,11 @@ func stored(m *jetstream.RawStreamMsg) ledger.Stored {
 // session is a session's entries, oldest first, at most so many of the first, and
 // the last where that leaves some out. whole says that none is left out.
 func (s source) session(ctx context.Context, id settlement.SessionID, most int) (entries []ledger.Stored, whole bool, err error) {
-	stream, err := s.stream(ctx)
-	if err != nil {
+	if err := s.connected(); err != nil {
 		return nil, false, err
 	}
-	filter := s.prefix + "settlement.*." + id.Token()
-	last, err := stream.GetLastMsgForSubject(ctx, filter)
+	stream, filter := s.reader(), s.prefix+"settlement.*."+id.Token()
+	last, err := stream.Last(ctx, filter)
 	if errors.Is(err, jetstream.ErrMsgNotFound) {
 		return nil, true, nil
 	}
@@ -64,7 +64,7 @@ func (s source) session(ctx context.Context, id settlement.SessionID, most int) 
 			return append(entries, stored(last)), false, nil
 		}
 		var m *jetstream.RawStreamMsg
-		if m, err = stream.GetMsg(ctx, from, jetstream.WithGetMsgSubject(filter)); err == nil {
+		if m, err = stream.Next(ctx, filter, from); err == nil {
 			entries, from = append(entries, stored(m)), m.Sequence+1
 		}
 	}
@@ -80,10 +80,10 @@ const readAhead = 8
 // below are the entries at so many sequences below one, newest first. What was
 // removed is left out: nobody should be able to.
 func (s source) below(ctx context.Context, sequence uint64, most uint64) ([]ledger.Stored, error) {
-	stream, err := s.stream(ctx)
-	if err != nil {
+	if err := s.connected(); err != nil {
 		return nil, err
 	}
+	stream := s.reader()
 	count := min(most, sequence-1)
 	found, errs := make([]ledger.Stored, count), make([]error, count)
 	var readers sync.WaitGroup
@@ -91,7 +91,7 @@ func (s source) below(ctx context.Context, sequence uint64, most uint64) ([]ledg
 		readers.Go(func() {
 			for i := reader; i < count; i += readAhead {
 				var m *jetstream.RawStreamMsg
-				if m, errs[i] = stream.GetMsg(ctx, sequence-1-i); errs[i] == nil {
+				if m, errs[i] = stream.Get(ctx, sequence-1-i); errs[i] == nil {
 					found[i] = stored(m)
 				} else if errors.Is(errs[i], jetstream.ErrMsgNotFound) {
 					errs[i] = nil

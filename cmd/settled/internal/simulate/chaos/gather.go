@@ -19,6 +19,7 @@ import (
 	"settled/cmd/settled/internal/simulate/verdict"
 	"settled/consumer"
 	"settled/ledger"
+	"settled/ledger/streamreader"
 	"settled/settlement"
 )
 
@@ -56,21 +57,12 @@ func again(ctx context.Context, f func() error) error {
 }
 
 func (r *run) gatherMessages(ctx context.Context, e *evidence) error {
-	s, err := r.watch.js.Stream(ctx, consumer.OutcomesStream(""))
-	if err != nil {
-		return err
-	}
-	for sequence := uint64(1); sequence <= s.CachedInfo().State.LastSeq; sequence++ {
-		m, err := s.GetMsg(ctx, sequence)
-		if errors.Is(err, jetstream.ErrMsgNotFound) {
-			continue // the verdict will say what is missing
-		}
-		if err != nil {
-			return fmt.Errorf("outcome message %d: %w", sequence, err)
-		}
-		e.messages[sequence] = string(m.Data)
-	}
-	return nil
+	outcomes := streamreader.New(r.watch.js, consumer.OutcomesStream(""))
+	_, err := outcomes.List(ctx, streamreader.Selection{}, func(m *jetstream.RawStreamMsg) error {
+		e.messages[m.Sequence] = string(m.Data) // the verdict will say what is missing
+		return nil
+	})
+	return err
 }
 
 // gatherLedger walks the ledger, keeps its bytes beside the logs, and has it

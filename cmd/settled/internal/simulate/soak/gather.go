@@ -12,6 +12,7 @@ import (
 	"settled/cmd/settled/internal/simulate/verdict"
 	"settled/consumer"
 	"settled/ledger"
+	"settled/ledger/streamreader"
 	"settled/settlement"
 )
 
@@ -75,40 +76,17 @@ func (a *audited) ledger(ctx context.Context, js jetstream.JetStream) error {
 	return err
 }
 
-// entriesOf reads the ledger as a subscriber does.
+// entriesOf reads the ledger.
 func (a *audited) entriesOf(ctx context.Context, js jetstream.JetStream) error {
-	s, err := js.Stream(ctx, ledger.StreamName(""))
-	if err != nil {
-		return err
-	}
-	c, err := s.OrderedConsumer(ctx, jetstream.OrderedConsumerConfig{})
-	if err != nil {
-		return err
-	}
-	messages, err := c.Messages()
-	if err != nil {
-		return err
-	}
-	defer messages.Stop()
-	for last := s.CachedInfo().State.LastSeq; last > 0; {
-		m, err := messages.Next(jetstream.NextContext(ctx))
-		if err != nil {
-			return err
-		}
-		at, err := m.Metadata()
-		if err != nil {
-			return err
-		}
-		a.take(m, at.Sequence.Stream)
-		if at.Sequence.Stream >= last {
-			return nil
-		}
-	}
-	return nil
+	_, err := streamreader.New(js, ledger.StreamName("")).List(ctx, streamreader.Selection{}, func(m *jetstream.RawStreamMsg) error {
+		a.take(m)
+		return nil
+	})
+	return err
 }
 
-func (a *audited) take(m jetstream.Msg, sequence uint64) {
-	e, err := ledger.ParseEntry(m.Subject(), m.Data(), sequence)
+func (a *audited) take(m *jetstream.RawStreamMsg) {
+	e, err := ledger.ParseEntry(m.Subject, m.Data, m.Sequence)
 	switch {
 	case err != nil: // Verify will say so
 	case e.State == settlement.EntryClosing:

@@ -11,6 +11,7 @@ import (
 
 	"settled/consumer"
 	"settled/ledger"
+	"settled/ledger/streamreader"
 	"settled/settlement"
 )
 
@@ -107,19 +108,21 @@ func (l *load) failed(err error) {
 
 // follow takes every result as a subscriber does, until the returned function is
 // called.
-func (l *load) follow(ctx context.Context) (stop func(), err error) {
-	c, err := l.js.OrderedConsumer(ctx, ledger.StreamName(""), jetstream.OrderedConsumerConfig{FilterSubjects: []string{"settlement.closed.*", "settlement.failed.*"}})
-	if err != nil {
-		return nil, fmt.Errorf("follow the results: %w", err)
-	}
-	following, err := c.Consume(func(m jetstream.Msg) { l.result(ctx, m.Data()) })
-	if err != nil {
-		return nil, fmt.Errorf("follow the results: %w", err)
-	}
+func (l *load) follow(ctx context.Context) (stop func()) {
+	ctx, end := context.WithCancel(ctx)
+	done := make(chan struct{})
+	results := streamreader.Selection{Subjects: []string{"settlement.closed.*", "settlement.failed.*"}}
+	go func() {
+		defer close(done)
+		_ = streamreader.New(l.js, ledger.StreamName("")).Follow(ctx, results, nil, func(m *jetstream.RawStreamMsg) error {
+			l.result(ctx, m.Data)
+			return nil
+		})
+	}()
 	return func() {
-		following.Stop()
-		<-following.Closed()
-	}, nil
+		end()
+		<-done
+	}
 }
 
 // result notes that an outcome has its result. Whether it is the right one is found

@@ -69,18 +69,14 @@ func (r *run) perform(ctx context.Context) (figures, error) {
 // settle publishes, and waits until every message has its final answer.
 func (r *run) settle(ctx context.Context) error {
 	ctx, stop := context.WithCancel(ctx)
-	unfollow, err := r.load.follow(ctx)
-	if err != nil {
-		stop()
-		return err
-	}
+	unfollow := r.load.follow(ctx)
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
 		r.meter.run(ctx)
 	}()
 	r.load.run(ctx)
-	err = r.await(ctx)
+	err := r.await(ctx)
 	stop()
 	<-done
 	unfollow()

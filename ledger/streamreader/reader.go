@@ -1,0 +1,204 @@
+// Package streamreader reads JetStream streams by single message requests
+// ($JS.API.STREAM.MSG.GET and $JS.API.STREAM.INFO), without consumers.
+//
+// A client library's consumer tells data from control messages by the header "Status"
+// of an empty message, which any publisher can set. In the answer to a message request
+// a message is a JSON value: whatever its content, it is data. The answers come from the
+// stream's leader, and a user needs the right to publish to two subjects only.
+package streamreader
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
+)
+
+// Reader reads one stream. Its methods may run at the same time.
+type Reader struct {
+	nc           *nats.Conn
+	api, stream  string
+	quiet, pause time.Duration
+}
+
+const (
+	// requestTime bounds one request.
+	requestTime = 5 * time.Second
+	// quietTime is how long List repeats a read that fails for a temporary reason.
+	quietTime = 30 * time.Second
+	// unansweredTime is the same where the server says that nobody answers, which is
+	// so as well where the user's account does not import the request's subject.
+	unansweredTime = 5 * time.Second
+	// firstPause and longestPause bound the time between two attempts.
+	firstPause, longestPause = 50 * time.Millisecond, 2 * time.Second
+)
+
+// New is a reader of the stream with this name.
+func New(js jetstream.JetStream, stream string) *Reader {
+	return &Reader{nc: js.Conn(), api: apiPrefix(js.Options()), stream: stream, quiet: quietTime, pause: time.Second}
+}
+
+func apiPrefix(o jetstream.JetStreamOptions) string {
+	switch {
+	case o.Domain != "":
+		return "$JS." + o.Domain + ".API."
+	case o.APIPrefix != "":
+		return strings.TrimSuffix(o.APIPrefix, ".") + "."
+	default:
+		return "$JS.API."
+	}
+}
+
+// Info describes the stream. Errors: jetstream.ErrStreamNotFound.
+func (r *Reader) Info(ctx context.Context) (*jetstream.StreamInfo, error) {
+	var info jetstream.StreamInfo
+	err := r.request(ctx, "STREAM.INFO.", nil, &info)
+	return &info, err
+}
+
+// Get is the message at a sequence. Errors: jetstream.ErrMsgNotFound where there is
+// none, jetstream.ErrStreamNotFound.
+func (r *Reader) Get(ctx context.Context, sequence uint64) (*jetstream.RawStreamMsg, error) {
+	if sequence == 0 { // the server takes it for a missing field
+		return nil, jetstream.ErrMsgNotFound
+	}
+	return r.get(ctx, getRequest{Sequence: sequence})
+}
+
+// Next is the first message at or after a sequence whose subject the filter matches.
+// Errors: as of Get.
+func (r *Reader) Next(ctx context.Context, filter string, from uint64) (*jetstream.RawStreamMsg, error) {
+	return r.get(ctx, getRequest{Sequence: max(from, 1), Next: filter})
+}
+
+// Last is the last message whose subject the filter matches. Errors: as of Get.
+func (r *Reader) Last(ctx context.Context, filter string) (*jetstream.RawStreamMsg, error) {
+	return r.get(ctx, getRequest{Last: filter})
+}
+
+// getRequest is the body of a request for a message.
+type getRequest struct {
+	Sequence uint64     `json:"seq,omitempty"`
+	Next     string     `json:"next_by_subj,omitempty"`
+	Last     string     `json:"last_by_subj,omitempty"`
+	Since    *time.Time `json:"start_time,omitempty"` // of the server's clock
+}
+
+func (r *Reader) get(ctx context.Context, q getRequest) (*jetstream.RawStreamMsg, error) {
+	body, err := json.Marshal(q)
+	if err != nil {
+		return nil, fmt.Errorf("stream %s: %w", r.stream, err)
+	}
+	var answer struct {
+		Message *struct {
+			Subject  string    `json:"subject"`
+			Sequence uint64    `json:"seq"`
+			Header   []byte    `json:"hdrs"`
+			Data     []byte    `json:"data"`
+			Time     time.Time `json:"time"`
+		} `json:"message"`
+	}
+	if err := r.request(ctx, "STREAM.MSG.GET.", body, &answer); err != nil {
+		return nil, err
+	}
+	m := answer.Message
+	if m == nil {
+		return nil, fmt.Errorf("stream %s: the answer to a request for a message has no message", r.stream)
+	}
+	return &jetstream.RawStreamMsg{Subject: m.Subject, Sequence: m.Sequence, Header: header(m.Header), Data: m.Data, Time: m.Time}, nil
+}
+
+// header reads a stored header. What is not one was stored by a client that does not
+// follow the protocol: the message is data all the same, without headers.
+func header(stored []byte) nats.Header {
+	if len(stored) == 0 {
+		return nats.Header{}
+	}
+	h, err := nats.DecodeHeadersMsg(stored)
+	if err != nil {
+		return nats.Header{}
+	}
+	return h
+}
+
+// request asks the API about the stream.
+func (r *Reader) request(ctx context.Context, call string, body []byte, answer any) error {
+	ctx, cancel := context.WithTimeout(ctx, requestTime)
+	defer cancel()
+	subject := r.api + call + r.stream
+	m, err := r.nc.RequestWithContext(ctx, subject, body)
+	if denied := r.nc.LastError(); err != nil && errors.Is(denied, nats.ErrPermissionViolation) && strings.Contains(denied.Error(), `"`+subject+`"`) {
+		return fmt.Errorf("stream %s: %w", r.stream, denied) // the server says so beside the request, which runs out of time
+	}
+	if err != nil {
+		return fmt.Errorf("stream %s: %w", r.stream, err)
+	}
+	var failed struct {
+		Error *jetstream.APIError `json:"error"`
+	}
+	if err := errors.Join(json.Unmarshal(m.Data, &failed), json.Unmarshal(m.Data, answer)); err != nil {
+		return fmt.Errorf("stream %s: the answer can't be read: %w", r.stream, err)
+	}
+	switch {
+	case failed.Error == nil:
+		return nil
+	case failed.Error.ErrorCode == jetstream.JSErrCodeStreamNotFound:
+		return fmt.Errorf("stream %s: %w: is there such a stream? `settled serve` creates it", r.stream, jetstream.ErrStreamNotFound)
+	case failed.Error.ErrorCode == jetstream.JSErrCodeMessageNotFound:
+		return jetstream.ErrMsgNotFound
+	default:
+		return fmt.Errorf("stream %s: %w", r.stream, failed.Error)
+	}
+}
+
+// temporary reports an error that passes once the connection, the server or the
+// stream's leader is back.
+func temporary(err error) bool {
+	for _, one := range []error{
+		nats.ErrTimeout, nats.ErrNoResponders, nats.ErrConnectionReconnecting, nats.ErrDisconnected, nats.ErrReconnectBufExceeded,
+		context.DeadlineExceeded,
+	} {
+		if errors.Is(err, one) {
+			return true
+		}
+	}
+	var api *jetstream.APIError
+	return errors.As(err, &api) && api.Code == 503
+}
+
+// retried calls read until it succeeds, its error is not temporary, or temporary errors
+// have lasted too long.
+func retried[T any](ctx context.Context, r *Reader, read func(context.Context) (T, error)) (T, error) {
+	began, pause := time.Now(), firstPause
+	for {
+		v, err := read(ctx)
+		if err == nil || ctx.Err() != nil || r.quiet == 0 || !temporary(err) {
+			return v, err
+		}
+		patience := r.quiet
+		if errors.Is(err, nats.ErrNoResponders) {
+			patience = min(patience, unansweredTime)
+		}
+		if lasted := time.Since(began); lasted >= patience {
+			return v, fmt.Errorf("%w: no answer for %s: does the stream have a leader, and may this user publish to %sSTREAM.INFO.%s and STREAM.MSG.GET.%s?",
+				err, lasted.Round(time.Second), r.api, r.stream, r.stream)
+		}
+		sleep(ctx, pause)
+		pause = min(2*pause, longestPause)
+	}
+}
+
+// sleep waits until ctx ends at most.
+func sleep(ctx context.Context, d time.Duration) {
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-ctx.Done():
+	case <-timer.C:
+	}
+}

@@ -1,0 +1,334 @@
+package streamreader
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/nats-io/nats-server/v2/server"
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
+)
+
+// hostile are contents that a consumer of the client library takes for its control
+// messages, or that are unusual otherwise.
+func hostile() []*nats.Msg {
+	var all []*nats.Msg
+	for _, status := range []string{"100", "400", "404", "408", "409", "423", "503", "x", ""} {
+		all = append(all, &nats.Msg{Header: nats.Header{"Status": {status}, "Description": {"Consumer Deleted"}}})
+		all = append(all, &nats.Msg{Header: nats.Header{"Status": {status}, "Nats-Last-Consumer": {"7"}, "Nats-Consumer-Stalled": {"s.x"}}})
+	}
+	return append(all, &nats.Msg{}, &nats.Msg{Header: nats.Header{"X": {"\xc3("}}, Data: []byte("\xff")}, &nats.Msg{Data: make([]byte, 1<<20-100)})
+}
+
+func TestAnyContentIsData(t *testing.T) {
+	r := newRig(t)
+	r.create()
+	want := hostile()
+	for _, m := range want {
+		m.Subject = "s.x"
+		_, err := r.js.PublishMsg(t.Context(), m)
+		r.must(err)
+	}
+	for _, s := range []Selection{{}, {Subjects: []string{"s.x"}}, {Subjects: []string{"s.*"}}} {
+		f := r.follow(New(r.js, "S"), s)
+		i := 0
+		_, err := New(r.js, "S").List(t.Context(), s, func(m *jetstream.RawStreamMsg) error {
+			live := <-f.got
+			for _, m := range []*jetstream.RawStreamMsg{m, live} {
+				if m.Sequence != uint64(i+1) || m.Subject != "s.x" || string(m.Data) != string(want[i].Data) || len(m.Header) != len(want[i].Header) || m.Header.Get("Status") != want[i].Header.Get("Status") {
+					t.Errorf("%+v: message %d is %d with %v and %d bytes", s, i+1, m.Sequence, m.Header, len(m.Data))
+				}
+			}
+			i++
+			return nil
+		})
+		if err != nil || i != len(want) {
+			t.Errorf("%+v: %d of %d messages, %v", s, i, len(want), err)
+		}
+		f.stop()
+	}
+}
+
+// A header block that the client library can't read is no reason to leave the message out.
+func TestBrokenHeader(t *testing.T) {
+	if h := header([]byte("NATS/1.0\r\nno colon\r\n\r\n")); h == nil || len(h) != 0 {
+		t.Errorf("%v", h)
+	}
+}
+
+// Every way of reading gives the same messages: by sequence, by filter, and changing
+// between the two, over gaps.
+func TestListSelects(t *testing.T) {
+	r := newRig(t)
+	stream := r.create()
+	subject := func(i int) string {
+		switch {
+		case i < 600 || i > 2500:
+			return fmt.Sprintf("s.a.%d", i%2)
+		case i%100 == 0:
+			return "s.b"
+		default:
+			return "s.c"
+		}
+	}
+	const n = 4000
+	r.fill(n, subject)
+	gone := map[uint64]bool{n: true}
+	for i := uint64(1); i < 30; i++ {
+		gone[i], gone[100*i], gone[700+i] = true, true, true
+	}
+	for sequence := range gone {
+		r.must(stream.DeleteMsg(t.Context(), sequence))
+	}
+	for _, s := range []Selection{
+		{}, {Subjects: []string{">"}}, {Subjects: []string{"s.>"}}, {Subjects: []string{"s.a.*"}}, {Subjects: []string{"s.a.0", "s.b"}}, {Subjects: []string{"s.b"}},
+		{Subjects: []string{"s.none"}}, {Subjects: []string{"s.*"}, From: 650}, {From: n + 1}, {Subjects: []string{"s.b"}, From: n + 10},
+	} {
+		var want []uint64
+		for i := range n {
+			at := uint64(i + 1)
+			if at >= s.From && !gone[at] && s.takes(subject(i)) {
+				want = append(want, at)
+			}
+		}
+		if got := r.list(s); !slices.Equal(got, want) {
+			t.Errorf("%+v: %d messages; want %d", s, len(got), len(want))
+		}
+	}
+}
+
+func TestListByTime(t *testing.T) {
+	r := newRig(t)
+	r.create()
+	r.fill(20, func(i int) string { return fmt.Sprintf("s.%d", i%2) })
+	m, err := New(r.js, "S").Get(t.Context(), 11)
+	r.must(err)
+	time.Sleep(time.Millisecond)
+	if got := r.list(Selection{Since: m.Time}); len(got) == 0 || got[0] > 11 || got[len(got)-1] != 20 {
+		t.Errorf("%v", got)
+	}
+	if got := r.list(Selection{Since: m.Time, Subjects: []string{"s.0"}}); len(got) == 0 || got[0] > 11 || got[len(got)-1] != 19 {
+		t.Errorf("%v", got)
+	}
+	if got := r.list(Selection{Since: time.Now().Add(time.Hour)}); len(got) != 0 {
+		t.Errorf("from the future: %v", got)
+	}
+}
+
+func TestListEnds(t *testing.T) {
+	r := newRig(t)
+	if _, err := New(r.js, "S").List(t.Context(), Selection{}, nil); !errors.Is(err, jetstream.ErrStreamNotFound) {
+		t.Errorf("without a stream: %v", err)
+	}
+	r.create()
+	r.fill(10, func(int) string { return "s.x" })
+	for _, want := range []error{ErrEnough, errors.New("mine")} {
+		calls := 0
+		_, err := New(r.js, "S").List(t.Context(), Selection{}, func(*jetstream.RawStreamMsg) error { calls++; return want })
+		if calls != 1 || want == ErrEnough && err != nil || want != ErrEnough && !errors.Is(err, want) {
+			t.Errorf("%d calls, %v", calls, err)
+		}
+	}
+	calls := 0
+	last, err := New(r.js, "S").List(t.Context(), Selection{}, func(*jetstream.RawStreamMsg) error {
+		calls++
+		_, err := r.js.Publish(t.Context(), "s.x", nil)
+		return err
+	})
+	if last != 10 || calls != 10 || err != nil {
+		t.Errorf("up to %d: %d messages, %v", last, calls, err)
+	}
+}
+
+// A user with two rights reads everything, live too; another stream is refused without a
+// wait for an answer that can't come.
+func TestRights(t *testing.T) {
+	r := newRig(t)
+	r.create()
+	r.fill(100, func(i int) string { return fmt.Sprintf("s.%d", i%50) })
+	js := r.connect(limited)
+	count := 0
+	_, err := New(js, "S").List(t.Context(), Selection{Subjects: []string{"s.*"}}, func(*jetstream.RawStreamMsg) error { count++; return nil })
+	if count != 100 || err != nil {
+		t.Errorf("%d messages, %v", count, err)
+	}
+	f := r.follow(New(js, "S"), Selection{Subjects: []string{"s.7"}})
+	f.want(8, 58)
+	_, err = r.js.Publish(t.Context(), "s.7", nil)
+	r.must(err)
+	f.want(101)
+	f.stop()
+	if _, err := New(js, "OTHER").List(t.Context(), Selection{}, nil); !errors.Is(err, nats.ErrPermissionViolation) {
+		t.Errorf("another stream: %v", err)
+	}
+}
+
+func TestFollowWaitsForAMissingStream(t *testing.T) {
+	r := newRig(t)
+	f := r.follow(New(r.js, "S"), Selection{Fresh: true})
+	if err := f.wantReport(); !errors.Is(err, jetstream.ErrStreamNotFound) {
+		t.Fatalf("reported %v", err)
+	}
+	r.create()
+	r.fill(1, func(int) string { return "s.x" })
+	f.want(1)
+	if err := f.wantReport(); err != nil {
+		t.Errorf("reported %v", err)
+	}
+	r.must(r.js.DeleteStream(t.Context(), "S"))
+	if err := f.wantReport(); !errors.Is(err, jetstream.ErrStreamNotFound) {
+		t.Errorf("reported %v", err)
+	}
+	f.stop() // while it is missing
+}
+
+// Only what is new is followed where that is asked for.
+func TestFollowFresh(t *testing.T) {
+	r := newRig(t)
+	r.create()
+	r.fill(3, func(int) string { return "s.x" })
+	reader := New(r.js, "S")
+	f := following{Reader: reader, selection: Selection{Fresh: true}, fn: func(*jetstream.RawStreamMsg) error { return errors.New("an old message") }}
+	if came, err := f.step(t.Context()); came || err != nil {
+		t.Fatalf("%v, %v", came, err)
+	}
+	r.fill(1, func(int) string { return "s.x" })
+	var got uint64
+	f.fn = func(m *jetstream.RawStreamMsg) error { got = m.Sequence; return nil }
+	if came, err := f.step(t.Context()); !came || err != nil || got != 4 {
+		t.Errorf("%v, %v, message %d", came, err, got)
+	}
+}
+
+func TestFollowNoticesAStreamCreatedAgain(t *testing.T) {
+	r := newRig(t)
+	r.create()
+	r.fill(2, func(int) string { return "s.x" })
+	f := r.follow(New(r.js, "S"), Selection{})
+	f.want(1, 2)
+	r.must(r.js.DeleteStream(t.Context(), "S"))
+	r.create()
+	r.fill(5, func(int) string { return "s.x" }) // more than before: its length says nothing
+	f.want(1, 2, 3, 4, 5)
+	for err := f.wantReport(); !errors.Is(err, ErrSetBack); err = f.wantReport() {
+		if err != nil && !errors.Is(err, jetstream.ErrStreamNotFound) {
+			t.Fatal(err)
+		}
+	}
+	f.stop()
+}
+
+// A server that comes back with older data has other messages at the same sequences,
+// however many they are by then.
+func TestFollowNoticesOlderData(t *testing.T) {
+	for _, more := range []int{1, 5} {
+		t.Run(fmt.Sprint(more), func(t *testing.T) {
+			r := newRig(t)
+			r.create()
+			r.fill(2, func(int) string { return "s.x" })
+			r.options.Port = r.port()
+			r.stopServer()
+			kept := filepath.Join(t.TempDir(), "kept")
+			r.must(os.CopyFS(kept, os.DirFS(r.options.StoreDir)))
+			r.start()
+			f := r.follow(New(r.js, "S"), Selection{})
+			r.fill(3, func(int) string { return "s.x" })
+			f.want(1, 2, 3, 4, 5)
+			r.stopServer()
+			r.must(os.RemoveAll(r.options.StoreDir))
+			r.must(os.CopyFS(r.options.StoreDir, os.DirFS(kept)))
+			r.start()
+			r.fill(more, func(int) string { return "s.x" })
+			for err := f.wantReport(); !errors.Is(err, ErrSetBack); err = f.wantReport() {
+				if err != nil && !temporary(err) {
+					t.Fatal(err)
+				}
+			}
+			for i := range more {
+				f.want(uint64(3 + i))
+			}
+			f.stop()
+		})
+	}
+}
+
+func (r *rig) stopServer() {
+	r.server.Shutdown()
+	r.server.WaitForShutdown()
+}
+
+func (r *rig) port() int {
+	r.Helper()
+	var port int
+	_, err := fmt.Sscanf(r.server.ClientURL()[strings.LastIndex(r.server.ClientURL(), ":")+1:], "%d", &port)
+	r.must(err)
+	return port
+}
+
+// A list survives a server that is away for a moment, and ends at once with its context
+// while one is away.
+func TestListSurvivesARestart(t *testing.T) {
+	r := newRig(t)
+	r.create()
+	r.fill(200, func(int) string { return "s.x" })
+	r.options.Port = r.port()
+	count := 0
+	_, err := New(r.js, "S").List(t.Context(), Selection{}, func(m *jetstream.RawStreamMsg) error {
+		if count++; m.Sequence == 50 {
+			r.stopServer()
+			r.start()
+		}
+		return nil
+	})
+	if err != nil || count != 200 {
+		t.Errorf("%d messages, %v", count, err)
+	}
+}
+
+func TestFollowEndsWhileTheServerIsAway(t *testing.T) {
+	r := newRig(t)
+	r.create()
+	f := r.follow(New(r.js, "S"), Selection{})
+	r.fill(1, func(int) string { return "s.x" })
+	f.want(1)
+	r.stopServer()
+	if err := f.wantReport(); !temporary(err) {
+		t.Errorf("reported %v", err)
+	}
+	f.stop()
+}
+
+func TestFollowReturnsWhatItsFunctionsReturn(t *testing.T) {
+	r := newRig(t)
+	mine := errors.New("mine")
+	if err := New(r.js, "S").Follow(t.Context(), Selection{}, func(error) error { return mine }, nil); !errors.Is(err, mine) {
+		t.Errorf("of report: %v", err)
+	}
+	r.create()
+	r.fill(1, func(int) string { return "s.x" })
+	for _, want := range []error{mine, ErrEnough} {
+		err := New(r.js, "S").Follow(t.Context(), Selection{}, nil, func(*jetstream.RawStreamMsg) error { return want })
+		if want == ErrEnough && err != nil || want == mine && !errors.Is(err, mine) {
+			t.Errorf("of the messages' function: %v", err)
+		}
+	}
+}
+
+func TestMatches(t *testing.T) {
+	for _, one := range []struct {
+		filter, subject string
+		want            bool
+	}{
+		{">", "a", true}, {"a.>", "a.b.c", true}, {"a.>", "a", false}, {"a.*", "a.b", true}, {"a.*", "a.b.c", false}, {"a.*", "a", false}, {"*.b", "a.b", true}, {"a", "a", true}, {"a", "b", false},
+	} {
+		if got := matches(one.filter, one.subject); got != one.want || got != server.SubjectsCollide(one.filter, one.subject) {
+			t.Errorf("%s and %s: %v", one.filter, one.subject, got)
+		}
+	}
+}

@@ -56,9 +56,12 @@ func apiPrefix(o jetstream.JetStreamOptions) string {
 
 // Info describes the stream. Errors: jetstream.ErrStreamNotFound.
 func (r *Reader) Info(ctx context.Context) (*jetstream.StreamInfo, error) {
-	var info jetstream.StreamInfo
-	err := r.request(ctx, "STREAM.INFO.", nil, &info)
-	return &info, err
+	var answer struct {
+		jetstream.StreamInfo
+		Error *jetstream.APIError `json:"error"`
+	}
+	err := r.request(ctx, "STREAM.INFO.", nil, &answer, &answer.Error)
+	return &answer.StreamInfo, err
 }
 
 // Get is the message at a sequence. Errors: jetstream.ErrMsgNotFound where there is
@@ -102,8 +105,9 @@ func (r *Reader) get(ctx context.Context, q getRequest) (*jetstream.RawStreamMsg
 			Data     []byte    `json:"data"`
 			Time     time.Time `json:"time"`
 		} `json:"message"`
+		Error *jetstream.APIError `json:"error"`
 	}
-	if err := r.request(ctx, "STREAM.MSG.GET.", body, &answer); err != nil {
+	if err := r.request(ctx, "STREAM.MSG.GET.", body, &answer, &answer.Error); err != nil {
 		return nil, err
 	}
 	m := answer.Message
@@ -126,8 +130,8 @@ func header(stored []byte) nats.Header {
 	return h
 }
 
-// request asks the API about the stream.
-func (r *Reader) request(ctx context.Context, call string, body []byte, answer any) error {
+// request asks the API about the stream. refused is the answer's member for an error.
+func (r *Reader) request(ctx context.Context, call string, body []byte, answer any, refused **jetstream.APIError) error {
 	ctx, cancel := context.WithTimeout(ctx, requestTime)
 	defer cancel()
 	subject := r.api + call + r.stream
@@ -138,21 +142,18 @@ func (r *Reader) request(ctx context.Context, call string, body []byte, answer a
 	if err != nil {
 		return fmt.Errorf("stream %s: %w", r.stream, err)
 	}
-	var failed struct {
-		Error *jetstream.APIError `json:"error"`
-	}
-	if err := errors.Join(json.Unmarshal(m.Data, &failed), json.Unmarshal(m.Data, answer)); err != nil {
+	if err := json.Unmarshal(m.Data, answer); err != nil {
 		return fmt.Errorf("stream %s: the answer can't be read: %w", r.stream, err)
 	}
-	switch {
-	case failed.Error == nil:
+	switch failed := *refused; {
+	case failed == nil:
 		return nil
-	case failed.Error.ErrorCode == jetstream.JSErrCodeStreamNotFound:
+	case failed.ErrorCode == jetstream.JSErrCodeStreamNotFound:
 		return fmt.Errorf("stream %s: %w: is there such a stream? `settled serve` creates it", r.stream, jetstream.ErrStreamNotFound)
-	case failed.Error.ErrorCode == jetstream.JSErrCodeMessageNotFound:
+	case failed.ErrorCode == jetstream.JSErrCodeMessageNotFound:
 		return jetstream.ErrMsgNotFound
 	default:
-		return fmt.Errorf("stream %s: %w", r.stream, failed.Error)
+		return fmt.Errorf("stream %s: %w", r.stream, failed)
 	}
 }
 

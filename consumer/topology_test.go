@@ -54,7 +54,7 @@ func TestStreamConfigsAreWhatTheServerKeeps(t *testing.T) {
 	if warnings, dangers := judgeDurable(c, DurableConfig(Config{})); len(warnings)+len(dangers) > 0 {
 		t.Errorf("durable: %q, %q", warnings, dangers)
 	}
-	if c.MaxDeliver != -1 || c.MaxAckPending != 10000 || c.AckWait != 30*time.Second || c.AckPolicy != jetstream.AckExplicitPolicy || len(c.BackOff) > 0 {
+	if c.MaxDeliver != -1 || c.MaxAckPending != -1 || c.AckWait != 30*time.Second || c.AckPolicy != jetstream.AckExplicitPolicy || len(c.BackOff) > 0 {
 		t.Errorf("durable: %+v", c)
 	}
 }

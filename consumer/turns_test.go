@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
 
 	"settled/settlement"
 )
@@ -114,7 +115,7 @@ func (r *rig) flood(n int, sessions ...string) {
 	r.t.Helper()
 	for i := range n {
 		data := fmt.Sprintf(`{"specversion":"1.0","id":"flood %d","source":"/test","type":"outcome.cancellation","data":{"session_id":%q}}`, i, sessions[i%len(sessions)])
-		if _, err := r.js.PublishMsgAsync(&nats.Msg{Subject: OutcomeSubject(r.cfg.Prefix, settlement.Cancellation), Data: []byte(data)}); err != nil {
+		if _, err := r.js.PublishMsgAsync(&nats.Msg{Subject: OutcomeSubject(r.cfg.Prefix, settlement.Cancellation), Data: []byte(data)}, jetstream.WithStallWait(time.Minute)); err != nil {
 			r.t.Fatal(err)
 		}
 	}

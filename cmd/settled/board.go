@@ -3,10 +3,12 @@ package main
 import (
 	"cmp"
 	"context"
+	"errors"
 	"fmt"
 	"net"
 	"net/http"
 	"net/netip"
+	"net/url"
 	"slices"
 	"strings"
 	"sync/atomic"
@@ -66,6 +68,10 @@ func (s *service) openBoard() (*boardLink, error) {
 
 // boardOn makes the dashboard on a new connection.
 func (s *service) boardOn(cfg *config, token string) (*natsLink, *dashboard.Board, error) {
+	origin, err := publicOrigin(cfg.httpOrigin)
+	if err != nil {
+		return nil, nil, err
+	}
 	link, err := cfg.connect("settled dashboard", true, natsNotices(s.log.With().Str("connection", "dashboard").Logger(), func(*nats.Conn) {}, func(*nats.Subscription, error) {})...)
 	if err != nil {
 		return nil, nil, err
@@ -74,7 +80,7 @@ func (s *service) boardOn(cfg *config, token string) (*natsLink, *dashboard.Boar
 	letters.Who = "dashboard of " + letters.Who
 	return link, dashboard.New(dashboard.Config{
 		JS: link.js, Prefix: cfg.natsPrefix, Letters: letters, StatusFunc: s.status, Token: token,
-		Loopback: loopback(cfg.httpListen), Version: buildInfo().Version, Log: s.log,
+		Loopback: loopback(cfg.httpListen), Origin: origin, Version: buildInfo().Version, Log: s.log,
 	}), nil
 }
 
@@ -107,6 +113,21 @@ func (b *boardLink) run(ctx context.Context, link *natsLink, board *dashboard.Bo
 		}
 		b.use(board)
 	}
+}
+
+// publicOrigin is http.origin as browsers send it in the header Origin: without its path,
+// in lower case, and without the scheme's own port. Empty where it is not set.
+func publicOrigin(text string) (string, error) {
+	if text == "" {
+		return "", nil
+	}
+	u, err := url.Parse(text)
+	if err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Hostname() == "" || u.User != nil || u.RawQuery != "" || u.Fragment != "" || strings.Contains(u.Host, "*") {
+		return "", errors.New("http.origin: want http:// or https:// and a host, with or without a path, such as https://ops.example/settled")
+	}
+	scheme, host := strings.ToLower(u.Scheme), strings.ToLower(u.Host)
+	host = strings.TrimSuffix(strings.TrimSuffix(host, map[string]string{"http": ":80", "https": ":443"}[scheme]), ":")
+	return scheme + "://" + host, nil
 }
 
 // readToken reads http.token_file; the empty path is no token.

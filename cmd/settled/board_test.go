@@ -138,3 +138,20 @@ func TestLoopback(t *testing.T) {
 		}
 	}
 }
+
+// TestOriginAsConfigured: http.origin is compared as browsers write an origin.
+func TestOriginAsConfigured(t *testing.T) {
+	for text, want := range map[string]string{
+		"": "", "https://ops.example": "https://ops.example", "HTTPS://Ops.Example:443/settled/": "https://ops.example",
+		"http://ops.example:80": "http://ops.example", "http://ops.example:8080/a/b": "http://ops.example:8080", "http://[::1]:80/": "http://[::1]",
+	} {
+		if got, err := publicOrigin(text); err != nil || got != want {
+			t.Errorf("%q: %q, %v", text, got, err)
+		}
+	}
+	for _, text := range []string{"ops.example", "ftp://ops.example", "https://", "https://*.example", "https://me@ops.example", "https://ops.example?x", "null", "*"} {
+		if _, err := publicOrigin(text); err == nil || !strings.Contains(err.Error(), "http.origin") {
+			t.Errorf("%q: %v", text, err)
+		}
+	}
+}

@@ -51,7 +51,8 @@ type config struct {
 	consumerAckWait                   time.Duration
 	consumerMaxAttempts               int
 	consumerBackoff, consumerBackoffM time.Duration
-	httpListen, httpTokenFile         string
+	httpListen, httpOrigin            string
+	httpTokenFile                     string
 	trustSigners                      []string
 	logLevel, logFormat               string
 
@@ -194,6 +195,9 @@ func (c *config) check() error {
 		return err
 	}
 	if err := c.natsMaxBytes.check(); err != nil {
+		return err
+	}
+	if _, err := publicOrigin(c.httpOrigin); err != nil {
 		return err
 	}
 	return c.consumerConfig(nil).Validate()

@@ -65,6 +65,7 @@ func (c *config) keys() []key {
 		{"consumer.backoff.initial", &c.consumerBackoff, "500ms", "First delay before an outcome that waits is looked at again; it doubles."},
 		{"consumer.backoff.max", &c.consumerBackoffM, "2m", "Longest such delay."},
 		{"http.listen", &c.httpListen, "127.0.0.1:8090", "Where the dashboard, /healthz, /readyz and /metrics are served. Whoever reaches it can read."},
+		{"http.origin", &c.httpOrigin, "", "Where browsers open the dashboard behind a proxy, such as https://ops.example/settled: pages from there may replay and discard, and this host name is answered."},
 		{"http.token_file", &c.httpTokenFile, "", "File with the token for replaying and discarding from the dashboard; mode 0600, at least 16 characters. Unset: nothing can be changed there."},
 		{"trust.outcome_signers", &c.trustSigners, "", "Accounts one of which must have signed an outcome (header Settled-Signature). None: whoever may publish is believed."},
 		{"log.level", &c.logLevel, "info", "debug, info, warn or error."},

@@ -35,6 +35,9 @@ type Config struct {
 	// Loopback says that only this machine reaches the board: other host names are
 	// then refused.
 	Loopback bool
+	// Origin is where browsers open the board behind a proxy, as they send it in the
+	// header Origin. Empty: only where the board itself is reached.
+	Origin string
 	// Version is shown.
 	Version string
 	Log     zerolog.Logger

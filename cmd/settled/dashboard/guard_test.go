@@ -44,6 +44,29 @@ func TestChangesNeedTheToken(t *testing.T) {
 	}
 }
 
+// TestPublicOrigin: behind a proxy that rewrites Host the page of http.origin may change
+// something, and no other; a refusal names the key.
+func TestPublicOrigin(t *testing.T) {
+	for configured, want := range map[string]int{"": http.StatusForbidden, "http://ops.example": http.StatusNotFound, "https://ops.example": http.StatusForbidden} {
+		w := newWorld(t, func(c *Config) { c.Origin, c.Loopback = configured, true })
+		header := map[string]string{"Authorization": "Bearer " + testToken, "Host": "127.0.0.1"}
+		for origin, want := range map[string]int{"http://ops.example": want, "http://evil.example": 403, "http://ops.example.evil": 403, "http://ops.example:81": 403, "null": 403} {
+			header["Origin"] = origin
+			var answer struct{ Error string }
+			if status := w.do("POST", "/api/deadletters/77/replay", "", header, &answer); status != want || status == 403 && !strings.Contains(answer.Error, "http.origin") {
+				t.Errorf("origin %q, configured %q: %d %q, want %d", origin, configured, status, answer.Error, want)
+			}
+		}
+		name := 421
+		if configured != "" {
+			name = 200
+		}
+		if status := w.do("GET", "/api/overview", "", map[string]string{"Host": "ops.example"}, nil); status != name {
+			t.Errorf("as ops.example, configured %q: %d, want %d", configured, status, name)
+		}
+	}
+}
+
 func TestForeignNames(t *testing.T) {
 	w := newWorld(t, func(c *Config) { c.Loopback = true })
 	for host, want := range map[string]int{

@@ -73,6 +73,20 @@ func ParseAddress(s string) (Address, error) {
 	return Address(b), nil
 }
 
+// ParseChecksummed is ParseAddress for an address that a person wrote: where its digits are
+// in both cases they must be its EIP-55 checksum, for a mistyped digit is found so.
+func ParseChecksummed(s string) (Address, error) {
+	a, err := ParseAddress(s)
+	if err != nil {
+		return Address{}, err
+	}
+	digits := s[2:]
+	if digits != strings.ToLower(digits) && digits != strings.ToUpper(digits) && s != a.String() {
+		return Address{}, fmt.Errorf("address %s: its checksum (EIP-55, the case of its letters) is wrong: a digit may be mistyped; compare it with its source, or write it in lower case", quote(s))
+	}
+	return a, nil
+}
+
 // String spells the address with its EIP-55 checksum.
 func (a Address) String() string { return common.Address(a).Hex() }
 

@@ -3,6 +3,7 @@ package settlement
 import (
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 )
 
@@ -67,6 +68,42 @@ func (l Limit) String() string {
 		}
 	}
 	return "{" + strings.Join(members, ", ") + "}"
+}
+
+// Unlisted is the first limit on an asset that is none of these, which therefore protects
+// nothing; it names the asset that differs in case only, if one does. Nil where there is no
+// such limit.
+func (l Limits) Unlisted(assets []Asset) error {
+	for _, limit := range l {
+		if limit.Asset == "" || slices.Contains(assets, limit.Asset) {
+			continue
+		}
+		near := ""
+		for _, a := range assets {
+			if strings.EqualFold(string(a), string(limit.Asset)) {
+				near = fmt.Sprintf("; it lists %s: assets are compared letter by letter, so spell it so under limits", quote(string(a)))
+			}
+		}
+		return fmt.Errorf("limit %s protects nothing: the node lists no asset %s%s", limit, quote(string(limit.Asset)), near)
+	}
+	return nil
+}
+
+// Misspelt is a limit on an asset that differs in case only from an asset of a plan, on
+// which itself there is no limit: it was meant to apply and would not. Nil where there is
+// none. It tells also where the node lists no assets.
+func (l Limits) Misspelt(allocations []Allocation) error {
+	for _, a := range allocations {
+		if slices.ContainsFunc(l, func(limit Limit) bool { return limit.Asset == a.Asset }) {
+			continue
+		}
+		for _, limit := range l {
+			if limit.Asset != "" && strings.EqualFold(string(limit.Asset), string(a.Asset)) {
+				return fmt.Errorf("the session holds %s, and limit %s names %s: assets are compared letter by letter, so spell it alike under limits and start settled again", quote(string(a.Asset)), limit, quote(string(limit.Asset)))
+			}
+		}
+	}
+	return nil
 }
 
 // Check holds the final allocations of a session to the limits of a scenario: nil,

@@ -1,6 +1,7 @@
 package settlement
 
 import (
+	"errors"
 	"strings"
 	"testing"
 )
@@ -96,4 +97,65 @@ func TestLimitsSpareTheVersionedPath(t *testing.T) {
 	if step := Next(v); step.Move != MoveDrive {
 		t.Errorf("%+v", step)
 	}
+}
+
+// TestLimitsOnAssetsOfAnotherCase: an asset that a limit names in another case is not paid,
+// unless a limit names it exactly; a limit that no listed asset matches is found.
+func TestLimitsOnAssetsOfAnotherCase(t *testing.T) {
+	on := func(assets ...string) (limits Limits) {
+		for _, asset := range assets {
+			l, err := ParseLimit(asset, "", "session", "100")
+			if err != nil {
+				t.Fatal(err)
+			}
+			limits = append(limits, l)
+		}
+		return limits
+	}
+	paid := []Allocation{{Participant: "0x1", Asset: "USDC", Amount: amount("1")}}
+	for _, c := range []struct {
+		limits   Limits
+		waits    bool
+		unlisted bool // at a node that lists USDC and weth
+	}{
+		{on("USDC"), false, false}, {on("usdc"), true, true}, {on("Usdc"), true, true}, {on("usdc", "USDC"), false, true},
+		{on("weth"), false, false}, {on(""), false, false}, {on("usd"), false, true}, {nil, false, false},
+	} {
+		if err := c.limits.Misspelt(paid); (err != nil) != c.waits {
+			t.Errorf("%v: %v", c.limits, err)
+		}
+		if err := c.limits.Unlisted([]Asset{"USDC", "weth"}); (err != nil) != c.unlisted {
+			t.Errorf("%v: %v", c.limits, err)
+		}
+	}
+}
+
+// TestChecksums: an address in both cases must be its checksum.
+func TestChecksums(t *testing.T) {
+	const right = "0x6813Eb9362372EEF6200f3b1dbC3f819671cBA69"
+	for text, sound := range map[string]bool{
+		right: true, strings.ToLower(right): true, "0x" + strings.ToUpper(right[2:]): true,
+		"0x6813eb9362372EEF6200f3b1dbC3f819671cBA69": false, "0x6813Eb9362372EEF6200f3b1dbC3f819671cBA68": false, right[:41]: false, "": false,
+	} {
+		if _, err := ParseChecksummed(text); (err == nil) != sound {
+			t.Errorf("%s: %v", text, err)
+		}
+	}
+}
+
+// An outcome whose asset a limit names in another case waits: nothing is sent, and it does
+// not fail.
+func TestLimitOnAnAssetOfAnotherCase(t *testing.T) {
+	w := newWorld(t)
+	limit, err := ParseLimit("USDC", "", "session", "1000000")
+	if err != nil {
+		t.Fatal(err)
+	}
+	w.limits = Limits{limit}
+	_, err = w.deliver(partial(t, 1))
+	var waits *Waiting
+	if !errors.As(err, &waits) || waits.Reason != NotReady || !strings.Contains(err.Error(), "USDC") {
+		t.Errorf("%v", err)
+	}
+	w.want("", 0)
 }

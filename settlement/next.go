@@ -166,6 +166,9 @@ func (v View) plan() Step {
 	if f != nil {
 		return Step{Move: MoveFail, Failure: f}
 	}
+	if err := v.Limits.Misspelt(plan.Allocations); err != nil {
+		return Step{Move: MoveWait, Waiting: &Waiting{Reason: NotReady, Err: err}}
+	}
 	return Step{Move: MoveClose, Plan: plan}
 }
 

@@ -152,7 +152,7 @@ func parsePayee(to string) (rule, error) {
 	case to == "awards":
 		return rule{payee: toAwards}, nil
 	case strings.HasPrefix(to, "0x") || strings.HasPrefix(to, "0X"):
-		a, err := ParseAddress(to)
+		a, err := ParseChecksummed(to)
 		return rule{payee: toAddress, address: a}, err
 	case to == "remaining" || to == "completion":
 		return rule{}, fmt.Errorf("%q is a share, not somebody to pay", to)

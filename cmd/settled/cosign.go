@@ -35,6 +35,9 @@ func (c *cosigner) judge(ctx context.Context, of settlement.Address, request []b
 	if err != nil {
 		return j, err
 	}
+	if err := c.assets.verified(ctx); err != nil {
+		return j, waits(settlement.NotReady, err)
+	}
 	if !c.endorsed.has(j.proposal, session) {
 		f := settlement.Endorse(j.outcome, c.cfg.policies, session, j.proposal.Allocations)
 		if f == nil {
@@ -42,6 +45,9 @@ func (c *cosigner) judge(ctx context.Context, of settlement.Address, request []b
 		}
 		if f != nil {
 			return j, c.unendorsed(f, j, session)
+		}
+		if err := c.cfg.limits.Misspelt(j.proposal.Allocations); err != nil {
+			return j, waits(settlement.NotReady, err)
 		}
 		c.endorsed.add(j.proposal)
 	}

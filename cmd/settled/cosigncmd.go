@@ -43,6 +43,7 @@ type cosigner struct {
 	nats     *natsLink
 	stream   nats.JetStreamManager // reads outcomes; it asks for the message and for nothing else
 	node     *clearnode.Client
+	assets   *limitAssets
 	fence    *cosignFence
 	endorsed endorsements
 	keys     []settlement.Address
@@ -101,6 +102,7 @@ func (c *cosigner) open() error {
 	if c.node, err = clearnode.New(cfg); err != nil {
 		return err
 	}
+	c.assets = newLimitAssets(c.cfg.limits, c.node.Assets, c.log)
 	c.cfg.logKeys(cfg, c.log)
 	for _, s := range cfg.Signers {
 		c.keys = append(c.keys, s.Address())
@@ -135,6 +137,7 @@ func (c *cosigner) run(ctx context.Context) error {
 }
 
 func (c *cosigner) answerAll(ctx context.Context) error {
+	defer beside(ctx, c.assets.run)()
 	working, stop := context.WithCancel(ctx)
 	var workers sync.WaitGroup
 	for range c.cfg.consumerWorkers {
@@ -168,5 +171,5 @@ func (c *cosigner) ready() error {
 	if err := c.node.Ready(); err != nil {
 		return fmt.Errorf("ClearNode: %w", err)
 	}
-	return nil
+	return c.assets.problem()
 }

@@ -24,7 +24,10 @@ import (
 func (d *deployment) doctor(args ...string) (status int, found []finding) {
 	d.t.Helper()
 	file := filepath.Join(d.dir, "settled.yaml")
-	write(d.t, file, yamlOf(d.cfg.keys(), key.text, nil, false))
+	var text strings.Builder
+	text.WriteString(yamlOf(d.cfg.keys(), key.text, nil, false))
+	writeLimits(&text, d.cfg.limits)
+	write(d.t, file, text.String())
 	var out, errs bytes.Buffer
 	status = run(d.t.Context(), append([]string{"doctor", "--config", file, "--nats.url", d.cfg.natsURL, "--output", "json"}, args...), strings.NewReader(""), &out, &errs)
 	for line := range strings.Lines(out.String()) {

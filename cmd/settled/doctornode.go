@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net"
 	"net/url"
+	"slices"
 	"strings"
 	"time"
 
@@ -59,6 +60,7 @@ func (d *doctor) beyondSignIn(ctx context.Context, x *clearnode.Checkup) {
 	d.clock(ctx, x)
 	d.expiry(ctx, x)
 	d.rate(x)
+	d.limitAssets(ctx, x)
 	if !d.cosign { // a co-signer has no ledger to compare with
 		d.closedElsewhere(ctx, x)
 	}
@@ -178,6 +180,25 @@ func (d *doctor) expiry(ctx context.Context, x *clearnode.Checkup) {
 		d.warn("node.message_expiry", line, "the node's is %s, and %s is configured", e.Actual, d.cfg.nodeExpiry)
 	default:
 		d.ok("node.message_expiry", "%s, as configured", d.cfg.nodeExpiry)
+	}
+}
+
+// limitAssets compares the limits with the assets that the node lists.
+func (d *doctor) limitAssets(ctx context.Context, x *clearnode.Checkup) {
+	if !slices.ContainsFunc(d.cfg.limits, func(l settlement.Limit) bool { return l.Asset != "" }) {
+		return
+	}
+	assets, err := x.Assets(ctx)
+	unlisted := d.cfg.limits.Unlisted(assets)
+	switch {
+	case err != nil:
+		d.fail("node.limits", "", "the node's assets are not known: %s", err)
+	case len(assets) == 0:
+		d.note("node.limits", "", "the node lists no assets: whether each limit matches one shows with the sessions")
+	case unlisted != nil:
+		d.fail("node.limits", fmt.Sprintf("limits: name assets as the node lists them: %q", assets), "%s; nothing is sent", unlisted)
+	default:
+		d.ok("node.limits", "each limit matches an asset of the node")
 	}
 }
 

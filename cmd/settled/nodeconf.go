@@ -64,7 +64,7 @@ func (c *config) nodeSpoken() (clearnode.Config, error) {
 		CAFile: c.nodeCA, RateLimit: c.nodeRateLimit, RateBurst: c.nodeRateBurst,
 	}
 	if c.nodeAddress != "" {
-		address, err := settlement.ParseAddress(c.nodeAddress)
+		address, err := settlement.ParseChecksummed(c.nodeAddress)
 		if err != nil {
 			return cfg, fmt.Errorf("clearnode.node_address: %w", err)
 		}

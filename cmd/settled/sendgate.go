@@ -19,12 +19,13 @@ const (
 )
 
 // sendGate is asked before every request to the node: whether somebody stopped all
-// sending, and whether the streams are as they must be.
+// sending, whether the streams are as they must be, and whether each limit matches an asset.
 type sendGate struct {
 	*consumer.Brake
 	settings *consumer.Settings
 	ledger   *ledger.Ledger
 	hold     *sendHold
+	assets   *limitAssets
 }
 
 var _ settlement.Brake = sendGate{}
@@ -47,6 +48,9 @@ func (g sendGate) Stopped(ctx context.Context) error {
 		return &settlement.Waiting{Reason: settlement.LedgerHeld, Delay: settingsRetry, Err: err}
 	case err != nil:
 		return &settlement.Waiting{Reason: settlement.LedgerAway, Err: err}
+	}
+	if err := g.assets.verified(ctx); err != nil {
+		return &settlement.Waiting{Reason: settlement.NotReady, Delay: settingsRetry, Err: err}
 	}
 	return nil
 }

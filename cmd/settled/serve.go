@@ -47,11 +47,20 @@ func (c *config) consumerConfig(s *service) consumer.Config {
 		BackoffInitial: c.consumerBackoff, BackoffMax: c.consumerBackoffM,
 	}
 	if s != nil {
-		cfg.Ready, cfg.Changed = s.node.Ready, s.node.Changed
+		cfg.Ready, cfg.Changed = s.mayFetch, s.node.Changed
 		cfg.Log, cfg.ResultFunc, cfg.BeginFunc = s.metrics.log, s.metrics.result, s.metrics.begin(cfg.Durable)
 		cfg.ForeignFunc = func(f consumer.Foreign) { s.metrics.foreign.found(f.Stream, f.Sequence, f) }
 	}
 	return cfg
+}
+
+// mayFetch is nil where an outcome that is fetched now could be settled, as far as the node
+// and the limits go.
+func (s *service) mayFetch() error {
+	if err := s.node.Ready(); err != nil {
+		return err
+	}
+	return s.assets.problem()
 }
 
 func (c *config) ledgerConfig() ledger.Config {
@@ -66,6 +75,7 @@ type service struct {
 	nats    *natsLink
 	node    *clearnode.Client
 	own     []settlement.Address // the accounts that it signs for
+	assets  *limitAssets
 	http    *httpServer
 	hold    *sendHold
 	tails   *tailFiles
@@ -177,8 +187,11 @@ func (s *service) useNode(cfg clearnode.Config) error {
 		cfg.Cosigners = &cosigners{nc: s.nats.Conn, prefix: s.cfg.natsPrefix, log: s.log, asked: s.metrics.asked, hold: newCosignHold(s.cfg)}
 	}
 	var err error
-	s.node, err = clearnode.New(cfg)
-	return err
+	if s.node, err = clearnode.New(cfg); err != nil {
+		return err
+	}
+	s.assets = newLimitAssets(s.cfg.limits, s.node.Assets, s.log)
+	return nil
 }
 
 func (s *service) connect() error {
@@ -236,6 +249,7 @@ func (s *service) settle(ctx context.Context) error {
 	defer beside(context.WithoutCancel(ctx), brake.Run)()
 	defer beside(context.WithoutCancel(ctx), func(ctx context.Context) { settings.Run(ctx, books.hurry) })()
 	defer beside(ctx, books.run)()
+	defer beside(ctx, s.assets.run)()
 	defer beside(ctx, newReconciler(s).run)()
 	defer beside(ctx, func(ctx context.Context) { s.metrics.recent.retryReads(ctx, s.node, s.node.Ready) })()
 	return c.Run(ctx)
@@ -312,7 +326,7 @@ func (s *service) openStreams(ctx context.Context) error {
 	settings := consumer.NewSettings(s.nats.js, cfg, fence)
 	_ = settings.Verify(ctx) // it logs what is wrong, and holds sending
 	settler := &settlement.Settler{
-		Node: s.node, Ledger: l, DeadLetters: consumer.NewDeadLetters(s.nats.js, cfg), Brake: sendGate{brake, settings, l, s.hold},
+		Node: s.node, Ledger: l, DeadLetters: consumer.NewDeadLetters(s.nats.js, cfg), Brake: sendGate{brake, settings, l, s.hold, s.assets},
 		Policies: s.cfg.policies, Limits: s.cfg.limits, MaxAttempts: s.cfg.consumerMaxAttempts, FenceMargin: s.cfg.nodeMargin,
 		TrustFunc: s.cfg.trust(), ReplayFunc: consumer.NewApprovals(s.nats.js, cfg).Approved,
 	}
@@ -347,6 +361,9 @@ func (s *service) ready() error {
 	}
 	if err := s.node.Ready(); err != nil {
 		return fmt.Errorf("ClearNode: %w", err)
+	}
+	if err := s.assets.problem(); err != nil {
+		return err
 	}
 	if err := books.ready(s.node.Versioned()); err != nil {
 		return err

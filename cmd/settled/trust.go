@@ -17,7 +17,7 @@ import (
 func (c *config) outcomeSigners() ([]settlement.Address, error) {
 	var signers []settlement.Address
 	for _, text := range c.trustSigners {
-		address, err := settlement.ParseAddress(strings.TrimSpace(text))
+		address, err := settlement.ParseChecksummed(strings.TrimSpace(text))
 		switch {
 		case err != nil:
 			return nil, fmt.Errorf("trust.outcome_signers: %w", err)

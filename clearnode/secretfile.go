@@ -11,22 +11,22 @@ import (
 // maxSecretFile is more than a key, a keystore, a password or a token needs.
 const maxSecretFile = 16 << 10
 
-// CheckSecretMode refuses the file of a secret that others than this process's user can
-// use, and says what to run. Its group may read it where root owns the file and this
-// process is not root: a Kubernetes Secret that is mounted with fsGroup is such a file,
-// and its mode can't be changed.
+// CheckSecretMode refuses the file of a secret that others than its owner can use, and says
+// what to run. Its group may read it where root owns it and this process is not root, as
+// libpq has it: a Kubernetes Secret that is mounted with fsGroup is such a file, and its mode
+// can't be changed. root itself may use such a file where nobody can write it (0440).
 func CheckSecretMode(path string, info os.FileInfo) error {
 	owner, known := ownerOf(info)
-	return secretMode(path, info.Mode().Perm(), known && owner == 0 && os.Geteuid() != 0)
+	return secretMode(path, info.Mode().Perm(), known && owner == 0, os.Geteuid() == 0)
 }
 
-// secretMode judges a mode. foreign: root owns the file, and this process is not root.
-func secretMode(path string, mode os.FileMode, foreign bool) error {
+// secretMode judges a mode. roots: root owns the file; asRoot: this process is root.
+func secretMode(path string, mode os.FileMode, roots, asRoot bool) error {
 	switch {
-	case mode&0o077 == 0 || foreign && mode&0o037 == 0:
+	case mode&0o077 == 0 || roots && (mode == 0o440 || !asRoot && mode&0o037 == 0):
 		return nil
-	case foreign:
-		return fmt.Errorf("%s: others may use it (mode %04o, owner root): have root run chmod 440 %s; in Kubernetes set the volume's defaultMode to 0440", path, mode, path)
+	case roots && !asRoot:
+		return fmt.Errorf("%s: others may use it (mode %04o, owner root): have root run chmod 600 %s, or 440 where settled reads it by its group; in Kubernetes set the volume's defaultMode to 0440", path, mode, path)
 	}
 	return fmt.Errorf("%s: its group or others may use it (mode %04o): run chmod 600 %s", path, mode, path)
 }

@@ -7,20 +7,21 @@ import (
 	"testing"
 )
 
-// TestModesOfSecrets: a secret's group may read it only where root owns it and the process
-// is not root, and what is refused names the file and what to run.
+// TestModesOfSecrets: a secret's group may read it only where root owns it, and what is
+// refused names the file and what to run.
 func TestModesOfSecrets(t *testing.T) {
 	for _, c := range []struct {
-		mode        os.FileMode
-		ours, roots bool // accepted where this process owns the file, and where root does
+		mode             os.FileMode
+		own, roots, root bool // accepted: of another user than root; root's; root's, and we are root
 	}{
-		{0o600, true, true}, {0o400, true, true}, {0o440, false, true}, {0o640, false, true}, {0o444, false, false},
-		{0o460, false, false}, {0o450, false, false}, {0o644, false, false}, {0o604, false, false}, {0o660, false, false}, {0o777, false, false},
+		{0o600, true, true, true}, {0o400, true, true, true}, {0o440, false, true, true}, {0o640, false, true, false},
+		{0o444, false, false, false}, {0o460, false, false, false}, {0o450, false, false, false}, {0o644, false, false, false},
+		{0o604, false, false, false}, {0o660, false, false, false}, {0o777, false, false, false},
 	} {
-		for foreign, accepted := range map[bool]bool{false: c.ours, true: c.roots} {
-			err := secretMode("/s/judge.key", c.mode, foreign)
-			if (err == nil) != accepted {
-				t.Errorf("mode %04o, owned by root %t: %v", c.mode, foreign, err)
+		for _, by := range []struct{ roots, asRoot, accepted bool }{{false, false, c.own}, {false, true, c.own}, {true, false, c.roots}, {true, true, c.root}} {
+			err := secretMode("/s/judge.key", c.mode, by.roots, by.asRoot)
+			if (err == nil) != by.accepted {
+				t.Errorf("mode %04o, %+v: %v", c.mode, by, err)
 			}
 			if err != nil && (!strings.Contains(err.Error(), "/s/judge.key") || !strings.Contains(err.Error(), "chmod")) {
 				t.Errorf("mode %04o: %v", c.mode, err)

@@ -55,7 +55,7 @@ func (d *doctor) key(path string) {
 }
 
 func modeAdvice(path string) string {
-	return "chmod 600 " + path + "; or 440 where root owns it and settled is not root"
+	return "chmod 600 " + path + "; or 440 where root owns it and settled reads it by its group"
 }
 
 func keyAdvice(path string) string {

@@ -17,6 +17,7 @@ func (p *program) configCommand() *cobra.Command {
 	c.AddCommand(
 		&cobra.Command{
 			Use: "check", Short: "Read the configuration and say what is wrong with it",
+			Long: "Reads the configuration, and the files that it names, and refuses what `settled serve` would refuse, with the\nsame words. It connects to nothing.",
 			RunE: func(cmd *cobra.Command, _ []string) error { return p.configCheck(cmd) },
 		},
 		&cobra.Command{
@@ -39,13 +40,8 @@ func (p *program) configCheck(cmd *cobra.Command) error {
 	if _, err := c.newLog(p.stderr); err != nil {
 		return err
 	}
-	if _, err := readToken(c.httpTokenFile); err != nil {
+	if _, err := c.checkService(); err != nil {
 		return err
-	}
-	if c.nodeURL != "" {
-		if _, err := c.newNode(nil); err != nil {
-			return err
-		}
 	}
 	result := struct {
 		OK       bool     `json:"ok"`

@@ -3,6 +3,7 @@ package main
 import (
 	"errors"
 	"fmt"
+	"math"
 	"slices"
 	"strconv"
 	"strings"
@@ -113,8 +114,14 @@ func (k key) set(raw any) error {
 	}
 	switch value := k.value.(type) {
 	case *string:
+		if list, err = listOf("", list); err != nil {
+			return err
+		}
 		if list != nil {
 			text = strings.Join(list, ",")
+		}
+		if text == "" && k.fallback != "" {
+			return fmt.Errorf("it is empty: leave it out for %s, or give it a value", k.fallback)
 		}
 		*value = text
 	case *[]string:
@@ -128,7 +135,7 @@ func (k key) set(raw any) error {
 			err = fmt.Errorf("%q: want a whole number", text)
 		}
 	case *float64: // a rate; no amount of money is ever configured as one
-		if *value, err = strconv.ParseFloat(text, 64); err != nil {
+		if *value, err = strconv.ParseFloat(text, 64); err != nil || math.IsNaN(*value) || math.IsInf(*value, 0) {
 			err = fmt.Errorf("%q: want a number", text)
 		}
 	case *time.Duration:

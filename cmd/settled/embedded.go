@@ -212,10 +212,7 @@ func clientURL(ns *server.Server, user, password string) string {
 // at the same moment neither may get to read, until a write deadline cuts it.
 // durably is false for a demonstration, whose data nobody keeps.
 func (c *config) connectEmbedded(name string, durably bool, options ...nats.Option) (*natsLink, error) {
-	e := embeddedServer{storeDir: c.embeddedStoreDir, listen: c.embeddedListen, prefix: c.natsPrefix, durable: c.consumerDurable, durably: durably}
-	if durably {
-		e.passwords = embeddedPasswords()
-	}
+	e := c.embeddedServer(durably)
 	ns, url, err := e.start()
 	if err != nil {
 		return nil, err
@@ -235,6 +232,15 @@ func (c *config) connectEmbedded(name string, durably bool, options ...nats.Opti
 	}
 	ns.Shutdown()
 	return nil, err
+}
+
+// embeddedServer is the configured one.
+func (c *config) embeddedServer(durably bool) embeddedServer {
+	e := embeddedServer{storeDir: c.embeddedStoreDir, listen: c.embeddedListen, prefix: c.natsPrefix, durable: c.consumerDurable, durably: durably}
+	if durably {
+		e.passwords = embeddedPasswords()
+	}
+	return e
 }
 
 // atEmbedded is c for a connection to the embedded server as settled.

@@ -42,7 +42,7 @@ func (c *config) keys() []key {
 		{"embedded.listen", &c.embeddedListen, "127.0.0.1:4222", "Where the embedded server takes NATS clients. Without passwords (UPSTREAM_PASSWORD, DASHBOARD_PASSWORD, OPERATOR_PASSWORD in the environment) only on loopback, and then clients without credentials may publish outcomes and receive results."},
 		{"clearnode.url", &c.nodeURL, "", "The ClearNode's WebSocket, such as wss://clearnode.example/ws. Needed by serve and cosign."},
 		{"clearnode.protocol", &c.nodeProtocol, "auto", "auto, nitrorpc/legacy, nitrorpc/0.2, nitrorpc/0.4 or nitronode/v1. auto finds out by asking."},
-		{"clearnode.key_files", &c.nodeKeyFiles, "", "Files with the private keys that sign the closes (hex, or keystore files); mode 0600, or 0440 where root owns them and settled is not root, as in a Kubernetes Secret with fsGroup. The first one signs in. Needed by serve and cosign."},
+		{"clearnode.key_files", &c.nodeKeyFiles, "", "Files with the private keys that sign the closes (hex, or keystore files); mode 0600, or 0440 where root owns them, as in a Kubernetes Secret with fsGroup. The first one signs in. Needed by serve and cosign."},
 		{"clearnode.password_file", &c.nodePasswordFile, "", "File with the password of the keystore files among them; mode 0600."},
 		{"clearnode.connections", &c.nodeConnections, "8", "Connections to the node. It handles the requests of one connection one after the other."},
 		{"clearnode.rate_limit", &c.nodeRateLimit, "0", "Frames a second that one connection sends at most. 0: as the node's generation allows (10 on nitronode, no limit on others)."},

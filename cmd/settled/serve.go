@@ -118,6 +118,9 @@ func (p *program) runService(cmd *cobra.Command, name string, run func(*config, 
 // serve runs the configured service until ctx ends. Where the connection to NATS was
 // closed for good it starts again on a new one.
 func serve(ctx context.Context, cfg *config, log zerolog.Logger) error {
+	if _, err := cfg.checkService(); err != nil {
+		return err
+	}
 	return again(ctx, log, func() error { return serveOnce(ctx, cfg, log) })
 }
 

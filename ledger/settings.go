@@ -8,9 +8,10 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 )
 
-// smallestMessage is what a stream must take at least: an entry holds up to 37 KiB
-// of the outcome's text, escaped at worst to six times that, and the node's answer.
-const smallestMessage = 512 << 10
+// smallestMessage is what a stream must take at least, in bytes: an entry holds up to 37 KiB
+// of the outcome's text, escaped at worst to six times that, up to settlement.MaxRows rows of
+// the allocation, of 200 bytes and more, and the node's answer with the same rows.
+const smallestMessage = 1 << 20
 
 // setting is one setting of the stream as it was found.
 type setting struct {

@@ -63,6 +63,7 @@ func TestOpenJudgesSettings(t *testing.T) {
 		}, danger: "allow_msg_schedules", mend: "can't be changed"},
 		{it: "asynchronous writing", change: func(c *jetstream.StreamConfig) { c.PersistMode = jetstream.AsyncPersistMode }, danger: "persist_mode async", mend: "can't be changed"},
 		{it: "small messages", change: func(c *jetstream.StreamConfig) { c.MaxMsgSize = 4096 }, danger: "max_msg_size 4096", mend: "--max-msg-size=-1"},
+		{it: "half of the largest entry", change: func(c *jetstream.StreamConfig) { c.MaxMsgSize = 512 << 10 }, danger: "max_msg_size 524288", mend: "--max-msg-size=-1"},
 		{it: "large messages", change: func(c *jetstream.StreamConfig) { c.MaxMsgSize = 1 << 20 }},
 		{it: "short duplicate window", change: func(c *jetstream.StreamConfig) { c.Duplicates = time.Second }, warns: "duplicate_window 1s"},
 		{it: "republish", change: func(c *jetstream.StreamConfig) {

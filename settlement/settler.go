@@ -145,7 +145,7 @@ func (c *call) past(ctx context.Context, head Head) (past, error) {
 	st := head.Standing()
 	p := pastOf(c.o.Ref, st, history)
 	if st.State != Free && p.holder == nil {
-		return past{}, fmt.Errorf("entry %d, by which the session is %s, can't be read: the ledger is incomplete", st.Sequence, st.State)
+		return past{}, fmt.Errorf("entry %d, by which the session is %s, can't be read: the ledger is incomplete; run settled ledger verify", st.Sequence, st.State)
 	}
 	return p, nil
 }

@@ -2,7 +2,9 @@ package dashboard
 
 import (
 	"context"
+	"net"
 	"net/http"
+	"slices"
 	"sync"
 	"time"
 
@@ -54,7 +56,7 @@ type Board struct {
 	seen outlook // what the last look found
 	made map[string]madeOverview
 
-	clients chan struct{} // a place for each open event stream
+	readers []*reader // open event streams, oldest first
 	stopped chan struct{}
 	streams sync.WaitGroup
 }
@@ -63,7 +65,7 @@ type Board struct {
 func New(cfg Config) *Board {
 	return &Board{
 		cfg: cfg, model: newModel(), src: source{cfg.JS, cfg.Prefix}, operations: consumer.NewOperations(cfg.JS, consumer.Config{Prefix: cfg.Prefix}), made: map[string]madeOverview{},
-		clients: make(chan struct{}, mostClients), stopped: make(chan struct{}),
+		stopped: make(chan struct{}),
 	}
 }
 
@@ -86,17 +88,58 @@ func (b *Board) Run(ctx context.Context) {
 	b.streams.Wait()
 }
 
-// enter counts an event stream in, unless the board has ended.
-func (b *Board) enter() bool {
+// reader is one open event stream.
+type reader struct {
+	from    string        // the client's address, without its port
+	evicted chan struct{} // closed once its place is needed
+}
+
+// enter gives an event stream a place, unless the board has ended. Where all places are
+// taken the oldest stream of the address with the most of them ends, so that nobody keeps
+// others out; a page whose stream ends connects again.
+func (b *Board) enter(remote string) (*reader, bool) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	select {
 	case <-b.stopped:
-		return false
+		return nil, false
 	default:
-		b.streams.Add(1)
-		return true
 	}
+	if len(b.readers) >= mostClients {
+		b.evict()
+	}
+	host, _, err := net.SplitHostPort(remote)
+	if err != nil {
+		host = remote
+	}
+	r := &reader{from: host, evicted: make(chan struct{})}
+	b.readers = append(b.readers, r)
+	b.streams.Add(1)
+	return r, true
+}
+
+// evict ends one stream. b.mu is held.
+func (b *Board) evict() {
+	count := map[string]int{}
+	for _, r := range b.readers {
+		count[r.from]++
+	}
+	victim := 0 // readers stand in the order in which they came
+	for i, r := range b.readers {
+		if count[r.from] > count[b.readers[victim].from] {
+			victim = i
+		}
+	}
+	close(b.readers[victim].evicted)
+	b.readers = slices.Delete(b.readers, victim, victim+1)
+}
+
+// leave gives the place of a stream back.
+func (b *Board) leave(r *reader) {
+	b.mu.Lock()
+	b.readers = slices.DeleteFunc(b.readers, func(other *reader) bool { return other == r })
+	b.mu.Unlock()
+	b.streams.Done()
 }
 
 func pause(ctx context.Context, d time.Duration) {

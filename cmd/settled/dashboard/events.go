@@ -26,19 +26,12 @@ type entriesEvent struct {
 // events streams new entries. Last-Event-ID, or ?after=, is the sequence of the
 // last one that the client has; without any only what comes from now on is sent.
 func (b *Board) events(w http.ResponseWriter, r *http.Request) {
-	select {
-	case b.clients <- struct{}{}:
-		defer func() { <-b.clients }()
-	default:
-		w.Header().Set("Retry-After", "10")
-		refuse(w, problem{http.StatusServiceUnavailable, fmt.Sprintf("%d pages follow the ledger already; this one is asked to come again", mostClients)})
-		return
-	}
-	if !b.enter() {
+	reader, entered := b.enter(r.RemoteAddr)
+	if !entered {
 		refuse(w, problem{http.StatusServiceUnavailable, "settled is stopping"})
 		return
 	}
-	defer b.streams.Done()
+	defer b.leave(reader)
 	after, err := b.lastEvent(r)
 	if err != nil {
 		refuse(w, err)
@@ -53,7 +46,7 @@ func (b *Board) events(w http.ResponseWriter, r *http.Request) {
 	if err := s.send("retry: 1000\n: connected\n\n"); err != nil {
 		return
 	}
-	b.stream(r, s, after)
+	b.stream(r, s, after, reader.evicted)
 }
 
 func (b *Board) lastEvent(r *http.Request) (uint64, error) {
@@ -71,8 +64,8 @@ func (b *Board) lastEvent(r *http.Request) (uint64, error) {
 	return after, nil
 }
 
-// stream sends until the client is gone or the board ends.
-func (b *Board) stream(r *http.Request, s eventStream, after uint64) {
+// stream sends until the client is gone, its place is needed or the board ends.
+func (b *Board) stream(r *http.Request, s eventStream, after uint64, evicted <-chan struct{}) {
 	beat := time.NewTicker(heartbeat)
 	defer beat.Stop()
 	for {
@@ -95,6 +88,8 @@ func (b *Board) stream(r *http.Request, s eventStream, after uint64) {
 		case <-beat.C:
 			err = s.send(": still here\n\n")
 		case <-b.stopped:
+			return
+		case <-evicted:
 			return
 		case <-r.Context().Done():
 			return

@@ -110,19 +110,55 @@ func TestEventsAreBounded(t *testing.T) {
 	if _, e := w.follow("?after=10", "").next(); len(e.Entries) != mostAtOnce || e.Skipped != 40 || e.Entries[mostAtOnce-1].Sequence != 150 {
 		t.Errorf("%d entries, %d skipped", len(e.Entries), e.Skipped)
 	}
-	var open []*follower
-	for range mostClients - 1 {
-		open = append(open, w.follow("", ""))
+}
+
+// TestEventsGiveWay: where all places are taken a new reader gets one, from the client with
+// the most streams, the oldest of them first.
+func TestEventsGiveWay(t *testing.T) {
+	b := New(Config{})
+	other, _ := b.enter("192.0.2.9:1")
+	var greedy []*reader
+	for range mostClients + 9 {
+		r, entered := b.enter("192.0.2.1:2")
+		if !entered {
+			t.Fatal("refused")
+		}
+		greedy = append(greedy, r)
 	}
-	if f := w.follow("", ""); f.status != http.StatusServiceUnavailable {
-		t.Errorf("one client more: %d", f.status)
+	gone := func(r *reader) bool {
+		select {
+		case <-r.evicted:
+			return true
+		default:
+			return false
+		}
 	}
-	open[0].close()
-	w.until("a place is free again", func() bool {
-		f := w.follow("", "")
-		f.close()
-		return f.status == http.StatusOK
-	})
+	for i, r := range greedy {
+		if gone(r) != (i < 10) {
+			t.Errorf("stream %d ended: %t", i, gone(r))
+		}
+	}
+	if gone(other) || len(b.readers) != mostClients {
+		t.Errorf("another client's stream ended: %t; %d are open", gone(other), len(b.readers))
+	}
+	for _, r := range append(greedy, other) {
+		b.leave(r)
+	}
+	if len(b.readers) > 0 {
+		t.Errorf("%d places are not given back", len(b.readers))
+	}
+	w := newWorld(t, nil)
+	first := w.follow("", "")
+	for range mostClients {
+		if f := w.follow("", ""); f.status != http.StatusOK {
+			t.Fatalf("a new reader: %d", f.status)
+		}
+	}
+	for first.lines.Scan() {
+	}
+	if err := first.lines.Err(); err != nil {
+		t.Errorf("the oldest stream did not end well: %v", err)
+	}
 }
 
 // The end of the board ends its streams, and nothing waits for them in vain.

@@ -271,11 +271,11 @@ func (b *boardTest) doubt() {
 }
 
 func (b *boardTest) stops() {
-	_, err := b.nats.js.Publish(b.t.Context(), "operation.stop", []byte(`{"action":"stop","who":"ann@ops-1","reason":"overpaid: the node paid 30 of 15 usdc","session_id":"0x`+strings.Repeat("17", 32)+`"}`))
+	stop, err := b.nats.js.Publish(b.t.Context(), "operation.stop", []byte(`{"action":"stop","who":"ann@ops-1","reason":"overpaid: the node paid 30 of 15 usdc","session_id":"0x`+strings.Repeat("17", 32)+`"}`))
 	b.must(err)
 	b.wait("#alerts", "Sending is stopped, on every replica. By ann@ops-1")
 	b.shots("stopped")
-	_, err = b.nats.js.Publish(b.t.Context(), "operation.resume", []byte(`{"who":"ann@ops-1"}`))
+	_, err = b.nats.js.Publish(b.t.Context(), "operation.resume", fmt.Appendf(nil, `{"action":"resume","who":"ann@ops-1","stop":%d}`, stop.Sequence))
 	b.must(err)
 	b.gone("#alerts .alert.bad")
 

@@ -10,6 +10,13 @@ import (
 	"github.com/rs/zerolog"
 )
 
+// The form of times in the log is zerolog's for the whole process: set before any
+// goroutine logs.
+func init() {
+	zerolog.TimeFieldFormat = time.RFC3339Nano
+	zerolog.DurationFieldUnit = time.Millisecond
+}
+
 // newLog writes to stderr, so that stdout is only a command's result.
 func (c *config) newLog(stderr io.Writer) (zerolog.Logger, error) {
 	level, err := zerolog.ParseLevel(c.logLevel)
@@ -22,8 +29,6 @@ func (c *config) newLog(stderr io.Writer) (zerolog.Logger, error) {
 	} else {
 		stderr = logWriter{stderr, escapedJSON}
 	}
-	zerolog.TimeFieldFormat = time.RFC3339Nano
-	zerolog.DurationFieldUnit = time.Millisecond
 	return zerolog.New(stderr).Level(level).With().Timestamp().Logger(), nil
 }
 

@@ -45,13 +45,13 @@ func TestFatalStartErrorsAreLoggedAsErrors(t *testing.T) {
 			"nats.credentials_file": {"--clearnode.url=ws://127.0.0.1:1/ws", "--clearnode.key_files=" + testKeyFile(t, dir), "--nats.credentials_file=/nowhere"},
 			"http.listen":           {"--clearnode.url=ws://127.0.0.1:1/ws", "--clearnode.key_files=" + testKeyFile(t, dir), "--http.listen=nowhere:x"},
 		} {
-			var stderr bytes.Buffer
+			var stderr lockedBuffer // a connection that ends may still log
 			args = append([]string{command, "--nats.url=nats://127.0.0.1:1"}, args...)
 			if status := run(t.Context(), args, strings.NewReader(""), &bytes.Buffer{}, &stderr); status != exitFailed {
 				t.Errorf("%q ends with %d", args, status)
 			}
 			if !loggedError(stderr.String(), what) {
-				t.Errorf("%q logs nothing of %s at level error: %s", args, what, &stderr)
+				t.Errorf("%q logs nothing of %s at level error: %s", args, what, stderr.String())
 			}
 		}
 	}

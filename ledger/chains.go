@@ -9,7 +9,7 @@ import (
 // Chains tells entries from foreign messages while the ledger is read in order. It
 // keeps some fifty bytes a session.
 type Chains struct {
-	l        *Ledger
+	gaps     func(context.Context) (bool, error)
 	sessions map[[16]byte]place
 }
 
@@ -19,9 +19,11 @@ type place struct {
 	digest hash
 }
 
-// Chains begins such a reading of the ledger, from its first message on.
-func (l *Ledger) Chains() *Chains {
-	return &Chains{l: l, sessions: map[[16]byte]place{}}
+// NewChains begins such a reading of the ledger, from its first message on. gaps says
+// whether messages are missing from the stream; it is asked only where an entry does not
+// follow on those before it.
+func NewChains(gaps func(context.Context) (bool, error)) *Chains {
+	return &Chains{gaps: gaps, sessions: map[[16]byte]place{}}
 }
 
 // Foreign is nil where the next message of the ledger is an entry, and otherwise says why
@@ -40,14 +42,13 @@ func (c *Chains) Foreign(ctx context.Context, s Stored) (why, err error) {
 	at := c.sessions[key]
 	why, doubt := outside(s, at.n, at.previous(), func() (bool, error) {
 		var missing bool
-		missing, err = c.l.stream.Gaps(ctx)
+		missing, err = c.gaps(ctx)
 		return missing, err
 	})
 	if err != nil {
 		return nil, err
 	}
 	if why != nil && doubt == nil {
-		c.l.foreign(s.Entry.Session, s, why)
 		return why, nil
 	}
 	c.sessions[key] = place{s.Entry.N, sha256.Sum256(s.Payload)}

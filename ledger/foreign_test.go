@@ -118,7 +118,7 @@ func TestForeignMessagesAreIgnored(t *testing.T) {
 			if len(heard) != 1 || !strings.Contains(heard[uint64(at)+1], "is not an entry of this ledger and is ignored") {
 				t.Errorf("%s: reported %v, want message %d", it, heard, at+1)
 			}
-			chains, foreign := ledger.New(mem, config()).Chains(), 0
+			chains, foreign := ledger.NewChains(mem.Gaps), 0
 			if _, err := l.Walk(t.Context(), 0, func(s ledger.Stored) error {
 				why, err := chains.Foreign(t.Context(), s)
 				if (why != nil) != (s.Sequence == uint64(at)+1) {

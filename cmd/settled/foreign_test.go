@@ -3,10 +3,12 @@ package main
 import (
 	"encoding/json"
 	"errors"
+	"fmt"
 	"slices"
 	"strings"
 	"testing"
 
+	"github.com/nats-io/nats.go"
 	dto "github.com/prometheus/client_model/go"
 	"github.com/rs/zerolog"
 
@@ -94,4 +96,24 @@ func foreignCount(t *testing.T, f *foreignMessages, stream string) float64 {
 		t.Fatal(err)
 	}
 	return m.GetCounter().GetValue()
+}
+
+// TestReconcileIgnoresCopies: a copy of an entry, as a consumer can deliver it onto the
+// subject it came from, does not change what reconcile takes for a session's state.
+func TestReconcileIgnoresCopies(t *testing.T) {
+	d := deploy(t)
+	_, stop := d.serve()
+	session := d.open()
+	d.result(session, d.publish("partial_service", "x", session, d.partial()))
+	stop()
+	s, err := d.nats.js.Stream(t.Context(), "SETTLEMENTS")
+	d.must(err)
+	intent, err := s.GetLastMsgForSubject(t.Context(), "settlement.closing."+string(session))
+	d.must(err)
+	copied, err := d.nats.js.PublishMsg(t.Context(), &nats.Msg{Subject: intent.Subject, Data: intent.Data})
+	d.must(err)
+	_, out, _ := d.command(d.onNode("reconcile", "--older-than", "1ns", "-o", "json")...)
+	if !strings.Contains(out, fmt.Sprintf(`"sequence":%d`, copied.Sequence)) || !strings.Contains(out, ledgerUnreadable) || strings.Contains(out, `"kind":"`+intentStuck) {
+		t.Errorf("reconcile: %s", out)
+	}
 }

@@ -9,6 +9,7 @@ import (
 
 	"github.com/nats-io/nats.go/jetstream"
 
+	"settled/ledger"
 	"settled/ledger/streamreader"
 	"settled/settlement"
 )
@@ -63,12 +64,24 @@ func readLedger(ctx context.Context, js jetstream.JetStream, prefix string, bar 
 	b := &booked{
 		results: map[outcomeKey]ended{}, closing: map[settlement.SessionID]intent{}, free: map[settlement.SessionID]freed{},
 	}
-	_, err := ledgerReader(js, prefix).List(ctx, streamreader.Selection{Subjects: []string{prefix + "settlement.*.*"}}, func(m *jetstream.RawStreamMsg) error {
+	reader := ledgerReader(js, prefix)
+	chains := ledger.NewChains(func(ctx context.Context) (bool, error) {
+		info, err := reader.Info(ctx)
+		if err != nil {
+			return false, err
+		}
+		return info.State.NumDeleted > 0 || info.State.Msgs < info.State.LastSeq, nil
+	})
+	_, err := reader.List(ctx, streamreader.Selection{Subjects: []string{prefix + "settlement.*.*"}}, func(m *jetstream.RawStreamMsg) error {
 		bar.at(m.Sequence, 0, "entries of the ledger")
 		b.entries++
 		s := storedOf(m)
-		if s.Err != nil {
-			b.broken = append(b.broken, discrepancy{Kind: ledgerUnreadable, Sequence: s.Sequence, Problem: s.Err.Error() + ": run `settled ledger verify`"})
+		why, err := chains.Foreign(ctx, s)
+		if err != nil {
+			return err
+		}
+		if why != nil {
+			b.broken = append(b.broken, discrepancy{Kind: ledgerUnreadable, Session: s.Entry.Session, Sequence: s.Sequence, Problem: "not an entry of this ledger, and ignored: " + why.Error() + ": run `settled ledger verify`"})
 			return nil
 		}
 		known(s.Entry.Session)

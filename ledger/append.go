@@ -186,8 +186,7 @@ func mayFollow(head settlement.Head, e settlement.Entry) error {
 		return nil
 	}
 	st := head.Standing()
-	held := st.State == settlement.Closing && (st.Source != e.Outcome.Source || st.ID != e.Outcome.ID || st.Digest != e.Outcome.Digest)
-	if held || st.State == settlement.Closed {
+	if st.State == settlement.Closed || st.State == settlement.Closing && !head.HeldBy(e.Outcome) {
 		return fmt.Errorf("the session is %s by outcome %.80q of %.80q: a defect of settled, please report it", st.State, st.ID, st.Source)
 	}
 	return nil

@@ -245,6 +245,42 @@ func TestAppendRefuses(t *testing.T) {
 	}
 }
 
+// What holds a session is an outcome by its whole identity: one that differs in one
+// member, or has the same text otherwise divided, neither follows it nor passes the audit.
+func TestAnotherOutcomeDoesNotFollow(t *testing.T) {
+	holder := outcome("a/b")
+	holder.Digest = strings.Repeat("ab", 32)
+	for it, change := range map[string]func(*settlement.OutcomeRef){
+		"another id":              func(o *settlement.OutcomeRef) { o.ID = "a" },
+		"another source":          func(o *settlement.OutcomeRef) { o.Source = "/shop2" },
+		"another type":            func(o *settlement.OutcomeRef) { o.Type = "outcome.cancellation" },
+		"other data":              func(o *settlement.OutcomeRef) { o.Digest = strings.Repeat("cd", 32) },
+		"the same text":           func(o *settlement.OutcomeRef) { o.Source, o.ID = "/shopa", "/b" },
+		"the same text, slashes":  func(o *settlement.OutcomeRef) { o.Source, o.ID = "/shop/a", "b" },
+		"separators of JSON":      func(o *settlement.OutcomeRef) { o.Source, o.ID = `/shop","a`, "b" },
+		"another case of letters": func(o *settlement.OutcomeRef) { o.ID = "A/b" },
+	} {
+		other := holder
+		change(&other)
+		mem := &ledgertest.Stream{}
+		l, id := ledger.New(mem, config()), session(1)
+		head := mustAppend(t, l, settlement.Head{Session: id}, closing(id, holder, 1))
+		for _, e := range []settlement.Entry{closing(id, other, 1), closed(id, other, 0)} {
+			if _, err := l.Append(t.Context(), mustHead(t, l, id), e); err == nil {
+				t.Errorf("%s: %s was appended over another outcome's intent", it, e.State)
+			}
+		}
+		mustAppend(t, l, head, failed(head, id, outcome("c"), 0))
+		if _, err := l.Append(t.Context(), mustHead(t, l, id), closing(id, other, 1)); err == nil {
+			t.Errorf("%s: an intent was appended over another outcome's, behind a failure", it)
+		}
+		forge(t, mem, closing(id, other, 1), nil)
+		if r, err := l.Verify(t.Context(), ledger.Audit{}); err != nil || len(r.Findings) != 1 {
+			t.Errorf("%s: the audit found %v, %v; want the last entry", it, r.Findings, err)
+		}
+	}
+}
+
 // TestUnknownSession: entries without a session follow nothing, and a redelivery
 // within the duplicate window stores none.
 func TestUnknownSession(t *testing.T) {

@@ -30,8 +30,8 @@ type chain struct {
 // position is a settlement.Standing with the outcome hashed.
 type position struct {
 	state    settlement.StandingState
-	outcome  hash // of source, id and digest
-	full     hash // of these and the type, which a standing doesn't say
+	outcome  hash // of its identity without the type, which a standing does not name
+	full     hash // of its whole identity; zero: not known
 	sequence uint64
 }
 
@@ -93,15 +93,15 @@ func (c *chain) moved(e settlement.Entry) (wrong []string) {
 }
 
 // heldBy reports whether this outcome holds the session. Its type is compared too,
-// but for a holder that only an entry after a broken one speaks of.
+// except where the holder is only known from an entry after a broken one.
 func (p position) heldBy(o settlement.OutcomeRef) bool {
 	switch {
 	case p.state == settlement.Free:
 		return false
 	case p.full == hash{}:
-		return p.outcome == outcomeHash(o, false)
+		return p.outcome == o.Identity().Untyped().Hash()
 	default:
-		return p.full == outcomeHash(o, true)
+		return p.full == o.Identity().Hash()
 	}
 }
 
@@ -110,8 +110,7 @@ func taken(e settlement.Entry, was position, ours bool, state settlement.Standin
 	if was.state == settlement.Closed || was.state == settlement.Closing && !ours {
 		wrong = append(wrong, fmt.Sprintf("%s by outcome %q, and the session was %s by another entry (%d)", e.State, e.Outcome.ID, was.state, was.sequence))
 	}
-	want := settlement.Standing{State: state, Source: e.Outcome.Source, ID: e.Outcome.ID, Digest: e.Outcome.Digest}
-	if *e.Standing != want {
+	if want := e.Outcome.Standing(state); *e.Standing != want {
 		wrong = append(wrong, fmt.Sprintf("standing is %s, want %s", show(*e.Standing), show(want)))
 	}
 	return wrong
@@ -157,12 +156,12 @@ func (c *chain) take(e settlement.Entry) {
 	c.standing = positionOf(settlement.Head{Last: &e}.Standing())
 	switch e.State {
 	case settlement.EntryClosing:
-		full = outcomeHash(e.Outcome, true)
+		full = e.Outcome.Identity().Hash()
 		c.attempts, c.blind = e.Attempt, false
 		c.plans = append(c.plans, planOf(e))
 		c.current = e.Allocation
 	case settlement.EntryClosed:
-		full = outcomeHash(e.Outcome, true)
+		full = e.Outcome.Identity().Hash()
 		c.plans, c.current = nil, nil
 	default:
 		if c.standing.state == settlement.Free {
@@ -181,21 +180,13 @@ func positionOf(st settlement.Standing) position {
 		p.state = settlement.Closed
 	}
 	if p.state != settlement.Free {
-		p.outcome = outcomeHash(settlement.OutcomeRef{Source: st.Source, ID: st.ID, Digest: st.Digest}, false)
+		p.outcome = st.Identity().Hash()
 	}
 	return p
 }
 
-func outcomeHash(o settlement.OutcomeRef, withType bool) hash {
-	parts := []string{o.Source, o.ID, o.Digest}
-	if withType {
-		parts = append(parts, o.Type)
-	}
-	return jsonHash(parts)
-}
-
 func planOf(e settlement.Entry) plan {
-	return plan{outcomeHash(e.Outcome, true), jsonHash(e.Allocation)}
+	return plan{e.Outcome.Identity().Hash(), jsonHash(e.Allocation)}
 }
 
 func jsonHash(v any) hash {

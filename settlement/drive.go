@@ -114,7 +114,8 @@ func staysGood(refusal error) *Waiting {
 // closing is the write-ahead intent of a request.
 func (c *call) closing(attempt int, plan *Plan, r Request) Entry {
 	e := c.o.entry(EntryClosing, attempt)
-	e.Standing = heldBy(Closing, c.o.Ref)
+	standing := c.o.Ref.Standing(Closing)
+	e.Standing = &standing
 	e.Policy, e.Allocation = &plan.Policy, plan.Allocations
 	e.Request = &r.Ref
 	versioned := r.ValidUntil.IsZero()

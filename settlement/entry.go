@@ -123,11 +123,6 @@ func (h Head) Standing() Standing {
 	return st
 }
 
-// heldBy is the standing that closing and closed entries of an outcome set.
-func heldBy(state StandingState, o OutcomeRef) *Standing {
-	return &Standing{State: state, Source: o.Source, ID: o.ID, Digest: o.Digest}
-}
-
 // entry starts an entry of an outcome with what all kinds share.
 func (o Outcome) entry(state EntryState, attempt int) Entry {
 	e := Entry{

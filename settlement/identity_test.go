@@ -7,6 +7,57 @@ import (
 	"time"
 )
 
+// differing are identities that a careless comparison takes for one another.
+var differing = []Identity{
+	{"/a", "b/c", "t", "d"}, {"/a/b", "c", "t", "d"}, {"/a", "b", "/c", "td"}, // the same text in one piece
+	{"/a", "b", "t", "d"}, {"/a", "b", "t", "e"}, {"/a", "b", "u", "d"}, {"/a", "c", "t", "d"}, {"/b", "b", "t", "d"}, // one member differs
+	{"", "/a", "t", "d"}, {"/a", "", "t", "d"}, {"/a", "t", "", "d"}, {"", "", "/at", "d"}, {"", "", "", "/atd"}, {"", "", "", ""}, // empty members
+	{"/a\x00b", "c", "t", "d"}, {"/a", "b\x00c", "t", "d"}, {"/a\nb", "c", "t", "d"}, {"/a", "b\nc", "t", "d"}, // separators
+	{`/a","b`, "c", "t", "d"}, {"/a", `b","c`, "t", "d"}, // of JSON
+	{"/A", "b", "t", "d"}, {"/a ", "b", "t", "d"}, {"/a", "\u00e9", "t", "d"}, {"/a", "e\u0301", "t", "d"}, // letter case, spaces, composed letters
+	{"/a", "\xff", "t", "d"}, {"/a", "\xfe", "t", "d"}, {"/a", "\ufffd", "t", "d"}, // not UTF-8, and what JSON makes of it
+}
+
+func (i Identity) in(stream string, sequence uint64) OutcomeRef {
+	return OutcomeRef{Source: i.Source, ID: i.ID, Type: i.Type, Digest: i.Digest, Stream: stream, Sequence: sequence}
+}
+
+func TestIdentity(t *testing.T) {
+	for n, a := range differing {
+		for m, b := range differing {
+			one, other := a.in("OUTCOMES", 1), b.in("EAST_OUTCOMES", 2)
+			other.Stored = "2026-11-30T06:00:00.000000000Z"
+			if one.Same(other) != (n == m) || (a.Hash() == b.Hash()) != (n == m) {
+				t.Errorf("%q and %q: same %v, same hash %v", a, b, one.Same(other), a.Hash() == b.Hash())
+			}
+			first := one.entryOf(EntryClosing, 1)
+			for _, h := range []Head{{Last: &first}, {Last: &Entry{Sequence: 2, Standing: first.standingAt(1)}, Entries: []Entry{first}}} {
+				if h.HeldBy(other) != (n == m) {
+					t.Errorf("a session that %q holds: held by %q %v", a, b, h.HeldBy(other))
+				}
+			}
+			alone := Head{Last: &Entry{Sequence: 2, Standing: first.standingAt(1)}} // the entry that names the type was not read
+			if alone.HeldBy(other) != (a.Untyped() == b.Untyped()) {
+				t.Errorf("a session whose standing names %q: held by %q %v", a, b, alone.HeldBy(other))
+			}
+		}
+		if (Head{}).HeldBy(a.in("OUTCOMES", 1)) {
+			t.Errorf("a session without entries is held by %q", a)
+		}
+	}
+}
+
+func (r OutcomeRef) entryOf(state EntryState, sequence uint64) Entry {
+	st := r.Standing(Closing)
+	return Entry{State: state, Sequence: sequence, Outcome: r, Standing: &st, Attempt: 1}
+}
+
+func (e Entry) standingAt(sequence uint64) *Standing {
+	st := *e.Standing
+	st.Sequence = sequence
+	return &st
+}
+
 // A failure is the result of its own message and of earlier ones of the stream; after the
 // stream was set back, a message stored later is a new one whatever its sequence.
 func TestCovers(t *testing.T) {

@@ -43,7 +43,7 @@ type Envelope struct {
 }
 
 // OutcomeRef identifies an outcome in the ledger. Source, ID, Type and Digest
-// together are its identity; Stream, Sequence and Stored say which message carried it:
+// together are its Identity; Stream, Sequence and Stored say which message carried it:
 // a stream that is restored from an older copy uses its sequences again.
 type OutcomeRef struct {
 	Source   string `json:"source"`
@@ -65,11 +65,6 @@ func storedText(t time.Time) string {
 		return ""
 	}
 	return t.UTC().Format(storedLayout)
-}
-
-// Same reports whether both are one outcome, whichever message carried it.
-func (r OutcomeRef) Same(o OutcomeRef) bool {
-	return r.Source == o.Source && r.ID == o.ID && r.Type == o.Type && r.Digest == o.Digest
 }
 
 // SameMessage reports whether both are one outcome in one message.

@@ -8,7 +8,8 @@ import (
 // done records that the session is closed as planned.
 func (c *call) done(ctx context.Context, head Head, p past, plan *Plan, a Answer, recovered bool) (*Settlement, error) {
 	e := c.o.entry(EntryClosed, p.attempts)
-	e.Standing = heldBy(Closed, c.o.Ref)
+	standing := c.o.Ref.Standing(Closed)
+	e.Standing = &standing
 	e.Policy, e.Allocation = &plan.Policy, plan.Allocations
 	e.Node, e.Recovered = &a.Evidence, &recovered
 	if a.Version > 0 {

@@ -2,8 +2,6 @@ package main
 
 import (
 	"context"
-	"crypto/sha256"
-	"encoding/binary"
 	"math"
 	"time"
 
@@ -14,17 +12,13 @@ import (
 	"settled/settlement"
 )
 
-// outcomeKey tells outcomes apart: half of a SHA-256 over source, id, type and
-// digest, so that a million of them take little memory.
+// outcomeKey is half of the hash of an outcome's identity, so that a million of them
+// take little memory.
 type outcomeKey [16]byte
 
 func keyOfOutcome(o settlement.OutcomeRef) outcomeKey {
-	h := sha256.New()
-	for _, part := range []string{o.Source, o.ID, o.Type, o.Digest} {
-		_ = binary.Write(h, binary.BigEndian, uint64(len(part)))
-		_, _ = h.Write([]byte(part))
-	}
-	return outcomeKey(h.Sum(nil)[:16])
+	sum := o.Identity().Hash()
+	return outcomeKey(sum[:16])
 }
 
 // settledForGood stands for a closed entry, after which nothing can follow.

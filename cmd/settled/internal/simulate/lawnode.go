@@ -163,7 +163,7 @@ func (l *laws) onceRecorded(s *appSession) []settlement.Allocation {
 // closedBy is the close of a session that an outcome's request made; nil: none did.
 func (s *appSession) closedBy(o settlement.OutcomeRef) *closing {
 	for _, c := range s.closes {
-		if c.by != nil && c.by.outcome.Same(o) {
+		if c.by != nil && same(c.by.outcome, o) {
 			return c
 		}
 	}

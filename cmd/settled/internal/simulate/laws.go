@@ -56,13 +56,18 @@ func (r *record) failedAt() (last uint64) {
 
 func (l *laws) of(o settlement.OutcomeRef) *record {
 	for _, r := range l.outcomes {
-		if r.ref.Same(o) {
+		if same(r.ref, o) {
 			return r
 		}
 	}
 	r := &record{ref: o}
 	l.outcomes = append(l.outcomes, r)
 	return r
+}
+
+// same is worked out here a second time, like everything that the laws go by.
+func same(a, b settlement.OutcomeRef) bool {
+	return a.Source == b.Source && a.ID == b.ID && a.Type == b.Type && a.Digest == b.Digest
 }
 
 // stored holds an entry to what must be true when it is stored.
@@ -99,7 +104,7 @@ func (l *laws) closingStored(r *record, e settlement.Entry) {
 	}
 	l.holders[e.Session] = r
 	for _, f := range l.w.node.flights {
-		if f.digest() == e.Request.Digest && f.outcome.Same(e.Outcome) && f.session.id == e.Session {
+		if f.digest() == e.Request.Digest && same(f.outcome, e.Outcome) && f.session.id == e.Session {
 			f.recorded = true
 			l.w.node.tempt(f.session, !equalRows(r.closings[0].Allocation, e.Allocation))
 			return
@@ -165,7 +170,7 @@ func (l *laws) notInDoubt(r *record, e settlement.Entry) {
 		l.w.violate(NotInDoubt, "entry %d fails outcome %s (%s), and the node paid it", e.Sequence, r.ref.ID, e.Error.Code)
 	}
 	for _, f := range l.w.node.flights {
-		if f.outcome.Same(r.ref) && f.mayLand(&l.w.node) {
+		if same(f.outcome, r.ref) && f.mayLand(&l.w.node) {
 			l.w.violate(NotInDoubt, "entry %d fails outcome %s (%s) while this may land: %s", e.Sequence, r.ref.ID, e.Error.Code, f)
 		}
 	}

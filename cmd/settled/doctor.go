@@ -41,10 +41,12 @@ type doctor struct {
 	failed  int
 
 	signers  []clearnode.Signer
-	keyFiles []string               // that signers come from
-	nats     *natsLink              // nil while NATS can't be reached
-	missing  []string               // streams
-	account  *jetstream.AccountInfo // nil where it can't be read
+	keyFiles []string  // that signers come from
+	nats     *natsLink // nil while NATS can't be reached
+	missing  []string  // streams
+
+	streamsRead bool                   // the user of nats.url may read the streams
+	account     *jetstream.AccountInfo // nil where it can't be read
 }
 
 func (d *doctor) tell(check, result, do, format string, args ...any) {

@@ -310,6 +310,7 @@ func TestDoctorOnPermissions(t *testing.T) {
 // settledsPermissions are those of settled's user in deploy/nats.
 func settledsPermissions(t *testing.T) *server.Permissions {
 	t.Helper()
+	rolesEnvironment(t)
 	for _, user := range rolesOptions(t, "single.conf").Users {
 		if user.Username == "settled" {
 			return user.Permissions
@@ -332,6 +333,7 @@ func TestDoctorAsAnotherUser(t *testing.T) {
 		d.cfg.natsURL, d.cfg.natsDomain = as(user, ns), domain
 		status, found := d.doctor()
 		wantFinding(t, found, finding{"nats.rights", checkFail, "is not settled's", "settled doctor --cosign"})
+		wantFinding(t, found, finding{"node.closed", checkSkipped, "with these credentials", ""})
 		if status != exitFailed {
 			t.Errorf("%s: exit %d", user, status)
 		}

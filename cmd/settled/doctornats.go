@@ -72,6 +72,7 @@ func (d *doctor) examineNATS(ctx context.Context) {
 		}
 		d.cluster()
 	}
+	d.streamsRead = true
 	d.streams(ctx)
 	d.limits()
 	d.durable(ctx)

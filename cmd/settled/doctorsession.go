@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"time"
 
 	"settled/clearnode"
 	"settled/ledger"
@@ -23,8 +24,13 @@ func (d *doctor) openLedger(ctx context.Context) (*ledger.Ledger, error) {
 	if d.nats == nil {
 		return nil, errors.New("NATS can't be reached")
 	}
+	if !d.streamsRead {
+		return nil, errors.New("the streams can't be read with these credentials")
+	}
 	cfg := d.cfg.ledgerConfig()
 	cfg.Create = false
+	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
+	defer cancel()
 	l, _, err := ledger.Open(ctx, d.nats.js, cfg)
 	return l, err
 }
@@ -34,7 +40,7 @@ func (d *doctor) openLedger(ctx context.Context) (*ledger.Ledger, error) {
 func (d *doctor) closedElsewhere(ctx context.Context, x *clearnode.Checkup) {
 	l, err := d.openLedger(ctx)
 	if err != nil {
-		d.skip("node.closed", "the ledger can't be read")
+		d.skip("node.closed", "the ledger can't be read: "+err.Error())
 		return
 	}
 	var strange []settlement.SessionID

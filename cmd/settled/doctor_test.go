@@ -333,7 +333,11 @@ func TestDoctorAsAnotherUser(t *testing.T) {
 		d.cfg.natsURL, d.cfg.natsDomain = as(user, ns), domain
 		status, found := d.doctor()
 		wantFinding(t, found, finding{"nats.rights", checkFail, "is not settled's", "settled doctor --cosign"})
-		wantFinding(t, found, finding{"node.closed", checkSkipped, "with these credentials", ""})
+		if !slices.ContainsFunc(found, func(f finding) bool {
+			return f.Check == "node.closed" && f.Result == checkSkipped && strings.Contains(f.Found, "with these credentials")
+		}) {
+			t.Errorf("%s: the ledger was read: %+v", user, found)
+		}
 		if status != exitFailed {
 			t.Errorf("%s: exit %d", user, status)
 		}

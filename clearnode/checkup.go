@@ -136,7 +136,7 @@ func (x *Checkup) Clock(ctx context.Context) (ahead, within time.Duration, err e
 	case *v1:
 		method = v1Ping
 	}
-	r, err := x.conn.dialect.question(method, params, x.client.nodeTime())
+	r, err := x.conn.dialect.question(method, params, x.conn.nodeTime())
 	if err != nil {
 		return 0, 0, err
 	}

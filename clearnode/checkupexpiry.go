@@ -70,7 +70,7 @@ func (x *Checkup) measure(ctx context.Context, e expiry) (time.Duration, error) 
 
 // refuses asks once, with a request of this age.
 func (x *Checkup) refuses(ctx context.Context, e expiry, age time.Duration) (bool, error) {
-	r, err := x.conn.dialect.question(e.ask, e.params, x.client.nodeTime().Add(-age))
+	r, err := x.conn.dialect.question(e.ask, e.params, x.conn.nodeTime().Add(-age))
 	if err != nil {
 		return false, err
 	}

@@ -21,7 +21,7 @@ type Client struct {
 	url    *url.URL
 	log    zerolog.Logger
 	began  time.Time
-	clock  clock
+	clocks clocks
 	pool   *pool
 	login  *login
 	prober *prober
@@ -71,6 +71,7 @@ func New(cfg Config) (*Client, error) {
 	if cfg.Protocol != protocolAuto {
 		c.generation, c.dialect = generation(cfg.Protocol), c.newDialect(cfg.Protocol)
 	}
+	c.clocks = clocks{keep: cfg.MessageExpiry + cfg.FenceMargin, limit: min(cfg.RequestValidity, cfg.FenceMargin) / 2}
 	c.prober = newProber(c)
 	for n := range cfg.Connections {
 		c.lines = append(c.lines, &line{client: c, number: n + 1})
@@ -130,6 +131,9 @@ func (c *Client) Ready() error {
 	}
 	if err := c.prober.state(); err != nil {
 		return fmt.Errorf("clearnode: %w", err)
+	}
+	if apart := c.clocks.apart(); apart > 0 && !c.Versioned() {
+		return fmt.Errorf("clearnode: the clocks behind %s differ by %s or more from connection to connection, so nothing is sent: run NTP (chrony, systemd-timesyncd) on every node behind that address, or set clearnode.url to one of them", publicURL(c.url), apart.Round(time.Millisecond))
 	}
 	return nil
 }
@@ -241,10 +245,21 @@ func (c *Client) setBackBy(d time.Duration) {
 	}
 }
 
-// nodeTime stamps what may be stamped by any clock, until the node's is known.
+// clocksDiffer logs that the clocks behind the connections began or ceased to differ.
+func (c *Client) clocksDiffer() {
+	if apart := c.clocks.apart(); apart > 0 {
+		c.log.Warn().Dur("by", apart).Msg("the clocks behind the node's address differ from connection to connection")
+	} else {
+		c.log.Info().Msg("the clocks behind the node's address agree again")
+	}
+	c.reconsider()
+}
+
+// nodeTime is the lower bound of the node's clock, or the local clock until that is known:
+// for what may be stamped by any clock.
 func (c *Client) nodeTime() time.Time {
 	now := time.Now()
-	if at, known := c.clock.bound(now); known {
+	if at, known := c.clocks.stamp(now); known {
 		return at
 	}
 	return now

@@ -5,7 +5,7 @@ import (
 	"time"
 )
 
-// clock is what is known of the node's clock: a lower bound.
+// clock is a lower bound of the clock of the node behind one connection.
 //
 // An answer that carries ts was stamped before it was received, at m on our
 // monotonic clock. So the node's clock stood at ts or later at m, and stands at
@@ -20,7 +20,7 @@ import (
 // been stamped before the clock was set, and no longer raise the bound.
 //
 // A bound that is too low is harmless: fences fall later, requests look older. One
-// that is too high would let a fence fall early. That is why nothing but verified
+// that is too high would let a fence expire early. That is why nothing but verified
 // answers to our own requests are listened to.
 type clock struct {
 	mu    sync.Mutex
@@ -28,6 +28,9 @@ type clock struct {
 	at    time.Time // the node's clock, at least, when ...
 	seen  time.Time // ... ours stood here
 	reset time.Time // ours, when the node's was last seen set back
+
+	most time.Time // the node's clock, at most, by the newest answer, when ...
+	sent time.Time // ... ours stood here
 }
 
 // stampStep is how finely the node's answers show its clock. A bound that is too high
@@ -52,6 +55,7 @@ func (k *clock) on(now time.Time) time.Time { return k.at.Add(now.Sub(k.seen)) }
 func (k *clock) hear(ts, sent, received time.Time) (back time.Duration) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
+	k.most, k.sent = ts.Add(stampStep), sent
 	switch {
 	case !k.known:
 		k.known, k.at, k.seen = true, ts, received
@@ -62,4 +66,25 @@ func (k *clock) hear(ts, sent, received time.Time) (back time.Duration) {
 		k.at, k.seen = ts, received
 	}
 	return back
+}
+
+// behind reports whether the newest answer is to a request sent before an instant.
+func (k *clock) behind(at time.Time) bool {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	return k.sent.Before(at)
+}
+
+// limits are the bounds of the node's clock at an instant of ours: at least, and at most.
+func (k *clock) limits(now time.Time) (least, most time.Time) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	return k.on(now), k.most.Add(now.Sub(k.sent))
+}
+
+// apart is by how much two clocks differ at least, zero or less where they may agree.
+func (k *clock) apart(other *clock, now time.Time) time.Duration {
+	least, most := k.limits(now)
+	low, high := other.limits(now)
+	return max(least.Sub(high), low.Sub(most))
 }

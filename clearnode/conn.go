@@ -34,12 +34,15 @@ var ErrNoAnswer = errors.New("no answer")
 type conn struct {
 	client  *Client
 	line    *line
+	clock   clock     // of the node behind this connection
+	asked   time.Time // when its clock was last to be read again; the clocks' lock guards it
 	dialect dialect
 	ws      *websocket.Conn
 	out     chan []byte   // to the writer, unbuffered: what it took may have left
 	slots   chan struct{} // one for each request outstanding
 	limit   *throttle     // of what may leave; nil: none
 	lost    chan struct{} // the node says that it forgot the login
+	refresh chan struct{} // asks for a ping: what is known of its clock may be outdated
 	gone    chan struct{} // closed when the connection is over
 	once    sync.Once
 	cause   error // why; set before gone is closed
@@ -69,7 +72,7 @@ func newConn(l *line, ws *websocket.Conn, d dialect) *conn {
 	return &conn{
 		client: l.client, line: l, ws: ws, dialect: d, limit: newThrottle(l.client.cfg, d),
 		out: make(chan []byte), slots: make(chan struct{}, maxOutstanding),
-		lost: make(chan struct{}, 1), gone: make(chan struct{}),
+		lost: make(chan struct{}, 1), refresh: make(chan struct{}, 1), gone: make(chan struct{}),
 		calls: map[uint64]*call{},
 	}
 }
@@ -79,6 +82,7 @@ func (c *conn) drop(cause error) {
 	c.once.Do(func() {
 		c.cause = cause
 		close(c.gone)
+		c.client.clocks.end(c, time.Now())
 		_ = c.ws.Close()
 	})
 }
@@ -132,7 +136,10 @@ func (c *conn) hear(raw []byte, received time.Time) error {
 	c.verified.Store(true)
 	if k := c.take(f.id); k != nil {
 		if !a.loose {
-			c.client.setBackBy(c.client.clock.hear(a.at, k.sent, received))
+			c.client.setBackBy(c.clock.hear(a.at, k.sent, received))
+			if c.client.clocks.heard(c, received) {
+				c.client.clocksDiffer()
+			}
 		}
 		c.told(a)
 		k.answer <- a
@@ -316,7 +323,7 @@ func notSent(method string, cause error) error {
 // ask makes one request that needs no signature, at the node's time, and reads
 // its answer.
 func (c *conn) ask(ctx context.Context, method string, params any, answered string, into any) error {
-	r, err := c.dialect.question(method, params, c.client.nodeTime())
+	r, err := c.dialect.question(method, params, c.nodeTime())
 	if err != nil {
 		return err
 	}
@@ -328,6 +335,16 @@ func (c *conn) ask(ctx context.Context, method string, params any, answered stri
 		return fmt.Errorf("%s: %w", method, err)
 	}
 	return nil
+}
+
+// nodeTime is the lower bound of the clock of the node behind this connection, for requests
+// that only this connection sends; until it is known, that of the others.
+func (c *conn) nodeTime() time.Time {
+	now := time.Now()
+	if at, known := c.clock.bound(now); known {
+		return at
+	}
+	return c.client.nodeTime()
 }
 
 // report tells Config.CallFunc of a call that has ended.

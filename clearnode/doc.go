@@ -19,8 +19,9 @@
 //     results; its errors are signed over nothing. A nitronode signs no answer.)
 //  2. ErrNotSent is proof: no byte of the request left. All else that is no
 //     answer is ErrNoAnswer: the request may have landed, or may still.
-//  3. On NitroRPC the node's clock is known as a lower bound. A request's timestamp comes
-//     from it, set back so far that the request stays acceptable for no longer
+//  3. On NitroRPC the node's clock is known as a lower bound, of each connection by itself.
+//     Requests expire by the lowest of them (clocks.go). A request's timestamp comes from
+//     it, set back so far that the request stays acceptable for no longer
 //     than Config.RequestValidity.
 //  4. No close is prepared before the node showed that it refuses a request older
 //     than Config.MessageExpiry, and accepts one as old as a close will be. None is

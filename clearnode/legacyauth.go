@@ -60,7 +60,7 @@ func (l *legacy) enter(ctx context.Context, k *conn, login string) error {
 	if err := k.ask(ctx, "auth_request", login, "auth_challenge", &asked); err != nil {
 		return signedInBefore(err)
 	}
-	r, err := l.verifyRequest(ctx, nextID(), login, asked.Challenge, millis(l.client.nodeTime()))
+	r, err := l.verifyRequest(ctx, nextID(), login, asked.Challenge, millis(k.nodeTime()))
 	if err != nil {
 		return &loginRefused{err}
 	}

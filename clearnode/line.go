@@ -148,6 +148,10 @@ func (l *line) tend(ctx context.Context, c *conn) {
 			}
 		case <-ticks.C:
 			l.keepAlive(ctx, c)
+		case <-c.refresh:
+			if err := c.dialect.ping(ctx, c); err != nil {
+				l.client.log.Debug().Err(err).Int("connection", l.number).Msg("the node's clock is not read again")
+			}
 		}
 	}
 }

@@ -95,7 +95,7 @@ func (n *nitro) signInBySignature(ctx context.Context, k *conn) error {
 	}
 	life := n.client.cfg.SessionKeyLife
 	in, err := n.signInAs(ctx, k, n.client.cfg.Signers[0], policy{
-		application: n.application, sessionKey: keyless, expiresAt: seconds(n.client.nodeTime().Add(life)),
+		application: n.application, sessionKey: keyless, expiresAt: seconds(k.nodeTime().Add(life)),
 	})
 	if err != nil {
 		return err
@@ -144,7 +144,7 @@ func (c *conn) answerChallenge(ctx context.Context, challenge, sig string) (sign
 	id := nextID()
 	req, err := body(id, "auth_verify", struct {
 		Challenge string `json:"challenge"`
-	}{challenge}, millis(c.client.nodeTime()))
+	}{challenge}, millis(c.nodeTime()))
 	if err != nil {
 		return signedIn{}, err
 	}

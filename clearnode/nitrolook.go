@@ -33,7 +33,7 @@ type question struct {
 // all are answered.
 func (c *conn) questions(ctx context.Context, qs ...question) error {
 	requests := make([]request, len(qs))
-	at := c.client.nodeTime()
+	at := c.nodeTime()
 	for i, q := range qs {
 		var err error
 		if requests[i], err = c.dialect.question(q.method, q.params, at); err != nil {

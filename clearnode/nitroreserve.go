@@ -42,7 +42,7 @@ func (n *nitro) reserve(ctx context.Context, k *conn) error {
 			continue
 		}
 		_, err := n.signInAs(ctx, k, s, policy{
-			application: reservedFor, sessionKey: own, expiresAt: seconds(n.client.nodeTime().Add(reservedLong)),
+			application: reservedFor, sessionKey: own, expiresAt: seconds(k.nodeTime().Add(reservedLong)),
 		})
 		err = reservation(own, err)
 		if isTaken(err) && own != n.client.own() {

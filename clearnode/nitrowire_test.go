@@ -147,7 +147,7 @@ func FuzzFrame(f *testing.F) {
 			}
 			readAnything(a)
 		default:
-			if _, known := c.clock.bound(time.Now()); known || err != nil && k.calls[id] == nil {
+			if _, known := k.clock.bound(time.Now()); known || err != nil && k.calls[id] == nil {
 				t.Fatalf("%q was no answer, and left a trace", raw)
 			}
 		}

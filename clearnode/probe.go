@@ -117,7 +117,7 @@ func (p *prober) distrust(refusal error) {
 // no session and bears no signature: it can close nothing, and the node says what is
 // missing in it, after it has looked at the connection's sign-in and at the time.
 func (c *conn) takesCloses(ctx context.Context, params any) error {
-	r, err := c.dialect.question(closeMethod, params, c.client.nodeTime())
+	r, err := c.dialect.question(closeMethod, params, c.nodeTime())
 	if err != nil {
 		return err
 	}
@@ -198,7 +198,7 @@ func (p *prober) probe(ctx context.Context, c *conn, e expiry) error {
 	if err := c.dialect.ping(ctx, c); err != nil {
 		return err // for a fresh bound: a low one would make the reads too old
 	}
-	now := p.client.nodeTime()
+	now := c.nodeTime()
 	stale, err := c.dialect.question(e.ask, e.params, now.Add(-p.tooOld()))
 	if err != nil {
 		return err

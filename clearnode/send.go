@@ -66,7 +66,7 @@ func (c *Client) awaitProof(ctx context.Context) {
 // stamp is the node's clock, set back so that a request stamped with it stays
 // acceptable for RequestValidity only.
 func (c *Client) stamp() (uint64, error) {
-	now, known := c.clock.bound(time.Now())
+	now, known := c.clocks.stamp(time.Now())
 	if !known {
 		return 0, &settlement.Waiting{Reason: settlement.NotReady, Err: errors.New("the node's clock is not known yet")}
 	}
@@ -78,7 +78,7 @@ func (c *Client) stamp() (uint64, error) {
 // for, or so old that the node takes it no more. Which it is may change with the
 // clock, so neither is a refusal for good.
 func (c *Client) inPast(stamp uint64) error {
-	now, known := c.clock.bound(time.Now())
+	now, known := c.clocks.stamp(time.Now())
 	if !known {
 		return &settlement.Waiting{Reason: settlement.NotReady, Err: errors.New("the node's clock is not known yet")}
 	}

@@ -35,20 +35,20 @@ func (c *Client) session(ctx context.Context, id settlement.SessionID, look sett
 		return settlement.Session{}, err
 	}
 	defer c.pool.giveBack(k, readWeight)
-	if _, known := c.clock.bound(time.Now()); !known {
+	if _, known := k.clock.bound(time.Now()); !known {
 		if err := k.dialect.ping(ctx, k); err != nil {
 			return settlement.Session{}, err
 		}
 	}
 	began := time.Now()
-	asOf, _ := c.clock.bound(began)
+	asOf, _ := c.clocks.bound(began)
 	s, err := k.dialect.session(ctx, k, id, look)
 	if err != nil {
 		return s, unread(ctx, err)
 	}
 	// An answer of this read may have shown that the node's clock was set back, and
 	// that it stood earlier when the read began than was thought.
-	if corrected, _ := c.clock.bound(began); corrected.Before(asOf) {
+	if corrected, _ := c.clocks.bound(began); corrected.Before(asOf) {
 		asOf = corrected
 	}
 	s.AsOf, s.Ours = asOf.Add(-stampStep), c.needed(s)

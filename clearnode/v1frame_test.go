@@ -48,7 +48,7 @@ func FuzzV1Frame(f *testing.F) {
 			}
 			readAnyV1(c, a)
 		default:
-			if _, known := c.clock.bound(time.Now()); known || k.calls[id] == nil {
+			if _, known := k.clock.bound(time.Now()); known || k.calls[id] == nil {
 				t.Fatalf("%q was no answer, and left a trace", raw)
 			}
 		}

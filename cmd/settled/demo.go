@@ -19,6 +19,7 @@ import (
 	"settled/clearnode/clearnodetest"
 	"settled/consumer"
 	"settled/ledger"
+	"settled/ledger/streamreader"
 	"settled/settlement"
 )
 
@@ -194,7 +195,7 @@ func (d *demo) show(ctx context.Context, once bool) error {
 			waiting--
 		}
 	}
-	err := watchLedger(watching, d.service.nats.js, d.cfg.natsPrefix, "settlement.*.*", 1, nil, func(_ *jetstream.RawStreamMsg, e settlement.Entry, unread error) error {
+	err := watchLedger(watching, d.ledgerReader, d.cfg.natsPrefix, "settlement.*.*", 1, nil, func(_ *jetstream.RawStreamMsg, e settlement.Entry, unread error) error {
 		if unread != nil {
 			return unread
 		}
@@ -311,7 +312,11 @@ func (d *demo) stay(ctx context.Context) error {
 	if err != nil {
 		return nil //nolint:nilerr // interrupted
 	}
-	return watchLedger(ctx, d.service.nats.js, d.cfg.natsPrefix, "settlement.*.*", info.CachedInfo().State.LastSeq+1, d.noticed, d.showEntry)
+	return watchLedger(ctx, d.ledgerReader, d.cfg.natsPrefix, "settlement.*.*", info.CachedInfo().State.LastSeq+1, d.noticed, d.showEntry)
+}
+
+func (d *demo) ledgerReader(context.Context) (*streamreader.Reader, error) {
+	return ledgerReader(d.service.nats.js, d.cfg.natsPrefix), nil
 }
 
 func addressOf(key *ecdsa.PrivateKey) string { return crypto.PubkeyToAddress(key.PublicKey).Hex() }

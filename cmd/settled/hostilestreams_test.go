@@ -83,13 +83,13 @@ func TestHostileMessagesEndNoReading(t *testing.T) {
 // wantWatched demands that `settled watch --from 1` gets as far as a session's result.
 func (d *deployment) wantWatched(session settlement.SessionID) {
 	d.t.Helper()
-	nc, err := d.cfg.connect("watch", false)
+	source, err := d.cfg.ledgerSource("watch")
 	d.must(err)
-	defer nc.close()
+	defer source.close()
 	ctx, cancel := context.WithTimeout(d.t.Context(), patience)
 	defer cancel()
 	seen := errors.New("seen")
-	err = watchLedger(ctx, nc.js, "", "settlement.*.*", 1, nil, func(_ *jetstream.RawStreamMsg, e settlement.Entry, _ error) error {
+	err = watchLedger(ctx, source.reader, "", "settlement.*.*", 1, nil, func(_ *jetstream.RawStreamMsg, e settlement.Entry, _ error) error {
 		if e.Session == session && e.State == settlement.EntryClosed {
 			return seen
 		}

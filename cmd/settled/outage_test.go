@@ -151,6 +151,7 @@ func longRunningCommands() []longRunning {
 	return []longRunning{
 		{[]string{"serve"}, []loss{userLoss, serverLoss, nodeLoss, streamLoss("OUTCOMES"), streamLoss("SETTLEMENTS"), streamLoss("DEADLETTERS"), streamLoss("OPERATIONS")}, (*outage).settles, true},
 		{[]string{"cosign"}, []loss{userLoss, serverLoss, nodeLoss}, (*outage).listens, true},
+		{[]string{"watch"}, []loss{userLoss, serverLoss, streamLoss("SETTLEMENTS")}, (*outage).shows, false},
 	}
 }
 
@@ -191,13 +192,17 @@ func TestOutages(t *testing.T) {
 	}
 }
 
-// start runs a command in this process, as user settled.
+// start runs a command of the deployment, as user settled.
 func (o *outage) start(args ...string) {
+	o.begin(append(args, "--nats.url="+o.natsURL(outageUser), "--nats.manage_streams=false", "--clearnode.url="+o.node.URL(), "--clearnode.key_files="+o.cfg.nodeKeyFiles[0],
+		"--clearnode.message_expiry="+testExpiry.String(), "--clearnode.request_validity="+testValidity.String(), "--clearnode.fence_margin="+testMargin.String(),
+		"--consumer.backoff.initial=100ms", "--consumer.backoff.max=1s", "--http.listen=127.0.0.1:0", "--log.format=json")...)
+}
+
+// begin runs a command in this process.
+func (o *outage) begin(args ...string) {
 	ctx, cancel := context.WithCancel(context.Background())
 	o.cancel, o.status = cancel, make(chan int, 1)
-	args = append(args, "--nats.url="+o.natsURL(outageUser), "--nats.manage_streams=false", "--clearnode.url="+o.node.URL(), "--clearnode.key_files="+o.cfg.nodeKeyFiles[0],
-		"--clearnode.message_expiry="+testExpiry.String(), "--clearnode.request_validity="+testValidity.String(), "--clearnode.fence_margin="+testMargin.String(),
-		"--consumer.backoff.initial=100ms", "--consumer.backoff.max=1s", "--http.listen=127.0.0.1:0", "--log.format=json")
 	ended := make(chan struct{})
 	go func() {
 		defer close(ended)
@@ -209,7 +214,7 @@ func (o *outage) start(args ...string) {
 // reports waits until the command says that something is missing.
 func (o *outage) reports(c longRunning) {
 	o.t.Helper()
-	o.until("it is logged that something is missing", func() bool { return o.complains() })
+	o.until("it says that something is missing", o.complains)
 	if c.health {
 		o.until("readyz says that something is missing", func() bool { status, _ := o.get("/readyz"); return status == http.StatusServiceUnavailable })
 		if status, body := o.get("/healthz"); status != http.StatusOK {
@@ -218,11 +223,12 @@ func (o *outage) reports(c longRunning) {
 	}
 }
 
-// complains reports whether the command logged a warning or an error since the loss.
+// complains reports whether the command logged a warning or an error since the loss,
+// or said on standard error that it tries again.
 func (o *outage) complains() bool {
 	for line := range strings.Lines(o.log.String()[o.seen:]) {
 		var e struct{ Level string }
-		if json.Unmarshal([]byte(line), &e) == nil && (e.Level == "warn" || e.Level == "error") {
+		if json.Unmarshal([]byte(line), &e) == nil && (e.Level == "warn" || e.Level == "error") || strings.Contains(line, "; trying again until") {
 			return true
 		}
 	}
@@ -280,8 +286,22 @@ func (o *outage) listens() {
 	})
 }
 
+// shows: an entry that is stored now is shown. The first ones may be stored before the
+// command has begun.
+func (o *outage) shows() {
+	o.t.Helper()
+	o.nonce++
+	subject := fmt.Sprintf("settlement.failed.x%d", o.nonce)
+	o.until("an entry is shown", func() bool {
+		_, err := o.nats.js.Publish(context.Background(), subject, []byte("{}"))
+		o.must(err)
+		time.Sleep(50 * time.Millisecond) // between two entries
+		return strings.Contains(o.out.String(), subject)
+	})
+}
+
 // A connection that the server closes with an error that the client library doesn't
-// know is closed for good. serve, its dashboard and cosign go on with a new one.
+// know is closed for good. Every command goes on with a new one.
 func TestConnectionClosedForGood(t *testing.T) {
 	for _, c := range longRunningCommands() {
 		t.Run(c.args[0], func(t *testing.T) {
@@ -294,7 +314,7 @@ func TestConnectionClosedForGood(t *testing.T) {
 				o.seen = len(o.log.String())
 				o.until("the connection is closed and made again", func() bool {
 					inject("-ERR 'Maximum Payload Violation'\r\n")
-					return strings.Contains(o.log.String()[o.seen:], "starting again on a new connection")
+					return strings.Contains(o.log.String()[o.seen:], consumer.ErrClosed.Error())
 				})
 				o.recovers(c)
 			}
@@ -372,4 +392,65 @@ func (o *outage) throughProxy() (inject func(text string)) {
 			}
 		}
 	}
+}
+
+// watch begins before the embedded server is there, and goes on when it is started
+// again: with the operator's new password, which is in a file, and as a user whose
+// account has no JetStream of its own.
+func TestWatchWaitsForTheEmbeddedServer(t *testing.T) {
+	for name, user := range map[string]string{"the operator of this machine": "", "a dashboard": "dashboard:d@"} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel() // it waits more than it works
+			o := &outage{deployment: &deployment{t: t}, log: &lockedBuffer{}, out: &lockedBuffer{}}
+			port := freePort(t)
+			e := embeddedServer{storeDir: t.TempDir(), listen: fmt.Sprintf("127.0.0.1:%d", port), durable: "settled"}
+			o.begin("watch", fmt.Sprintf("--nats.url=nats://%s%s", user, e.listen), "--embedded.store_dir="+e.storeDir)
+			for range 2 {
+				o.seen = len(o.log.String())
+				o.until("it says that NATS is missing", o.complains)
+				e.passwords = map[string]string{"dashboard": "d"}
+				ns, url, err := e.start()
+				o.must(err)
+				t.Cleanup(ns.Shutdown)
+				o.nats, err = (&config{natsURL: url}).connect("test", false)
+				o.must(err)
+				_, _, err = ledger.Open(t.Context(), o.nats.js, ledger.Config{Replicas: 1, Create: true, Fence: time.Minute})
+				o.must(err)
+				o.shows()
+				o.nats.Close()
+				ns.Shutdown()
+				ns.WaitForShutdown()
+				o.must(e.removeOperatorFile())
+			}
+			o.cancel()
+			if status := <-o.status; status != exitDone {
+				t.Errorf("ends with status %d: %s", status, o.log)
+			}
+		})
+	}
+}
+
+// What is wrong with the configuration ends a command that waits for NATS at once.
+func TestWatchRefusesAWrongConfiguration(t *testing.T) {
+	for name, args := range map[string][]string{
+		"URL":         {"--nats.url=nats://127.0.0.1:x"},
+		"credentials": {"--nats.url=nats://127.0.0.1:1", "--nats.credentials_file=/nowhere"},
+		"CA":          {"--nats.url=nats://127.0.0.1:1", "--nats.tls.ca=/nowhere"},
+	} {
+		var stderr lockedBuffer
+		if status := run(t.Context(), append([]string{"watch"}, args...), strings.NewReader(""), io.Discard, &stderr); status != exitFailed || stderr.String() == "" {
+			t.Errorf("%s: status %d, %q", name, status, stderr.String())
+		}
+	}
+}
+
+// freePort is a port of this machine that nobody listens on at the moment.
+func freePort(t *testing.T) int {
+	t.Helper()
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = listener.Close() }()
+	return listener.Addr().(*net.TCPAddr).Port
 }

@@ -18,6 +18,7 @@ func (p *program) watchCommand() *cobra.Command {
 	var from uint64
 	c := &cobra.Command{
 		Use: "watch", Short: "Show results as they are recorded",
+		Long: "Shows results as they are recorded, until interrupted. While NATS or the ledger is missing it says on standard\nerror what is missing, and goes on where it was once that is back.",
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			subject, err := watchSubject(state, session)
 			if err != nil {
@@ -27,12 +28,12 @@ func (p *program) watchCommand() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			nc, err := cfg.connect("settled watch", false)
+			source, err := cfg.ledgerSource("settled watch")
 			if err != nil {
 				return err
 			}
-			defer nc.close()
-			return watchLedger(cmd.Context(), nc.js, cfg.natsPrefix, subject, from, p.noticed, p.showEntry)
+			defer source.close()
+			return watchLedger(cmd.Context(), source.reader, cfg.natsPrefix, subject, from, p.noticed, p.showEntry)
 		},
 	}
 	c.Flags().StringVar(&state, "state", "", "only closing, closed or failed")
@@ -77,9 +78,9 @@ func watchSubject(state, session string) (string, error) {
 // watchLedger calls show with every matching entry, in order, from a sequence on (0:
 // only what is stored from now on), until ctx ends or show returns an error. Why the
 // ledger can't be read, and that it can be again, is passed to notice; it goes on then.
-func watchLedger(ctx context.Context, js jetstream.JetStream, prefix, subject string, from uint64, notice func(error) error, show func(m *jetstream.RawStreamMsg, e settlement.Entry, unread error) error) error {
+func watchLedger(ctx context.Context, open func(context.Context) (*streamreader.Reader, error), prefix, subject string, from uint64, notice func(error) error, show func(m *jetstream.RawStreamMsg, e settlement.Entry, unread error) error) error {
 	entries := streamreader.Selection{Subjects: []string{prefix + subject}, From: from, Fresh: from == 0}
-	err := ledgerReader(js, prefix).Follow(ctx, entries, notice, func(m *jetstream.RawStreamMsg) error {
+	err := streamreader.FollowWith(ctx, open, entries, notice, func(m *jetstream.RawStreamMsg) error {
 		e, err := ledger.ParseEntry(m.Subject, m.Data, m.Sequence)
 		if err != nil {
 			err = fmt.Errorf("entry %d can't be read: %w", m.Sequence, err)

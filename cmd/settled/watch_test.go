@@ -7,8 +7,13 @@ import (
 
 	"github.com/nats-io/nats.go/jetstream"
 
+	"settled/ledger/streamreader"
 	"settled/settlement"
 )
+
+func (d *deployment) ledgerReader(context.Context) (*streamreader.Reader, error) {
+	return ledgerReader(d.nats.js, ""), nil
+}
 
 // An entry that somebody else wrote is told as that, and the next ones are shown.
 func TestWatchGoesOnPastAForeignEntry(t *testing.T) {
@@ -21,7 +26,7 @@ func TestWatchGoesOnPastAForeignEntry(t *testing.T) {
 	var unread []bool
 	ctx, cancel := context.WithTimeout(t.Context(), patience)
 	defer cancel()
-	d.must(watchLedger(ctx, d.nats.js, "", "settlement.*.*", 1, nil, func(_ *jetstream.RawStreamMsg, e settlement.Entry, err error) error {
+	d.must(watchLedger(ctx, d.ledgerReader, "", "settlement.*.*", 1, nil, func(_ *jetstream.RawStreamMsg, e settlement.Entry, err error) error {
 		if unread = append(unread, err != nil); len(unread) == 2 {
 			cancel()
 		}

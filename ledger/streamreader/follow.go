@@ -17,9 +17,10 @@ var ErrSetBack = errors.New("the stream was set back")
 // Follow calls fn with every selected message, in order, and waits for more until ctx
 // ends or fn returns an error, which is returned; nil for ErrEnough and where ctx ends.
 //
-// Nothing else ends it. A stream that is missing or can't be read is waited for;
-// report, if not nil, is called with the reason when that begins and when the reason
-// changes, and with nil when the stream can be read again. Where the stream was set
+// Nothing else ends it, except that the connection is closed for good. A stream that is
+// missing or can't be read is waited for; report, if not nil, is called with the reason
+// when that begins, when the reason changes and once a minute, and with nil when the
+// stream can be read again. Where the stream was set
 // back, report is called with ErrSetBack, and Follow goes on with what is in it: a
 // stream that was created again is read from its first message, restored data from
 // the first message that is newer than the last one read. An error that report returns
@@ -28,8 +29,26 @@ var ErrSetBack = errors.New("the stream was set back")
 // The stream is asked for news about once a second; a subscription to the subjects,
 // where the user has the right to it, only makes that earlier.
 func (r *Reader) Follow(ctx context.Context, s Selection, report func(error) error, fn func(*jetstream.RawStreamMsg) error) error {
-	f := following{Reader: r, selection: s, report: report, fn: fn, news: make(chan struct{}, 1)}
-	defer f.subscribe()()
+	f := following{Reader: r, selection: s, report: report, fn: fn}
+	return f.follow(ctx)
+}
+
+// FollowWith is Follow with the reader that open returns. open is called before the first
+// read, after each one that failed, and where the connection is lost: it may return the
+// same reader, or one on another connection. An error of open is reported like that of a
+// read.
+func FollowWith(ctx context.Context, open func(context.Context) (*Reader, error), s Selection, report func(error) error, fn func(*jetstream.RawStreamMsg) error) error {
+	f := following{open: open, selection: s, report: report, fn: fn}
+	return f.follow(ctx)
+}
+
+func (f *following) follow(ctx context.Context) error {
+	f.news = make(chan struct{}, 1)
+	f.unsubscribe = func() {}
+	defer func() { f.unsubscribe() }()
+	if f.Reader != nil {
+		f.subscribe()
+	}
 	err := f.run(ctx)
 	if ctx.Err() != nil && !f.refused || errors.Is(err, ErrEnough) {
 		return nil
@@ -40,10 +59,12 @@ func (r *Reader) Follow(ctx context.Context, s Selection, report func(error) err
 // following is a Follow under way.
 type following struct {
 	*Reader
-	selection Selection
-	report    func(error) error
-	fn        func(*jetstream.RawStreamMsg) error
-	news      chan struct{}
+	open        func(context.Context) (*Reader, error) // nil: the reader stays
+	selection   Selection
+	report      func(error) error
+	fn          func(*jetstream.RawStreamMsg) error
+	news        chan struct{}
+	unsubscribe func()
 
 	begun      bool
 	next       uint64                  // the sequence to read next
@@ -51,12 +72,30 @@ type following struct {
 	missing    bool                    // the stream was, when Follow began
 	last       *jetstream.RawStreamMsg // the stream's last message as of now, without its content
 	reconnects uint64                  // the connection's, when last was compared with the stream
+	compare    bool                    // the connection is another one than then
 	trouble    string                  // what was reported; empty: all is well
+	told       time.Time               // when trouble was reported
 	refused    bool                    // fn or report returned an error
 }
 
+// reopen uses the reader that open returns from now on.
+func (f *following) reopen(ctx context.Context) error {
+	r, err := f.open(ctx)
+	if err != nil {
+		return err
+	}
+	other := f.Reader == nil || f.nc != r.nc
+	f.Reader = r
+	if other {
+		f.compare = true
+		f.unsubscribe()
+		f.subscribe()
+	}
+	return nil
+}
+
 // subscribe has news of the subjects wake the reading.
-func (f *following) subscribe() (end func()) {
+func (f *following) subscribe() {
 	var all []*nats.Subscription
 	for _, subject := range f.selection.Subjects {
 		sub, err := f.nc.Subscribe(subject, func(*nats.Msg) {
@@ -69,7 +108,7 @@ func (f *following) subscribe() (end func()) {
 			all = append(all, sub)
 		}
 	}
-	return func() {
+	f.unsubscribe = func() {
 		for _, sub := range all {
 			_ = sub.Unsubscribe()
 		}
@@ -83,7 +122,7 @@ func (f *following) run(ctx context.Context) error {
 		switch {
 		case ctx.Err() != nil || f.refused:
 			return err
-		case err != nil && f.nc.IsClosed():
+		case err != nil && f.open == nil && f.nc.IsClosed():
 			return err
 		case err != nil:
 			if err := f.tell(err); err != nil {
@@ -125,6 +164,11 @@ func (f *following) wait(ctx context.Context) {
 
 // step reads what the stream has by now, and reports whether there was anything.
 func (f *following) step(ctx context.Context) (came bool, err error) {
+	if f.open != nil && (f.Reader == nil || f.trouble != "" || !f.nc.IsConnected()) {
+		if err := f.reopen(ctx); err != nil {
+			return false, err
+		}
+	}
 	info, err := f.Info(ctx)
 	f.missing = f.missing || errors.Is(err, jetstream.ErrStreamNotFound)
 	if err != nil {
@@ -160,14 +204,14 @@ func (f *following) position(ctx context.Context, info *jetstream.StreamInfo) er
 	}
 	reconnects := f.nc.Stats().Reconnects
 	recreated, shorter := !info.Created.Equal(f.created), info.State.LastSeq+1 < f.next
-	if !recreated && !shorter && (f.trouble != "" || reconnects != f.reconnects) {
+	if !recreated && !shorter && (f.trouble != "" || f.compare || reconnects != f.reconnects) {
 		var err error
 		if shorter, err = f.replaced(ctx); err != nil {
 			return err
 		}
 	}
 	if !recreated && !shorter {
-		f.reconnects = reconnects
+		f.reconnects, f.compare = reconnects, false
 		return nil
 	}
 	next := uint64(1)
@@ -183,7 +227,7 @@ func (f *following) position(ctx context.Context, info *jetstream.StreamInfo) er
 	if err := f.say(err); err != nil {
 		return err
 	}
-	f.next, f.created, f.last, f.reconnects = next, info.Created, nil, reconnects
+	f.next, f.created, f.last, f.reconnects, f.compare = next, info.Created, nil, reconnects, false
 	return nil
 }
 
@@ -199,7 +243,7 @@ func (f *following) begin(ctx context.Context, info *jetstream.StreamInfo) (err 
 		f.next = min(f.next, max(info.State.LastSeq+1, f.selection.From))
 	}
 	if err == nil {
-		f.begun, f.created, f.reconnects = true, info.Created, f.nc.Stats().Reconnects
+		f.begun, f.created, f.reconnects, f.compare = true, info.Created, f.nc.Stats().Reconnects, false
 	}
 	return err
 }
@@ -225,16 +269,19 @@ func (f *following) replaced(ctx context.Context) (bool, error) {
 	return err == nil && !m.Time.Equal(f.last.Time), err
 }
 
-// tell reports trouble when it changes.
+// tellAgain is after what time trouble that lasts is reported again.
+const tellAgain = time.Minute
+
+// tell reports trouble when it changes, and once a minute while it lasts.
 func (f *following) tell(err error) error {
 	text := ""
 	if err != nil {
 		text = err.Error()
 	}
-	if text == f.trouble {
+	if text == f.trouble && (err == nil || time.Since(f.told) < tellAgain) {
 		return nil
 	}
-	f.trouble = text
+	f.trouble, f.told = text, time.Now()
 	return f.say(err)
 }
 

@@ -112,13 +112,32 @@ type followed struct {
 }
 
 func (r *rig) follow(reader *Reader, s Selection) *followed {
+	r.Helper()
+	return r.followBy(s, reader.Follow)
+}
+
+func (r *rig) followBy(s Selection, follow func(context.Context, Selection, func(error) error, func(*jetstream.RawStreamMsg) error) error) *followed {
 	ctx, end := context.WithCancel(r.Context())
 	f := &followed{rig: r, got: make(chan *jetstream.RawStreamMsg, 1000), said: make(chan error, 1000), end: end, done: make(chan error, 1)}
 	go func() {
-		f.done <- reader.Follow(ctx, s, func(err error) error { f.said <- err; return nil }, func(m *jetstream.RawStreamMsg) error { f.got <- m; return nil })
+		f.done <- follow(ctx, s, func(err error) error { f.said <- err; return nil }, func(m *jetstream.RawStreamMsg) error { f.got <- m; return nil })
 	}()
 	r.Cleanup(end)
 	return f
+}
+
+// followWith follows on one connection, and on another once that is closed.
+func (r *rig) followWith(first, second jetstream.JetStream) *followed {
+	r.Helper()
+	open := func(context.Context) (*Reader, error) {
+		if first.Conn().IsClosed() {
+			return New(second, "S"), nil
+		}
+		return New(first, "S"), nil
+	}
+	return r.followBy(Selection{}, func(ctx context.Context, s Selection, report func(error) error, fn func(*jetstream.RawStreamMsg) error) error {
+		return FollowWith(ctx, open, s, report, fn)
+	})
 }
 
 // want waits for messages with these sequences.

@@ -225,10 +225,14 @@ func TestFollowNoticesAStreamCreatedAgain(t *testing.T) {
 }
 
 // A server that comes back with older data has other messages at the same sequences,
-// however many they are by then.
+// however many they are by then, and also where the connection is another one.
 func TestFollowNoticesOlderData(t *testing.T) {
-	for _, more := range []int{1, 5} {
-		t.Run(fmt.Sprint(more), func(t *testing.T) {
+	for _, c := range []struct {
+		more  int
+		renew bool
+	}{{1, false}, {5, false}, {1, true}, {5, true}} {
+		t.Run(fmt.Sprint(c), func(t *testing.T) {
+			more := c.more
 			r := newRig(t)
 			r.create()
 			r.fill(2, func(int) string { return "s.x" })
@@ -237,16 +241,20 @@ func TestFollowNoticesOlderData(t *testing.T) {
 			kept := filepath.Join(t.TempDir(), "kept")
 			r.must(os.CopyFS(kept, os.DirFS(r.options.StoreDir)))
 			r.start()
-			f := r.follow(New(r.js, "S"), Selection{})
+			first, second := r.connect("admin"), r.connect("admin")
+			f := r.followWith(first, second)
 			r.fill(3, func(int) string { return "s.x" })
 			f.want(1, 2, 3, 4, 5)
+			if c.renew {
+				first.Conn().Close()
+			}
 			r.stopServer()
 			r.must(os.RemoveAll(r.options.StoreDir))
 			r.must(os.CopyFS(r.options.StoreDir, os.DirFS(kept)))
 			r.start()
 			r.fill(more, func(int) string { return "s.x" })
 			for err := f.wantReport(); !errors.Is(err, ErrSetBack); err = f.wantReport() {
-				if err != nil && !temporary(err) {
+				if err != nil && !temporary(err) && !errors.Is(err, nats.ErrConnectionClosed) {
 					t.Fatal(err)
 				}
 			}

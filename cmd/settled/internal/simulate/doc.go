@@ -28,8 +28,12 @@
 //     stands below a head never changes.)
 //
 // An adversary writes messages onto the ledger's subjects, at any moment and just
-// before an append is compared; wall clocks of replicas are set. Not here, but in
-// settlement/modelcheck: a ledger or a stream of outcomes that is set back.
+// before an append is compared; wall clocks of replicas are set. An older copy takes
+// the place of OUTCOMES, which then uses its sequences again. In some schedules outcomes
+// are signed, and an adversary publishes copies of them and other data under their ids.
+// Not here: an acknowledgement that was on its way while OUTCOMES was set back, and that
+// the server takes for one of the message that has the sequence now; `settled reconcile`
+// finds that message. Not here, but in settlement/modelcheck: a ledger that is set back.
 //
 // It trusts the code under test with nothing: what the node pays, what an entry
 // may say and what an outcome is due are worked out here a second time.

@@ -7,8 +7,8 @@ import (
 )
 
 // unjustified is empty where the schedule gave a reason for how an outcome failed.
-func (l *laws) unjustified(d *deal, r *record, e settlement.Entry) string {
-	s := d.session
+func (l *laws) unjustified(m *message, r *record, e settlement.Entry) string {
+	d, s := m.deal, m.deal.session
 	holder := l.holders[e.Session]
 	held := holder != nil && holder != r
 	hidden := s.unseen && !s.ours
@@ -23,6 +23,7 @@ func (l *laws) unjustified(d *deal, r *record, e settlement.Entry) string {
 		settlement.AllocationRejected: s.moved || d.flaw == mistaken && l.w.dialect == Legacy,
 		settlement.OutcomeConflict:    held,
 		settlement.ClosedElsewhere:    !s.open && (hidden || s.byRival && !s.paidAsPlanned(r)),
+		settlement.UntrustedOutcome:   l.w.weather.trust && (m.forged || len(r.failed) > 0),
 		settlement.Overpaid:           s.incident && len(s.closes) > 1,
 		settlement.AttemptsExhausted:  r.attempts >= l.w.weather.attempts,
 	} {

@@ -15,7 +15,7 @@ func (l *laws) planned(a *actor, o settlement.Outcome, plan settlement.Plan) {
 	}) {
 		return
 	}
-	d := l.w.broker.messages[o.Ref.Sequence-1].deal
+	d := l.w.broker.of(o.Ref).deal
 	due := d.due(a.home.policies, a.seen, l.w.dialect)
 	if !equalRows(due, plan.Allocations) {
 		l.w.violate(AsDue, "%s: the plan is %v, due is %v", d, plan.Allocations, due)

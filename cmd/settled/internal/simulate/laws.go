@@ -1,6 +1,8 @@
 package simulate
 
 import (
+	"slices"
+
 	"settled/consumer"
 	"settled/ledger"
 	"settled/settlement"
@@ -21,6 +23,7 @@ const (
 	Recorded    Law = "answered without a result"       // nothing is acknowledged or terminated before the ledger has its result
 	Bounded     Law = "too many attempts"               // closing entries of an outcome since it last failed
 	Braked      Law = "sent while stopped"              // nor does an outcome fail for money paid twice before everybody is stopped
+	Signed      Law = "settled without a signature"     // where outcomes are signed: nor does one that failed begin again without an operator's replay
 	Chained     Law = "the ledger doesn't verify"       // by its own audit
 	Liveness    Law = "doesn't end"                     // once nothing goes wrong any more everything ends
 	NoPanic     Law = "panic"                           // of the code under test
@@ -43,15 +46,23 @@ type record struct {
 	failed   []failing
 }
 
-// failing is one failed entry.
-type failing struct{ message, entry uint64 }
+// failing is one failed entry, and the message that it ended.
+type failing struct {
+	message *message
+	entry   uint64
+	unknown bool // the entry belongs to no session: a redelivery of the message doesn't find it
+}
 
-// failedAt is the last message that it failed with.
-func (r *record) failedAt() (last uint64) {
-	for _, f := range r.failed {
-		last = max(last, f.message)
-	}
-	return last
+// over: a failure ended the message.
+func (r *record) over(m *message) bool {
+	return slices.ContainsFunc(r.failed, func(f failing) bool { return f.ends(m) })
+}
+
+// ends: a message that was stored later is a new try; so is one with a higher sequence,
+// which the product can't tell from a later one once OUTCOMES was set back. Where
+// outcomes are signed only its own failure ends what an operator published again.
+func (f failing) ends(m *message) bool {
+	return f.message == m || m.letter == 0 && f.message.number >= m.number && f.message.sequence >= m.sequence
 }
 
 func (l *laws) of(o settlement.OutcomeRef) *record {
@@ -89,11 +100,13 @@ func (l *laws) stored(m ledger.Message) {
 }
 
 func (l *laws) closingStored(r *record, e settlement.Entry) {
+	m := l.w.broker.of(e.Outcome)
+	l.signed(r, m, e)
 	r.closings = append(r.closings, e)
 	if r.attempts++; r.attempts > l.w.weather.attempts || e.Attempt != r.attempts {
 		l.w.violate(Bounded, "entry %d says it is attempt %d and is %d of %d", e.Sequence, e.Attempt, r.attempts, l.w.weather.attempts)
 	}
-	if r.closed || r.failedAt() >= e.Outcome.Sequence {
+	if r.closed || r.over(m) {
 		l.w.violate(OneEnd, "entry %d begins outcome %s anew, which has ended", e.Sequence, e.Outcome.ID)
 	}
 	if l.closed[e.Session] {
@@ -115,10 +128,11 @@ func (l *laws) closingStored(r *record, e settlement.Entry) {
 
 func (l *laws) closedStored(r *record, e settlement.Entry) {
 	s := l.w.node.find(e.Session)
+	l.signed(r, l.w.broker.of(e.Outcome), e)
 	switch {
 	case l.closed[e.Session]:
 		l.w.violate(OneEnd, "entry %d closes a session a second time", e.Sequence)
-	case r.failedAt() >= e.Outcome.Sequence:
+	case r.over(l.w.broker.of(e.Outcome)):
 		l.w.violate(OneEnd, "entry %d closes by message %d, which had failed", e.Sequence, e.Outcome.Sequence)
 	case s == nil || s.open || !s.incident && len(s.closes) != 1 || !s.paidAs(e):
 		l.w.violate(Agreement, "entry %d says closed, %s; the node: %s", e.Sequence, rowText(e.Allocation), nodeSays(s))
@@ -140,23 +154,23 @@ func nodeSays(s *appSession) string {
 }
 
 func (l *laws) failedStored(r *record, e settlement.Entry) {
-	message := l.w.broker.messages[e.Outcome.Sequence-1]
-	known, found := l.w.letters.ids[e.Outcome.Sequence]
+	message := l.w.broker.of(e.Outcome)
+	known, found := l.w.letters.ids[message.number]
 	switch {
 	case !found || known.sequence != e.DeadLetter:
 		l.w.violate(LetterFirst, "entry %d fails message %d with dead letter %d, which it isn't", e.Sequence, e.Outcome.Sequence, e.DeadLetter)
 	case r.closed:
 		l.w.violate(OneEnd, "entry %d fails outcome %s, which is closed", e.Sequence, e.Outcome.ID)
-	case r.failedAt() >= e.Outcome.Sequence && e.Session != "":
+	case r.over(message) && e.Session != "":
 		l.w.violate(OneEnd, "entry %d fails message %d a second time", e.Sequence, e.Outcome.Sequence)
 	case e.Session != "" && l.holders[e.Session] == r:
 		l.notInDoubt(r, e)
 	}
-	if why := l.unjustified(message.deal, r, e); why != "" {
+	if why := l.unjustified(message, r, e); why != "" {
 		l.w.violate(Justified, "entry %d fails %s with %s: %s: %s", e.Sequence, message.deal, e.Error.Code, e.Error.Message, why)
 	}
 	l.alarmed(e)
-	r.failed = append(r.failed, failing{e.Outcome.Sequence, e.Sequence})
+	r.failed = append(r.failed, failing{message, e.Sequence, e.Session == ""})
 	r.attempts = 0
 	if l.holders[e.Session] == r {
 		delete(l.holders, e.Session)
@@ -188,7 +202,7 @@ func (l *laws) answered(m *message, v consumer.Verdict) {
 // ended is empty where the ledger holds the end of a message.
 func (l *laws) ended(m *message) string {
 	r := l.of(m.outcome.Ref)
-	if r.closed || r.failedAt() >= m.sequence {
+	if r.closed || slices.ContainsFunc(r.failed, func(f failing) bool { return f.message.number >= m.number }) {
 		return ""
 	}
 	return "the ledger holds no result of " + m.deal.String()
@@ -197,8 +211,9 @@ func (l *laws) ended(m *message) string {
 // letter holds a dead letter to an outcome that hadn't failed when its end was
 // decided.
 func (l *laws) letter(a *actor, o settlement.Outcome) {
+	m := l.w.broker.of(o.Ref)
 	for _, f := range l.of(o.Ref).failed {
-		if f.message >= o.Ref.Sequence && f.entry <= a.heads && o.Session != "" {
+		if f.ends(m) && f.entry <= a.heads && !f.unknown {
 			l.w.violate(LetterFirst, "a dead letter of message %d again, which entry %d had failed before %s looked", o.Ref.Sequence, f.entry, a.name)
 		}
 	}

@@ -68,6 +68,14 @@ func TestPlantedViolations(t *testing.T) {
 			*w.laws.of(e.Outcome), w.laws.closed = record{ref: e.Outcome}, map[settlement.SessionID]bool{}
 			w.laws.closingStored(w.laws.of(e.Outcome), e)
 		}},
+		Signed: {func(t *testing.T, w *world) {
+			w.weather.trust, w.laws.holders, w.broker.all[0].forged = true, map[settlement.SessionID]*record{}, true
+			w.laws.closingStored(w.laws.outcomes[0], entry(t, w, 1))
+		}, func(t *testing.T, w *world) {
+			r := &record{ref: w.laws.outcomes[0].ref, failed: []failing{{message: &message{}, entry: 2}}}
+			w.weather.trust = true
+			w.laws.closedStored(r, entry(t, w, 2))
+		}},
 		AllPaid: {func(_ *testing.T, w *world) {
 			s := w.scene.sessions[0]
 			s.deposits = append(s.deposits, move{units: 1})
@@ -111,7 +119,7 @@ func TestPlantedViolations(t *testing.T) {
 			e.DeadLetter++
 			w.laws.failedStored(w.laws.outcomes[0], e)
 		}, func(_ *testing.T, w *world) {
-			w.laws.outcomes[0].failed = []failing{{1, 2}}
+			w.laws.outcomes[0].failed = []failing{{message: w.broker.all[0], entry: 2}}
 			w.laws.letter(&actor{w: w, heads: 2}, w.broker.messages[0].outcome)
 		}},
 		Recorded: {func(_ *testing.T, w *world) {

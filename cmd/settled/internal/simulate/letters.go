@@ -12,7 +12,7 @@ type letters struct {
 	w     *world
 	count uint64
 	kept  []letter
-	ids   map[uint64]letter // by the sequence of the message, which is the Nats-Msg-Id
+	ids   map[uint64]letter // by the number of the message: its sequence and stored time are the Nats-Msg-Id
 }
 
 type letter struct {
@@ -34,7 +34,7 @@ func (l *letters) Store(_ context.Context, o settlement.Outcome, f settlement.Fa
 		if away = l.w.stream.away(); away {
 			return
 		}
-		sequence = l.store(o.Ref.Sequence)
+		sequence = l.store(l.w.broker.of(o.Ref).number)
 		a.note("dead letter %d of message %d: %s", sequence, o.Ref.Sequence, f.Error())
 	})
 	if away {
@@ -48,14 +48,14 @@ func (l *letters) store(message uint64) uint64 {
 		return known.sequence
 	}
 	l.count++
-	n := letter{l.count, message, l.w.broker.messages[message-1].deal, l.w.now}
+	n := letter{l.count, message, l.w.broker.all[message-1].deal, l.w.now}
 	l.ids[message] = n
 	l.kept = append(l.kept, n)
 	return n.sequence
 }
 
-// replay is an operator at work: the letter's message is published again, and the
-// letter removed.
+// replay is an operator at work: the letter's message is published again, that is
+// recorded, and the letter removed.
 func (l *letters) replay() {
 	if len(l.kept) == 0 {
 		return
@@ -64,5 +64,11 @@ func (l *letters) replay() {
 	n := l.kept[i]
 	l.kept = append(l.kept[:i:i], l.kept[i+1:]...)
 	l.w.note("OPERATOR", "replays dead letter %d (message %d)", n.sequence, n.message)
-	l.w.broker.publish(n.deal)
+	m := l.w.broker.publish(n.deal)
+	m.forged = l.w.broker.all[n.message-1].forged
+	if !l.w.weather.trust {
+		return
+	}
+	m.letter = n.sequence
+	l.w.after(l.w.choices.between(0, 3*time.Second), func() { m.recorded = true })
 }

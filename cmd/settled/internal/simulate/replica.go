@@ -58,6 +58,9 @@ func (r *replica) start() {
 		Node: &w.node, Ledger: oneStep{r.ledger, w}, DeadLetters: &w.letters, Brake: &w.brake,
 		Policies: r.policies.parsed, MaxAttempts: w.weather.attempts, FenceMargin: fenceMargin,
 	}
+	if w.weather.trust {
+		r.settler.TrustFunc, r.settler.ReplayFunc = w.broker.trusted, w.broker.approved
+	}
 	w.note(r.name, "starts, with policies %s", r.policies.name)
 }
 
@@ -111,7 +114,7 @@ func (r *replica) alive() bool { return r.up && !r.stalledUntil.After(r.w.now) }
 
 // take settles one delivery of a message and answers it.
 func (r *replica) take(d delivery) {
-	name := fmt.Sprintf("%s/%d.%d", r.name, d.message.sequence, d.message.delivered)
+	name := fmt.Sprintf("%s/%d.%d", r.name, d.message.number, d.message.delivered)
 	r.w.begin(r, name, func(a *actor) {
 		a.note("takes message %d: %s", d.message.sequence, d.message.deal)
 		s, err := r.settler.Settle(context.Background(), d.message.outcome)

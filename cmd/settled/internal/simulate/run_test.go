@@ -81,7 +81,8 @@ func TestSchedulesReachEverything(t *testing.T) {
 		"RIVAL        closes", "puts", "takes", "moves", "OPERATOR     replays", "ack wait is over", "acknowledgement is lost",
 		"never arrives", "not sent", "publish: no answer", "get: no answer", "letter: no answer", "ack: no answer", "wrong last sequence",
 		"failed to close application session", "invalid message timestamp", "concurrent modification", "escrow",
-		"takes its database's trouble", "ADVERSARY    writes message", "its CLOCK is set", "looking again", "with policies second",
+		"takes its database's trouble", "ADVERSARY    writes message", "its CLOCK is set", "OUTCOMES     is SET BACK",
+		"publishes a copy", "with other data", "untrusted_outcome", "record of the replay is not stored yet", "looking again", "with policies second",
 		"closed_elsewhere", "attempts_exhausted", "outcome_conflict", "invalid_outcome", "session_not_found", "session_unfunded",
 		"expectation_failed", "not_a_participant", "unknown_scenario", "quorum_not_reached", "allocation_rejected", "overpaid", "node_refused",
 	}

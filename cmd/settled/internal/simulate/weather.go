@@ -24,10 +24,13 @@ type weather struct {
 	rivals, deposits, withdrawals, operations int // of others, at the node
 	replays                                   int
 	foreign, clockJumps                       int // messages in the ledger by an adversary; wall clocks set
+	outcomesSetBack                           int // an older copy takes the place of OUTCOMES
+	copies                                    int // messages of outcomes by an adversary, where outcomes are signed
 
 	attempts   int           // an outcome may have; fewer than the default, so that schedules come to their end
 	strangers  bool          // others reach the quorum without us
 	incidents  bool          // others close while the node works on a close of ours
+	trust      bool          // outcomes are signed
 	policies   bool          // replicas differ in their policies
 	clockAhead time.Duration // how far a process may believe the node's clock to be ahead of what it is
 	clockLag   time.Duration
@@ -56,6 +59,10 @@ func (w *world) drawWeather() {
 	w.weather.incidents = w.dialect == Nitro && c.pick(5) == 4
 	is := &w.weather
 	is.foreign, is.wedged, is.brooded, is.clockJumps = level(2, 8), level(50, 300), level(10, 50), level(1, 3)
+	is.outcomesSetBack = level(1, 2)
+	if is.trust = c.pick(4) == 3; is.trust {
+		is.copies = 1 + c.pick(4)
+	}
 	w.focus()
 	w.weather.clockAhead = time.Duration(level(500, 4000)) * time.Millisecond
 	w.weather.clockLag = time.Duration(level(2, 90)) * time.Second

@@ -275,10 +275,11 @@ func TestLegacyClocks(t *testing.T) {
 		if _, err := c.Send(t.Context(), r); wantRefused(t, err) != nil {
 			t.Errorf("too old by now: %v", err)
 		}
+		// The first read is refused as too old, unless a probe was quicker to learn the new time.
 		_, err := c.Session(t.Context(), id, settlement.Look{})
 		var w *settlement.Waiting
-		if !errors.As(err, &w) {
-			t.Errorf("read as if nothing had happened: %v", err)
+		if err != nil && !errors.As(err, &w) {
+			t.Errorf("a read by the old time: %v", err)
 		}
 		if _, err := c.Send(t.Context(), prepareLegacy(t, c, id)); err != nil {
 			t.Error(err)

@@ -75,6 +75,7 @@ func (c *call) send(ctx context.Context, head Head, p past, plan *Plan, r Reques
 	case err == nil:
 		return nil, nil
 	case !errors.As(err, &refused):
+		c.doubts.note(p.intention, err)
 		return nil, inDoubt(r, err)
 	case r.ValidUntil.IsZero():
 		return nil, staysGood(refused.Err)

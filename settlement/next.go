@@ -23,6 +23,10 @@ type View struct {
 	// where there is none. The intent is then known to be dead.
 	Refused error
 	Sends   int // requests sent in this call
+
+	// Doubt is why the outcome's last request is in doubt, where this process knows: for
+	// the message of a failure only.
+	Doubt string
 }
 
 // Move is what to do next.
@@ -175,7 +179,7 @@ func (v View) plan() Step {
 func (v View) spent() bool { return v.Attempts >= v.MaxAttempts }
 
 func (v View) exhausted() Step {
-	return Step{Move: MoveFail, Failure: Fail(AttemptsExhausted, "%d attempts, none of which closed the session; it is open, and none of them can land any more%s", v.Attempts, because(v.Refused))}
+	return Step{Move: MoveFail, Failure: Fail(AttemptsExhausted, "%d attempts, none of which closed the session; it is open, and none of them can land any more%s", v.Attempts, v.because())}
 }
 
 // moved reports whether the session's balance changed after the intent was
@@ -298,9 +302,13 @@ func (e Entry) plan() *Plan {
 	return p
 }
 
-func because(err error) string {
-	if err == nil {
-		return ""
+// because is what came of the last request.
+func (v View) because() string {
+	switch {
+	case v.Refused != nil:
+		return ": the last was refused with " + printable(v.Refused.Error(), maxDoubt)
+	case v.Doubt != "":
+		return ": the last is in doubt: " + v.Doubt
 	}
-	return ": the last was refused with " + err.Error()
+	return ""
 }

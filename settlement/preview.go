@@ -20,9 +20,10 @@ func (s *Settler) Preview(ctx context.Context, o Outcome) (Step, error) {
 	if f := s.distrust(o); f != nil {
 		return Step{Move: MoveFail, Failure: f}, nil
 	}
-	looking := *s
-	looking.Brake = untouched{}
-	c := call{Settler: &looking, o: o}
+	c := call{o: o, Settler: &Settler{
+		Node: s.Node, Ledger: s.Ledger, Brake: untouched{}, Policies: s.Policies, Limits: s.Limits,
+		MaxAttempts: s.MaxAttempts, FenceMargin: s.FenceMargin,
+	}}
 	head, err := c.Ledger.Head(ctx, o.Session)
 	if err != nil {
 		return Step{}, err

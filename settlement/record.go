@@ -22,6 +22,7 @@ func (c *call) done(ctx context.Context, head Head, p past, plan *Plan, a Answer
 	if err != nil {
 		return nil, waitingFor(err, LedgerAway)
 	}
+	c.doubts.forget(c.o.Session)
 	return &Settlement{Entry: *stored.Last}, nil
 }
 
@@ -64,6 +65,9 @@ func (c *call) fail(ctx context.Context, head Head, p past, f *Failure) (*Settle
 	}
 	if err != nil {
 		return nil, waitingFor(err, LedgerAway)
+	}
+	if p.intention != nil {
+		c.doubts.forget(c.o.Session)
 	}
 	return &Settlement{Entry: *stored.Last}, &Failed{Failure: *f}
 }

@@ -7,8 +7,8 @@ import (
 	"time"
 )
 
-// Settler settles outcomes. All members but Limits and the functions are needed; it keeps
-// nothing between calls, and any number of calls may run at once.
+// Settler settles outcomes. All members but Limits and the functions are needed. Nothing
+// that it keeps between calls decides anything, and any number of calls may run at once.
 type Settler struct {
 	Node        Node
 	Ledger      Ledger
@@ -29,6 +29,8 @@ type Settler struct {
 	// where TrustFunc is set: whoever copies a signed message must not have it tried
 	// again. Nil: every later message of a failed outcome is a new try.
 	ReplayFunc func(ctx context.Context, o Outcome, failed []Entry) error
+
+	doubts doubts
 }
 
 // Settlement is how an outcome ended.
@@ -215,6 +217,7 @@ func (c *call) observe(ctx context.Context, p past, policy Policy) (Step, Sessio
 	view := View{
 		Outcome: c.o, Policy: policy, Limits: c.Limits, Session: session, Intent: p.intention, Recorded: p.recorded,
 		Attempts: p.attempts, MaxAttempts: c.MaxAttempts, FenceMargin: c.FenceMargin, Refused: refused, Sends: c.sends,
+		Doubt: c.doubts.of(p.intention),
 	}
 	c.fallen = view.Fallen()
 	return Next(view), session, nil

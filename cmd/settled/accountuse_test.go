@@ -95,6 +95,7 @@ func TestRolesAreToldWhatTheyMayNot(t *testing.T) {
 // The embedded server listens for other machines only with passwords, takes over the
 // streams of one that had no accounts, and its operator.url is its operator's alone.
 func TestEmbeddedServer(t *testing.T) {
+	t.Parallel()
 	for _, listen := range []string{"0.0.0.0:0", ":0", "[::]:0", "192.0.2.1:0"} {
 		if ns, err := startEmbedded(t.TempDir(), listen, false); err == nil || !strings.Contains(err.Error(), "UPSTREAM_PASSWORD") {
 			t.Errorf("%s without passwords: %v", listen, err)

@@ -35,6 +35,7 @@ func deniedNATS(t *testing.T) string {
 
 // A command that NATS doesn't let do its work says so, not that it ran out of time.
 func TestDeniedCommandsSayWhatIsDenied(t *testing.T) {
+	t.Parallel()
 	url := deniedNATS(t)
 	deniedTo := func(url string) *deployment { return &deployment{t: t, cfg: config{natsURL: url}} }
 	for _, args := range [][]string{

@@ -110,6 +110,7 @@ func TestExitStatus(t *testing.T) {
 // The connection breaks while an outcome is published, before it is stored or after:
 // the command stores it once, and says so.
 func TestPublishOverABrokenConnection(t *testing.T) {
+	t.Parallel()
 	d := deploy(t)
 	d.serve()
 	proxy := proxyNATS(t, d.cfg.natsURL)

@@ -236,6 +236,7 @@ func gauge(t *testing.T, m *metrics, name, label string) float64 {
 // Of three that are needed one is away. What the other signed for that round holds
 // up the next, until it can land no more.
 func TestCosignerWaitsOutItsOwnSignature(t *testing.T) {
+	t.Parallel()
 	d := deploy(t)
 	quickCosign(d)
 	partner, third := d.key("partner"), d.key("third")
@@ -265,6 +266,7 @@ func TestCosignerWaitsOutItsOwnSignature(t *testing.T) {
 
 // One that was started just now waits out what it may have signed before.
 func TestCosignerWaitsAfterItsStart(t *testing.T) {
+	t.Parallel()
 	d := deploy(t)
 	quickCosign(d)
 	partner := d.key("partner")

@@ -18,6 +18,7 @@ import (
 // The command as the other party runs it, in a process of its own: one JSON object
 // an answer on stdout, health over HTTP, and a quiet end at SIGTERM.
 func TestCosignProcess(t *testing.T) {
+	t.Parallel()
 	d := deploy(t)
 	quickCosign(d)
 	partner := d.key("partner")

@@ -110,6 +110,7 @@ func (d *deployment) makeStreams(change func(*jetstream.StreamConfig)) {
 
 // Each planted fault is found, with the line that mends it; and nothing else fails.
 func TestDoctorFindsFaults(t *testing.T) {
+	t.Parallel()
 	for _, c := range []struct {
 		it   string
 		node clearnodetest.Config
@@ -231,6 +232,7 @@ func (d *deployment) closedByAnother() {
 
 // A session whose quorum our keys don't reach, or that we take no part in.
 func TestDoctorOnASession(t *testing.T) {
+	t.Parallel()
 	d := deploy(t)
 	d.production()
 	d.makeStreams(func(*jetstream.StreamConfig) {})

@@ -20,6 +20,7 @@ import (
 // holds a session, nor loses a result, nor lifts a stop; and it is counted once, reported
 // by verify and doctor.
 func TestForeignMessagesWhileServing(t *testing.T) {
+	t.Parallel()
 	d := deploy(t)
 	s, _ := d.serve()
 	session := d.open()

@@ -16,6 +16,7 @@ import (
 // in the stream before those of other sessions; one of them is good. The others are
 // settled meanwhile, every one has its result, and the session is closed once.
 func TestHotSession(t *testing.T) {
+	t.Parallel()
 	flood, others := 300, 20
 	if text := os.Getenv("HOT_OUTCOMES"); text != "" {
 		var err error

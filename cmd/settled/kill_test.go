@@ -44,6 +44,7 @@ log: {level: warn}
 // kill -9 of either of two replicas at any moment: every session gets its result,
 // none is paid twice, and no two closes of one are ever in flight.
 func TestKillNine(t *testing.T) {
+	t.Parallel()
 	d := deploy(t)
 	names := []string{"a", "b"}
 	processes := make([]*exec.Cmd, len(names))

@@ -12,6 +12,7 @@ import (
 // heard what became of the first, a hundred times: whoever comes next finds each
 // session half done, finishes it as planned, and records no second attempt.
 func TestKilledBetweenOperateAndClose(t *testing.T) {
+	t.Parallel()
 	const kills, each = 20, 5
 	d := deployOn(t, clearnodetest.Config{Protocol: clearnodetest.NitronodeV1, RateLimit: -1})
 	p := d.serveProcess("v1")

@@ -111,6 +111,7 @@ func TestLedgerShowTellsTheStory(t *testing.T) {
 
 // Whatever an export was cut at, resuming it gives the bytes of one that was not.
 func TestExportResumes(t *testing.T) {
+	t.Parallel()
 	d, _ := month(t)
 	for _, format := range []string{"csv", "jsonl"} {
 		whole := filepath.Join(d.dir, "whole."+format)

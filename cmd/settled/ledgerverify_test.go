@@ -109,6 +109,7 @@ func TestVerifyAgainstNode(t *testing.T) {
 
 // Paid twice, open again, and not there at all.
 func TestVerifyFindsWhatTheNodeDid(t *testing.T) {
+	t.Parallel()
 	d, sessions := generation(t, clearnodetest.Nitro02, 3)
 	bob := addressOf(d.players[1])
 	d.must(d.node.Tamper(string(sessions[0]), bob, "usdc", decimal.RequireFromString("999"))) // more than was put in

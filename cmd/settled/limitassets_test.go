@@ -28,6 +28,7 @@ func limitsOn(t *testing.T, assets ...string) settlement.Limits {
 // TestLimitThatMatchesNothing: with a limit on an asset that the node doesn't list nothing
 // is sent, readiness and doctor name the limit, and settled goes on once it is corrected.
 func TestLimitThatMatchesNothing(t *testing.T) {
+	t.Parallel()
 	d := deploy(t)
 	d.production()
 	session := d.open()

@@ -35,6 +35,7 @@ func TestLimitsOfAService(t *testing.T) {
 
 // A co-signer keeps limits of its own, whatever the other party's are.
 func TestLimitsOfACosigner(t *testing.T) {
+	t.Parallel()
 	d := deploy(t)
 	quickCosign(d)
 	partner := d.key("partner")

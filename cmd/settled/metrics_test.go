@@ -50,6 +50,7 @@ func wantSeries(t *testing.T, got, want map[string]float64) {
 // One outcome that settles, one whose answer is lost and that is found closed, one
 // that fails, one of a scenario that a stranger made up: what /metrics says then.
 func TestMetricsOfAService(t *testing.T) {
+	t.Parallel()
 	d := deploy(t)
 	s, _ := d.serve()
 	session := d.open()

@@ -51,6 +51,7 @@ func TestRecent(t *testing.T) {
 
 // TestNotReadyWhileNothingSettles: the ledger is full, or the node can't read sessions.
 func TestNotReadyWhileNothingSettles(t *testing.T) {
+	t.Parallel()
 	d := deploy(t)
 	d.cfg.consumerBackoff, d.cfg.consumerBackoffM = 100*time.Millisecond, 300*time.Millisecond
 	s, _ := d.serve()

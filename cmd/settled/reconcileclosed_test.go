@@ -34,6 +34,7 @@ func (d *deployment) closedBySomebody(protocol string, session settlement.Sessio
 // A session of ours that somebody closed, and that neither the ledger nor an outcome
 // names, is found; what settled closed isn't. It goes when there is an outcome of it.
 func TestReconcileClosedWithoutOutcome(t *testing.T) {
+	t.Parallel()
 	for _, protocol := range []string{clearnodetest.Nitro02, clearnodetest.Nitro04, clearnodetest.NitronodeV1} {
 		t.Run(protocol, func(t *testing.T) {
 			d, _ := generation(t, protocol, 2)
@@ -84,6 +85,7 @@ func TestReconcileOfLegacyLists(t *testing.T) {
 // The hourly run finds it too, tells it until there is an outcome of it, and takes the
 // accounts from the keys; the bound is told.
 func TestReconcileOnTheTimerFindsStrays(t *testing.T) {
+	t.Parallel()
 	for _, protocol := range []string{clearnodetest.Nitro02, clearnodetest.NitronodeV1} {
 		t.Run(protocol, func(t *testing.T) {
 			d, _ := generation(t, protocol, 1)

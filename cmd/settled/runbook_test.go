@@ -30,6 +30,7 @@ func backupCommands(t *testing.T) (commands []string) {
 // TestRunbookBackupAndRestore does what the chapter says, command by command: those of
 // `nats` by the requests that it makes, `cp` and `rm` by a shell, settled's own as they are.
 func TestRunbookBackupAndRestore(t *testing.T) {
+	t.Parallel()
 	commands := backupCommands(t)
 	has := func(part string) bool {
 		for _, c := range commands {

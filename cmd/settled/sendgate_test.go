@@ -14,6 +14,7 @@ import (
 // that is changed while a service runs makes it not ready and sends nothing; once it
 // is put back, what waited is settled.
 func TestSettingsHoldSending(t *testing.T) {
+	t.Parallel()
 	d := deploy(t)
 	d.cfg.consumerBackoff, d.cfg.consumerBackoffM = 100*time.Millisecond, 300*time.Millisecond
 	s, _ := d.serve()

@@ -166,6 +166,7 @@ func TestFailuresDontHoldUpTheNext(t *testing.T) {
 // The node is away while outcomes wait: none is dead-lettered, all are closed
 // once it is back.
 func TestNodeAway(t *testing.T) {
+	t.Parallel()
 	d := deploy(t)
 	s, _ := d.serve()
 	d.node.Stop()
@@ -193,6 +194,7 @@ func TestNodeAway(t *testing.T) {
 
 // The answer is lost and the connection cut: found closed, and recorded so.
 func TestAnswerLost(t *testing.T) {
+	t.Parallel()
 	for _, kind := range []clearnodetest.FaultKind{clearnodetest.CutAfter, clearnodetest.Garbage, clearnodetest.WrongSignature} {
 		t.Run(fmt.Sprint("fault ", kind), func(t *testing.T) {
 			d := deploy(t)
@@ -216,6 +218,7 @@ func TestAnswerLost(t *testing.T) {
 // sent while the first may land; a stranger's outcome and garbage that come
 // meanwhile neither lift the fence nor spoil the result.
 func TestCloseHeldUp(t *testing.T) {
+	t.Parallel()
 	for name, hold := range map[string]time.Duration{"lands in time": time.Second, "comes too late": testValidity + 2*time.Second} {
 		t.Run(name, func(t *testing.T) {
 			d := deploy(t)
@@ -272,6 +275,7 @@ func (d *deployment) checkFence(session settlement.SessionID, heard bool) {
 // A settled session costs its reads once: transactions, definition and version,
 // and one close.
 func TestReadsAreFew(t *testing.T) {
+	t.Parallel()
 	d := deploy(t)
 	d.serve()
 	// Connections go on signing in, being probed and kept alive meanwhile.
@@ -303,6 +307,7 @@ func TestReadsAreFew(t *testing.T) {
 
 // Two services share the work; one stops in the middle of it.
 func TestTwoReplicas(t *testing.T) {
+	t.Parallel()
 	d := deploy(t)
 	_, stop := d.serve()
 	d.serve()

@@ -228,6 +228,7 @@ func (e *embeddedHost) ready() {
 // TestQuickRestartIsNotHeld: a store that nobody touched holds nothing, however the
 // process ended, and with or without a folder outside it.
 func TestQuickRestartIsNotHeld(t *testing.T) {
+	t.Parallel()
 	for _, state := range []string{"", stateDirNone} {
 		e := newEmbeddedHost(t)
 		if state != "" {
@@ -252,6 +253,7 @@ func TestQuickRestartIsNotHeld(t *testing.T) {
 // and nothing runs. The same outcome comes again: no second close is sent before the
 // first can land no more.
 func TestStoreSetBackWhileStopped(t *testing.T) {
+	t.Parallel()
 	for name, c := range map[string]struct {
 		restore func(t *testing.T, e *embeddedHost, backup string)
 		state   string
@@ -325,6 +327,7 @@ func TestStoreSetBackWhileStopped(t *testing.T) {
 
 // TestAfterRestore: the flag holds for one fence and then lets go by itself.
 func TestAfterRestore(t *testing.T) {
+	t.Parallel()
 	e := newEmbeddedHost(t)
 	e.start("--after-restore")
 	e.until("it says so", func() bool { _, body := e.readyz(); return strings.Contains(body, "--after-restore") })
@@ -340,6 +343,7 @@ func TestAfterRestore(t *testing.T) {
 // TestLedgerSetBackOutside: the ledger's stream is restored from a snapshot while
 // settled is stopped, on a NATS of others.
 func TestLedgerSetBackOutside(t *testing.T) {
+	t.Parallel()
 	for name, c := range map[string]struct{ forget bool }{"remembered": {false}, "nothing is remembered, as on another host": {true}} {
 		t.Run(name, func(t *testing.T) {
 			d := deploy(t)

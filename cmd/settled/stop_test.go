@@ -31,6 +31,7 @@ func (d *deployment) metric(s *service, name string) string {
 
 // An operator stops: outcomes wait, on every replica, until an operator resumes.
 func TestStopAndResume(t *testing.T) {
+	t.Parallel()
 	d := deploy(t)
 	s, _ := d.serve()
 	other, _ := d.serve()

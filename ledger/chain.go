@@ -60,7 +60,7 @@ func (c *chain) add(s Stored) (wrong []string) {
 	return wrong
 }
 
-func (c *chain) previous() string { return place{c.n, c.last}.previous() }
+func (c *chain) previous() string { return place{n: c.n, digest: c.last}.previous() }
 
 // moved holds the entry to what its kind may do to the standing before it.
 func (c *chain) moved(e settlement.Entry) (wrong []string) {

@@ -75,3 +75,6 @@ func (r Report) BySequence() map[uint64]int {
 	}
 	return m
 }
+
+// Bound sets how many sessions are remembered.
+func (c *Chains) Bound(most int) { c.most = most }

@@ -118,19 +118,7 @@ func TestForeignMessagesAreIgnored(t *testing.T) {
 			if len(heard) != 1 || !strings.Contains(heard[uint64(at)+1], "is not an entry of this ledger and is ignored") {
 				t.Errorf("%s: reported %v, want message %d", it, heard, at+1)
 			}
-			chains, foreign := ledger.NewChains(mem.Gaps), 0
-			if _, err := l.Walk(t.Context(), 0, func(s ledger.Stored) error {
-				why, err := chains.Foreign(t.Context(), s)
-				if (why != nil) != (s.Sequence == uint64(at)+1) {
-					t.Errorf("%s: read in order, message %d is foreign: %v", it, s.Sequence, why)
-				}
-				if why != nil {
-					foreign++
-				}
-				return err
-			}); err != nil || foreign != 1 {
-				t.Errorf("%s: read in order: %d foreign, %v", it, foreign, err)
-			}
+			wantClassified(t, it, mem, uint64(at)+1)
 			r, err := l.Verify(t.Context(), ledger.Audit{Session: session(1)})
 			if err != nil || r.Foreign != 1 || len(r.BySequence()) != 1 || r.BySequence()[uint64(at)+1] == 0 || r.Closed != 1 {
 				t.Errorf("%s: verify: %d foreign, closed %d, findings %v, %v", it, r.Foreign, r.Closed, r.Findings, err)
@@ -318,5 +306,126 @@ func TestDuplicateIsVerified(t *testing.T) {
 	}
 	if !slices.ContainsFunc(mem.Messages(), func(m ledger.Message) bool { return strings.Contains(string(m.Payload), of.Outcome.Digest) }) {
 		t.Error("an outcome has no entry")
+	}
+}
+
+// wantClassified demands that whatever part of a stream is read, and however, this message
+// is foreign and every other one is an entry.
+func wantClassified(t *testing.T, it string, mem *ledgertest.Stream, foreign uint64) {
+	t.Helper()
+	var all []ledger.Stored
+	for _, m := range mem.Messages() {
+		s := ledger.Stored{Subject: m.Subject, Sequence: m.Sequence, Payload: m.Payload}
+		s.Entry, s.Err = ledger.ParseEntry(m.Subject, m.Payload, m.Sequence)
+		all = append(all, s)
+	}
+	check := func(passed ledger.Passed, some []ledger.Stored, prepare bool) {
+		t.Helper()
+		chains := ledger.NewChains(mem, passed)
+		if prepare {
+			if err := chains.Prepare(t.Context(), some); err != nil {
+				t.Fatal(err)
+			}
+		}
+		for _, s := range some {
+			got, err := chains.Classify(t.Context(), s)
+			switch is := s.Sequence == foreign; {
+			case err != nil || (got.Foreign != nil) != is || !is && got.Err != nil:
+				t.Errorf("%s: read as %d from %d: message %d: %v, %v", it, passed, some[0].Sequence, s.Sequence, got.Err, err)
+			case is && (got.Err == nil || got.Entry.State != "" || got.Foreign.Sequence != foreign):
+				t.Errorf("%s: message %d: %+v", it, s.Sequence, got)
+			}
+		}
+	}
+	check(ledger.Whole, all, false)
+	for i := range all {
+		for _, prepare := range []bool{false, true} {
+			check(ledger.Later, all[i:], prepare)
+			for j := i; j < len(all); j++ {
+				check(ledger.Chosen, []ledger.Stored{all[i], all[j]}[:1+min(j-i, 1)], prepare)
+			}
+		}
+	}
+}
+
+// TestCopiesOfUnknownSessions: entries without a session are on no chain; what is stored
+// twice with the same bytes is one entry.
+func TestCopiesOfUnknownSessions(t *testing.T) {
+	mem := &ledgertest.Stream{}
+	l := ledger.New(mem, config())
+	for i := range 3 {
+		o := outcome(fmt.Sprint(i))
+		o.Sequence = uint64(i + 1)
+		e := failed(settlement.Head{}, "", o, 0)
+		e.Standing = nil
+		mustAppend(t, l, settlement.Head{}, e)
+	}
+	original := mem.Messages()[1]
+	wantClassified(t, "a copy of an entry of an unknown session", mem, mem.Put(original.Subject, original.Payload))
+	if r, err := l.Verify(t.Context(), ledger.Audit{}); err != nil || r.Foreign != 1 || r.Unknown != 3 || r.BySequence()[4] != 1 {
+		t.Errorf("verify: %+v", r)
+	}
+	if got, err := l.Session(t.Context(), ""); err != nil || len(got) != 4 || got[3].Foreign == nil || got[2].Foreign != nil {
+		t.Errorf("%+v, %v", got, err)
+	}
+}
+
+// TestForgottenSessions: sessions that a bounded Chains has dropped are read again.
+func TestForgottenSessions(t *testing.T) {
+	mem := &ledgertest.Stream{}
+	l := ledger.New(mem, config())
+	const sessions = 5
+	for i := range 2 * sessions {
+		id, o := session(i%sessions), outcome(fmt.Sprint(i))
+		head := mustHead(t, l, id)
+		mustAppend(t, l, head, failed(head, id, o, 0))
+	}
+	for _, m := range mem.Messages() {
+		mem.Put(m.Subject, m.Payload)
+	}
+	for _, passed := range []ledger.Passed{ledger.Whole, ledger.Later, ledger.Chosen} {
+		chains := ledger.NewChains(mem, passed)
+		chains.Bound(2)
+		if _, err := l.Walk(t.Context(), 0, func(s ledger.Stored) error {
+			got, err := chains.Classify(t.Context(), s)
+			if err != nil || (got.Foreign != nil) != (s.Sequence > 2*sessions) {
+				t.Errorf("%d: message %d: %v, %v", passed, s.Sequence, got.Err, err)
+			}
+			return err
+		}); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+// TestClassifyAgain: what could not be read leaves nothing behind.
+func TestClassifyAgain(t *testing.T) {
+	mem := good(t)
+	away := errors.New("away")
+	var last ledger.Stored
+	for _, m := range mem.Messages() {
+		if strings.HasSuffix(m.Subject, string(session(1))) {
+			last = ledger.Stored{Subject: m.Subject, Sequence: m.Sequence, Payload: m.Payload}
+			last.Entry, last.Err = ledger.ParseEntry(m.Subject, m.Payload, m.Sequence)
+		}
+	}
+	chains := ledger.NewChains(mem, ledger.Later)
+	for fails := true; ; fails = false {
+		mem.FaultFunc = func(ledgertest.Op) (bool, error) {
+			if fails {
+				return false, away
+			}
+			return true, nil
+		}
+		got, err := chains.Classify(t.Context(), last)
+		if fails != errors.Is(err, away) || !fails && got.Err != nil {
+			t.Fatalf("%v, %v", got.Err, err)
+		}
+		if err := chains.Prepare(t.Context(), []ledger.Stored{last}); fails != errors.Is(err, away) {
+			t.Fatal(err)
+		}
+		if !fails {
+			return
+		}
 	}
 }

@@ -100,11 +100,10 @@ func (l *Ledger) Head(ctx context.Context, id settlement.SessionID) (settlement.
 
 // Session is every entry of a session with its bytes, oldest first, up to what
 // stands in the ledger when called; of the entries without a readable session for
-// the empty id. What can't be read is returned with its Err.
+// the empty id. Foreign messages and what can't be read are returned as such.
 func (l *Ledger) Session(ctx context.Context, id settlement.SessionID) ([]Stored, error) {
-	_, filter := subjects(l.cfg.Prefix, "", id)
 	var all []Stored
-	err := l.follow(ctx, filter, func(s Stored) error {
+	err := EachOf(ctx, leader{l}, l.cfg.Prefix, id, func(s Stored) error {
 		all = append(all, s)
 		return nil
 	})
@@ -126,6 +125,15 @@ func (l *Ledger) get(ctx context.Context, filter string, from uint64) (Message, 
 	l.mark.saw(before, m)
 	return m, nil
 }
+
+// leader is the ledger as a Source.
+type leader struct{ l *Ledger }
+
+func (s leader) Get(ctx context.Context, filter string, from uint64) (Message, error) {
+	return s.l.get(ctx, filter, from)
+}
+
+func (s leader) Gaps(ctx context.Context) (bool, error) { return s.l.stream.Gaps(ctx) }
 
 // readWait bounds one read: 0.3 ms when all is well, and no answer at all while
 // the stream has no leader.

@@ -58,7 +58,15 @@ type Stored struct {
 	Time     time.Time // when the server stored it
 	Payload  []byte
 	Entry    settlement.Entry
-	Err      error // why the payload is no entry; Entry is then empty
+	Err      error    // why the payload is no entry; Entry is then empty
+	Foreign  *Foreign // not nil: the message is not an entry of this ledger, and has no effect
+}
+
+// foreign is a message that is not an entry.
+func (s Stored) foreign(id settlement.SessionID, why error) Stored {
+	s.Entry, s.Err = settlement.Entry{}, why
+	s.Foreign = &Foreign{Session: id, Subject: s.Subject, Sequence: s.Sequence, Err: why}
+	return s
 }
 
 // read takes a message for an entry.

@@ -72,7 +72,7 @@ const progressEvery = 1024
 // and that the node signed it. It remembers a fixed amount for each session. What
 // disagrees is in the report; an error means that the audit itself failed.
 func (l *Ledger) Verify(ctx context.Context, a Audit) (Report, error) {
-	v := audit{Audit: a, l: l, chains: map[settlement.SessionID]*chain{}}
+	v := audit{Audit: a, l: l, chains: map[settlement.SessionID]*chain{}, unknown: copies{}}
 	var err error
 	if a.Session == "" {
 		if _, err = l.Walk(ctx, 0, func(s Stored) error { return v.inStream(ctx, s) }); err == nil {
@@ -80,7 +80,7 @@ func (l *Ledger) Verify(ctx context.Context, a Audit) (Report, error) {
 		}
 	} else {
 		_, filter := subjects(l.cfg.Prefix, "", a.Session)
-		err = l.follow(ctx, filter, func(s Stored) error { return v.entry(ctx, s) })
+		err = follow(ctx, leader{l}, filter, func(s Stored) error { return v.entry(ctx, s) })
 	}
 	if err != nil {
 		return v.Report, fmt.Errorf("ledger: verify: %w", err)
@@ -96,6 +96,7 @@ type audit struct {
 	l      *Ledger
 	chains map[settlement.SessionID]*chain
 
+	unknown        copies
 	asked, missing bool // whether messages are missing from the stream
 }
 
@@ -140,11 +141,15 @@ func (v *audit) entry(ctx context.Context, s Stored) error {
 	switch {
 	case err != nil || id == "":
 		err = nil // it is s.Err too
-		v.Unknown++
-		if s.Err != nil {
-			v.foreign("", s, s.Err)
-			v.found("", s.Sequence, "not an entry of this ledger, and ignored: %s", s.Err)
+		if s.Err == nil && v.unknown.again(s.Payload) {
+			s.Err = errCopy
 		}
+		if s.Err == nil {
+			v.Unknown++
+			break
+		}
+		v.foreign("", s, s.Err)
+		v.found("", s.Sequence, "not an entry of this ledger, and ignored: %s", s.Err)
 	default:
 		err = v.session(ctx, id, s)
 	}

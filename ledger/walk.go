@@ -43,14 +43,14 @@ const readAhead = 128
 
 // follow hands over what one filter matches, in order, up to what is the last when
 // it begins.
-func (l *Ledger) follow(ctx context.Context, filter string, fn func(Stored) error) error {
-	end, err := l.get(ctx, filter, 0)
+func follow(ctx context.Context, src Source, filter string, fn func(Stored) error) error {
+	end, err := src.Get(ctx, filter, 0)
 	if errors.Is(err, ErrNoMessage) {
 		return nil
 	}
 	for from := uint64(1); err == nil && from <= end.Sequence; {
 		var m Message
-		if m, err = l.get(ctx, filter, from); err == nil {
+		if m, err = src.Get(ctx, filter, from); err == nil {
 			from = m.Sequence + 1
 			err = fn(read(m))
 		}

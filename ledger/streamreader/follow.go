@@ -14,13 +14,18 @@ import (
 // has another message there: it was created again, or its data was restored.
 var ErrSetBack = errors.New("the stream was set back")
 
+// ErrRead is returned by the function of Follow that gets the messages where it can't read
+// more of the stream itself.
+var ErrRead = errors.New("can't read the stream")
+
 // Follow calls fn with every selected message, in order, and waits for more until ctx
 // ends or fn returns an error, which is returned; nil for ErrEnough and where ctx ends.
 //
-// Nothing else ends it, except that the connection is closed for good. A stream that is
-// missing or can't be read is waited for; report, if not nil, is called with the reason
-// when that begins, when the reason changes and once a minute, and with nil when the
-// stream can be read again. Where the stream was set
+// Nothing else ends it, except that the connection is closed for good. Where fn returns
+// ErrRead, it is called with the message again. A stream that is missing or can't be read
+// is waited for; report, if not nil, is called with the reason when that begins, when the
+// reason changes and once a minute, and with nil when the stream can be read again. Where
+// the stream was set
 // back, report is called with ErrSetBack, and Follow goes on with what is in it: a
 // stream that was created again is read from its first message, restored data from
 // the first message that is newer than the last one read. An error that report returns
@@ -185,7 +190,7 @@ func (f *following) step(ctx context.Context) (came bool, err error) {
 	one.quiet = 0 // follow itself retries, and reports
 	err = one.between(ctx, f.selection, f.next, end, func(m *jetstream.RawStreamMsg) error {
 		if err := f.fn(m); err != nil {
-			f.refused = true
+			f.refused = !errors.Is(err, ErrRead)
 			return err
 		}
 		f.next, f.last = m.Sequence+1, &jetstream.RawStreamMsg{Sequence: m.Sequence, Time: m.Time}

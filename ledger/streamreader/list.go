@@ -40,7 +40,7 @@ const (
 // retried for half a minute. An error of fn ends it and is returned, except ErrEnough.
 // Errors: jetstream.ErrStreamNotFound.
 func (r *Reader) List(ctx context.Context, s Selection, fn func(*jetstream.RawStreamMsg) error) (last uint64, err error) {
-	info, err := retried(ctx, r, r.Info)
+	info, err := Retry(ctx, r, r.Info)
 	if err != nil {
 		return 0, err
 	}
@@ -60,7 +60,7 @@ func (r *Reader) start(ctx context.Context, s Selection) (uint64, error) {
 	if s.From > 0 || s.Since.IsZero() {
 		return max(s.From, 1), nil
 	}
-	m, err := retried(ctx, r, func(ctx context.Context) (*jetstream.RawStreamMsg, error) {
+	m, err := Retry(ctx, r, func(ctx context.Context) (*jetstream.RawStreamMsg, error) {
 		return r.get(ctx, getRequest{Next: all, Since: &s.Since})
 	})
 	switch {
@@ -115,7 +115,7 @@ func (r *Reader) between(ctx context.Context, s Selection, from, end uint64, fn 
 // selected ones and returns their number.
 func (r *Reader) run(ctx context.Context, s Selection, from, to uint64, fn func(*jetstream.RawStreamMsg) error) (wanted int, err error) {
 	read := func(ctx context.Context, at uint64) (*jetstream.RawStreamMsg, bool, error) {
-		m, err := retried(ctx, r, func(ctx context.Context) (*jetstream.RawStreamMsg, error) { return r.Next(ctx, all, at) })
+		m, err := Retry(ctx, r, func(ctx context.Context) (*jetstream.RawStreamMsg, error) { return r.Next(ctx, all, at) })
 		if errors.Is(err, jetstream.ErrMsgNotFound) {
 			return nil, false, nil
 		}
@@ -142,7 +142,7 @@ type search struct {
 func (s *search) next(ctx context.Context, from uint64) (first *jetstream.RawStreamMsg, err error) {
 	for i, filter := range s.filters {
 		if s.found[i] == nil || s.found[i].Sequence < from {
-			s.found[i], err = retried(ctx, s.r, func(ctx context.Context) (*jetstream.RawStreamMsg, error) { return s.r.Next(ctx, filter, from) })
+			s.found[i], err = Retry(ctx, s.r, func(ctx context.Context) (*jetstream.RawStreamMsg, error) { return s.r.Next(ctx, filter, from) })
 			if errors.Is(err, jetstream.ErrMsgNotFound) {
 				s.found[i] = &jetstream.RawStreamMsg{Sequence: ^uint64(0)}
 			} else if err != nil {

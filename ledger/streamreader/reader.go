@@ -172,9 +172,9 @@ func temporary(err error) bool {
 	return errors.As(err, &api) && api.Code == 503
 }
 
-// retried calls read until it succeeds, its error is not temporary, or temporary errors
-// have lasted too long.
-func retried[T any](ctx context.Context, r *Reader, read func(context.Context) (T, error)) (T, error) {
+// Retry calls read until it succeeds, its error is not temporary, or temporary errors have
+// lasted for half a minute.
+func Retry[T any](ctx context.Context, r *Reader, read func(context.Context) (T, error)) (T, error) {
 	began, pause := time.Now(), firstPause
 	for {
 		v, err := read(ctx)

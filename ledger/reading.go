@@ -13,14 +13,14 @@ import (
 
 // Reading is the ledger's stream as a Source for commands that only read. A temporary
 // failure is returned; of a patient Reading it is retried for half a minute.
-func Reading(r *streamreader.Reader, patient bool) Source { return reading{r, patient} }
+func Reading(r *streamreader.Reader, patient bool) Source { return &reading{r, patient} }
 
 type reading struct {
 	r       *streamreader.Reader
 	patient bool
 }
 
-func (s reading) Get(ctx context.Context, filter string, from uint64) (Message, error) {
+func (s *reading) Get(ctx context.Context, filter string, from uint64) (Message, error) {
 	get := func(ctx context.Context) (*jetstream.RawStreamMsg, error) {
 		if from == 0 {
 			return s.r.Last(ctx, filter)
@@ -37,7 +37,7 @@ func (s reading) Get(ctx context.Context, filter string, from uint64) (Message, 
 	return messageOf(m), nil
 }
 
-func (s reading) Gaps(ctx context.Context) (bool, error) {
+func (s *reading) Gaps(ctx context.Context) (bool, error) {
 	info, err := retried(ctx, s, s.r.Info)
 	if err != nil {
 		return false, err
@@ -45,7 +45,7 @@ func (s reading) Gaps(ctx context.Context) (bool, error) {
 	return info.State.NumDeleted > 0 || info.State.Msgs < info.State.LastSeq, nil
 }
 
-func retried[T any](ctx context.Context, s reading, read func(context.Context) (T, error)) (T, error) {
+func retried[T any](ctx context.Context, s *reading, read func(context.Context) (T, error)) (T, error) {
 	if !s.patient {
 		return read(ctx)
 	}
@@ -110,17 +110,25 @@ func passedBy(s streamreader.Selection) Passed {
 	return Whole
 }
 
-// Follow is streamreader.Reader.Follow with classified messages. The selection must not
-// leave out messages of a session. It remembers at most so many sessions that a process
-// can follow the ledger without end.
-func Follow(ctx context.Context, r *streamreader.Reader, s streamreader.Selection, report func(error) error, fn func(Stored) error) error {
+// Follow is streamreader.FollowWith with classified messages. The selection must not leave
+// out messages of a session. It remembers at most so many sessions that a process can
+// follow the ledger without end.
+func Follow(ctx context.Context, open func(context.Context) (*streamreader.Reader, error), s streamreader.Selection, report func(error) error, fn func(Stored) error) error {
+	src := &reading{}
 	begin := func(passed Passed) *Chains {
-		c := NewChains(Reading(r, false), passed)
+		c := NewChains(src, passed)
 		c.most = mostFollowed
 		return c
 	}
 	chains := begin(passedBy(s))
-	return r.Follow(ctx, s, func(err error) error {
+	reopen := func(ctx context.Context) (*streamreader.Reader, error) {
+		r, err := open(ctx)
+		if err == nil {
+			src.r = r
+		}
+		return r, err
+	}
+	return streamreader.FollowWith(ctx, reopen, s, func(err error) error {
 		if errors.Is(err, streamreader.ErrSetBack) {
 			chains = begin(Later)
 		}

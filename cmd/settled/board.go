@@ -79,7 +79,7 @@ func (s *service) boardOn(cfg *config, token string) (*natsLink, *dashboard.Boar
 	letters := consumer.NewDeadLetters(link.js, cfg.consumerConfig(nil))
 	letters.Who = "dashboard of " + letters.Who
 	return link, dashboard.New(dashboard.Config{
-		JS: link.js, Prefix: cfg.natsPrefix, Letters: letters, StatusFunc: s.status, Token: token,
+		JS: link.js, Prefix: cfg.natsPrefix, Letters: letters, StatusFunc: s.status, Token: token, ForeignFunc: s.foreignEntry,
 		Loopback: loopback(cfg.httpListen), Origin: origin, Version: buildInfo().Version, Log: s.log,
 	}), nil
 }

@@ -114,6 +114,10 @@ func (o *outlook) entries(ctx context.Context, id settlement.SessionID) shownLed
 		return s
 	}
 	for _, e := range stored {
+		if e.Foreign != nil {
+			s.texts = append(s.texts, printable(e.Foreign.Error()))
+			continue
+		}
 		s.texts = append(s.texts, storedText(e))
 		if json.Valid(e.Payload) {
 			s.Entries = append(s.Entries, e.Payload)

@@ -11,7 +11,6 @@ import (
 	"time"
 
 	"github.com/ethereum/go-ethereum/crypto"
-	"github.com/nats-io/nats.go/jetstream"
 	"github.com/rs/zerolog"
 	"github.com/shopspring/decimal"
 	"github.com/spf13/cobra"
@@ -195,10 +194,14 @@ func (d *demo) show(ctx context.Context, once bool) error {
 			waiting--
 		}
 	}
-	err := watchLedger(watching, d.ledgerReader, d.cfg.natsPrefix, "settlement.*.*", 1, nil, func(_ *jetstream.RawStreamMsg, e settlement.Entry, unread error) error {
-		if unread != nil {
-			return unread
+	err := watchLedger(watching, d.ledgerReader, d.cfg.natsPrefix, "settlement.*.*", 1, nil, func(s ledger.Stored) error {
+		switch {
+		case s.Foreign != nil:
+			return s.Foreign
+		case s.Err != nil:
+			return s.Err
 		}
+		e := s.Entry
 		c := d.bySeq[e.Outcome.Sequence]
 		if c == nil || e.State == settlement.EntryClosing {
 			return nil
@@ -312,7 +315,7 @@ func (d *demo) stay(ctx context.Context) error {
 	if err != nil {
 		return nil //nolint:nilerr // interrupted
 	}
-	return watchLedger(ctx, d.ledgerReader, d.cfg.natsPrefix, "settlement.*.*", info.CachedInfo().State.LastSeq+1, d.noticed, d.showEntry)
+	return watchLedger(ctx, d.ledgerReader, d.cfg.natsPrefix, "settlement.*.*", info.CachedInfo().State.LastSeq+1, d.noticed, d.showEntry(""))
 }
 
 func (d *demo) ledgerReader(context.Context) (*streamreader.Reader, error) {

@@ -7,6 +7,7 @@ import (
 
 	"settled/consumer"
 	"settled/ledger"
+	"settled/ledger/streamreader"
 )
 
 // newestEntries is how many of the ledger's newest messages doctor looks at: `settled
@@ -53,24 +54,16 @@ func (d *doctor) foreign(ctx context.Context) {
 	}
 }
 
-// foreignEntries looks at the newest messages of the ledger, each by itself: whether they
-// are on their sessions' chains `settled ledger verify` says.
+// foreignEntries looks at the newest messages of the ledger.
 func (d *doctor) foreignEntries(ctx context.Context, found func(ledger.Foreign)) error {
-	l, err := d.openLedger(ctx)
+	last, err := lastEntry(ctx, d.nats.js, d.cfg.natsPrefix)
 	if err != nil {
 		return err
 	}
-	s, err := d.nats.js.Stream(ctx, ledger.StreamName(d.cfg.natsPrefix))
-	if err != nil {
-		return err
-	}
-	from := uint64(1)
-	if last := s.CachedInfo().State.LastSeq; last > newestEntries {
-		from = last - newestEntries
-	}
-	_, err = l.Walk(ctx, from, func(s ledger.Stored) error {
-		if s.Err != nil {
-			found(ledger.Foreign{Subject: s.Subject, Sequence: s.Sequence, Err: s.Err})
+	selection := streamreader.Selection{From: last - min(last, newestEntries)}
+	_, err = ledger.List(ctx, ledgerReader(d.nats.js, d.cfg.natsPrefix), selection, false, func(s ledger.Stored) error {
+		if s.Foreign != nil {
+			found(*s.Foreign)
 		}
 		return nil
 	})

@@ -10,6 +10,7 @@ import (
 	"strconv"
 	"strings"
 	"time"
+	"unicode"
 
 	"settled/ledger"
 )
@@ -85,7 +86,7 @@ func (r exportRow) cells() []string {
 	return []string{
 		number(r.Sequence), strconv.Itoa(r.Row), r.Time, r.State, r.Session, cell(r.Scenario), cell(r.Reference), cell(r.OutcomeSource),
 		cell(r.OutcomeID), number(r.OutcomeSequence), cell(r.Participant), cell(r.Asset), r.Amount, cell(r.Policy), strconv.Itoa(r.Attempt),
-		strconv.FormatBool(r.Recovered), cell(r.NodeURL), cell(r.NodeAddress), number(r.NodeRequest), r.ErrorCode, number(r.DeadLetter), r.EntryHash,
+		strconv.FormatBool(r.Recovered), cell(r.NodeURL), cell(r.NodeAddress), number(r.NodeRequest), cell(r.ErrorCode), number(r.DeadLetter), r.EntryHash,
 	}
 }
 
@@ -93,16 +94,16 @@ func number(n uint64) string { return strconv.FormatUint(n, 10) }
 
 // cell makes foreign text safe to open in a spreadsheet: what could be taken for a
 // formula gets an apostrophe before it, and so does what begins with one, so that
-// taking one away always gives the text back. Control characters become spaces,
-// so that each row is one line.
+// taking one away always gives the text back. Control characters and characters without a shape
+// become spaces, so that each row is one line and shows what it says.
 func cell(s string) string {
 	s = strings.Map(func(r rune) rune {
-		if r < ' ' || r == 0x7F || r >= 0x80 && r < 0xA0 || r == '\u2028' || r == '\u2029' {
+		if unseen(r) {
 			return ' '
 		}
 		return r
 	}, s)
-	if first := strings.TrimLeft(s, " \u00A0\u3000"); strings.ContainsAny(firstRune(first), "=+-@'＝＋－＠|%") {
+	if first := strings.TrimLeftFunc(s, unicode.IsSpace); strings.ContainsAny(firstRune(first), "=+-@'＝＋－＠|%") {
 		return "'" + s
 	}
 	return s
@@ -150,13 +151,15 @@ func csvRows(b *bytes.Buffer, rows []exportRow) error {
 }
 
 func jsonRows(b *bytes.Buffer, rows []exportRow) error {
-	enc := json.NewEncoder(b)
+	var text bytes.Buffer
+	enc := json.NewEncoder(&text)
 	enc.SetEscapeHTML(false)
 	for _, r := range rows {
 		if err := enc.Encode(r); err != nil {
 			return err
 		}
 	}
+	b.Write(escapedJSON(text.Bytes()))
 	return nil
 }
 

@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"fmt"
 	"time"
 
 	"github.com/nats-io/nats.go/jetstream"
@@ -27,8 +28,7 @@ func lastEntry(ctx context.Context, js jetstream.JetStream, prefix string) (uint
 	return info.State.LastSeq, nil
 }
 
-// storedOf parses a message of the ledger's stream.
-func storedOf(m *jetstream.RawStreamMsg) ledger.Stored {
-	e, err := ledger.ParseEntry(m.Subject, m.Data, m.Sequence)
-	return ledger.Stored{Subject: m.Subject, Sequence: m.Sequence, Time: m.Time, Payload: m.Data, Entry: e, Err: err}
+// foreignFound reports on standard error a message of the ledger that is not an entry.
+func (p *program) foreignFound(f *ledger.Foreign) {
+	_, _ = fmt.Fprintln(p.stderr, printable(fmt.Sprintf("settled: %v: run `settled ledger verify`", f)))
 }

@@ -68,3 +68,8 @@ func (f *foreignMessages) isNew(stream string, sequence uint64) bool {
 	f.last[stream] = max(f.last[stream], sequence)
 	return true
 }
+
+// foreignEntry counts a message of the ledger that is not an entry.
+func (s *service) foreignEntry(f ledger.Foreign) {
+	s.metrics.foreign.found(ledger.StreamName(s.cfg.natsPrefix), f.Sequence, f)
+}

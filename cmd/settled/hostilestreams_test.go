@@ -8,8 +8,8 @@ import (
 	"testing"
 
 	"github.com/nats-io/nats.go"
-	"github.com/nats-io/nats.go/jetstream"
 
+	"settled/ledger"
 	"settled/settlement"
 )
 
@@ -89,8 +89,8 @@ func (d *deployment) wantWatched(session settlement.SessionID) {
 	ctx, cancel := context.WithTimeout(d.t.Context(), patience)
 	defer cancel()
 	seen := errors.New("seen")
-	err = watchLedger(ctx, source.reader, "", "settlement.*.*", 1, nil, func(_ *jetstream.RawStreamMsg, e settlement.Entry, _ error) error {
-		if e.Session == session && e.State == settlement.EntryClosed {
+	err = watchLedger(ctx, source.reader, "", "settlement.*.*", 1, nil, func(s ledger.Stored) error {
+		if e := s.Entry; e.Session == session && e.State == settlement.EntryClosed {
 			return seen
 		}
 		return nil

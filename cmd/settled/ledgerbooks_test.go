@@ -203,10 +203,24 @@ func TestCell(t *testing.T) {
 	for text, want := range map[string]string{
 		"order 1": "order 1", "=1+1": "'=1+1", "+1": "'+1", "-1": "'-1", "@SUM(A1)": "'@SUM(A1)", "\t=1": "' =1", " =1": "' =1", "＝1": "'＝1",
 		"'quoted": "''quoted", "|calc": "'|calc", "": "", "a=b": "a=b", "a\r\nb": "a  b", "\u2028=1": "' =1",
+		"\u200b=1": "' =1", "\ufeff=1": "' =1", "\u2003=1": "'\u2003=1", "a\u202eb": "a b", "\u009b2J": " 2J", "\x7f": " ", "\x1b[2J": " [2J",
 	} {
 		if got := cell(text); got != want {
 			t.Errorf("%q becomes %q, want %q", text, got, want)
 		}
+	}
+}
+
+// JSON Lines have every text as it is, with escapes for what a terminal would obey.
+func TestJSONRowsAreSafeToPrint(t *testing.T) {
+	want := "a\nb\x1b[2J\u009b\u202e\u200b\x7f\u2028"
+	var b bytes.Buffer
+	if err := jsonRows(&b, []exportRow{{Reference: want}}); err != nil {
+		t.Fatal(err)
+	}
+	var got exportRow
+	if err := json.Unmarshal(b.Bytes(), &got); err != nil || got.Reference != want || strings.IndexFunc(strings.TrimSuffix(b.String(), "\n"), unseen) >= 0 {
+		t.Errorf("%q, %q, %v", b.String(), got.Reference, err)
 	}
 }
 

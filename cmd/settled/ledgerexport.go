@@ -32,8 +32,9 @@ one that an earlier export with the same options made or left unfinished: it goe
 Columns, as CSV: ` + strings.Join(exportColumns, ", ") + `.
 Columns are only ever added, at the end. Amounts are exact decimals: have a spreadsheet read the column as text
 where it would round. In CSV, text that a spreadsheet could take for a formula (=, +, -, @, | or % first), or that
-begins with an apostrophe, has an apostrophe before it, and control characters are spaces; JSON Lines, with the same
-names, have every text as it is.`,
+begins with an apostrophe, has an apostrophe before it, and control and invisible characters are spaces; JSON Lines, with the same
+names, have every text as it is. Messages of the ledger that are not its entries are left out and reported on the
+standard error.`,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if !cmd.Flags().Changed("format") && p.json() {
 				f.format = "jsonl"
@@ -101,7 +102,7 @@ func (p *program) exportTo(ctx context.Context, nc *natsLink, prefix string, f *
 		return err
 	}
 	seen := func(sequence uint64) { bar.at(sequence, last, "") }
-	return f.each(ctx, nc.js, prefix, seen, func(s ledger.Stored) error {
+	return p.eachEntry(ctx, &f.entryFilter, nc.js, prefix, seen, func(s ledger.Stored) error {
 		if s.Err != nil {
 			return fmt.Errorf("entry %d can't be read: %w: run `settled ledger verify`", s.Sequence, s.Err)
 		}

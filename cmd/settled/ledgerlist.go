@@ -76,42 +76,47 @@ func (f *entryFilter) takes(s ledger.Stored) bool {
 	if s.Err == nil {
 		at = s.Entry.Time
 	}
-	return (f.from.IsZero() || !at.Before(f.from)) && (f.to.IsZero() || at.Before(f.to)) &&
+	return (s.Err != nil || f.state == stateAll || f.state == string(s.Entry.State)) && (f.from.IsZero() || !at.Before(f.from)) && (f.to.IsZero() || at.Before(f.to)) &&
 		(f.scenario == "" || f.scenario == string(s.Entry.Scenario)) &&
 		(f.reference == "" || f.reference == s.Entry.Reference)
 }
 
-// selection is where in the stream the chosen entries are.
-func (f *entryFilter) selection(prefix string) streamreader.Selection {
-	state := f.state
-	if state == stateAll {
-		state = "*"
+// selection is where in the stream the chosen entries are, and chosen says whether it
+// leaves out messages of a session: the failed entries are few among the others. Of the
+// others' states all messages are read, for a close needs its intent to be told from a copy.
+func (f *entryFilter) selection(prefix string) (s streamreader.Selection, chosen bool) {
+	state := "*"
+	if chosen = f.state == string(settlement.EntryFailed); chosen {
+		state = f.state
 	}
 	session := f.session
 	if session == "" {
 		session = "*"
 	}
-	s := streamreader.Selection{Subjects: []string{prefix + "settlement." + state + "." + session}}
+	s = streamreader.Selection{Subjects: []string{prefix + "settlement." + state + "." + session}}
 	if f.after > 0 {
 		s.From = f.after + 1
 	} else if !f.from.IsZero() {
 		s.Since = f.from.Add(-clockSlack)
 	}
-	return s
+	return s, chosen
 }
 
-// each hands over the chosen entries, in the order of the ledger, those that can't
-// be read with their Err. seen, if not nil, is called with the sequence of every entry
-// that was read.
-func (f *entryFilter) each(ctx context.Context, js jetstream.JetStream, prefix string, seen func(uint64), fn func(ledger.Stored) error) error {
-	_, err := ledgerReader(js, prefix).List(ctx, f.selection(prefix), func(m *jetstream.RawStreamMsg) error {
+// eachEntry hands over the chosen entries, in the order of the ledger, those that can't
+// be read with their Err, and reports foreign messages among them. seen, if not nil, is
+// called with the sequence of every message that was read.
+func (p *program) eachEntry(ctx context.Context, f *entryFilter, js jetstream.JetStream, prefix string, seen func(uint64), fn func(ledger.Stored) error) error {
+	selection, chosen := f.selection(prefix)
+	_, err := ledger.List(ctx, ledgerReader(js, prefix), selection, chosen, func(s ledger.Stored) error {
 		if seen != nil {
-			seen(m.Sequence)
+			seen(s.Sequence)
 		}
-		if !f.to.IsZero() && m.Time.After(f.to.Add(clockSlack)) {
+		switch {
+		case !f.to.IsZero() && s.Time.After(f.to.Add(clockSlack)):
 			return streamreader.ErrEnough
-		}
-		if s := storedOf(m); f.takes(s) {
+		case s.Foreign != nil:
+			p.foreignFound(s.Foreign)
+		case f.takes(s):
 			return fn(s)
 		}
 		return nil
@@ -203,7 +208,7 @@ func (p *program) ledgerList(cmd *cobra.Command, f *entryFilter) error {
 	}
 	defer nc.close()
 	shown, after := 0, uint64(0)
-	err = f.each(cmd.Context(), nc.js, cfg.natsPrefix, nil, func(s ledger.Stored) error {
+	err = p.eachEntry(cmd.Context(), f, nc.js, cfg.natsPrefix, nil, func(s ledger.Stored) error {
 		if f.limit > 0 && shown == f.limit {
 			_, _ = fmt.Fprintf(p.stderr, "There are more: go on with --after %d.\n", after)
 			return streamreader.ErrEnough

@@ -1,9 +1,12 @@
 package main
 
 import (
+	"bytes"
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -37,10 +40,11 @@ func (p *program) ledgerShow(cmd *cobra.Command, arg string) error {
 			return err
 		}
 	}
-	entries, err := l.Session(cmd.Context(), id)
+	all, err := l.Session(cmd.Context(), id)
 	if err != nil {
 		return err
 	}
+	entries := p.withoutForeign(all)
 	if len(entries) == 0 {
 		return fmt.Errorf("the ledger has no entry of session %s", id.Token())
 	}
@@ -50,16 +54,33 @@ func (p *program) ledgerShow(cmd *cobra.Command, arg string) error {
 		}
 	}
 	for _, s := range entries {
-		if p.json() {
-			err = p.printLine(string(s.Payload))
-		} else {
-			err = p.printLine(storedText(s))
-		}
-		if err != nil {
+		if err := p.printStored(s, storedText(s)); err != nil {
 			return err
 		}
 	}
 	return nil
+}
+
+// withoutForeign are the entries among a session's messages; the others are reported.
+func (p *program) withoutForeign(all []ledger.Stored) []ledger.Stored {
+	return slices.DeleteFunc(all, func(s ledger.Stored) bool {
+		if s.Foreign != nil {
+			p.foreignFound(s.Foreign)
+		}
+		return s.Foreign != nil
+	})
+}
+
+// printStored writes an entry as it is stored, on one line, or the text for people.
+func (p *program) printStored(s ledger.Stored, text string) error {
+	if !p.json() {
+		return p.printLine(text)
+	}
+	var line bytes.Buffer
+	if err := json.Compact(&line, s.Payload); err != nil {
+		return fmt.Errorf("entry %d: %w: run `settled ledger verify`", s.Sequence, err)
+	}
+	return p.printLine(string(escapedJSON(line.Bytes())))
 }
 
 // sessionOf is the session that an entry belongs to.
@@ -82,7 +103,9 @@ func entryAt(ctx context.Context, js jetstream.JetStream, stream string, sequenc
 	if err != nil {
 		return ledger.Stored{}, fmt.Errorf("entry %d: %w", sequence, err)
 	}
-	return storedOf(m), nil
+	s := ledger.Stored{Subject: m.Subject, Sequence: m.Sequence, Time: m.Time, Payload: m.Data}
+	s.Entry, s.Err = ledger.ParseEntry(m.Subject, m.Data, m.Sequence)
+	return s, nil
 }
 
 // counted is a number of things in words.
@@ -123,7 +146,7 @@ func storyText(id settlement.SessionID, entries []ledger.Stored) string {
 // storedText is one entry with everything a person asks first.
 func storedText(s ledger.Stored) string {
 	if s.Err != nil {
-		return fmt.Sprintf("%6d  NOT READABLE: %s", s.Sequence, s.Err)
+		return printable(fmt.Sprintf("%6d  NOT READABLE: %s", s.Sequence, s.Err))
 	}
 	e := s.Entry
 	var b strings.Builder

@@ -221,14 +221,14 @@ func (r *reconciliation) tell(ctx context.Context, compared *comparison, republi
 
 // newest reports whether this is still the session's newest entry.
 func (r *reconciliation) newest(ctx context.Context, id settlement.SessionID, sequence uint64) (bool, error) {
-	last, err := ledgerReader(r.js, r.prefix).Last(ctx, r.prefix+"settlement.*."+string(id))
-	if errors.Is(err, jetstream.ErrMsgNotFound) {
-		return false, nil
-	}
-	if err != nil {
-		return false, err
-	}
-	return last.Sequence == sequence, nil
+	var last uint64
+	err := ledger.EachOf(ctx, ledger.Reading(ledgerReader(r.js, r.prefix), true), r.prefix, id, func(s ledger.Stored) error {
+		if s.Foreign == nil {
+			last = s.Sequence
+		}
+		return nil
+	})
+	return last == sequence, err
 }
 
 // leaveTried leaves to a person what was published again before and failed all the

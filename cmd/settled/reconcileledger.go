@@ -59,25 +59,18 @@ func readLedger(ctx context.Context, js jetstream.JetStream, prefix string, bar 
 		results: map[outcomeKey]ended{}, closing: map[settlement.SessionID]intent{}, free: map[settlement.SessionID]freed{},
 	}
 	reader := ledgerReader(js, prefix)
-	chains := ledger.NewChains(func(ctx context.Context) (bool, error) {
-		info, err := reader.Info(ctx)
-		if err != nil {
-			return false, err
-		}
-		return info.State.NumDeleted > 0 || info.State.Msgs < info.State.LastSeq, nil
-	})
-	_, err := reader.List(ctx, streamreader.Selection{Subjects: []string{prefix + "settlement.*.*"}}, func(m *jetstream.RawStreamMsg) error {
-		bar.at(m.Sequence, 0, "entries of the ledger")
-		b.entries++
-		s := storedOf(m)
-		why, err := chains.Foreign(ctx, s)
-		if err != nil {
-			return err
-		}
-		if why != nil {
-			b.broken = append(b.broken, discrepancy{Kind: ledgerUnreadable, Session: s.Entry.Session, Sequence: s.Sequence, Problem: "not an entry of this ledger, and ignored: " + why.Error() + ": run `settled ledger verify`"})
+	_, err := ledger.List(ctx, reader, streamreader.Selection{Subjects: []string{prefix + "settlement.*.*"}}, false, func(s ledger.Stored) error {
+		bar.at(s.Sequence, 0, "entries of the ledger")
+		switch {
+		case s.Foreign != nil:
+			b.broken = append(b.broken, discrepancy{Kind: ledgerUnreadable, Session: s.Foreign.Session, Sequence: s.Sequence, Problem: "not an entry of this ledger, and ignored: " + s.Err.Error() + ": run `settled ledger verify`"})
+			return nil
+		case s.Err != nil:
+			b.entries++
+			b.broken = append(b.broken, discrepancy{Kind: ledgerUnreadable, Sequence: s.Sequence, Problem: "an entry that can't be read: " + s.Err.Error() + ": if a newer version of settled wrote it, use that version; otherwise run `settled ledger verify`"})
 			return nil
 		}
+		b.entries++
 		known(s.Entry.Session)
 		b.take(s.Entry)
 		if s.Entry.State == settlement.EntryClosed {

@@ -301,7 +301,7 @@ func (s *service) openStreams(ctx context.Context) error {
 	// The ledger first: outcomes that are older tell that it was lost.
 	entries := s.cfg.ledgerConfig()
 	entries.Tail = s.tails
-	entries.ForeignFunc = func(f ledger.Foreign) { s.metrics.foreign.found(ledger.StreamName(entries.Prefix), f.Sequence, f) }
+	entries.ForeignFunc = s.foreignEntry
 	l, warnings, err := ledger.Open(ctx, tracedJetStream{s.nats.js}, entries)
 	if err != nil {
 		return err

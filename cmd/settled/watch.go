@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 
-	"github.com/nats-io/nats.go/jetstream"
 	"github.com/spf13/cobra"
 
 	"settled/ledger"
@@ -20,7 +19,10 @@ func (p *program) watchCommand() *cobra.Command {
 		Use: "watch", Short: "Show results as they are recorded",
 		Long: "Shows results as they are recorded, until interrupted. While NATS or the ledger is missing it says on standard\nerror what is missing, and goes on where it was once that is back.",
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			subject, err := watchSubject(state, session)
+			subject, err := watchSubject(session)
+			if err == nil {
+				err = checkState(state)
+			}
 			if err != nil {
 				return misuse{err}
 			}
@@ -33,7 +35,7 @@ func (p *program) watchCommand() *cobra.Command {
 				return err
 			}
 			defer source.close()
-			return watchLedger(cmd.Context(), source.reader, cfg.natsPrefix, subject, from, p.noticed, p.showEntry)
+			return watchLedger(cmd.Context(), source.reader, cfg.natsPrefix, subject, from, p.noticed, p.showEntry(settlement.EntryState(state)))
 		},
 	}
 	c.Flags().StringVar(&state, "state", "", "only closing, closed or failed")
@@ -42,26 +44,34 @@ func (p *program) watchCommand() *cobra.Command {
 	return c
 }
 
-// showEntry prints an entry as it is recorded.
-func (p *program) showEntry(m *jetstream.RawStreamMsg, e settlement.Entry, unread error) error {
-	switch {
-	case p.json():
-		return p.printLine(string(m.Data))
-	case unread != nil: // somebody else wrote it; the next ones matter all the same
-		return p.printLine(printable(fmt.Sprintf("%s: %v: run `settled ledger verify`", m.Subject, unread)))
-	default:
-		return p.printLine(entryText(e))
+// showEntry prints entries of a state, empty for every one, as they are recorded.
+func (p *program) showEntry(state settlement.EntryState) func(ledger.Stored) error {
+	return func(s ledger.Stored) error {
+		switch {
+		case s.Foreign != nil: // the next ones matter all the same
+			p.foreignFound(s.Foreign)
+			return nil
+		case s.Err != nil:
+			return p.printStored(s, printable(fmt.Sprintf("%s: entry %d can't be read: %v: run `settled ledger verify`", s.Subject, s.Sequence, s.Err)))
+		case state != "" && s.Entry.State != state:
+			return nil
+		default:
+			return p.printStored(s, entryText(s.Entry))
+		}
 	}
 }
 
-func watchSubject(state, session string) (string, error) {
+func checkState(state string) error {
 	switch settlement.EntryState(state) {
-	case "":
-		state = "*"
-	case settlement.EntryClosing, settlement.EntryClosed, settlement.EntryFailed:
+	case "", settlement.EntryClosing, settlement.EntryClosed, settlement.EntryFailed:
+		return nil
 	default:
-		return "", fmt.Errorf("--state %q: want closing, closed or failed", state)
+		return fmt.Errorf("--state %q: want closing, closed or failed", state)
 	}
+}
+
+// watchSubject is what the entries of a session are stored on; empty: of every session.
+func watchSubject(session string) (string, error) {
 	token := "*"
 	if session != "" && session != settlement.UnknownSession {
 		id, err := settlement.ParseSessionID(session)
@@ -72,21 +82,16 @@ func watchSubject(state, session string) (string, error) {
 	} else if session != "" {
 		token = session
 	}
-	return "settlement." + state + "." + token, nil
+	return "settlement.*." + token, nil
 }
 
-// watchLedger calls show with every matching entry, in order, from a sequence on (0:
-// only what is stored from now on), until ctx ends or show returns an error. Why the
-// ledger can't be read, and that it can be again, is passed to notice; it goes on then.
-func watchLedger(ctx context.Context, open func(context.Context) (*streamreader.Reader, error), prefix, subject string, from uint64, notice func(error) error, show func(m *jetstream.RawStreamMsg, e settlement.Entry, unread error) error) error {
+// watchLedger calls show with every message on the subjects, classified, in order, from a
+// sequence on (0: only what is stored from now on), until ctx ends or show returns an
+// error. Why the ledger can't be read, and that it can be again, is passed to notice; it
+// goes on then. The subjects must not leave out messages of a session.
+func watchLedger(ctx context.Context, open func(context.Context) (*streamreader.Reader, error), prefix, subject string, from uint64, notice func(error) error, show func(ledger.Stored) error) error {
 	entries := streamreader.Selection{Subjects: []string{prefix + subject}, From: from, Fresh: from == 0}
-	err := streamreader.FollowWith(ctx, open, entries, notice, func(m *jetstream.RawStreamMsg) error {
-		e, err := ledger.ParseEntry(m.Subject, m.Data, m.Sequence)
-		if err != nil {
-			err = fmt.Errorf("entry %d can't be read: %w", m.Sequence, err)
-		}
-		return show(m, e, err)
-	})
+	err := ledger.Follow(ctx, open, entries, notice, show)
 	if err != nil {
 		return fmt.Errorf("watch %s: %w", ledger.StreamName(prefix), err)
 	}

@@ -5,10 +5,8 @@ import (
 	"slices"
 	"testing"
 
-	"github.com/nats-io/nats.go/jetstream"
-
+	"settled/ledger"
 	"settled/ledger/streamreader"
-	"settled/settlement"
 )
 
 func (d *deployment) ledgerReader(context.Context) (*streamreader.Reader, error) {
@@ -26,8 +24,8 @@ func TestWatchGoesOnPastAForeignEntry(t *testing.T) {
 	var unread []bool
 	ctx, cancel := context.WithTimeout(t.Context(), patience)
 	defer cancel()
-	d.must(watchLedger(ctx, d.ledgerReader, "", "settlement.*.*", 1, nil, func(_ *jetstream.RawStreamMsg, e settlement.Entry, err error) error {
-		if unread = append(unread, err != nil); len(unread) == 2 {
+	d.must(watchLedger(ctx, d.ledgerReader, "", "settlement.*.*", 1, nil, func(s ledger.Stored) error {
+		if unread = append(unread, s.Foreign != nil); len(unread) == 2 {
 			cancel()
 		}
 		return nil

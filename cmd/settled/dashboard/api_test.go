@@ -1,9 +1,13 @@
 package dashboard
 
 import (
+	"bytes"
+	"context"
 	"fmt"
 	"net/http"
+	"net/http/httptest"
 	"strings"
+	"sync/atomic"
 	"testing"
 
 	"github.com/nats-io/nats.go"
@@ -73,23 +77,103 @@ func TestSessionPage(t *testing.T) {
 	}
 }
 
-// An entry that somebody else wrote is shown as what it is, and the chain says so.
-func TestForeignEntry(t *testing.T) {
-	w := newWorld(t, nil)
-	w.append(closing(1))
-	_, err := w.js.Publish(t.Context(), "settlement.closed."+string(session(1)), []byte(`<script>alert(1)</script>`))
+// Messages on a session's subjects that are not its entries, also exact copies, are
+// counted as that: no page, count or event shows them as entries.
+func TestForeignEntries(t *testing.T) {
+	var foreign atomic.Int64
+	w := newWorld(t, func(c *Config) { c.ForeignFunc = func(ledger.Foreign) { foreign.Add(1) } })
+	w.append(closing(1), closed(1), closing(2), failed(3))
+	var copies []*nats.Msg
+	stream, err := w.js.Stream(t.Context(), "SETTLEMENTS")
 	w.must(err)
-	w.until("the board has seen it", func() bool { return w.board.model.lastRead() == 2 })
-	var o overview
-	w.get("/api/overview?window=24h", &o)
-	if o.Ledger.Unread.Count != 1 || o.Ledger.Unread.Last != 2 {
-		t.Errorf("%+v", o.Ledger)
+	for i := range uint64(4) {
+		m, err := stream.GetMsg(t.Context(), i+1)
+		w.must(err)
+		copies = append(copies, &nats.Msg{Subject: m.Subject, Data: m.Data})
 	}
-	var page sessionPage
-	w.get("/api/session/"+string(session(1)), &page)
-	if len(page.Entries) != 2 || page.Entries[1].Problem == "" || page.Entries[1].State != "closed" || !strings.Contains(page.Chain, "entry 2") {
-		t.Errorf("%+v", page)
+	copies = append(copies,
+		&nats.Msg{Subject: "settlement.closed." + string(session(1)), Data: []byte(`<script>alert(1)</script>`)},
+		&nats.Msg{Subject: "settlement.closed." + string(session(2)), Data: copies[2].Data},
+		&nats.Msg{Subject: "settlement.closing." + string(session(1)), Data: copies[2].Data},
+		&nats.Msg{Subject: copies[3].Subject, Data: bytes.Replace(copies[3].Data, []byte(string(session(3))+"/1"), []byte(string(session(3))+"/2"), 1)},
+	)
+	f := w.follow("", "")
+	for _, m := range copies {
+		_, err := w.js.PublishMsg(t.Context(), m)
+		w.must(err)
 	}
+	w.append(failed(4))
+	const all = 4 + 8 + 1
+	if kind, e := f.next(); kind != "entries" || len(e.Entries) != 1 || e.Skipped != 0 || e.Entries[0].Sequence != all {
+		t.Errorf("%s %+v", kind, e)
+	}
+	check := func(when string) {
+		t.Helper()
+		var o overview
+		w.get("/api/overview?window=24h", &o)
+		if o.Ledger.Unread != (unread{8, all - 1}) || o.Window.Closed != 1 || o.Window.Failed != 2 || o.Closing != 1 {
+			t.Errorf("%s: %+v %+v, %d closing", when, o.Ledger, o.Window, o.Closing)
+		}
+		for _, forgotten := range []bool{false, true} {
+			if forgotten { // then what is asked for is read from the ledger
+				w.board.model.mu.Lock()
+				w.board.model.rows, w.board.model.next = nil, 0
+				w.board.model.mu.Unlock()
+			}
+			var feed feedPage
+			w.get("/api/settlements", &feed)
+			if len(feed.Entries) != 5 {
+				t.Errorf("%s: the feed has %+v", when, feed.Entries)
+			}
+			for _, q := range []struct {
+				state settlement.EntryState
+				want  int
+			}{{settlement.EntryClosing, 2}, {settlement.EntryClosed, 1}, {settlement.EntryFailed, 2}} {
+				feed = feedPage{}
+				w.get("/api/settlements?state="+string(q.state), &feed)
+				if len(feed.Entries) != q.want {
+					t.Errorf("%s: %s: %+v", when, q.state, feed.Entries)
+				}
+			}
+		}
+		for i, want := range []struct {
+			state   settlement.StandingState
+			entries int
+			foreign uint64
+		}{{settlement.Closed, 2, 4}, {settlement.Closing, 1, 2}, {settlement.Free, 1, 2}} {
+			var page sessionPage
+			w.get("/api/session/"+string(session(i+1)), &page)
+			if len(page.Entries) != want.entries || page.Foreign.Count != want.foreign || page.Standing.State != want.state || page.Chain != "" || !page.Whole {
+				t.Errorf("%s: session %d: %+v", when, i+1, page)
+			}
+		}
+		var found searchPage
+		w.get("/api/search?q="+string(session(2)), &found) // it has no result, and is found all the same
+		if len(found.Matches) != 1 || found.Matches[0].Sequence != 3 {
+			t.Errorf("%s: found %+v", when, found)
+		}
+		found = searchPage{}
+		w.get("/api/search?q=invoice", &found)
+		if len(found.Matches) != 3 {
+			t.Errorf("%s: found %+v", when, found)
+		}
+	}
+	check("live")
+	if n := foreign.Load(); n != 8 {
+		t.Errorf("%d foreign messages reported", n)
+	}
+	cfg := w.board.cfg
+	w.board = New(cfg) // reads it from the beginning
+	mux := http.NewServeMux()
+	w.board.Mount(mux)
+	w.http = httptest.NewServer(mux)
+	t.Cleanup(w.http.Close)
+	ctx, cancel := context.WithCancel(t.Context())
+	done := make(chan struct{})
+	go func() { defer close(done); w.board.Run(ctx) }()
+	defer func() { cancel(); <-done }()
+	w.until("a new board has read it", func() bool { return w.board.model.lastRead() == all })
+	check("read again")
 }
 
 // A session that a publisher writes to without end still has a page.

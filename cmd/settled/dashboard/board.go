@@ -12,6 +12,7 @@ import (
 	"github.com/rs/zerolog"
 
 	"settled/consumer"
+	"settled/ledger"
 )
 
 // Letters are the dead letters; consumer.DeadLetters is one.
@@ -32,6 +33,9 @@ type Config struct {
 	Letters Letters
 	// StatusFunc says how the process does. It must not block for long.
 	StatusFunc func() Status
+	// ForeignFunc is called for each message of the ledger that is not an entry, the same
+	// one perhaps often. Nil: nobody is told.
+	ForeignFunc func(ledger.Foreign)
 	// Token is what requests that change something must carry. Empty: they are refused.
 	Token string
 	// Loopback says that only this machine reaches the board: other host names are

@@ -6,8 +6,6 @@ import (
 	"fmt"
 	"time"
 
-	"github.com/nats-io/nats.go/jetstream"
-
 	"settled/consumer"
 	"settled/ledger"
 	"settled/ledger/streamreader"
@@ -35,7 +33,12 @@ func (b *Board) follow(ctx context.Context) error {
 	}
 	from = b.model.begin(info.Created, from, info.State.LastSeq)
 	entries := streamreader.Selection{Subjects: []string{b.cfg.Prefix + "settlement.*.*"}, From: from}
-	err = b.src.reader().Follow(ctx, entries, b.report, b.take)
+	last, err := ledger.List(ctx, b.src.reader(), entries, false, b.take) // many sessions at once
+	if err == nil {
+		entries.From = max(last+1, from)
+		open := func(context.Context) (*streamreader.Reader, error) { return b.src.reader(), nil }
+		err = ledger.Follow(ctx, open, entries, b.report, b.take)
+	}
 	if err != nil {
 		return fmt.Errorf("follow the ledger: %w", err)
 	}
@@ -54,13 +57,15 @@ func (b *Board) report(err error) error {
 }
 
 // take hands a message to the model.
-func (b *Board) take(m *jetstream.RawStreamMsg) error {
-	e, err := ledger.ParseEntry(m.Subject, m.Data, m.Sequence)
-	if err != nil {
-		b.model.skip(m.Sequence)
-		return nil
+func (b *Board) take(s ledger.Stored) error {
+	if s.Foreign != nil && b.cfg.ForeignFunc != nil {
+		b.cfg.ForeignFunc(*s.Foreign)
 	}
-	b.model.add(e, m.Time)
+	if s.Err != nil {
+		b.model.skip(s.Sequence)
+	} else {
+		b.model.add(s.Entry, s.Time)
+	}
 	return nil
 }
 

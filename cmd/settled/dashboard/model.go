@@ -34,7 +34,7 @@ type memory struct {
 	index   index
 }
 
-// unread counts entries that can't be read as such.
+// unread counts messages that are not entries, or can't be read as such.
 type unread struct {
 	Count uint64 `json:"count"`
 	Last  uint64 `json:"last_sequence"`
@@ -105,7 +105,7 @@ func (m *model) add(e settlement.Entry, stored time.Time) {
 	m.wake()
 }
 
-// skip takes note of an entry that can't be read.
+// skip takes note of a message that is not an entry, or can't be read.
 func (m *model) skip(sequence uint64) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -134,17 +134,25 @@ func (m *model) after(sequence uint64, most int) (rows []row, skipped uint64, re
 	if sequence > m.last {
 		return nil, 0, true, m.changed
 	}
+	newer, all := 0, len(m.rows) < recent && sequence+1 >= m.first
 	m.newest(func(r row) bool {
-		if r.Sequence <= sequence || len(rows) == most {
+		if r.Sequence <= sequence {
+			all = true
 			return false
 		}
-		rows = append(rows, r)
+		if newer++; newer <= most {
+			rows = append(rows, r)
+		}
 		return true
 	})
+	skipped = m.last - sequence - uint64(len(rows)) // at most: messages that are not entries are among them
+	if all {
+		skipped = uint64(newer - len(rows)) // #nosec G115 -- not below 0
+	}
 	for i, j := 0, len(rows)-1; i < j; i, j = i+1, j-1 {
 		rows[i], rows[j] = rows[j], rows[i]
 	}
-	return rows, m.last - sequence - uint64(len(rows)), false, m.changed
+	return rows, skipped, false, m.changed
 }
 
 // lastRead is the last sequence read.

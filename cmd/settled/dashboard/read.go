@@ -130,6 +130,7 @@ type sessionPage struct {
 	Standing *settlement.Standing `json:"standing"` // nil without an entry
 	Entries  []entryView          `json:"entries"`  // oldest first
 	Whole    bool                 `json:"whole"`    // no entry is left out
+	Foreign  unread               `json:"foreign"`  // messages on its subjects that are not entries, and have no effect
 	Chain    string               `json:"chain"`    // empty: each entry carries the hash of the one before it; else what doesn't fit
 }
 
@@ -146,19 +147,20 @@ func (b *Board) session(r *http.Request) (any, error) {
 	if err != nil {
 		return nil, problem{http.StatusBadRequest, err.Error()}
 	}
-	entries, whole, err := b.src.session(r.Context(), id, mostEntries)
+	found, err := b.src.session(r.Context(), id, mostEntries)
 	if err != nil {
 		return nil, err
 	}
+	entries := found.entries
 	if len(entries) == 0 {
 		return nil, problem{http.StatusNotFound, "the ledger has no entry of this session: no outcome of it has come to a result yet"}
 	}
-	page := sessionPage{Session: id.Token(), Whole: whole, Entries: []entryView{}}
+	page := sessionPage{Session: id.Token(), Whole: found.whole, Foreign: found.foreign, Entries: []entryView{}}
 	for _, s := range entries {
 		page.Entries = append(page.Entries, viewOf(s))
 	}
 	if id != "" {
-		page.Chain = chain(entries, whole)
+		page.Chain = chain(entries, found.whole)
 		last := entries[len(entries)-1]
 		standing := settlement.Head{Session: id, Last: &last.Entry}.Standing()
 		page.Standing = &standing
@@ -227,11 +229,11 @@ func (b *Board) search(r *http.Request) (any, error) {
 	if err != nil || len(page.Matches) > 0 {
 		return page, nil
 	}
-	entries, _, err := b.src.session(r.Context(), id, 0)
+	found, err := b.src.session(r.Context(), id, 0)
 	if err != nil {
 		return nil, err
 	}
-	for _, s := range entries {
+	for _, s := range found.entries {
 		page.Matches = append(page.Matches, match{Session: id, Sequence: s.Sequence, State: s.Entry.State, By: "session", Text: string(id)})
 	}
 	return page, nil

@@ -41,44 +41,57 @@ func (s source) info(ctx context.Context) (*jetstream.StreamInfo, error) {
 	return s.reader().Info(ctx)
 }
 
-// stored is one message of the ledger, and why it is no entry, if it is none.
-func stored(m *jetstream.RawStreamMsg) ledger.Stored {
-	s := ledger.Stored{Subject: m.Subject, Sequence: m.Sequence, Time: m.Time, Payload: m.Data}
-	s.Entry, s.Err = ledger.ParseEntry(m.Subject, m.Data, m.Sequence)
-	return s
+// story is what the ledger has of a session.
+type story struct {
+	entries []ledger.Stored // oldest first: at most so many of the first, and the last one
+	whole   bool            // no entry is left out
+	foreign unread          // messages on its subjects that are not entries
 }
 
-// session is a session's entries, oldest first, at most so many of the first, and
-// the last where that leaves some out. whole says that none is left out.
-func (s source) session(ctx context.Context, id settlement.SessionID, most int) (entries []ledger.Stored, whole bool, err error) {
+// mostRead is how many messages of a session are read at most: whoever can write to the
+// ledger could store any number.
+const mostRead = 10_000
+
+// errTooMany ends the reading of a session with more messages.
+var errTooMany = errors.New("too many messages")
+
+// session reads a session's entries.
+func (s source) session(ctx context.Context, id settlement.SessionID, most int) (found story, err error) {
 	if err := s.connected(); err != nil {
-		return nil, false, err
+		return story{}, err
 	}
-	stream, filter := s.reader(), s.prefix+"settlement.*."+id.Token()
-	last, err := stream.Last(ctx, filter)
-	if errors.Is(err, jetstream.ErrMsgNotFound) {
-		return nil, true, nil
-	}
-	for from := uint64(1); err == nil && from <= last.Sequence; {
-		if len(entries) == most {
-			return append(entries, stored(last)), false, nil
+	found.whole = true
+	var last *ledger.Stored
+	read := 0
+	err = ledger.EachOf(ctx, ledger.Reading(s.reader(), false), s.prefix, id, func(m ledger.Stored) error {
+		if read++; read > mostRead {
+			return errTooMany
 		}
-		var m *jetstream.RawStreamMsg
-		if m, err = stream.Next(ctx, filter, from); err == nil {
-			entries, from = append(entries, stored(m)), m.Sequence+1
+		switch {
+		case m.Foreign != nil:
+			found.foreign.Count, found.foreign.Last = found.foreign.Count+1, m.Sequence
+		case len(found.entries) < most:
+			found.entries = append(found.entries, m)
+		default:
+			last = &m
 		}
+		return nil
+	})
+	if err != nil && !errors.Is(err, errTooMany) {
+		return story{}, fmt.Errorf("session %s: %w", id.Token(), err)
 	}
-	if err != nil {
-		return nil, false, fmt.Errorf("session %s: %w", id.Token(), err)
+	if last != nil {
+		found.entries = append(found.entries, *last)
 	}
-	return entries, true, nil
+	found.whole = err == nil && len(found.entries) <= most
+	return found, nil
 }
 
 // readAhead is how many entries of a page are read at once.
 const readAhead = 8
 
-// below are the entries at so many sequences below one, newest first. What was
-// removed is left out: nobody should be able to.
+// below are the messages at so many sequences below one, classified, newest first. What
+// was removed is left out: nobody should be able to.
 func (s source) below(ctx context.Context, sequence uint64, most uint64) ([]ledger.Stored, error) {
 	if err := s.connected(); err != nil {
 		return nil, err
@@ -92,7 +105,7 @@ func (s source) below(ctx context.Context, sequence uint64, most uint64) ([]ledg
 			for i := reader; i < count; i += readAhead {
 				var m *jetstream.RawStreamMsg
 				if m, errs[i] = stream.Get(ctx, sequence-1-i); errs[i] == nil {
-					found[i] = stored(m)
+					found[i] = parsed(m)
 				} else if errors.Is(errs[i], jetstream.ErrMsgNotFound) {
 					errs[i] = nil
 				}
@@ -103,5 +116,22 @@ func (s source) below(ctx context.Context, sequence uint64, most uint64) ([]ledg
 	if err := errors.Join(errs...); err != nil {
 		return nil, fmt.Errorf("entries below %d: %w", sequence, err)
 	}
-	return slices.DeleteFunc(found, func(s ledger.Stored) bool { return s.Sequence == 0 }), nil
+	found = slices.DeleteFunc(found, func(s ledger.Stored) bool { return s.Sequence == 0 })
+	slices.Reverse(found)
+	chains := ledger.NewChains(ledger.Reading(stream, false), ledger.Later)
+	err := chains.Prepare(ctx, found)
+	for i := 0; i < len(found) && err == nil; i++ {
+		found[i], err = chains.Classify(ctx, found[i])
+	}
+	if err != nil {
+		return nil, fmt.Errorf("entries below %d: %w", sequence, err)
+	}
+	slices.Reverse(found)
+	return found, nil
+}
+
+func parsed(m *jetstream.RawStreamMsg) ledger.Stored {
+	s := ledger.Stored{Subject: m.Subject, Sequence: m.Sequence, Time: m.Time, Payload: m.Data}
+	s.Entry, s.Err = ledger.ParseEntry(m.Subject, m.Data, m.Sequence)
+	return s
 }

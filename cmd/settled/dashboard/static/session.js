@@ -49,6 +49,7 @@ function content(page, open) {
   return [
     head(page.session_id, page.standing),
     page.chain && h("p", { class: "alert bad", role: "alert" }, `The hash chain is broken: ${page.chain}.`),
+    page.foreign.count > 0 && h("p", { class: "alert bad", role: "alert" }, `${several(page.foreign.count, "message")} on this session's subjects ${page.foreign.count === 1 ? "is not an entry and has" : "are not entries and have"} no effect. The last is ${page.foreign.last_sequence}. Run settled ledger verify.`),
     summary(page, holder || last, first),
     holder && page.standing?.state !== "free" ? allocations(holder) : null,
     h("section", { class: "card", "aria-label": "Timeline" }, h("div", { class: "cardhead" }, h("h2", {}, "Timeline"), h("span", { class: "quiet" }, several(entries.length, "entry", "entries"))), h("ol", { class: "timeline" }, entries.map((e, i) => step(e, entries[i - 1], open, holds(page, e)))), !page.whole && note("Entries between the last two are left out; settled ledger show has all.")),

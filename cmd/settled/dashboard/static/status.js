@@ -42,7 +42,7 @@ function alerts(o, away) {
   if (o.status.intake.paused) list.push(["warn", "Paused: no outcome is fetched.", sentence(o.status.intake.paused_why || o.status.node.problem)]);
   else if (o.status.problem && !o.stopped) list.push(["warn", "Not ready:", sentence(o.status.problem)]);
   if (o.ledger.problem) list.push(["warn", "The ledger can't be followed; what you see may be old.", sentence(o.ledger.problem)]);
-  if (o.ledger.unreadable.count) list.push(["bad", `${several(o.ledger.unreadable.count, "message")} in the ledger can't be read.`, `The last is ${o.ledger.unreadable.last_sequence}. Run settled ledger verify: nobody but settled may write there.`]);
+  if (o.ledger.unreadable.count) list.push(["bad", `${several(o.ledger.unreadable.count, "message")} in the ledger ${o.ledger.unreadable.count === 1 ? "is not an entry" : "are not entries"} of settled.`, `The last is ${o.ledger.unreadable.last_sequence}. Run settled ledger verify: nobody but settled may write there.`]);
   if (!o.ledger.problem && o.ledger.loading) list.push(["", "Reading the ledger.", `${count(o.ledger.read)} of ${count(o.ledger.last)}; figures grow until it is read.`]);
   return list;
 }

@@ -30,5 +30,9 @@ func lastEntry(ctx context.Context, js jetstream.JetStream, prefix string) (uint
 
 // foreignFound reports on standard error a message of the ledger that is not an entry.
 func (p *program) foreignFound(f *ledger.Foreign) {
-	_, _ = fmt.Fprintln(p.stderr, printable(fmt.Sprintf("settled: %v: run `settled ledger verify`", f)))
+	_, _ = fmt.Fprintln(p.stderr, foreignText(f))
+}
+
+func foreignText(f *ledger.Foreign) string {
+	return printable(fmt.Sprintf("settled: %v: run `settled ledger verify`", f))
 }

@@ -48,9 +48,11 @@ func (p *program) watchCommand() *cobra.Command {
 func (p *program) showEntry(state settlement.EntryState) func(ledger.Stored) error {
 	return func(s ledger.Stored) error {
 		switch {
-		case s.Foreign != nil: // the next ones matter all the same
+		case s.Foreign != nil && p.json(): // the next ones matter all the same
 			p.foreignFound(s.Foreign)
 			return nil
+		case s.Foreign != nil:
+			return p.printLine(foreignText(s.Foreign))
 		case s.Err != nil:
 			return p.printStored(s, printable(fmt.Sprintf("%s: entry %d can't be read: %v: run `settled ledger verify`", s.Subject, s.Sequence, s.Err)))
 		case state != "" && s.Entry.State != state:

@@ -11,6 +11,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/nats-io/nats-server/v2/server"
@@ -60,16 +61,53 @@ func (e embeddedServer) start() (ns *server.Server, url string, err error) {
 	if ns, err = server.NewServer(options); err != nil {
 		return nil, "", fmt.Errorf("embedded NATS server: %w", err)
 	}
+	failed := &startLog{}
+	ns.SetLoggerV2(failed, false, false, false)
 	ns.Start()
-	if !ns.ReadyForConnections(20 * time.Second) {
+	if err := failed.waitReady(ns, 20*time.Second); err != nil {
 		ns.Shutdown()
-		return nil, "", fmt.Errorf("embedded NATS server: not ready after 20 s: is %s taken by another program, or %s unreadable?", e.listen, e.storeDir)
+		return nil, "", fmt.Errorf("embedded NATS server: %w: is embedded.listen (%s) taken by another program, or embedded.store_dir (%s) unreadable?", err, e.listen, e.storeDir)
 	}
 	if err := e.writeOperatorFile(ns); err != nil {
 		ns.Shutdown()
 		return nil, "", fmt.Errorf("embedded.store_dir: %w", err)
 	}
 	return ns, clientURL(ns, "settled", e.passwords["settled"]), nil
+}
+
+// startLog keeps why a server can't start: the server only logs it.
+type startLog struct {
+	mu  sync.Mutex
+	why error
+}
+
+// Fatalf implements server.Logger, as the other methods do.
+func (l *startLog) Fatalf(format string, v ...any) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.why = fmt.Errorf(format, v...)
+}
+
+func (*startLog) Noticef(string, ...any) {}
+func (*startLog) Warnf(string, ...any)   {}
+func (*startLog) Errorf(string, ...any)  {}
+func (*startLog) Debugf(string, ...any)  {}
+func (*startLog) Tracef(string, ...any)  {}
+
+// waitReady waits until the server takes connections, or can't start.
+func (l *startLog) waitReady(ns *server.Server, most time.Duration) error {
+	for deadline := time.Now().Add(most); !ns.ReadyForConnections(100 * time.Millisecond); {
+		l.mu.Lock()
+		why := l.why
+		l.mu.Unlock()
+		if why != nil {
+			return why
+		}
+		if time.Now().After(deadline) {
+			return fmt.Errorf("not ready after %s", most)
+		}
+	}
+	return nil
 }
 
 // options are the server's, with the accounts from their text.

@@ -144,14 +144,14 @@ func retry(ctx context.Context, f func() error, notice func(error)) error {
 	}
 }
 
-// passes reports errors that a start waits out: NATS is away, or what settled may not
-// create is not there yet.
+// passes reports errors that a start waits out: NATS is away or its disk is full, or what
+// settled may not create is not there yet.
 func passes(err error) bool {
 	if errors.Is(err, consumer.ErrClosed) {
 		return false
 	}
 	var missing *consumer.MissingError
-	return natsAway(err) || errors.As(err, &missing) || errors.Is(err, jetstream.ErrStreamNotFound) || errors.Is(err, jetstream.ErrConsumerNotFound)
+	return natsAway(err) || diskFull(err) || errors.As(err, &missing) || errors.Is(err, jetstream.ErrStreamNotFound) || errors.Is(err, jetstream.ErrConsumerNotFound)
 }
 
 // natsAway reports errors that pass once the server, or its leader, is back.

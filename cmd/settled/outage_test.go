@@ -33,6 +33,7 @@ type outage struct {
 	seen    int // of log, before the loss
 	cancel  context.CancelFunc
 	status  chan int
+	disk    string // of an embedded server; empty without one
 }
 
 var (
@@ -117,6 +118,7 @@ func (o *outage) createStream(s jetstream.StreamConfig) {
 type loss struct {
 	name       string
 	begin, end func(*outage)
+	later      bool // it is nothing to a command that starts
 }
 
 func streamLoss(name string) loss {
@@ -134,9 +136,9 @@ func streamLoss(name string) loss {
 }
 
 var (
-	userLoss   = loss{"NATS user", func(o *outage) { o.users(outageOperator) }, func(o *outage) { o.users(outageOperator, outageUser) }}
-	serverLoss = loss{"NATS server", func(o *outage) { o.natsDown() }, func(o *outage) { o.natsUp() }}
-	nodeLoss   = loss{"node", func(o *outage) { o.node.Stop() }, func(o *outage) { o.node.Resume() }}
+	userLoss   = loss{name: "NATS user", begin: func(o *outage) { o.users(outageOperator) }, end: func(o *outage) { o.users(outageOperator, outageUser) }}
+	serverLoss = loss{name: "NATS server", begin: (*outage).natsDown, end: (*outage).natsUp}
+	nodeLoss   = loss{name: "node", begin: func(o *outage) { o.node.Stop() }, end: func(o *outage) { o.node.Resume() }}
 )
 
 // longRunning is a command that goes on until it is stopped.
@@ -167,34 +169,48 @@ func TestOutages(t *testing.T) {
 					t.Skip("one stream stands for all")
 				}
 				t.Parallel() // it waits more than it works
-				o := newOutage(t)
-				l.begin(o)
-				o.start(c.args...)
-				o.reports(c)
-				l.end(o)
-				o.recovers(c)
-
-				o.seen = len(o.log.String())
-				l.begin(o)
-				o.reports(c)
-				l.end(o)
-				o.recovers(c)
-
-				o.seen = len(o.log.String())
-				l.begin(o)
-				o.reports(c)
-				o.cancel()
-				if status := <-o.status; status != exitDone {
-					t.Errorf("ends with status %d: %s", status, o.log)
-				}
+				newOutage(t).walk(c, l)
 			})
 		}
 	}
 }
 
+// walk loses something before a command starts, while it runs, and before it is stopped.
+func (o *outage) walk(c longRunning, l loss) {
+	o.t.Helper()
+	if !l.later {
+		l.begin(o)
+	}
+	o.start(c.args...)
+	if !l.later {
+		o.reports(c)
+		l.end(o)
+	}
+	o.recovers(c)
+
+	o.seen = len(o.log.String())
+	l.begin(o)
+	o.reports(c)
+	l.end(o)
+	o.recovers(c)
+
+	o.seen = len(o.log.String())
+	l.begin(o)
+	o.reports(c)
+	o.cancel()
+	if status := <-o.status; status != exitDone {
+		o.t.Errorf("ends with status %d: %s", status, o.log)
+	}
+}
+
 // start runs a command of the deployment, as user settled.
 func (o *outage) start(args ...string) {
-	o.begin(append(args, "--nats.url="+o.natsURL(outageUser), "--nats.manage_streams=false", "--clearnode.url="+o.node.URL(), "--clearnode.key_files="+o.cfg.nodeKeyFiles[0],
+	where := []string{"--nats.url=" + o.natsURL(outageUser), "--nats.manage_streams=false"}
+	if o.cfg.embedded {
+		where = []string{"--embedded.listen=" + o.cfg.embeddedListen, "--embedded.store_dir=" + o.cfg.embeddedStoreDir, "--nats.state_dir=" + filepath.Join(o.dir, "state")}
+	}
+	args = append(args, where...)
+	o.begin(append(args, "--clearnode.url="+o.node.URL(), "--clearnode.key_files="+o.cfg.nodeKeyFiles[0],
 		"--clearnode.message_expiry="+testExpiry.String(), "--clearnode.request_validity="+testValidity.String(), "--clearnode.fence_margin="+testMargin.String(),
 		"--consumer.backoff.initial=100ms", "--consumer.backoff.max=1s", "--http.listen=127.0.0.1:0", "--log.format=json")...)
 }
@@ -215,12 +231,18 @@ func (o *outage) begin(args ...string) {
 func (o *outage) reports(c longRunning) {
 	o.t.Helper()
 	o.until("it says that something is missing", o.complains)
-	if c.health {
+	if c.health && o.serves() {
 		o.until("readyz says that something is missing", func() bool { status, _ := o.get("/readyz"); return status == http.StatusServiceUnavailable })
 		if status, body := o.get("/healthz"); status != http.StatusOK {
 			o.t.Errorf("healthz wants a restart for what passes: %s", body)
 		}
 	}
+}
+
+// serves reports whether the command serves HTTP: it does not where its own NATS server
+// can't start.
+func (o *outage) serves() bool {
+	return !o.cfg.embedded || strings.Contains(o.log.String(), "serving HTTP")
 }
 
 // complains reports whether the command logged a warning or an error since the loss,

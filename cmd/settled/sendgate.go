@@ -19,13 +19,14 @@ const (
 )
 
 // sendGate is asked before every request to the node: whether somebody stopped all
-// sending, whether the streams are as they must be, and whether each limit matches an asset.
+// sending, whether the store and the streams are as they must be, and whether each limit matches an asset.
 type sendGate struct {
 	*consumer.Brake
 	settings *consumer.Settings
 	ledger   *ledger.Ledger
 	hold     *sendHold
 	assets   *limitAssets
+	store    *storeWatch // of the embedded server; nil without one
 }
 
 var _ settlement.Brake = sendGate{}
@@ -36,6 +37,9 @@ func (g sendGate) Stopped(ctx context.Context) error {
 		return err
 	}
 	if err := g.hold.err(); err != nil {
+		return err
+	}
+	if err := g.store.held(); err != nil {
 		return err
 	}
 	if err := g.settings.Verified(ctx, settingsAge); err != nil {

@@ -54,10 +54,13 @@ func (c *config) consumerConfig(s *service) consumer.Config {
 	return cfg
 }
 
-// mayFetch is nil where an outcome that is fetched now could be settled, as far as the node
-// and the limits go.
+// mayFetch is nil where an outcome that is fetched now could be settled, as far as the node,
+// the limits and an embedded server's store go.
 func (s *service) mayFetch() error {
 	if err := s.node.Ready(); err != nil {
+		return err
+	}
+	if err := s.store.problem(); err != nil {
 		return err
 	}
 	return s.assets.problem()
@@ -79,6 +82,7 @@ type service struct {
 	http    *httpServer
 	hold    *sendHold
 	tails   *tailFiles
+	store   *storeWatch // of the embedded server; nil without one
 
 	doubt    string // why the embedded server's store may have been set back
 	doubtOld bool   // only its age speaks for it
@@ -128,13 +132,13 @@ func serve(ctx context.Context, cfg *config, log zerolog.Logger) error {
 const againAfter = time.Second
 
 // again runs a service until it ends for another reason than that the connection to
-// NATS was closed for good. The client library does that for errors of the server
+// NATS was closed for good, or that the embedded server has to be started again. The client library does that for errors of the server
 // that it doesn't know, and for commands that are too long. All that stands on the
 // connection is made again with it, as by a restart of the process.
 func again(ctx context.Context, log zerolog.Logger, run func() error) error {
 	for {
 		err := run()
-		if ctx.Err() != nil || !errors.Is(err, consumer.ErrClosed) {
+		if ctx.Err() != nil || !errors.Is(err, consumer.ErrClosed) && !errors.Is(err, errStoreFailed) {
 			return err
 		}
 		log.Error().Err(err).Msg("starting again on a new connection to NATS")
@@ -156,7 +160,7 @@ func serveOnce(ctx context.Context, cfg *config, log zerolog.Logger) error {
 		return err
 	}
 	cfg.logKeys(node, log)
-	if err := s.connect(); err != nil {
+	if err := s.connect(ctx); err != nil || s.nats == nil {
 		return err
 	}
 	if cfg.embedded {
@@ -170,7 +174,17 @@ func serveOnce(ctx context.Context, cfg *config, log zerolog.Logger) error {
 		return err
 	}
 	defer s.http.close()
-	return s.run(ctx)
+	if !cfg.embedded {
+		return s.run(ctx)
+	}
+	running, fail := context.WithCancelCause(ctx)
+	defer fail(nil)
+	defer beside(running, func(ctx context.Context) { s.store.run(ctx, fail) })()
+	err = s.run(running)
+	if cause := context.Cause(running); errors.Is(cause, errStoreFailed) {
+		return cause
+	}
+	return err
 }
 
 // run settles until ctx ends, then stops from the front to the back: no new
@@ -197,7 +211,27 @@ func (s *service) useNode(cfg clearnode.Config) error {
 	return nil
 }
 
-func (s *service) connect() error {
+// connect connects to NATS. A disk that is too full for the embedded server to start is
+// waited for; where ctx ends meanwhile there is no connection, and no error.
+func (s *service) connect(ctx context.Context) error {
+	var told consumer.Reminder
+	for {
+		err := s.connectOnce()
+		if !s.cfg.embedded || !diskFull(err) {
+			return err
+		}
+		if told.Due(err.Error(), time.Now()) {
+			s.log.Error().Err(err).Msg("waiting for space on the disk of embedded.store_dir")
+		}
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-time.After(time.Second):
+		}
+	}
+}
+
+func (s *service) connectOnce() error {
 	options := natsNotices(s.log, func(*nats.Conn) { s.reconnected() }, func(*nats.Subscription, error) {})
 	var err error
 	if s.cfg.embedded {
@@ -207,6 +241,7 @@ func (s *service) connect() error {
 		s.nats, err = s.cfg.connect("settled", true, options...)
 	}
 	if err == nil && s.cfg.embedded {
+		s.store = newStoreWatch(s.nats.embedded, s.cfg.embeddedStoreDir, s.log)
 		s.log.Info().Str("url", s.nats.embedded.ClientURL()).Str("store", s.cfg.embeddedStoreDir).Msg("embedded JetStream is up")
 	}
 	return err
@@ -329,7 +364,7 @@ func (s *service) openStreams(ctx context.Context) error {
 	settings := consumer.NewSettings(s.nats.js, cfg, fence)
 	_ = settings.Verify(ctx) // it logs what is wrong, and holds sending
 	settler := &settlement.Settler{
-		Node: s.node, Ledger: l, DeadLetters: consumer.NewDeadLetters(s.nats.js, cfg), Brake: sendGate{brake, settings, l, s.hold, s.assets},
+		Node: s.node, Ledger: l, DeadLetters: consumer.NewDeadLetters(s.nats.js, cfg), Brake: sendGate{brake, settings, l, s.hold, s.assets, s.store},
 		Policies: s.cfg.policies, Limits: s.cfg.limits, MaxAttempts: s.cfg.consumerMaxAttempts, FenceMargin: s.cfg.nodeMargin,
 		TrustFunc: s.cfg.trust(), ReplayFunc: consumer.NewApprovals(s.nats.js, cfg).Approved,
 	}
@@ -361,6 +396,9 @@ func (s *service) ready() error {
 			return fmt.Errorf("the streams are not verified yet: %w", waits)
 		}
 		return errors.New("the streams are not verified yet")
+	}
+	if err := s.store.problem(); err != nil {
+		return err
 	}
 	if err := s.node.Ready(); err != nil {
 		return fmt.Errorf("ClearNode: %w", err)

@@ -101,10 +101,11 @@ func (s *service) keepStoreRecord() (stop func()) {
 		if waiting || s.hold.err() != nil {
 			return
 		}
-		if err := writeStoreRecord(s.cfg.embeddedStoreDir); err != nil && !failed {
-			failed = true
+		err := writeStoreRecord(s.cfg.embeddedStoreDir)
+		if err != nil && !failed {
 			s.log.Warn().Err(err).Msg("the record in embedded.store_dir can't be written: the next start will hold sending")
 		}
+		failed = err != nil
 	}
 	stopClock := beside(context.Background(), func(ctx context.Context) {
 		watchClock(ctx, clockReader(), clockPeriod, s.clockJumped)

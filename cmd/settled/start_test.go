@@ -5,6 +5,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"net"
 	"os"
 	"path/filepath"
 	"strings"
@@ -35,6 +36,11 @@ func TestFatalStartErrorsAreLoggedAsErrors(t *testing.T) {
 	if err := os.WriteFile(key, []byte("no key"), 0o600); err != nil {
 		t.Fatal(err)
 	}
+	taken, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = taken.Close() }()
 	for _, command := range []string{"serve", "cosign"} {
 		for what, args := range map[string][]string{
 			"clearnode.key_files":   {"--clearnode.url=ws://127.0.0.1:1/ws", "--clearnode.key_files=" + key},
@@ -43,8 +49,12 @@ func TestFatalStartErrorsAreLoggedAsErrors(t *testing.T) {
 			"log.level":             {"--log.level=loud"},
 			"consumer.workers":      {"--consumer.workers=none"},
 			"nats.credentials_file": {"--clearnode.url=ws://127.0.0.1:1/ws", "--clearnode.key_files=" + testKeyFile(t, dir), "--nats.credentials_file=/nowhere"},
+			"embedded.listen":       {"--clearnode.url=ws://127.0.0.1:1/ws", "--clearnode.key_files=" + testKeyFile(t, dir), "--embedded.enabled=true", "--embedded.store_dir=" + t.TempDir(), "--embedded.listen=" + taken.Addr().String()},
 			"http.listen":           {"--clearnode.url=ws://127.0.0.1:1/ws", "--clearnode.key_files=" + testKeyFile(t, dir), "--http.listen=nowhere:x"},
 		} {
+			if command == "cosign" && what == "embedded.listen" {
+				continue // it has no server
+			}
 			var stderr lockedBuffer // a connection that ends may still log
 			args = append([]string{command, "--nats.url=nats://127.0.0.1:1"}, args...)
 			if status := run(t.Context(), args, strings.NewReader(""), &bytes.Buffer{}, &stderr); status != exitFailed {

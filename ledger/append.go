@@ -216,7 +216,10 @@ func (l *Ledger) store(ctx context.Context, a appending) (Message, error) {
 	for pause := firstPause; ; pause = min(2*pause, longestPause) {
 		m, err := l.publish(ctx, a)
 		if err == nil {
-			return m, nil
+			err = l.follows(ctx, a, m)
+		}
+		if err == nil || errors.Is(err, settlement.ErrMoved) {
+			return m, err
 		}
 		m, found, readErr := l.resolve(ctx, &a, begun)
 		if found || errors.Is(readErr, settlement.ErrMoved) {
@@ -255,6 +258,35 @@ func (l *Ledger) publish(ctx context.Context, a appending) (Message, error) {
 	m := Message{Subject: a.Subject, Sequence: ack.Sequence, Payload: a.Payload}
 	l.mark.stored(before, m)
 	return m, nil
+}
+
+// follows is nil where a message that was stored now stands on its session's chain. The
+// server compares sequences, and a stream that was set back uses them again: the message at
+// the expected one may be another than the head. Then the new message is foreign, nothing
+// follows from it, and the answer is ErrMoved.
+func (l *Ledger) follows(ctx context.Context, a appending, m Message) error {
+	switch {
+	case a.Filter == "" || a.Expect == 0:
+		return nil
+	case a.Expect == a.head.Sequence():
+		last, err := l.get(ctx, a.Filter, a.Expect)
+		if err == nil && last.Sequence == a.Expect && digest(last.Payload) == a.head.Digest {
+			return nil
+		}
+		if err != nil && !errors.Is(err, ErrNoMessage) {
+			return fmt.Errorf("stored as message %d, and the entry before it can't be read: %w", m.Sequence, err)
+		}
+	default: // foreign messages stand between
+		now, err := l.head(ctx, a.entry.Session)
+		if err != nil {
+			return fmt.Errorf("stored as message %d, and the head can't be read: %w", m.Sequence, err)
+		}
+		if n := a.entry.N; n == now.N() && now.Sequence() == m.Sequence || n < now.N() && now.Entries[n-1].Sequence == m.Sequence {
+			return nil
+		}
+	}
+	l.mark.fell(Message{}) // the entry that this one was to follow is gone
+	return settlement.ErrMoved
 }
 
 // duplicate reads the message for which the server took a draft of an unknown session,

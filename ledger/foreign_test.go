@@ -45,10 +45,11 @@ func foreignMessages(mem *ledgertest.Stream, id settlement.SessionID) []foreignM
 		return payload
 	}
 	var n uint64
+	first := false
 	for _, m := range mem.Messages() {
 		if e, err := ledger.ParseEntry(m.Subject, m.Payload, m.Sequence); err == nil && e.Session == id {
 			all = append(all, foreignMessage{fmt.Sprintf("a copy of entry %d", e.N), m.Subject, m.Payload})
-			n = max(n, e.N)
+			n, first = max(n, e.N), first || e.N == 1
 		}
 	}
 	free := settlement.Head{Session: id}
@@ -59,7 +60,7 @@ func foreignMessages(mem *ledgertest.Stream, id settlement.SessionID) []foreignM
 		foreignMessage{"a next entry without the right hash", on("failed"), forged(failed(free, id, outcome("z"), 0), n+2, strings.Repeat("ab", 32))},
 		foreignMessage{"an entry far on", on("closed"), forged(closed(id, outcome("z"), 1), n+9, strings.Repeat("cd", 32))},
 	)
-	if n > 0 {
+	if first {
 		all = append(all, foreignMessage{"another first entry", on("failed"), forged(failed(free, id, outcome("z"), 0), 1, "")})
 	}
 	return all

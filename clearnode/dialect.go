@@ -50,6 +50,8 @@ type entrance interface {
 type settling interface {
 	// session is one read, on one connection. See Client.Session.
 	session(ctx context.Context, c *conn, id settlement.SessionID, look settlement.Look) (settlement.Session, error)
+	// stored finds a session that the node has. See Client.Stored.
+	stored(ctx context.Context, c *conn, id settlement.SessionID) error
 	// assets are those that the node lists now.
 	assets(ctx context.Context, c *conn) ([]settlement.Asset, error)
 	// prepare builds and signs a request. See Client.Prepare.

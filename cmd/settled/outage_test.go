@@ -17,6 +17,7 @@ import (
 	"github.com/nats-io/nats-server/v2/server"
 	"github.com/nats-io/nats.go/jetstream"
 
+	"settled/clearnode/clearnodetest"
 	"settled/consumer"
 	"settled/ledger"
 	"settled/settlement"
@@ -121,6 +122,13 @@ type loss struct {
 	later      bool // it is nothing to a command that starts
 }
 
+// outageRequest is clearnode.request_timeout of the commands.
+const outageRequest = 3 * time.Second
+
+func faults(name string, f clearnodetest.Fault) loss {
+	return loss{name: name, begin: func(o *outage) { o.node.Inject(f) }, end: func(o *outage) { o.node.ClearFaults() }}
+}
+
 func streamLoss(name string) loss {
 	return loss{
 		name:  "stream " + name,
@@ -138,7 +146,13 @@ func streamLoss(name string) loss {
 var (
 	userLoss   = loss{name: "NATS user", begin: func(o *outage) { o.users(outageOperator) }, end: func(o *outage) { o.users(outageOperator, outageUser) }}
 	serverLoss = loss{name: "NATS server", begin: (*outage).natsDown, end: (*outage).natsUp}
-	nodeLoss   = loss{name: "node", begin: func(o *outage) { o.node.Stop() }, end: func(o *outage) { o.node.Resume() }}
+	// A node whose database is away answers with errors; one that hangs answers to nothing,
+	// or later than anybody waits.
+	databaseLoss = loss{name: "the node's database", begin: func(o *outage) { o.node.Outage(true) }, end: func(o *outage) { o.node.Outage(false) }}
+	answerLoss   = faults("the node's answers", clearnodetest.Fault{Kind: clearnodetest.LoseAnswer, Times: -1})
+	lateLoss     = faults("the node's answers in time", clearnodetest.Fault{Kind: clearnodetest.DelayAnswer, Times: -1, Delay: outageRequest + time.Second})
+
+	nodeLoss = loss{name: "node", begin: func(o *outage) { o.node.Stop() }, end: func(o *outage) { o.node.Resume() }}
 )
 
 // longRunning is a command that goes on until it is stopped.
@@ -151,7 +165,7 @@ type longRunning struct {
 
 func longRunningCommands() []longRunning {
 	return []longRunning{
-		{[]string{"serve"}, []loss{userLoss, serverLoss, nodeLoss, streamLoss("OUTCOMES"), streamLoss("SETTLEMENTS"), streamLoss("DEADLETTERS"), streamLoss("OPERATIONS")}, (*outage).settles, true},
+		{[]string{"serve"}, []loss{userLoss, serverLoss, nodeLoss, databaseLoss, answerLoss, lateLoss, streamLoss("OUTCOMES"), streamLoss("SETTLEMENTS"), streamLoss("DEADLETTERS"), streamLoss("OPERATIONS")}, (*outage).settles, true},
 		{[]string{"cosign"}, []loss{userLoss, serverLoss, nodeLoss}, (*outage).listens, true},
 		{[]string{"watch"}, []loss{userLoss, serverLoss, streamLoss("SETTLEMENTS")}, (*outage).shows, false},
 	}
@@ -211,7 +225,7 @@ func (o *outage) start(args ...string) {
 	}
 	args = append(args, where...)
 	o.begin(append(args, "--clearnode.url="+o.node.URL(), "--clearnode.key_files="+o.cfg.nodeKeyFiles[0],
-		"--clearnode.message_expiry="+testExpiry.String(), "--clearnode.request_validity="+testValidity.String(), "--clearnode.fence_margin="+testMargin.String(),
+		"--clearnode.request_timeout="+outageRequest.String(), "--clearnode.message_expiry="+testExpiry.String(), "--clearnode.request_validity="+testValidity.String(), "--clearnode.fence_margin="+testMargin.String(),
 		"--consumer.backoff.initial=100ms", "--consumer.backoff.max=1s", "--http.listen=127.0.0.1:0", "--log.format=json")...)
 }
 

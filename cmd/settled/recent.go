@@ -7,6 +7,8 @@ import (
 	"sync"
 	"time"
 
+	"github.com/rs/zerolog"
+
 	"settled/settlement"
 )
 
@@ -29,8 +31,12 @@ var waitingFor = map[string][]settlement.Reason{
 
 // recent remembers the last failure of each part until it succeeds again.
 type recent struct {
-	mu     sync.Mutex
-	failed map[string]failure
+	mu      sync.Mutex
+	failed  map[string]failure
+	worked  map[string]time.Time // when a part succeeded last
+	calls   map[uint64]call      // under way
+	last    uint64               // of calls
+	session settlement.SessionID // read last, with success
 }
 
 type failure struct {
@@ -40,20 +46,59 @@ type failure struct {
 	times   int // in a row: one alone may be chance
 }
 
-// note takes what came of a call. What is about one session or outcome alone says
-// nothing of others.
-func (r *recent) note(part string, session settlement.SessionID, err error, now time.Time) {
+type call struct {
+	part  string
+	began time.Time
+}
+
+// slowFor is after what time without an answer, and without another call's success, a
+// part counts as failing.
+const slowFor = 8 * time.Second
+
+// begin counts a call as under way until ended is called.
+func (r *recent) begin(part string, now time.Time) (ended func(settlement.SessionID, error, time.Time)) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
+	if r.calls == nil {
+		r.calls = map[uint64]call{}
+	}
+	r.last++
+	id := r.last
+	r.calls[id] = call{part, now}
+	return func(session settlement.SessionID, err error, now time.Time) {
+		r.mu.Lock()
+		defer r.mu.Unlock()
+		r.note(part, session, err, now, now.Sub(r.calls[id].began) >= slowFor)
+		delete(r.calls, id)
+	}
+}
+
+// note takes what came of a call. What is about one session or outcome alone says
+// nothing of others. A call that failed slowly, with retries of its own, counts as two.
+// The lock is held.
+func (r *recent) note(part string, session settlement.SessionID, err error, now time.Time, slowly bool) {
 	switch bad, known := partFailed(err); {
 	case !known:
 	case !bad:
 		delete(r.failed, part)
+		if r.worked == nil {
+			r.worked = map[string]time.Time{}
+		}
+		r.worked[part] = now
+		if part == partRead && err == nil {
+			r.session = session
+		} else if session == r.session {
+			r.session = "" // the node doesn't have it any more, perhaps
+		}
 	default:
 		if r.failed == nil {
 			r.failed = map[string]failure{}
 		}
-		r.failed[part] = failure{err, now, session, r.failed[part].times + 1}
+		times := r.failed[part].times + 1
+		if slowly {
+			times++
+		}
+		r.failed[part] = failure{err, now, session, times}
 	}
 }
 
@@ -79,7 +124,7 @@ func partFailed(err error) (bad, known bool) {
 }
 
 // problem is the part that fails: within the last minute, or as long as an outcome
-// waits for it. Nil where none does.
+// waits for it; or that does not answer. Nil where none does.
 func (r *recent) problem(waiting map[string]int, now time.Time) error {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -96,20 +141,51 @@ func (r *recent) problem(waiting map[string]int, now time.Time) error {
 			return fmt.Errorf("%s fail, the last one at %s, and none has succeeded since: %w", part, f.at.UTC().Format(time.RFC3339), f.err)
 		}
 	}
+	for _, c := range r.calls {
+		if now.Sub(c.began) >= slowFor && r.worked[c.part].Before(c.began) {
+			return fmt.Errorf("%s have had no answer since %s", c.part, c.began.UTC().Format(time.RFC3339))
+		}
+	}
 	return nil
 }
 
-// unread is a session that the node could not be read for; empty where reads succeed.
-func (r *recent) unread() settlement.SessionID {
+// toRead is the session to read so that it shows whether the node can be read, and
+// whether an earlier read of it failed; empty where there is none, or the last success is
+// recent.
+func (r *recent) toRead(now time.Time) (session settlement.SessionID, failed bool) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	return r.failed[partRead].session
+	if f := r.failed[partRead]; f.session != "" {
+		return f.session, true
+	}
+	if now.Sub(r.worked[partRead]) < readIdle {
+		return "", false
+	}
+	return r.session, false
 }
 
-// retryReads reads a session again that the node could not be read for, until ctx ends:
-// so it shows that the node is back before an outcome is delivered again.
-func (r *recent) retryReads(ctx context.Context, node settlement.Node, ready func() error) {
-	tick := time.NewTicker(3 * time.Second)
+const (
+	// watchEvery is how often reads are considered, and readIdle after what time without
+	// one a session is read again.
+	watchEvery, readIdle = 2 * time.Second, 3 * time.Second
+	// storedTime bounds the read of a session that could be read before.
+	storedTime = 4 * time.Second
+)
+
+// readNode is the node as far as it is read to see whether it answers.
+type readNode interface {
+	Ready() error
+	Session(context.Context, settlement.SessionID, settlement.Look) (settlement.Session, error)
+	Stored(context.Context, settlement.SessionID) error
+}
+
+// watch reads a session again that the node could not be read for, and one that it could
+// be read for where nothing else is read, until ctx ends. So it shows that the node's
+// database is away, or back, before an outcome is delivered. It logs what begins to fail.
+func (r *recent) watch(ctx context.Context, node readNode, log zerolog.Logger) {
+	stop := beside(ctx, func(ctx context.Context) { r.logProblems(ctx, log) })
+	defer stop()
+	tick := time.NewTicker(watchEvery)
 	defer tick.Stop()
 	for {
 		select {
@@ -117,15 +193,46 @@ func (r *recent) retryReads(ctx context.Context, node settlement.Node, ready fun
 			return
 		case <-tick.C:
 		}
-		session := r.unread()
-		if session == "" || ready() != nil {
+		session, failed := r.toRead(time.Now())
+		if session == "" || node.Ready() != nil {
 			continue
 		}
-		reading, cancel := context.WithTimeout(ctx, 10*time.Second)
-		_, err := node.Session(reading, session, settlement.Look{})
-		cancel()
-		if ctx.Err() == nil {
-			r.note(partRead, session, err, time.Now())
+		var err error
+		if failed {
+			reading, cancel := context.WithTimeout(ctx, 10*time.Second)
+			_, err = node.Session(reading, session, settlement.Look{})
+			cancel()
+		} else {
+			reading, cancel := context.WithTimeout(ctx, storedTime)
+			err = node.Stored(reading, session)
+			cancel()
+		}
+		if ctx.Err() != nil {
+			return
+		}
+		r.mu.Lock()
+		r.note(partRead, session, err, time.Now(), errors.Is(err, context.DeadlineExceeded))
+		r.mu.Unlock()
+	}
+}
+
+// logProblems logs when a part begins to fail, and when none does any more.
+func (r *recent) logProblems(ctx context.Context, log zerolog.Logger) {
+	tick := time.NewTicker(time.Second)
+	defer tick.Stop()
+	for failing := false; ; {
+		select {
+		case <-ctx.Done():
+			return
+		case now := <-tick.C:
+			err := r.problem(nil, now)
+			if err != nil && !failing {
+				log.Warn().Err(err).Msg("outcomes wait: see Not ready in deploy/RUNBOOK.md")
+			}
+			if err == nil && failing {
+				log.Info().Msg("what failed has succeeded again, or was not tried for a minute")
+			}
+			failing = err != nil
 		}
 	}
 }

@@ -8,6 +8,7 @@ import (
 	"testing"
 	"time"
 
+	"settled/clearnode/clearnodetest"
 	"settled/consumer"
 	"settled/settlement"
 )
@@ -39,7 +40,7 @@ func TestRecent(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			var r recent
 			for _, err := range c.results {
-				r.note(partAppend, "", err, now)
+				r.note(partAppend, "", err, now, false)
 			}
 			err := r.problem(map[string]int{c.waiting: 1}, now.Add(c.later))
 			if (err == nil) != c.want || err != nil && !strings.Contains(err.Error(), partAppend) {
@@ -107,5 +108,47 @@ func TestPausedOutcomesAreCounted(t *testing.T) {
 	}
 	if count["not_ready"] != 4 || shown != 4 {
 		t.Errorf("the metric shows %v, the dashboard %d", count, shown)
+	}
+}
+
+// TestRecentWithoutAnswer: one call that fails after long counts, and so does one that
+// has had no answer for long where no other had one meanwhile.
+func TestRecentWithoutAnswer(t *testing.T) {
+	now := time.Unix(1000, 0)
+	var r recent
+	ended := r.begin(partAppend, now)
+	if err := r.problem(nil, now.Add(slowFor-1)); err != nil {
+		t.Error(err)
+	}
+	if err := r.problem(nil, now.Add(slowFor)); err == nil || !strings.Contains(err.Error(), "no answer") {
+		t.Errorf("under way: %v", err)
+	}
+	r.begin(partAppend, now)("", nil, now.Add(1))
+	if err := r.problem(nil, now.Add(slowFor)); err != nil {
+		t.Errorf("another call succeeded: %v", err)
+	}
+	ended("", errors.New("broken"), now.Add(slowFor))
+	if err := r.problem(nil, now.Add(slowFor)); err == nil || !strings.Contains(err.Error(), "broken") {
+		t.Errorf("ended: %v", err)
+	}
+}
+
+// TestIdleServiceNoticesTheDatabase: nothing is published while the node's database is
+// away; at every generation of node the service is not ready until it is back.
+func TestIdleServiceNoticesTheDatabase(t *testing.T) {
+	for _, protocol := range []string{clearnodetest.Legacy, clearnodetest.Nitro02, clearnodetest.NitronodeV1} {
+		t.Run(protocol, func(t *testing.T) {
+			t.Parallel() // it waits more than it works
+			d := &twinScene{deployment: deployOn(t, clearnodetest.Config{Protocol: protocol}), scene: sceneOf(protocol)}
+			s, _ := d.serve()
+			session := d.openTwin()
+			d.result(session, d.publish("partial_service", "x", session, d.settling()))
+			for range 2 {
+				d.node.Outage(true)
+				d.until("it is not ready", func() bool { err := s.ready(); return err != nil && strings.Contains(err.Error(), partRead) })
+				d.node.Outage(false)
+				d.until("it is ready", func() bool { return s.ready() == nil })
+			}
+		})
 	}
 }

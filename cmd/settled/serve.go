@@ -289,7 +289,7 @@ func (s *service) settle(ctx context.Context) error {
 	defer beside(ctx, books.run)()
 	defer beside(ctx, s.assets.run)()
 	defer beside(ctx, newReconciler(s).run)()
-	defer beside(ctx, func(ctx context.Context) { s.metrics.recent.retryReads(ctx, s.node, s.node.Ready) })()
+	defer beside(ctx, func(ctx context.Context) { s.metrics.recent.watch(ctx, s.node, s.log) })()
 	return c.Run(ctx)
 }
 

@@ -104,9 +104,10 @@ type observedNode struct {
 
 func (n observedNode) Session(ctx context.Context, id settlement.SessionID, look settlement.Look) (settlement.Session, error) {
 	ctx, end := n.m.stage(ctx, stageRead, "read session", ofSession(id))
+	ended := n.m.recent.begin(partRead, time.Now())
 	session, err := n.node.Session(ctx, id, look)
 	end(err)
-	n.m.recent.note(partRead, id, err, time.Now())
+	ended(id, err, time.Now())
 	journeyOf(ctx).seen = time.Now()
 	return session, err
 }
@@ -131,9 +132,10 @@ func (m *metrics) planned(ctx context.Context, plan settlement.Plan, since time.
 
 func (n observedNode) Send(ctx context.Context, r settlement.Request) (settlement.Answer, error) {
 	ctx, end := n.m.stage(ctx, stageSend, "send request")
+	ended := n.m.recent.begin(partSend, time.Now())
 	answer, err := n.node.Send(ctx, r)
 	end(err)
-	n.m.recent.note(partSend, "", err, time.Now())
+	ended("", err, time.Now())
 	return answer, err
 }
 
@@ -158,11 +160,12 @@ func (l observedLedger) History(ctx context.Context, head settlement.Head) ([]se
 
 func (l observedLedger) Append(ctx context.Context, head settlement.Head, e settlement.Entry) (settlement.Head, error) {
 	ctx, end := l.m.stage(ctx, stageAppend, "append settlement."+string(e.State), appending(e)...)
+	ended := l.m.recent.begin(partAppend, time.Now())
 	stored, err := l.ledger.Append(ctx, head, e)
 	end(err)
-	l.m.recent.note(partAppend, "", err, time.Now())
+	ended("", err, time.Now())
 	if err == nil && e.State == settlement.EntryClosed {
-		l.m.recent.note(partSend, "", nil, time.Now()) // its request was carried out, however late that showed
+		l.m.recent.begin(partSend, time.Now())("", nil, time.Now()) // its request was carried out, however late that showed
 	}
 	l.m.appends.WithLabelValues(string(e.State), appendResult(err)).Inc()
 	return stored, err
@@ -197,8 +200,9 @@ type observedLetters struct {
 
 func (d observedLetters) Store(ctx context.Context, o settlement.Outcome, f settlement.Failure, attempts int) (uint64, error) {
 	ctx, end := d.m.stage(ctx, stageLetter, "send deadletter", trace.WithSpanKind(trace.SpanKindProducer), messaging("send", semconv.MessagingOperationTypeSend))
+	ended := d.m.recent.begin(partLetter, time.Now())
 	sequence, err := d.letters.Store(ctx, o, f, attempts)
 	end(err)
-	d.m.recent.note(partLetter, "", err, time.Now())
+	ended("", err, time.Now())
 	return sequence, err
 }

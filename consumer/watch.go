@@ -43,6 +43,7 @@ type watch struct {
 	last    binding
 	created [2]time.Time // of the stream and of the durable
 	lastSeq uint64       // of the stream, as it was looked at
+	setBack bool         // the stream ends below what was seen of it
 	missing bool         // the stream was missing at the last look
 	warned  map[string]bool
 
@@ -142,6 +143,12 @@ func (w *watch) bind(ctx context.Context) (b binding, created [2]time.Time, err 
 		return b, created, err
 	}
 	stream := s.CachedInfo()
+	furthest := max(w.lastSeq, w.delivered.Load())
+	setBack := stream.State.LastSeq < furthest
+	if setBack && !w.setBack {
+		w.c.cfg.Log.Error().Uint64("was", furthest).Uint64("is", stream.State.LastSeq).Msg("the last sequence of the stream of outcomes fell: it was restored from an older copy or created again; outcomes that were published since and have no result must be published again: run settled reconcile")
+	}
+	w.setBack = setBack
 	w.lastSeq = max(w.lastSeq, stream.State.LastSeq)
 	info, warnings, err := ensureDurable(ctx, s, cfg)
 	w.warn(warnings)

@@ -54,18 +54,30 @@ func (d *doctor) foreign(ctx context.Context) {
 	}
 }
 
-// foreignEntries looks at the newest messages of the ledger.
+// foreignEntries looks at the newest messages of the ledger, also whether OUTCOMES has
+// what they name.
 func (d *doctor) foreignEntries(ctx context.Context, found func(ledger.Foreign)) error {
 	last, err := lastEntry(ctx, d.nats.js, d.cfg.natsPrefix)
 	if err != nil {
 		return err
 	}
+	var named namedOutcome
 	selection := streamreader.Selection{From: last - min(last, newestEntries)}
 	_, err = ledger.List(ctx, ledgerReader(d.nats.js, d.cfg.natsPrefix), selection, false, func(s ledger.Stored) error {
-		if s.Foreign != nil {
+		switch {
+		case s.Foreign != nil:
 			found(*s.Foreign)
+		case s.Err == nil:
+			named.see(s.Entry, d.cfg.natsPrefix)
 		}
 		return nil
 	})
+	if err != nil {
+		return err
+	}
+	problem, err := named.setBack(ctx, d.nats.js, d.cfg.natsPrefix)
+	if problem != "" {
+		d.warn("stream."+consumer.OutcomesStream(d.cfg.natsPrefix), "see Backup and restore in deploy/RUNBOOK.md", "%s", problem)
+	}
 	return err
 }

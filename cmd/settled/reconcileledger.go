@@ -39,6 +39,7 @@ type booked struct {
 	closing map[settlement.SessionID]intent
 	free    map[settlement.SessionID]freed
 	oldest  uint64 // the lowest OUTCOMES sequence that an entry names; 0: none
+	named   namedOutcome
 	broken  []discrepancy
 }
 
@@ -72,6 +73,7 @@ func readLedger(ctx context.Context, js jetstream.JetStream, prefix string, bar 
 		}
 		b.entries++
 		known(s.Entry.Session)
+		b.named.see(s.Entry, prefix)
 		b.take(s.Entry)
 		if s.Entry.State == settlement.EntryClosed {
 			return closed(s.Entry)

@@ -59,6 +59,13 @@ func (o *outcomesRead) read(ctx context.Context) error {
 	if err == nil && o.last < info.State.LastSeq && o.last > 0 {
 		o.gap(o.last+1, info.State.LastSeq)
 	}
+	if err != nil {
+		return err
+	}
+	problem, err := o.books.named.setBack(ctx, o.js, o.prefix)
+	if problem != "" {
+		o.gaps = append(o.gaps, discrepancy{Kind: outcomesGap, Outcome: o.books.named.sequence, Sequence: o.books.named.entry, Problem: problem})
+	}
 	return err
 }
 

@@ -378,6 +378,7 @@ func (s *service) openStreams(ctx context.Context) error {
 	s.consumer, s.ledger, s.brake, s.settings, s.books = c, l, brake, settings, books
 	s.mu.Unlock()
 	s.metrics.watch(s)
+	s.noticeOutcomesSetBack(ctx)
 	s.log.Info().Strs("scenarios", s.cfg.scenarios()).Int("limits", len(s.cfg.limits)).Int("outcome_signers", len(s.cfg.trustSigners)).Str("node", withoutPassword(s.cfg.nodeURL)).Int("workers", s.cfg.consumerWorkers).Msg("settling outcomes")
 	return nil
 }

@@ -212,7 +212,7 @@ func readsBack(got, e settlement.Entry) error {
 // any error the head that the leader shows decides; while that is unchanged the same
 // bytes are sent again, which the expectation makes safe.
 func (l *Ledger) store(ctx context.Context, a appending) (Message, error) {
-	begun, deadline := l.mark.now(), l.cfg.NowFunc().Add(appendBudget)
+	begun, deadline := l.mark.now(), l.cfg.SteadyFunc().Add(appendBudget)
 	for pause := firstPause; ; pause = min(2*pause, longestPause) {
 		m, err := l.publish(ctx, a)
 		if err == nil {
@@ -226,7 +226,7 @@ func (l *Ledger) store(ctx context.Context, a appending) (Message, error) {
 			return m, readErr
 		}
 		err = errors.Join(err, readErr)
-		if !l.cfg.NowFunc().Add(pause).Before(deadline) {
+		if !l.cfg.SteadyFunc().Add(pause).Before(deadline) {
 			return Message{}, fmt.Errorf("not known to be stored, tried for %s: %w", appendBudget, err)
 		}
 		if stopped := l.cfg.WaitFunc(ctx, pause); stopped != nil {

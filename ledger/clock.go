@@ -10,6 +10,9 @@ func (c Config) withDefaults() Config {
 	if c.NowFunc == nil {
 		c.NowFunc = time.Now
 	}
+	if c.SteadyFunc == nil {
+		c.SteadyFunc = c.NowFunc
+	}
 	if c.WaitFunc == nil {
 		c.WaitFunc = wait
 	}

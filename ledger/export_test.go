@@ -26,15 +26,11 @@ const (
 // Borrowed is how many readers histories have beside their first.
 func (l *Ledger) Borrowed() int { return len(l.readers) }
 
-// Origin is what a test says of the stream beside its messages.
-type Origin struct {
-	Created time.Time
-	Age     time.Duration
-	Dangers []string
-	Weak    []string
-	Last    uint64 // 0: not told, nor is Removed
-	Removed uint64
-	Err     error
+// Told is what a test says of the stream beside its messages. With a Last of 0
+// neither that nor Removed is told.
+type Told struct {
+	Origin
+	Err error
 
 	Used    bool // outcomes are older than the stream
 	UsedErr error
@@ -44,16 +40,17 @@ type Origin struct {
 var ErrMissing = errMissing
 
 // AskFunc has a ledger in memory ask that function which stream it stands on.
-func (l *Ledger) AskFunc(f func() Origin) { l.known.origins = asked(f) }
+func (l *Ledger) AskFunc(f func() Told) { l.known.origins = asked(f) }
 
-type asked func() Origin
+type asked func() Told
 
-func (f asked) origin(context.Context) (origin, error) {
+func (f asked) Origin(context.Context) (Origin, error) {
 	o := f()
-	return origin{o.Created, o.Age, o.Dangers, o.Weak, o.Last > 0, o.Last, o.Removed}, o.Err
+	o.Counted = o.Last > 0
+	return o.Origin, o.Err
 }
 
-func (f asked) usedBefore(context.Context, time.Time) (bool, error) {
+func (f asked) UsedBefore(context.Context, time.Time) (bool, error) {
 	o := f()
 	return o.Used, o.UsedErr
 }

@@ -35,8 +35,11 @@ type Config struct {
 	// that a stream that was set back while nothing ran is noticed. Nil: nothing does.
 	Tail Tail
 
-	// NowFunc tells the time of entries and measures Fence. Nil: time.Now.
+	// NowFunc tells the time of entries. Nil: time.Now.
 	NowFunc func() time.Time
+	// SteadyFunc measures Fence and how long an append is tried: differences of its
+	// times stay right when the wall clock is set. Nil: NowFunc, as time.Now is steady.
+	SteadyFunc func() time.Time
 	// WaitFunc waits before an append is tried again; it returns early, with the
 	// context's error, when that ends. Nil: a timer.
 	WaitFunc func(context.Context, time.Duration) error
@@ -74,12 +77,14 @@ type Ledger struct {
 var _ settlement.Ledger = (*Ledger)(nil)
 
 // New is a ledger on a stream that is known to be good. Open is New for
-// JetStream, with that knowledge.
+// JetStream, with that knowledge. A stream that implements Origins is verified while
+// the ledger is used; any other can't be replaced or set back.
 func New(stream Stream, cfg Config) *Ledger {
 	cfg = cfg.withDefaults()
+	origins, _ := stream.(Origins)
 	return &Ledger{
-		stream: stream, cfg: cfg, mark: watermark{fence: cfg.Fence, nowFunc: cfg.NowFunc},
-		known:   recognition{turn: make(chan struct{}, 1)},
+		stream: stream, cfg: cfg, mark: watermark{fence: cfg.Fence, nowFunc: cfg.SteadyFunc},
+		known:   recognition{origins: origins, turn: make(chan struct{}, 1)},
 		readers: make(chan struct{}, readersOfAll), memory: memory{most: mostRemembered},
 	}
 }

@@ -9,31 +9,31 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 )
 
-// origin tells one stream from the next that has its name.
-type origin struct {
-	created time.Time     // by the servers' clock: no two streams of one name share it
-	age     time.Duration // when it was asked for, by the same clock
-	dangers []string      // settings that endanger money, as Open words them
-	weak    []string      // settings that protect less than configured
+// Origin tells one stream from the next that has its name.
+type Origin struct {
+	Created time.Time     // by the servers' clock: no two streams of one name share it
+	Age     time.Duration // when it was asked for, by the same clock
+	Dangers []string      // settings that endanger money, as Open words them
+	Weak    []string      // settings that protect less than configured
 
-	counted bool   // last and removed are known
-	last    uint64 // sequence of the last message ever stored
-	removed uint64 // how many of the messages up to there are gone
+	Counted bool   // Last and Removed are known
+	Last    uint64 // sequence of the last message ever stored
+	Removed uint64 // how many of the messages up to there are gone
 }
 
-// origins is what is asked about the stream beside its messages.
-type origins interface {
-	// origin asks the leader. errMissing: there is no such stream.
-	origin(ctx context.Context) (origin, error)
-	// usedBefore reports whether work was done before that instant which a ledger
+// Origins is a Stream that can be replaced, changed and set back, and says so.
+type Origins interface {
+	// Origin asks the leader.
+	Origin(ctx context.Context) (Origin, error)
+	// UsedBefore reports whether work was done before that instant which a ledger
 	// that began then doesn't know of: outcomes were stored, or dead letters.
-	usedBefore(ctx context.Context, begun time.Time) (bool, error)
+	UsedBefore(ctx context.Context, begun time.Time) (bool, error)
 }
 
 // errMissing says that the ledger's stream is not there.
 var errMissing = errors.New("the stream is missing")
 
-// servers is origins of a JetStream. It takes a new handle of the stream for each
+// servers is Origins of a JetStream. It takes a new handle of the stream for each
 // look: reads go by the settings that the ledger's own handle had when Open
 // verified them.
 type servers struct {
@@ -41,24 +41,24 @@ type servers struct {
 	cfg Config
 }
 
-func (s servers) origin(ctx context.Context) (origin, error) {
+func (s servers) Origin(ctx context.Context) (Origin, error) {
 	stream, err := s.js.Stream(ctx, StreamName(s.cfg.Prefix))
 	if errors.Is(err, jetstream.ErrStreamNotFound) {
-		return origin{}, errMissing
+		return Origin{}, errMissing
 	}
 	if err != nil {
-		return origin{}, err
+		return Origin{}, err
 	}
 	info := stream.CachedInfo()
 	want := StreamConfig(s.cfg)
 	dangers, _ := inspect(info.Config, want)
-	return origin{
-		created: info.Created, age: info.TimeStamp.Sub(info.Created), dangers: dangers, weak: weaknesses(info.Config, want),
-		counted: true, last: info.State.LastSeq, removed: info.State.LastSeq - min(info.State.Msgs, info.State.LastSeq),
+	return Origin{
+		Created: info.Created, Age: info.TimeStamp.Sub(info.Created), Dangers: dangers, Weak: weaknesses(info.Config, want),
+		Counted: true, Last: info.State.LastSeq, Removed: info.State.LastSeq - min(info.State.Msgs, info.State.LastSeq),
 	}, nil
 }
 
-func (s servers) usedBefore(ctx context.Context, begun time.Time) (bool, error) {
+func (s servers) UsedBefore(ctx context.Context, begun time.Time) (bool, error) {
 	for _, name := range []string{"OUTCOMES", "DEADLETTERS"} {
 		name = streamName(s.cfg.Prefix, name)
 		stream, err := s.js.Stream(ctx, name)

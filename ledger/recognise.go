@@ -15,7 +15,7 @@ import (
 // still land is gone, and no sequence shows it once enough was appended anew. The
 // servers tell the two apart by when they were made.
 type recognition struct {
-	origins origins       // nil: a stream that nobody can replace
+	origins Origins       // nil: a stream that nobody can replace
 	turn    chan struct{} // one looks at a time, and its answer is good for all who waited
 
 	// Whoever has the turn:
@@ -49,7 +49,7 @@ func (l *Ledger) recognise(ctx context.Context) error {
 	if l.known.origins == nil {
 		return nil
 	}
-	return l.recogniseSince(ctx, l.cfg.NowFunc())
+	return l.recogniseSince(ctx, l.cfg.SteadyFunc())
 }
 
 // recogniseSince does so by an answer that was asked for after that instant.
@@ -66,7 +66,7 @@ func (l *Ledger) recogniseSince(ctx context.Context, asked time.Time) error {
 	}
 	ctx, cancel := context.WithTimeout(ctx, readWait)
 	defer cancel()
-	began := l.cfg.NowFunc()
+	began := l.cfg.SteadyFunc()
 	r.began = time.Time{} // an error outdates what was answered before
 	var unsafe *SettingsError
 	if err := l.compare(ctx); errors.As(err, &unsafe) {
@@ -87,7 +87,7 @@ func (l *Ledger) Verified(ctx context.Context, within time.Duration) error {
 	if l.known.origins == nil {
 		return nil
 	}
-	return l.recogniseSince(ctx, l.cfg.NowFunc().Add(-within))
+	return l.recogniseSince(ctx, l.cfg.SteadyFunc().Add(-within))
 }
 
 // SettingsError says that the stream has settings that endanger money. Nothing is
@@ -104,7 +104,7 @@ func (e *SettingsError) Error() string {
 // compare holds the stream to the one that is known. Whoever calls it has the turn.
 func (l *Ledger) compare(ctx context.Context) error {
 	r, before := &l.known, l.mark.now()
-	o, err := r.origins.origin(ctx)
+	o, err := r.origins.Origin(ctx)
 	switch {
 	case errors.Is(err, errMissing):
 		return fmt.Errorf("%w: %s", errMissing, l.bringBack())
@@ -112,15 +112,15 @@ func (l *Ledger) compare(ctx context.Context) error {
 		return err
 	}
 	if r.created.IsZero() {
-		r.weak, r.removed = o.weak, o.removed
+		r.weak, r.removed = o.Weak, o.Removed
 	}
-	if dangers := append(o.dangers, r.weakened(o)...); len(dangers) > 0 {
+	if dangers := append(o.Dangers, r.weakened(o)...); len(dangers) > 0 {
 		return &SettingsError{Stream: StreamName(l.cfg.Prefix), Dangers: dangers}
 	}
 	switch {
-	case o.created.Equal(r.created):
+	case o.Created.Equal(r.created):
 		l.count(before, o)
-	case o.created.Before(r.created):
+	case o.Created.Before(r.created):
 		l.mark.anew(l.cfg.Fence, errFell) // an older copy in the place of the one that is known
 	case !r.created.IsZero():
 		l.mark.anew(l.cfg.Fence, l.lost(o, "while settled ran", l.cfg.Fence)) // however old it says it is: the servers' clock may have been set
@@ -132,14 +132,14 @@ func (l *Ledger) compare(ctx context.Context) error {
 			return err
 		}
 	}
-	r.created, r.removed = o.created, o.removed
+	r.created, r.removed = o.Created, o.Removed
 	return nil
 }
 
 // weakened are the settings that protect less than they did when the stream was
 // first looked at.
-func (r *recognition) weakened(o origin) (lines []string) {
-	for _, line := range o.weak {
+func (r *recognition) weakened(o Origin) (lines []string) {
+	for _, line := range o.Weak {
 		if !slices.Contains(r.weak, line) {
 			lines = append(lines, line+" (to keep the new setting, start settled again)")
 		}
@@ -150,27 +150,27 @@ func (r *recognition) weakened(o origin) (lines []string) {
 // count holds all sending of requests that expire for a fence where the stream ends
 // before what was known, or messages in it are gone: entries of requests that may
 // still land can be among them.
-func (l *Ledger) count(before moment, o origin) {
-	if !o.counted {
+func (l *Ledger) count(before moment, o Origin) {
+	if !o.Counted {
 		return
 	}
-	if o.last < before.sequence {
+	if o.Last < before.sequence {
 		l.mark.fellSince(before)
 	}
-	if o.removed > l.known.removed {
-		l.mark.young(l.cfg.Fence, fmt.Errorf("%d entries were removed from stream %s while settled ran (a limit, a purge or a deletion): requests that they recorded may still land", o.removed-l.known.removed, StreamName(l.cfg.Prefix)))
+	if o.Removed > l.known.removed {
+		l.mark.young(l.cfg.Fence, fmt.Errorf("%d entries were removed from stream %s while settled ran (a limit, a purge or a deletion): requests that they recorded may still land", o.Removed-l.known.removed, StreamName(l.cfg.Prefix)))
 	}
 }
 
 // meet judges the first stream that this process sees. One that is younger than a
 // fence, where work is older than it, was lost and made anew: whatever its
 // predecessor recorded may still land. The first stream ever is not waited for.
-func (l *Ledger) meet(ctx context.Context, o origin) error {
+func (l *Ledger) meet(ctx context.Context, o Origin) error {
 	left := l.left(o)
 	if left <= 0 {
 		return nil
 	}
-	used, err := l.known.origins.usedBefore(ctx, o.created)
+	used, err := l.known.origins.UsedBefore(ctx, o.Created)
 	if err != nil {
 		return err
 	}
@@ -182,11 +182,11 @@ func (l *Ledger) meet(ctx context.Context, o origin) error {
 
 // left is how long requests may still land that an earlier stream recorded: each
 // was recorded before this one was made.
-func (l *Ledger) left(o origin) time.Duration { return l.cfg.Fence - max(0, o.age) }
+func (l *Ledger) left(o Origin) time.Duration { return l.cfg.Fence - max(0, o.Age) }
 
-func (l *Ledger) lost(o origin, how string, wait time.Duration) error {
+func (l *Ledger) lost(o Origin, how string, wait time.Duration) error {
 	return fmt.Errorf("STREAM %s WAS LOST: it was made anew at %s, %s. Nothing is sent until %s (message_expiry plus fence_margin after it was lost at the latest), for requests that the lost entries speak of may still land; then outcomes without an entry are settled as if they were new. What was lost comes back only from a copy: stop every settled, delete this stream, nats stream restore",
-		StreamName(l.cfg.Prefix), o.created.UTC().Format(time.RFC3339), how, l.cfg.NowFunc().Add(wait).UTC().Format(time.RFC3339))
+		StreamName(l.cfg.Prefix), o.Created.UTC().Format(time.RFC3339), how, l.cfg.NowFunc().Add(wait).UTC().Format(time.RFC3339))
 }
 
 // bringBack is what to do where the stream is missing. A running settled doesn't

@@ -22,21 +22,21 @@ var made = time.Date(2030, 1, 2, 3, 4, 5, 0, time.UTC)
 // TestMeet: the first stream that a process sees is waited for where it was lost.
 func TestMeet(t *testing.T) {
 	for name, c := range map[string]struct {
-		is   ledger.Origin
+		is   ledger.Told
 		wait time.Duration
 	}{
-		"made anew just now":                {ledger.Origin{Used: true}, fence},
-		"made anew half a minute ago":       {ledger.Origin{Used: true, Age: 30 * time.Second}, fence - 30*time.Second},
-		"the servers' clocks disagree":      {ledger.Origin{Used: true, Age: -time.Hour}, fence},
-		"made anew a fence ago":             {ledger.Origin{Used: true, Age: fence}, 0},
-		"never there before":                {ledger.Origin{}, 0},
-		"old, and nobody asks for outcomes": {ledger.Origin{Age: time.Hour, UsedErr: errLost}, 0},
+		"made anew just now":                {ledger.Told{Used: true}, fence},
+		"made anew half a minute ago":       {ledger.Told{Origin: ledger.Origin{Age: 30 * time.Second}, Used: true}, fence - 30*time.Second},
+		"the servers' clocks disagree":      {ledger.Told{Origin: ledger.Origin{Age: -time.Hour}, Used: true}, fence},
+		"made anew a fence ago":             {ledger.Told{Origin: ledger.Origin{Age: fence}, Used: true}, 0},
+		"never there before":                {ledger.Told{}, 0},
+		"old, and nobody asks for outcomes": {ledger.Told{Origin: ledger.Origin{Age: time.Hour}, UsedErr: errLost}, 0},
 	} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				l := ledger.New(&ledgertest.Stream{}, config())
 				c.is.Created = made
-				l.AskFunc(func() ledger.Origin { return c.is })
+				l.AskFunc(func() ledger.Told { return c.is })
 				if c.wait == 0 {
 					fill(t, l, 1, 2)
 					return
@@ -59,7 +59,7 @@ func TestMeet(t *testing.T) {
 // TestMeetUnasked: a ledger that nobody checked sends nothing either.
 func TestMeetUnasked(t *testing.T) {
 	l := ledger.New(&ledgertest.Stream{}, config())
-	l.AskFunc(func() ledger.Origin { return ledger.Origin{Created: made, Used: true} })
+	l.AskFunc(func() ledger.Told { return ledger.Told{Origin: ledger.Origin{Created: made}, Used: true} })
 	_, err := l.Append(t.Context(), settlement.Head{Session: session(1)}, closing(session(1), outcome("a"), 1))
 	held(t, err)
 }
@@ -68,12 +68,12 @@ func TestMeetUnasked(t *testing.T) {
 // more entries by now: no sequence shows it.
 func TestReplacedAndOvertaken(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		mem, is := &ledgertest.Stream{}, ledger.Origin{Created: made, Age: time.Hour}
+		mem, is := &ledgertest.Stream{}, ledger.Told{Origin: ledger.Origin{Created: made, Age: time.Hour}}
 		l := ledger.New(mem, config())
-		l.AskFunc(func() ledger.Origin { return is })
+		l.AskFunc(func() ledger.Told { return is })
 		fill(t, l, 1, 3)
 		mem.Rewind(0)
-		is = ledger.Origin{Created: made.Add(time.Hour), Age: 10 * time.Second}
+		is = ledger.Told{Origin: ledger.Origin{Created: made.Add(time.Hour), Age: 10 * time.Second}}
 		fill(t, ledger.New(mem, config()), 11, 19)
 		_, err := l.Append(t.Context(), settlement.Head{Session: session(1)}, closing(session(1), outcome("a"), 1))
 		if got := held(t, err); got != fence { // how old it says it is proves nothing: clocks are set
@@ -83,7 +83,7 @@ func TestReplacedAndOvertaken(t *testing.T) {
 		fill(t, l, 21, 22)
 
 		mem.Rewind(3)
-		is = ledger.Origin{Created: made, Age: 2 * time.Hour} // a copy of the first one, brought back
+		is = ledger.Told{Origin: ledger.Origin{Created: made, Age: 2 * time.Hour}} // a copy of the first one, brought back
 		if got := held(t, l.Check(t.Context())); got != fence {
 			t.Errorf("waits %s for an older copy", got)
 		}
@@ -94,7 +94,7 @@ func TestReplacedAndOvertaken(t *testing.T) {
 // carried out, whatever the ledger forgot.
 func TestVersionedIntentIsNotHeld(t *testing.T) {
 	l := ledger.New(&ledgertest.Stream{}, config())
-	l.AskFunc(func() ledger.Origin { return ledger.Origin{Created: made, Used: true} })
+	l.AskFunc(func() ledger.Told { return ledger.Told{Origin: ledger.Origin{Created: made}, Used: true} })
 	held(t, l.Check(t.Context()))
 	e := closing(session(1), outcome("a"), 1)
 	e.ValidUntil, e.BaseVersion = nil, ptr(uint64(1))
@@ -104,17 +104,17 @@ func TestVersionedIntentIsNotHeld(t *testing.T) {
 // TestNothingIsSentOnAGuess: where it can't be told which stream it is, or whether
 // it was lost, or its settings endanger money, an intent gives no right to send.
 func TestNothingIsSentOnAGuess(t *testing.T) {
-	for name, is := range map[string]ledger.Origin{
+	for name, is := range map[string]ledger.Told{
 		"no answer":                  {Err: errLost},
 		"no stream":                  {Err: ledger.ErrMissing},
-		"the outcomes can't be seen": {Created: made, UsedErr: errLost},
-		"made by hand, carelessly":   {Created: made, Age: time.Hour, Dangers: []string{"max_age 1h: drops old entries"}},
+		"the outcomes can't be seen": {Origin: ledger.Origin{Created: made}, UsedErr: errLost},
+		"made by hand, carelessly":   {Origin: ledger.Origin{Created: made, Age: time.Hour, Dangers: []string{"max_age 1h: drops old entries"}}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				l := ledger.New(&ledgertest.Stream{}, config())
 				now := is
-				l.AskFunc(func() ledger.Origin { return now })
+				l.AskFunc(func() ledger.Told { return now })
 				if err := l.Check(t.Context()); err == nil {
 					t.Error("nothing is wrong")
 				}
@@ -122,7 +122,7 @@ func TestNothingIsSentOnAGuess(t *testing.T) {
 				if err == nil || errors.Is(err, settlement.ErrMoved) {
 					t.Errorf("append answers %+v, %v", head, err)
 				}
-				now = ledger.Origin{Created: made, Age: time.Hour}
+				now = ledger.Told{Origin: ledger.Origin{Created: made, Age: time.Hour}}
 				fill(t, l, 2, 3)
 			})
 		})
@@ -138,10 +138,10 @@ func TestOneLookForMany(t *testing.T) {
 		cfg.NowFunc = func() time.Time { return made.Add(time.Duration(now.Add(1))) }
 		l := ledger.New(&ledgertest.Stream{}, cfg)
 		looks, release := 0, make(chan struct{})
-		l.AskFunc(func() ledger.Origin {
+		l.AskFunc(func() ledger.Told {
 			looks++
 			<-release
-			return ledger.Origin{Created: made, Age: time.Hour}
+			return ledger.Told{Origin: ledger.Origin{Created: made, Age: time.Hour}}
 		})
 		var checks sync.WaitGroup
 		check := func() {

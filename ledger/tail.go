@@ -29,11 +29,11 @@ var errSetBack = errors.New("the ledger's stream lost entries while settled was 
 
 // recall holds a stream that this process sees for the first time to what was
 // remembered of it, and holds all sending for a fence where that is gone.
-func (l *Ledger) recall(ctx context.Context, o origin) error {
+func (l *Ledger) recall(ctx context.Context, o Origin) error {
 	if l.cfg.Tail == nil {
 		return nil
 	}
-	e, ok := l.cfg.Tail.Recall(StreamName(l.cfg.Prefix), o.created)
+	e, ok := l.cfg.Tail.Recall(StreamName(l.cfg.Prefix), o.Created)
 	if !ok {
 		return nil
 	}

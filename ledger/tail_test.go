@@ -56,12 +56,12 @@ func TestSetBackWhileStopped(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				mem, kept, is := &ledgertest.Stream{}, &tails{}, ledger.Origin{Created: made, Age: time.Hour}
+				mem, kept, is := &ledgertest.Stream{}, &tails{}, ledger.Told{Origin: ledger.Origin{Created: made, Age: time.Hour}}
 				begin := func() *ledger.Ledger {
 					cfg := config()
 					cfg.Tail = kept
 					l := ledger.New(mem, cfg)
-					l.AskFunc(func() ledger.Origin { return is })
+					l.AskFunc(func() ledger.Told { return is })
 					return l
 				}
 				fill(t, begin(), 1, 5)
@@ -105,7 +105,7 @@ func TestRecallFails(t *testing.T) {
 		cfg.Tail = kept
 		kept.Keep("", made, ledger.TailEntry{Sequence: 1, Digest: "x"}, false)
 		l := ledger.New(mem, cfg)
-		l.AskFunc(func() ledger.Origin { return ledger.Origin{Created: made, Age: time.Hour} })
+		l.AskFunc(func() ledger.Told { return ledger.Told{Origin: ledger.Origin{Created: made, Age: time.Hour}} })
 		mem.FaultFunc = func(ledgertest.Op) (bool, error) { return false, errLost }
 		var waits *settlement.Waiting
 		if err := l.Check(t.Context()); err == nil || errors.As(err, &waits) {

@@ -107,6 +107,9 @@ func (l *Ledger) stands(ctx context.Context, expires bool) error {
 	var waited time.Duration
 	for pause := firstPause; ; pause = min(2*pause, longestPause) {
 		err := l.recognise(ctx)
+		if err == nil && expires {
+			err = l.look(ctx)
+		}
 		var unsafe *SettingsError
 		switch {
 		case errors.As(err, &unsafe):

@@ -131,6 +131,9 @@ func (l *Ledger) compare(ctx context.Context) error {
 		if err := l.recall(ctx, o); err != nil {
 			return err
 		}
+		if o.Counted && o.Removed > 0 && !l.TailFound() {
+			l.mark.young(l.cfg.Fence, fmt.Errorf("%d entries are missing from stream %s, and nothing that was remembered of it shows since when: requests that they recorded may still land", o.Removed, StreamName(l.cfg.Prefix)))
+		}
 	}
 	r.created, r.removed = o.Created, o.Removed
 	return nil

@@ -47,7 +47,7 @@ func (l *Ledger) recall(ctx context.Context, o Origin) error {
 			return nil
 		}
 	}
-	l.known.sure.Store(true)
+	l.known.sure.Store(e.Sequence > 0 || o.Removed == 0)
 	return nil
 }
 

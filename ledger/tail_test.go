@@ -97,6 +97,41 @@ func TestSetBackWhileStopped(t *testing.T) {
 	}
 }
 
+// TestEntriesMissingAtTheStart: a stream that lost messages before this process saw it is
+// held unless the last entry that was remembered is in it.
+func TestEntriesMissingAtTheStart(t *testing.T) {
+	for name, c := range map[string]struct {
+		kept    *ledger.TailEntry
+		removed uint64
+		held    bool
+	}{
+		"nothing missing, nothing remembered":       {nil, 0, false},
+		"nothing remembered":                        {nil, 3, true},
+		"remembered as empty":                       {&ledger.TailEntry{}, 3, true},
+		"remembered as empty, and still so":         {&ledger.TailEntry{}, 0, false},
+		"missing for long: the last one is in it":   {&ledger.TailEntry{Sequence: 5}, 3, false},
+		"the one that was remembered is among them": {&ledger.TailEntry{Sequence: 9}, 3, true},
+	} {
+		mem, kept, cfg := &ledgertest.Stream{}, &tails{}, config()
+		fill(t, ledger.New(mem, cfg), 1, 5)
+		if cfg.Tail = kept; c.kept != nil {
+			if c.kept.Sequence == 5 {
+				c.kept.Digest = ledger.Digest(mem.Messages()[4].Payload)
+			}
+			kept.Keep(ledger.StreamName(""), made, *c.kept, false)
+		}
+		l := ledger.New(mem, cfg)
+		l.AskFunc(func() ledger.Told {
+			return ledger.Told{Origin: ledger.Origin{Created: made, Age: time.Hour, Last: 5, Removed: c.removed}}
+		})
+		if err := l.Check(t.Context()); (err != nil) != c.held {
+			t.Errorf("%s: %v", name, err)
+		} else if c.held {
+			held(t, err)
+		}
+	}
+}
+
 // TestRecallFails: where it can't be told whether the entry is there nothing is sent.
 func TestRecallFails(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

@@ -27,6 +27,7 @@ type watermark struct {
 	why       error  // it is held
 	away      uint64 // how often the connection was away
 	looked    uint64 // up to which of these it was looked whether the stream fell
+	since     mark   // the furthest message seen since then
 }
 
 // moment is what was known before a request to the stream began.
@@ -39,12 +40,17 @@ func (w *watermark) now() moment {
 }
 
 // saw takes note of a message that a read returned. What was under way when the
-// stream fell is no news.
+// stream fell is no news. While it is not known whether the stream fell during an
+// absence, the furthest message before it stays: only that one can show a fall.
 func (w *watermark) saw(before moment, m Message) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	if w.epoch == before.epoch && m.Sequence > w.sequence {
+	switch {
+	case w.epoch != before.epoch || m.Sequence <= w.sequence:
+	case w.away == w.looked:
 		w.sequence, w.digest = m.Sequence, digest(m.Payload)
+	case m.Sequence > w.since.Sequence:
+		w.since = mark{m.Sequence, digest(m.Payload)}
 	}
 }
 
@@ -138,6 +144,12 @@ func (w *watermark) lookDone(absence uint64) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.looked = max(w.looked, absence)
+	if w.looked == w.away && w.since.Sequence > w.sequence {
+		w.sequence, w.digest = w.since.Sequence, w.since.digest
+	}
+	if w.looked == w.away {
+		w.since = mark{}
+	}
 }
 
 // furthest is the furthest message seen; ok is false where none was.

@@ -162,6 +162,39 @@ func TestReconnected(t *testing.T) {
 	}
 }
 
+// TestReadsDoNotHideAFall: what is read and stored after an absence, before anybody
+// looked, goes beyond the last message that was known; that one is looked for all the
+// same. What was read meanwhile is known afterwards.
+func TestReadsDoNotHideAFall(t *testing.T) {
+	for name, meanwhile := range map[string]func(*testing.T, *ledger.Ledger){
+		"a read": func(t *testing.T, l *ledger.Ledger) { mustHead(t, l, session(28)) },
+		"an append": func(t *testing.T, l *ledger.Ledger) {
+			mustAppend(t, l, settlement.Head{Session: session(40)}, failed(settlement.Head{}, session(40), outcome("b"), 0))
+		},
+	} {
+		for _, fell := range []bool{true, false} {
+			mem := &ledgertest.Stream{}
+			l := ledger.New(mem, config())
+			fill(t, l, 1, 5)
+			if fell {
+				mem.Rewind(2)
+			}
+			fill(t, ledger.New(mem, config()), 20, 28)
+			l.Reconnected()
+			meanwhile(t, l)
+			if err := l.Check(t.Context()); (err != nil) != fell {
+				t.Errorf("%s, fell %t: %v", name, fell, err)
+			}
+			if fell {
+				continue
+			}
+			mem.Rewind(8) // what was read after the absence is gone now
+			l.Reconnected()
+			held(t, l.Check(t.Context()))
+		}
+	}
+}
+
 // TestNoSendBeforeTheLook: as long as it is not known whether the stream fell,
 // intents are not appended.
 func TestNoSendBeforeTheLook(t *testing.T) {

@@ -145,3 +145,29 @@ func TestACopyOfAFailedSignedOutcomeIsNotTriedAgain(t *testing.T) {
 	}
 	w.want("failed(limit_exceeded) failed(untrusted_outcome) failed(untrusted_outcome) closing closed ", 1)
 }
+
+// A replay whose request may have landed is not ended by the failure of a copy that was
+// stored after it: it is redelivered until it has its own result.
+func TestAReplayInDoubtIsNotEndedByACopy(t *testing.T) {
+	w := newWorld(t)
+	w.trust = trusting
+	w.replayed = func(_ context.Context, o Outcome, _ []Entry) error {
+		if o.Ref.Sequence == 2 {
+			return nil
+		}
+		return Fail(UntrustedOutcome, "not replayed")
+	}
+	w.limits = most(t, PerSession, "0.000001")
+	o := partial(t, 1)
+	o.Envelope.Header = signed
+	_, err := w.run(o)
+	wantCode(t, err, LimitExceeded)
+	w.limits = nil
+	_, err = w.run(copyOf(o, 3, func(*Envelope) {}))
+	wantCode(t, err, UntrustedOutcome)
+	w.sends(failedButDone, 1)
+	if _, err := w.run(copyOf(o, 2, func(*Envelope) {})); err != nil {
+		t.Error(err)
+	}
+	w.want("failed(limit_exceeded) failed(untrusted_outcome) closing closed ", 1)
+}

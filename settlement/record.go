@@ -40,7 +40,7 @@ func (c *call) fail(ctx context.Context, head Head, p past, f *Failure) (*Settle
 	if err != nil {
 		return nil, waitingFor(err, LedgerAway)
 	}
-	if now.Sequence() != head.Sequence() {
+	if now.Sequence() != head.Sequence() || now.Digest != head.Digest { // a ledger that was set back uses sequences again
 		return nil, nil
 	}
 	letter, err := c.DeadLetters.Store(ctx, c.o, *f, p.attempts)

@@ -75,12 +75,16 @@ type another struct {
 }
 
 // again asks whether the message of a failed outcome may be a new try, where outcomes
-// have to be signed. With an intent it is one already: its request may have landed. The
-// message that failed itself has its result.
+// have to be signed. With an intent of its own it is one already, whatever copies of it
+// have failed meanwhile: its request may have landed. The message that failed itself has
+// its result.
 func (c *call) again(ctx context.Context, p past) (another, error) {
 	ended := p.ended != nil && p.ended.Outcome.SameMessage(c.o.Ref)
-	if c.TrustFunc == nil || c.ReplayFunc == nil || len(p.failed) == 0 || p.intention != nil || ended {
+	if c.TrustFunc == nil || c.ReplayFunc == nil || len(p.failed) == 0 || ended {
 		return another{}, nil
+	}
+	if p.intention != nil {
+		return another{allowed: p.intention.Outcome.SameMessage(c.o.Ref)}, nil
 	}
 	err := c.ReplayFunc(ctx, c.o, p.failed)
 	var refused *Failure

@@ -17,6 +17,7 @@ type Campaign struct {
 // Tally is what a campaign came to so far.
 type Tally struct {
 	Schedules, Steps, Messages, Closed, Failed uint64
+	Lost, Unheld                               uint64 // schedules; see Result
 	Virtual, Elapsed                           time.Duration
 }
 
@@ -79,6 +80,12 @@ func (k *campaign) took(s Schedule, r Result) {
 	t := &k.tally
 	t.Schedules, t.Steps, t.Messages = t.Schedules+1, t.Steps+uint64(r.Steps), t.Messages+uint64(r.Outcomes)  // #nosec G115 -- counts
 	t.Closed, t.Failed, t.Virtual = t.Closed+uint64(r.Closed), t.Failed+uint64(r.Failed), t.Virtual+r.Virtual // #nosec G115 -- counts
+	if r.Lost {
+		t.Lost++
+	}
+	if r.Unheld {
+		t.Unheld++
+	}
 	if k.ProgressFunc != nil && time.Since(k.told) > progressEvery {
 		k.told = time.Now()
 		t.Elapsed = time.Since(k.began)

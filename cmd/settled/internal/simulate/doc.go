@@ -33,7 +33,15 @@
 // are signed, and an adversary publishes copies of them and other data under their ids.
 // Not here: an acknowledgement that was on its way while OUTCOMES was set back, and that
 // the server takes for one of the message that has the sequence now; `settled reconcile`
-// finds that message. Not here, but in settlement/modelcheck: a ledger that is set back.
+// finds that message.
+//
+// The ledger is set back too: while settled runs, while it is stopped, or with every
+// process started --after-restore; and a setting of its stream that endangers money is
+// made and taken back. Of sessions that lost entries only this is demanded then: nothing
+// is paid twice, or sent without an intent, or while sending is held, and a result was
+// stored before its message was answered. A schedule counts apart (Result.Unheld) where
+// a replica that could not know of the loss sends within a fence, or the node is stuck
+// with a request whose intent was lost: then such a session may be paid twice.
 //
 // It trusts the code under test with nothing: what the node pays, what an entry
 // may say and what an outcome is due are worked out here a second time.

@@ -20,9 +20,10 @@ type flight struct {
 	base    uint64    // v1: the version that the plan was made from
 	version uint64    // v1: to which it moves the session
 
-	sent     int // copies on their way or at work
-	running  bool
-	recorded bool // its closing entry is in the ledger
+	sent       int // copies on their way or at work
+	running    bool
+	recorded   bool // its closing entry was in the ledger
+	recordedAt time.Time
 }
 
 func (f *flight) digest() string { return fmt.Sprintf("%064x", f.number+1) }

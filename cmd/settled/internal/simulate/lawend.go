@@ -54,7 +54,7 @@ func (w *world) atTheEnd() {
 // it paid, and others could have closed the session, a person has to look.
 func (l *laws) reconciled(s *appSession) {
 	for _, c := range s.closes {
-		if c.by == nil || l.of(c.by.outcome).closed {
+		if s.lost || c.by == nil || l.of(c.by.outcome).closed {
 			continue
 		}
 		if (!s.unseen || s.ours) && !s.incident {

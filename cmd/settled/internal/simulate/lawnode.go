@@ -10,7 +10,7 @@ import (
 // session as it was seen. What is only driven on was due when it was recorded.
 func (l *laws) planned(a *actor, o settlement.Outcome, plan settlement.Plan) {
 	r := l.of(o.Ref)
-	if l.w.dialect == Versioned && slices.ContainsFunc(r.closings, func(e settlement.Entry) bool {
+	if l.w.dialect == Versioned && slices.ContainsFunc(r.recorded, func(e settlement.Entry) bool {
 		return *e.BaseVersion == plan.BaseVersion && equalRows(e.Allocation, plan.Allocations)
 	}) {
 		return
@@ -36,10 +36,15 @@ func (l *laws) sending(f *flight) {
 	if why := l.unrecorded(f); why != "" {
 		l.w.violate(WriteAhead, "%s is sent: %s", f, why)
 	}
-	if n.w.dialect == Versioned {
+	if n.w.dialect == Versioned || f.session.unheld {
 		return
 	}
 	for _, other := range n.flights {
+		if f.session.lost && other.session == f.session && other.running && other.until.Before(n.now()) {
+			l.w.note("LAW", "%s is unheld: the node has been at work on request %d for longer than the fence margin", f.session, other.number+1)
+			f.session.unheld = true
+			return
+		}
 		if other.session == f.session && other.mayLand(n) && !f.expired(n) {
 			l.w.violate(OneInFlight, "%s is sent while this may land: %s", f, other)
 		}
@@ -55,7 +60,7 @@ func (l *laws) unrecorded(f *flight) string {
 		}
 		return ""
 	}
-	for _, e := range l.of(f.outcome).closings {
+	for _, e := range l.of(f.outcome).recorded {
 		base := *e.BaseVersion
 		if sameRows(e.Allocation, f.rows) && (f.version == base+1 || f.closes && f.version == base+2) {
 			return ""
@@ -69,7 +74,7 @@ func (l *laws) unrecorded(f *flight) string {
 func (l *laws) landing(f *flight) {
 	r := l.of(f.outcome)
 	switch {
-	case l.holders[f.session.id] != r:
+	case l.holders[f.session.id] != r && !f.session.lost:
 		l.w.violate(NotInDoubt, "%s lands, and its outcome doesn't hold the session", f)
 	case l.unrecorded(f) != "":
 		l.w.violate(WriteAhead, "%s lands: %s", f, l.unrecorded(f))
@@ -79,14 +84,14 @@ func (l *laws) landing(f *flight) {
 }
 
 func (l *laws) asRecorded(r *record, f *flight) bool {
-	return slices.ContainsFunc(r.closings, func(e settlement.Entry) bool {
+	return slices.ContainsFunc(r.recorded, func(e settlement.Entry) bool {
 		return e.Request.Digest == f.digest() && equalRows(e.Allocation, f.rows) && e.ValidUntil != nil && e.ValidUntil.Equal(f.until)
 	})
 }
 
 // paid holds a payout to what was put in.
 func (l *laws) paid(s *appSession) {
-	if s.incident {
+	if s.incident || s.unheld {
 		return // whoever sees it has to say so
 	}
 	if len(s.closes) > 1 {
@@ -117,12 +122,15 @@ func (s *appSession) namedAsSpelled(wallet, asset int) bool {
 // node shows both as the same kind of payment.
 func (s *appSession) paidAs(e settlement.Entry) bool {
 	rows := e.Allocation
-	if by := s.closedBy(e.Outcome); by != nil {
+	if by := s.closedBy(e.Outcome); by != nil && !s.lost {
 		return sameRows(by.rows, rows)
 	}
-	if !s.byRival {
-		return false // another outcome's request closed it
-	}
+	// Else another outcome's request closed it, whose intent the ledger may have lost.
+	return (s.byRival || s.lost) && s.comesTo(rows)
+}
+
+// comesTo: the close paid these rows, by itself or together with withdrawals.
+func (s *appSession) comesTo(rows []settlement.Allocation) bool {
 	if sameRows(s.closes[0].rows, rows) {
 		return true
 	}
@@ -151,7 +159,7 @@ func (s *appSession) sums(payouts []move) []settlement.Allocation {
 // gives out all there is; nil: there is none.
 func (l *laws) onceRecorded(s *appSession) []settlement.Allocation {
 	for _, r := range l.outcomes {
-		for _, e := range r.closings {
+		for _, e := range r.recorded {
 			if e.Session == s.id && s.redistributed(e.Allocation, l.w.dialect) == nil {
 				return e.Allocation
 			}
@@ -173,7 +181,7 @@ func (s *appSession) closedBy(o settlement.OutcomeRef) *closing {
 // paidAsPlanned: the close paid what some intent of an outcome had recorded, and
 // shows it.
 func (s *appSession) paidAsPlanned(r *record) bool {
-	return !s.unseen && (s.closedBy(r.ref) != nil || slices.ContainsFunc(r.closings, func(e settlement.Entry) bool {
+	return !s.unseen && (s.closedBy(r.ref) != nil || slices.ContainsFunc(r.recorded, func(e settlement.Entry) bool {
 		return e.Session == s.id && sameRows(e.Allocation, s.closes[0].rows)
 	}))
 }

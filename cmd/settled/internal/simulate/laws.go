@@ -24,6 +24,7 @@ const (
 	Bounded     Law = "too many attempts"               // closing entries of an outcome since it last failed
 	Braked      Law = "sent while stopped"              // nor does an outcome fail for money paid twice before everybody is stopped
 	Signed      Law = "settled without a signature"     // where outcomes are signed: nor does one that failed begin again without an operator's replay
+	Held        Law = "sent while held"                 // after the ledger lost entries, or while its settings endanger money
 	Chained     Law = "the ledger doesn't verify"       // by its own audit
 	Liveness    Law = "doesn't end"                     // once nothing goes wrong any more everything ends
 	NoPanic     Law = "panic"                           // of the code under test
@@ -44,6 +45,12 @@ type record struct {
 	attempts int // closing entries since it last failed
 	closed   bool
 	failed   []failing
+
+	// What was true once, also where the ledger lost it.
+	recorded []settlement.Entry // its closing entries
+	ends     []failing
+	settled  bool
+	lost     bool // entries of it are gone
 }
 
 // failing is one failed entry, and the message that it ended.
@@ -102,9 +109,8 @@ func (l *laws) stored(m ledger.Message) {
 func (l *laws) closingStored(r *record, e settlement.Entry) {
 	m := l.w.broker.of(e.Outcome)
 	l.signed(r, m, e)
-	r.closings = append(r.closings, e)
-	if r.attempts++; r.attempts > l.w.weather.attempts || e.Attempt != r.attempts {
-		l.w.violate(Bounded, "entry %d says it is attempt %d and is %d of %d", e.Sequence, e.Attempt, r.attempts, l.w.weather.attempts)
+	if n := r.attempts + 1; n > l.w.weather.attempts || e.Attempt != n {
+		l.w.violate(Bounded, "entry %d says it is attempt %d and is %d of %d", e.Sequence, e.Attempt, n, l.w.weather.attempts)
 	}
 	if r.closed || r.over(m) {
 		l.w.violate(OneEnd, "entry %d begins outcome %s anew, which has ended", e.Sequence, e.Outcome.ID)
@@ -115,10 +121,11 @@ func (l *laws) closingStored(r *record, e settlement.Entry) {
 	if holder := l.holders[e.Session]; holder != nil && holder != r {
 		l.w.violate(WriteAhead, "entry %d takes the session from outcome %s", e.Sequence, holder.ref.ID)
 	}
-	l.holders[e.Session] = r
+	l.book(r, e)
+	r.recorded = append(r.recorded, e)
 	for _, f := range l.w.node.flights {
 		if f.digest() == e.Request.Digest && same(f.outcome, e.Outcome) && f.session.id == e.Session {
-			f.recorded = true
+			f.recorded, f.recordedAt = true, l.w.now
 			l.w.node.tempt(f.session, !equalRows(r.closings[0].Allocation, e.Allocation))
 			return
 		}
@@ -134,12 +141,32 @@ func (l *laws) closedStored(r *record, e settlement.Entry) {
 		l.w.violate(OneEnd, "entry %d closes a session a second time", e.Sequence)
 	case r.over(l.w.broker.of(e.Outcome)):
 		l.w.violate(OneEnd, "entry %d closes by message %d, which had failed", e.Sequence, e.Outcome.Sequence)
+	case s != nil && (s.unheld || s.lost && s.unseen): // it may have been paid twice; or what was paid, and by which intent, is known to nobody
 	case s == nil || s.open || !s.incident && len(s.closes) != 1 || !s.paidAs(e):
 		l.w.violate(Agreement, "entry %d says closed, %s; the node: %s", e.Sequence, rowText(e.Allocation), nodeSays(s))
 	case l.holders[e.Session] != nil && l.holders[e.Session] != r:
 		l.w.violate(Agreement, "entry %d closes a session that outcome %s holds", e.Sequence, l.holders[e.Session].ref.ID)
 	}
-	r.closed, l.holders[e.Session], l.closed[e.Session] = true, r, true
+	l.book(r, e)
+	r.settled = true
+}
+
+// book takes an entry into the books.
+func (l *laws) book(r *record, e settlement.Entry) {
+	switch e.State {
+	case settlement.EntryClosing:
+		r.closings = append(r.closings, e)
+		r.attempts++
+		l.holders[e.Session] = r
+	case settlement.EntryClosed:
+		r.closed, l.holders[e.Session], l.closed[e.Session] = true, r, true
+	default:
+		r.failed = append(r.failed, failing{l.w.broker.of(e.Outcome), e.Sequence, e.Session == ""})
+		r.attempts = 0
+		if l.holders[e.Session] == r {
+			delete(l.holders, e.Session)
+		}
+	}
 }
 
 func nodeSays(s *appSession) string {
@@ -166,21 +193,24 @@ func (l *laws) failedStored(r *record, e settlement.Entry) {
 	case e.Session != "" && l.holders[e.Session] == r:
 		l.notInDoubt(r, e)
 	}
-	if why := l.unjustified(message, r, e); why != "" {
+	if s := message.deal.session; s != nil && s.lost || r.lost {
+		// Which outcome holds or settled the session may be lost: the reason may be wrong.
+	} else if why := l.unjustified(message, r, e); why != "" {
 		l.w.violate(Justified, "entry %d fails %s with %s: %s: %s", e.Sequence, message.deal, e.Error.Code, e.Error.Message, why)
 	}
 	l.alarmed(e)
-	r.failed = append(r.failed, failing{message, e.Sequence, e.Session == ""})
-	r.attempts = 0
-	if l.holders[e.Session] == r {
-		delete(l.holders, e.Session)
-	}
+	l.book(r, e)
+	r.ends = append(r.ends, r.failed[len(r.failed)-1])
 }
 
 // notInDoubt holds the failure of a holder to its requests being dead, and not
 // carried out either.
 func (l *laws) notInDoubt(r *record, e settlement.Entry) {
-	if s := l.w.node.find(e.Session); s.closedBy(r.ref) != nil && (!s.unseen || s.ours) && !s.incident {
+	s := l.w.node.find(e.Session)
+	if s.lost {
+		return // the intent of what was paid may be lost
+	}
+	if s.closedBy(r.ref) != nil && (!s.unseen || s.ours) && !s.incident {
 		l.w.violate(NotInDoubt, "entry %d fails outcome %s (%s), and the node paid it", e.Sequence, r.ref.ID, e.Error.Code)
 	}
 	for _, f := range l.w.node.flights {
@@ -202,7 +232,7 @@ func (l *laws) answered(m *message, v consumer.Verdict) {
 // ended is empty where the ledger holds the end of a message.
 func (l *laws) ended(m *message) string {
 	r := l.of(m.outcome.Ref)
-	if r.closed || slices.ContainsFunc(r.failed, func(f failing) bool { return f.message.number >= m.number }) {
+	if r.settled || slices.ContainsFunc(r.ends, func(f failing) bool { return f.message.number >= m.number }) {
 		return ""
 	}
 	return "the ledger holds no result of " + m.deal.String()

@@ -68,6 +68,14 @@ func TestPlantedViolations(t *testing.T) {
 			*w.laws.of(e.Outcome), w.laws.closed = record{ref: e.Outcome}, map[settlement.SessionID]bool{}
 			w.laws.closingStored(w.laws.of(e.Outcome), e)
 		}},
+		Held: {func(_ *testing.T, w *world) {
+			w.stream.danger, w.stream.dangerFrom = "max_age", w.now.Add(-time.Minute)
+			w.laws.held(w.replicas[0], w.node.flights[0])
+		}, func(_ *testing.T, w *world) {
+			f := w.node.flights[0]
+			w.stream.lostAt, f.recordedAt, w.replicas[0].heldFrom = w.now, w.now, w.now
+			w.laws.held(w.replicas[0], f)
+		}},
 		Signed: {func(t *testing.T, w *world) {
 			w.weather.trust, w.laws.holders, w.broker.all[0].forged = true, map[settlement.SessionID]*record{}, true
 			w.laws.closingStored(w.laws.outcomes[0], entry(t, w, 1))
@@ -123,7 +131,7 @@ func TestPlantedViolations(t *testing.T) {
 			w.laws.letter(&actor{w: w, heads: 2}, w.broker.messages[0].outcome)
 		}},
 		Recorded: {func(_ *testing.T, w *world) {
-			w.laws.outcomes[0].closed = false
+			w.laws.outcomes[0].settled = false
 			w.laws.answered(w.broker.messages[0], consumer.Verdict{Disposition: consumer.Acked})
 		}},
 		Bounded: {func(t *testing.T, w *world) {

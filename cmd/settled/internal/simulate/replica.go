@@ -33,12 +33,30 @@ type replica struct {
 	clockError   time.Duration // of what it believes the node's clock to be
 	signedOut    time.Time     // until then
 	drift        time.Duration // of its own clock
+
+	// What becomes of it where the ledger loses entries.
+	tail         ledger.TailEntry // that it remembers across its lives, where it kept one
+	kept         bool
+	furthest     uint64    // the furthest entry that it knows, in this life
+	afterRestore bool      // it is started with --after-restore
+	heldUntil    time.Time // by that
+	heldFrom     time.Time // when entries were lost that it knew, or was told of
 }
 
 // start is a process coming up: it remembers nothing.
 func (r *replica) start() {
 	w, c := r.w, r.w.choices
-	r.up, r.life, r.hands = true, r.life+1, nil
+	if w.stream.danger != "" { // ledger.Open refuses
+		w.after(settingsAge, r.start)
+		return
+	}
+	r.up, r.life, r.hands, r.furthest = true, r.life+1, nil, 0
+	if r.afterRestore {
+		r.heldUntil, r.afterRestore = w.now.Add(fence), false
+	}
+	if r.misses() {
+		r.heldFrom = w.now
+	}
 	r.policies = w.scene.policies[0]
 	if w.weather.policies {
 		r.policies = w.scene.policies[c.pick(len(w.scene.policies))]
@@ -46,8 +64,10 @@ func (r *replica) start() {
 	r.clockError = c.between(-w.weather.clockLag, w.weather.clockAhead)
 	r.drift = c.between(-time.Second, time.Second)
 	r.ledger = ledger.New(&w.stream, ledger.Config{
-		Fence:   messageExpiry + fenceMargin,
-		NowFunc: func() time.Time { return w.now.Add(r.drift) },
+		Fence:      fence,
+		Tail:       r,
+		NowFunc:    func() time.Time { return w.now.Add(r.drift) },
+		SteadyFunc: func() time.Time { return w.now },
 		WaitFunc: func(_ context.Context, d time.Duration) error {
 			w.running.sleep(d)
 			return nil
@@ -55,13 +75,16 @@ func (r *replica) start() {
 		RandomFunc: c.fill,
 	})
 	r.settler = settlement.Settler{
-		Node: &w.node, Ledger: oneStep{r.ledger, w}, DeadLetters: &w.letters, Brake: &w.brake,
+		Node: &w.node, Ledger: oneStep{r.ledger, w}, DeadLetters: &w.letters, Brake: gate{&w.brake, r},
 		Policies: r.policies.parsed, MaxAttempts: w.weather.attempts, FenceMargin: fenceMargin,
 	}
 	if w.weather.trust {
 		r.settler.TrustFunc, r.settler.ReplayFunc = w.broker.trusted, w.broker.approved
 	}
 	w.note(r.name, "starts, with policies %s", r.policies.name)
+	if w.weather.setBacks+w.weather.settings > 0 {
+		w.after(0, func() { r.verify(r.life) })
+	}
 }
 
 // oneStep is a ledger whose History is one step: it may read with goroutines of its

@@ -24,6 +24,8 @@ type Result struct {
 	Outcomes  int           // messages of outcomes
 	Closed    int           // sessions that were closed by us
 	Failed    int           // failed entries
+	Lost      bool          // the ledger lost entries
+	Unheld    bool          // and a session that they were of could be paid twice: see held
 }
 
 // Run runs one schedule. The same schedule gives the same result, its story
@@ -36,9 +38,13 @@ func Run(s Schedule) Result {
 	if w.trace != nil {
 		r.Trace = w.trace.String()
 	}
+	r.Lost = !w.stream.lostAt.IsZero()
+	for _, s := range w.scene.sessions {
+		r.Unheld = r.Unheld || s.unheld
+	}
 	for _, o := range w.laws.outcomes {
-		r.Failed += len(o.failed)
-		if o.closed {
+		r.Failed += len(o.ends)
+		if o.settled {
 			r.Closed++
 		}
 	}

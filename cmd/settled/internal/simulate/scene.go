@@ -94,6 +94,8 @@ func (w *world) drawTroubles() {
 	w.moments(is.foreign, func() { w.stream.intrude(w.anySession().id) })
 	w.moments(is.clockJumps, func() { w.replicas[w.choices.pick(len(w.replicas))].setClock() })
 	w.moments(is.outcomesSetBack, w.broker.setBack)
+	w.moments(is.setBacks, w.stream.setBack)
+	w.moments(is.settings, w.stream.changeSettings)
 	w.moments(is.copies, w.broker.copied)
 	w.moments(is.rivals, func() { w.node.rival(w.anySession()) })
 	w.moments(is.deposits, func() { w.node.deposited(w.anySession()) })

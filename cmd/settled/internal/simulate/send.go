@@ -24,6 +24,7 @@ func (n *node) Send(_ context.Context, r settlement.Request) (settlement.Answer,
 		a.note("%s: not sent", f)
 		return settlement.Answer{}, &settlement.Refused{Err: errors.New("not sent: no connection")}
 	}
+	n.w.laws.held(a.home, f)
 	n.w.laws.sending(f)
 	return n.fly(a, f, fate)
 }
@@ -98,7 +99,7 @@ func (n *node) arrive(f *flight, fate fate, answer func(reply)) {
 
 // laboured holds the node to one close of ours at a time.
 func (n *node) laboured(f *flight) {
-	if n.w.dialect != Versioned && f.session.running > 0 {
+	if n.w.dialect != Versioned && f.session.running > 0 && !f.session.unheld {
 		n.w.violate(OneInFlight, "%s is worked on beside another close of its session", f)
 	}
 }

@@ -29,6 +29,8 @@ type appSession struct {
 	// What happened to it that may end an outcome otherwise than as it says.
 	byRival, moved, misled, emptied bool
 	incident                        bool // a rival closed while the node worked on a close of ours
+	lost                            bool // the ledger lost entries of it
+	unheld                          bool // and a replica that didn't know sent meanwhile
 }
 
 // move is money that went in or out.

@@ -24,6 +24,7 @@ type weather struct {
 	rivals, deposits, withdrawals, operations int // of others, at the node
 	replays                                   int
 	foreign, clockJumps                       int // messages in the ledger by an adversary; wall clocks set
+	setBacks, settings                        int // the ledger is set back; its settings are changed
 	outcomesSetBack                           int // an older copy takes the place of OUTCOMES
 	copies                                    int // messages of outcomes by an adversary, where outcomes are signed
 
@@ -60,6 +61,12 @@ func (w *world) drawWeather() {
 	is := &w.weather
 	is.foreign, is.wedged, is.brooded, is.clockJumps = level(2, 8), level(50, 300), level(10, 50), level(1, 3)
 	is.outcomesSetBack = level(1, 2)
+	switch c.pick(8) {
+	case 6:
+		is.setBacks = 1 + c.pick(2)
+	case 7:
+		is.settings = 1 + c.pick(2)
+	}
 	if is.trust = c.pick(4) == 3; is.trust {
 		is.copies = 1 + c.pick(4)
 	}

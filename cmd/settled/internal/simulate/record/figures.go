@@ -9,6 +9,8 @@ type Schedules struct {
 	Messages       uint64 `json:"messages"`
 	Closed         uint64 `json:"sessions_closed"`
 	Failed         uint64 `json:"outcomes_failed"`
+	Lost           uint64 `json:"ledger_lost_entries"` // schedules
+	Unheld         uint64 `json:"unheld"`              // of these: not every replica held sending, or the node was stuck
 	VirtualSeconds int64  `json:"virtual_seconds"`
 	Broken         uint64 `json:"broken_by_seed,omitempty"` // 0: every law held
 }

@@ -120,7 +120,7 @@ func TestDocument(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, want := range []string{
-		"| 9 | each seed's own | 1,234,567 | 0 | 0 | **seed 7** | **FAILED** |", "`make simulate SEED=1 SEEDS=9`",
+		"| 9 | each seed's own | 1,234,567 | 0 | 0 | 0 | 0 | **seed 7** | **FAILED** |", "`make simulate SEED=1 SEEDS=9`",
 		"3,000 outcomes, 0 sessions paid, 1 duplicates, 2 losses", "| kill -9 | 7 |", "at most 4.3 s", "| 4.3 s | **FAILED** |", "2026-01-02",
 		`**a \| b**`, "| append | nitrorpc/0.4 | closed, 2 intents **WRONG** after: cut<br>closed, found closed after: slow | 1,234 ms |", "| ack | nitrorpc/0.4 | closed after all 2 |", "| 100,000 | 0 | 100,000 |", "| 45 | 0 | `x`, after 4,654 schedules | passed |",
 		"| held | x | `TestX` |", "| open | y |",

@@ -114,7 +114,7 @@ func report(t simulate.Tally, broken *simulate.Schedule, stdout io.Writer) int {
 // keep keeps the record of a whole campaign.
 func (o options) keep(t simulate.Tally, broken *simulate.Schedule, began time.Time) error {
 	f := record.Schedules{
-		First: o.First, Schedules: t.Schedules, Steps: t.Steps, Messages: t.Messages, Closed: t.Closed, Failed: t.Failed,
+		First: o.First, Schedules: t.Schedules, Steps: t.Steps, Messages: t.Messages, Closed: t.Closed, Failed: t.Failed, Lost: t.Lost, Unheld: t.Unheld,
 		VirtualSeconds: int64(t.Virtual / time.Second), Dialect: string(o.Dialect),
 	}
 	if broken != nil {
@@ -133,8 +133,8 @@ func perSecond(t simulate.Tally) uint64 {
 }
 
 func summary(t simulate.Tally, first uint64) string {
-	return fmt.Sprintf("%d schedules from seed %d, %d messages, %d sessions closed, %d outcomes failed, %d steps, %s of virtual time in %s (%d schedules a second): all laws held",
-		t.Schedules, first, t.Messages, t.Closed, t.Failed, t.Steps, t.Virtual.Round(time.Hour), t.Elapsed.Round(time.Second), perSecond(t))
+	return fmt.Sprintf("%d schedules from seed %d, %d messages, %d sessions closed, %d outcomes failed, %d steps, %s of virtual time in %s (%d schedules a second): all laws held; the ledger lost entries in %d schedules, in %d of them where not all replicas held or the node was stuck",
+		t.Schedules, first, t.Messages, t.Closed, t.Failed, t.Steps, t.Virtual.Round(time.Hour), t.Elapsed.Round(time.Second), perSecond(t), t.Lost, t.Unheld)
 }
 
 func dialectArg(d simulate.Dialect) string {

@@ -107,7 +107,7 @@ func (m *metrics) watch(s *service) {
 	gauge("settled_stopped", "1 while all sending is stopped, by an operator or by a session that was paid twice, or while that is not known. Alert on it.", func() float64 { return oneIf(s.brake.Stopped(context.Background()) != nil) })
 	for _, cause := range heldCauses() {
 		m.registry.MustRegister(prometheus.NewGaugeFunc(prometheus.GaugeOpts{
-			Name: "settled_sending_held", Help: "1 while this replica sends nothing although nobody stopped it, by cause: settings (of a stream or of the consumer were changed), entries_lost (by the ledger), set_back (the ledger may be an older copy, or --after-restore was given). Alert on it.",
+			Name: "settled_sending_held", Help: "1 while this replica sends nothing although nobody stopped it, by cause: settings (of a stream or of the consumer were changed), entries_lost (by the ledger), set_back (the ledger may be an older copy, or --after-restore was given), rights (NATS refuses to let settled publish what it must). Alert on it.",
 			ConstLabels: prometheus.Labels{"cause": cause},
 		}, func() float64 { return oneIf(s.held(cause)) }))
 	}

@@ -49,7 +49,9 @@ func natsNotices(log zerolog.Logger, reconnected func(*nats.Conn), failed func(*
 			reconnected(nc)
 		}),
 		nats.ErrorHandler(func(nc *nats.Conn, sub *nats.Subscription, err error) {
-			c.refused(nc, err)
+			if !triedRight(err) {
+				c.refused(nc, err)
+			}
 			failed(sub, err)
 		}),
 		nats.ClosedHandler(func(nc *nats.Conn) {

@@ -19,7 +19,8 @@ const (
 )
 
 // sendGate is asked before every request to the node: whether somebody stopped all
-// sending, whether the store and the streams are as they must be, and whether each limit matches an asset.
+// sending, whether the store, the streams and
+// the rights at NATS are as they must be, and whether each limit matches an asset.
 type sendGate struct {
 	*consumer.Brake
 	settings *consumer.Settings
@@ -27,6 +28,7 @@ type sendGate struct {
 	hold     *sendHold
 	assets   *limitAssets
 	store    *storeWatch // of the embedded server; nil without one
+	rights   *rightsWatch
 }
 
 var _ settlement.Brake = sendGate{}
@@ -41,6 +43,9 @@ func (g sendGate) Stopped(ctx context.Context) error {
 	}
 	if err := g.store.held(); err != nil {
 		return err
+	}
+	if err := g.rights.problem(); err != nil {
+		return &settlement.Waiting{Reason: settlement.LedgerHeld, Delay: settingsRetry, Err: err}
 	}
 	if err := g.settings.Verified(ctx, settingsAge); err != nil {
 		return &settlement.Waiting{Reason: settlement.LedgerHeld, Delay: settingsRetry, Err: err}
@@ -64,9 +69,10 @@ const (
 	heldBySettings = "settings"     // of a stream or of the durable endanger money
 	heldByLoss     = "entries_lost" // by the ledger, and their requests may still land
 	heldByRestore  = "set_back"     // the ledger may have been set back to an earlier state
+	heldByRights   = "rights"       // NATS refuses what settled must publish
 )
 
-func heldCauses() []string { return []string{heldBySettings, heldByLoss, heldByRestore} }
+func heldCauses() []string { return []string{heldBySettings, heldByLoss, heldByRestore, heldByRights} }
 
 // held reports whether this replica sends nothing for that cause.
 func (s *service) held(cause string) bool {
@@ -83,6 +89,8 @@ func (s *service) held(cause string) bool {
 		return settings.Problem() != nil || settingsOf(found)
 	case heldByLoss:
 		return errors.As(found, &waits)
+	case heldByRights:
+		return s.writeRights().problem() != nil
 	default:
 		return s.hold.err() != nil
 	}

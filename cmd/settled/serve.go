@@ -83,6 +83,7 @@ type service struct {
 	hold    *sendHold
 	tails   *tailFiles
 	store   *storeWatch // of the embedded server; nil without one
+	rights  *rightsWatch
 
 	doubt    string // why the embedded server's store may have been set back
 	doubtOld bool   // only its age speaks for it
@@ -232,7 +233,7 @@ func (s *service) connect(ctx context.Context) error {
 }
 
 func (s *service) connectOnce() error {
-	options := natsNotices(s.log, func(*nats.Conn) { s.reconnected() }, func(*nats.Subscription, error) {})
+	options := natsNotices(s.log, func(*nats.Conn) { s.reconnected() }, func(_ *nats.Subscription, err error) { s.writeRights().failed(err) })
 	var err error
 	if s.cfg.embedded {
 		s.doubt, s.doubtOld = storeDoubt(s.cfg.embeddedStoreDir, time.Now())
@@ -253,15 +254,23 @@ func (s *service) connectOnce() error {
 // reading is done beside it.
 func (s *service) reconnected() {
 	s.mu.Lock()
-	l, brake, settings, books := s.ledger, s.brake, s.settings, s.books
+	l, brake, settings, books, rights := s.ledger, s.brake, s.settings, s.books, s.rights
 	s.mu.Unlock()
 	if l == nil {
 		return
 	}
+	rights.hurry()
 	brake.Forget()
 	settings.Forget()
 	l.Reconnected()
 	books.hurry()
+}
+
+// writeRights watches what the service may write; nil before it has a connection.
+func (s *service) writeRights() *rightsWatch {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.rights
 }
 
 // settle makes or verifies the streams and consumes until ctx ends.
@@ -287,6 +296,7 @@ func (s *service) settle(ctx context.Context) error {
 	defer beside(context.WithoutCancel(ctx), brake.Run)()
 	defer beside(context.WithoutCancel(ctx), func(ctx context.Context) { settings.Run(ctx, books.hurry) })()
 	defer beside(ctx, books.run)()
+	defer beside(ctx, s.writeRights().run)()
 	defer beside(ctx, s.assets.run)()
 	defer beside(ctx, newReconciler(s).run)()
 	defer beside(ctx, func(ctx context.Context) { s.metrics.recent.watch(ctx, s.node, s.log) })()
@@ -363,8 +373,10 @@ func (s *service) openStreams(ctx context.Context) error {
 	fence := s.cfg.nodeExpiry + s.cfg.nodeMargin
 	settings := consumer.NewSettings(s.nats.js, cfg, fence)
 	_ = settings.Verify(ctx) // it logs what is wrong, and holds sending
+	rights := newRightsWatch(s.nats.Conn, s.cfg, s.log)
+	rights.tryAll(ctx)
 	settler := &settlement.Settler{
-		Node: s.node, Ledger: l, DeadLetters: consumer.NewDeadLetters(s.nats.js, cfg), Brake: sendGate{brake, settings, l, s.hold, s.assets, s.store},
+		Node: s.node, Ledger: l, DeadLetters: consumer.NewDeadLetters(s.nats.js, cfg), Brake: sendGate{brake, settings, l, s.hold, s.assets, s.store, rights},
 		Policies: s.cfg.policies, Limits: s.cfg.limits, MaxAttempts: s.cfg.consumerMaxAttempts, FenceMargin: s.cfg.nodeMargin,
 		TrustFunc: s.cfg.trust(), ReplayFunc: consumer.NewApprovals(s.nats.js, cfg).Approved,
 	}
@@ -375,7 +387,7 @@ func (s *service) openStreams(ctx context.Context) error {
 		return err
 	}
 	s.mu.Lock()
-	s.consumer, s.ledger, s.brake, s.settings, s.books = c, l, brake, settings, books
+	s.consumer, s.ledger, s.brake, s.settings, s.books, s.rights = c, l, brake, settings, books, rights
 	s.mu.Unlock()
 	s.metrics.watch(s)
 	s.noticeOutcomesSetBack(ctx)
@@ -414,6 +426,9 @@ func (s *service) ready() error {
 		return err
 	}
 	if err := settings.Problem(); err != nil {
+		return err
+	}
+	if err := s.writeRights().problem(); err != nil {
 		return err
 	}
 	if stop, err := brake.Standing(); stop == nil && err != nil {

@@ -1,0 +1,177 @@
+package main
+
+import (
+	"context"
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/nats-io/nats.go"
+	"github.com/rs/zerolog"
+
+	"settled/consumer"
+)
+
+const (
+	// rightsPeriod is how often the rights are tried, and rightsRetry how often while one
+	// is missing. A server whose configuration is reloaded says nothing to its clients.
+	rightsPeriod = 10 * time.Second
+	rightsRetry  = 2 * time.Second
+	rightsWait   = 2 * time.Second // for one round trip
+	rightsGap    = 250 * time.Millisecond
+
+	// rightsToken begins the last token of every subject that is tried.
+	rightsToken = "rights-"
+)
+
+// writeRight is what a running service must be allowed to publish.
+type writeRight struct {
+	begin string // of the subjects that it is about
+	try   string // a subject of these that has no effect, but for its last token
+	allow string
+	need  string
+}
+
+// rightsWatch tries while a service runs whether it may write what it must: entries of the
+// ledger, dead letters, operations, and acknowledgements. While it may not, nothing is
+// sent. It is also told what the server refuses beside a request.
+type rightsWatch struct {
+	nc     *nats.Conn
+	log    zerolog.Logger
+	rights []writeRight
+	asked  chan struct{}
+
+	mu      sync.Mutex
+	refused map[string]bool // by what to allow
+}
+
+func newRightsWatch(nc *nats.Conn, cfg *config, log zerolog.Logger) *rightsWatch {
+	prefix, durable := cfg.natsPrefix, consumer.OutcomesStream(cfg.natsPrefix)+"."+cfg.consumerDurable
+	return &rightsWatch{nc: nc, log: log, asked: make(chan struct{}, 1), refused: map[string]bool{}, rights: []writeRight{
+		{prefix + "settlement.", prefix + "settlement.closing." + rightsToken, prefix + "settlement.*.*", "the ledger can't be written"},
+		{prefix + "deadletter.", consumer.DeadLetterSubject(prefix, rightsToken), prefix + "deadletter.*", "dead letters can't be stored"},
+		{prefix + "operation.", consumer.OperationSubject(prefix, rightsToken), prefix + "operation.*", "a stop can't be recorded"},
+		{"$JS.ACK." + durable + ".", "$JS.ACK." + durable + "." + rightsToken, "$JS.ACK." + durable + ".>", "outcomes can't be acknowledged"},
+	}}
+}
+
+// failed takes note of what the server refused: it is the connection's error callback, and
+// must not block.
+func (w *rightsWatch) failed(err error) {
+	if w == nil || !errors.Is(err, nats.ErrPermissionViolation) || triedRight(err) {
+		return
+	}
+	for _, r := range w.rights {
+		if strings.Contains(err.Error(), `Publish to "`+r.begin) {
+			w.note(r, true)
+			w.hurry()
+		}
+	}
+}
+
+// triedRight reports whether the server refused what was only tried.
+func triedRight(err error) bool {
+	return errors.Is(err, nats.ErrPermissionViolation) && strings.Contains(err.Error(), "."+rightsToken)
+}
+
+// hurry has the rights tried at once.
+func (w *rightsWatch) hurry() {
+	if w == nil {
+		return
+	}
+	select {
+	case w.asked <- struct{}{}:
+	default:
+	}
+}
+
+// run tries the rights until ctx ends.
+func (w *rightsWatch) run(ctx context.Context) {
+	for {
+		w.tryAll(ctx)
+		period := rightsPeriod
+		if w.problem() != nil {
+			period = rightsRetry
+		}
+		select {
+		case <-ctx.Done():
+			return
+		case <-time.After(period):
+		case <-w.asked:
+		}
+		select {
+		case <-ctx.Done():
+			return
+		case <-time.After(rightsGap): // refusals come in numbers
+		}
+	}
+}
+
+func (w *rightsWatch) tryAll(ctx context.Context) {
+	for _, r := range w.rights {
+		allowed, err := w.try(ctx, r)
+		if err != nil {
+			return // no connection: that is reported elsewhere
+		}
+		w.note(r, !allowed)
+	}
+}
+
+// try publishes a message that no stream stores: it expects to be stored in a stream of a
+// name that can't be. The server says that it denies a message before it answers the ping
+// after it. Each subject is used once, since the connection keeps its last error.
+func (w *rightsWatch) try(ctx context.Context, r writeRight) (allowed bool, err error) {
+	m := nats.NewMsg(r.try + rand.Text())
+	m.Header.Set("Nats-Expected-Stream", "*settled rights*")
+	m.Header.Set("Nats-Expected-Last-Sequence", strconv.Itoa(1<<53))
+	m.Data, m.Reply = []byte(noJSON), w.nc.NewInbox()
+	if err := w.nc.PublishMsg(m); err != nil {
+		return false, err
+	}
+	ctx, cancel := context.WithTimeout(ctx, rightsWait)
+	defer cancel()
+	if err := w.nc.FlushWithContext(ctx); err != nil {
+		return false, err
+	}
+	last := w.nc.LastError()
+	return !errors.Is(last, nats.ErrPermissionViolation) || !strings.Contains(last.Error(), strconv.Quote(m.Subject)), nil
+}
+
+// note keeps whether a right is missing, and logs a change.
+func (w *rightsWatch) note(r writeRight, missing bool) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	switch {
+	case missing == w.refused[r.allow]:
+	case missing:
+		w.refused[r.allow] = true
+		w.log.Error().Str("allow", r.allow).Msg("all sending is held: NATS refuses settled's user the right to publish, so " + r.need)
+	default:
+		delete(w.refused, r.allow)
+		w.log.Info().Str("allow", r.allow).Msg("NATS lets settled's user publish again")
+	}
+}
+
+// problem is nil, or which rights are missing and what to do.
+func (w *rightsWatch) problem() error {
+	if w == nil {
+		return nil // the service doesn't run yet
+	}
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	var allow, needs []string
+	for _, r := range w.rights {
+		if w.refused[r.allow] {
+			allow, needs = append(allow, strconv.Quote(r.allow)), append(needs, r.need)
+		}
+	}
+	if allow == nil {
+		return nil
+	}
+	return fmt.Errorf("NATS refuses settled's user the right to publish: %s; put publish: [%s] back into its permissions (deploy/nats/settled.conf) and reload the servers", strings.Join(slices.Compact(needs), ", "), strings.Join(allow, ", "))
+}

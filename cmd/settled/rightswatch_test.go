@@ -1,0 +1,90 @@
+package main
+
+import (
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/nats-io/nats-server/v2/server"
+)
+
+// TestMissingRightsHoldSending: a right to publish that is taken from settled's user by a
+// reload of the server's configuration is reported while nothing happens, and nothing is
+// sent; what waited is settled once it is given back.
+func TestMissingRightsHoldSending(t *testing.T) {
+	t.Parallel()
+	o := newOutage(t)
+	o.cfg.natsURL = o.natsURL(outageUser)
+	o.cfg.consumerBackoff, o.cfg.consumerBackoffM = 100*time.Millisecond, 300*time.Millisecond
+	s, _ := o.serve()
+	if s.held(heldByRights) {
+		t.Fatal("held with all rights")
+	}
+	for name, denied := range map[string]string{
+		"settlement.*.*":             "settlement.closing.*",
+		"deadletter.*":               "deadletter.*",
+		"operation.*":                "operation.*",
+		"$JS.ACK.OUTCOMES.settled.>": "$JS.ACK.OUTCOMES.settled.>",
+	} {
+		restricted := *outageUser
+		restricted.Permissions = &server.Permissions{Publish: &server.SubjectPermission{Deny: []string{denied}}}
+		o.users(outageOperator, &restricted)
+		if name != "deadletter.*" { // which the next period shows
+			s.writeRights().hurry()
+		}
+		o.until("not ready without "+name, func() bool {
+			err := s.ready()
+			return err != nil && strings.Contains(err.Error(), `"`+name+`"`)
+		})
+		if !s.held(heldByRights) {
+			t.Errorf("%s: the metric doesn't show it", name)
+		}
+		if strings.HasPrefix(name, "$JS.ACK.") { // not even the delivery of an outcome can be put off
+			o.users(outageOperator, outageUser)
+			o.until("ready again", func() bool { return s.ready() == nil })
+			continue
+		}
+		session := o.open()
+		sequence := o.publish("partial_service", "held", session, o.partial())
+		o.until("the outcome waits", func() bool {
+			count, _ := s.metrics.waiting.ages(time.Now())
+			return count["ledger_held"] > 0
+		})
+		if n := len(o.node.Closes(string(session))); n > 0 {
+			t.Errorf("%s: %d closes were sent", name, n)
+		}
+		o.users(outageOperator, outageUser)
+		o.until("ready again", func() bool { return s.ready() == nil })
+		o.result(session, sequence)
+	}
+	for _, stream := range []string{"SETTLEMENTS", "DEADLETTERS", "OPERATIONS"} {
+		info, err := o.nats.js.Stream(t.Context(), stream)
+		o.must(err)
+		if n := info.CachedInfo().State.Msgs; stream != "SETTLEMENTS" && n != 0 {
+			t.Errorf("%s: %d messages were stored by trying", stream, n)
+		}
+	}
+}
+
+// TestRefusedWriteHoldsSending: what the server refuses beside a request counts at once.
+func TestRefusedWriteHoldsSending(t *testing.T) {
+	o := newOutage(t)
+	o.cfg.natsURL = o.natsURL(outageUser)
+	restricted := *outageUser
+	restricted.Permissions = &server.Permissions{Publish: &server.SubjectPermission{Deny: []string{"settlement.failed.*"}}}
+	o.users(outageOperator, &restricted)
+	s := &service{cfg: &o.cfg, log: o.deployment.log}
+	o.must(s.connectOnce())
+	defer s.nats.close()
+	w := newRightsWatch(s.nats.Conn, &o.cfg, o.deployment.log)
+	s.rights = w
+	w.tryAll(t.Context())
+	if err := w.problem(); err != nil {
+		t.Fatalf("a right that is there: %v", err)
+	}
+	o.must(s.nats.Publish("settlement.failed.unknown", nil))
+	o.until("sending is held", func() bool { return w.problem() != nil })
+	if err := w.problem(); !strings.Contains(err.Error(), "the ledger can't be written") {
+		t.Error(err)
+	}
+}

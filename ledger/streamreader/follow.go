@@ -25,11 +25,10 @@ var ErrRead = errors.New("can't read the stream")
 // ErrRead, it is called with the message again. A stream that is missing or can't be read
 // is waited for; report, if not nil, is called with the reason when that begins, when the
 // reason changes and once a minute, and with nil when the stream can be read again. Where
-// the stream was set
-// back, report is called with ErrSetBack, and Follow goes on with what is in it: a
-// stream that was created again is read from its first message, restored data from
-// the first message that is newer than the last one read. An error that report returns
-// ends Follow.
+// the stream was set back, report is called with ErrSetBack, and Follow goes on with what
+// is in it: a stream that was created again is read from its first message, restored data
+// from the first message that is newer than the last one read. An error that report
+// returns ends Follow.
 //
 // The stream is asked for news about once a second; a subscription to the subjects,
 // where the user has the right to it, only makes that earlier.

@@ -340,3 +340,26 @@ func TestMatches(t *testing.T) {
 		}
 	}
 }
+
+// A message whose function could not read what it needs comes again, and no other one
+// before it.
+func TestFollowRepeatsWhatCouldNotBeRead(t *testing.T) {
+	r := newRig(t)
+	r.create()
+	r.fill(2, func(int) string { return "s.x" })
+	away := errors.New("away")
+	var got []uint64
+	var reported error
+	err := New(r.js, "S").Follow(t.Context(), Selection{}, func(err error) error { reported = errors.Join(reported, err); return nil }, func(m *jetstream.RawStreamMsg) error {
+		switch got = append(got, m.Sequence); len(got) {
+		case 1:
+			return fmt.Errorf("%w: %w", ErrRead, away)
+		case 3:
+			return ErrEnough
+		}
+		return nil
+	})
+	if err != nil || !slices.Equal(got, []uint64{1, 1, 2}) || !errors.Is(reported, away) {
+		t.Errorf("%v, %v, reported %v", got, err, reported)
+	}
+}

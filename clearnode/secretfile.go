@@ -44,6 +44,25 @@ func CheckSecretFile(path string) error {
 // some editors write. It refuses a file that others can use, one that is not regular, and
 // text in UTF-16. what names the secret in errors, which never hold any of its text.
 func ReadSecretFile(what, path string) ([]byte, error) {
+	return readSecretFile(what, path, CheckSecretMode)
+}
+
+// ReadOwnSecretFile is ReadSecretFile for a file in a directory that others can write to: it
+// also refuses a symbolic link, and one that another user owns, whoever may read it.
+func ReadOwnSecretFile(what, path string) ([]byte, error) {
+	if info, err := os.Lstat(path); err != nil || !info.Mode().IsRegular() { // opening a pipe would block
+		return nil, errors.Join(fmt.Errorf("%s %s: not a regular file", what, path), err)
+	}
+	return readSecretFile(what, path, func(path string, info os.FileInfo) error {
+		if owner, known := ownerOf(info); known && int(owner) != os.Geteuid() {
+			return fmt.Errorf("%s: user %d owns it, and this process is user %d", path, owner, os.Geteuid())
+		}
+		return CheckSecretMode(path, info)
+	})
+}
+
+// readSecretFile reads a secret whose file passes a check.
+func readSecretFile(what, path string, check func(string, os.FileInfo) error) ([]byte, error) {
 	f, err := os.Open(path) // #nosec G304 -- the operator names the file
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", what, err)
@@ -56,7 +75,7 @@ func ReadSecretFile(what, path string) ([]byte, error) {
 	if !info.Mode().IsRegular() {
 		return nil, fmt.Errorf("%s %s: not a regular file", what, path)
 	}
-	if err := CheckSecretMode(path, info); err != nil {
+	if err := check(path, info); err != nil {
 		return nil, fmt.Errorf("%s %w", what, err)
 	}
 	text, err := io.ReadAll(io.LimitReader(f, maxSecretFile+1))

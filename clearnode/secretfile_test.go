@@ -51,3 +51,37 @@ func TestEncodingsOfSecrets(t *testing.T) {
 		}
 	}
 }
+
+// TestOwnSecretFile: in a directory that anybody can write to, a file counts only where this
+// process's user owns it, however its mode is, and where it is no link or pipe.
+func TestOwnSecretFile(t *testing.T) {
+	dir := t.TempDir()
+	path := filepath.Join(dir, "operator.url")
+	if err := os.WriteFile(path, []byte("nats://operator:x@127.0.0.1:4222"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := ReadOwnSecretFile("URL", path); err != nil {
+		t.Errorf("our own: %v", err)
+	}
+	link := filepath.Join(dir, "link")
+	if err := os.Symlink(path, link); err != nil {
+		t.Fatal(err)
+	}
+	for _, other := range []string{link, dir, filepath.Join(dir, "none")} {
+		if _, err := ReadOwnSecretFile("URL", other); err == nil || !strings.Contains(err.Error(), "not a regular file") {
+			t.Errorf("%s: %v", other, err)
+		}
+	}
+	if os.Geteuid() != 0 {
+		t.Skip("only root can give a file to another user")
+	}
+	if err := os.Chown(path, 12345, 12345); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := ReadOwnSecretFile("URL", path); err == nil || !strings.Contains(err.Error(), "user 12345 owns it") {
+		t.Errorf("another user's: %v", err)
+	}
+	if _, err := ReadSecretFile("URL", path); err != nil {
+		t.Errorf("a file that the operator names: %v", err)
+	}
+}

@@ -69,7 +69,7 @@ func (k key) checkScalar(n *yaml.Node) error {
 		}
 		allowed = []string{"!!str"}
 	case *bool:
-		allowed = []string{"!!bool", "!!str"}
+		allowed = []string{"!!bool"}
 	case *int:
 		allowed = []string{"!!int", "!!str"}
 	case *float64:

@@ -29,7 +29,7 @@ func (k key) misshapen() []string {
 	wrong := []string{"", "~", "null", "{a: b}", "[[a]]", "[{a: b}]", "[~]", `[""]`, `[" "]`, "[3]", "2026-11-30"}
 	switch k.value.(type) {
 	case *bool:
-		return append(wrong, "[true]", "3", "1.5", "perhaps", `"yes"`)
+		return append(wrong, "[true]", "3", "1.5", "perhaps", "yes", `"yes"`, `"true"`, `"false"`, "'true'", "!!str true")
 	case *int:
 		return append(wrong, "[3]", "3.5", "true", `"three"`, `"3s"`)
 	case *float64:

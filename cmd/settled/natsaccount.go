@@ -150,18 +150,20 @@ const operatorFile = "operator.url"
 
 // asOperator is c with the operator's URL of an embedded server in place of nats.url,
 // where that names this machine and no user, and a file of that server's that only we
-// can read is there: in embedded.store_dir, or that of a running demo.
+// can read is there: in embedded.store_dir, or in that of a running demo, where it must be
+// our own, since anybody may create files in the directory for temporary ones.
 func (c *config) asOperator() *config {
 	want := serverURL(c.natsURL)
 	if want == nil || want.User != nil || strings.Contains(c.natsURL, ",") || c.natsCredentials != "" || c.natsNKey != "" || !loopback(want.Host) {
 		return c
 	}
-	files, _ := filepath.Glob(filepath.Join(os.TempDir(), demoDir+"*", demoStore, operatorFile))
-	for _, file := range append([]string{filepath.Join(c.embeddedStoreDir, operatorFile)}, files...) {
-		if clearnode.CheckSecretFile(file) != nil {
-			continue
+	demos, _ := filepath.Glob(filepath.Join(os.TempDir(), demoDir+"*", demoStore, operatorFile))
+	for i, file := range append([]string{filepath.Join(c.embeddedStoreDir, operatorFile)}, demos...) {
+		read := clearnode.ReadOwnSecretFile
+		if i == 0 {
+			read = clearnode.ReadSecretFile
 		}
-		text, err := os.ReadFile(file) // #nosec G304 -- of a server of ours
+		text, err := read("operator's URL", file)
 		if err != nil {
 			continue
 		}

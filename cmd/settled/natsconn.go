@@ -110,6 +110,9 @@ func (c *config) natsOptions(name string, wait bool) ([]nats.Option, error) {
 		return nil, errors.New("nats.tls: cert and key go together")
 	}
 	if c.natsCert != "" {
+		if err := clearnode.CheckSecretFile(c.natsCertKey); err != nil {
+			return nil, fmt.Errorf("nats.tls.key: %w", err)
+		}
 		options = append(options, nats.ClientCert(c.natsCert, c.natsCertKey))
 	}
 	return options, nil

@@ -90,6 +90,19 @@ func (l *Ledger) Verified(ctx context.Context, within time.Duration) error {
 	return l.recogniseSince(ctx, l.cfg.SteadyFunc().Add(-within))
 }
 
+// Complete reports whether every entry is in the stream of which a request may still
+// land. The errors are those of Check; the stream is verified by an answer of the servers
+// that is at most that old, and by a look where the connection was away.
+func (l *Ledger) Complete(ctx context.Context, within time.Duration) error {
+	if err := l.Verified(ctx, within); err != nil {
+		return asWaiting(err)
+	}
+	if err := l.look(ctx); err != nil {
+		return err
+	}
+	return l.mark.held()
+}
+
 // SettingsError says that the stream has settings that endanger money. Nothing is
 // sent until they are put back.
 type SettingsError struct {

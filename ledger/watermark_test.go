@@ -155,7 +155,8 @@ func TestReconnected(t *testing.T) {
 			_, err := l.Append(t.Context(), settlement.Head{Session: session(6)}, closing(session(6), outcome("a"), 1))
 			if c.fell {
 				held(t, err)
-			} else if err != nil {
+				held(t, l.Complete(t.Context(), time.Hour))
+			} else if err = errors.Join(err, l.Complete(t.Context(), time.Hour)); err != nil {
 				t.Errorf("%s, away %t: %v", c.it, away, err)
 			}
 		}

@@ -33,6 +33,12 @@ func (c *call) fail(ctx context.Context, head Head, p past, f *Failure) (*Settle
 	if p.intention != nil && !c.fallen {
 		return nil, &Waiting{Reason: InDoubt, Err: f}
 	}
+	// The intent of a request that may land can be among entries that are missing.
+	if c.HoldFunc != nil {
+		if err := c.HoldFunc(ctx); err != nil {
+			return nil, waitingFor(err, LedgerAway)
+		}
+	}
 	// What the node showed may be what another message of this outcome has done since
 	// the head was read. Its intent is in the ledger before anything is sent, so that
 	// the head has moved then, and this isn't taken for somebody else's close.

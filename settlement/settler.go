@@ -19,6 +19,11 @@ type Settler struct {
 	MaxAttempts int           // closing entries an outcome may have before it fails
 	FenceMargin time.Duration // longer than the node works on a request, plus clock error
 
+	// HoldFunc says why entries may be missing from the ledger, as after it was set back,
+	// until requests that they recorded can land no more: nil where none may be. No
+	// failure is recorded meanwhile. Nil: none is ever missing.
+	HoldFunc func(context.Context) error
+
 	// TrustFunc says why an outcome is not from somebody who may say what happened
 	// (untrusted_outcome), and nil where it is. Nil: nobody has to sign.
 	TrustFunc func(Outcome) *Failure

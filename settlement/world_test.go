@@ -15,15 +15,16 @@ import (
 // could land, where a session is paid twice or otherwise than recorded before,
 // where the failed entry of a holder is stored while its request may land.
 type world struct {
-	limits   Limits
-	trust    func(Outcome) *Failure
-	replayed func(context.Context, Outcome, []Entry) error
-	t        *testing.T
-	kind     kind
-	now      time.Time
-	ops      int // operations so far
-	fault    func(op int, name string) fate
-	events   map[int]func() // what somebody else does before an operation
+	limits     Limits
+	trust      func(Outcome) *Failure
+	replayed   func(context.Context, Outcome, []Entry) error
+	incomplete func(context.Context) error // says that entries may be missing from the ledger
+	t          *testing.T
+	kind       kind
+	now        time.Time
+	ops        int // operations so far
+	fault      func(op int, name string) fate
+	events     map[int]func() // what somebody else does before an operation
 
 	entries []Entry
 	unknown []Entry        // that belong to no session
@@ -269,7 +270,7 @@ var builtIn5 = BuiltIn()
 
 func (w *world) settler() *Settler {
 	return &Settler{
-		Node: w, Ledger: w, DeadLetters: w, Brake: w, Policies: builtIn5, Limits: w.limits, TrustFunc: w.trust, ReplayFunc: w.replayed, MaxAttempts: 8, FenceMargin: margin,
+		Node: w, Ledger: w, DeadLetters: w, Brake: w, Policies: builtIn5, Limits: w.limits, TrustFunc: w.trust, ReplayFunc: w.replayed, HoldFunc: w.incomplete, MaxAttempts: 8, FenceMargin: margin,
 	}
 }
 

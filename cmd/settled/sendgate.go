@@ -64,6 +64,18 @@ func (g sendGate) Stopped(ctx context.Context) error {
 	return nil
 }
 
+// complete is settlement.Settler's HoldFunc. A stop that somebody made is no reason: what
+// reading finds is recorded during it.
+func (g sendGate) complete(ctx context.Context) error {
+	if err := g.hold.err(); err != nil {
+		return err
+	}
+	if err := g.store.held(); err != nil {
+		return err
+	}
+	return g.ledger.Complete(ctx, settingsAge)
+}
+
 // Why sending is held, as a label.
 const (
 	heldBySettings = "settings"     // of a stream or of the durable endanger money

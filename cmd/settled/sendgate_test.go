@@ -51,14 +51,25 @@ func (d *deployment) holds(s *service, what string, change, back func() error) {
 	}
 	session := d.open()
 	sequence := d.publish("partial_service", "held", session, d.partial())
+	waiting := 1
+	other, fails := d.open(), uint64(0)
+	if strings.Contains(what, "SETTLEMENTS") { // entries may be missing: nothing fails either
+		waiting, fails = 2, d.publish("no_such_scenario", "held", other, d.partial())
+	}
 	d.until("the outcome waits", func() bool {
 		count, _ := s.metrics.waiting.ages(time.Now())
-		return count["ledger_held"] > 0
+		return count["ledger_held"] >= waiting
 	})
 	if n := len(d.node.Closes(string(session))); n > 0 {
 		d.t.Errorf("%s: %d closes were sent", what, n)
 	}
+	if fails > 0 && len(d.letters()) > 0 {
+		d.t.Errorf("%s: an outcome failed", what)
+	}
 	d.must(back())
 	d.until("ready again", func() bool { return s.ready() == nil })
 	d.result(session, sequence)
+	if fails > 0 {
+		d.result(other, fails)
+	}
 }

@@ -375,8 +375,9 @@ func (s *service) openStreams(ctx context.Context) error {
 	_ = settings.Verify(ctx) // it logs what is wrong, and holds sending
 	rights := newRightsWatch(s.nats.Conn, s.cfg, s.log)
 	rights.tryAll(ctx)
+	gate := sendGate{brake, settings, l, s.hold, s.assets, s.store, rights}
 	settler := &settlement.Settler{
-		Node: s.node, Ledger: l, DeadLetters: consumer.NewDeadLetters(s.nats.js, cfg), Brake: sendGate{brake, settings, l, s.hold, s.assets, s.store, rights},
+		Node: s.node, Ledger: l, DeadLetters: consumer.NewDeadLetters(s.nats.js, cfg), Brake: gate, HoldFunc: gate.complete,
 		Policies: s.cfg.policies, Limits: s.cfg.limits, MaxAttempts: s.cfg.consumerMaxAttempts, FenceMargin: s.cfg.nodeMargin,
 		TrustFunc: s.cfg.trust(), ReplayFunc: consumer.NewApprovals(s.nats.js, cfg).Approved,
 	}

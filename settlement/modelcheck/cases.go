@@ -140,6 +140,7 @@ func broken() []check {
 
 		off("hold", "TWO-IN-FLIGHT", setBack(base())),
 		off("all-hold", "TWO-IN-FLIGHT", setBack(base())),
+		off("hold-no-failure", "FAILED-IN-DOUBT", set(few(setBack(base())), func(c *config) { c.NotFound, c.Money = true, true })),
 		off("after-restore", "TWO-IN-FLIGHT", setBack(base())),
 		off("node-clock", "TWO-IN-FLIGHT", jumps(set(base(), func(c *config) { c.Attempts = 2 }))),
 		off("steady-clock", "TWO-IN-FLIGHT", setBack(jumps(base()))),

@@ -85,7 +85,7 @@ func (c *config) successors(s *state) []transition {
 			return
 		}
 		c.normalize(&to)
-		if c.Money && !aboutMoney(bad) {
+		if c.Money && !c.aboutMoney(bad) {
 			bad = ""
 		}
 		all = append(all, transition{label, fault, to, bad})
@@ -100,12 +100,15 @@ func (c *config) successors(s *state) []transition {
 	return all
 }
 
-// aboutMoney reports whether a violation pays wrongly or loses a message, rather than
-// only giving a wrong reason for an end.
-func aboutMoney(bad string) bool {
+// aboutMoney reports whether a violation pays wrongly, fails what may still be paid or
+// loses a message, rather than only giving a wrong reason for an end. Nothing holds a
+// versioned node's outcomes after the ledger was set back.
+func (c *config) aboutMoney(bad string) bool {
 	name, _, _ := strings.Cut(bad, ":")
 	switch name {
-	case "FAILED-IN-DOUBT", "FAILED-THOUGH-PAID", "PAID-AFTER-FAILED", "CONFLICT-WITH-NOBODY", "WRONG-LETTER":
+	case "FAILED-IN-DOUBT", "PAID-AFTER-FAILED":
+		return !c.Versioned
+	case "FAILED-THOUGH-PAID", "CONFLICT-WITH-NOBODY", "WRONG-LETTER":
 		return false
 	}
 	return true

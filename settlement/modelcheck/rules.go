@@ -30,6 +30,7 @@ type rules struct {
 
 	Hold         bool `rule:"hold" off:"after a ledger was set back, sending goes on at once"`
 	AllHold      bool `rule:"all-hold" off:"only who had read a lost entry holds"`
+	HoldFails    bool `rule:"hold-no-failure" off:"while sending is held, outcomes fail all the same"`
 	AfterRestore bool `rule:"after-restore" off:"a ledger that is set back while settled is stopped is not held"`
 	NodeClock    bool `rule:"node-clock" off:"the fence is compared with the wall clock of settled's host"`
 	SteadyClock  bool `rule:"steady-clock" off:"the hold is measured by the wall clock of settled's host"`

@@ -397,6 +397,10 @@ func (t *turn) awaitAnswer() {
 }
 
 func (t *turn) headAgain() {
+	if t.c.Rules.HoldFails && t.c.held(t.s, t.i) {
+		t.wait("records no failure: the ledger was set back")
+		return
+	}
 	t.step("reads the head again", false, func(_ *state, w *worker) string {
 		if w.Fresh {
 			w.At = storeLetter

@@ -225,6 +225,14 @@ type gate struct {
 // settingsAge is how old the last verification may be.
 const settingsAge = 5 * time.Second
 
+// complete is settlement.Settler's HoldFunc.
+func (g gate) complete(ctx context.Context) error {
+	if left := g.r.heldUntil.Sub(g.r.w.now); left > 0 {
+		return &settlement.Waiting{Reason: settlement.LedgerHeld, Delay: left, Err: errors.New("started after a restore")}
+	}
+	return g.r.ledger.Complete(ctx, settingsAge)
+}
+
 // Stopped implements settlement.Brake.
 func (g gate) Stopped(ctx context.Context) error {
 	if left := g.r.heldUntil.Sub(g.r.w.now); left > 0 {

@@ -77,6 +77,7 @@ func (r *replica) start() {
 	r.settler = settlement.Settler{
 		Node: &w.node, Ledger: oneStep{r.ledger, w}, DeadLetters: &w.letters, Brake: gate{&w.brake, r},
 		Policies: r.policies.parsed, MaxAttempts: w.weather.attempts, FenceMargin: fenceMargin,
+		HoldFunc: gate{&w.brake, r}.complete,
 	}
 	if w.weather.trust {
 		r.settler.TrustFunc, r.settler.ReplayFunc = w.broker.trusted, w.broker.approved

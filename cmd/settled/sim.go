@@ -1,21 +1,27 @@
 package main
 
 import (
+	"crypto/ecdsa"
+	"errors"
 	"fmt"
+	"io/fs"
+	"strings"
 	"time"
 
+	"github.com/ethereum/go-ethereum/crypto"
 	"github.com/shopspring/decimal"
 	"github.com/spf13/cobra"
 
+	"settled/clearnode"
 	"settled/clearnode/clearnodetest"
 )
 
 func (p *program) simCommand() *cobra.Command {
-	var listen, faucet, protocol string
+	var listen, faucet, protocol, keyFile string
 	var expiry time.Duration
 	c := &cobra.Command{
 		Use: "sim", Short: "Run a simulated ClearNode",
-		Long: "A simulated ClearNode for trying things out: the methods, error texts and quirks of the real one, of any\ngeneration (--protocol), with assets usdc (6 decimals) and weth (18 decimals), no chain, and nothing kept\nafter it ends.",
+		Long: "A simulated ClearNode for trying things out: the methods, error texts and quirks of the real one, of any\ngeneration (--protocol), with assets usdc (6 decimals) and weth (18 decimals), no chain, and nothing kept\nafter it ends but its key, where --key-file names a file.",
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			spoken, err := simProtocol(protocol)
 			if err != nil {
@@ -25,7 +31,11 @@ func (p *program) simCommand() *cobra.Command {
 			if err != nil || amount.IsNegative() {
 				return misuse{fmt.Errorf("--faucet %q: want an amount such as 1000", faucet)}
 			}
-			node, err := clearnodetest.Start(clearnodetest.Config{Listen: listen, Protocol: spoken, Faucet: amount, MessageExpiry: expiry})
+			key, err := simKey(keyFile)
+			if err != nil {
+				return fmt.Errorf("--key-file: %w", err)
+			}
+			node, err := clearnodetest.Start(clearnodetest.Config{Listen: listen, Protocol: spoken, BrokerKey: key, Faucet: amount, MessageExpiry: expiry})
 			if err != nil {
 				return fmt.Errorf("simulated ClearNode: %w", err)
 			}
@@ -44,6 +54,7 @@ func (p *program) simCommand() *cobra.Command {
 	c.Flags().StringVar(&listen, "listen", "127.0.0.1:8000", "address to listen at; the path is /ws")
 	c.Flags().StringVar(&faucet, "faucet", "1000", "how much of each asset every wallet has when it is first seen")
 	c.Flags().StringVar(&protocol, "protocol", "auto", "what it speaks: nitrorpc/legacy, nitrorpc/0.2, nitrorpc/0.4 or nitronode/v1; auto: nitrorpc/0.4")
+	c.Flags().StringVar(&keyFile, "key-file", "", "file with the key that signs its answers, 64 hex digits; created where it is missing. Without it each start has another address, which a running settled refuses")
 	c.Flags().DurationVar(&expiry, "message-expiry", time.Minute, "how old a request it accepts (nitronode/v1: any)")
 	return c
 }
@@ -57,4 +68,27 @@ func simProtocol(flag string) (string, error) {
 		return flag, nil
 	}
 	return "", misuse{fmt.Errorf("--protocol %q: want auto, %s, %s, %s or %s", flag, clearnodetest.Legacy, clearnodetest.Nitro02, clearnodetest.Nitro04, clearnodetest.NitronodeV1)}
+}
+
+// simKey is the key in a file, which is created where it is missing; nil without a file.
+func simKey(path string) (*ecdsa.PrivateKey, error) {
+	if path == "" {
+		return nil, nil
+	}
+	text, err := clearnode.ReadSecretFile("key file", path)
+	if errors.Is(err, fs.ErrNotExist) {
+		key, err := crypto.GenerateKey()
+		if err != nil {
+			return nil, err
+		}
+		return key, crypto.SaveECDSA(path, key)
+	}
+	if err != nil {
+		return nil, err
+	}
+	key, err := crypto.HexToECDSA(strings.TrimPrefix(strings.TrimSpace(string(text)), "0x"))
+	if err != nil {
+		return nil, fmt.Errorf("%s: want 64 hex digits", path) // the error would hold some of it
+	}
+	return key, nil
 }

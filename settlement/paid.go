@@ -60,12 +60,18 @@ func sameAmounts(a, b map[line]Amount) bool {
 // shows payouts and not which of them are the close's: the close is the last thing that
 // happens to a session, so that they are the last rows, from some instant on. None
 // elsewhere.
+//
+// Rows that are left out are withdrawals, for which the session's version must have room.
+// All rows are transfers out of this session. Where the version has room, a close that paid
+// these rows as well, seconds before the others, looks the same as a withdrawal. Both moved
+// the same money to the same participants by the same quorum, so that the outcome counts
+// as settled either way; what it records is the rows that the policy explains.
 func (s Session) possibleCloses() (closes []Session) {
 	if !s.Versioned || s.Open || !s.Hidden.Payouts {
 		return nil
 	}
 	for i, p := range s.Payouts {
-		if i == 0 || p.At.After(s.Payouts[i-1].At) {
+		if i == 0 || p.At.After(s.Payouts[i-1].At) && s.Version >= withdrawnVersion {
 			one := s
 			one.Payouts, one.Hidden.Payouts = s.Payouts[i:], false
 			closes = append(closes, one)
@@ -73,6 +79,10 @@ func (s Session) possibleCloses() (closes []Session) {
 	}
 	return closes
 }
+
+// withdrawnVersion is the least version of a closed session from which something was
+// withdrawn before: its creation, a deposit, the withdrawal and the close.
+const withdrawnVersion = 4
 
 // mayHavePaid reports whether these allocations are what one of the possible closes paid.
 func (s Session) mayHavePaid(allocations []Allocation) bool {

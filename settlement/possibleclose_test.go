@@ -1,6 +1,7 @@
 package settlement
 
 import (
+	"cmp"
 	"testing"
 	"time"
 )
@@ -17,15 +18,20 @@ func TestPossibleCloses(t *testing.T) {
 	for name, c := range map[string]struct {
 		payouts  []Transfer
 		recorded string // what b gets; none: closed_elsewhere
+		version  uint64 // 0: 5
 	}{
-		"withdrawn before":      {[]Transfer{row(a, "5", 1), row(b, "10", 8)}, "10"},
-		"all of it":             {[]Transfer{row(b, "15", 1)}, "15"},
-		"in the same second":    {[]Transfer{row(a, "5", 1), row(b, "10", 1)}, ""},
-		"the last is another's": {[]Transfer{row(b, "10", 1), row(a, "5", 8)}, ""},
-		"nothing shown":         {nil, ""},
+		"withdrawn before":         {[]Transfer{row(a, "5", 1), row(b, "10", 8)}, "10", 0},
+		"all of it":                {[]Transfer{row(b, "15", 1)}, "15", 0},
+		"in the same second":       {[]Transfer{row(a, "5", 1), row(b, "10", 1)}, "", 0},
+		"the last is another's":    {[]Transfer{row(b, "10", 1), row(a, "5", 8)}, "", 0},
+		"no room for a withdrawal": {[]Transfer{row(a, "5", 1), row(b, "10", 8)}, "", 3},
+		"room for one":             {[]Transfer{row(a, "5", 1), row(b, "10", 8)}, "10", 4},
+		"another's between":        {[]Transfer{row(b, "5", 1), row(a, "5", 4), row(b, "5", 8)}, "5", 0},
+		"another's with the last":  {[]Transfer{row(b, "5", 1), row(b, "10", 8), row(a, "1", 8)}, "", 0},
+		"nothing shown":            {nil, "", 0},
 	} {
 		s := newWorldOf(t, versioned).session
-		s.Open, s.Version, s.Payouts, s.Hidden.Payouts = false, 5, c.payouts, true
+		s.Open, s.Version, s.Payouts, s.Hidden.Payouts = false, cmp.Or(c.version, 5), c.payouts, true
 		step := Next(View{Outcome: o, Policy: builtIn5[o.Scenario], Session: s, MaxAttempts: 8, FenceMargin: margin})
 		if c.recorded == "" {
 			if step.Move != MoveFail || step.Failure.Code != ClosedElsewhere {

@@ -123,7 +123,7 @@ type loss struct {
 }
 
 // outageRequest is clearnode.request_timeout of the commands.
-const outageRequest = 3 * time.Second
+const outageRequest = 2 * time.Second
 
 func faults(name string, f clearnodetest.Fault) loss {
 	return loss{name: name, begin: func(o *outage) { o.node.Inject(f) }, end: func(o *outage) { o.node.ClearFaults() }}

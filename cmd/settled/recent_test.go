@@ -136,7 +136,7 @@ func TestRecentWithoutAnswer(t *testing.T) {
 // TestIdleServiceNoticesTheDatabase: nothing is published while the node's database is
 // away; at every generation of node the service is not ready until it is back.
 func TestIdleServiceNoticesTheDatabase(t *testing.T) {
-	for _, protocol := range []string{clearnodetest.Legacy, clearnodetest.Nitro02, clearnodetest.NitronodeV1} {
+	for _, protocol := range []string{clearnodetest.Legacy, clearnodetest.NitronodeV1} {
 		t.Run(protocol, func(t *testing.T) {
 			t.Parallel() // it waits more than it works
 			d := &twinScene{deployment: deployOn(t, clearnodetest.Config{Protocol: protocol}), scene: sceneOf(protocol)}

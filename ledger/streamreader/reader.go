@@ -186,6 +186,9 @@ func Retry[T any](ctx context.Context, r *Reader, read func(context.Context) (T,
 			patience = min(patience, unansweredTime)
 		}
 		if lasted := time.Since(began); lasted >= patience {
+			if !r.nc.IsConnected() {
+				return v, fmt.Errorf("%w: no connection to NATS for %s: is the server up, and can it be reached?", err, lasted.Round(time.Second))
+			}
 			return v, fmt.Errorf("%w: no answer for %s: does the stream have a leader, and may this user publish to %sSTREAM.INFO.%s and STREAM.MSG.GET.%s?",
 				err, lasted.Round(time.Second), r.api, r.stream, r.stream)
 		}

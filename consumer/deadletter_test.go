@@ -370,24 +370,70 @@ func TestReplayIsFinished(t *testing.T) {
 func TestReplayOnRecordIsFinished(t *testing.T) {
 	r := newLetterRig(t, Config{})
 	l := r.store(r.publish("outcome.cancellation", nil, eventOf("1")), settlement.Fail(settlement.Unauthorized, "x"))
-	if err := r.letters.record(t.Context(), ActionReplay, l, Operation{OutcomeSequence: 77}); err != nil {
+	m, err := r.letters.replayed(l)
+	if err != nil {
+		t.Fatal(err)
+	}
+	ack, err := r.js.PublishMsg(t.Context(), m) // under an id that OUTCOMES has forgotten
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := r.letters.record(t.Context(), ActionReplay, l, Operation{OutcomeSequence: ack.Sequence}); err != nil {
 		t.Fatal(err)
 	}
 	edited, err := r.letters.Edited(l, []byte(eventOf("2")))
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := r.letters.ReplayEdited(t.Context(), edited); err == nil || !strings.Contains(err.Error(), "replayed already, as 77") {
+	if _, err := r.letters.ReplayEdited(t.Context(), edited); err == nil || !strings.Contains(err.Error(), "replayed already, as 2") {
 		t.Errorf("err = %v", err)
 	}
-	if at, err := r.letters.Replay(t.Context(), l.Sequence); err != nil || at != (Replayed{DeadLetter: 1, Stream: "OUTCOMES", Sequence: 77, Duplicate: true}) {
+	if at, err := r.letters.Replay(t.Context(), l.Sequence); err != nil || at != (Replayed{DeadLetter: 1, Stream: "OUTCOMES", Sequence: 2, Duplicate: true}) {
 		t.Errorf("%+v, %v", at, err)
 	}
-	if n := r.last("OUTCOMES"); n != 1 {
+	if n := r.last("OUTCOMES"); n != 2 {
 		t.Errorf("published %d times", n-1)
 	}
 	if _, err := r.letters.Get(t.Context(), l.Sequence); !errors.Is(err, ErrNoDeadLetter) {
 		t.Errorf("the letter is still there: %v", err)
+	}
+}
+
+// A letter whose replay is on record, and not in OUTCOMES, is replayed: OUTCOMES was set
+// back since, or the record is not genuine. The letter is all that is left of the outcome.
+func TestReplayOnRecordOnly(t *testing.T) {
+	for name, foreign := range map[string]func(Letter) string{
+		"beyond the end of OUTCOMES": func(l Letter) string {
+			return fmt.Sprintf(`{"action":"replay","dead_letter":1,"origin":%q,"session_id":%q,"outcome_sequence":77}`, l.Origin, l.Session)
+		},
+		"names another message": func(l Letter) string {
+			return fmt.Sprintf(`{"action":"replay","dead_letter":1,"origin":%q,"session_id":%q,"outcome_sequence":1,"edited":true}`, l.Origin, l.Session)
+		},
+		"names nothing": func(Letter) string { return `{"action":"replay"}` },
+		"of another letter": func(l Letter) string {
+			return fmt.Sprintf(`{"action":"replay","dead_letter":2,"origin":%q,"outcome_sequence":1,"edited":true}`, l.Origin)
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			r := newLetterRig(t, Config{})
+			l := r.store(r.publish("outcome.cancellation", nil, eventOf("1")), settlement.Fail(settlement.Unauthorized, "x"))
+			junk := nats.NewMsg(OperationSubject("", ActionReplay))
+			junk.Header.Set(nats.MsgIdHdr, recordID(ActionReplay, l))
+			junk.Data = []byte(foreign(l))
+			if _, err := r.js.PublishMsg(t.Context(), junk); err != nil {
+				t.Fatal(err)
+			}
+			if at, err := r.letters.Replay(t.Context(), l.Sequence); err != nil || at.Sequence != 2 || at.Duplicate {
+				t.Errorf("%+v, %v", at, err)
+			}
+			if n := r.last("OUTCOMES"); n != 2 {
+				t.Errorf("published %d times", n-1)
+			}
+			ops := r.operations()
+			if last := ops[len(ops)-1]; last.Action != ActionReplay || last.OutcomeSequence != 2 {
+				t.Errorf("recorded %+v", last)
+			}
+		})
 	}
 }
 

@@ -89,7 +89,7 @@ func sameRecord(op Operation) func(*jetstream.RawStreamMsg) bool {
 			return false
 		}
 		got, err := parseOperation(there, op.Action)
-		return err == nil && got.DeadLetter == op.DeadLetter && got.Origin == op.Origin && got.Session == op.Session && got.Stop == op.Stop
+		return err == nil && got.DeadLetter == op.DeadLetter && got.Origin == op.Origin && got.Session == op.Session && got.Stop == op.Stop && got.OutcomeSequence == op.OutcomeSequence
 	}
 }
 

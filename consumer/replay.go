@@ -42,7 +42,7 @@ func (d *DeadLetters) replay(ctx context.Context, l Letter, edited bool) (Replay
 		return Replayed{}, err
 	}
 	r := Replayed{DeadLetter: l.Sequence, Stream: OutcomesStream(d.cfg.Prefix)}
-	done, err := d.done.find(ctx, d, l)
+	done, err := d.done.find(ctx, d, l, m, edited)
 	if err != nil {
 		return Replayed{}, err
 	}

@@ -19,10 +19,12 @@ type Tail interface {
 	Keep(stream string, created time.Time, e TailEntry, again bool)
 }
 
-// TailEntry is an entry by its sequence and the SHA-256 of its payload in hex.
+// TailEntry is an entry by its sequence and the SHA-256 of its payload in hex, with how
+// many of the stream's messages were gone when it was kept.
 type TailEntry struct {
 	Sequence uint64 `json:"sequence"`
 	Digest   string `json:"digest,omitempty"`
+	Removed  uint64 `json:"removed,omitempty"`
 }
 
 var errSetBack = errors.New("the ledger's stream lost entries while settled was stopped (a copy was put back?): requests it no longer knows of may still land")
@@ -47,6 +49,9 @@ func (l *Ledger) recall(ctx context.Context, o Origin) error {
 			return nil
 		}
 	}
+	if o.Counted && o.Removed > e.Removed { // before the last one, while nobody looked
+		l.mark.young(l.cfg.Fence, fmt.Errorf("%d entries were removed from stream %s while settled was stopped (a limit, a purge or a deletion): requests that they recorded may still land", o.Removed-e.Removed, StreamName(l.cfg.Prefix)))
+	}
 	l.known.sure.Store(e.Sequence > 0 || o.Removed == 0)
 	return nil
 }
@@ -62,5 +67,5 @@ func (l *Ledger) keepTail() {
 		return
 	}
 	at, digest, _ := l.mark.furthest()
-	l.cfg.Tail.Keep(StreamName(l.cfg.Prefix), l.known.created, TailEntry{at, digest}, l.mark.now().epoch > 0)
+	l.cfg.Tail.Keep(StreamName(l.cfg.Prefix), l.known.created, TailEntry{at, digest, l.known.removed}, l.mark.now().epoch > 0)
 }

@@ -109,7 +109,8 @@ func TestEntriesMissingAtTheStart(t *testing.T) {
 		"nothing remembered":                        {nil, 3, true},
 		"remembered as empty":                       {&ledger.TailEntry{}, 3, true},
 		"remembered as empty, and still so":         {&ledger.TailEntry{}, 0, false},
-		"missing for long: the last one is in it":   {&ledger.TailEntry{Sequence: 5}, 3, false},
+		"missing for long: the last one is in it":   {&ledger.TailEntry{Sequence: 5, Removed: 3}, 3, false},
+		"the last one is in it, others went since":  {&ledger.TailEntry{Sequence: 5, Removed: 2}, 3, true},
 		"the one that was remembered is among them": {&ledger.TailEntry{Sequence: 9}, 3, true},
 	} {
 		mem, kept, cfg := &ledgertest.Stream{}, &tails{}, config()

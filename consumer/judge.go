@@ -156,6 +156,7 @@ func judgeDurable(have, want jetstream.ConsumerConfig) (warnings, dangers []stri
 		{len(filters) > 0 && !covers(filters, want.FilterSubject), fmt.Sprintf("its filter %q leaves outcomes out: %s --filter '%s'", filters, edit, want.FilterSubject)},
 		{have.DeliverSubject != "", "it pushes: delete it or set consumer.durable"},
 		{have.HeadersOnly, "it delivers headers without payload: delete it"},
+		{have.MaxRequestExpires > 0 && have.MaxRequestExpires < pullExpiry, fmt.Sprintf("max_expires %s refuses every request for messages, which stays open for %s, and no outcome is delivered: %s --max-pull-expire=%s", have.MaxRequestExpires, pullExpiry, edit, pullExpiry)},
 		{len(have.PriorityGroups) > 0, "it has priority groups, which are not served: delete it"},
 	})
 	warnings = append(durableWeaknesses(have, want), texts([]finding{

@@ -126,6 +126,8 @@ func TestDurableChangedWhileRunning(t *testing.T) {
 		"backoff":            {func(c *jetstream.ConsumerConfig) { c.BackOff = []time.Duration{30 * time.Second, time.Minute} }, "backoff", false},
 		"inactive_threshold": {func(c *jetstream.ConsumerConfig) { c.InactiveThreshold = time.Hour }, "inactive_threshold", false},
 		"headers only":       {func(c *jetstream.ConsumerConfig) { c.HeadersOnly = true }, "headers without payload", false},
+		"max_expires":        {func(c *jetstream.ConsumerConfig) { c.MaxRequestExpires = time.Second }, "--max-pull-expire=30s", false},
+		"longer max_expires": {func(c *jetstream.ConsumerConfig) { c.MaxRequestExpires = time.Minute }, "", false},
 		"description":        {func(c *jetstream.ConsumerConfig) { c.Description = "other" }, "", false},
 		"deliver new":        {func(c *jetstream.ConsumerConfig) { c.DeliverPolicy = jetstream.DeliverNewPolicy }, "deliver_policy", true},
 		"ack none": {func(c *jetstream.ConsumerConfig) {

@@ -224,6 +224,7 @@ func (l *Ledger) store(ctx context.Context, a appending) (Message, error) {
 		if err == nil || errors.Is(err, settlement.ErrMoved) {
 			return m, err
 		}
+		expected := a.Expect
 		m, found, readErr := l.resolve(ctx, &a, begun)
 		if found || errors.Is(readErr, settlement.ErrMoved) {
 			return m, readErr
@@ -231,6 +232,9 @@ func (l *Ledger) store(ctx context.Context, a appending) (Message, error) {
 		err = errors.Join(err, readErr)
 		if !l.cfg.SteadyFunc().Add(pause).Before(deadline) {
 			return Message{}, fmt.Errorf("not known to be stored, tried for %s: %w", appendBudget, err)
+		}
+		if readErr == nil && a.Expect != expected {
+			continue // at once: until the next try more foreign messages may come
 		}
 		if stopped := l.cfg.WaitFunc(ctx, pause); stopped != nil {
 			return Message{}, fmt.Errorf("not known to be stored: %w", errors.Join(stopped, err))

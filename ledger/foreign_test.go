@@ -1,6 +1,7 @@
 package ledger_test
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"reflect"
@@ -163,6 +164,26 @@ func TestForeignMessageOvertakesAppend(t *testing.T) {
 		if n != 1 {
 			t.Errorf("stored at first %t: %d closed entries, want 1", stored, n)
 		}
+	}
+}
+
+// TestForeignMessagesKeepComing: an append is stored although another foreign message comes
+// whenever it waits.
+func TestForeignMessagesKeepComing(t *testing.T) {
+	mem, cfg, now := &ledgertest.Stream{}, config(), time.Unix(1_700_000_000, 0)
+	junk := func() { mem.Put("settlement.failed."+string(session(1)), []byte("{}")) }
+	cfg.SteadyFunc = func() time.Time { return now }
+	cfg.WaitFunc = func(_ context.Context, d time.Duration) error {
+		now = now.Add(d)
+		junk()
+		return nil
+	}
+	l := ledger.New(mem, cfg)
+	head := mustAppend(t, l, settlement.Head{Session: session(1)}, closing(session(1), outcome("a"), 1))
+	junk()
+	head = mustAppend(t, l, head, closed(session(1), outcome("a"), 1))
+	if got := mustHead(t, l, session(1)); got.Digest != head.Digest || got.N() != 2 {
+		t.Errorf("head %+v, want %+v", got, head)
 	}
 }
 

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net/url"
+	"strconv"
 	"time"
 	"unicode/utf8"
 
@@ -230,7 +231,10 @@ func parseURL(text string) (*url.URL, error) {
 	if err != nil {
 		return nil, errors.New("clearnode.url: unreadable: want the node's websocket, such as wss://node.example/ws")
 	}
-	if u.Scheme != "ws" && u.Scheme != "wss" || u.Host == "" {
+	if _, err := strconv.ParseUint(u.Port(), 10, 16); u.Port() != "" && err != nil {
+		return nil, fmt.Errorf("clearnode.url: there is no port %s: want one up to 65535", u.Port())
+	}
+	if u.Scheme != "ws" && u.Scheme != "wss" || u.Hostname() == "" {
 		return nil, errors.New("clearnode.url: want ws:// or wss:// and a host, such as wss://node.example/ws")
 	}
 	u.Fragment = ""

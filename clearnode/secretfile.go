@@ -37,6 +37,9 @@ func CheckSecretFile(path string) error {
 	if err != nil {
 		return err
 	}
+	if !info.Mode().IsRegular() {
+		return fmt.Errorf("%s: not a regular file", path)
+	}
 	return CheckSecretMode(path, info)
 }
 
@@ -50,7 +53,7 @@ func ReadSecretFile(what, path string) ([]byte, error) {
 // ReadOwnSecretFile is ReadSecretFile for a file in a directory that others can write to: it
 // also refuses a symbolic link, and one that another user owns, whoever may read it.
 func ReadOwnSecretFile(what, path string) ([]byte, error) {
-	if info, err := os.Lstat(path); err != nil || !info.Mode().IsRegular() { // opening a pipe would block
+	if info, err := os.Lstat(path); err != nil || !info.Mode().IsRegular() {
 		return nil, errors.Join(fmt.Errorf("%s %s: not a regular file", what, path), err)
 	}
 	return readSecretFile(what, path, func(path string, info os.FileInfo) error {
@@ -63,6 +66,9 @@ func ReadOwnSecretFile(what, path string) ([]byte, error) {
 
 // readSecretFile reads a secret whose file passes a check.
 func readSecretFile(what, path string, check func(string, os.FileInfo) error) ([]byte, error) {
+	if info, err := os.Stat(path); err == nil && !info.Mode().IsRegular() { // opening a pipe would block
+		return nil, fmt.Errorf("%s %s: not a regular file", what, path)
+	}
 	f, err := os.Open(path) // #nosec G304 -- the operator names the file
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", what, err)

@@ -122,7 +122,7 @@ func publicOrigin(text string) (string, error) {
 		return "", nil
 	}
 	u, err := url.Parse(text)
-	if err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Hostname() == "" || u.User != nil || u.RawQuery != "" || u.Fragment != "" || strings.Contains(u.Host, "*") {
+	if err != nil || u.Scheme != "http" && u.Scheme != "https" || !validHost(u.Hostname()) || !validPort(u.Port()) || u.User != nil || u.RawQuery != "" || u.Fragment != "" {
 		return "", errors.New("http.origin: want http:// or https:// and a host, with or without a path, such as https://ops.example/settled")
 	}
 	scheme, host := strings.ToLower(u.Scheme), strings.ToLower(u.Host)

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"os"
@@ -85,11 +86,19 @@ func (m maxBytes) check() error {
 // caller to show: nothing wrong, but probably not meant.
 func (p *program) load(cmd *cobra.Command) (config, []string, error) {
 	c := config{refusals: &p.refusals}
+	if flag := cmd.Flags().Lookup("config"); flag != nil && flag.Changed && p.configFile == "" {
+		return c, nil, errors.New("--config: it names no file: leave it out, or name one")
+	}
+	for _, name := range fileOnly {
+		if variable := (key{name: name}).variable(); os.Getenv(variable) != "" {
+			return c, nil, fmt.Errorf("%s: %s can stand in the configuration file only", variable, name)
+		}
+	}
 	file, err := readConfigFile(p.configFile)
 	if err != nil {
 		return c, nil, err
 	}
-	v, err := newViper(cmd, p.configFile)
+	v, err := newViper(cmd, file)
 	if err != nil {
 		return c, nil, err
 	}
@@ -119,14 +128,12 @@ func (k key) origin(cmd *cobra.Command, file configFile) string {
 }
 
 // newViper merges the sources of every key.
-func newViper(cmd *cobra.Command, file string) (*viper.Viper, error) {
+func newViper(cmd *cobra.Command, file configFile) (*viper.Viper, error) {
 	v := viper.New()
-	if file != "" {
-		v.SetConfigFile(file)
-		v.SetConfigType("yaml")
-		if err := v.ReadInConfig(); err != nil {
-			return nil, fmt.Errorf("configuration: %w", err)
-		}
+	v.SetConfigType("yaml")
+	// The text that was checked: a pipe can be read only once.
+	if err := v.ReadConfig(bytes.NewReader(file.text)); err != nil {
+		return nil, fmt.Errorf("configuration: %w", err)
 	}
 	for _, k := range new(config).keys() {
 		v.SetDefault(k.name, k.fallback)
@@ -187,6 +194,20 @@ func (c *config) check() error {
 		return fmt.Errorf("log.format: %q is unknown: want console or json", c.logFormat)
 	case c.embedded && c.natsReplicas > 1:
 		return errors.New("nats.replicas: an embedded server keeps one replica: leave it 1, or run a NATS cluster")
+	}
+	if c.natsDomain != "" && !plainToken.MatchString(c.natsDomain) {
+		return fmt.Errorf("nats.domain: %q: want letters, digits, _ and -, such as ledger", c.natsDomain)
+	}
+	if strings.ContainsAny(c.cosignStream, " \t.*>/\\") {
+		return fmt.Errorf("cosign.outcomes_stream: %q: want the name of a stream, without spaces, dots, *, >, / and \\", c.cosignStream)
+	}
+	for _, count := range []struct {
+		name  string
+		value int
+	}{{"consumer.workers", c.consumerWorkers}, {"clearnode.connections", c.nodeConnections}, {"nats.replicas", c.natsReplicas}} {
+		if count.value < 1 {
+			return fmt.Errorf("%s: %d: want at least 1", count.name, count.value)
+		}
 	}
 	if err := c.checkInbox(); err != nil {
 		return err

@@ -1,10 +1,14 @@
 package main
 
 import (
+	"errors"
 	"fmt"
 	"net"
+	"net/netip"
 	"net/url"
+	"regexp"
 	"slices"
+	"strconv"
 	"strings"
 
 	"github.com/nats-io/nats.go"
@@ -52,7 +56,7 @@ func (c *config) checkNATS() error {
 	tried := nats.GetDefaultOptions()
 	for _, option := range options {
 		if err := option(&tried); err != nil {
-			return fmt.Errorf("nats: %w", err)
+			return err
 		}
 	}
 	return nil
@@ -60,6 +64,7 @@ func (c *config) checkNATS() error {
 
 // checkServers refuses URLs that name no NATS server.
 func checkServers(servers string) error {
+	kinds := map[bool]bool{} // by whether they are WebSockets
 	for _, text := range strings.Split(servers, ",") {
 		text = strings.TrimSpace(text)
 		if !strings.Contains(text, "://") {
@@ -69,18 +74,44 @@ func checkServers(servers string) error {
 		if err != nil || u.Hostname() == "" || !slices.Contains([]string{"nats", "tls", "ws", "wss"}, strings.ToLower(u.Scheme)) {
 			return fmt.Errorf("nats.url: %s: want nats://, tls://, ws:// or wss:// and a host, or several of them", withoutPassword(text))
 		}
+		if !validPort(u.Port()) {
+			return fmt.Errorf("nats.url: %s: there is no port %s: want one up to 65535", withoutPassword(text), u.Port())
+		}
+		kinds[strings.HasPrefix(strings.ToLower(u.Scheme), "ws")] = true
+	}
+	if len(kinds) > 1 {
+		return errors.New("nats.url: ws:// and wss:// can't stand beside nats:// and tls://: name servers of one kind")
 	}
 	return nil
 }
 
 // checkListen refuses an address that nothing can listen at.
 func checkListen(key, address string) error {
-	_, port, err := net.SplitHostPort(address)
+	host, port, err := net.SplitHostPort(address)
 	if err == nil {
 		_, err = net.LookupPort("tcp", port)
 	}
-	if err != nil || port == "" {
+	if err != nil || port == "" || host != "" && !validHost(host) {
 		return fmt.Errorf("%s: %q: want a host and a port, such as 127.0.0.1:8090", key, address)
 	}
 	return nil
+}
+
+// validPort reports whether a URL's port can be one; the empty one is the scheme's own.
+func validPort(port string) bool {
+	_, err := strconv.ParseUint(port, 10, 16)
+	return port == "" || err == nil
+}
+
+var hostName = regexp.MustCompile(`^[A-Za-z0-9_-]+(\.[A-Za-z0-9_-]+)*\.?$`)
+
+// validHost reports whether a text is an IP address or can be a host's name. A name
+// whose last label is a number would be an IP address.
+func validHost(host string) bool {
+	if _, err := netip.ParseAddr(host); err == nil {
+		return true
+	}
+	labels := strings.Split(strings.TrimSuffix(host, "."), ".")
+	_, err := strconv.Atoi(labels[len(labels)-1])
+	return hostName.MatchString(host) && err != nil
 }

@@ -6,6 +6,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 )
@@ -24,6 +25,10 @@ func TestConfigCheckIsServe(t *testing.T) {
 	key := file("judge.key", strings.Repeat("0", 63)+"3", 0o600)
 	open := file("open.key", strings.Repeat("0", 63)+"3", 0o644)
 	junk := file("junk", "junk", 0o600)
+	pipe := filepath.Join(dir, "pipe")
+	if err := syscall.Mkfifo(pipe, 0o600); err != nil {
+		t.Fatal(err)
+	}
 	node := "clearnode: {url: \"ws://127.0.0.1:1/ws\", key_files: [\"" + key + "\"]}\n"
 	sound := node + "http: {listen: \"127.0.0.1:0\"}\n"
 	for it, text := range map[string]string{
@@ -56,6 +61,21 @@ func TestConfigCheckIsServe(t *testing.T) {
 		"limit of no policy":       sound + "limits: [{scenario: nothing, per: session, amount: \"1\"}]\n",
 		"wrong checksum":           "clearnode: {url: \"ws://127.0.0.1:1/ws\", key_files: [\"" + key + "\"], node_address: \"0x6813eb9362372EEF6200f3b1dbC3f819671cBA69\"}\n",
 		"unknown section":          sound + "natz: {url: \"nats://a\"}\n",
+		"listen at no host":        node + "http: {listen: \"not a host:80\"}\n",
+		"listen at no address":     node + "http: {listen: \"999.1.1.1:80\"}\n",
+		"node at no port":          "clearnode: {url: \"ws://127.0.0.1:99999/ws\", key_files: [\"" + key + "\"]}\n",
+		"node without a host":      "clearnode: {url: \"ws://:80/ws\", key_files: [\"" + key + "\"]}\n",
+		"NATS at no port":          sound + "nats: {url: \"nats://127.0.0.1:99999\"}\n",
+		"two kinds of servers":     sound + "nats: {url: [\"nats://127.0.0.1:1\", \"ws://127.0.0.1:2\"]}\n",
+		"domain of two tokens":     sound + "nats: {domain: \"a.b\"}\n",
+		"domain with a wildcard":   sound + "nats: {domain: \"*\"}\n",
+		"stream of a subject":      sound + "cosign: {outcomes_stream: \"OUTCOMES.>\"}\n",
+		"two origins":              sound + "\nhttp.origin: \"https://a.example,https://b.example\"\n",
+		"no workers":               sound + "consumer: {workers: 0}\n",
+		"log level by number":      sound + "log: {level: \"20\"}\n",
+		"no log":                   sound + "log: {level: disabled}\n",
+		"key that is a pipe":       "clearnode: {url: \"ws://127.0.0.1:1/ws\", key_files: [\"" + pipe + "\"]}\n",
+		"certificate's key a pipe": sound + "nats: {tls: {cert: \"" + junk + "\", key: \"" + pipe + "\"}}\n",
 		"empty URL of NATS":        sound + "nats: {url: \"\"}\n",
 	} {
 		t.Run(it, func(t *testing.T) {
@@ -81,5 +101,49 @@ func TestConfigCheckIsServe(t *testing.T) {
 	var errs bytes.Buffer
 	if status := run(t.Context(), []string{"config", "check", "--config", path}, strings.NewReader(""), &bytes.Buffer{}, &errs); status != exitDone {
 		t.Errorf("what the others differ from is refused: %s", errs.String())
+	}
+}
+
+// TestConfigFileIsReadOnce: a configuration that comes through a pipe counts in full.
+func TestConfigFileIsReadOnce(t *testing.T) {
+	pipe := filepath.Join(t.TempDir(), "pipe")
+	if err := syscall.Mkfifo(pipe, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	const signer = "0x6813Eb9362372EEF6200f3b1dbC3f819671cBA69"
+	go func() {
+		_ = os.WriteFile(pipe, []byte("trust: {outcome_signers: [\""+signer+"\"]}\nlimits: [{per: session, amount: \"1\"}]\n"), 0o600)
+	}()
+	var out, errs bytes.Buffer
+	if status := run(t.Context(), []string{"config", "print", "--config", pipe}, strings.NewReader(""), &out, &errs); status != exitDone {
+		t.Fatalf("status %d: %s", status, errs.String())
+	}
+	for _, want := range []string{signer, `{per: "session", amount: "1"}`} {
+		if !strings.Contains(out.String(), want) {
+			t.Errorf("%s is not in force:\n%s", want, out.String())
+		}
+	}
+}
+
+// TestConfigElsewhere: a file that is not named, and rules in variables that nothing
+// reads, are refused.
+func TestConfigElsewhere(t *testing.T) {
+	refused := func(want string, args ...string) {
+		t.Helper()
+		var errs bytes.Buffer
+		if status := run(t.Context(), args, strings.NewReader(""), &bytes.Buffer{}, &errs); status != exitFailed || !strings.Contains(errs.String(), want) {
+			t.Errorf("%v: status %d, %q; want %q", args, status, errs.String(), want)
+		}
+	}
+	for _, command := range []string{"print", "check"} {
+		refused("it names no file", "config", command, "-c", "")
+		refused("it names no file", "config", command, "--config=")
+	}
+	for _, name := range fileOnly {
+		variable := (key{name: name}).variable()
+		t.Run(variable, func(t *testing.T) {
+			t.Setenv(variable, "[]")
+			refused(variable+": "+name+" can stand in the configuration file only", "config", "print")
+		})
 	}
 }

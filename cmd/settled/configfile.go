@@ -19,6 +19,7 @@ import (
 // numbers, unknown keys, and the order and type of policy steps.
 type configFile struct {
 	path  string
+	text  []byte
 	lines map[string]int        // by dotted key
 	nodes map[string]*yaml.Node // by dotted key
 }
@@ -31,16 +32,16 @@ func readConfigFile(path string) (configFile, error) {
 	if path == "" {
 		return f, nil
 	}
-	text, err := os.ReadFile(path) // #nosec G304 -- the operator names the file
-	if err != nil {
+	var err error
+	if f.text, err = os.ReadFile(path); err != nil { // #nosec G304 -- the operator names the file
 		return f, fmt.Errorf("configuration: %w", err)
 	}
-	return f, f.parse(text)
+	return f, f.parse()
 }
 
-func (f configFile) parse(text []byte) error {
+func (f configFile) parse() error {
 	var document, more yaml.Node
-	decoder := yaml.NewDecoder(bytes.NewReader(text))
+	decoder := yaml.NewDecoder(bytes.NewReader(f.text))
 	if err := decoder.Decode(&document); errors.Is(err, io.EOF) {
 		return nil
 	} else if err != nil {

@@ -65,7 +65,7 @@ func readShape(file string) error {
 		return err
 	}
 	c := newRoot(nil, nil, nil)
-	v, err := newViper(c, file)
+	v, err := newViper(c, f)
 	if err != nil {
 		return err
 	}
@@ -111,7 +111,11 @@ func TestSeveralServers(t *testing.T) {
 	k := *findKey("nats.url")
 	for value, want := range map[string]string{`"nats://a, nats://b"`: "nats://a, nats://b", "[nats://a, nats://b]": "nats://a,nats://b"} {
 		file := k.file(t, value)
-		v, err := newViper(newRoot(nil, nil, nil), file)
+		f, err := readConfigFile(file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		v, err := newViper(newRoot(nil, nil, nil), f)
 		if err != nil {
 			t.Fatal(err)
 		}

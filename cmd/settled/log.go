@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"slices"
 	"time"
 
 	"github.com/rs/zerolog"
@@ -20,7 +21,7 @@ func init() {
 // newLog writes to stderr, so that stdout is only a command's result.
 func (c *config) newLog(stderr io.Writer) (zerolog.Logger, error) {
 	level, err := zerolog.ParseLevel(c.logLevel)
-	if err != nil || c.logLevel == "" {
+	if err != nil || !slices.Contains([]string{"debug", "info", "warn", "error"}, c.logLevel) {
 		return zerolog.Nop(), fmt.Errorf("log.level: %q is unknown: want debug, info, warn or error", c.logLevel)
 	}
 	console := c.logFormat == "console" || c.logFormat == "" && isTerminal(stderr)

@@ -104,7 +104,7 @@ func (c *config) natsOptions(name string, wait bool) ([]nats.Option, error) {
 		options = append(options, nats.TLSHandshakeFirst())
 	}
 	if c.natsCA != "" {
-		options = append(options, nats.RootCAs(c.natsCA))
+		options = append(options, optionOf("nats.tls.ca", nats.RootCAs(c.natsCA)))
 	}
 	if (c.natsCert == "") != (c.natsCertKey == "") {
 		return nil, errors.New("nats.tls: cert and key go together")
@@ -113,9 +113,19 @@ func (c *config) natsOptions(name string, wait bool) ([]nats.Option, error) {
 		if err := clearnode.CheckSecretFile(c.natsCertKey); err != nil {
 			return nil, fmt.Errorf("nats.tls.key: %w", err)
 		}
-		options = append(options, nats.ClientCert(c.natsCert, c.natsCertKey))
+		options = append(options, optionOf("nats.tls.cert and nats.tls.key", nats.ClientCert(c.natsCert, c.natsCertKey)))
 	}
 	return options, nil
+}
+
+// optionOf names in an option's error the key that it comes from.
+func optionOf(key string, option nats.Option) nats.Option {
+	return func(o *nats.Options) error {
+		if err := option(o); err != nil {
+			return fmt.Errorf("%s: %w", key, err)
+		}
+		return nil
+	}
 }
 
 // close lets what was published go out, for a moment, then ends the connection

@@ -55,6 +55,7 @@ type attempt struct {
 	reply   string
 	data    string
 	listen  string // a subject to subscribe to, instead of a message to publish
+	header  nats.Header
 }
 
 // A role reaches in settled's account exactly what deploy/nats says, whatever subject,
@@ -395,6 +396,14 @@ func (s *rolesScene) attempts(role string) []attempt {
 			publish("publish to "+subject+" with reply subject "+reply, s.local(role, subject), reply, requestFor(subject))
 		}
 	}
+	for i, subject := range slices.Sorted(maps.Keys(roleMay[role])) {
+		for _, header := range obeyedHeaders(entry) {
+			if _, may := roleMay[role][header.Get("Nats-Trace-Dest")]; may || i > 0 && roleMay[role][subject] == "" {
+				continue // where it may publish itself, and one API call stands for all
+			}
+			all = append(all, attempt{name: fmt.Sprintf("publish to %s with the headers %v", subject, header), subject: s.local(role, subject), reply: "_INBOX_" + role + ".answer", data: requestFor(subject), header: header})
+		}
+	}
 	for _, reply := range replies {
 		publish("ask $JS.API.INFO with reply subject "+reply, "$JS.API.INFO", reply, "")
 	}
@@ -408,6 +417,26 @@ func (s *rolesScene) attempts(role string) []attempt {
 	for _, subject := range []string{">", "*.>", "_INBOX.>", "_INBOX_settled.>", "_INBOX_operator.>", "_INBOX_dashboard.>", "_INBOX_upstream.>", "_INBOX_partner.>", "_R_.>", "outcome.>", "operation.>", "deadletter.>", "settlement.>",
 		"$JS.>", "$JS.ACK.>", "$JS.API.>", "$JS.EVENT.>", "$SYS.>", "cosign.>"} {
 		all = append(all, attempt{name: "subscribe to " + subject, listen: subject})
+	}
+	return all
+}
+
+// obeyedHeaders are headers by which a server does more with a message than deliver and
+// store it: trace it to a subject, replace others, store it later, elsewhere or for a time.
+func obeyedHeaders(entry string) (all []nats.Header) {
+	for _, pairs := range [][]string{
+		{"Nats-Trace-Dest", entry}, {"Nats-Trace-Dest", "operation.resume"}, {"Nats-Trace-Dest", "$JS.API.STREAM.PURGE.OUTCOMES", "Nats-Trace-Only", "true"},
+		{"Nats-Trace-Dest", "_INBOX_settled.forged"}, {"traceparent", "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"},
+		{"Nats-Rollup", "all"}, {"Nats-Rollup", "sub"}, {"Nats-TTL", "1s"}, {"Nats-Incr", "+1"},
+		{"Nats-Schedule", "@at 2000-01-01T00:00:00Z", "Nats-Schedule-Target", entry}, {"Nats-Schedule-Next", "purge", "Nats-Scheduler", "outcome.x"},
+		{"Nats-Batch-Id", "x", "Nats-Batch-Sequence", "1"}, {"Nats-Batch-Id", "x", "Nats-Batch-Sequence", "1", "Nats-Batch-Commit", "1"},
+		{"Nats-Marker-Reason", "Purge"}, {"Nats-Stream-Source", "SETTLEMENTS 1 > >"}, {"Nats-Expected-Stream", "SETTLEMENTS"}, {"Status", "409"},
+	} {
+		h := nats.Header{}
+		for i := 0; i < len(pairs); i += 2 {
+			h[pairs[i]] = []string{pairs[i+1]}
+		}
+		all = append(all, h)
 	}
 	return all
 }
@@ -498,20 +527,25 @@ func (s *rolesScene) try(role string, a attempt) {
 		s.t.Logf("%-10s %-100s %s; %s", role, a.name, result, s.changes(role, a, s.state()))
 		return
 	}
-	s.must(nc.PublishMsg(&nats.Msg{Subject: a.subject, Reply: a.reply, Data: []byte(a.data)}))
+	s.must(nc.PublishMsg(&nats.Msg{Subject: a.subject, Reply: a.reply, Header: a.header, Data: []byte(a.data)}))
 	s.processed(role, nc)
 	result := "sent"
 	if err := nc.LastError(); errors.Is(err, nats.ErrPermissionViolation) && strings.Contains(err.Error(), "Violation for Publish") {
 		result = "refused"
 	}
 	after := s.state()
-	if grows := roleMay[role][a.subject]; grows != "" && result != "refused" {
+	if grows := roleMay[role][a.subject]; grows != "" && result != "refused" && a.header == nil {
 		s.until(role+", "+a.name+": stored", func() bool {
 			after = s.state()
 			return after[grows] != s.last[grows]
 		})
 	}
-	if m, err := answers.NextMsg(time.Nanosecond); err == nil {
+	if a.header != nil { // whether it is stored depends on them
+		if m, err := answers.NextMsg(300 * time.Millisecond); err == nil {
+			result = fmt.Sprintf("answered %.60s", m.Data)
+		}
+		after = s.state()
+	} else if m, err := answers.NextMsg(time.Nanosecond); err == nil {
 		result = fmt.Sprintf("answered %.60s", m.Data)
 		if !strings.Contains(string(m.Data), `"error"`) {
 			s.t.Errorf("%s may %s: %s", role, a.name, m.Data)

@@ -336,6 +336,24 @@ func (o *outage) shows() {
 	})
 }
 
+// A service that was started again, and has read no session yet, reports that the node's
+// database is away before an outcome is published.
+func TestOutageAfterRestart(t *testing.T) {
+	t.Parallel() // it waits more than it works
+	o, serve := newOutage(t), longRunningCommands()[0]
+	o.start(serve.args...)
+	o.recovers(serve)
+	o.cancel()
+	<-o.status
+	o.start(serve.args...)
+	o.until("readyz says that nothing is missing", func() bool { status, _ := o.get("/readyz"); return status == http.StatusOK })
+	o.seen = len(o.log.String())
+	databaseLoss.begin(o)
+	o.reports(serve)
+	databaseLoss.end(o)
+	o.recovers(serve)
+}
+
 // A connection that the server closes with an error that the client library doesn't
 // know is closed for good. Every command goes on with a new one.
 func TestConnectionClosedForGood(t *testing.T) {

@@ -4,11 +4,14 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 	"sync"
 	"time"
 
+	"github.com/nats-io/nats.go/jetstream"
 	"github.com/rs/zerolog"
 
+	"settled/ledger"
 	"settled/settlement"
 )
 
@@ -71,6 +74,33 @@ func (r *recent) begin(part string, now time.Time) (ended func(settlement.Sessio
 		r.note(part, session, err, now, now.Sub(r.calls[id].began) >= slowFor)
 		delete(r.calls, id)
 	}
+}
+
+// know names a session that the node is expected to have, where none was read yet.
+func (r *recent) know(session settlement.SessionID) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.session == "" {
+		r.session = session
+	}
+}
+
+// lastClosed is the session that was closed last as the ledger says, genuine or not;
+// empty where there is none, or it can't be read.
+func lastClosed(ctx context.Context, js jetstream.JetStream, prefix string) settlement.SessionID {
+	stream, err := js.Stream(ctx, ledger.StreamName(prefix))
+	if err != nil {
+		return ""
+	}
+	m, err := stream.GetLastMsgForSubject(ctx, prefix+"settlement.closed.*")
+	if err != nil {
+		return ""
+	}
+	session, err := settlement.ParseSessionID(m.Subject[strings.LastIndexByte(m.Subject, '.')+1:])
+	if err != nil {
+		return ""
+	}
+	return session
 }
 
 // note takes what came of a call. What is about one session or outcome alone says

@@ -392,6 +392,7 @@ func (s *service) openStreams(ctx context.Context) error {
 	s.mu.Unlock()
 	s.metrics.watch(s)
 	s.noticeOutcomesSetBack(ctx)
+	s.metrics.recent.know(lastClosed(ctx, s.nats.js, s.cfg.natsPrefix))
 	s.log.Info().Strs("scenarios", s.cfg.scenarios()).Int("limits", len(s.cfg.limits)).Int("outcome_signers", len(s.cfg.trustSigners)).Str("node", withoutPassword(s.cfg.nodeURL)).Int("workers", s.cfg.consumerWorkers).Msg("settling outcomes")
 	return nil
 }

@@ -44,14 +44,14 @@ type tailFiles struct {
 
 	mu      sync.Mutex
 	written map[string]ledger.TailEntry // by path
-	failed  bool                        // told that nothing can be written
+	failed  map[string]bool             // by path: told that it can't be written
 	outside bool                        // the first folder remembered the stream
 }
 
 var _ ledger.Tail = (*tailFiles)(nil)
 
 func newTailFiles(log zerolog.Logger, dirs ...string) *tailFiles {
-	return &tailFiles{dirs: dirs, log: log, written: map[string]ledger.TailEntry{}}
+	return &tailFiles{dirs: dirs, log: log, written: map[string]ledger.TailEntry{}, failed: map[string]bool{}}
 }
 
 func tailPath(dir, stream string, created time.Time) string {
@@ -103,12 +103,16 @@ func (t *tailFiles) Keep(stream string, created time.Time, e ledger.TailEntry, a
 			continue // another process knows more
 		}
 		if err := writeTail(dir, path, e); err != nil {
-			if !t.failed {
+			if !t.failed[path] {
 				t.log.Warn().Err(err).Msg("the last ledger entry can't be remembered (nats.state_dir): a ledger that is set back while settled is stopped may not be noticed")
 			}
-			t.failed = true
+			t.failed[path] = true
 			continue
 		}
+		if t.failed[path] {
+			t.log.Info().Str("file", path).Msg("the last ledger entry is remembered again")
+		}
+		delete(t.failed, path)
 		t.written[path] = e
 	}
 }

@@ -9,6 +9,8 @@ import (
 
 	"github.com/nats-io/nats.go/jetstream"
 	"github.com/rs/zerolog"
+
+	"settled/settlement"
 )
 
 // MaxBytes are sizes of streams in bytes; zero is no limit. A stream with one refuses
@@ -36,6 +38,12 @@ type Config struct {
 	// Changed returns a channel that is closed at the next change of readiness.
 	// Nil: Ready is asked once a second only.
 	Changed func() <-chan struct{}
+
+	// TrustFunc says why an outcome is not trusted, as settlement.Settler's does, which
+	// records nothing of such an outcome in its session: it is settled without waiting
+	// for the session's turn, so that messages nobody signed can't hold up one that is
+	// signed. Nil: every outcome waits for its session's turn.
+	TrustFunc func(settlement.Outcome) *settlement.Failure
 
 	// BeginFunc is told of each message that a worker begins: of its Outcome, and how
 	// often and when it was published. The context it returns is that of everything

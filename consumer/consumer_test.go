@@ -287,7 +287,7 @@ func TestCutShort(t *testing.T) {
 	seq := r.publish("1")
 	msg, meta := r.takeOne()
 	m := &message{nc: r.js.Conn(), msg: msg, meta: meta}
-	m.read("")
+	m.read("", nil)
 	cancel(errStopping)
 	c.hand(stopped, m)
 	if res := r.result(); res.Disposition != GivenBack || res.Reason != "stopping" || res.Delay != 0 {

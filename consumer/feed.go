@@ -229,7 +229,7 @@ func (f *feed) take(m *nats.Msg) {
 	f.pull.took()
 	f.watch.took(meta.Sequence.Stream)
 	held := &message{nc: f.c.js.Conn(), msg: m, meta: meta, generation: f.bound.generation}
-	held.read(f.c.cfg.Prefix)
+	held.read(f.c.cfg.Prefix, f.c.cfg.TrustFunc)
 	f.c.held.add(held)
 	f.place(held)
 }

@@ -28,6 +28,7 @@ type message struct {
 
 	outcome  settlement.Outcome // as read from it
 	panicked *panicError        // reading it panicked; outcome then holds its position only
+	noTurn   bool               // it is not trusted: its session's turn is not waited for
 
 	mu       sync.Mutex // an answer and a sign of life must not cross
 	answered bool
@@ -35,7 +36,7 @@ type message struct {
 
 // read reads the outcome, whatever the bytes are. A panic is a bug, and ends as one
 // of Settle does: with the message given back.
-func (m *message) read(prefix string) {
+func (m *message) read(prefix string, trust func(settlement.Outcome) *settlement.Failure) {
 	defer func() {
 		if value := recover(); value != nil {
 			m.panicked = &panicError{value: value, stack: debug.Stack()}
@@ -45,6 +46,15 @@ func (m *message) read(prefix string) {
 	envelope := ReadEnvelope(m.msg.Subject, m.msg.Header, m.msg.Data, m.meta.Stream, m.meta.Sequence.Stream, prefix)
 	envelope.Stored = m.meta.Timestamp
 	m.outcome, _ = settlement.ParseOutcome(envelope) // its error stands in Invalid, and Settle records it
+	m.noTurn = trust != nil && trust(m.outcome) != nil
+}
+
+// session is that whose turn the message waits for; empty where it waits for none.
+func (m *message) session() settlement.SessionID {
+	if m.noTurn {
+		return ""
+	}
+	return m.outcome.Session
 }
 
 // delivered is how often the message was delivered, this time included: a hint.

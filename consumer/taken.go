@@ -100,7 +100,7 @@ func (t taken) settle(ctx context.Context, seq uint64) error {
 	m := &message{msg: &nats.Msg{Subject: raw.Subject, Header: raw.Header, Data: raw.Data}, meta: &nats.MsgMetadata{
 		Stream: name, Sequence: nats.SequencePair{Stream: seq}, NumDelivered: 1, Timestamp: raw.Time,
 	}}
-	m.read(cfg.Prefix)
+	m.read(cfg.Prefix, nil)
 	settled, err := t.c.settle(ctx, m)
 	if v := Decide(settled, err, 1, Backoff{Initial: cfg.BackoffInitial, Max: cfg.BackoffMax}); v.Disposition != GivenBack {
 		cfg.Log.Info().Uint64("sequence", seq).Str("session", m.outcome.Session.Token()).Str("reason", v.Reason).Bool("again", settled.Again).Msg("the outcome that was taken out of our hands has its result")

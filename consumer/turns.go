@@ -65,15 +65,16 @@ const (
 )
 
 // arrived finds the place of a message; tell asks for a line in the log. What names
-// no session waits for nobody: its entry is appended to nothing.
+// no session, or is not trusted to name it, waits for nobody: its entry is appended to
+// nothing.
 func (t *turns) arrived(m *message, now time.Time) (p place, delay time.Duration, tell bool) {
-	if m.outcome.Session == "" {
+	if m.session() == "" {
 		return itsTurn, 0, false
 	}
-	s := t.of[m.outcome.Session]
+	s := t.of[m.session()]
 	switch {
 	case s == nil:
-		t.of[m.outcome.Session] = &turn{pace: firstPace, since: now}
+		t.of[m.session()] = &turn{pace: firstPace, since: now}
 		return itsTurn, 0, false
 	case len(s.waiting) < mostOfOne && t.waiting < t.most:
 		s.waiting = append(s.waiting, m)
@@ -115,12 +116,12 @@ func (s *turn) took(d time.Duration) {
 // ended passes on the turn of a message that was answered; next is nil where
 // nobody waits for it.
 func (t *turns) ended(m *message, now time.Time) (next *message) {
-	s := t.of[m.outcome.Session]
+	s := t.of[m.session()]
 	if s == nil {
 		return nil
 	}
 	if len(s.waiting) == 0 {
-		delete(t.of, m.outcome.Session)
+		delete(t.of, m.session())
 		return nil
 	}
 	s.took(now.Sub(s.since))

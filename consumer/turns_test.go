@@ -109,6 +109,38 @@ func TestAHotSessionHoldsUpNoOther(t *testing.T) {
 	}
 }
 
+// Outcomes that are not trusted don't hold up one of the session they name that is.
+func TestUntrustedHoldUpNoOther(t *testing.T) {
+	r := newRig(t, func(c *Config) {
+		c.Workers = 4
+		c.TrustFunc = func(o settlement.Outcome) *settlement.Failure {
+			if o.Ref.ID == "signed" {
+				return nil
+			}
+			return settlement.Fail(settlement.UntrustedOutcome, "unsigned")
+		}
+	})
+	goOn := make(chan struct{})
+	r.settler.do = func(ctx context.Context, out settlement.Outcome, _ int) (settlement.Settlement, error) {
+		if out.Ref.ID != "signed" {
+			select {
+			case <-goOn:
+			case <-ctx.Done():
+			}
+		}
+		return closedBy(out), nil
+	}
+	r.start()
+	for _, id := range []string{"unsigned 1", "unsigned 2", "signed"} {
+		r.publishHot(id)
+	}
+	if res := r.result(); res.Outcome.Ref.ID != "signed" {
+		t.Errorf("%q was settled first", res.Outcome.Ref.ID)
+	}
+	close(goOn)
+	r.settledAll(2)
+}
+
 // flood publishes messages of several sessions that don't get on, without waiting for
 // each answer.
 func (r *rig) flood(n int, sessions ...string) {
@@ -266,9 +298,16 @@ func TestTurns(t *testing.T) {
 	if p, _, _ := turns.arrived(&message{outcome: settlement.Outcome{Session: testSession}}, now); p != itsTurn {
 		t.Errorf("of another session: %d", p)
 	}
+	untrusted := hot()
+	untrusted.noTurn = true
 	for range 2 {
-		if p, _, _ := turns.arrived(&message{}, now); p != itsTurn {
-			t.Errorf("of no session: %d", p)
+		for _, m := range []*message{{}, untrusted} {
+			if p, _, _ := turns.arrived(m, now); p != itsTurn {
+				t.Errorf("of no session: %d", p)
+			}
+			if next := turns.ended(m, now); next != nil {
+				t.Errorf("it passed on another's turn: %v", next)
+			}
 		}
 	}
 	last := time.Duration(0)

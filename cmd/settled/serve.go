@@ -49,6 +49,7 @@ func (c *config) consumerConfig(s *service) consumer.Config {
 	if s != nil {
 		cfg.Ready, cfg.Changed = s.mayFetch, s.node.Changed
 		cfg.Log, cfg.ResultFunc, cfg.BeginFunc = s.metrics.log, s.metrics.result, s.metrics.begin(cfg.Durable)
+		cfg.TrustFunc = c.trust()
 		cfg.ForeignFunc = func(f consumer.Foreign) { s.metrics.foreign.found(f.Stream, f.Sequence, f) }
 	}
 	return cfg

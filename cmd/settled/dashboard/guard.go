@@ -22,19 +22,26 @@ func (b *Board) known(next http.Handler) http.Handler {
 	})
 }
 
-// publicName reports whether a Host header names the host of http.origin.
+// publicName reports whether a Host header names the host of http.origin, with whatever
+// port: a proxy may add that at which it listens itself.
 func (b *Board) publicName(host string) bool {
 	_, public, found := strings.Cut(b.cfg.Origin, "://")
-	return found && strings.EqualFold(public, host)
+	return found && strings.EqualFold(hostName(public), hostName(host))
 }
 
-// ownName reports whether a Host header can't be a name of somebody else's.
-func ownName(host string) bool {
+// hostName is a Host header without the port.
+func hostName(host string) string {
 	name, _, err := net.SplitHostPort(host)
 	if err != nil {
 		name = strings.Trim(host, "[]")
 	}
-	_, err = netip.ParseAddr(name)
+	return name
+}
+
+// ownName reports whether a Host header can't be a name of somebody else's.
+func ownName(host string) bool {
+	name := hostName(host)
+	_, err := netip.ParseAddr(name)
 	return err == nil || name == "localhost" || strings.HasSuffix(name, ".localhost")
 }
 

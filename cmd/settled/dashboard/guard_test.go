@@ -61,8 +61,10 @@ func TestPublicOrigin(t *testing.T) {
 		if configured != "" {
 			name = 200
 		}
-		if status := w.do("GET", "/api/overview", "", map[string]string{"Host": "ops.example"}, nil); status != name {
-			t.Errorf("as ops.example, configured %q: %d, want %d", configured, status, name)
+		for host, want := range map[string]int{"ops.example": name, "OPS.example:443": name, "ops.example:8443": name, "ops.example.evil:443": 421, "evil.example": 421} {
+			if status := w.do("GET", "/api/overview", "", map[string]string{"Host": host}, nil); status != want {
+				t.Errorf("as %s, configured %q: %d, want %d", host, configured, status, want)
+			}
 		}
 	}
 }

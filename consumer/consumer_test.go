@@ -304,7 +304,7 @@ func TestCutShort(t *testing.T) {
 // takeOne takes one message off the durable without a Consumer.
 func (r *rig) takeOne() (*nats.Msg, *nats.MsgMetadata) {
 	r.t.Helper()
-	p, err := openPull(r.js, OutcomesStream(r.cfg.Prefix), "settled", 1)
+	p, err := openPull(r.js, r.cfg.Prefix, "settled", 1)
 	if err != nil {
 		r.t.Fatal(err)
 	}

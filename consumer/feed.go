@@ -171,7 +171,7 @@ func (f *feed) steer() {
 func (f *feed) ask() {
 	workers := f.c.cfg.Workers
 	if f.pull == nil {
-		p, err := openPull(f.c.js, OutcomesStream(f.c.cfg.Prefix), f.c.cfg.Durable, 2*workers)
+		p, err := openPull(f.c.js, f.c.cfg.Prefix, f.c.cfg.Durable, 2*workers)
 		if err != nil {
 			f.troubled(err)
 			return

@@ -40,10 +40,10 @@ type pull struct {
 	silence *time.Timer // of the open request
 }
 
-func openPull(js jetstream.JetStream, stream, durable string, room int) (*pull, error) {
+func openPull(js jetstream.JetStream, prefix, durable string, room int) (*pull, error) {
 	nc := js.Conn()
 	p := &pull{
-		nc: nc, next: apiPrefix(js.Options()) + "CONSUMER.MSG.NEXT." + stream + "." + durable, inbox: nc.NewInbox(),
+		nc: nc, next: NextSubject(js, prefix, durable), inbox: nc.NewInbox(),
 		arrived: make(chan *nats.Msg, room), closed: make(chan struct{}), gone: make(chan struct{}),
 		silence: time.NewTimer(pullSilence),
 	}
@@ -61,6 +61,11 @@ func openPull(js jetstream.JetStream, stream, durable string, room int) (*pull, 
 	sub.SetClosedHandler(func(string) { close(p.closed) })
 	p.sub = sub
 	return p, sub.SetPendingLimits(-1, -1)
+}
+
+// NextSubject is the API subject on which messages of the durable are asked for.
+func NextSubject(js jetstream.JetStream, prefix, durable string) string {
+	return apiPrefix(js.Options()) + "CONSUMER.MSG.NEXT." + OutcomesStream(prefix) + "." + durable
 }
 
 // apiPrefix is the subject under which this context's JetStream API answers.

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
 	"github.com/rs/zerolog"
 
 	"settled/consumer"
@@ -35,10 +36,11 @@ type writeRight struct {
 	try   string // a subject of these that has no effect, but for its last token
 	allow string
 	need  string
+	asks  bool // try is a subject that answers; it is the same each time
 }
 
-// rightsWatch tries while a service runs whether it may write what it must: entries of the
-// ledger, dead letters, operations, and acknowledgements. While it may not, nothing is
+// rightsWatch tries while a service runs whether it may publish what it must: entries of the
+// ledger, dead letters, operations, acknowledgements, and requests for outcomes. While it may not, nothing is
 // sent. It is also told what the server refuses beside a request.
 type rightsWatch struct {
 	nc     *nats.Conn
@@ -50,13 +52,15 @@ type rightsWatch struct {
 	refused map[string]bool // by what to allow
 }
 
-func newRightsWatch(nc *nats.Conn, cfg *config, log zerolog.Logger) *rightsWatch {
+func newRightsWatch(js jetstream.JetStream, cfg *config, log zerolog.Logger) *rightsWatch {
+	next := consumer.NextSubject(js, cfg.natsPrefix, cfg.consumerDurable)
 	prefix, durable := cfg.natsPrefix, consumer.OutcomesStream(cfg.natsPrefix)+"."+cfg.consumerDurable
-	return &rightsWatch{nc: nc, log: log, asked: make(chan struct{}, 1), refused: map[string]bool{}, rights: []writeRight{
-		{prefix + "settlement.", prefix + "settlement.closing." + rightsToken, prefix + "settlement.*.*", "the ledger can't be written"},
-		{prefix + "deadletter.", consumer.DeadLetterSubject(prefix, rightsToken), prefix + "deadletter.*", "dead letters can't be stored"},
-		{prefix + "operation.", consumer.OperationSubject(prefix, rightsToken), prefix + "operation.*", "a stop can't be recorded"},
-		{"$JS.ACK." + durable + ".", "$JS.ACK." + durable + "." + rightsToken, "$JS.ACK." + durable + ".>", "outcomes can't be acknowledged"},
+	return &rightsWatch{nc: js.Conn(), log: log, asked: make(chan struct{}, 1), refused: map[string]bool{}, rights: []writeRight{
+		{prefix + "settlement.", prefix + "settlement.closing." + rightsToken, prefix + "settlement.*.*", "the ledger can't be written", false},
+		{prefix + "deadletter.", consumer.DeadLetterSubject(prefix, rightsToken), prefix + "deadletter.*", "dead letters can't be stored", false},
+		{prefix + "operation.", consumer.OperationSubject(prefix, rightsToken), prefix + "operation.*", "a stop can't be recorded", false},
+		{"$JS.ACK." + durable + ".", "$JS.ACK." + durable + "." + rightsToken, "$JS.ACK." + durable + ".>", "outcomes can't be acknowledged", false},
+		{next, next, next, "outcomes can't be fetched", true},
 	}}
 }
 
@@ -114,7 +118,11 @@ func (w *rightsWatch) run(ctx context.Context) {
 
 func (w *rightsWatch) tryAll(ctx context.Context) {
 	for _, r := range w.rights {
-		allowed, err := w.try(ctx, r)
+		try := w.try
+		if r.asks {
+			try = w.ask
+		}
+		allowed, err := try(ctx, r)
 		if err != nil {
 			return // no connection: that is reported elsewhere
 		}
@@ -140,6 +148,21 @@ func (w *rightsWatch) try(ctx context.Context, r writeRight) (allowed bool, err 
 	}
 	last := w.nc.LastError()
 	return !errors.Is(last, nats.ErrPermissionViolation) || !strings.Contains(last.Error(), strconv.Quote(m.Subject)), nil
+}
+
+// ask sends a request that the server refuses as malformed, where the user may send it.
+func (w *rightsWatch) ask(ctx context.Context, r writeRight) (allowed bool, err error) {
+	ctx, cancel := context.WithTimeout(ctx, rightsWait)
+	defer cancel()
+	_, err = w.nc.RequestWithContext(ctx, r.try, []byte("{")) // no JSON: nothing is delivered for it
+	last := w.nc.LastError()
+	switch {
+	case err == nil || errors.Is(err, nats.ErrNoResponders): // no durable: that is reported elsewhere
+		return true, nil
+	case errors.Is(last, nats.ErrPermissionViolation) && strings.Contains(last.Error(), strconv.Quote(r.try)):
+		return false, nil
+	}
+	return false, err
 }
 
 // note keeps whether a right is missing, and logs a change.

@@ -25,6 +25,8 @@ func TestMissingRightsHoldSending(t *testing.T) {
 		"deadletter.*":               "deadletter.*",
 		"operation.*":                "operation.*",
 		"$JS.ACK.OUTCOMES.settled.>": "$JS.ACK.OUTCOMES.settled.>",
+
+		"$JS.API.CONSUMER.MSG.NEXT.OUTCOMES.settled": "$JS.API.CONSUMER.MSG.NEXT.OUTCOMES.settled",
 	} {
 		restricted := *outageUser
 		restricted.Permissions = &server.Permissions{Publish: &server.SubjectPermission{Deny: []string{denied}}}
@@ -39,7 +41,7 @@ func TestMissingRightsHoldSending(t *testing.T) {
 		if !s.held(heldByRights) {
 			t.Errorf("%s: the metric doesn't show it", name)
 		}
-		if strings.HasPrefix(name, "$JS.ACK.") { // not even the delivery of an outcome can be put off
+		if strings.HasPrefix(name, "$JS.") { // not even the delivery of an outcome can be put off, or none is delivered
 			o.users(outageOperator, outageUser)
 			o.until("ready again", func() bool { return s.ready() == nil })
 			continue
@@ -76,7 +78,7 @@ func TestRefusedWriteHoldsSending(t *testing.T) {
 	s := &service{cfg: &o.cfg, log: o.deployment.log}
 	o.must(s.connectOnce())
 	defer s.nats.close()
-	w := newRightsWatch(s.nats.Conn, &o.cfg, o.deployment.log)
+	w := newRightsWatch(s.nats.js, &o.cfg, o.deployment.log)
 	s.rights = w
 	w.tryAll(t.Context())
 	if err := w.problem(); err != nil {

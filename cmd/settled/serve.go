@@ -374,7 +374,7 @@ func (s *service) openStreams(ctx context.Context) error {
 	fence := s.cfg.nodeExpiry + s.cfg.nodeMargin
 	settings := consumer.NewSettings(s.nats.js, cfg, fence)
 	_ = settings.Verify(ctx) // it logs what is wrong, and holds sending
-	rights := newRightsWatch(s.nats.Conn, s.cfg, s.log)
+	rights := newRightsWatch(s.nats.js, s.cfg, s.log)
 	rights.tryAll(ctx)
 	gate := sendGate{brake, settings, l, s.hold, s.assets, s.store, rights}
 	settler := &settlement.Settler{

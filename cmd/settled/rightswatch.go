@@ -50,6 +50,7 @@ type rightsWatch struct {
 
 	mu      sync.Mutex
 	refused map[string]bool // by what to allow
+	tooFew  int64           // the bytes that a message may have, where an entry could need more; else 0
 }
 
 func newRightsWatch(js jetstream.JetStream, cfg *config, log zerolog.Logger) *rightsWatch {
@@ -117,6 +118,7 @@ func (w *rightsWatch) run(ctx context.Context) {
 }
 
 func (w *rightsWatch) tryAll(ctx context.Context) {
+	w.tryPayload()
 	for _, r := range w.rights {
 		try := w.try
 		if r.asks {
@@ -128,6 +130,29 @@ func (w *rightsWatch) tryAll(ctx context.Context) {
 		}
 		w.note(r, !allowed)
 	}
+}
+
+// tryPayload looks whether the server takes messages as large as the result of a close.
+func (w *rightsWatch) tryPayload() {
+	most := w.nc.MaxPayload()
+	if most >= leastPayload {
+		most = 0
+	}
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if most == w.tooFew {
+		return
+	}
+	w.tooFew = most
+	if most > 0 {
+		w.log.Error().Err(payloadError(most)).Msg("all sending is held")
+	} else {
+		w.log.Info().Msg("NATS takes messages that are as large as the result of a close again")
+	}
+}
+
+func payloadError(most int64) error {
+	return fmt.Errorf("NATS takes messages of %d bytes at most, and the result of a close can have %d: set max_payload: 1MB in the configuration of the servers, or in the account's limits", most, leastPayload)
 }
 
 // try publishes a message that no stream stores: it expects to be stored in a stream of a
@@ -193,7 +218,10 @@ func (w *rightsWatch) problem() error {
 			allow, needs = append(allow, strconv.Quote(r.allow)), append(needs, r.need)
 		}
 	}
-	if allow == nil {
+	switch {
+	case allow == nil && w.tooFew > 0:
+		return payloadError(w.tooFew)
+	case allow == nil:
 		return nil
 	}
 	return fmt.Errorf("NATS refuses settled's user the right to publish: %s; put publish: [%s] back into its permissions (deploy/nats/settled.conf) and reload the servers", strings.Join(slices.Compact(needs), ", "), strings.Join(allow, ", "))

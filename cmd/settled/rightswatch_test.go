@@ -90,3 +90,31 @@ func TestRefusedWriteHoldsSending(t *testing.T) {
 		t.Error(err)
 	}
 }
+
+// TestSmallPayloadHoldsSending: nothing is sent while the server takes no message as large
+// as the result of a close.
+func TestSmallPayloadHoldsSending(t *testing.T) {
+	t.Parallel()
+	o := newOutage(t)
+	o.cfg.natsURL = o.natsURL(outageUser)
+	o.cfg.consumerBackoff, o.cfg.consumerBackoffM = 100*time.Millisecond, 300*time.Millisecond
+	s, _ := o.serve()
+	o.natsDown()
+	o.options.MaxPayload = 512 << 10
+	o.natsUp()
+	o.until("not ready", func() bool { err := s.ready(); return err != nil && strings.Contains(err.Error(), "max_payload") })
+	session := o.open()
+	sequence := o.publish("partial_service", "held", session, o.partial())
+	o.until("the outcome waits", func() bool {
+		count, _ := s.metrics.waiting.ages(time.Now())
+		return count["ledger_held"] > 0
+	})
+	if n := len(o.node.Closes(string(session))); n > 0 {
+		t.Errorf("%d closes were sent", n)
+	}
+	o.natsDown()
+	o.options.MaxPayload = leastPayload
+	o.natsUp()
+	o.until("ready again", func() bool { return s.ready() == nil })
+	o.result(session, sequence)
+}

@@ -6,6 +6,7 @@ import (
 	"io"
 	"strings"
 	"sync"
+	"syscall"
 
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
@@ -85,18 +86,21 @@ func connectAdvice(err error) string {
 	if isAuthError(err) {
 		return "it runs, and doesn't know this user, password or key: correct nats.url, nats.credentials_file or nats.nkey_file"
 	}
+	if errors.Is(err, nats.ErrMaxConnectionsExceeded) {
+		return "it runs, and has as many connections as its max_connections permits: close some, or raise it"
+	}
 	if advice := handshakeAdvice(err); advice != "" {
 		return advice
 	}
 	return "is it running, and is nats.url right?"
 }
 
-// handshakeAdvice is which of nats.tls.first to set where client and server disagree
-// about who begins; empty where the error is another.
+// handshakeAdvice is which of nats.tls.first to set where client and server may disagree
+// about who begins, and what else ends a connection at once; empty where the error is another.
 func handshakeAdvice(err error) string {
 	switch {
-	case errors.Is(err, io.EOF) || strings.Contains(strings.ToLower(err.Error()), "connection reset"):
-		return "the server ended the connection before it said anything: where it has handshake_first: true, set nats.tls.first: true"
+	case errors.Is(err, io.EOF) || errors.Is(err, syscall.ECONNRESET) || errors.Is(err, syscall.EPIPE) || strings.Contains(strings.ToLower(err.Error()), "connection reset"):
+		return "the server ended the connection at once: it may have as many as its max_connections permits; where it has handshake_first: true, set nats.tls.first: true"
 	case strings.Contains(err.Error(), "first record does not look like a TLS handshake"):
 		return "the server does not begin with TLS: set nats.tls.first: false, or handshake_first: true at the server"
 	}

@@ -6,7 +6,7 @@ GOVULNCHECK := golang.org/x/vuln/cmd/govulncheck@latest
 VERSION := $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
 
 # RECORD=1 keeps what a long run came to; make record writes settlement/RELIABILITY.md of it.
-RUNS := cmd/settled/internal/simulate/record/runs
+RUNS := cmd/proof/record/runs
 KEEPRECORD = $(if $(RECORD),-record $(RUNS))
 
 .DEFAULT_GOAL := help
@@ -26,7 +26,7 @@ test: ## run every test with the race detector, but for the long ones of the pro
 	go test -race -short -parallel 4 -timeout 30m ./...
 
 proof: ## the long tests: failure twins, hostile input, services on a cluster, replays; and what make test leaves out under the race detector
-	go test -count=1 -timeout 14m ./cmd/settled/internal/simulate/...
+	go test -count=1 -timeout 14m ./cmd/proof/...
 	go test -count=1 -timeout 14m -run '^(TestTwins|TestHostileEvents|TestHostileNode|TestServicesOnACluster|TestReplayMany)$$' ./cmd/settled
 
 lint: ## formatting, go vet, staticcheck, go.mod in order
@@ -45,7 +45,7 @@ cover: ## test coverage by package, as build/cover.html
 
 FUZZTIME ?= 30s
 fuzz: ## every fuzz target for FUZZTIME each (ONLY='a regular expression' for some)
-	@go run ./cmd/settled/internal/simulate/fuzz -time $(FUZZTIME) $(if $(ONLY),-only '$(ONLY)') $(KEEPRECORD)
+	@go run ./cmd/proof/fuzz -time $(FUZZTIME) $(if $(ONLY),-only '$(ONLY)') $(KEEPRECORD)
 
 model: ## every state of a small model of the settlement loop; writes the table in settlement/modelcheck/README.md
 	@go run ./settlement/modelcheck -out settlement/modelcheck/README.md
@@ -53,10 +53,10 @@ model: ## every state of a small model of the settlement loop; writes the table 
 SEEDS ?= 20000
 SEED ?= 1
 simulate: ## SEEDS schedules of faults in virtual time, from SEED on; TRACE=1 tells the story of one (DIALECT=nitro|legacy|v1)
-	@go run ./cmd/settled/internal/simulate/schedules -seed $(SEED) -seeds $(SEEDS) $(if $(DIALECT),-dialect $(DIALECT)) $(if $(TRACE),-trace) $(KEEPRECORD)
+	@go run ./cmd/proof/schedules -seed $(SEED) -seeds $(SEEDS) $(if $(DIALECT),-dialect $(DIALECT)) $(if $(TRACE),-trace) $(KEEPRECORD)
 
 mutants: ## deliberate defects, one at a time: the simulation must catch each (ONLY=part of a name)
-	@go run ./cmd/settled/internal/simulate/mutants $(if $(ONLY),-only $(ONLY),-out cmd/settled/internal/simulate/MUTANTS.md $(KEEPRECORD))
+	@go run ./cmd/proof/mutants $(if $(ONLY),-only $(ONLY),-out cmd/proof/mutants/MUTANTS.md $(KEEPRECORD))
 
 hostile: ## 100,000 malformed events between good ones (HOSTILE_EVENTS=…)
 	$(if $(RECORD),RECORD_DIR=$(CURDIR)/$(RUNS)) HOSTILE_EVENTS=$${HOSTILE_EVENTS:-100000} go test -count=1 -run '^TestHostileEvents$$' -v -timeout 60m ./cmd/settled
@@ -94,16 +94,16 @@ clean: ## remove build/
 .PHONY: chaos
 chaos: ## real processes, killed, paused and parted for two minutes, then verified (SEED=n SHORT=1 LONG=1 PROTOCOL=…)
 	@mkdir -p build/chaos
-	@go build -o build/chaos/chaos ./cmd/settled/internal/simulate/chaos
+	@go build -o build/chaos/chaos ./cmd/proof/chaos
 	@./build/chaos/chaos $(if $(SEED),--seed $(SEED)) $(if $(PROTOCOL),--protocol $(PROTOCOL)) $(if $(SHORT),--short) $(if $(LONG),--long) $(if $(FOR),--for $(FOR)) $(if $(JSON),--output json) $(if $(KEEP),--keep) $(KEEPRECORD)
 
 SESSIONS ?= 200000
 .PHONY: soak
 soak: ## SESSIONS=200000 sessions with one settled, its memory and processor time in the first and the last tenth
 	@mkdir -p build
-	@go build -o build/soak ./cmd/settled/internal/simulate/soak
+	@go build -o build/soak ./cmd/proof/soak
 	@./build/soak -sessions $(SESSIONS) $(if $(PROTOCOL),-protocol $(PROTOCOL)) $(if $(SYNCED),-synced=$(SYNCED)) $(KEEPRECORD) $(if $(JSON),-output json)
 
 .PHONY: record
 record: ## write settlement/RELIABILITY.md out of the runs that are kept
-	@go run ./cmd/settled/internal/simulate/record/reliability
+	@go run ./cmd/proof/record/reliability

@@ -17,7 +17,7 @@ import (
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 
-	"settled/cmd/settled/internal/simulate/process"
+	"settled/cmd/proof/process"
 	"settled/consumer"
 	"settled/ledger"
 	"settled/settlement"

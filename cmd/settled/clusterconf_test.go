@@ -11,7 +11,7 @@ import (
 
 	"github.com/nats-io/nats-server/v2/server"
 
-	"settled/cmd/settled/internal/simulate/process"
+	"settled/cmd/proof/process"
 )
 
 // Three servers that are started as cluster.conf says at its top reach one another,

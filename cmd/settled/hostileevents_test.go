@@ -14,7 +14,7 @@ import (
 
 	"github.com/nats-io/nats.go"
 
-	"settled/cmd/settled/internal/simulate/record"
+	"settled/cmd/proof/record"
 	"settled/consumer"
 	"settled/ledger"
 	"settled/settlement"

@@ -5,7 +5,7 @@ import (
 	"testing"
 	"time"
 
-	"settled/cmd/settled/internal/simulate/record"
+	"settled/cmd/proof/record"
 )
 
 // keepRecord keeps what a long test came to in the folder that RECORD_DIR names.

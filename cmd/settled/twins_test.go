@@ -9,7 +9,7 @@ import (
 	"time"
 
 	"settled/clearnode/clearnodetest"
-	"settled/cmd/settled/internal/simulate/record"
+	"settled/cmd/proof/record"
 	"settled/settlement"
 )
 

@@ -1,0 +1,37 @@
+package main
+
+import (
+	"io"
+	"path/filepath"
+	"slices"
+	"testing"
+	"time"
+
+	"settled/cmd/proof/record"
+)
+
+// What is told of a run is read by the names under which it is kept.
+func TestRecordOfARun(t *testing.T) {
+	folder := t.TempDir()
+	o := options{Sessions: 200_000, WarmUp: 25_000, Protocol: protocols[1], Synced: true, out: filepath.Join(folder, "out", "soak.json"), record: filepath.Join(folder, "runs")}
+	f := figures{options: o, NATS: "v2", Settling: 10, PerSecond: 5, Outcomes: 1, Messages: 2, Closed: 3, Duplicates: 4, Losses: 5}
+	f.Tenths = slices.Repeat([]tenth{tenthOf(samplesOf(1000, 5))}, 10)
+	f.Growth = compare(f.Tenths[0], tenthOf(samplesOf(2000, 5)))
+	if f.ok() {
+		t.Error("a heap that doubled is well")
+	}
+	if err := o.conclude(f, record.New(record.Soak, f.ok(), o.command(), time.Now(), f), io.Discard); err != nil {
+		t.Fatal(err)
+	}
+	for _, folder := range []string{filepath.Dir(o.out), o.record} {
+		runs, err := record.Load(folder)
+		if err != nil || len(runs) != 1 {
+			t.Fatalf("%s: %d runs, %v", folder, len(runs), err)
+		}
+		got := runs[0].Figures.(*record.SoakFigures)
+		if runs[0].OK || runs[0].Command != "make soak SESSIONS=200000 PROTOCOL=nitronode/v1" || got.Protocol != o.Protocol || !got.Synced || got.NATS != "v2" || got.Closed != 3 ||
+			got.Outcomes != 1 || got.Messages != 2 || got.Duplicates != 4 || got.Losses != 5 || got.Settling != 10 || got.PerSecond != 5 || len(got.Growth) != len(f.Growth) || got.Growth[0].OK {
+			t.Errorf("%+v, %+v", runs[0], got)
+		}
+	}
+}

@@ -13,13 +13,16 @@ import (
 	"github.com/nats-io/nats-server/v2/server"
 	"github.com/nats-io/nats.go/jetstream"
 
+	"settled/cmd/settled/internal/config"
+	"settled/cmd/settled/internal/doctor"
+	"settled/cmd/settled/internal/natsconn"
 	"settled/consumer"
 	"settled/ledger"
 )
 
 // limitedServer is a server whose one account has JetStream limits; what is connected to it
 // is the configuration's.
-func limitedServer(t *testing.T, limits string) *config {
+func limitedServer(t *testing.T, limits string) *config.Config {
 	t.Helper()
 	dir := t.TempDir()
 	file := filepath.Join(dir, "nats.conf")
@@ -42,16 +45,16 @@ func limitedServer(t *testing.T, limits string) *config {
 		t.Fatal("the server is not ready")
 	}
 	c := defaults(t)
-	c.natsURL = strings.Replace(ns.ClientURL(), "nats://", "nats://s:p@", 1)
+	c.NATSURL = strings.Replace(ns.ClientURL(), "nats://", "nats://s:p@", 1)
 	return c
 }
 
 // defaults is the configuration of an empty file.
-func defaults(t *testing.T) *config {
+func defaults(t *testing.T) *config.Config {
 	t.Helper()
-	c := new(config)
-	for _, k := range c.keys() {
-		if err := k.set(k.fallback); err != nil {
+	c := new(config.Config)
+	for _, k := range c.Keys() {
+		if err := k.Set(k.Fallback); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -59,23 +62,23 @@ func defaults(t *testing.T) *config {
 }
 
 // created makes the four streams and the durable, as serve does.
-func created(t *testing.T, c *config) (*natsLink, error) {
+func created(t *testing.T, c *config.Config) (*natsconn.Link, error) {
 	t.Helper()
-	link, err := c.connect("test", false)
+	link, err := natsconn.Connect(c, "test", false)
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(link.close)
+	t.Cleanup(link.Shutdown)
 	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
 	defer cancel()
-	if _, _, err := ledger.Open(ctx, link.js, c.ledgerConfig()); err != nil {
-		return link, withLimitAdvice(err)
+	if _, _, err := ledger.Open(ctx, link.JS, c.Ledger()); err != nil {
+		return link, natsconn.WithLimitAdvice(err)
 	}
-	if _, err := consumer.EnsureStreams(ctx, link.js, c.consumerConfig(nil)); err != nil {
-		return link, withLimitAdvice(err)
+	if _, err := consumer.EnsureStreams(ctx, link.JS, c.Consumer()); err != nil {
+		return link, natsconn.WithLimitAdvice(err)
 	}
-	_, _, err = consumer.EnsureDurable(ctx, link.js, c.consumerConfig(nil))
-	return link, withLimitAdvice(err)
+	_, _, err = consumer.EnsureDurable(ctx, link.JS, c.Consumer())
+	return link, natsconn.WithLimitAdvice(err)
 }
 
 // TestLimitsOfAnAccount: where an account's limits refuse a stream, serve names the limit
@@ -97,13 +100,13 @@ func TestLimitsOfAnAccount(t *testing.T) {
 		if err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("%s: %v, want %s", limits, err, want)
 		}
-		var found []finding
-		d := &doctor{cfg: c, nats: link, say: func(f finding) { found = append(found, f) }}
-		d.jetStream(t.Context(), nil)
-		d.streams(t.Context())
-		d.limits()
-		if !slices.ContainsFunc(found, func(f finding) bool {
-			return f.Check == "nats.limits" && f.Result == checkFail && strings.Contains(f.Do, want)
+		var found []doctor.Finding
+		d := &doctor.Doctor{Cfg: c, Nats: link, Say: func(f doctor.Finding) { found = append(found, f) }}
+		d.JetStream(t.Context(), nil)
+		d.Streams(t.Context())
+		d.Limits()
+		if !slices.ContainsFunc(found, func(f doctor.Finding) bool {
+			return f.Check == "nats.limits" && f.Result == doctor.Fail && strings.Contains(f.Do, want)
 		}) {
 			t.Errorf("%s: doctor finds %v, want %s", limits, found, want)
 		}
@@ -114,13 +117,13 @@ func TestLimitsOfAnAccount(t *testing.T) {
 // them, and are found good when they are verified.
 func TestSizesOfStreams(t *testing.T) {
 	c := limitedServer(t, "max_bytes_required: true")
-	c.natsMaxBytes = maxBytes{outcomes: 9 << 20, settlements: 10 << 20, deadletters: 11 << 20, operations: 12 << 20}
+	c.NATSMaxBytes = config.MaxBytes{Outcomes: 9 << 20, Settlements: 10 << 20, Deadletters: 11 << 20, Operations: 12 << 20}
 	link, err := created(t, c)
 	if err != nil {
 		t.Fatal(err)
 	}
 	for name, size := range map[string]int64{"OUTCOMES": 9 << 20, "SETTLEMENTS": 10 << 20, "DEADLETTERS": 11 << 20, "OPERATIONS": 12 << 20} {
-		s, err := link.js.Stream(t.Context(), name)
+		s, err := link.JS.Stream(t.Context(), name)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -128,14 +131,14 @@ func TestSizesOfStreams(t *testing.T) {
 			t.Errorf("%s: max_bytes %d, discard %s", name, is.MaxBytes, is.Discard)
 		}
 	}
-	if _, warnings, err := ledger.Open(t.Context(), link.js, c.ledgerConfig()); err != nil || len(warnings) > 0 {
+	if _, warnings, err := ledger.Open(t.Context(), link.JS, c.Ledger()); err != nil || len(warnings) > 0 {
 		t.Errorf("the ledger: %v, %v", warnings, err)
 	}
-	if warnings, err := consumer.EnsureStreams(t.Context(), link.js, c.consumerConfig(nil)); err != nil || len(warnings) > 0 {
+	if warnings, err := consumer.EnsureStreams(t.Context(), link.JS, c.Consumer()); err != nil || len(warnings) > 0 {
 		t.Errorf("the streams: %v, %v", warnings, err)
 	}
-	c.natsMaxBytes.operations = 4096
-	if err := c.natsMaxBytes.check(); err == nil || !strings.Contains(err.Error(), "nats.max_bytes.operations") {
+	c.NATSMaxBytes.Operations = 4096
+	if err := c.NATSMaxBytes.Check(); err == nil || !strings.Contains(err.Error(), "nats.max_bytes.operations") {
 		t.Errorf("4096 bytes: %v", err)
 	}
 }

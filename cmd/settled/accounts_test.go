@@ -18,6 +18,7 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 
 	"settled/cmd/proof/process"
+	"settled/cmd/settled/internal/natsconn"
 	"settled/consumer"
 	"settled/ledger"
 	"settled/settlement"
@@ -145,8 +146,8 @@ func newRolesScene(t *testing.T, configuration string) *rolesScene {
 
 func rolesOptions(t *testing.T, configuration string) *server.Options {
 	t.Helper()
-	e := embeddedServer{storeDir: t.TempDir(), listen: "127.0.0.1:0", durable: "settled", passwords: rolePasswords[configuration]}
-	options, err := e.options()
+	e := natsconn.Embedded{StoreDir: t.TempDir(), Listen: "127.0.0.1:0", Durable: "settled", Passwords: rolePasswords[configuration]}
+	options, err := e.Options()
 	if !strings.HasPrefix(configuration, "embedded") {
 		options, err = server.ProcessConfigFile(filepath.Join("../../deploy/nats", configuration))
 		if err == nil && (!options.SyncAlways || !options.JetStream) {
@@ -443,7 +444,7 @@ func obeyedHeaders(entry string) (all []nats.Header) {
 
 // local is a subject of settled's account as a role's own account has it.
 func (s *rolesScene) local(role, subject string) string {
-	domain := map[bool]string{true: "outcomes", false: ledgerDomain}[role == "partner" || role == "leaf"]
+	domain := map[bool]string{true: "outcomes", false: natsconn.LedgerDomain}[role == "partner" || role == "leaf"]
 	return strings.Replace(subject, "$JS.API.", "$JS."+domain+".API.", 1)
 }
 
@@ -603,7 +604,7 @@ func (s *rolesScene) changes(role string, a attempt, after map[string]string) (t
 	s.t.Helper()
 	before := s.last
 	s.last = after
-	target := strings.Replace(strings.Replace(a.subject, "$JS."+ledgerDomain+".API.", "$JS.API.", 1), "$JS.outcomes.API.", "$JS.API.", 1)
+	target := strings.Replace(strings.Replace(a.subject, "$JS."+natsconn.LedgerDomain+".API.", "$JS.API.", 1), "$JS.outcomes.API.", "$JS.API.", 1)
 	if strings.HasPrefix(a.subject, "$JS.API.") {
 		target = "" // the role's own account has no JetStream
 	}

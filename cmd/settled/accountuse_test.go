@@ -9,6 +9,8 @@ import (
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 
+	"settled/cmd/settled/internal/config"
+	"settled/cmd/settled/internal/natsconn"
 	"settled/consumer"
 	"settled/ledger"
 	"settled/settlement"
@@ -40,7 +42,7 @@ func TestRolesAtWork(t *testing.T) {
 	again := []string{"publish", "cancellation", "--session", string(d.open()), "--id", "twice"}
 	d.run(as("upstream", ns), again...)
 	d.run(as("upstream", ns), again...)
-	js, err := jetstream.NewWithDomain(upstream, ledgerDomain)
+	js, err := jetstream.NewWithDomain(upstream, natsconn.LedgerDomain)
 	d.must(err)
 	outcomes, err := js.Stream(t.Context(), "OUTCOMES")
 	d.must(err)
@@ -52,7 +54,7 @@ func TestRolesAtWork(t *testing.T) {
 	d.publishRaw("cancellation", []byte("no event"))
 	d.until("there are two dead letters", func() bool {
 		d.publishRaw("cancellation", []byte("no event"))
-		info, err := d.nats.js.Stream(t.Context(), "DEADLETTERS")
+		info, err := d.nats.JS.Stream(t.Context(), "DEADLETTERS")
 		return err == nil && info.CachedInfo().State.Msgs >= 2
 	})
 	d.run(as("operator", ns), "deadletter", "show", "1")
@@ -67,9 +69,9 @@ func TestRolesAtWork(t *testing.T) {
 func (d *deployment) run(url string, args ...string) {
 	d.t.Helper()
 	other := *d
-	other.cfg.natsURL = url
+	other.cfg.NATSURL = url
 	if status, _, stderr := other.command(args...); status != exitDone {
-		d.t.Errorf("%s, %q: %d %s", userOf(url), args, status, stderr)
+		d.t.Errorf("%s, %q: %d %s", config.UserOf(url), args, status, stderr)
 	}
 }
 
@@ -82,11 +84,11 @@ func TestRolesAreToldWhatTheyMayNot(t *testing.T) {
 	d.moveTo(ns)
 	d.serve()
 	other := *d
-	other.cfg.natsURL = as("dashboard", ns)
+	other.cfg.NATSURL = as("dashboard", ns)
 	if status, _, stderr := other.command("stop", "--reason", "test"); status != exitFailed || !strings.Contains(stderr, `Publish to "operation.stop"`) {
 		t.Errorf("%d %s", status, stderr)
 	}
-	other.cfg.natsURL = as("upstream", ns)
+	other.cfg.NATSURL = as("upstream", ns)
 	if status, _, stderr := other.command("stop", "--reason", "test", "--nats.inbox_prefix", "_INBOX"); status != exitFailed || !strings.Contains(stderr, "set nats.inbox_prefix") {
 		t.Errorf("%d %s", status, stderr)
 	}
@@ -111,33 +113,33 @@ func TestEmbeddedServer(t *testing.T) {
 	d.nats.Close()
 	d.server.Shutdown()
 	d.server.WaitForShutdown()
-	d.cfg.embeddedStoreDir, d.cfg.embeddedListen = store, "127.0.0.1:0"
-	link, err := d.cfg.connectEmbedded("settled", false)
+	d.cfg.EmbeddedStoreDir, d.cfg.EmbeddedListen = store, "127.0.0.1:0"
+	link, err := natsconn.ConnectEmbedded(&d.cfg, "settled", false)
 	d.must(err)
 	d.nats = link
 	if stored := d.stored(); !strings.Contains(stored, "OUTCOMES 1 ") {
 		t.Errorf("after the accounts came: %s", stored)
 	}
-	if info, err := os.Stat(filepath.Join(store, operatorFile)); err != nil || info.Mode().Perm() != 0o600 {
+	if info, err := os.Stat(filepath.Join(store, natsconn.OperatorFile)); err != nil || info.Mode().Perm() != 0o600 {
 		t.Errorf("%v %v", info, err)
 	}
-	d.cfg.natsURL = link.embedded.ClientURL()
-	d.run(d.cfg.natsURL, "stop", "--reason", "test", "--embedded.store_dir", store)
-	d.run(d.cfg.natsURL, "resume", "--reason", "test", "--embedded.store_dir", store)
+	d.cfg.NATSURL = link.Embedded.ClientURL()
+	d.run(d.cfg.NATSURL, "stop", "--reason", "test", "--embedded.store_dir", store)
+	d.run(d.cfg.NATSURL, "resume", "--reason", "test", "--embedded.store_dir", store)
 	if status, _, stderr := d.command("stop", "--reason", "test", "--embedded.store_dir", t.TempDir()); status != exitFailed || !strings.Contains(stderr, "operation.stop") {
 		t.Errorf("a stop without the operator's password: %d %s", status, stderr)
 	}
-	d.run(d.cfg.natsURL, "publish", "cancellation", "--session", "0x"+zeros(63)+"1", "--embedded.store_dir", t.TempDir())
-	link.close()
-	if _, err := os.Stat(filepath.Join(store, operatorFile)); !os.IsNotExist(err) {
+	d.run(d.cfg.NATSURL, "publish", "cancellation", "--session", "0x"+zeros(63)+"1", "--embedded.store_dir", t.TempDir())
+	link.Shutdown()
+	if _, err := os.Stat(filepath.Join(store, natsconn.OperatorFile)); !os.IsNotExist(err) {
 		t.Errorf("operator.url is left behind: %v", err)
 	}
 }
 
 // With nats.prefix and another durable the accounts' text speaks of these.
 func TestAccountsWithPrefix(t *testing.T) {
-	e := &embeddedServer{storeDir: t.TempDir(), listen: "127.0.0.1:0", prefix: "prod.", durable: "other"}
-	ns, url, err := e.start()
+	e := &natsconn.Embedded{StoreDir: t.TempDir(), Listen: "127.0.0.1:0", Prefix: "prod.", Durable: "other"}
+	ns, url, err := e.Start()
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -181,12 +183,12 @@ func TestInboxPrefix(t *testing.T) {
 		{"nats://a.b:pw@127.0.0.1:4222", "", "_INBOX"},
 		{"nats://operator:pw@127.0.0.1:4222", "_INBOX", "_INBOX"},
 	} {
-		if got := (&config{natsURL: c.url, natsInbox: c.set}).inbox(); got != c.want {
+		if got := config.InboxPrefix((&config.Config{NATSURL: c.url, NATSInboxPrefix: c.set})); got != c.want {
 			t.Errorf("%s with %q: %s, want %s", c.url, c.set, got, c.want)
 		}
 	}
 	for _, bad := range []string{"_INBOX.>", "*", "_INBOX.", "a b"} {
-		if (&config{natsInbox: bad}).checkInbox() == nil {
+		if (&config.Config{NATSInboxPrefix: bad}).CheckInbox() == nil {
 			t.Errorf("%q is a prefix", bad)
 		}
 	}

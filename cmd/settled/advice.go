@@ -40,3 +40,14 @@ func readAdvice(body string) advice {
 	}
 	return a
 }
+
+func (a advice) text() string {
+	if a.Do == "" {
+		return "the runbook knows no such code: another version of settled wrote it"
+	}
+	lines := []string{a.Means}
+	if a.Look != "" {
+		lines = append(lines, "Look at: "+a.Look)
+	}
+	return strings.Join(append(lines, "Do: "+a.Do), "\n")
+}

@@ -12,6 +12,9 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 	"github.com/rs/zerolog"
 
+	"settled/cmd/settled/internal/config"
+	"settled/cmd/settled/internal/service"
+	"settled/cmd/settled/internal/terminal"
 	"settled/settlement"
 )
 
@@ -37,7 +40,7 @@ func deniedNATS(t *testing.T) string {
 func TestDeniedCommandsSayWhatIsDenied(t *testing.T) {
 	t.Parallel()
 	url := deniedNATS(t)
-	deniedTo := func(url string) *deployment { return &deployment{t: t, cfg: config{natsURL: url}} }
+	deniedTo := func(url string) *deployment { return &deployment{t: t, cfg: config.Config{NATSURL: url}} }
 	for _, args := range [][]string{
 		{"publish", "cancellation", "--session", "0x" + zeros(63) + "1"},
 		{"deadletter", "list"},
@@ -64,7 +67,7 @@ func TestErrorsSendToTheDoctor(t *testing.T) {
 		{fmt.Errorf("read: %w", &jetstream.APIError{Code: 503, ErrorCode: 10008}), true},
 		{fmt.Errorf("read: %w", nats.ErrTimeout), true},
 		{errors.New("the ledger does not verify"), false},
-		{misuse{nats.ErrTimeout}, false},
+		{terminal.UsageError(nats.ErrTimeout), false},
 	} {
 		if got := p.explain(tc.err); strings.Contains(got.Error(), "settled doctor") != tc.want || !errors.Is(got, tc.err) {
 			t.Errorf("%v becomes %v", tc.err, got)
@@ -85,13 +88,13 @@ func TestPublishNamesTheIDToTryAgain(t *testing.T) {
 // NATS away is no lost ledger: the log must not send to that section of the runbook.
 func TestLedgerOutOfReachIsNotCalledLost(t *testing.T) {
 	var log strings.Builder
-	w := newLedgerWatch(nil, zerolog.New(&log))
-	w.tell(nil, fmt.Errorf("get: %w", nats.ErrTimeout))
-	w.tell(nats.ErrTimeout, &jetstream.APIError{Code: 503})
+	w := service.NewLedgerWatch(nil, zerolog.New(&log))
+	w.Tell(nil, fmt.Errorf("get: %w", nats.ErrTimeout))
+	w.Tell(nats.ErrTimeout, &jetstream.APIError{Code: 503})
 	if text := log.String(); strings.Contains(text, "was lost") || strings.Count(text, "\n") != 1 {
 		t.Errorf("logged:\n%s", text)
 	}
-	w.tell(nats.ErrTimeout, errors.New("stream SETTLEMENTS is missing"))
+	w.Tell(nats.ErrTimeout, errors.New("stream SETTLEMENTS is missing"))
 	if !strings.Contains(log.String(), "The ledger was lost") {
 		t.Errorf("a lost ledger is not called so:\n%s", log.String())
 	}

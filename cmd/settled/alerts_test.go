@@ -11,6 +11,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"go.yaml.in/yaml/v3"
 
+	"settled/cmd/settled/internal/telemetry"
 	"settled/settlement"
 )
 
@@ -108,7 +109,7 @@ func ourMetrics(t *testing.T) []string {
 	descriptions := make(chan *prometheus.Desc)
 	go func() {
 		defer close(descriptions)
-		s.metrics.registry.Describe(descriptions)
+		s.Metrics.Registry.Describe(descriptions)
 	}()
 	var names []string
 	for d := range descriptions {
@@ -147,9 +148,9 @@ func checkExpr(expr string, known []string) (wrong []string) {
 
 func labelValues() map[string][]string {
 	values := map[string][]string{
-		"stage":       stages(),
+		"stage":       telemetry.Stages(),
 		"state":       {"closing", "closed", "failed"},
-		"result":      {appendStored, appendMoved, appendHeld, appendUnknown},
+		"result":      {telemetry.AppendStored, telemetry.AppendMoved, telemetry.AppendHeld, telemetry.AppendUnknown},
 		"disposition": {"ack", "term", "nak", "withheld"},
 		"reason":      {"in_doubt", "node_away", "escrow_pending", "unknown_refusal"},
 		"code":        {""},

@@ -10,6 +10,10 @@ import (
 	"testing"
 
 	"settled/clearnode/clearnodetest"
+	"settled/cmd/settled/internal/config"
+	"settled/cmd/settled/internal/host"
+	"settled/cmd/settled/internal/natsconn"
+	"settled/cmd/settled/internal/service"
 	"settled/settlement"
 )
 
@@ -18,17 +22,17 @@ const testToken = "0123456789abcdef0123456789"
 // token configures one.
 func (d *deployment) token() string {
 	d.t.Helper()
-	d.cfg.httpTokenFile = filepath.Join(d.dir, "token")
-	d.must(os.WriteFile(d.cfg.httpTokenFile, []byte(testToken+"\n"), 0o600))
+	d.cfg.HTTPTokenFile = filepath.Join(d.dir, "token")
+	d.must(os.WriteFile(d.cfg.HTTPTokenFile, []byte(testToken+"\n"), 0o600))
 	return testToken
 }
 
 // openBoard serves the dashboard of a running service, each time at the same address.
-func (d *deployment) openBoard(s *service) *httpServer {
+func (d *deployment) openBoard(s *service.Service) *host.HTTPServer {
 	d.t.Helper()
-	h, err := s.listenHTTP()
+	h, err := s.ListenHTTP()
 	d.must(err)
-	s.cfg.httpListen = h.addr
+	s.Cfg.HTTPListen = h.Addr
 	return h
 }
 
@@ -57,8 +61,8 @@ func TestDashboardOfAService(t *testing.T) {
 	d.token()
 	s, _ := d.serve()
 	h := d.openBoard(s)
-	defer h.close()
-	url := "http://" + h.addr
+	defer h.Close()
+	url := "http://" + h.Addr
 	var page string
 	if status := d.fetch("GET", url+"/", &page); status != http.StatusOK || !strings.Contains(page, "app.js") {
 		t.Errorf("%d %s", status, page)
@@ -73,7 +77,7 @@ func TestDashboardOfAService(t *testing.T) {
 	if e := d.result(session, replayed.Sequence); e.State != settlement.EntryClosed {
 		t.Errorf("%+v", e.Error)
 	}
-	operations, err := d.nats.js.Stream(t.Context(), "OPERATIONS")
+	operations, err := d.nats.JS.Stream(t.Context(), "OPERATIONS")
 	d.must(err)
 	record, err := operations.GetLastMsgForSubject(t.Context(), "operation.replay")
 	d.must(err)
@@ -112,7 +116,7 @@ func TestTokenFile(t *testing.T) {
 		if err := os.WriteFile(path, []byte(c.text), c.mode); err != nil {
 			t.Fatal(err)
 		}
-		got, err := readToken(path)
+		got, err := service.ReadToken(path)
 		if got != c.want || (err == nil) != (c.bad == "") || err != nil && !strings.Contains(err.Error(), c.bad) {
 			t.Errorf("%s: %q, %v", name, got, err)
 		}
@@ -120,10 +124,10 @@ func TestTokenFile(t *testing.T) {
 			t.Errorf("%s: the token is in the error: %v", name, err)
 		}
 	}
-	if got, err := readToken(""); got != "" || err != nil {
+	if got, err := service.ReadToken(""); got != "" || err != nil {
 		t.Errorf("none: %q, %v", got, err)
 	}
-	if _, err := readToken(filepath.Join(dir, "missing")); err == nil {
+	if _, err := service.ReadToken(filepath.Join(dir, "missing")); err == nil {
 		t.Error("a missing file is no error")
 	}
 }
@@ -133,7 +137,7 @@ func TestLoopback(t *testing.T) {
 		"127.0.0.1:8090": true, "[::1]:8090": true, "localhost:0": true, "127.9.9.9:1": true,
 		"0.0.0.0:8090": false, ":8090": false, "10.0.0.1:8090": false, "localhost.example:1": false, "": false,
 	} {
-		if got := loopback(listen); got != want {
+		if got := natsconn.Loopback(listen); got != want {
 			t.Errorf("%q: %v", listen, got)
 		}
 	}
@@ -145,12 +149,12 @@ func TestOriginAsConfigured(t *testing.T) {
 		"": "", "https://ops.example": "https://ops.example", "HTTPS://Ops.Example:443/settled/": "https://ops.example",
 		"http://ops.example:80": "http://ops.example", "http://ops.example:8080/a/b": "http://ops.example:8080", "http://[::1]:80/": "http://[::1]",
 	} {
-		if got, err := publicOrigin(text); err != nil || got != want {
+		if got, err := config.Origin(text); err != nil || got != want {
 			t.Errorf("%q: %q, %v", text, got, err)
 		}
 	}
 	for _, text := range []string{"ops.example", "ftp://ops.example", "https://", "https://*.example", "https://me@ops.example", "https://ops.example?x", "null", "*"} {
-		if _, err := publicOrigin(text); err == nil || !strings.Contains(err.Error(), "http.origin") {
+		if _, err := config.Origin(text); err == nil || !strings.Contains(err.Error(), "http.origin") {
 			t.Errorf("%q: %v", text, err)
 		}
 	}

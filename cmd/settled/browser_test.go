@@ -9,6 +9,8 @@ import (
 	"time"
 
 	"settled/clearnode/clearnodetest"
+	"settled/cmd/settled/internal/host"
+	"settled/cmd/settled/internal/service"
 	"settled/settlement"
 )
 
@@ -18,8 +20,8 @@ const hostile = `<img src=x onerror="window.hacked=1"><script>window.hacked=1</s
 // dashboard in a browser.
 type boardTest struct {
 	*browser
-	service *service
-	http    *httpServer
+	service *service.Service
+	http    *host.HTTPServer
 	token   string
 	alice   string
 	bob     string
@@ -28,12 +30,12 @@ type boardTest struct {
 func newBoardTest(t *testing.T) *boardTest {
 	d := deploy(t)
 	token := d.token()
-	d.cfg.nodeMargin = 15 * time.Second // a doubt lasts long enough to be looked at
+	d.cfg.NodeFenceMargin = 15 * time.Second // a doubt lasts long enough to be looked at
 	s, _ := d.serve()
 	h := d.openBoard(s)
 	b := &boardTest{service: s, http: h, token: token, alice: addressOf(d.players[0]), bob: addressOf(d.players[1])}
-	t.Cleanup(func() { b.http.close() })
-	b.browser = openBrowser(d, "http://"+h.addr+"/")
+	t.Cleanup(func() { b.http.Close() })
+	b.browser = openBrowser(d, "http://"+h.Addr+"/")
 	b.shots("empty")
 	b.wait("main", "No outcome has a result yet")
 	return b
@@ -271,11 +273,11 @@ func (b *boardTest) doubt() {
 }
 
 func (b *boardTest) stops() {
-	stop, err := b.nats.js.Publish(b.t.Context(), "operation.stop", []byte(`{"action":"stop","who":"ann@ops-1","reason":"overpaid: the node paid 30 of 15 usdc","session_id":"0x`+strings.Repeat("17", 32)+`"}`))
+	stop, err := b.nats.JS.Publish(b.t.Context(), "operation.stop", []byte(`{"action":"stop","who":"ann@ops-1","reason":"overpaid: the node paid 30 of 15 usdc","session_id":"0x`+strings.Repeat("17", 32)+`"}`))
 	b.must(err)
 	b.wait("#alerts", "Sending is stopped, on every replica. By ann@ops-1")
 	b.shots("stopped")
-	_, err = b.nats.js.Publish(b.t.Context(), "operation.resume", fmt.Appendf(nil, `{"action":"resume","who":"ann@ops-1","stop":%d}`, stop.Sequence))
+	_, err = b.nats.JS.Publish(b.t.Context(), "operation.resume", fmt.Appendf(nil, `{"action":"resume","who":"ann@ops-1","stop":%d}`, stop.Sequence))
 	b.must(err)
 	b.gone("#alerts .alert.bad")
 
@@ -298,7 +300,7 @@ func (b *boardTest) gone(selector string) {
 func (b *boardTest) disconnects() {
 	b.open("#/")
 	b.wait(".feed", "in the dark")
-	b.http.close()
+	b.http.Close()
 	b.wait("#alerts", "No connection to settled")
 	b.shots("disconnected")
 	session := b.good("payment_completed", "unseen", "while nobody looked", nil)
@@ -310,8 +312,8 @@ func (b *boardTest) disconnects() {
 	b.gone("#alerts .alert")
 	b.wait(".feed", "while nobody looked")
 
-	b.http.close() // and served again without a token
-	b.service.cfg.httpTokenFile = ""
+	b.http.Close() // and served again without a token
+	b.service.Cfg.HTTPTokenFile = ""
 	b.http = b.openBoard(b.service)
 	b.gone("#alerts .alert")
 	b.open(fmt.Sprint("#/deadletters/", b.letters()[0].Sequence))

@@ -15,6 +15,8 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 
 	"settled/clearnode/clearnodetest"
+	"settled/cmd/settled/internal/natsconn"
+	"settled/cmd/settled/internal/service"
 	"settled/settlement"
 )
 
@@ -56,10 +58,10 @@ func deployCluster(t *testing.T) *cluster {
 		return false
 	})
 	c.nats.Close()
-	c.cfg.natsURL, c.cfg.natsReplicas = strings.Join(urls, ","), len(ports)
-	c.cfg.consumerAckWait, c.cfg.consumerBackoff, c.cfg.consumerBackoffM = 3*time.Second, 200*time.Millisecond, time.Second
+	c.cfg.NATSURL, c.cfg.NATSReplicas = strings.Join(urls, ","), len(ports)
+	c.cfg.ConsumerAckWait, c.cfg.ConsumerBackoffInitial, c.cfg.ConsumerBackoffMax = 3*time.Second, 200*time.Millisecond, time.Second
 	var err error
-	c.nats, err = c.cfg.connect("test", true)
+	c.nats, err = natsconn.Connect(&c.cfg, "test", true)
 	c.must(err)
 	return c
 }
@@ -87,7 +89,7 @@ func (c *cluster) lose(stream string) (again func()) {
 	c.until(stream+" has a leader", func() bool {
 		ctx, cancel := context.WithTimeout(c.t.Context(), time.Second)
 		defer cancel()
-		if s, err := c.nats.js.Stream(ctx, stream); err == nil {
+		if s, err := c.nats.JS.Stream(ctx, stream); err == nil {
 			leader = s.CachedInfo().Cluster.Leader
 		}
 		return leader != ""
@@ -110,10 +112,10 @@ func (c *cluster) delete(stream, durable string) {
 		ctx, cancel := context.WithTimeout(c.t.Context(), 2*time.Second)
 		defer cancel()
 		if durable != "" {
-			err := c.nats.js.DeleteConsumer(ctx, stream, durable)
+			err := c.nats.JS.DeleteConsumer(ctx, stream, durable)
 			return err == nil || errors.Is(err, jetstream.ErrConsumerNotFound)
 		}
-		err := c.nats.js.DeleteStream(ctx, stream)
+		err := c.nats.JS.DeleteStream(ctx, stream)
 		return err == nil || errors.Is(err, jetstream.ErrStreamNotFound)
 	})
 }
@@ -164,10 +166,10 @@ func TestServicesOnACluster(t *testing.T) {
 		again()
 		settle("after "+stream, 5, nil)
 	}
-	c.until("both are ready", func() bool { return a.ready() == nil && b.ready() == nil })
+	c.until("both are ready", func() bool { return a.Ready() == nil && b.Ready() == nil })
 
 	settle("durable", 40, func() { c.delete("OUTCOMES", "settled") })
-	c.until("both are ready again", func() bool { return a.ready() == nil && b.ready() == nil })
+	c.until("both are ready again", func() bool { return a.Ready() == nil && b.Ready() == nil })
 	c.deletedOutcomes(a, b)
 	closed += 2
 
@@ -186,7 +188,7 @@ func TestServicesOnACluster(t *testing.T) {
 // deletedOutcomes deletes the stream of outcomes under the services: they say that
 // they aren't ready, and make it anew; what was settled before and is published once
 // more is known, and what was lost can be published again.
-func (c *cluster) deletedOutcomes(services ...*service) {
+func (c *cluster) deletedOutcomes(services ...*service.Service) {
 	c.t.Helper()
 	known, lost := c.open(), c.open()
 	first := c.publish("partial_service", "known", known, c.partial())
@@ -194,10 +196,10 @@ func (c *cluster) deletedOutcomes(services ...*service) {
 	c.until("it is answered", c.answered)
 	c.delete("OUTCOMES", "")
 	for _, s := range services {
-		c.until("a service says that it isn't ready", func() bool { return s.ready() != nil })
+		c.until("a service says that it isn't ready", func() bool { return s.Ready() != nil })
 	}
 	for _, s := range services {
-		c.until("a service is ready again", func() bool { return s.ready() == nil })
+		c.until("a service is ready again", func() bool { return s.Ready() == nil })
 	}
 	again := c.publish("partial_service", "known", known, c.partial())
 	anew := c.publish("partial_service", "lost", lost, c.partial())
@@ -225,7 +227,7 @@ func TestDeletedLedger(t *testing.T) {
 	session := c.open()
 	sequence := c.publish("partial_service", "meanwhile", session, c.partial())
 	c.until("the outcome waits for the ledger", func() bool {
-		count, _ := s.metrics.waiting.ages(time.Now())
+		count, _ := s.Metrics.Waiting.Ages(time.Now())
 		return count[string(settlement.LedgerAway)] > 0
 	})
 	if n := c.node.Requests("close_app_session"); n != closes {

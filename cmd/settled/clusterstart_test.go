@@ -7,6 +7,8 @@ import (
 	"testing"
 
 	"github.com/nats-io/nats.go/jetstream"
+
+	"settled/cmd/settled/internal/natsconn"
 )
 
 // A service that is started while its cluster forms waits for it, and ends only for
@@ -14,7 +16,7 @@ import (
 func TestWhatAStartWaitsFor(t *testing.T) {
 	tries := 0
 	forming := fmt.Errorf("ledger: stream SETTLEMENTS: create it: %w", &jetstream.APIError{Code: 400, ErrorCode: 10005, Description: "no suitable peers for placement"})
-	err := retry(t.Context(), func() error {
+	err := natsconn.Retry(t.Context(), func() error {
 		if tries++; tries == 1 {
 			return forming
 		}
@@ -27,7 +29,7 @@ func TestWhatAStartWaitsFor(t *testing.T) {
 		&jetstream.APIError{Code: 400, ErrorCode: 10058, Description: "stream name already in use"},
 		errors.New("stream SETTLEMENTS would endanger money"), context.Canceled,
 	} {
-		if natsAway(final) {
+		if natsconn.Away(final) {
 			t.Errorf("%v is waited for", final)
 		}
 	}

@@ -13,7 +13,7 @@ import (
 // command runs one command line in this process, as a user would.
 func (d *deployment) command(args ...string) (status int, stdout, stderr string) {
 	var out, errs bytes.Buffer
-	args = append(args, "--nats.url", d.cfg.natsURL)
+	args = append(args, "--nats.url", d.cfg.NATSURL)
 	status = run(d.t.Context(), args, strings.NewReader(""), &out, &errs)
 	return status, out.String(), errs.String()
 }
@@ -113,8 +113,8 @@ func TestPublishOverABrokenConnection(t *testing.T) {
 	t.Parallel()
 	d := deploy(t)
 	d.serve()
-	proxy := proxyNATS(t, d.cfg.natsURL)
-	d.cfg.natsURL = proxy.url
+	proxy := proxyNATS(t, d.cfg.NATSURL)
+	d.cfg.NATSURL = proxy.url
 	for n, wrong := range []twinFault{cutBefore, cutAfter} {
 		session := d.open()
 		struck := proxy.add(wrong, 0, to("outcome.partial_service")(session))

@@ -14,6 +14,9 @@ import (
 
 	"settled/clearnode"
 	"settled/clearnode/clearnodetest"
+	"settled/cmd/settled/internal/config"
+	"settled/cmd/settled/internal/cosigner"
+	"settled/cmd/settled/internal/telemetry"
 	"settled/settlement"
 )
 
@@ -50,25 +53,25 @@ func (d *deployment) openSharedBy(protocol string, deposits []string, quorum uin
 
 // cosignerOf is another party with a key of its own, not started yet. It is made as
 // if it had been started long ago.
-func (d *deployment) cosignerOf(name string, change ...func(*config)) *cosigner {
+func (d *deployment) cosignerOf(name string, change ...func(*config.Config)) *cosigner.Cosigner {
 	d.t.Helper()
 	cfg := d.cfg
-	cfg.nodeKeyFiles = []string{filepath.Join(d.dir, name+".key")}
+	cfg.NodeKeyFiles = []string{filepath.Join(d.dir, name+".key")}
 	for _, c := range change {
 		c(&cfg)
 	}
-	c := newCosigner(&cfg, d.log)
-	c.fence.opens = time.Now()
+	c := cosigner.New(&cfg, d.log)
+	c.Fence.Opens = time.Now()
 	return c
 }
 
 // start runs a co-signer until the test ends, or stop is called.
-func (d *deployment) start(c *cosigner) (stop func()) {
+func (d *deployment) start(c *cosigner.Cosigner) (stop func()) {
 	d.t.Helper()
-	d.must(c.open())
+	d.must(c.Open())
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan error, 1)
-	go func() { done <- c.run(ctx) }()
+	go func() { done <- c.Run(ctx) }()
 	stopped := false
 	stop = func() {
 		if stopped {
@@ -79,28 +82,28 @@ func (d *deployment) start(c *cosigner) (stop func()) {
 		if err := <-done; err != nil {
 			d.t.Error(err)
 		}
-		c.nats.close()
+		c.Nats.Shutdown()
 	}
 	d.t.Cleanup(stop)
-	d.until("the co-signer is ready", func() bool { return c.ready() == nil })
+	d.until("the co-signer is ready", func() bool { return c.Ready() == nil })
 	return stop
 }
 
 // policy replaces one policy of a configuration.
-func policy(scenario settlement.Scenario, steps ...settlement.PolicyStep) func(*config) {
-	return func(c *config) {
+func policy(scenario settlement.Scenario, steps ...settlement.PolicyStep) func(*config.Config) {
+	return func(c *config.Config) {
 		p, err := settlement.ParsePolicy(scenario, steps)
 		if err != nil {
 			panic(err)
 		}
-		c.policies = settlement.BuiltIn()
-		c.policies[scenario] = p
+		c.Policies = settlement.BuiltIn()
+		c.Policies[scenario] = p
 	}
 }
 
 // quickCosign is a configuration whose rounds are short.
 func quickCosign(d *deployment) {
-	d.cfg.consumerBackoffM, d.cfg.cosignTimeout = time.Second, 2*time.Second
+	d.cfg.ConsumerBackoffMax, d.cfg.CosignTimeout = time.Second, 2*time.Second
 }
 
 // Two parties, each with half of the quorum.
@@ -108,8 +111,8 @@ func TestCosignedSettlement(t *testing.T) {
 	d := deploy(t)
 	partner := d.key("partner")
 	c := d.cosignerOf("partner")
-	var told []cosigned
-	c.answeredFunc = func(a cosigned) { told = append(told, a) }
+	var told []cosigner.Cosigned
+	c.AnsweredFunc = func(a cosigner.Cosigned) { told = append(told, a) }
 	stop := d.start(c)
 	d.serve()
 	sequences := map[settlement.SessionID]uint64{}
@@ -138,7 +141,7 @@ func TestCosignedSettlementElsewhere(t *testing.T) {
 			partner := d.key("partner")
 			c := d.cosignerOf("partner")
 			signed := 0
-			c.answeredFunc = func(a cosigned) {
+			c.AnsweredFunc = func(a cosigner.Cosigned) {
 				if a.Answer != "signed" {
 					t.Errorf("%+v", a)
 				}
@@ -202,8 +205,8 @@ func TestCosignersAway(t *testing.T) {
 	s, _ := d.serve()
 	session := d.openShared(100, share{d.judge, 50}, share{partner, 50})
 	sequence := d.publish("partial_service", "a", session, d.partial())
-	d.until("it is seen to wait", func() bool { return gauge(t, s.metrics, "settled_waiting_outcomes", "cosigners_away") == 1 })
-	if gauge(t, s.metrics, "settled_cosigners_asked_total", "away") == 0 {
+	d.until("it is seen to wait", func() bool { return gauge(t, s.Metrics, "settled_waiting_outcomes", "cosigners_away") == 1 })
+	if gauge(t, s.Metrics, "settled_cosigners_asked_total", "away") == 0 {
 		t.Error("nobody was asked")
 	}
 	if entries := d.entries(session); len(entries) != 0 {
@@ -217,9 +220,9 @@ func TestCosignersAway(t *testing.T) {
 }
 
 // gauge is the value of a metric with this label value; 0 where there is none.
-func gauge(t *testing.T, m *metrics, name, label string) float64 {
+func gauge(t *testing.T, m *telemetry.Metrics, name, label string) float64 {
 	t.Helper()
-	families, err := m.registry.Gather()
+	families, err := m.Registry.Gather()
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -241,8 +244,8 @@ func TestCosignerWaitsOutItsOwnSignature(t *testing.T) {
 	quickCosign(d)
 	partner, third := d.key("partner"), d.key("third")
 	c := d.cosignerOf("partner")
-	waited := make(chan cosigned, 1)
-	c.answeredFunc = func(a cosigned) {
+	waited := make(chan cosigner.Cosigned, 1)
+	c.AnsweredFunc = func(a cosigner.Cosigned) {
 		if a.Answer == "waiting" && strings.Contains(a.Message, "another request") {
 			select {
 			case waited <- a:
@@ -271,10 +274,10 @@ func TestCosignerWaitsAfterItsStart(t *testing.T) {
 	quickCosign(d)
 	partner := d.key("partner")
 	c := d.cosignerOf("partner")
-	c.fence = newCosignFence(time.Now(), testExpiry+testMargin)
-	opens := c.fence.opens
+	c.Fence = cosigner.NewCosignFence(time.Now(), testExpiry+testMargin)
+	opens := c.Fence.Opens
 	var early, late int
-	c.answeredFunc = func(a cosigned) {
+	c.AnsweredFunc = func(a cosigner.Cosigned) {
 		if a.Answer == "signed" && time.Now().Before(opens) {
 			t.Error("it signed too early")
 		}
@@ -304,7 +307,7 @@ func TestCosigningLogsNoSignature(t *testing.T) {
 	var log lockedBuffer
 	d.log = zerolog.New(&log).Level(zerolog.TraceLevel)
 	c := d.cosignerOf("partner")
-	c.answeredFunc = func(a cosigned) { _ = json.NewEncoder(&log).Encode(a) }
+	c.AnsweredFunc = func(a cosigner.Cosigned) { _ = json.NewEncoder(&log).Encode(a) }
 	d.start(c)
 	spied := d.spy(partner)
 	d.serve()

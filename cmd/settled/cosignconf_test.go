@@ -14,6 +14,9 @@ import (
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 
+	"settled/cmd/settled/internal/config"
+	"settled/cmd/settled/internal/cosigner"
+	"settled/cmd/settled/internal/natsconn"
 	"settled/settlement"
 )
 
@@ -42,7 +45,7 @@ func (d *deployment) twoParties(partner *ecdsa.PrivateKey) {
 	for _, name := range []string{"SETTLED", "UPSTREAM", "DASHBOARD", "OPERATOR", "PARTNER"} {
 		d.t.Setenv(name+"_PASSWORD", "test")
 	}
-	d.t.Setenv("PARTNER_COSIGN", cosignSubject("", settlement.Address(crypto.PubkeyToAddress(partner.PublicKey))))
+	d.t.Setenv("PARTNER_COSIGN", cosigner.Subject("", settlement.Address(crypto.PubkeyToAddress(partner.PublicKey))))
 }
 
 // as is a server's URL with a user of the configurations.
@@ -53,9 +56,9 @@ func as(user string, ns *server.Server) string {
 // moveTo makes the deployment's own connections go to another server.
 func (d *deployment) moveTo(ns *server.Server) {
 	d.t.Helper()
-	d.cfg.natsURL = as("settled", ns)
+	d.cfg.NATSURL = as("settled", ns)
 	var err error
-	d.nats, err = d.cfg.connect("test", false)
+	d.nats, err = natsconn.Connect(&d.cfg, "test", false)
 	d.must(err)
 	d.t.Cleanup(d.nats.Close)
 }
@@ -71,7 +74,7 @@ func TestCosignOverTwoAccounts(t *testing.T) {
 	d.serve()
 	session := d.openShared(100, share{d.judge, 50}, share{partner, 50})
 	sequence := d.publish("partial_service", "a", session, d.partial())
-	asPartner := func(c *config) { c.natsURL, c.natsDomain = as("partner", ns), "outcomes" }
+	asPartner := func(c *config.Config) { c.NATSURL, c.NATSDomain = as("partner", ns), "outcomes" }
 	d.start(d.cosignerOf("partner", asPartner))
 	d.start(d.cosignerOf("partner", asPartner, policy("partial_service", settlement.PolicyStep{To: "funders", Share: "remaining"}))) // its refusal counts for nothing
 	if e := d.result(session, sequence); e.State != settlement.EntryClosed {
@@ -123,7 +126,7 @@ func TestCosignOverLeafNode(t *testing.T) {
 	d.moveTo(hub)
 	d.until("the leaf node is connected", func() bool { return hub.NumLeafNodes() == 1 })
 	d.serve()
-	d.start(d.cosignerOf("partner", func(c *config) { c.natsURL, c.natsDomain = as("cosign", leaf), "outcomes" }))
+	d.start(d.cosignerOf("partner", func(c *config.Config) { c.NATSURL, c.NATSDomain = as("cosign", leaf), "outcomes" }))
 	session := d.openShared(100, share{d.judge, 50}, share{partner, 50})
 	if e := d.result(session, d.publish("partial_service", "a", session, d.partial())); e.State != settlement.EntryClosed {
 		t.Errorf("%+v", e.Error)
@@ -139,13 +142,13 @@ func TestCosignFromMirror(t *testing.T) {
 	partner := d.key("partner")
 	s, _ := d.serve()
 	session := d.openShared(100, share{d.judge, 50}, share{partner, 50})
-	_, err := d.nats.js.CreateStream(t.Context(), jetstream.StreamConfig{Name: "COPY", Subjects: []string{"nothing"}})
+	_, err := d.nats.JS.CreateStream(t.Context(), jetstream.StreamConfig{Name: "COPY", Subjects: []string{"nothing"}})
 	d.must(err)
-	d.start(d.cosignerOf("partner", func(c *config) { c.cosignStream = "COPY" }))
+	d.start(d.cosignerOf("partner", func(c *config.Config) { c.CosignStream = "COPY" }))
 	sequence := d.publish("partial_service", "a", session, d.partial())
-	d.until("it is asked for what isn't there", func() bool { return gauge(t, s.metrics, "settled_cosigners_asked_total", "waiting") > 0 })
-	d.must(d.nats.js.DeleteStream(t.Context(), "COPY"))
-	_, err = d.nats.js.CreateStream(t.Context(), jetstream.StreamConfig{Name: "COPY", Mirror: &jetstream.StreamSource{Name: "OUTCOMES"}})
+	d.until("it is asked for what isn't there", func() bool { return gauge(t, s.Metrics, "settled_cosigners_asked_total", "waiting") > 0 })
+	d.must(d.nats.JS.DeleteStream(t.Context(), "COPY"))
+	_, err = d.nats.JS.CreateStream(t.Context(), jetstream.StreamConfig{Name: "COPY", Mirror: &jetstream.StreamSource{Name: "OUTCOMES"}})
 	d.must(err)
 	if e := d.result(session, sequence); e.State != settlement.EntryClosed {
 		t.Errorf("%+v", e.Error)

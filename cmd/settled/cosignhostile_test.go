@@ -15,6 +15,8 @@ import (
 	"github.com/nats-io/nats.go"
 
 	"settled/clearnode"
+	"settled/cmd/settled/internal/config"
+	"settled/cmd/settled/internal/cosigner"
 	"settled/settlement"
 )
 
@@ -22,7 +24,7 @@ import (
 func (d *deployment) spy(of *ecdsa.PrivateKey) <-chan []byte {
 	d.t.Helper()
 	heard := make(chan []byte, 1000)
-	sub, err := d.nats.Subscribe(cosignSubject("", settlement.Address(crypto.PubkeyToAddress(of.PublicKey))), func(m *nats.Msg) { heard <- m.Data })
+	sub, err := d.nats.Subscribe(cosigner.Subject("", settlement.Address(crypto.PubkeyToAddress(of.PublicKey))), func(m *nats.Msg) { heard <- m.Data })
 	d.must(err)
 	d.must(d.nats.Flush())
 	d.t.Cleanup(func() { _ = sub.Unsubscribe() })
@@ -30,9 +32,9 @@ func (d *deployment) spy(of *ecdsa.PrivateKey) <-chan []byte {
 }
 
 // ask sends a request as it stands, and returns the first answer.
-func (d *deployment) ask(of *ecdsa.PrivateKey, request []byte) (a cosignAnswer) {
+func (d *deployment) ask(of *ecdsa.PrivateKey, request []byte) (a cosigner.CosignAnswer) {
 	d.t.Helper()
-	msg, err := d.nats.Request(cosignSubject("", settlement.Address(crypto.PubkeyToAddress(of.PublicKey))), request, patience)
+	msg, err := d.nats.Request(cosigner.Subject("", settlement.Address(crypto.PubkeyToAddress(of.PublicKey))), request, patience)
 	d.must(err)
 	d.must(json.Unmarshal(msg.Data, &a))
 	return a
@@ -42,12 +44,12 @@ func (d *deployment) ask(of *ecdsa.PrivateKey, request []byte) (a cosignAnswer) 
 func (d *deployment) asked(partner *ecdsa.PrivateKey, session settlement.SessionID) []byte {
 	d.t.Helper()
 	spied := d.spy(partner)
-	d.cfg.cosignTimeout = 100 * time.Millisecond
+	d.cfg.CosignTimeout = 100 * time.Millisecond
 	_, stop := d.serve()
 	d.publish("partial_service", "a", session, d.partial())
 	request := <-spied
 	stop()
-	d.cfg.cosignTimeout = 30 * time.Second
+	d.cfg.CosignTimeout = 30 * time.Second
 	return request
 }
 
@@ -66,7 +68,7 @@ func (d *deployment) stamped(request []byte, ago time.Duration) []byte {
 }
 
 // longFence keeps what a co-signer signed in flight for as long as a test takes.
-func longFence(c *config) { c.nodeMargin = time.Hour }
+func longFence(c *config.Config) { c.NodeFenceMargin = time.Hour }
 
 func TestCosignerSignsOneOfTwoCloses(t *testing.T) {
 	d := deploy(t)
@@ -170,7 +172,7 @@ func TestCosignerSurvivesAFlood(t *testing.T) {
 	session := d.openShared(100, share{d.judge, 50}, share{partner, 50})
 	good := d.asked(partner, session)
 	d.start(d.cosignerOf("partner", longFence))
-	subject := cosignSubject("", settlement.Address(crypto.PubkeyToAddress(partner.PublicKey)))
+	subject := cosigner.Subject("", settlement.Address(crypto.PubkeyToAddress(partner.PublicKey)))
 	abused, err := d.nats.SubscribeSync("outcome.forged")
 	d.must(err)
 	d.must(d.nats.PublishRequest(subject, "outcome.forged", []byte("garbage")))
@@ -191,7 +193,7 @@ func TestForgedCosignatureIsNotUsed(t *testing.T) {
 	d.start(d.cosignerOf("partner"))
 	address := settlement.Address(crypto.PubkeyToAddress(partner.PublicKey))
 	forged := make(chan struct{}, 1000)
-	_, err := d.nats.Subscribe(cosignSubject("", address), func(m *nats.Msg) {
+	_, err := d.nats.Subscribe(cosigner.Subject("", address), func(m *nats.Msg) {
 		var p clearnode.Proposal
 		d.must(json.Unmarshal(m.Data, &p))
 		digest := crypto.Keccak256(p.Payload)
@@ -201,10 +203,10 @@ func TestForgedCosignatureIsNotUsed(t *testing.T) {
 		true65, err := crypto.Sign(crypto.Keccak256([]byte("something else")), partner)
 		d.must(err)
 		for _, answer := range []any{
-			"junk", map[string]any{}, cosignAnswer{Signature: hexutil.Encode(signature), Address: address.String()},
-			cosignAnswer{Signature: hexutil.Encode(true65), Address: address.String()}, cosignAnswer{Signature: "0x", Address: address.String()},
-			cosignAnswer{Refused: settlement.Fail(settlement.InvalidOutcome, "forged")}, cosignAnswer{Refused: &settlement.Failure{Code: "no_such_code"}},
-			cosignAnswer{Waiting: &cosignWaiting{Reason: "x", Message: strings.Repeat("long", 1000)}}, strings.Repeat("x", maxCosignAnswer),
+			"junk", map[string]any{}, cosigner.CosignAnswer{Signature: hexutil.Encode(signature), Address: address.String()},
+			cosigner.CosignAnswer{Signature: hexutil.Encode(true65), Address: address.String()}, cosigner.CosignAnswer{Signature: "0x", Address: address.String()},
+			cosigner.CosignAnswer{Refused: settlement.Fail(settlement.InvalidOutcome, "forged")}, cosigner.CosignAnswer{Refused: &settlement.Failure{Code: "no_such_code"}},
+			cosigner.CosignAnswer{Waiting: &cosigner.CosignWaiting{Reason: "x", Message: strings.Repeat("long", 1000)}}, strings.Repeat("x", cosigner.MaxCosignAnswer),
 		} {
 			text, err := json.Marshal(answer)
 			d.must(err)
@@ -220,7 +222,7 @@ func TestForgedCosignatureIsNotUsed(t *testing.T) {
 		t.Errorf("%+v", e.Error)
 	}
 	<-forged
-	if gauge(t, s.metrics, "settled_cosigners_asked_total", "signed") == 0 {
+	if gauge(t, s.Metrics, "settled_cosigners_asked_total", "signed") == 0 {
 		t.Error("no true signature was used")
 	}
 	d.verify(1)

@@ -12,6 +12,7 @@ import (
 	"syscall"
 	"testing"
 
+	"settled/cmd/settled/internal/cosigner"
 	"settled/settlement"
 )
 
@@ -28,7 +29,7 @@ nats: {url: %q}
 clearnode: {url: %q, key_files: [%q], message_expiry: %s, request_validity: %s, fence_margin: %s, connections: 2}
 http: {listen: "127.0.0.1:0"}
 log: {format: json}
-`, d.cfg.natsURL, d.cfg.nodeURL, filepath.Join(d.dir, "partner.key"), testExpiry, testValidity, testMargin), 0o600))
+`, d.cfg.NATSURL, d.cfg.NodeURL, filepath.Join(d.dir, "partner.key"), testExpiry, testValidity, testMargin), 0o600))
 	self, err := os.Executable()
 	d.must(err)
 	cmd := exec.Command(self, "cosign", "--config", file, "--output", "json")
@@ -39,11 +40,11 @@ log: {format: json}
 	d.must(err)
 	d.must(cmd.Start())
 	t.Cleanup(func() { _ = cmd.Process.Kill() })
-	answers := make(chan cosigned, 1000)
+	answers := make(chan cosigner.Cosigned, 1000)
 	go func() {
 		defer close(answers)
 		for lines := bufio.NewScanner(stdout); lines.Scan(); {
-			var a cosigned
+			var a cosigner.Cosigned
 			if err := json.Unmarshal(lines.Bytes(), &a); err != nil {
 				t.Errorf("%s: %v", lines.Text(), err)
 			}
@@ -65,7 +66,7 @@ log: {format: json}
 		t.Errorf("%+v", e.Error)
 	}
 	d.must(cmd.Process.Signal(syscall.SIGTERM))
-	var last cosigned
+	var last cosigner.Cosigned
 	for a := range answers {
 		last = a
 	}

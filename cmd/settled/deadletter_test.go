@@ -9,12 +9,13 @@ import (
 	"strings"
 	"testing"
 
+	"settled/cmd/settled/internal/terminal"
 	"settled/settlement"
 )
 
 // onNode are the flags with which a command can ask the node.
 func (d *deployment) onNode(args ...string) []string {
-	return append(args, "--clearnode.url", d.cfg.nodeURL,
+	return append(args, "--clearnode.url", d.cfg.NodeURL,
 		"--clearnode.message_expiry", testExpiry.String(), "--clearnode.request_validity", testValidity.String(), "--clearnode.fence_margin", testMargin.String())
 }
 
@@ -119,7 +120,7 @@ func (d *deployment) editing(script, answers string, args ...string) (status int
 	d.must(os.WriteFile(editor, []byte("#!/bin/sh\n"+script+"\n"), 0o700)) // #nosec G306 -- to be run
 	d.t.Setenv("VISUAL", editor)
 	var out, errs bytes.Buffer
-	status = run(d.t.Context(), append(args, "--nats.url", d.cfg.natsURL), strings.NewReader(answers), &out, &errs)
+	status = run(d.t.Context(), append(args, "--nats.url", d.cfg.NATSURL), strings.NewReader(answers), &out, &errs)
 	return status, out.String(), errs.String()
 }
 
@@ -165,13 +166,13 @@ func TestReplayEdited(t *testing.T) {
 
 func TestRateFlag(t *testing.T) {
 	for text, want := range map[string]float64{"50/s": 50, "600/m": 10, "10": 10, "36/h": 0.01} {
-		l, err := rateFlag(text)
+		l, err := terminal.Rate(text)
 		if err != nil || float64(l.Limit()) != want {
 			t.Errorf("%s: %v, %v", text, l, err)
 		}
 	}
 	for _, text := range []string{"0", "-1/s", "x", "1/d", "1/s/s", "NaN", "Inf", "1e9"} {
-		if l, err := rateFlag(text); err == nil {
+		if l, err := terminal.Rate(text); err == nil {
 			t.Errorf("%s: %v", text, l.Limit())
 		}
 	}

@@ -13,6 +13,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"settled/cmd/settled/internal/terminal"
 	"settled/consumer"
 )
 
@@ -37,7 +38,7 @@ func (p *program) replayEdited(cmd *cobra.Command, f replayFlags, args []string)
 		if err != nil {
 			return err
 		}
-		return p.print(r, fmt.Sprintf("Dead letter %d is replayed, edited, as %s/%d.", l.Sequence, r.Stream, r.Sequence))
+		return p.Print(r, fmt.Sprintf("Dead letter %d is replayed, edited, as %s/%d.", l.Sequence, r.Stream, r.Sequence))
 	})
 }
 
@@ -54,7 +55,7 @@ func (p *program) edit(ctx context.Context, d *letterRoom, l consumer.Letter) (c
 	if err := errors.Join(err, file.Close()); err != nil {
 		return l, err
 	}
-	answers := bufio.NewReader(p.stdin)
+	answers := bufio.NewReader(p.In)
 	for {
 		if err := p.runEditor(ctx, name); err != nil {
 			return l, err
@@ -70,7 +71,7 @@ func (p *program) edit(ctx context.Context, d *letterRoom, l consumer.Letter) (c
 		if err == nil {
 			return edited, nil
 		}
-		_, _ = fmt.Fprintf(p.stderr, "This is no valid outcome: %s\nEdit it again? [Y/n] ", printable(err.Error()))
+		_, _ = fmt.Fprintf(p.Err, "This is no valid outcome: %s\nEdit it again? [Y/n] ", terminal.Printable(err.Error()))
 		if !yes(answers) {
 			return l, err
 		}
@@ -98,10 +99,10 @@ func (p *program) runEditor(ctx context.Context, file string) error {
 	}
 	// By a shell, for $EDITOR may have arguments of its own.
 	c := exec.CommandContext(ctx, "sh", "-c", editor+` "$1"`, "sh", file) // #nosec G204 -- the user's own editor
-	if stdin, ok := p.stdin.(*os.File); ok {
+	if stdin, ok := p.In.(*os.File); ok {
 		c.Stdin = stdin
 	}
-	c.Stdout, c.Stderr = p.stderr, p.stderr
+	c.Stdout, c.Stderr = p.Err, p.Err
 	if err := c.Run(); err != nil {
 		return fmt.Errorf("editor %s: %w: set $EDITOR to one that is installed", editor, err)
 	}

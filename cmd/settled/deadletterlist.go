@@ -10,6 +10,8 @@ import (
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
 
+	"settled/cmd/settled/internal/config"
+	"settled/cmd/settled/internal/terminal"
 	"settled/consumer"
 )
 
@@ -47,8 +49,8 @@ func (p *program) listLetters(ctx context.Context, cmd *cobra.Command, d *letter
 		}
 		last = l.Sequence
 		rows = append(rows, letterRow(l))
-		if p.json() {
-			return p.printJSON(l)
+		if p.JSON() {
+			return p.PrintJSON(l)
 		}
 		return nil
 	})
@@ -59,26 +61,26 @@ func (p *program) listLetters(ctx context.Context, cmd *cobra.Command, d *letter
 		return err
 	}
 	if errors.Is(err, full) {
-		_, _ = fmt.Fprintf(p.stderr, "There are more: %s\n", nextPage(cmd, last))
+		_, _ = fmt.Fprintf(p.Err, "There are more: %s\n", nextPage(cmd, last))
 	}
 	return nil
 }
 
 func (p *program) printLetters(rows [][]string) error {
 	switch {
-	case p.json():
+	case p.JSON():
 		return nil // each was printed as it came
 	case len(rows) == 0:
-		return p.printLine("No dead letters.")
+		return p.PrintLine("No dead letters.")
 	default:
-		return p.printTable("SEQUENCE,FAILED AT,CODE,SCENARIO,SESSION,ERROR", rows)
+		return p.PrintTable("SEQUENCE,FAILED AT,CODE,SCENARIO,SESSION,ERROR", rows)
 	}
 }
 
 func letterRow(l consumer.Letter) []string {
 	return []string{
-		strconv.FormatUint(l.Sequence, 10), clock(l.FailedAt), string(l.Code), string(l.Scenario),
-		short(l.Session.Token()), l.Error,
+		strconv.FormatUint(l.Sequence, 10), terminal.Clock(l.FailedAt), string(l.Code), string(l.Scenario),
+		terminal.Short(l.Session.Token()), l.Error,
 	}
 }
 
@@ -88,7 +90,7 @@ func nextPage(cmd *cobra.Command, last uint64) string {
 	cmd.Flags().Visit(func(f *pflag.Flag) {
 		value := f.Value.String()
 		if strings.HasSuffix(f.Name, ".url") {
-			value = withoutPassword(value)
+			value = config.WithoutPassword(value)
 		}
 		if f.Name != "after" {
 			line += " --" + f.Name + "=" + quoteArgument(value)

@@ -7,6 +7,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"settled/cmd/settled/internal/terminal"
 	"settled/settlement"
 )
 
@@ -34,14 +35,14 @@ func (p *program) deadletterReplay() *cobra.Command {
 }
 
 func (p *program) replay(cmd *cobra.Command, f replayFlags, args []string) error {
-	limit, err := rateFlag(f.rate)
+	limit, err := terminal.Rate(f.rate)
 	if err != nil {
 		return err
 	}
 	w := letterWork{program: p, flags: f.letterFlags, args: args, limit: limit}
 	switch {
 	case f.edit && (f.all || len(args) != 1 || f.dryRun):
-		return misuse{errors.New("--edit is for one dead letter: name its sequence, and neither --all nor --dry-run")}
+		return terminal.UsageError(errors.New("--edit is for one dead letter: name its sequence, and neither --all nor --dry-run"))
 	case f.edit:
 		return p.replayEdited(cmd, f, args)
 	case f.dryRun:
@@ -120,14 +121,14 @@ func (o *outlook) forecast(ctx context.Context, outcome settlement.Outcome) (for
 func (f forecast) text() string {
 	switch f.Would {
 	case "fail":
-		return printable(fmt.Sprintf("would fail with %s: %s", f.Code, f.Message))
+		return terminal.Printable(fmt.Sprintf("would fail with %s: %s", f.Code, f.Message))
 	case "wait":
-		return printable(fmt.Sprintf("would wait (%s): %s", f.Code, f.Message))
+		return terminal.Printable(fmt.Sprintf("would wait (%s): %s", f.Code, f.Message))
 	case "unknown":
-		return printable("can't be told: " + f.Message)
+		return terminal.Printable("can't be told: " + f.Message)
 	case "done":
-		return printable("is closed as planned already: " + allocationText(f.Allocations))
+		return terminal.Printable("is closed as planned already: " + terminal.AllocationText(f.Allocations))
 	default:
-		return printable("would close its session, where the keys reach the quorum: " + allocationText(f.Allocations))
+		return terminal.Printable("would close its session, where the keys reach the quorum: " + terminal.AllocationText(f.Allocations))
 	}
 }

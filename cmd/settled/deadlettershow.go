@@ -13,6 +13,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"settled/cmd/settled/internal/terminal"
 	"settled/consumer"
 	"settled/settlement"
 )
@@ -31,7 +32,7 @@ func (p *program) deadletterShow() *cobra.Command {
 				if err != nil {
 					return err
 				}
-				return p.print(shown, shown.text())
+				return p.Print(shown, shown.text())
 			})
 		},
 	}
@@ -115,7 +116,7 @@ func (o *outlook) entries(ctx context.Context, id settlement.SessionID) shownLed
 	}
 	for _, e := range stored {
 		if e.Foreign != nil {
-			s.texts = append(s.texts, printable(e.Foreign.Error()))
+			s.texts = append(s.texts, terminal.Printable(e.Foreign.Error()))
 			continue
 		}
 		s.texts = append(s.texts, storedText(e))
@@ -154,9 +155,9 @@ func (o *outlook) session(ctx context.Context, id settlement.SessionID) shownNod
 func (s shownLetter) text() string {
 	var b strings.Builder
 	line := func(name, format string, args ...any) {
-		fmt.Fprintf(&b, "%-12s %s\n", name, printable(fmt.Sprintf(format, args...)))
+		fmt.Fprintf(&b, "%-12s %s\n", name, terminal.Printable(fmt.Sprintf(format, args...)))
 	}
-	line("dead letter", "%d, failed at %s", s.Sequence, clock(s.FailedAt))
+	line("dead letter", "%d, failed at %s", s.Sequence, terminal.Clock(s.FailedAt))
 	line("code", "%s (%s)", s.Code, s.Class)
 	line("error", "%s", s.Error)
 	line("scenario", "%s", s.Scenario)
@@ -182,7 +183,7 @@ func (s shownLetter) text() string {
 func (l shownLedger) text() string {
 	switch {
 	case l.Error != "":
-		return printable("can't be read: " + l.Error)
+		return terminal.Printable("can't be read: " + l.Error)
 	case len(l.texts) == 0:
 		return "no entry of this session"
 	default:
@@ -192,7 +193,7 @@ func (l shownLedger) text() string {
 
 func (n shownNode) text() string {
 	if n.Error != "" {
-		return printable(n.Error)
+		return terminal.Printable(n.Error)
 	}
 	lines := []string{map[bool]string{true: "open", false: "closed"}[n.Open]}
 	if n.Version > 0 {
@@ -207,18 +208,7 @@ func (n shownNode) text() string {
 	for _, p := range n.PaidOut {
 		lines = append(lines, "paid out     "+p)
 	}
-	return printableLines(strings.Join(lines, "\n"))
-}
-
-func (a advice) text() string {
-	if a.Do == "" {
-		return "the runbook knows no such code: another version of settled wrote it"
-	}
-	lines := []string{a.Means}
-	if a.Look != "" {
-		lines = append(lines, "Look at: "+a.Look)
-	}
-	return strings.Join(append(lines, "Do: "+a.Do), "\n")
+	return terminal.PrintableLines(strings.Join(lines, "\n"))
 }
 
 // payloadText is a payload for reading: JSON with line breaks.
@@ -226,7 +216,7 @@ func payloadText(payload []byte) string {
 	if len(payload) == 0 {
 		return "(empty)"
 	}
-	return printableLines(string(bytes.TrimRight(editable(payload), "\n")))
+	return terminal.PrintableLines(string(bytes.TrimRight(editable(payload), "\n")))
 }
 
 // indented sets a text off, and wraps what is too wide for a terminal at spaces.

@@ -15,7 +15,14 @@ import (
 	"github.com/shopspring/decimal"
 	"github.com/spf13/cobra"
 
+	"settled/clearnode"
 	"settled/clearnode/clearnodetest"
+	"settled/cmd/settled/internal/audit"
+	"settled/cmd/settled/internal/config"
+	"settled/cmd/settled/internal/natsconn"
+	"settled/cmd/settled/internal/service"
+	"settled/cmd/settled/internal/telemetry"
+	"settled/cmd/settled/internal/terminal"
 	"settled/consumer"
 	"settled/ledger"
 	"settled/ledger/streamreader"
@@ -35,16 +42,16 @@ func (p *program) demoCommand() *cobra.Command {
 				return err
 			}
 			if sessions < 1 || sessions > 100_000 {
-				return misuse{fmt.Errorf("--sessions %d: want 1 to 100000", sessions)}
+				return terminal.UsageError(fmt.Errorf("--sessions %d: want 1 to 100000", sessions))
 			}
 			cfg, _, err := p.load(cmd)
 			if err != nil {
 				return err
 			}
 			if !cmd.Flags().Changed("log.level") {
-				cfg.logLevel = "error" // the table is what is to be seen
+				cfg.LogLevel = "error" // the table is what is to be seen
 			}
-			log, err := cfg.newLog(p.stderr)
+			log, err := telemetry.NewLog(&cfg, p.Err)
 			if err != nil {
 				return err
 			}
@@ -58,21 +65,15 @@ func (p *program) demoCommand() *cobra.Command {
 	return c
 }
 
-// Where a demo keeps its streams, below the directory for temporary files.
-const (
-	demoDir   = "settled-demo-"
-	demoStore = "jetstream"
-)
-
 // demo is a whole deployment in one process.
 type demo struct {
 	*program
-	cfg      *config
+	cfg      *config.Config
 	log      zerolog.Logger
 	sessions int
 	scene    demoScene
 	node     *clearnodetest.Node
-	service  *service
+	service  *service.Service
 	cases    []*demoCase
 	bySeq    map[uint64]*demoCase
 	nonce    uint64
@@ -82,7 +83,7 @@ type demo struct {
 }
 
 func (d *demo) run(ctx context.Context, once bool) (err error) {
-	dir, err := os.MkdirTemp("", demoDir)
+	dir, err := os.MkdirTemp("", natsconn.DemoDir)
 	if err != nil {
 		return err
 	}
@@ -91,11 +92,11 @@ func (d *demo) run(ctx context.Context, once bool) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, d.node.Close()) }()
-	defer d.service.http.close()
-	defer d.service.nats.close()
+	defer d.service.Http.Close()
+	defer d.service.Nats.Shutdown()
 	ctx, cancel := context.WithCancel(ctx)
 	running := make(chan error, 1)
-	go func() { running <- d.service.run(ctx) }()
+	go func() { running <- d.service.Run(ctx) }()
 	err = d.show(ctx, once)
 	if err == nil && !once {
 		err = d.stay(ctx)
@@ -122,15 +123,15 @@ func (d *demo) start(dir string) error {
 	if err != nil {
 		return err
 	}
-	d.cfg.policies["no_show"] = noShow
-	if d.cfg.httpTokenFile == "" {
-		if d.token, d.cfg.httpTokenFile, err = demoToken(dir); err != nil {
+	d.cfg.Policies["no_show"] = noShow
+	if d.cfg.HTTPTokenFile == "" {
+		if d.token, d.cfg.HTTPTokenFile, err = demoToken(dir); err != nil {
 			return err
 		}
 	}
-	d.cfg.nodeURL, d.cfg.nodeKeyFiles, d.cfg.nodeAddress, d.cfg.nodeProtocol = d.node.URL(), []string{keyFile}, d.node.Address().Hex(), d.scene.protocol
-	d.cfg.embedded, d.cfg.embeddedStoreDir, d.cfg.embeddedListen = true, filepath.Join(dir, demoStore), "127.0.0.1:0"
-	d.cfg.natsReplicas, d.cfg.natsManageStreams, d.cfg.natsStateDir = 1, true, stateDirNone
+	d.cfg.NodeURL, d.cfg.NodeKeyFiles, d.cfg.NodeAddress, d.cfg.NodeProtocol = d.node.URL(), []string{keyFile}, d.node.Address().Hex(), d.scene.protocol
+	d.cfg.Embedded, d.cfg.EmbeddedStoreDir, d.cfg.EmbeddedListen = true, filepath.Join(dir, natsconn.DemoStore), "127.0.0.1:0"
+	d.cfg.NATSReplicas, d.cfg.NATSManageStreams, d.cfg.NATSStateDir = 1, true, service.StateDirNone
 	if err := d.startService(); err != nil {
 		return errors.Join(err, d.node.Close())
 	}
@@ -138,27 +139,32 @@ func (d *demo) start(dir string) error {
 }
 
 func (d *demo) startService() error {
-	s := &service{cfg: d.cfg, log: d.log, metrics: newMetrics(d.log)}
+	s := &service.Service{Cfg: d.cfg, Log: d.log, Metrics: telemetry.New(d.log)}
 	d.service = s
-	s.remember()
+	s.Remember()
 	var err error
-	if s.node, err = d.cfg.newNode(s.metrics); err != nil {
+	node, err := d.cfg.Node()
+	if err != nil {
 		return err
 	}
-	if s.nats, err = d.cfg.connectEmbedded("settled demo", false); err != nil {
+	s.Metrics.ObserveNode(&node)
+	if s.Node, err = clearnode.New(node); err != nil {
 		return err
 	}
-	if s.http, err = s.listenHTTP(); err != nil {
-		d.cfg.httpListen = "127.0.0.1:0"
-		s.http, err = s.listenHTTP()
+	if s.Nats, err = natsconn.ConnectEmbedded(d.cfg, "settled demo", false); err != nil {
+		return err
+	}
+	if s.Http, err = s.ListenHTTP(); err != nil {
+		d.cfg.HTTPListen = "127.0.0.1:0"
+		s.Http, err = s.ListenHTTP()
 	}
 	if err != nil {
-		s.nats.close()
+		s.Nats.Shutdown()
 		return err
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
 	defer cancel()
-	return s.build(ctx)
+	return s.Build(ctx)
 }
 
 // demoResult is one line of the demonstration.
@@ -176,11 +182,11 @@ const demoRow = "%-3s %-18s %-34s %-13s %-7s %s"
 // show publishes all outcomes and prints each result as it arrives.
 func (d *demo) show(ctx context.Context, once bool) error {
 	start := time.Now()
-	if !d.json() {
+	if !d.JSON() {
 		if !once {
-			_ = d.printLine(fmt.Sprintf("Watch it at http://%s/\n", d.service.http.addr))
+			_ = d.PrintLine(fmt.Sprintf("Watch it at http://%s/\n", d.service.Http.Addr))
 		}
-		_ = d.printLine(fmt.Sprintf(demoRow, "", "SCENARIO", "WHAT", "SESSION", "RESULT", "WHO GOT WHAT, OR WHY NOT"))
+		_ = d.PrintLine(fmt.Sprintf(demoRow, "", "SCENARIO", "WHAT", "SESSION", "RESULT", "WHO GOT WHAT, OR WHY NOT"))
 	}
 	if err := d.publish(ctx, nil); err != nil {
 		return err
@@ -194,7 +200,7 @@ func (d *demo) show(ctx context.Context, once bool) error {
 			waiting--
 		}
 	}
-	err := watchLedger(watching, d.ledgerReader, d.cfg.natsPrefix, "settlement.*.*", 1, nil, func(s ledger.Stored) error {
+	err := watchLedger(watching, d.ledgerReader, d.cfg.NATSPrefix, "settlement.*.*", 1, nil, func(s ledger.Stored) error {
 		switch {
 		case s.Foreign != nil:
 			return s.Foreign
@@ -230,12 +236,12 @@ func (d *demo) show(ctx context.Context, once bool) error {
 
 func (d *demo) summary(unexpected, missing int, took time.Duration, once bool) error {
 	law := d.node.Check()
-	if !d.json() {
+	if !d.JSON() {
 		verdict := "each as it should"
 		if unexpected > 0 {
 			verdict = fmt.Sprintf("%d NOT as they should (%d without a result)", unexpected, missing)
 		}
-		_ = d.printLine(fmt.Sprintf("\n%d outcomes in %s, %s. The node's own books: %s.", len(d.cases), took.Round(10*time.Millisecond), verdict, okOr(law, "every session paid once, to the last unit, no residue")))
+		_ = d.PrintLine(fmt.Sprintf("\n%d outcomes in %s, %s. The node's own books: %s.", len(d.cases), took.Round(10*time.Millisecond), verdict, okOr(law, "every session paid once, to the last unit, no residue")))
 	}
 	if unexpected > 0 || law != nil {
 		err := fmt.Errorf("%d of %d outcomes did not end as they should", unexpected, len(d.cases))
@@ -264,7 +270,7 @@ func (d *demo) duplicates(ctx context.Context) (unexpected int, err error) {
 		if !c.silent {
 			continue
 		}
-		history, err := d.service.ledger.Session(ctx, c.session)
+		history, err := d.service.Ledger.Session(ctx, c.session)
 		if err != nil {
 			return unexpected, err
 		}
@@ -285,7 +291,7 @@ func (d *demo) duplicates(ctx context.Context) (unexpected int, err error) {
 func (d *demo) answered(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, 30*time.Second)
 	defer cancel()
-	durable, err := d.service.nats.js.Consumer(ctx, consumer.OutcomesStream(d.cfg.natsPrefix), d.cfg.consumerDurable)
+	durable, err := d.service.Nats.JS.Consumer(ctx, consumer.OutcomesStream(d.cfg.NATSPrefix), d.cfg.ConsumerDurable)
 	if err != nil {
 		return err
 	}
@@ -307,19 +313,19 @@ func (d *demo) stay(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	if !d.json() {
-		_ = d.printLine(fmt.Sprintf("\nStill running: NATS at %s, ClearNode (%s) at %s, health at http://%s/readyz.\n%s\n\nOne more session is open. Settle it from another terminal:\n\n  %s publish game_completed --nats.url=%s --session %s --party winner=%s%s\n\nCtrl-C ends it.",
-			d.service.nats.embedded.ClientURL(), d.scene.protocol, d.node.URL(), d.service.http.addr, d.boardText(), os.Args[0], d.service.nats.embedded.ClientURL(), session, addressOf(d.players[0]), d.scene.toldText()))
+	if !d.JSON() {
+		_ = d.PrintLine(fmt.Sprintf("\nStill running: NATS at %s, ClearNode (%s) at %s, health at http://%s/readyz.\n%s\n\nOne more session is open. Settle it from another terminal:\n\n  %s publish game_completed --nats.url=%s --session %s --party winner=%s%s\n\nCtrl-C ends it.",
+			d.service.Nats.Embedded.ClientURL(), d.scene.protocol, d.node.URL(), d.service.Http.Addr, d.boardText(), os.Args[0], d.service.Nats.Embedded.ClientURL(), session, addressOf(d.players[0]), d.scene.toldText()))
 	}
-	info, err := d.service.nats.js.Stream(ctx, ledger.StreamName(d.cfg.natsPrefix))
+	info, err := d.service.Nats.JS.Stream(ctx, ledger.StreamName(d.cfg.NATSPrefix))
 	if err != nil {
 		return nil //nolint:nilerr // interrupted
 	}
-	return watchLedger(ctx, d.ledgerReader, d.cfg.natsPrefix, "settlement.*.*", info.CachedInfo().State.LastSeq+1, d.noticed, d.showEntry(""))
+	return watchLedger(ctx, d.ledgerReader, d.cfg.NATSPrefix, "settlement.*.*", info.CachedInfo().State.LastSeq+1, d.noticed, d.showEntry(""))
 }
 
 func (d *demo) ledgerReader(context.Context) (*streamreader.Reader, error) {
-	return ledgerReader(d.service.nats.js, d.cfg.natsPrefix), nil
+	return audit.LedgerReader(d.service.Nats.JS, d.cfg.NATSPrefix), nil
 }
 
 func addressOf(key *ecdsa.PrivateKey) string { return crypto.PubkeyToAddress(key.PublicKey).Hex() }

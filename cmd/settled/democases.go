@@ -14,6 +14,7 @@ import (
 	"github.com/shopspring/decimal"
 
 	"settled/clearnode/clearnodetest"
+	"settled/cmd/settled/internal/terminal"
 	"settled/consumer"
 	"settled/settlement"
 )
@@ -176,11 +177,11 @@ func (d *demo) publish(ctx context.Context, after *demoCase) error {
 		if c.garbage == "" {
 			d.tell(c.data)
 		}
-		msg, err := c.message(d.cfg.natsPrefix)
+		msg, err := c.message(d.cfg.NATSPrefix)
 		if err != nil {
 			return err
 		}
-		ack, err := d.service.nats.js.PublishMsg(ctx, msg)
+		ack, err := d.service.Nats.JS.PublishMsg(ctx, msg)
 		if err != nil {
 			return fmt.Errorf("publish %s: %w", c.what, err)
 		}
@@ -222,15 +223,15 @@ func (c *demoCase) result(d *demo, e settlement.Entry) bool {
 		why = r.Code + ": " + e.Error.Message
 	}
 	r.Expected = r.Code == string(c.code) && (c.code != "" || e.State == settlement.EntryClosed && why == c.paid)
-	if d.json() {
-		_ = d.printJSON(r)
+	if d.JSON() {
+		_ = d.PrintJSON(r)
 		return r.Expected
 	}
 	mark := "ok"
 	if !r.Expected {
 		mark = "NO"
 	}
-	_ = d.printLine(printable(fmt.Sprintf(demoRow, mark, r.Scenario, c.what, short(r.SessionID), r.State, why)))
+	_ = d.PrintLine(terminal.Printable(fmt.Sprintf(demoRow, mark, r.Scenario, c.what, terminal.Short(r.SessionID), r.State, why)))
 	return r.Expected
 }
 

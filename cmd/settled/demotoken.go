@@ -15,7 +15,7 @@ func demoToken(dir string) (token, path string, err error) {
 
 // boardText says where the dashboard is, and what its buttons ask for.
 func (d *demo) boardText() string {
-	text := fmt.Sprintf("The dashboard is at http://%s/", d.service.http.addr)
+	text := fmt.Sprintf("The dashboard is at http://%s/", d.service.Http.Addr)
 	if d.token != "" {
 		text += "; to replay and discard it asks for the token " + d.token
 	}

@@ -22,6 +22,10 @@ import (
 	"github.com/shopspring/decimal"
 
 	"settled/clearnode/clearnodetest"
+	"settled/cmd/settled/internal/config"
+	"settled/cmd/settled/internal/natsconn"
+	"settled/cmd/settled/internal/service"
+	"settled/cmd/settled/internal/telemetry"
 	"settled/consumer"
 	"settled/ledger"
 	"settled/settlement"
@@ -37,14 +41,14 @@ type deployment struct {
 	t       *testing.T
 	node    *clearnodetest.Node
 	server  *server.Server
-	nats    *natsLink
-	cfg     config
+	nats    *natsconn.Link
+	cfg     config.Config
 	dir     string
 	players []*ecdsa.PrivateKey
 	judge   *ecdsa.PrivateKey
 	nonce   uint64
 	log     zerolog.Logger
-	setUp   func(*service) // before a service runs; may be nil
+	setUp   func(*service.Service) // before a service runs; may be nil
 }
 
 const (
@@ -66,13 +70,13 @@ func deployOn(t *testing.T, node clearnodetest.Config) *deployment {
 	d.server = plainServer(t, filepath.Join(d.dir, "jetstream"))
 	d.judge = d.key("judge")
 	d.players = []*ecdsa.PrivateKey{d.key("alice"), d.key("bob")}
-	for _, k := range d.cfg.keys() {
-		d.must(k.set(k.fallback))
+	for _, k := range d.cfg.Keys() {
+		d.must(k.Set(k.Fallback))
 	}
-	d.cfg.natsURL, d.cfg.nodeURL, d.cfg.nodeKeyFiles = d.server.ClientURL(), d.node.URL(), []string{filepath.Join(d.dir, "judge.key")}
-	d.cfg.nodeExpiry, d.cfg.nodeValidity, d.cfg.nodeMargin = testExpiry, testValidity, testMargin
-	d.cfg.httpListen, d.cfg.policies = "127.0.0.1:0", settlement.BuiltIn()
-	d.nats, err = d.cfg.connect("test", false)
+	d.cfg.NATSURL, d.cfg.NodeURL, d.cfg.NodeKeyFiles = d.server.ClientURL(), d.node.URL(), []string{filepath.Join(d.dir, "judge.key")}
+	d.cfg.NodeMessageExpiry, d.cfg.NodeRequestValidity, d.cfg.NodeFenceMargin = testExpiry, testValidity, testMargin
+	d.cfg.HTTPListen, d.cfg.Policies = "127.0.0.1:0", settlement.BuiltIn()
+	d.nats, err = natsconn.Connect(&d.cfg, "test", false)
 	d.must(err)
 	t.Cleanup(func() {
 		d.nats.Close()
@@ -100,7 +104,7 @@ func plainServer(t *testing.T, dir string) *server.Server {
 
 // startEmbedded is the embedded server as `settled serve` starts it without passwords.
 func startEmbedded(storeDir, listen string, durably bool) (*server.Server, error) {
-	ns, _, err := embeddedServer{storeDir: storeDir, listen: listen, durable: "settled", durably: durably}.start()
+	ns, _, err := natsconn.Embedded{StoreDir: storeDir, Listen: listen, Durable: "settled", Durably: durably}.Start()
 	return ns, err
 }
 
@@ -120,29 +124,30 @@ func (d *deployment) key(name string) *ecdsa.PrivateKey {
 
 // serve runs a service in this process until the test ends, or stop is called, and
 // waits until it is ready.
-func (d *deployment) serve() (s *service, stop func()) {
+func (d *deployment) serve() (s *service.Service, stop func()) {
 	d.t.Helper()
 	s, stop = d.begin()
-	d.until("the service is ready", func() bool { return s.ready() == nil })
+	d.until("the service is ready", func() bool { return s.Ready() == nil })
 	return s, stop
 }
 
 // begin is serve without the wait.
-func (d *deployment) begin() (s *service, stop func()) {
+func (d *deployment) begin() (s *service.Service, stop func()) {
 	d.t.Helper()
 	cfg := d.cfg
-	s = &service{cfg: &cfg, log: d.log, metrics: newMetrics(d.log)}
-	node, err := cfg.nodeConfig(s.metrics)
+	s = &service.Service{Cfg: &cfg, Log: d.log, Metrics: telemetry.New(d.log)}
+	node, err := cfg.Node()
 	d.must(err)
-	s.nats, err = cfg.connect("settled", true)
+	s.Metrics.ObserveNode(&node)
+	s.Nats, err = natsconn.Connect(&cfg, "settled", true)
 	d.must(err)
-	d.must(s.useNode(node))
+	d.must(s.UseNode(node))
 	if d.setUp != nil {
 		d.setUp(s)
 	}
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan error, 1)
-	go func() { done <- s.run(ctx) }()
+	go func() { done <- s.Run(ctx) }()
 	stopped := false
 	stop = func() {
 		if stopped {
@@ -153,7 +158,7 @@ func (d *deployment) begin() (s *service, stop func()) {
 		if err := <-done; err != nil {
 			d.t.Error(err)
 		}
-		s.nats.close()
+		s.Nats.Shutdown()
 	}
 	d.t.Cleanup(stop)
 	return s, stop
@@ -205,7 +210,7 @@ func (d *deployment) publishRaw(scenario string, payload []byte) uint64 {
 	var ack *jetstream.PubAck
 	d.until("the outcome is stored", func() bool {
 		var err error
-		ack, err = d.nats.js.PublishMsg(ctx, &nats.Msg{Subject: consumer.OutcomeSubject("", settlement.Scenario(scenario)), Data: payload})
+		ack, err = d.nats.JS.PublishMsg(ctx, &nats.Msg{Subject: consumer.OutcomeSubject("", settlement.Scenario(scenario)), Data: payload})
 		return err == nil
 	})
 	return ack.Sequence
@@ -220,12 +225,12 @@ func (d *deployment) partial() map[string]any {
 // ledger reads the ledger as `settled ledger` does.
 func (d *deployment) ledger() *ledger.Ledger {
 	d.t.Helper()
-	cfg := d.cfg.ledgerConfig()
+	cfg := d.cfg.Ledger()
 	cfg.Create = false
 	var l *ledger.Ledger
 	d.until("the ledger has a leader", func() (ok bool) {
 		var err error
-		l, _, err = ledger.Open(context.Background(), d.nats.js, cfg)
+		l, _, err = ledger.Open(context.Background(), d.nats.JS, cfg)
 		return err == nil
 	})
 	return l
@@ -329,7 +334,7 @@ func (d *deployment) wantCode(e settlement.Entry, code settlement.Code) {
 
 func (d *deployment) letters() []consumer.Letter {
 	d.t.Helper()
-	letters, err := consumer.NewDeadLetters(d.nats.js, d.cfg.consumerConfig(nil)).List(context.Background(), consumer.Filter{})
+	letters, err := consumer.NewDeadLetters(d.nats.JS, d.cfg.Consumer()).List(context.Background(), consumer.Filter{})
 	if errors.Is(err, jetstream.ErrStreamNotFound) {
 		return nil
 	}

@@ -13,6 +13,8 @@ import (
 
 	"github.com/nats-io/nats.go/jetstream"
 
+	"settled/cmd/settled/internal/config"
+	"settled/cmd/settled/internal/terminal"
 	"settled/consumer"
 	"settled/ledger"
 	"settled/settlement"
@@ -38,10 +40,10 @@ func golden(t *testing.T, path, want string) {
 }
 
 func TestSampleConfig(t *testing.T) {
-	golden(t, "../../deploy/settled.yaml", sampleConfig())
-	for _, k := range new(config).keys() {
-		if k.help == "" {
-			t.Errorf("%s is not explained", k.name)
+	golden(t, "../../deploy/settled.yaml", config.Sample())
+	for _, k := range new(config.Config).Keys() {
+		if k.Help == "" {
+			t.Errorf("%s is not explained", k.Name)
 		}
 	}
 }
@@ -134,7 +136,7 @@ func TestReadme(t *testing.T) {
 		t.Errorf("only %d commands are shown", len(lines))
 	}
 	for _, line := range lines {
-		cmd, _, err := newRoot(strings.NewReader(""), os.Stdout, os.Stderr).Find(strings.Fields(line[1]))
+		cmd, _, err := newRoot(terminal.New(strings.NewReader(""), os.Stdout, os.Stderr)).Find(strings.Fields(line[1]))
 		if err != nil || cmd.Hidden || cmd.Name() == "settled" {
 			t.Errorf("the README calls `settled %s`, which is no command", line[1])
 		}

@@ -16,22 +16,25 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 
 	"settled/clearnode/clearnodetest"
+	"settled/cmd/settled/internal/config"
+	"settled/cmd/settled/internal/doctor"
+	"settled/cmd/settled/internal/natsconn"
 	"settled/consumer"
 	"settled/ledger"
 )
 
 // doctor runs `settled doctor` with the deployment's configuration as a file.
-func (d *deployment) doctor(args ...string) (status int, found []finding) {
+func (d *deployment) doctor(args ...string) (status int, found []doctor.Finding) {
 	d.t.Helper()
 	file := filepath.Join(d.dir, "settled.yaml")
 	var text strings.Builder
-	text.WriteString(yamlOf(d.cfg.keys(), key.text, nil, false))
-	writeLimits(&text, d.cfg.limits)
+	text.WriteString(config.YamlOf(d.cfg.Keys(), config.Key.Text, nil, false))
+	config.WriteLimits(&text, d.cfg.Limits)
 	write(d.t, file, text.String())
 	var out, errs bytes.Buffer
-	status = run(d.t.Context(), append([]string{"doctor", "--config", file, "--nats.url", d.cfg.natsURL, "--output", "json"}, args...), strings.NewReader(""), &out, &errs)
+	status = run(d.t.Context(), append([]string{"doctor", "--config", file, "--nats.url", d.cfg.NATSURL, "--output", "json"}, args...), strings.NewReader(""), &out, &errs)
 	for line := range strings.Lines(out.String()) {
-		var f finding
+		var f doctor.Finding
 		if err := json.Unmarshal([]byte(line), &f); err != nil {
 			d.t.Fatalf("%q: %v", line, err)
 		}
@@ -45,7 +48,7 @@ func (d *deployment) doctor(args ...string) (status int, found []finding) {
 
 // production sets what a healthy configuration in production says.
 func (d *deployment) production() {
-	d.cfg.nodeProtocol, d.cfg.nodeAddress = "nitrorpc/0.4", d.node.Address().Hex()
+	d.cfg.NodeProtocol, d.cfg.NodeAddress = "nitrorpc/0.4", d.node.Address().Hex()
 }
 
 // A healthy scene, looked at while it works, is healthy throughout; and nothing is
@@ -65,7 +68,7 @@ func TestDoctorFindsNothing(t *testing.T) {
 	checks := map[string]bool{}
 	for _, f := range found {
 		checks[f.Check] = true
-		if f.Result != checkOK && f.Check != "nats.durability" {
+		if f.Result != doctor.OK && f.Check != "nats.durability" {
 			t.Errorf("%+v", f)
 		}
 	}
@@ -87,7 +90,7 @@ func (d *deployment) stored() string {
 	d.t.Helper()
 	var b strings.Builder
 	for _, name := range []string{"OUTCOMES", "DEADLETTERS", "OPERATIONS", "SETTLEMENTS"} {
-		s, err := d.nats.js.Stream(d.t.Context(), name)
+		s, err := d.nats.JS.Stream(d.t.Context(), name)
 		d.must(err)
 		fmt.Fprintf(&b, "%s %d ", name, s.CachedInfo().State.LastSeq)
 	}
@@ -102,10 +105,10 @@ func (d *deployment) makeStreams(change func(*jetstream.StreamConfig)) {
 		if s.Name == "" {
 			continue
 		}
-		_, err := d.nats.js.CreateStream(d.t.Context(), s)
+		_, err := d.nats.JS.CreateStream(d.t.Context(), s)
 		d.must(err)
 	}
-	_, _, _ = consumer.EnsureDurable(d.t.Context(), d.nats.js, consumer.Config{ManageStreams: true})
+	_, _, _ = consumer.EnsureDurable(d.t.Context(), d.nats.JS, consumer.Config{ManageStreams: true})
 }
 
 // Each planted fault is found, with the line that mends it; and nothing else fails.
@@ -116,70 +119,72 @@ func TestDoctorFindsFaults(t *testing.T) {
 		node clearnodetest.Config
 		// plant is called with the streams not yet made; nil leaves them as they should be.
 		plant func(*deployment)
-		want  finding // Found and Do: a part of each
+		want  doctor.Finding // Found and Do: a part of each
 	}{
-		{it: "the node keeps requests longer", plant: func(d *deployment) { d.cfg.nodeExpiry = 4 * time.Second },
-			want: finding{"node.message_expiry", checkFail, "accepts a request", "clearnode.message_expiry: 8s"}},
-		{it: "the node refuses every close", plant: func(d *deployment) { d.cfg.nodeExpiry, d.cfg.nodeValidity = time.Minute, 20*time.Second },
-			want: finding{"node.message_expiry", checkFail, "refuse every close", "clearnode.message_expiry: 8s, and clearnode.request_validity"}},
-		{it: "the node's expiry is a little shorter", plant: func(d *deployment) { d.cfg.nodeExpiry, d.cfg.nodeValidity = 10*time.Second, 3*time.Second },
-			want: finding{"node.message_expiry", checkWarn, "the node's is 8s", "clearnode.message_expiry: 8s"}},
+		{it: "the node keeps requests longer", plant: func(d *deployment) { d.cfg.NodeMessageExpiry = 4 * time.Second },
+			want: finding("node.message_expiry", doctor.Fail, "accepts a request", "clearnode.message_expiry: 8s")},
+		{it: "the node refuses every close", plant: func(d *deployment) { d.cfg.NodeMessageExpiry, d.cfg.NodeRequestValidity = time.Minute, 20*time.Second },
+			want: finding("node.message_expiry", doctor.Fail, "refuse every close", "clearnode.message_expiry: 8s, and clearnode.request_validity")},
+		{it: "the node's expiry is a little shorter", plant: func(d *deployment) {
+			d.cfg.NodeMessageExpiry, d.cfg.NodeRequestValidity = 10*time.Second, 3*time.Second
+		},
+			want: finding("node.message_expiry", doctor.Warn, "the node's is 8s", "clearnode.message_expiry: 8s")},
 		{it: "the node's clock is off", node: clearnodetest.Config{Now: func() time.Time { return time.Now().Add(5 * time.Second) }},
-			want: finding{"node.clock", checkWarn, "s ahead of ours", "NTP"}},
-		{it: "another node answers", plant: func(d *deployment) { d.cfg.nodeAddress = addressOf(d.players[0]) },
-			want: finding{"node.address", checkFail, "answers", "clearnode.node_address: \"0x"}},
-		{it: "nobody is pinned", plant: func(d *deployment) { d.cfg.nodeAddress = "" },
-			want: finding{"node.address", checkWarn, "not pinned", "clearnode.node_address: \"0x"}},
-		{it: "another generation", plant: func(d *deployment) { d.cfg.nodeProtocol = "nitronode/v1" },
-			want: finding{"node.protocol", checkFail, "speaks nitrorpc/0.4", "clearnode.protocol: nitrorpc/0.4"}},
+			want: finding("node.clock", doctor.Warn, "s ahead of ours", "NTP")},
+		{it: "another node answers", plant: func(d *deployment) { d.cfg.NodeAddress = addressOf(d.players[0]) },
+			want: finding("node.address", doctor.Fail, "answers", "clearnode.node_address: \"0x")},
+		{it: "nobody is pinned", plant: func(d *deployment) { d.cfg.NodeAddress = "" },
+			want: finding("node.address", doctor.Warn, "not pinned", "clearnode.node_address: \"0x")},
+		{it: "another generation", plant: func(d *deployment) { d.cfg.NodeProtocol = "nitronode/v1" },
+			want: finding("node.protocol", doctor.Fail, "speaks nitrorpc/0.4", "clearnode.protocol: nitrorpc/0.4")},
 		{it: "the node is down", plant: func(d *deployment) { d.node.Stop() },
-			want: finding{"node.connect", checkFail, "dial", "clearnode.url"}},
+			want: finding("node.connect", doctor.Fail, "dial", "clearnode.url")},
 		{it: "the sign-in is refused", plant: func(d *deployment) {
 			d.node.Inject(clearnodetest.Fault{Method: "auth_verify", Kind: clearnodetest.Error, Text: "invalid challenge or signature", Times: -1})
-		}, want: finding{"node.sign_in", checkFail, "invalid challenge", "clearnode.key_files"}},
+		}, want: finding("node.sign_in", doctor.Fail, "invalid challenge", "clearnode.key_files")},
 		{it: "somebody else closes sessions", plant: func(d *deployment) { d.closedByAnother() },
-			want: finding{"node.closed", checkWarn, "1 of the newest 1", "only closer"}},
-		{it: "key file open to others", plant: func(d *deployment) { d.must(os.Chmod(d.cfg.nodeKeyFiles[0], 0o644)) },
-			want: finding{"keys", checkFail, "0644", "chmod 600"}},
-		{it: "key file missing", plant: func(d *deployment) { d.cfg.nodeKeyFiles = []string{"nowhere.key"} },
-			want: finding{"keys", checkFail, "nowhere.key", "clearnode.key_files"}},
-		{it: "key file twice", plant: func(d *deployment) { d.cfg.nodeKeyFiles = append(d.cfg.nodeKeyFiles, d.cfg.nodeKeyFiles[0]) },
-			want: finding{"keys", checkFail, "as another file does", "once"}},
-		{it: "no key", plant: func(d *deployment) { d.cfg.nodeKeyFiles = nil },
-			want: finding{"keys", checkFail, "not set", "clearnode.key_files"}},
-		{it: "NATS is down", plant: func(d *deployment) { d.cfg.natsURL = "nats://127.0.0.1:1" },
-			want: finding{"nats.connect", checkFail, "is it running", "nats.url: nats://127.0.0.1:1"}},
+			want: finding("node.closed", doctor.Warn, "1 of the newest 1", "only closer")},
+		{it: "key file open to others", plant: func(d *deployment) { d.must(os.Chmod(d.cfg.NodeKeyFiles[0], 0o644)) },
+			want: finding("keys", doctor.Fail, "0644", "chmod 600")},
+		{it: "key file missing", plant: func(d *deployment) { d.cfg.NodeKeyFiles = []string{"nowhere.key"} },
+			want: finding("keys", doctor.Fail, "nowhere.key", "clearnode.key_files")},
+		{it: "key file twice", plant: func(d *deployment) { d.cfg.NodeKeyFiles = append(d.cfg.NodeKeyFiles, d.cfg.NodeKeyFiles[0]) },
+			want: finding("keys", doctor.Fail, "as another file does", "once")},
+		{it: "no key", plant: func(d *deployment) { d.cfg.NodeKeyFiles = nil },
+			want: finding("keys", doctor.Fail, "not set", "clearnode.key_files")},
+		{it: "NATS is down", plant: func(d *deployment) { d.cfg.NATSURL = "nats://127.0.0.1:1" },
+			want: finding("nats.connect", doctor.Fail, "is it running", "nats.url: nats://127.0.0.1:1")},
 		{it: "the ledger may be deleted from", plant: func(d *deployment) {
 			d.makeStreams(func(s *jetstream.StreamConfig) { s.DenyDelete = s.DenyDelete && s.Name != "SETTLEMENTS" })
-		}, want: finding{"stream.SETTLEMENTS", checkFail, "deny_delete false", "doesn't start"}},
+		}, want: finding("stream.SETTLEMENTS", doctor.Fail, "deny_delete false", "doesn't start")},
 		{it: "outcomes that are gone once acknowledged", plant: func(d *deployment) {
 			d.makeStreams(func(s *jetstream.StreamConfig) {
 				if s.Name == "OUTCOMES" {
 					s.Retention = jetstream.WorkQueuePolicy
 				}
 			})
-		}, want: finding{"stream.OUTCOMES", checkFail, "retention", "doesn't start"}},
+		}, want: finding("stream.OUTCOMES", doctor.Fail, "retention", "doesn't start")},
 		{it: "a window that differs", plant: func(d *deployment) {
 			d.makeStreams(func(s *jetstream.StreamConfig) {
 				if s.Name == "OUTCOMES" {
 					s.Duplicates = time.Second
 				}
 			})
-		}, want: finding{"stream.OUTCOMES", checkWarn, "duplicate_window", ""}},
+		}, want: finding("stream.OUTCOMES", doctor.Warn, "duplicate_window", "")},
 		{it: "streams that nobody makes", plant: func(d *deployment) {
-			d.cfg.natsManageStreams = false
+			d.cfg.NATSManageStreams = false
 			d.makeStreams(func(s *jetstream.StreamConfig) {
 				if s.Name == "SETTLEMENTS" {
 					s.Name = ""
 				}
 			})
-		}, want: finding{"stream.SETTLEMENTS", checkFail, "nats.manage_streams is false", "nats stream add SETTLEMENTS"}},
+		}, want: finding("stream.SETTLEMENTS", doctor.Fail, "nats.manage_streams is false", "nats stream add SETTLEMENTS")},
 		{it: "a durable that nobody makes", plant: func(d *deployment) {
-			d.cfg.natsManageStreams, d.cfg.consumerDurable = false, "other"
+			d.cfg.NATSManageStreams, d.cfg.ConsumerDurable = false, "other"
 			d.makeStreams(func(*jetstream.StreamConfig) {})
-		}, want: finding{"consumer.other", checkFail, "nats.manage_streams is false", "nats consumer add OUTCOMES other"}},
-		{it: "replicas without a cluster", plant: func(d *deployment) { d.cfg.natsReplicas = 3 },
-			want: finding{"nats.replicas", checkWarn, "in no cluster", "nats.replicas: 1"}},
+		}, want: finding("consumer.other", doctor.Fail, "nats.manage_streams is false", "nats consumer add OUTCOMES other")},
+		{it: "replicas without a cluster", plant: func(d *deployment) { d.cfg.NATSReplicas = 3 },
+			want: finding("nats.replicas", doctor.Warn, "in no cluster", "nats.replicas: 1")},
 	} {
 		t.Run(c.it, func(t *testing.T) {
 			d := deployOn(t, c.node)
@@ -187,26 +192,31 @@ func TestDoctorFindsFaults(t *testing.T) {
 			if c.plant != nil {
 				c.plant(d)
 			}
-			if _, err := d.nats.js.Stream(t.Context(), "OUTCOMES"); err != nil {
+			if _, err := d.nats.JS.Stream(t.Context(), "OUTCOMES"); err != nil {
 				d.makeStreams(func(*jetstream.StreamConfig) {})
 			}
 			status, found := d.doctor()
 			wantFinding(t, found, c.want)
-			if failed := c.want.Result == checkFail; failed != (status == exitFailed) {
+			if failed := c.want.Result == doctor.Fail; failed != (status == exitFailed) {
 				t.Errorf("exit %d", status)
 			}
 		})
 	}
 }
 
-func wantFinding(t *testing.T, found []finding, want finding) {
+// finding is one that a test wants.
+func finding(check, result, found, do string) doctor.Finding {
+	return doctor.Finding{Check: check, Result: result, Found: found, Do: do}
+}
+
+func wantFinding(t *testing.T, found []doctor.Finding, want doctor.Finding) {
 	t.Helper()
 	there := false
 	for _, f := range found {
 		switch {
 		case f.Check == want.Check && f.Result == want.Result && strings.Contains(f.Found, want.Found) && strings.Contains(f.Do, want.Do):
 			there = true
-		case f.Result == checkFail:
+		case f.Result == doctor.Fail:
 			t.Errorf("and %+v", f)
 		}
 	}
@@ -218,12 +228,12 @@ func wantFinding(t *testing.T, found []finding, want finding) {
 // closedByAnother closes a session of ours by a service with another ledger.
 func (d *deployment) closedByAnother() {
 	cfg := d.cfg
-	d.cfg.natsPrefix = "other."
+	d.cfg.NATSPrefix = "other."
 	_, stop := d.serve()
 	session := d.open()
 	msg, err := (&demoCase{scenario: "partial_service", id: "x", session: session, data: map[string]any{"session_id": session, "parties": d.partial()["parties"], "completion": "0.5"}}).message("other.")
 	d.must(err)
-	_, err = d.nats.js.PublishMsg(d.t.Context(), msg)
+	_, err = d.nats.JS.PublishMsg(d.t.Context(), msg)
 	d.must(err)
 	d.until("it is closed", func() bool { s, _ := d.node.Session(string(session)); return s.Status == "closed" })
 	stop()
@@ -245,11 +255,11 @@ func TestDoctorOnASession(t *testing.T) {
 	}
 	for _, c := range []struct {
 		session string
-		want    finding
+		want    doctor.Finding
 	}{
-		{open(100, 50, 0, 50), finding{"session.quorum", checkWarn, "weight of 50", addressOf(d.players[0]) + " (50)"}},
-		{open(100, 50, 50), finding{"session.quorum", checkFail, "none of our keys", addressOf(d.players[0])}},
-		{"0x" + zeros(64), finding{"session", checkFail, "no session", "clearnode.url"}},
+		{open(100, 50, 0, 50), finding("session.quorum", doctor.Warn, "weight of 50", addressOf(d.players[0])+" (50)")},
+		{open(100, 50, 50), finding("session.quorum", doctor.Fail, "none of our keys", addressOf(d.players[0]))},
+		{"0x" + zeros(64), finding("session", doctor.Fail, "no session", "clearnode.url")},
 	} {
 		_, found := d.doctor("--session", c.session)
 		wantFinding(t, found, c.want)
@@ -261,18 +271,18 @@ func TestDoctorOnASession(t *testing.T) {
 func TestDoctorOnPermissions(t *testing.T) {
 	for _, c := range []struct {
 		without string
-		want    finding
+		want    doctor.Finding
 	}{
-		{"", finding{"nats.rights", checkOK, "may do all", ""}},
-		{"operation.*", finding{"nats.rights", checkWarn, "overpays", `publish: ["operation.*"]`}},
-		{"settlement.*.*", finding{"nats.rights", checkFail, "could record nothing", `publish: ["settlement.*.*"]`}},
-		{"deadletter.*", finding{"nats.rights", checkFail, "dead letter", `publish: ["deadletter.*"]`}},
-		{"outcome.*", finding{"nats.rights", checkWarn, "publish an outcome again", `publish: ["outcome.*"]`}},
-		{"cosign.*", finding{"nats.rights", checkWarn, "co-signature", `publish: ["cosign.*"]`}},
-		{"$JS.ACK.OUTCOMES.settled.>", finding{"nats.rights", checkFail, "again for ever", `publish: ["$JS.ACK.OUTCOMES.settled.>"] in the permissions of the user settled, and of no other`}},
-		{"$JS.ACK.*.*.OUTCOMES.settled.>", finding{"nats.rights", checkWarn, "domain and account", `publish: ["$JS.ACK.*.*.OUTCOMES.settled.>"]`}},
-		{"$JS.API.STREAM.MSG.GET.SETTLEMENTS", finding{"nats.rights", checkFail, "could not read the ledger", `publish: ["$JS.API.STREAM.MSG.GET.SETTLEMENTS"]`}},
-		{"$JS.API.STREAM.CREATE.OUTCOMES", finding{"nats.rights", checkWarn, "could not create stream OUTCOMES", `publish: ["$JS.API.STREAM.CREATE.OUTCOMES"]`}},
+		{"", finding("nats.rights", doctor.OK, "may do all", "")},
+		{"operation.*", finding("nats.rights", doctor.Warn, "overpays", `publish: ["operation.*"]`)},
+		{"settlement.*.*", finding("nats.rights", doctor.Fail, "could record nothing", `publish: ["settlement.*.*"]`)},
+		{"deadletter.*", finding("nats.rights", doctor.Fail, "dead letter", `publish: ["deadletter.*"]`)},
+		{"outcome.*", finding("nats.rights", doctor.Warn, "publish an outcome again", `publish: ["outcome.*"]`)},
+		{"cosign.*", finding("nats.rights", doctor.Warn, "co-signature", `publish: ["cosign.*"]`)},
+		{"$JS.ACK.OUTCOMES.settled.>", finding("nats.rights", doctor.Fail, "again for ever", `publish: ["$JS.ACK.OUTCOMES.settled.>"] in the permissions of the user settled, and of no other`)},
+		{"$JS.ACK.*.*.OUTCOMES.settled.>", finding("nats.rights", doctor.Warn, "domain and account", `publish: ["$JS.ACK.*.*.OUTCOMES.settled.>"]`)},
+		{"$JS.API.STREAM.MSG.GET.SETTLEMENTS", finding("nats.rights", doctor.Fail, "could not read the ledger", `publish: ["$JS.API.STREAM.MSG.GET.SETTLEMENTS"]`)},
+		{"$JS.API.STREAM.CREATE.OUTCOMES", finding("nats.rights", doctor.Warn, "could not create stream OUTCOMES", `publish: ["$JS.API.STREAM.CREATE.OUTCOMES"]`)},
 	} {
 		t.Run(c.without, func(t *testing.T) {
 			d := deploy(t)
@@ -294,7 +304,7 @@ func TestDoctorOnPermissions(t *testing.T) {
 			may.Subscribe.Allow = slices.DeleteFunc(may.Subscribe.Allow, func(s string) bool { return s == subject })
 			d.limitUser(may)
 			_, found := d.doctor()
-			wantFinding(t, found, finding{"nats.rights", checkWarn, late, fmt.Sprintf("subscribe: [%q]", subject)})
+			wantFinding(t, found, finding("nats.rights", doctor.Warn, late, fmt.Sprintf("subscribe: [%q]", subject)))
 		})
 	}
 	t.Run("no inbox", func(t *testing.T) {
@@ -302,10 +312,10 @@ func TestDoctorOnPermissions(t *testing.T) {
 		d.production()
 		d.limitUser(&server.Permissions{Subscribe: &server.SubjectPermission{Allow: []string{"_INBOX.>"}}})
 		_, found := d.doctor()
-		wantFinding(t, found, finding{"nats.rights", checkFail, "answers can't be received", "nats.inbox_prefix"})
-		d.cfg.natsInbox = "_INBOX"
+		wantFinding(t, found, finding("nats.rights", doctor.Fail, "answers can't be received", "nats.inbox_prefix"))
+		d.cfg.NATSInboxPrefix = "_INBOX"
 		_, found = d.doctor()
-		wantFinding(t, found, finding{"stream.OUTCOMES", checkNote, "missing", ""})
+		wantFinding(t, found, finding("stream.OUTCOMES", doctor.Note, "missing", ""))
 	})
 }
 
@@ -332,11 +342,11 @@ func TestDoctorAsAnotherUser(t *testing.T) {
 	d.moveTo(ns)
 	d.serve()
 	for user, domain := range map[string]string{"partner": "outcomes", "operator": "", "dashboard": "ledger", "upstream": ""} {
-		d.cfg.natsURL, d.cfg.natsDomain = as(user, ns), domain
+		d.cfg.NATSURL, d.cfg.NATSDomain = as(user, ns), domain
 		status, found := d.doctor()
-		wantFinding(t, found, finding{"nats.rights", checkFail, "is not settled's", "settled doctor --cosign"})
-		if !slices.ContainsFunc(found, func(f finding) bool {
-			return f.Check == "node.closed" && f.Result == checkSkipped && strings.Contains(f.Found, "with these credentials")
+		wantFinding(t, found, finding("nats.rights", doctor.Fail, "is not settled's", "settled doctor --cosign"))
+		if !slices.ContainsFunc(found, func(f doctor.Finding) bool {
+			return f.Check == "node.closed" && f.Result == doctor.Skipped && strings.Contains(f.Found, "with these credentials")
 		}) {
 			t.Errorf("%s: the ledger was read: %+v", user, found)
 		}
@@ -362,16 +372,16 @@ func TestDoctorCosign(t *testing.T) {
 	d.moveTo(ns)
 	d.serve()
 	session := d.openShared(100, share{d.judge, 50}, share{partner, 50})
-	d.cfg.nodeKeyFiles = []string{filepath.Join(d.dir, "partner.key")}
-	d.cfg.natsURL, d.cfg.natsDomain = as("partner", ns), "outcomes"
+	d.cfg.NodeKeyFiles = []string{filepath.Join(d.dir, "partner.key")}
+	d.cfg.NATSURL, d.cfg.NATSDomain = as("partner", ns), "outcomes"
 	status, found := d.doctor("--cosign", "--session", string(session))
 	for _, f := range found {
-		if f.Result != checkOK && f.Check != "nats.durability" {
+		if f.Result != doctor.OK && f.Check != "nats.durability" {
 			t.Errorf("%+v", f)
 		}
 	}
 	for _, check := range []string{"nats.rights", "stream.OUTCOMES", "session.quorum", "node.sign_in"} {
-		if !slices.ContainsFunc(found, func(f finding) bool { return f.Check == check }) {
+		if !slices.ContainsFunc(found, func(f doctor.Finding) bool { return f.Check == check }) {
 			t.Errorf("%s was not examined", check)
 		}
 	}
@@ -381,11 +391,11 @@ func TestDoctorCosign(t *testing.T) {
 	for _, c := range []struct {
 		it    string
 		plant func()
-		want  finding
+		want  doctor.Finding
 	}{
-		{"another account's key", func() { d.cfg.nodeKeyFiles = []string{filepath.Join(d.dir, "alice.key")} }, finding{"nats.rights", checkFail, "may not subscribe to cosign.0x", `subscribe: ["cosign.0x`}},
-		{"no domain", func() { d.cfg.natsDomain = "" }, finding{"nats.domain", checkFail, "can't be read", "nats.domain: outcomes"}},
-		{"another stream", func() { d.cfg.cosignStream = "COPY" }, finding{"nats.rights", checkFail, "may not publish", `publish: ["$JS.outcomes.API.STREAM.MSG.GET.COPY"]`}},
+		{"another account's key", func() { d.cfg.NodeKeyFiles = []string{filepath.Join(d.dir, "alice.key")} }, finding("nats.rights", doctor.Fail, "may not subscribe to cosign.0x", `subscribe: ["cosign.0x`)},
+		{"no domain", func() { d.cfg.NATSDomain = "" }, finding("nats.domain", doctor.Fail, "can't be read", "nats.domain: outcomes")},
+		{"another stream", func() { d.cfg.CosignStream = "COPY" }, finding("nats.rights", doctor.Fail, "may not publish", `publish: ["$JS.outcomes.API.STREAM.MSG.GET.COPY"]`)},
 	} {
 		t.Run(c.it, func(t *testing.T) {
 			cfg := d.cfg
@@ -408,18 +418,18 @@ func TestDoctorSaysThatSendingIsStopped(t *testing.T) {
 	d := deploy(t)
 	d.production()
 	d.makeStreams(func(*jetstream.StreamConfig) {})
-	operations := consumer.NewOperations(d.nats.js, consumer.Config{})
+	operations := consumer.NewOperations(d.nats.JS, consumer.Config{})
 	_, err := operations.Stop(t.Context(), "the reason given")
 	d.must(err)
 	status, found := d.doctor()
-	wantFinding(t, found, finding{"sending", checkFail, "the reason given", "settled resume"})
+	wantFinding(t, found, finding("sending", doctor.Fail, "the reason given", "settled resume"))
 	if status != exitFailed {
 		t.Errorf("exit %d", status)
 	}
 	_, err = operations.Resume(t.Context(), "test")
 	d.must(err)
 	status, found = d.doctor()
-	wantFinding(t, found, finding{"sending", checkOK, "no stop", ""})
+	wantFinding(t, found, finding("sending", doctor.OK, "no stop", ""))
 	if status != exitDone {
 		t.Errorf("exit %d", status)
 	}
@@ -441,7 +451,7 @@ func (d *deployment) limitUser(may *server.Permissions) {
 	if !d.server.ReadyForConnections(patience) {
 		d.t.Fatal("the server is not ready")
 	}
-	d.cfg.natsURL = strings.Replace(d.server.ClientURL(), "nats://", "nats://settled:pw@", 1)
+	d.cfg.NATSURL = strings.Replace(d.server.ClientURL(), "nats://", "nats://settled:pw@", 1)
 }
 
 // The embedded server's disk is looked at, with the service running and without. Its
@@ -449,54 +459,54 @@ func (d *deployment) limitUser(may *server.Permissions) {
 func TestDoctorEmbedded(t *testing.T) {
 	d := deploy(t)
 	d.production()
-	d.cfg.embedded, d.cfg.embeddedStoreDir = true, filepath.Join(d.dir, "store")
-	d.cfg.embeddedListen = "127.0.0.1:1" // nobody is there
+	d.cfg.Embedded, d.cfg.EmbeddedStoreDir = true, filepath.Join(d.dir, "store")
+	d.cfg.EmbeddedListen = "127.0.0.1:1" // nobody is there
 	status, found := d.doctor()
 	if status != exitDone {
 		t.Errorf("exit %d", status)
 	}
-	wantFinding(t, found, finding{"nats", checkNote, "not running", "settled serve --embedded"})
-	wantFinding(t, found, finding{"embedded.store_dir", checkNote, "not there yet", ""})
-	d.cfg.embeddedListen = "127.0.0.1:0"
-	link, err := d.cfg.connectEmbedded("settled", false)
+	wantFinding(t, found, finding("nats", doctor.Note, "not running", "settled serve --embedded"))
+	wantFinding(t, found, finding("embedded.store_dir", doctor.Note, "not there yet", ""))
+	d.cfg.EmbeddedListen = "127.0.0.1:0"
+	link, err := natsconn.ConnectEmbedded(&d.cfg, "settled", false)
 	d.must(err)
-	defer link.close()
-	d.nats, d.cfg.embeddedListen = link, link.embedded.Addr().String()
+	defer link.Shutdown()
+	d.nats, d.cfg.EmbeddedListen = link, link.Embedded.Addr().String()
 	d.makeStreams(func(*jetstream.StreamConfig) {})
 	status, found = d.doctor()
-	wantFinding(t, found, finding{"stream.SETTLEMENTS", checkOK, "as it should be", ""})
-	wantFinding(t, found, finding{"consumer.settled", checkOK, "as it should be", ""})
-	wantFinding(t, found, finding{"sending", checkOK, "no stop", ""})
+	wantFinding(t, found, finding("stream.SETTLEMENTS", doctor.OK, "as it should be", ""))
+	wantFinding(t, found, finding("consumer.settled", doctor.OK, "as it should be", ""))
+	wantFinding(t, found, finding("sending", doctor.OK, "no stop", ""))
 	if status != exitDone {
 		t.Errorf("exit %d", status)
 	}
-	files, err := filepath.Glob(filepath.Join(d.cfg.embeddedStoreDir, ".settled-doctor-*"))
+	files, err := filepath.Glob(filepath.Join(d.cfg.EmbeddedStoreDir, ".settled-doctor-*"))
 	if err != nil || len(files) > 0 {
 		t.Errorf("%v is left behind: %v", files, err)
 	}
-	d.cfg.embeddedStoreDir = t.TempDir()
+	d.cfg.EmbeddedStoreDir = t.TempDir()
 	_, found = d.doctor()
-	wantFinding(t, found, finding{"nats.rights", checkNote, "operator.url", "embedded.store_dir"})
+	wantFinding(t, found, finding("nats.rights", doctor.Note, "operator.url", "embedded.store_dir"))
 	if os.Getuid() != 0 { // root may write anywhere
-		d.cfg.embeddedStoreDir = filepath.Join(d.dir, "closed")
-		d.must(os.Mkdir(d.cfg.embeddedStoreDir, 0o500))
+		d.cfg.EmbeddedStoreDir = filepath.Join(d.dir, "closed")
+		d.must(os.Mkdir(d.cfg.EmbeddedStoreDir, 0o500))
 		_, found = d.doctor()
-		wantFinding(t, found, finding{"embedded.sync", checkFail, "can't be written", "may write to"})
+		wantFinding(t, found, finding("embedded.sync", doctor.Fail, "can't be written", "may write to"))
 	}
 }
 
 // Old servers are refused, untried ones warned of.
 func TestDoctorOnVersions(t *testing.T) {
 	for version, want := range map[string]string{
-		"2.10.29": checkFail, "2.9.1": checkFail, "1.4.1": checkFail, "2.11.0": checkWarn, "2.14.9": checkWarn, "2.15.2": checkOK, "2.16.0-RC.1": checkOK, "3.0.0": checkOK, "": checkWarn,
+		"2.10.29": doctor.Fail, "2.9.1": doctor.Fail, "1.4.1": doctor.Fail, "2.11.0": doctor.Warn, "2.14.9": doctor.Warn, "2.15.2": doctor.OK, "2.16.0-RC.1": doctor.OK, "3.0.0": doctor.OK, "": doctor.Warn,
 	} {
-		var found finding
-		d := &doctor{cfg: &config{}, say: func(f finding) {
+		var found doctor.Finding
+		d := &doctor.Doctor{Cfg: &config.Config{}, Say: func(f doctor.Finding) {
 			if f.Check == "nats.version" {
 				found = f
 			}
 		}}
-		d.version(version)
+		d.Version(version)
 		if found.Result != want {
 			t.Errorf("%q: %+v, want %s", version, found, want)
 		}
@@ -507,12 +517,12 @@ func TestDoctorOnVersions(t *testing.T) {
 func TestDoctorShowsNoKey(t *testing.T) {
 	d := deploy(t)
 	d.production()
-	secret, err := os.ReadFile(d.cfg.nodeKeyFiles[0])
+	secret, err := os.ReadFile(d.cfg.NodeKeyFiles[0])
 	d.must(err)
-	d.must(os.WriteFile(d.cfg.nodeKeyFiles[0], append(secret, 'x'), 0o600))
-	d.cfg.natsURL = "nats://me:topsecret@127.0.0.1:1"
+	d.must(os.WriteFile(d.cfg.NodeKeyFiles[0], append(secret, 'x'), 0o600))
+	d.cfg.NATSURL = "nats://me:topsecret@127.0.0.1:1"
 	file := filepath.Join(d.dir, "settled.yaml")
-	write(t, file, "nats: {url: \"nats://me:topsecret@127.0.0.1:1\"}\nclearnode: {url: \"ws://u:topsecret@127.0.0.1:1/ws\", key_files: ["+d.cfg.nodeKeyFiles[0]+"]}\nhttp: {listen: \"127.0.0.1:0\"}\n")
+	write(t, file, "nats: {url: \"nats://me:topsecret@127.0.0.1:1\"}\nclearnode: {url: \"ws://u:topsecret@127.0.0.1:1/ws\", key_files: ["+d.cfg.NodeKeyFiles[0]+"]}\nhttp: {listen: \"127.0.0.1:0\"}\n")
 	var out, errs bytes.Buffer
 	if status := run(context.Background(), []string{"doctor", "--config", file}, strings.NewReader(""), &out, &errs); status != exitFailed {
 		t.Errorf("exit %d", status)

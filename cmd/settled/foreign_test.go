@@ -12,6 +12,9 @@ import (
 	dto "github.com/prometheus/client_model/go"
 	"github.com/rs/zerolog"
 
+	"settled/cmd/settled/internal/audit"
+	"settled/cmd/settled/internal/doctor"
+	"settled/cmd/settled/internal/telemetry"
 	"settled/consumer"
 	"settled/settlement"
 )
@@ -29,7 +32,7 @@ func TestForeignMessagesWhileServing(t *testing.T) {
 		d.must(d.nats.PublishRequest("outcome.junk", subject, []byte("{}")))
 		d.must(d.nats.Flush())
 	}
-	ops := consumer.NewOperations(d.nats.js, d.cfg.consumerConfig(nil))
+	ops := consumer.NewOperations(d.nats.JS, d.cfg.Consumer())
 	_, err := ops.Stop(t.Context(), "the test has not begun")
 	d.must(err)
 	for _, subject := range []string{"settlement.failed." + string(session), "settlement.closing." + string(session), "operation.resume", "operation.stop", "deadletter.cancellation"} {
@@ -39,7 +42,7 @@ func TestForeignMessagesWhileServing(t *testing.T) {
 		t.Fatalf("the stop was lifted: %v, %v", stop, err)
 	}
 	d.until("foreign records are counted", func() bool {
-		return foreignCount(t, s.metrics.foreign, "OPERATIONS") == 2
+		return foreignCount(t, s.Metrics.Foreign, "OPERATIONS") == 2
 	})
 	_, err = ops.Resume(t.Context(), "it begins")
 	d.must(err)
@@ -54,16 +57,16 @@ func TestForeignMessagesWhileServing(t *testing.T) {
 		t.Error("a message after the close hides it")
 	}
 	d.until("foreign entries are counted", func() bool { // the server stores its answer a moment after the publish
-		_, err := s.ledger.Head(t.Context(), session)
-		return err == nil && foreignCount(t, s.metrics.foreign, "SETTLEMENTS") == 3
+		_, err := s.Ledger.Head(t.Context(), session)
+		return err == nil && foreignCount(t, s.Metrics.Foreign, "SETTLEMENTS") == 3
 	})
 	if status, out, _ := d.command(d.onNode("ledger", "verify", "-o", "json")...); status != 1 || !strings.Contains(out, `"foreign":3`) {
 		t.Errorf("verify: status %d, %s", status, out)
 	}
 	_, found := d.doctor()
 	for _, check := range []string{"foreign.SETTLEMENTS", "foreign.OPERATIONS", "foreign.DEADLETTERS"} {
-		if !slices.ContainsFunc(found, func(f finding) bool {
-			return f.Check == check && f.Result == checkWarn && strings.Contains(f.Found, "have no effect")
+		if !slices.ContainsFunc(found, func(f doctor.Finding) bool {
+			return f.Check == check && f.Result == doctor.Warn && strings.Contains(f.Found, "have no effect")
 		}) {
 			t.Errorf("doctor does not report %s: %+v", check, found)
 		}
@@ -72,14 +75,14 @@ func TestForeignMessagesWhileServing(t *testing.T) {
 
 func TestForeignMessagesAreCountedOnce(t *testing.T) {
 	var log strings.Builder
-	f := newForeignMessages(zerolog.New(&log))
+	f := telemetry.NewForeignMessages(zerolog.New(&log))
 	for _, sequence := range []uint64{3, 5, 3, 4, 5, 3} {
-		f.found("SETTLEMENTS", sequence, errors.New("not an entry"))
+		f.Found("SETTLEMENTS", sequence, errors.New("not an entry"))
 	}
-	for sequence := range uint64(2 * mostForeign) {
-		f.found("OPERATIONS", sequence+1, errors.New("not an entry"))
+	for sequence := range uint64(2 * telemetry.MostForeign) {
+		f.Found("OPERATIONS", sequence+1, errors.New("not an entry"))
 	}
-	for stream, want := range map[string]float64{"SETTLEMENTS": 3, "OPERATIONS": 2 * mostForeign} {
+	for stream, want := range map[string]float64{"SETTLEMENTS": 3, "OPERATIONS": 2 * telemetry.MostForeign} {
 		if got := foreignCount(t, f, stream); got != want {
 			t.Errorf("%s: %v counted, want %v", stream, got, want)
 		}
@@ -90,10 +93,10 @@ func TestForeignMessagesAreCountedOnce(t *testing.T) {
 	}
 }
 
-func foreignCount(t *testing.T, f *foreignMessages, stream string) float64 {
+func foreignCount(t *testing.T, f *telemetry.ForeignMessages, stream string) float64 {
 	t.Helper()
 	var m dto.Metric
-	if err := f.total.WithLabelValues(stream).Write(&m); err != nil {
+	if err := f.Total.WithLabelValues(stream).Write(&m); err != nil {
 		t.Fatal(err)
 	}
 	return m.GetCounter().GetValue()
@@ -107,14 +110,14 @@ func TestReconcileIgnoresCopies(t *testing.T) {
 	session := d.open()
 	d.result(session, d.publish("partial_service", "x", session, d.partial()))
 	stop()
-	s, err := d.nats.js.Stream(t.Context(), "SETTLEMENTS")
+	s, err := d.nats.JS.Stream(t.Context(), "SETTLEMENTS")
 	d.must(err)
 	intent, err := s.GetLastMsgForSubject(t.Context(), "settlement.closing."+string(session))
 	d.must(err)
-	copied, err := d.nats.js.PublishMsg(t.Context(), &nats.Msg{Subject: intent.Subject, Data: intent.Data})
+	copied, err := d.nats.JS.PublishMsg(t.Context(), &nats.Msg{Subject: intent.Subject, Data: intent.Data})
 	d.must(err)
 	_, out, _ := d.command(d.onNode("reconcile", "--older-than", "1ns", "-o", "json")...)
-	if !strings.Contains(out, fmt.Sprintf(`"sequence":%d`, copied.Sequence)) || !strings.Contains(out, ledgerUnreadable) || strings.Contains(out, `"kind":"`+intentStuck) {
+	if !strings.Contains(out, fmt.Sprintf(`"sequence":%d`, copied.Sequence)) || !strings.Contains(out, audit.LedgerUnreadable) || strings.Contains(out, `"kind":"`+audit.IntentStuck) {
 		t.Errorf("reconcile: %s", out)
 	}
 }

@@ -56,7 +56,7 @@ func (d *deployment) watched(last settlement.SessionID, begun func(), args ...st
 	defer cancel()
 	w := lineCounter{enough: cancel, last: string(last), state: `"type":"settlement.closed"`}
 	var told bytes.Buffer
-	args = append([]string{"watch", "-o", "json", "--nats.url", d.cfg.natsURL}, args...)
+	args = append([]string{"watch", "-o", "json", "--nats.url", d.cfg.NATSURL}, args...)
 	done := make(chan struct{})
 	go func() { defer close(done); run(ctx, args, strings.NewReader(""), &w, &told) }()
 	if begun != nil {
@@ -97,7 +97,7 @@ func TestReadersTellCopiesFromEntries(t *testing.T) {
 	garbage := d.publishRaw("cancellation", []byte("garbage"))
 	d.result("", garbage)
 	d.until("all is answered", d.answered)
-	stream, err := d.nats.js.Stream(t.Context(), "SETTLEMENTS")
+	stream, err := d.nats.JS.Stream(t.Context(), "SETTLEMENTS")
 	d.must(err)
 	const entries = 8
 	var stored []*jetstream.RawStreamMsg
@@ -129,7 +129,7 @@ func TestReadersTellCopiesFromEntries(t *testing.T) {
 	}
 	copies := d.copiesOf(stored, sessions[2])
 	for _, m := range copies {
-		_, err := d.nats.js.PublishMsg(t.Context(), m)
+		_, err := d.nats.JS.PublishMsg(t.Context(), m)
 		d.must(err)
 	}
 	for _, c := range commands {
@@ -164,7 +164,7 @@ func TestReadersTellCopiesFromEntries(t *testing.T) {
 	shown, stderr := d.watched(last, func() {
 		time.Sleep(time.Second) // what is stored before it begins is not shown: then there is less to test
 		for _, m := range copies {
-			_, err := d.nats.js.PublishMsg(t.Context(), m)
+			_, err := d.nats.JS.PublishMsg(t.Context(), m)
 			d.must(err)
 		}
 		d.result(last, d.publish("partial_service", "last", last, d.partial()))

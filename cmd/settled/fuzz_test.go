@@ -17,6 +17,10 @@ import (
 	"github.com/spf13/cobra"
 
 	"settled/clearnode"
+	"settled/cmd/settled/internal/config"
+	"settled/cmd/settled/internal/cosigner"
+	"settled/cmd/settled/internal/host"
+	"settled/cmd/settled/internal/telemetry"
 	"settled/settlement"
 )
 
@@ -34,7 +38,7 @@ func FuzzConfig(f *testing.F) {
 			t.Fatal(err)
 		}
 		cmd := &cobra.Command{}
-		addConfigFlags(cmd.Flags())
+		config.AddFlags(cmd.Flags())
 		c, _, err := (&program{configFile: path}).load(cmd)
 		if err != nil {
 			if len(err.Error()) > 4096+2*len(text) {
@@ -42,9 +46,9 @@ func FuzzConfig(f *testing.F) {
 			}
 			return
 		}
-		_ = c.consumerConfig(nil).Validate()
-		_ = c.ledgerConfig().Validate()
-		for scenario, p := range c.policies {
+		_ = c.Consumer().Validate()
+		_ = c.Ledger().Validate()
+		for scenario, p := range c.Policies {
 			if _, err := settlement.ParseScenario(string(scenario)); err != nil || p.Ref().Digest == "" {
 				t.Fatalf("policy %q: %v", scenario, err)
 			}
@@ -130,7 +134,7 @@ func FuzzProposal(f *testing.F) {
 	f.Add([]byte(`{"session_id":"x","payload":"AA==","payload":"AA=="}`))
 	f.Add([]byte(strings.Repeat(`[`, 9) + strings.Repeat(`]`, 9)))
 	f.Fuzz(func(t *testing.T, text []byte) {
-		p, err := readProposal(text)
+		p, err := cosigner.ReadProposal(text)
 		if err != nil {
 			if len(err.Error()) > 4096 {
 				t.Fatalf("%d bytes of error", len(err.Error()))
@@ -141,7 +145,7 @@ func FuzzProposal(f *testing.F) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		again, err := readProposal(written)
+		again, err := cosigner.ReadProposal(written)
 		if err != nil {
 			t.Fatalf("its own writing is refused: %v: %s", err, written)
 		}
@@ -169,14 +173,14 @@ func FuzzCosignAnswer(f *testing.F) {
 	f.Add([]byte(`{"refused":{"code":"invalid_outcome","message":"a\u0000b","class":"rejected"}}`))
 	f.Add([]byte(`{"waiting":{"reason":"x","message":"` + strings.Repeat("y", 600) + `","until":"2026-01-01T00:00:00Z"}}`))
 	f.Fuzz(func(t *testing.T, text []byte) {
-		got, err := readCosignAnswer(text, of, p)
+		got, err := cosigner.ReadCosignAnswer(text, of, p)
 		if (got == nil) == (err == nil) {
 			t.Fatalf("%x, %v", got, err)
 		}
 		if err == nil && p.SignedBy(of, got) != nil {
 			t.Fatalf("%x is taken for a signature", got)
 		}
-		if err != nil && len(err.Error()) > 8*maxForeignText {
+		if err != nil && len(err.Error()) > 8*cosigner.MaxForeignText {
 			t.Fatalf("%d bytes of error", len(err.Error()))
 		}
 	})
@@ -188,7 +192,7 @@ func FuzzHTTP(f *testing.F) {
 	for _, line := range []string{"GET /healthz", "GET /readyz", "GET /readyz?for=http", "POST /readyz", "GET /metrics", "DELETE /api/x", "GET /../..//metrics", "GET http://x/readyz?for=%zz", "OPTIONS *", "CONNECT a:1"} {
 		f.Add([]byte(line + " HTTP/1.1\r\nHost: x\r\nAccept-Encoding: gzip\r\nContent-Length: 3\r\n\r\nabc"))
 	}
-	handler := routes(alwaysAlive, func() error { return errUseless }, neverStopped, newMetrics(zerolog.Nop()).registry)
+	handler := host.Routes(cosigner.AlwaysAlive, func() error { return cosigner.ErrUseless }, cosigner.NeverStopped, telemetry.New(zerolog.Nop()).Registry)
 	f.Fuzz(func(t *testing.T, raw []byte) {
 		r, err := http.ReadRequest(bufio.NewReader(bytes.NewReader(raw)))
 		if err != nil {

@@ -98,7 +98,7 @@ func TestHostileEvents(t *testing.T) {
 		_ = p.Process.Kill()
 		_ = p.Wait()
 	})
-	d.until("there is a stream of outcomes", func() bool { _, err := d.nats.js.Stream(t.Context(), "OUTCOMES"); return err == nil })
+	d.until("there is a stream of outcomes", func() bool { _, err := d.nats.JS.Stream(t.Context(), "OUTCOMES"); return err == nil })
 
 	h := &hostility{deployment: d, codes: map[uint64]settlement.Code{}, settled: map[settlement.SessionID]uint64{}}
 	h.publishAll(all/10, good/5)
@@ -156,7 +156,7 @@ func (h *hostility) publishAll(bad, good int) {
 
 func (h *hostility) put(m *nats.Msg) uint64 {
 	h.t.Helper()
-	ack, err := h.nats.js.PublishMsg(h.t.Context(), m)
+	ack, err := h.nats.JS.PublishMsg(h.t.Context(), m)
 	h.must(err)
 	return ack.Sequence
 }
@@ -165,7 +165,7 @@ func (h *hostility) put(m *nats.Msg) uint64 {
 func (h *hostility) allAnswered() {
 	h.t.Helper()
 	for left := -1; ; {
-		durable, err := h.nats.js.Consumer(h.t.Context(), "OUTCOMES", "settled")
+		durable, err := h.nats.JS.Consumer(h.t.Context(), "OUTCOMES", "settled")
 		h.must(err)
 		now := int(durable.CachedInfo().NumPending) + durable.CachedInfo().NumAckPending // #nosec G115 -- a few thousand
 		if now == 0 {
@@ -173,7 +173,7 @@ func (h *hostility) allAnswered() {
 		}
 		left = now
 		h.until("another message is answered", func() bool {
-			durable, err := h.nats.js.Consumer(h.t.Context(), "OUTCOMES", "settled")
+			durable, err := h.nats.JS.Consumer(h.t.Context(), "OUTCOMES", "settled")
 			return err == nil && int(durable.CachedInfo().NumPending)+durable.CachedInfo().NumAckPending < left // #nosec G115 -- a few thousand
 		})
 	}

@@ -44,7 +44,7 @@ func startLiar(d *deployment) *liar {
 		server.Close()
 		l.running.Wait()
 	})
-	d.cfg.nodeURL = "ws" + strings.TrimPrefix(server.URL, "http") + "/ws"
+	d.cfg.NodeURL = "ws" + strings.TrimPrefix(server.URL, "http") + "/ws"
 	return l
 }
 
@@ -173,9 +173,9 @@ func TestHostileNode(t *testing.T) {
 		t.Run(protocol, func(t *testing.T) {
 			d := &twinScene{deployment: deployOn(t, clearnodetest.Config{Protocol: protocol, RateLimit: -1}), scene: sceneOf(protocol)}
 			address := d.node.Address().Hex()
-			d.cfg.nodeAddress, d.cfg.nodeProtocol = address, protocol
-			d.cfg.nodeConnections, d.cfg.nodeRequestTimeout, d.cfg.nodeRateLimit, d.cfg.nodeRateBurst = 4, 2*time.Second, 1000, 1000
-			d.cfg.consumerBackoff, d.cfg.consumerBackoffM = 100*time.Millisecond, time.Second
+			d.cfg.NodeAddress, d.cfg.NodeProtocol = address, protocol
+			d.cfg.NodeConnections, d.cfg.NodeRequestTimeout, d.cfg.NodeRateLimit, d.cfg.NodeRateBurst = 4, 2*time.Second, 1000, 1000
+			d.cfg.ConsumerBackoffInitial, d.cfg.ConsumerBackoffMax = 100*time.Millisecond, time.Second
 			l := startLiar(d.deployment)
 			s, _ := d.serve()
 			sequences := map[settlement.SessionID]uint64{}
@@ -189,8 +189,8 @@ func TestHostileNode(t *testing.T) {
 				}
 			}
 			d.until("every message is answered", d.answered)
-			if n := len(d.letters()); n != 0 || s.consumer.Status().Panics != 0 {
-				t.Errorf("%d dead letters, %d panics", n, s.consumer.Status().Panics)
+			if n := len(d.letters()); n != 0 || s.Consumer.Status().Panics != 0 {
+				t.Errorf("%d dead letters, %d panics", n, s.Consumer.Status().Panics)
 			}
 			if l.spoilt.Load() == 0 {
 				t.Error("no answer was spoilt")

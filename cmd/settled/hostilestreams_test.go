@@ -9,6 +9,8 @@ import (
 
 	"github.com/nats-io/nats.go"
 
+	"settled/cmd/settled/internal/audit"
+	"settled/cmd/settled/internal/config"
 	"settled/ledger"
 	"settled/settlement"
 )
@@ -34,14 +36,14 @@ func TestHostileMessagesEndNoReading(t *testing.T) {
 	d.result(first, d.publish("partial_service", "a", first, d.partial()))
 	var outcomes []uint64
 	for _, m := range hostileMessages("outcome.x") {
-		ack, err := d.nats.js.PublishMsg(t.Context(), m)
+		ack, err := d.nats.JS.PublishMsg(t.Context(), m)
 		d.must(err)
 		outcomes = append(outcomes, ack.Sequence)
 		d.wantCode(d.result("", ack.Sequence), settlement.InvalidOutcome)
 	}
 	for _, subject := range []string{"settlement.failed.unknown", "settlement.closed." + string(first), "deadletter.x", "operation.replay"} {
 		for _, m := range hostileMessages(subject) {
-			_, err := d.nats.js.PublishMsg(t.Context(), m)
+			_, err := d.nats.JS.PublishMsg(t.Context(), m)
 			d.must(err)
 		}
 	}
@@ -50,10 +52,10 @@ func TestHostileMessagesEndNoReading(t *testing.T) {
 	d.until("all is answered", d.answered)
 
 	operator := *d
-	operator.cfg.natsURL = as("operator", ns)
+	operator.cfg.NATSURL = as("operator", ns)
 	for _, user := range []string{"operator", "dashboard"} {
 		reader := *d
-		reader.cfg.natsURL = as(user, ns)
+		reader.cfg.NATSURL = as(user, ns)
 		if out := reader.ok("ledger", "list", "-o", "json"); !strings.Contains(out, string(first)) || !strings.Contains(out, string(last)) {
 			t.Errorf("%s lists %s", user, out)
 		}
@@ -71,11 +73,11 @@ func TestHostileMessagesEndNoReading(t *testing.T) {
 	}
 
 	h := d.openBoard(s)
-	defer h.close()
+	defer h.Close()
 	d.until("the dashboard has the last session", func() bool {
 		var page, letters string
-		d.fetch("GET", "http://"+h.addr+"/api/settlements", &page)
-		status := d.fetch("GET", "http://"+h.addr+"/api/deadletters", &letters)
+		d.fetch("GET", "http://"+h.Addr+"/api/settlements", &page)
+		status := d.fetch("GET", "http://"+h.Addr+"/api/deadletters", &letters)
 		return strings.Contains(page, string(last)) && status == 200
 	})
 }
@@ -83,20 +85,20 @@ func TestHostileMessagesEndNoReading(t *testing.T) {
 // wantWatched demands that `settled watch --from 1` gets as far as a session's result.
 func (d *deployment) wantWatched(session settlement.SessionID) {
 	d.t.Helper()
-	source, err := d.cfg.ledgerSource("watch")
+	source, err := audit.NewLedgerSource(&d.cfg, "watch")
 	d.must(err)
-	defer source.close()
+	defer source.Close()
 	ctx, cancel := context.WithTimeout(d.t.Context(), patience)
 	defer cancel()
 	seen := errors.New("seen")
-	err = watchLedger(ctx, source.reader, "", "settlement.*.*", 1, nil, func(s ledger.Stored) error {
+	err = watchLedger(ctx, source.Reader, "", "settlement.*.*", 1, nil, func(s ledger.Stored) error {
 		if e := s.Entry; e.Session == session && e.State == settlement.EntryClosed {
 			return seen
 		}
 		return nil
 	})
 	if !errors.Is(err, seen) {
-		d.t.Errorf("%s doesn't watch: %v", userOf(d.cfg.natsURL), err)
+		d.t.Errorf("%s doesn't watch: %v", config.UserOf(d.cfg.NATSURL), err)
 	}
 }
 
@@ -107,7 +109,7 @@ func TestWatchWaitsForTheLedger(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	var out bytes.Buffer
 	told := firstWrite{heard: cancel}
-	if status := run(ctx, []string{"watch", "--nats.url", d.cfg.natsURL}, strings.NewReader(""), &out, &told); status != exitDone || !strings.Contains(told.String(), "SETTLEMENTS") {
+	if status := run(ctx, []string{"watch", "--nats.url", d.cfg.NATSURL}, strings.NewReader(""), &out, &told); status != exitDone || !strings.Contains(told.String(), "SETTLEMENTS") {
 		t.Errorf("%d %s", status, told.String())
 	}
 }

@@ -31,7 +31,7 @@ func TestHotSession(t *testing.T) {
 	for n := range flood {
 		d.enqueue(n, hot)
 	}
-	<-d.nats.js.PublishAsyncComplete()
+	<-d.nats.JS.PublishAsyncComplete()
 	good := d.publish("partial_service", "good", hot, d.partial())
 	sequences := map[settlement.SessionID]uint64{}
 	for n := range others {
@@ -77,7 +77,7 @@ func (d *deployment) enqueue(n int, session settlement.SessionID) {
 	d.t.Helper()
 	kinds := []malformed{everyMalformed[5], everyMalformed[6], everyMalformed[7], everyMalformed[8]}
 	m := kinds[n%len(kinds)].make(n, session)
-	_, err := d.nats.js.PublishMsgAsync(m, jetstream.WithStallWait(patience))
+	_, err := d.nats.JS.PublishMsgAsync(m, jetstream.WithStallWait(patience))
 	d.must(err)
 }
 

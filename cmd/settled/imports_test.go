@@ -24,6 +24,46 @@ var mayImport = map[string][]string{
 	// One reader of streams for all that list or follow one. It knows no ledger.
 	"ledger/streamreader": {"github.com/nats-io/nats.go"},
 	"consumer":            {"settled/settlement", "settled/ledger/streamreader", "github.com/nats-io/nats.go", "github.com/cloudevents/sdk-go/v2", "github.com/rs/zerolog"},
+	// The parts of the command, from the ground up.
+	"cmd/settled/internal/terminal": {"settled/settlement", "golang.org/x/time/rate"},
+	"cmd/settled/internal/config": {
+		"settled/settlement", "settled/clearnode", "settled/consumer", "settled/ledger",
+		"github.com/nats-io/nats.go", "github.com/spf13", "go.yaml.in/yaml/v3",
+	},
+	"cmd/settled/internal/audit": {
+		"settled/settlement", "settled/clearnode", "settled/consumer", "settled/ledger",
+		"settled/cmd/settled/internal/background", "settled/cmd/settled/internal/config", "settled/cmd/settled/internal/natsconn", "settled/cmd/settled/internal/terminal",
+		"github.com/nats-io/nats.go", "golang.org/x/time/rate",
+	},
+	"cmd/settled/internal/host": {
+		"settled/settlement", "settled/clearnode", "settled/consumer", "settled/cmd/settled/internal/config", "settled/cmd/settled/internal/terminal",
+		"github.com/prometheus/client_golang", "github.com/rs/zerolog",
+	},
+	"cmd/settled/internal/cosigner": {
+		"settled/settlement", "settled/clearnode", "settled/consumer", "settled/ledger",
+		"settled/cmd/settled/internal/background", "settled/cmd/settled/internal/config", "settled/cmd/settled/internal/host",
+		"settled/cmd/settled/internal/natsconn", "settled/cmd/settled/internal/telemetry", "settled/cmd/settled/internal/terminal",
+		"github.com/ethereum/go-ethereum/common", "github.com/nats-io/nats.go", "github.com/rs/zerolog", "github.com/prometheus/client_golang",
+	},
+	"cmd/settled/internal/service": {
+		"settled/settlement", "settled/clearnode", "settled/consumer", "settled/ledger", "settled/cmd/settled/dashboard",
+		"settled/cmd/settled/internal",
+		"github.com/nats-io", "github.com/rs/zerolog", "github.com/prometheus/client_golang", "golang.org/x/sys",
+	},
+	"cmd/settled/internal/doctor": {
+		"settled/settlement", "settled/clearnode", "settled/consumer", "settled/ledger", "settled/cmd/settled/internal",
+		"github.com/nats-io", "golang.org/x/sys",
+	},
+	"cmd/settled/internal/background": {},
+	"cmd/settled/internal/telemetry": {
+		"settled/settlement", "settled/clearnode", "settled/consumer", "settled/ledger",
+		"settled/cmd/settled/internal/background", "settled/cmd/settled/internal/config", "settled/cmd/settled/internal/terminal",
+		"github.com/nats-io/nats.go", "github.com/rs/zerolog", "github.com/prometheus/client_golang", "go.opentelemetry.io", "github.com/go-logr/logr",
+	},
+	"cmd/settled/internal/natsconn": {
+		"settled/clearnode", "settled/cmd/settled/internal/config", "settled/consumer", "settled/deploy", "settled/ledger",
+		"github.com/nats-io", "github.com/rs/zerolog",
+	},
 }
 
 func TestImports(t *testing.T) {

@@ -29,7 +29,7 @@ clearnode:
 consumer: {ack_wait: 3s}
 http: {listen: "127.0.0.1:0"}
 log: {level: warn}
-`, d.cfg.natsURL, d.cfg.nodeURL, d.cfg.nodeKeyFiles[0], testExpiry, testValidity, testMargin)
+`, d.cfg.NATSURL, d.cfg.NodeURL, d.cfg.NodeKeyFiles[0], testExpiry, testValidity, testMargin)
 	file := filepath.Join(d.dir, name+".yaml")
 	d.must(os.WriteFile(file, []byte(config), 0o600))
 	self, err := os.Executable()
@@ -61,7 +61,7 @@ func TestKillNine(t *testing.T) {
 	t.Logf("seed %d", seed)
 	random := rand.New(rand.NewPCG(seed, 0))
 	sequences := map[settlement.SessionID]uint64{}
-	d.until("there is a stream of outcomes", func() bool { _, err := d.nats.js.Stream(t.Context(), "OUTCOMES"); return err == nil })
+	d.until("there is a stream of outcomes", func() bool { _, err := d.nats.JS.Stream(t.Context(), "OUTCOMES"); return err == nil })
 	for round := range 12 {
 		for i := range 8 {
 			session := d.open()

@@ -20,7 +20,7 @@ func TestKilledBetweenOperateAndClose(t *testing.T) {
 		_ = p.Process.Kill()
 		_ = p.Wait()
 	})
-	d.until("there is a stream of outcomes", func() bool { _, err := d.nats.js.Stream(t.Context(), "OUTCOMES"); return err == nil })
+	d.until("there is a stream of outcomes", func() bool { _, err := d.nats.JS.Stream(t.Context(), "OUTCOMES"); return err == nil })
 	sequences := map[settlement.SessionID]uint64{}
 	for kill := range kills {
 		var halfway []settlement.SessionID

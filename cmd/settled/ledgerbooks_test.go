@@ -11,6 +11,8 @@ import (
 	"testing"
 	"time"
 
+	"settled/cmd/settled/internal/audit"
+	"settled/cmd/settled/internal/terminal"
 	"settled/settlement"
 )
 
@@ -125,16 +127,16 @@ func TestExportResumes(t *testing.T) {
 			t.Errorf("the standard output has other bytes:\n%s", stdout)
 		}
 		f := exportFlags{entryFilter: entryFilter{state: stateAll}}
-		chosen, err := formatNamed(format)
+		chosen, err := audit.FormatNamed(format)
 		d.must(err)
-		p := &program{stderr: os.Stderr}
+		p := &program{Streams: terminal.New(nil, os.Stdout, os.Stderr)}
 		for cut := 0; cut <= len(want); cut += 97 {
 			torn := filepath.Join(d.dir, fmt.Sprint("torn", cut))
 			d.must(os.WriteFile(torn, want[:cut], 0o600))
-			x, err := toFile(torn, chosen, true)
+			x, err := audit.ToFile(torn, chosen, true)
 			d.must(err)
-			f.after = max(x.from, 1) - 1
-			d.must(x.close(p.exportTo(t.Context(), d.nats, "", &f, x)))
+			f.after = max(x.From, 1) - 1
+			d.must(x.Close(p.exportTo(t.Context(), d.nats, "", &f, x)))
 			if got, _ := os.ReadFile(torn); !bytes.Equal(got, want) {
 				t.Fatalf("%s cut at %d and resumed: %d bytes, want %d", format, cut, len(got), len(want))
 			}
@@ -175,7 +177,7 @@ func TestExportNeutralisesFormulas(t *testing.T) {
 	d, sessions := month(t)
 	rows, err := csv.NewReader(strings.NewReader(d.ok("ledger", "export"))).ReadAll()
 	d.must(err)
-	if len(rows) != 19 || strings.Join(rows[0], ",") != strings.Join(exportColumns, ",") {
+	if len(rows) != 19 || strings.Join(rows[0], ",") != strings.Join(audit.ExportColumns, ",") {
 		t.Fatalf("%d rows, %v", len(rows), rows[0])
 	}
 	reference := map[string]string{}
@@ -190,7 +192,7 @@ func TestExportNeutralisesFormulas(t *testing.T) {
 	if reference[string(sessions[0])] != "order-1" || sum[addressOf(d.judge)+" 0"] != 6 {
 		t.Errorf("%v %v", reference, sum)
 	}
-	var first exportRow
+	var first audit.ExportRow
 	line, _, _ := strings.Cut(d.ok("ledger", "export", "--reference", formula, "-o", "json"), "\n")
 	d.must(json.Unmarshal([]byte(line), &first))
 	if first.Reference != formula || first.Session != string(sessions[1]) || len(first.EntryHash) != 64 {
@@ -205,7 +207,7 @@ func TestCell(t *testing.T) {
 		"'quoted": "''quoted", "|calc": "'|calc", "": "", "a=b": "a=b", "a\r\nb": "a  b", "\u2028=1": "' =1",
 		"\u200b=1": "' =1", "\ufeff=1": "' =1", "\u2003=1": "'\u2003=1", "a\u202eb": "a b", "\u009b2J": " 2J", "\x7f": " ", "\x1b[2J": " [2J",
 	} {
-		if got := cell(text); got != want {
+		if got := audit.Cell(text); got != want {
 			t.Errorf("%q becomes %q, want %q", text, got, want)
 		}
 	}
@@ -215,11 +217,11 @@ func TestCell(t *testing.T) {
 func TestJSONRowsAreSafeToPrint(t *testing.T) {
 	want := "a\nb\x1b[2J\u009b\u202e\u200b\x7f\u2028"
 	var b bytes.Buffer
-	if err := jsonRows(&b, []exportRow{{Reference: want}}); err != nil {
+	if err := audit.JsonRows(&b, []audit.ExportRow{{Reference: want}}); err != nil {
 		t.Fatal(err)
 	}
-	var got exportRow
-	if err := json.Unmarshal(b.Bytes(), &got); err != nil || got.Reference != want || strings.IndexFunc(strings.TrimSuffix(b.String(), "\n"), unseen) >= 0 {
+	var got audit.ExportRow
+	if err := json.Unmarshal(b.Bytes(), &got); err != nil || got.Reference != want || strings.IndexFunc(strings.TrimSuffix(b.String(), "\n"), terminal.Invisible) >= 0 {
 		t.Errorf("%q, %q, %v", b.String(), got.Reference, err)
 	}
 }
@@ -227,7 +229,7 @@ func TestJSONRowsAreSafeToPrint(t *testing.T) {
 // Every column has its value, in CSV as in JSON Lines.
 func TestExportColumns(t *testing.T) {
 	var names []string
-	text, _ := json.Marshal(exportRow{})
+	text, _ := json.Marshal(audit.ExportRow{})
 	for dec := json.NewDecoder(bytes.NewReader(text)); ; {
 		token, err := dec.Token()
 		if err != nil {
@@ -237,8 +239,8 @@ func TestExportColumns(t *testing.T) {
 			names = append(names, name)
 		}
 	}
-	if strings.Join(names, ",") != strings.Join(exportColumns, ",") || len(exportRow{}.cells()) != len(exportColumns) {
-		t.Errorf("%v as JSON, %v as CSV", names, exportColumns)
+	if strings.Join(names, ",") != strings.Join(audit.ExportColumns, ",") || len(audit.ExportRow{}.Cells()) != len(audit.ExportColumns) {
+		t.Errorf("%v as JSON, %v as CSV", names, audit.ExportColumns)
 	}
 }
 

@@ -9,6 +9,9 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"settled/cmd/settled/internal/audit"
+	"settled/cmd/settled/internal/natsconn"
+	"settled/cmd/settled/internal/terminal"
 	"settled/ledger"
 )
 
@@ -29,21 +32,21 @@ func (p *program) ledgerExportCommand() *cobra.Command {
 A month: --since 2026-11-01 --before 2026-12-01. With --out FILE the rows go to a new file; with --resume too, to
 one that an earlier export with the same options made or left unfinished: it goes on after the last row.
 
-Columns, as CSV: ` + strings.Join(exportColumns, ", ") + `.
+Columns, as CSV: ` + strings.Join(audit.ExportColumns, ", ") + `.
 Columns are only ever added, at the end. Amounts are exact decimals: have a spreadsheet read the column as text
 where it would round. In CSV, text that a spreadsheet could take for a formula (=, +, -, @, | or % first), or that
 begins with an apostrophe, has an apostrophe before it, and control and invisible characters are spaces; JSON Lines, with the same
 names, have every text as it is. Messages of the ledger that are not its entries are left out and reported on the
 standard error.`,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			if !cmd.Flags().Changed("format") && p.json() {
+			if !cmd.Flags().Changed("format") && p.JSON() {
 				f.format = "jsonl"
 			}
 			if err := f.read(time.Now()); err != nil {
 				return err
 			}
 			if f.resume && f.out == "" {
-				return misuse{errors.New("--resume without --out: name the file to go on with")}
+				return terminal.UsageError(errors.New("--resume without --out: name the file to go on with"))
 			}
 			return p.ledgerExport(cmd, &f)
 		},
@@ -65,7 +68,7 @@ type exported struct {
 }
 
 func (p *program) ledgerExport(cmd *cobra.Command, f *exportFlags) error {
-	format, err := formatNamed(f.format)
+	format, err := audit.FormatNamed(f.format)
 	if err != nil {
 		return err
 	}
@@ -73,39 +76,39 @@ func (p *program) ledgerExport(cmd *cobra.Command, f *exportFlags) error {
 	if err != nil {
 		return err
 	}
-	defer nc.close()
+	defer nc.Shutdown()
 	if f.out == "" {
-		x := toStdout(p.stdout, format)
-		return x.close(p.exportTo(cmd.Context(), nc, cfg.natsPrefix, f, x))
+		x := audit.ToStdout(p.Out, format)
+		return x.Close(p.exportTo(cmd.Context(), nc, cfg.NATSPrefix, f, x))
 	}
-	x, err := toFile(f.out, format, f.resume)
+	x, err := audit.ToFile(f.out, format, f.resume)
 	if err != nil {
 		return err
 	}
-	if x.from > 0 {
-		f.after, x.Last = x.from-1, x.from
+	if x.From > 0 {
+		f.after, x.Last = x.From-1, x.From
 	}
-	if err := x.close(p.exportTo(cmd.Context(), nc, cfg.natsPrefix, f, x)); err != nil {
+	if err := x.Close(p.exportTo(cmd.Context(), nc, cfg.NATSPrefix, f, x)); err != nil {
 		return err
 	}
-	done := exported{f.out, format.name, x.Entries, x.Rows, x.Last}
-	return p.print(done, fmt.Sprintf("%s: %d rows of %d entries written, up to entry %d.", f.out, done.Rows, done.Entries, done.Last))
+	done := exported{f.out, format.Name, x.Entries, x.Rows, x.Last}
+	return p.Print(done, fmt.Sprintf("%s: %d rows of %d entries written, up to entry %d.", f.out, done.Rows, done.Entries, done.Last))
 }
 
 // exportTo writes the chosen entries. One that can't be read ends it: a month with a
 // hole in it would look like a whole one.
-func (p *program) exportTo(ctx context.Context, nc *natsLink, prefix string, f *exportFlags, x *exportFile) error {
-	bar := p.newProgress("export")
-	defer bar.end()
-	last, err := lastEntry(ctx, nc.js, prefix)
+func (p *program) exportTo(ctx context.Context, nc *natsconn.Link, prefix string, f *exportFlags, x *audit.ExportFile) error {
+	bar := p.Progress("export")
+	defer bar.End()
+	last, err := audit.LastEntry(ctx, nc.JS, prefix)
 	if err != nil {
 		return err
 	}
-	seen := func(sequence uint64) { bar.at(sequence, last, "") }
-	return p.eachEntry(ctx, &f.entryFilter, nc.js, prefix, seen, func(s ledger.Stored) error {
+	seen := func(sequence uint64) { bar.At(sequence, last, "") }
+	return p.eachEntry(ctx, &f.entryFilter, nc.JS, prefix, seen, func(s ledger.Stored) error {
 		if s.Err != nil {
 			return fmt.Errorf("entry %d can't be read: %w: run `settled ledger verify`", s.Sequence, s.Err)
 		}
-		return x.add(s.Sequence, exportRows(s))
+		return x.Add(s.Sequence, audit.ExportRows(s))
 	})
 }

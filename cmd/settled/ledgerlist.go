@@ -11,6 +11,10 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 	"github.com/spf13/cobra"
 
+	"settled/cmd/settled/internal/audit"
+	"settled/cmd/settled/internal/config"
+	"settled/cmd/settled/internal/natsconn"
+	"settled/cmd/settled/internal/terminal"
 	"settled/ledger"
 	"settled/ledger/streamreader"
 	"settled/settlement"
@@ -46,10 +50,10 @@ func (f *entryFilter) flags(c *cobra.Command, state string) {
 func (f *entryFilter) read(now time.Time) (err error) {
 	states := []string{string(settlement.EntryClosing), string(settlement.EntryClosed), string(settlement.EntryFailed), stateAll}
 	if !slices.Contains(states, f.state) {
-		return misuse{fmt.Errorf("--state %q: want %s", f.state, strings.Join(states, ", "))}
+		return terminal.UsageError(fmt.Errorf("--state %q: want %s", f.state, strings.Join(states, ", ")))
 	}
 	if f.limit < 0 {
-		return misuse{fmt.Errorf("--limit %d: want 0, which is all, or more", f.limit)}
+		return terminal.UsageError(fmt.Errorf("--limit %d: want 0, which is all, or more", f.limit))
 	}
 	if f.from, err = dayFlag("since", f.since, now); err != nil {
 		return err
@@ -58,7 +62,7 @@ func (f *entryFilter) read(now time.Time) (err error) {
 		return err
 	}
 	if !f.from.IsZero() && !f.to.IsZero() && !f.from.Before(f.to) {
-		return misuse{errors.New("--since is not before --before: nothing could be between them")}
+		return terminal.UsageError(errors.New("--since is not before --before: nothing could be between them"))
 	}
 	return nil
 }
@@ -107,7 +111,7 @@ func (f *entryFilter) selection(prefix string) (s streamreader.Selection, chosen
 // called with the sequence of every message that was read.
 func (p *program) eachEntry(ctx context.Context, f *entryFilter, js jetstream.JetStream, prefix string, seen func(uint64), fn func(ledger.Stored) error) error {
 	selection, chosen := f.selection(prefix)
-	_, err := ledger.List(ctx, ledgerReader(js, prefix), selection, chosen, func(s ledger.Stored) error {
+	_, err := ledger.List(ctx, audit.LedgerReader(js, prefix), selection, chosen, func(s ledger.Stored) error {
 		if seen != nil {
 			seen(s.Sequence)
 		}
@@ -136,7 +140,7 @@ func (p *program) ledgerListCommand() *cobra.Command {
 			if f.session != "" {
 				id, err := sessionArgument(f.session)
 				if err != nil {
-					return misuse{fmt.Errorf("--session: %w", err)}
+					return terminal.UsageError(fmt.Errorf("--session: %w", err))
 				}
 				f.session = id.Token()
 			}
@@ -191,14 +195,14 @@ const listRow = "%8s  %s  %-7s  %-18s  %-13s  %-20s  %s"
 
 func listedText(s ledger.Stored) string {
 	if s.Err != nil {
-		return printable(fmt.Sprintf("%8d  %s  NOT READABLE: %s", s.Sequence, clock(s.Time), s.Err))
+		return terminal.Printable(fmt.Sprintf("%8d  %s  NOT READABLE: %s", s.Sequence, terminal.Clock(s.Time), s.Err))
 	}
 	e := s.Entry
-	result := allocationText(e.Allocation)
+	result := terminal.AllocationText(e.Allocation)
 	if e.Error != nil {
 		result = string(e.Error.Code) + ": " + e.Error.Message
 	}
-	return printable(fmt.Sprintf(listRow, fmt.Sprint(e.Sequence), clock(e.Time), e.State, e.Scenario, short(e.Session.Token()), e.Reference, result))
+	return terminal.Printable(fmt.Sprintf(listRow, fmt.Sprint(e.Sequence), terminal.Clock(e.Time), e.State, e.Scenario, terminal.Short(e.Session.Token()), e.Reference, result))
 }
 
 func (p *program) ledgerList(cmd *cobra.Command, f *entryFilter) error {
@@ -206,33 +210,33 @@ func (p *program) ledgerList(cmd *cobra.Command, f *entryFilter) error {
 	if err != nil {
 		return err
 	}
-	defer nc.close()
+	defer nc.Shutdown()
 	shown, after := 0, uint64(0)
-	err = p.eachEntry(cmd.Context(), f, nc.js, cfg.natsPrefix, nil, func(s ledger.Stored) error {
+	err = p.eachEntry(cmd.Context(), f, nc.JS, cfg.NATSPrefix, nil, func(s ledger.Stored) error {
 		if f.limit > 0 && shown == f.limit {
-			_, _ = fmt.Fprintf(p.stderr, "There are more: go on with --after %d.\n", after)
+			_, _ = fmt.Fprintf(p.Err, "There are more: go on with --after %d.\n", after)
 			return streamreader.ErrEnough
 		}
-		if shown++; shown == 1 && !p.json() {
-			if err := p.printLine(fmt.Sprintf(listRow, "SEQUENCE", fmt.Sprintf("%-*s", len(clock(time.Now())), "TIME"), "STATE", "SCENARIO", "SESSION", "REFERENCE", "WHO GOT WHAT, OR WHY NOT")); err != nil {
+		if shown++; shown == 1 && !p.JSON() {
+			if err := p.PrintLine(fmt.Sprintf(listRow, "SEQUENCE", fmt.Sprintf("%-*s", len(terminal.Clock(time.Now())), "TIME"), "STATE", "SCENARIO", "SESSION", "REFERENCE", "WHO GOT WHAT, OR WHY NOT")); err != nil {
 				return err
 			}
 		}
 		after = s.Sequence
-		return p.print(listed(s), listedText(s))
+		return p.Print(listed(s), listedText(s))
 	})
-	if err == nil && shown == 0 && !p.json() {
-		return p.printLine("No entries.")
+	if err == nil && shown == 0 && !p.JSON() {
+		return p.PrintLine("No entries.")
 	}
 	return err
 }
 
 // connected is the configuration, and a connection to its NATS.
-func (p *program) connected(cmd *cobra.Command, name string) (config, *natsLink, error) {
+func (p *program) connected(cmd *cobra.Command, name string) (config.Config, *natsconn.Link, error) {
 	cfg, _, err := p.load(cmd)
 	if err != nil {
 		return cfg, nil, err
 	}
-	nc, err := cfg.connect(name, false)
+	nc, err := natsconn.Connect(&cfg, name, false)
 	return cfg, nc, err
 }

@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"slices"
 	"strconv"
@@ -15,8 +14,9 @@ import (
 	"github.com/spf13/cobra"
 
 	"settled/clearnode"
+	"settled/cmd/settled/internal/audit"
+	"settled/cmd/settled/internal/terminal"
 	"settled/ledger"
-	"settled/ledger/streamreader"
 	"settled/settlement"
 )
 
@@ -24,7 +24,7 @@ func (p *program) ledgerShow(cmd *cobra.Command, arg string) error {
 	sequence, notSequence := strconv.ParseUint(arg, 10, 64)
 	id, err := sessionArgument(arg)
 	if err != nil && notSequence != nil {
-		return misuse{fmt.Errorf("%w, or the SEQUENCE of one of its entries: `settled ledger list` shows them", err)}
+		return terminal.UsageError(fmt.Errorf("%w, or the SEQUENCE of one of its entries: `settled ledger list` shows them", err))
 	}
 	cfg, _, err := p.load(cmd)
 	if err != nil {
@@ -34,9 +34,9 @@ func (p *program) ledgerShow(cmd *cobra.Command, arg string) error {
 	if err != nil {
 		return err
 	}
-	defer nc.close()
+	defer nc.Shutdown()
 	if notSequence == nil {
-		if id, err = sessionOf(cmd.Context(), nc.js, ledger.StreamName(cfg.natsPrefix), sequence); err != nil {
+		if id, err = sessionOf(cmd.Context(), nc.JS, ledger.StreamName(cfg.NATSPrefix), sequence); err != nil {
 			return err
 		}
 	}
@@ -48,8 +48,8 @@ func (p *program) ledgerShow(cmd *cobra.Command, arg string) error {
 	if len(entries) == 0 {
 		return fmt.Errorf("the ledger has no entry of session %s", id.Token())
 	}
-	if !p.json() {
-		if err := p.printLine(storyText(id, entries) + "\n"); err != nil {
+	if !p.JSON() {
+		if err := p.PrintLine(storyText(id, entries) + "\n"); err != nil {
 			return err
 		}
 	}
@@ -73,39 +73,23 @@ func (p *program) withoutForeign(all []ledger.Stored) []ledger.Stored {
 
 // printStored writes an entry as it is stored, on one line, or the text for people.
 func (p *program) printStored(s ledger.Stored, text string) error {
-	if !p.json() {
-		return p.printLine(text)
+	if !p.JSON() {
+		return p.PrintLine(text)
 	}
 	var line bytes.Buffer
 	if err := json.Compact(&line, s.Payload); err != nil {
 		return fmt.Errorf("entry %d: %w: run `settled ledger verify`", s.Sequence, err)
 	}
-	return p.printLine(string(escapedJSON(line.Bytes())))
+	return p.PrintLine(string(terminal.EscapeJSON(line.Bytes())))
 }
 
 // sessionOf is the session that an entry belongs to.
 func sessionOf(ctx context.Context, js jetstream.JetStream, stream string, sequence uint64) (settlement.SessionID, error) {
-	s, err := entryAt(ctx, js, stream, sequence)
+	s, err := audit.EntryAt(ctx, js, stream, sequence)
 	if err != nil {
 		return "", err
 	}
 	return sessionArgument(s.Subject[strings.LastIndexByte(s.Subject, '.')+1:])
-}
-
-// entryAt reads one entry of the ledger. Its Err says why its payload can't be read.
-func entryAt(ctx context.Context, js jetstream.JetStream, stream string, sequence uint64) (ledger.Stored, error) {
-	ctx, cancel := context.WithTimeout(ctx, silence)
-	defer cancel()
-	m, err := streamreader.New(js, stream).Get(ctx, sequence)
-	if errors.Is(err, jetstream.ErrMsgNotFound) {
-		return ledger.Stored{}, fmt.Errorf("the ledger has no entry %d", sequence)
-	}
-	if err != nil {
-		return ledger.Stored{}, fmt.Errorf("entry %d: %w", sequence, err)
-	}
-	s := ledger.Stored{Subject: m.Subject, Sequence: m.Sequence, Time: m.Time, Payload: m.Data}
-	s.Entry, s.Err = ledger.ParseEntry(m.Subject, m.Data, m.Sequence)
-	return s, nil
 }
 
 // counted is a number of things in words.
@@ -137,22 +121,22 @@ func storyText(id settlement.SessionID, entries []ledger.Stored) string {
 	case settlement.Free:
 		return text + ". It is free."
 	case settlement.Closing:
-		return printable(fmt.Sprintf("%s. It is being closed by outcome %s of %s since entry %d.", text, st.ID, st.Source, st.Sequence))
+		return terminal.Printable(fmt.Sprintf("%s. It is being closed by outcome %s of %s since entry %d.", text, st.ID, st.Source, st.Sequence))
 	default:
-		return printable(fmt.Sprintf("%s. It is closed by outcome %s of %s, entry %d.", text, st.ID, st.Source, st.Sequence))
+		return terminal.Printable(fmt.Sprintf("%s. It is closed by outcome %s of %s, entry %d.", text, st.ID, st.Source, st.Sequence))
 	}
 }
 
 // storedText is one entry with everything a person asks first.
 func storedText(s ledger.Stored) string {
 	if s.Err != nil {
-		return printable(fmt.Sprintf("%6d  NOT READABLE: %s", s.Sequence, s.Err))
+		return terminal.Printable(fmt.Sprintf("%6d  NOT READABLE: %s", s.Sequence, s.Err))
 	}
 	e := s.Entry
 	var b strings.Builder
-	fmt.Fprintf(&b, "%s  entry %d  %s  attempt %d", clock(e.Time), e.Sequence, strings.ToUpper(string(e.State)), e.Attempt)
+	fmt.Fprintf(&b, "%s  entry %d  %s  attempt %d", terminal.Clock(e.Time), e.Sequence, strings.ToUpper(string(e.State)), e.Attempt)
 	line := func(name, format string, args ...any) {
-		fmt.Fprintf(&b, "\n    %-12s %s", name, printable(fmt.Sprintf(format, args...)))
+		fmt.Fprintf(&b, "\n    %-12s %s", name, terminal.Printable(fmt.Sprintf(format, args...)))
 	}
 	if e.Outcome.ID == "" {
 		line("outcome", "not readable, %s/%d", e.Outcome.Stream, e.Outcome.Sequence)

@@ -11,6 +11,8 @@ import (
 	"github.com/spf13/cobra"
 
 	"settled/clearnode"
+	"settled/cmd/settled/internal/audit"
+	"settled/cmd/settled/internal/terminal"
 	"settled/ledger"
 	"settled/settlement"
 )
@@ -53,12 +55,12 @@ The anchor that is printed is the last entry's sequence and SHA-256. Keep it els
 func (f verifyFlags) audit(args []string) (ledger.Audit, error) {
 	a := ledger.Audit{VerifyFunc: clearnode.VerifyAnswer}
 	if f.rate < 0 {
-		return a, misuse{fmt.Errorf("--rate %g: want 0 or more", f.rate)}
+		return a, terminal.UsageError(fmt.Errorf("--rate %g: want 0 or more", f.rate))
 	}
 	if f.anchor != "" {
 		anchor, err := ledger.ParseAnchor(f.anchor)
 		if err != nil {
-			return a, misuse{err}
+			return a, terminal.UsageError(err)
 		}
 		a.Anchor = &anchor
 	}
@@ -70,9 +72,9 @@ func (f verifyFlags) audit(args []string) (ledger.Audit, error) {
 	case err != nil:
 		return a, err
 	case id == "":
-		return a, misuse{errors.New("entries of unknown sessions have no chain; leave the session out to verify all")}
+		return a, terminal.UsageError(errors.New("entries of unknown sessions have no chain; leave the session out to verify all"))
 	case a.Anchor != nil:
-		return a, misuse{errors.New("--anchor is of the whole ledger: leave the session out")}
+		return a, terminal.UsageError(errors.New("--anchor is of the whole ledger: leave the session out"))
 	}
 	a.Session = id
 	return a, nil
@@ -83,28 +85,28 @@ func (p *program) ledgerVerify(cmd *cobra.Command, f verifyFlags, a ledger.Audit
 	if err != nil {
 		return err
 	}
-	if cfg.nodeURL == "" && !f.noNode {
-		return misuse{errors.New("clearnode.url is not set: name the node to compare with, or say --no-node")}
+	if cfg.NodeURL == "" && !f.noNode {
+		return terminal.UsageError(errors.New("clearnode.url is not set: name the node to compare with, or say --no-node"))
 	}
 	l, nc, err := p.openLedger(cmd)
 	if err != nil {
 		return err
 	}
-	defer nc.close()
-	total, err := lastEntry(cmd.Context(), nc.js, cfg.natsPrefix)
+	defer nc.Shutdown()
+	total, err := audit.LastEntry(cmd.Context(), nc.JS, cfg.NATSPrefix)
 	if err != nil {
 		return err
 	}
-	v := verification{program: p, bar: p.newProgress("verify"), total: total, whole: a.Session == ""}
-	defer v.bar.end()
+	v := verification{program: p, bar: p.Progress("verify"), total: total, whole: a.Session == ""}
+	defer v.bar.End()
 	if !f.noNode {
-		reader, err := cfg.newNodeReader(f.rate)
+		reader, err := audit.OpenNode(&cfg, f.rate)
 		if err != nil {
 			return err
 		}
-		defer reader.close()
-		v.nodes = startComparison(cmd.Context(), reader, func(e settlement.Entry, read uint64) {
-			v.bar.at(e.Sequence, total, fmt.Sprintf("%d sessions compared with the node", read))
+		defer reader.Close()
+		v.nodes = audit.StartComparison(cmd.Context(), reader, func(e settlement.Entry, read uint64) {
+			v.bar.At(e.Sequence, total, fmt.Sprintf("%d sessions compared with the node", read))
 		})
 	}
 	return v.run(cmd.Context(), l, a)
@@ -113,29 +115,29 @@ func (p *program) ledgerVerify(cmd *cobra.Command, f verifyFlags, a ledger.Audit
 // verification is one run of `settled ledger verify`.
 type verification struct {
 	*program
-	bar   *progress
+	bar   *terminal.Progress
 	total uint64
-	whole bool        // not one session alone
-	nodes *comparison // nil: without the node
+	whole bool              // not one session alone
+	nodes *audit.Comparison // nil: without the node
 }
 
 func (v *verification) run(ctx context.Context, l *ledger.Ledger, a ledger.Audit) error {
 	a.ProgressFunc = func(r ledger.Report) {
-		v.bar.at(r.Last, v.total, fmt.Sprintf("%d findings", len(r.Findings)))
+		v.bar.At(r.Last, v.total, fmt.Sprintf("%d findings", len(r.Findings)))
 	}
 	if v.nodes != nil {
-		a.ClosedFunc = v.nodes.add
+		a.ClosedFunc = v.nodes.Add
 	}
 	report, err := l.Verify(ctx, a)
 	if v.nodes != nil {
-		if broken := v.nodes.end(); broken != nil {
+		if broken := v.nodes.End(); broken != nil {
 			return fmt.Errorf("compare with the node: %w (--no-node leaves it out)", broken)
 		}
 	}
 	if err != nil {
 		return err
 	}
-	v.bar.end()
+	v.bar.End()
 	return v.print(v.result(report))
 }
 
@@ -179,9 +181,9 @@ func (v *verification) result(report ledger.Report) verifyResult {
 		r.Findings = append(r.Findings, verifyFinding{"ledger", f.Session, f.Sequence, f.Text})
 	}
 	if v.nodes != nil {
-		r.Node = &verifiedNode{v.nodes.read, v.nodes.hidden}
-		for _, f := range v.nodes.findings {
-			r.Findings = append(r.Findings, verifyFinding{f.kind, f.Session, f.Sequence, f.Text})
+		r.Node = &verifiedNode{v.nodes.Read, v.nodes.Hidden}
+		for _, f := range v.nodes.Findings {
+			r.Findings = append(r.Findings, verifyFinding{f.Kind, f.Session, f.Sequence, f.Text})
 		}
 	}
 	slices.SortStableFunc(r.Findings, func(a, b verifyFinding) int { return cmp.Compare(a.Sequence, b.Sequence) })
@@ -190,7 +192,7 @@ func (v *verification) result(report ledger.Report) verifyResult {
 }
 
 func (v *verification) print(r verifyResult) error {
-	if err := v.program.print(r, r.text()); err != nil {
+	if err := v.program.Print(r, r.text()); err != nil {
 		return err
 	}
 	if !r.OK {
@@ -217,7 +219,7 @@ func (r verifyResult) text() string {
 		}
 		fmt.Fprintf(&b, "DOES NOT VERIFY: %s\n", name)
 		for _, f := range bySession[id] {
-			fmt.Fprintf(&b, "    %s\n", printable(fmt.Sprintf("entry %d: %s: %s", f.Sequence, f.Kind, f.Problem)))
+			fmt.Fprintf(&b, "    %s\n", terminal.Printable(fmt.Sprintf("entry %d: %s: %s", f.Sequence, f.Kind, f.Problem)))
 		}
 	}
 	fmt.Fprintf(&b, "%d entries of %d sessions, %d closed", r.Entries, r.Sessions, r.Closed)

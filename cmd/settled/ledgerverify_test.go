@@ -10,6 +10,7 @@ import (
 	"github.com/shopspring/decimal"
 
 	"settled/clearnode/clearnodetest"
+	"settled/cmd/settled/internal/audit"
 	"settled/settlement"
 )
 
@@ -18,7 +19,7 @@ import (
 func generation(t *testing.T, protocol string, sessions int) (*deployment, []settlement.SessionID) {
 	t.Helper()
 	d := deployOn(t, clearnodetest.Config{Protocol: protocol, RateLimit: -1})
-	d.cfg.nodeProtocol = protocol
+	d.cfg.NodeProtocol = protocol
 	d.serve()
 	var all []settlement.SessionID
 	for i := range sessions {
@@ -52,7 +53,7 @@ func (d *deployment) openOf(protocol string) settlement.SessionID {
 // is none on its command line.
 func (d *deployment) verifyLedger(args ...string) (int, verifyResult) {
 	d.t.Helper()
-	args = append([]string{"ledger", "verify", "-o", "json", "--rate", "0", "--clearnode.url", d.node.URL(), "--clearnode.protocol", d.cfg.nodeProtocol}, args...)
+	args = append([]string{"ledger", "verify", "-o", "json", "--rate", "0", "--clearnode.url", d.node.URL(), "--clearnode.protocol", d.cfg.NodeProtocol}, args...)
 	status, out, stderr := d.command(args...)
 	var r verifyResult
 	if err := json.Unmarshal([]byte(out), &r); err != nil {
@@ -89,7 +90,7 @@ func TestVerifyAgainstNode(t *testing.T) {
 			d.must(d.node.Tamper(string(sessions[1]), addressOf(d.players[1]), "usdc", decimal.RequireFromString("9.5")))
 			status, r = d.verifyLedger()
 			found := kinds(r)
-			if status != exitFailed || r.OK || !slices.Contains(found, payoutDiffers+" "+string(sessions[1])) || !strings.Contains(fmt.Sprint(r.Findings), "paid "+addressOf(d.players[1])+" 9.5 usdc") {
+			if status != exitFailed || r.OK || !slices.Contains(found, audit.PayoutDiffers+" "+string(sessions[1])) || !strings.Contains(fmt.Sprint(r.Findings), "paid "+addressOf(d.players[1])+" 9.5 usdc") {
 				t.Errorf("%d %+v", status, r.Findings)
 			}
 			for _, f := range r.Findings {
@@ -116,7 +117,7 @@ func TestVerifyFindsWhatTheNodeDid(t *testing.T) {
 	d.must(d.node.Tamper(string(sessions[1]), bob, "usdc", decimal.RequireFromString("1")))   // less: the node shows it open
 	status, r := d.verifyLedger()
 	found := kinds(r)
-	for _, want := range []string{overpaidAt + " " + string(sessions[0]), openAtNode + " " + string(sessions[1])} {
+	for _, want := range []string{audit.OverpaidAt + " " + string(sessions[0]), audit.OpenAtNode + " " + string(sessions[1])} {
 		if status != exitFailed || !slices.Contains(found, want) {
 			t.Errorf("%d, no %s in %v", status, want, found)
 		}
@@ -125,7 +126,7 @@ func TestVerifyFindsWhatTheNodeDid(t *testing.T) {
 	d.must(err)
 	defer func() { d.must(other.Close()) }()
 	_, r = d.verifyLedger("--clearnode.url", other.URL())
-	if found := kinds(r); len(found) != 3 || !strings.HasPrefix(found[0], notAtNode) {
+	if found := kinds(r); len(found) != 3 || !strings.HasPrefix(found[0], audit.NotAtNode) {
 		t.Errorf("at another node: %v", found)
 	}
 	other.Stop()

@@ -9,6 +9,7 @@ import (
 	"github.com/spf13/cobra"
 	"golang.org/x/time/rate"
 
+	"settled/cmd/settled/internal/terminal"
 	"settled/consumer"
 )
 
@@ -37,16 +38,16 @@ func (w letterWork) run(cmd *cobra.Command) error {
 		if err != nil {
 			return err
 		}
-		if len(sequences) == 0 && !w.json() {
-			return w.printLine("No dead letter fits.")
+		if len(sequences) == 0 && !w.JSON() {
+			return w.PrintLine("No dead letter fits.")
 		}
 		return w.each(ctx, d, sequences)
 	})
 }
 
 func (w letterWork) each(ctx context.Context, d *letterRoom, sequences []uint64) error {
-	bar := w.newProgress("dead letters")
-	defer bar.end()
+	bar := w.Progress("dead letters")
+	defer bar.End()
 	failed := 0
 	for done, sequence := range sequences {
 		if ctx.Err() != nil || w.limit != nil && w.limit.Wait(ctx) != nil {
@@ -68,28 +69,28 @@ func (w letterWork) each(ctx context.Context, d *letterRoom, sequences []uint64)
 }
 
 // tell says how far it is, where that is of interest.
-func (w letterWork) tell(bar *progress, done, of, failed int) {
+func (w letterWork) tell(bar *terminal.Progress, done, of, failed int) {
 	more := ""
 	if failed > 0 {
 		more = fmt.Sprintf("%d failed", failed)
 	}
 	if of > 1 {
-		bar.at(uint64(done), uint64(of), more) // #nosec G115 -- counts
+		bar.At(uint64(done), uint64(of), more) // #nosec G115 -- counts
 	}
 }
 
 // one works on a letter whatever becomes of ctx. The error is one of our output.
-func (w letterWork) one(ctx context.Context, d *letterRoom, sequence uint64, bar *progress) (failed bool, err error) {
+func (w letterWork) one(ctx context.Context, d *letterRoom, sequence uint64, bar *terminal.Progress) (failed bool, err error) {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), letterTime)
 	defer cancel()
 	v, text, err := w.do(ctx, d, sequence)
 	if w.flags.all && errors.Is(err, consumer.ErrNoDeadLetter) {
 		return false, nil // another terminal came first
 	}
-	bar.end() // what follows begins on a line of its own
+	bar.End() // what follows begins on a line of its own
 	if err != nil {
-		_, _ = fmt.Fprintf(w.stderr, "settled: %s\n", printable(err.Error()))
+		_, _ = fmt.Fprintf(w.Err, "settled: %s\n", terminal.Printable(err.Error()))
 		return true, nil
 	}
-	return false, w.print(v, text)
+	return false, w.Print(v, text)
 }

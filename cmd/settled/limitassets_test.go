@@ -9,6 +9,8 @@ import (
 
 	"github.com/rs/zerolog"
 
+	"settled/cmd/settled/internal/doctor"
+	"settled/cmd/settled/internal/host"
 	"settled/settlement"
 )
 
@@ -33,16 +35,16 @@ func TestLimitThatMatchesNothing(t *testing.T) {
 	d.production()
 	session := d.open()
 	for i, asset := range []string{"USDC", "eurc"} {
-		d.cfg.limits = limitsOn(t, asset)
+		d.cfg.Limits = limitsOn(t, asset)
 		s, stop := d.begin()
-		d.until("readiness names the limit", func() bool { err := s.ready(); return err != nil && strings.Contains(err.Error(), asset) })
+		d.until("readiness names the limit", func() bool { err := s.Ready(); return err != nil && strings.Contains(err.Error(), asset) })
 		if i == 0 {
 			d.publish("partial_service", "a", session, d.partial())
 		}
 		d.until("fetching is paused", func() bool {
-			s.mu.Lock()
-			c := s.consumer
-			s.mu.Unlock()
+			s.Mu.Lock()
+			c := s.Consumer
+			s.Mu.Unlock()
 			return c != nil && c.Status().Paused && strings.Contains(c.Status().PausedWhy, asset)
 		})
 		if found := d.entries(session); len(found) > 0 {
@@ -52,16 +54,16 @@ func TestLimitThatMatchesNothing(t *testing.T) {
 			t.Errorf("%d closes were sent under a limit on %s", n, asset)
 		}
 		_, found := d.doctor()
-		wantFinding(t, found, finding{Check: "node.limits", Result: checkFail, Found: asset})
+		wantFinding(t, found, doctor.Finding{Check: "node.limits", Result: doctor.Fail, Found: asset})
 		stop()
 	}
-	d.cfg.limits = limitsOn(t, "usdc")
+	d.cfg.Limits = limitsOn(t, "usdc")
 	d.serve()
 	if e := d.result(session, 1); e.State != settlement.EntryClosed {
 		t.Errorf("under a limit that matches: %+v", e.Error)
 	}
 	_, found := d.doctor()
-	wantFinding(t, found, finding{Check: "node.limits", Result: checkOK})
+	wantFinding(t, found, doctor.Finding{Check: "node.limits", Result: doctor.OK})
 }
 
 // TestLimitAssets: the comparison is made again once it is a minute old; what isn't known
@@ -70,8 +72,8 @@ func TestLimitAssets(t *testing.T) {
 	var assets []settlement.Asset
 	var away error
 	asked, now := 0, time.Unix(1e9, 0)
-	a := newLimitAssets(limitsOn(t, "", "usdc"), func(context.Context) ([]settlement.Asset, error) { asked++; return assets, away }, zerolog.Nop())
-	a.nowFunc = func() time.Time { return now }
+	a := host.NewLimitAssets(limitsOn(t, "", "usdc"), func(context.Context) ([]settlement.Asset, error) { asked++; return assets, away }, zerolog.Nop())
+	a.NowFunc = func() time.Time { return now }
 	for _, step := range []struct {
 		assets []settlement.Asset
 		away   error
@@ -82,19 +84,19 @@ func TestLimitAssets(t *testing.T) {
 		{nil, errors.New("the node is away"), 0, "away", 1},
 		{[]settlement.Asset{"usdc", "weth"}, nil, 0, "", 2},
 		{[]settlement.Asset{"USDC"}, nil, time.Second, "", 2},
-		{[]settlement.Asset{"USDC"}, nil, assetsAge, `"USDC"`, 3},
+		{[]settlement.Asset{"USDC"}, nil, host.AssetsAge, `"USDC"`, 3},
 		{[]settlement.Asset{"usdc"}, nil, time.Second, `"USDC"`, 3},
-		{nil, errors.New("the node is away"), assetsAge, "away", 4},
+		{nil, errors.New("the node is away"), host.AssetsAge, "away", 4},
 		{[]settlement.Asset{"usdc"}, nil, 0, "", 5},
-		{nil, nil, assetsAge, "", 6}, // a node that lists none
+		{nil, nil, host.AssetsAge, "", 6}, // a node that lists none
 	} {
 		assets, away, now = step.assets, step.away, now.Add(step.later)
-		err := a.verified(t.Context())
+		err := a.Verified(t.Context())
 		if (err == nil) != (step.want == "") || err != nil && !strings.Contains(err.Error(), step.want) || asked != step.asked {
 			t.Errorf("%+v: %v, asked %d times", step, err, asked)
 		}
 	}
-	if err := (*limitAssets)(nil).verified(t.Context()); err != nil {
+	if err := (*host.LimitAssets)(nil).Verified(t.Context()); err != nil {
 		t.Error(err)
 	}
 }

@@ -4,6 +4,7 @@ import (
 	"strings"
 	"testing"
 
+	"settled/cmd/settled/internal/config"
 	"settled/settlement"
 )
 
@@ -13,7 +14,7 @@ func TestLimitsOfAService(t *testing.T) {
 	d := deploy(t)
 	limit, err := settlement.ParseLimit("usdc", "partial_service", "session", "15")
 	d.must(err)
-	d.cfg.limits = settlement.Limits{limit}
+	d.cfg.Limits = settlement.Limits{limit}
 	_, stop := d.serve()
 	session, free := d.open(), d.open()
 	d.wantCode(d.result(session, d.publish("partial_service", "x", session, d.partial())), settlement.LimitExceeded)
@@ -24,7 +25,7 @@ func TestLimitsOfAService(t *testing.T) {
 		t.Errorf("%d closes were sent above the limit", n)
 	}
 	stop()
-	d.cfg.limits = nil
+	d.cfg.Limits = nil
 	d.serve()
 	d.ok("deadletter", "replay", "--all")
 	if e := d.result(session, 3); e.State != settlement.EntryClosed {
@@ -41,7 +42,7 @@ func TestLimitsOfACosigner(t *testing.T) {
 	partner := d.key("partner")
 	limit, err := settlement.ParseLimit("", "", "participant", "14")
 	d.must(err)
-	d.start(d.cosignerOf("partner", func(c *config) { c.limits = settlement.Limits{limit} }))
+	d.start(d.cosignerOf("partner", func(c *config.Config) { c.Limits = settlement.Limits{limit} }))
 	d.serve()
 	session := d.openShared(70, share{d.judge, 40}, share{partner, 30})
 	e := d.result(session, d.publish("payment_completed", "a", session, map[string]any{"parties": map[string]any{"provider": addressOf(d.players[1])}}))

@@ -10,6 +10,7 @@ import (
 	"github.com/rs/zerolog"
 
 	"settled/clearnode/clearnodetest"
+	"settled/cmd/settled/internal/service"
 	"settled/ledger"
 	"settled/settlement"
 )
@@ -17,7 +18,7 @@ import (
 // lostClose is a close at work at the node, which holds it up until it is released.
 type lostClose struct {
 	*deployment
-	service  *service // that sent it
+	service  *service.Service // that sent it
 	stop     func()
 	session  settlement.SessionID
 	sequence uint64
@@ -28,8 +29,8 @@ type lostClose struct {
 func closeAtWork(t *testing.T) *lostClose {
 	t.Helper()
 	d := &lostClose{deployment: deploy(t), release: make(chan struct{})}
-	d.cfg.nodeRequestTimeout = 300 * time.Millisecond
-	d.cfg.consumerBackoff, d.cfg.consumerBackoffM = 100*time.Millisecond, 300*time.Millisecond
+	d.cfg.NodeRequestTimeout = 300 * time.Millisecond
+	d.cfg.ConsumerBackoffInitial, d.cfg.ConsumerBackoffMax = 100*time.Millisecond, 300*time.Millisecond
 	d.service, d.stop = d.serve()
 	d.session = d.open()
 	struck := make(chan struct{}, 1)
@@ -37,25 +38,25 @@ func closeAtWork(t *testing.T) *lostClose {
 	d.sequence = d.publish("partial_service", "x", d.session, d.partial())
 	<-struck
 	d.node.DropConnections() // that reads don't queue behind it
-	d.must(d.nats.js.DeleteStream(t.Context(), "SETTLEMENTS"))
+	d.must(d.nats.JS.DeleteStream(t.Context(), "SETTLEMENTS"))
 	return d
 }
 
 // madeAnew is the ledger's stream as an operator would make it by hand.
 func (d *lostClose) madeAnew() {
 	d.t.Helper()
-	_, err := d.nats.js.CreateStream(d.t.Context(), ledger.StreamConfig(ledger.Config{}))
+	_, err := d.nats.JS.CreateStream(d.t.Context(), ledger.StreamConfig(ledger.Config{}))
 	d.must(err)
 }
 
 // notTwice demands that no second close is sent while the first is at work, which
 // it is until its fence has fallen; then it is let go, and found to have landed.
-func (d *lostClose) notTwice(services ...*service) {
+func (d *lostClose) notTwice(services ...*service.Service) {
 	d.t.Helper()
 	d.until("the outcome is held", func() bool {
 		held := 0
 		for _, s := range services {
-			count, _ := s.metrics.waiting.ages(time.Now())
+			count, _ := s.Metrics.Waiting.Ages(time.Now())
 			held += count[string(settlement.LedgerHeld)]
 		}
 		return held > 0
@@ -68,7 +69,7 @@ func (d *lostClose) notTwice(services ...*service) {
 		d.t.Errorf("%+v", e)
 	}
 	for _, s := range services {
-		d.until("the service is ready again", func() bool { return s.ready() == nil })
+		d.until("the service is ready again", func() bool { return s.Ready() == nil })
 	}
 	d.verify(1)
 }
@@ -108,7 +109,7 @@ func TestLedgerReplacedUnderAService(t *testing.T) {
 	t.Parallel() // it waits more than it works
 	d := closeAtWork(t)
 	d.until("the service says that its ledger is missing", func() bool { return notReady(d.service, "SETTLEMENTS: the stream is missing") })
-	if _, err := d.nats.js.Stream(t.Context(), "SETTLEMENTS"); !errors.Is(err, jetstream.ErrStreamNotFound) {
+	if _, err := d.nats.JS.Stream(t.Context(), "SETTLEMENTS"); !errors.Is(err, jetstream.ErrStreamNotFound) {
 		t.Errorf("made anew where a copy should come: %v", err)
 	}
 	d.madeAnew()
@@ -116,8 +117,8 @@ func TestLedgerReplacedUnderAService(t *testing.T) {
 	d.notTwice(d.service)
 }
 
-func notReady(s *service, why string) bool {
-	err := s.ready()
+func notReady(s *service.Service, why string) bool {
+	err := s.Ready()
 	return err != nil && strings.Contains(err.Error(), why)
 }
 

@@ -4,16 +4,15 @@
 package main
 
 import (
-	"cmp"
 	"context"
-	"errors"
 	"fmt"
 	"io"
 	"os"
 	"os/signal"
-	"sync"
 	"syscall"
 	"time"
+
+	"settled/cmd/settled/internal/terminal"
 )
 
 // Exit statuses, as the command line's contract names them.
@@ -37,51 +36,23 @@ func exitOnSecondSignal(ctx context.Context, stop func()) {
 	stop()
 }
 
-// misuse is an error in how a command was called.
-type misuse struct{ error }
-
-// resultWriter keeps the first error of writing a command's result, so that no command
-// succeeds whose result was lost.
-type resultWriter struct {
-	to     io.Writer
-	mu     sync.Mutex
-	failed error
-}
-
-func (w *resultWriter) Write(p []byte) (int, error) {
-	n, err := w.to.Write(p)
-	if err != nil {
-		w.mu.Lock()
-		defer w.mu.Unlock()
-		w.failed = cmp.Or(w.failed, err)
-	}
-	return n, err
-}
-
-func (w *resultWriter) failure() error {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	return w.failed
-}
-
 // run executes one command line and returns its exit status.
 func run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.Writer) int {
-	out := &resultWriter{to: stdout}
-	root := newRoot(stdin, out, stderr)
+	out := terminal.New(stdin, stdout, stderr)
+	root := newRoot(out)
 	root.SetArgs(args)
 	err := bounded(ctx, stopBound, func() error { return root.ExecuteContext(ctx) })
-	if failed := out.failure(); err == nil && failed != nil {
+	if failed := out.Failed(); err == nil && failed != nil {
 		err = fmt.Errorf("the result could not be written: %w", failed)
 	}
-	var wrong misuse
 	switch {
 	case err == nil:
 		return exitDone
-	case errors.As(err, &wrong):
-		_, _ = fmt.Fprintf(stderr, "settled: %s\n", printableLines(err.Error()))
+	case terminal.IsUsageError(err):
+		_, _ = fmt.Fprintf(stderr, "settled: %s\n", terminal.PrintableLines(err.Error()))
 		return exitMisused
 	default:
-		_, _ = fmt.Fprintf(stderr, "settled: %s\n", printableLines(err.Error()))
+		_, _ = fmt.Fprintf(stderr, "settled: %s\n", terminal.PrintableLines(err.Error()))
 		return exitFailed
 	}
 }

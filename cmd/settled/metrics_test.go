@@ -13,6 +13,9 @@ import (
 	"github.com/rs/zerolog"
 
 	"settled/clearnode/clearnodetest"
+	"settled/cmd/settled/internal/cosigner"
+	"settled/cmd/settled/internal/host"
+	"settled/cmd/settled/internal/telemetry"
 	"settled/consumer"
 	"settled/settlement"
 )
@@ -21,7 +24,7 @@ import (
 func scrape(t *testing.T, registry *prometheus.Registry) map[string]float64 {
 	t.Helper()
 	answer := httptest.NewRecorder()
-	routes(alwaysAlive, func() error { return nil }, neverStopped, registry).ServeHTTP(answer, httptest.NewRequest("GET", "/metrics", nil))
+	host.Routes(cosigner.AlwaysAlive, func() error { return nil }, cosigner.NeverStopped, registry).ServeHTTP(answer, httptest.NewRequest("GET", "/metrics", nil))
 	series := map[string]float64{}
 	for line := range strings.Lines(answer.Body.String()) {
 		line = strings.TrimSpace(line)
@@ -61,7 +64,7 @@ func TestMetricsOfAService(t *testing.T) {
 	d.result(session, d.publish("cancellation", "late", session, nil))
 	d.result(session, d.publish("x9f3_made_up", "strange", session, nil))
 	d.until("every message is answered", d.answered)
-	got := scrape(t, s.metrics.registry)
+	got := scrape(t, s.Metrics.Registry)
 	wantSeries(t, got, map[string]float64{
 		`settled_settlements_total{code="",scenario="partial_service",state="closed"}`:              2,
 		`settled_settlements_total{code="outcome_conflict",scenario="cancellation",state="failed"}`: 1,
@@ -99,24 +102,24 @@ func TestMetricsOfAService(t *testing.T) {
 		t.Errorf("the oldest dead letter is %v s old (there: %t)", age, found)
 	}
 	d.server.Shutdown()
-	d.until("NATS is away", func() bool { return scrape(t, s.metrics.registry)["settled_nats_connected"] == 0 })
-	if _, found := scrape(t, s.metrics.registry)["settled_dead_letters"]; found {
+	d.until("NATS is away", func() bool { return scrape(t, s.Metrics.Registry)["settled_nats_connected"] == 0 })
+	if _, found := scrape(t, s.Metrics.Registry)["settled_dead_letters"]; found {
 		t.Error("a number of dead letters that nobody knows")
 	}
 }
 
 // A redelivery that finds its outcome ended counts as a delivery, not as a result.
 func TestAResultIsCountedOnce(t *testing.T) {
-	m := newMetrics(zerolog.Nop())
-	m.expect([]string{"cancellation"})
+	m := telemetry.New(zerolog.Nop())
+	m.Expect([]string{"cancellation"})
 	r := consumer.Result{Disposition: consumer.Acked, Reason: "closed", Published: time.Now(), Delivered: 1}
 	r.Outcome.Scenario, r.Settlement.Entry.State = "cancellation", settlement.EntryClosed
-	m.result(r)
+	m.Result(r)
 	r.Delivered, r.Settlement.Again = 2, true
-	m.result(r)
+	m.Result(r)
 	r = consumer.Result{Disposition: consumer.GivenBack, Reason: "in_doubt", Published: time.Now(), Delivered: 3}
-	m.result(r)
-	wantSeries(t, scrape(t, m.registry), map[string]float64{
+	m.Result(r)
+	wantSeries(t, scrape(t, m.Registry), map[string]float64{
 		`settled_settlements_total{code="",scenario="cancellation",state="closed"}`:         1,
 		`settled_outcomes_total{disposition="ack",reason="closed",scenario="cancellation"}`: 2,
 		`settled_outcomes_total{disposition="nak",reason="in_doubt",scenario="other"}`:      1,
@@ -128,27 +131,27 @@ func TestAResultIsCountedOnce(t *testing.T) {
 // How long an outcome waits for one reason is what was seen of it: time in which it
 // did not come back counts for nothing, and another reason begins anew.
 func TestWaitingIsWitnessed(t *testing.T) {
-	w := newWaiting(zerolog.Nop())
+	w := telemetry.NewWaiting(zerolog.Nop())
 	start := time.Unix(1_800_000_000, 0)
 	back := consumer.Result{Disposition: consumer.GivenBack, Reason: "node_away", Published: start.Add(-time.Hour)}
 	back.Outcome.Ref = settlement.OutcomeRef{Sequence: 7}
-	w.note(back, start)
-	w.note(back, start.Add(20*time.Second))
+	w.Note(back, start)
+	w.Note(back, start.Add(20*time.Second))
 	back.Reason = "in_doubt"
-	w.note(back, start.Add(30*time.Second))
-	w.note(back, start.Add(45*time.Second))
-	if got := w.witnessed(); len(got) != 1 || got["in_doubt"] != 15*time.Second {
+	w.Note(back, start.Add(30*time.Second))
+	w.Note(back, start.Add(45*time.Second))
+	if got := w.Witnessed(); len(got) != 1 || got["in_doubt"] != 15*time.Second {
 		t.Errorf("%v", got)
 	}
 }
 
 func TestAppendResult(t *testing.T) {
 	for want, err := range map[string]error{
-		appendStored: nil, appendMoved: fmt.Errorf("append: %w", settlement.ErrMoved),
-		appendHeld:    fmt.Errorf("append: %w", &settlement.Waiting{Reason: settlement.LedgerHeld}),
-		appendUnknown: errors.New("no answer"),
+		telemetry.AppendStored: nil, telemetry.AppendMoved: fmt.Errorf("append: %w", settlement.ErrMoved),
+		telemetry.AppendHeld:    fmt.Errorf("append: %w", &settlement.Waiting{Reason: settlement.LedgerHeld}),
+		telemetry.AppendUnknown: errors.New("no answer"),
 	} {
-		if got := appendResult(err); got != want {
+		if got := telemetry.AppendResult(err); got != want {
 			t.Errorf("%v is %s, want %s", err, got, want)
 		}
 	}

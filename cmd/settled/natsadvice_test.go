@@ -5,6 +5,8 @@ import (
 	"testing"
 
 	"github.com/nats-io/nats.go"
+
+	"settled/cmd/settled/internal/natsconn"
 )
 
 // TestConnectionLimitAdvice: a server that has as many connections as it may is not
@@ -18,18 +20,18 @@ func TestConnectionLimitAdvice(t *testing.T) {
 	if err == nil {
 		defer first.Close()
 	} // else o.nats is the one
-	o.cfg.natsURL = o.natsURL(outageUser)
+	o.cfg.NATSURL = o.natsURL(outageUser)
 	for range 5 {
-		link, err := o.cfg.connect("test", false)
+		link, err := natsconn.Connect(&o.cfg, "test", false)
 		if err == nil {
-			link.close()
+			link.Shutdown()
 			t.Fatal("a second connection was accepted")
 		}
 		if !strings.Contains(err.Error(), "max_connections") {
 			t.Errorf("%v", err)
 		}
 	}
-	if advice := connectAdvice(nats.ErrMaxConnectionsExceeded); !strings.Contains(advice, "max_connections") {
+	if advice := natsconn.ConnectAdvice(nats.ErrMaxConnectionsExceeded); !strings.Contains(advice, "max_connections") {
 		t.Error(advice)
 	}
 }

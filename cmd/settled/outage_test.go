@@ -18,6 +18,9 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 
 	"settled/clearnode/clearnodetest"
+	"settled/cmd/settled/internal/config"
+	"settled/cmd/settled/internal/cosigner"
+	"settled/cmd/settled/internal/natsconn"
 	"settled/consumer"
 	"settled/ledger"
 	"settled/settlement"
@@ -52,9 +55,9 @@ func newOutage(t *testing.T) *outage {
 	o.natsUp()
 	o.options.Port = o.ns.Addr().(*net.TCPAddr).Port
 	o.nats.Close()
-	o.cfg.natsURL = o.natsURL(outageOperator)
+	o.cfg.NATSURL = o.natsURL(outageOperator)
 	var err error
-	o.nats, err = o.cfg.connect("test", false)
+	o.nats, err = natsconn.Connect(&o.cfg, "test", false)
 	o.must(err)
 	for _, s := range o.streamConfigs() {
 		o.createStream(s)
@@ -95,7 +98,7 @@ func (o *outage) users(users ...*server.User) {
 // streamConfigs are SETTLEMENTS and the consumer's. Outcomes begin beyond what a ledger
 // names, as settled makes them where they were lost.
 func (o *outage) streamConfigs() []jetstream.StreamConfig {
-	all := append([]jetstream.StreamConfig{ledger.StreamConfig(o.cfg.ledgerConfig())}, consumer.StreamConfigs(o.cfg.consumerConfig(nil))...)
+	all := append([]jetstream.StreamConfig{ledger.StreamConfig(o.cfg.Ledger())}, consumer.StreamConfigs(o.cfg.Consumer())...)
 	for i := range all {
 		if all[i].Name == "OUTCOMES" {
 			all[i].FirstSeq = uint64(time.Now().UnixMicro())
@@ -107,10 +110,10 @@ func (o *outage) streamConfigs() []jetstream.StreamConfig {
 // createStream creates a stream, and the durable where it is that of outcomes.
 func (o *outage) createStream(s jetstream.StreamConfig) {
 	o.t.Helper()
-	stream, err := o.nats.js.CreateStream(context.Background(), s)
+	stream, err := o.nats.JS.CreateStream(context.Background(), s)
 	o.must(err)
 	if s.Name == "OUTCOMES" {
-		_, err = stream.CreateConsumer(context.Background(), consumer.DurableConfig(o.cfg.consumerConfig(nil)))
+		_, err = stream.CreateConsumer(context.Background(), consumer.DurableConfig(o.cfg.Consumer()))
 		o.must(err)
 	}
 }
@@ -132,7 +135,7 @@ func faults(name string, f clearnodetest.Fault) loss {
 func streamLoss(name string) loss {
 	return loss{
 		name:  "stream " + name,
-		begin: func(o *outage) { o.must(o.nats.js.DeleteStream(context.Background(), name)) },
+		begin: func(o *outage) { o.must(o.nats.JS.DeleteStream(context.Background(), name)) },
 		end: func(o *outage) {
 			for _, s := range o.streamConfigs() {
 				if s.Name == name {
@@ -220,11 +223,11 @@ func (o *outage) walk(c longRunning, l loss) {
 // start runs a command of the deployment, as user settled.
 func (o *outage) start(args ...string) {
 	where := []string{"--nats.url=" + o.natsURL(outageUser), "--nats.manage_streams=false"}
-	if o.cfg.embedded {
-		where = []string{"--embedded.listen=" + o.cfg.embeddedListen, "--embedded.store_dir=" + o.cfg.embeddedStoreDir, "--nats.state_dir=" + filepath.Join(o.dir, "state")}
+	if o.cfg.Embedded {
+		where = []string{"--embedded.listen=" + o.cfg.EmbeddedListen, "--embedded.store_dir=" + o.cfg.EmbeddedStoreDir, "--nats.state_dir=" + filepath.Join(o.dir, "state")}
 	}
 	args = append(args, where...)
-	o.begin(append(args, "--clearnode.url="+o.node.URL(), "--clearnode.key_files="+o.cfg.nodeKeyFiles[0],
+	o.begin(append(args, "--clearnode.url="+o.node.URL(), "--clearnode.key_files="+o.cfg.NodeKeyFiles[0],
 		"--clearnode.request_timeout="+outageRequest.String(), "--clearnode.message_expiry="+testExpiry.String(), "--clearnode.request_validity="+testValidity.String(), "--clearnode.fence_margin="+testMargin.String(),
 		"--consumer.backoff.initial=100ms", "--consumer.backoff.max=1s", "--http.listen=127.0.0.1:0", "--log.format=json")...)
 }
@@ -256,7 +259,7 @@ func (o *outage) reports(c longRunning) {
 // serves reports whether the command serves HTTP: it does not where its own NATS server
 // can't start.
 func (o *outage) serves() bool {
-	return !o.cfg.embedded || strings.Contains(o.log.String(), "serving HTTP")
+	return !o.cfg.Embedded || strings.Contains(o.log.String(), "serving HTTP")
 }
 
 // complains reports whether the command logged a warning or an error since the loss,
@@ -317,7 +320,7 @@ func (o *outage) listens() {
 	judge, err := settlement.ParseAddress(addressOf(o.judge))
 	o.must(err)
 	o.until("a request is answered", func() bool {
-		_, err := o.nats.Request(cosignSubject("", judge), []byte("{}"), time.Second)
+		_, err := o.nats.Request(cosigner.Subject("", judge), []byte("{}"), time.Second)
 		return err == nil
 	})
 }
@@ -329,7 +332,7 @@ func (o *outage) shows() {
 	o.nonce++
 	subject := fmt.Sprintf("settlement.failed.x%d", o.nonce)
 	o.until("an entry is shown", func() bool {
-		_, err := o.nats.js.Publish(context.Background(), subject, []byte("{}"))
+		_, err := o.nats.JS.Publish(context.Background(), subject, []byte("{}"))
 		o.must(err)
 		time.Sleep(50 * time.Millisecond) // between two entries
 		return strings.Contains(o.out.String(), subject)
@@ -457,24 +460,24 @@ func TestWatchWaitsForTheEmbeddedServer(t *testing.T) {
 			t.Parallel() // it waits more than it works
 			o := &outage{deployment: &deployment{t: t}, log: &lockedBuffer{}, out: &lockedBuffer{}}
 			port := freePort(t)
-			e := embeddedServer{storeDir: t.TempDir(), listen: fmt.Sprintf("127.0.0.1:%d", port), durable: "settled"}
-			o.begin("watch", fmt.Sprintf("--nats.url=nats://%s%s", user, e.listen), "--embedded.store_dir="+e.storeDir)
+			e := natsconn.Embedded{StoreDir: t.TempDir(), Listen: fmt.Sprintf("127.0.0.1:%d", port), Durable: "settled"}
+			o.begin("watch", fmt.Sprintf("--nats.url=nats://%s%s", user, e.Listen), "--embedded.store_dir="+e.StoreDir)
 			for range 2 {
 				o.seen = len(o.log.String())
 				o.until("it says that NATS is missing", o.complains)
-				e.passwords = map[string]string{"dashboard": "d"}
-				ns, url, err := e.start()
+				e.Passwords = map[string]string{"dashboard": "d"}
+				ns, url, err := e.Start()
 				o.must(err)
 				t.Cleanup(ns.Shutdown)
-				o.nats, err = (&config{natsURL: url}).connect("test", false)
+				o.nats, err = natsconn.Connect((&config.Config{NATSURL: url}), "test", false)
 				o.must(err)
-				_, _, err = ledger.Open(t.Context(), o.nats.js, ledger.Config{Replicas: 1, Create: true, Fence: time.Minute})
+				_, _, err = ledger.Open(t.Context(), o.nats.JS, ledger.Config{Replicas: 1, Create: true, Fence: time.Minute})
 				o.must(err)
 				o.shows()
 				o.nats.Close()
 				ns.Shutdown()
 				ns.WaitForShutdown()
-				o.must(e.removeOperatorFile())
+				o.must(e.RemoveOperatorFile())
 			}
 			o.cancel()
 			if status := <-o.status; status != exitDone {

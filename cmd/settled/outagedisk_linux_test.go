@@ -63,10 +63,10 @@ func TestOutagesOfTheEmbeddedServer(t *testing.T) {
 		nodeLoss,
 		{name: "space on its disk", begin: func(o *outage) { fillDisk(o.t, o.disk) }, end: func(o *outage) { freeDisk(o.t, o.disk) }},
 		{name: "space for an outcome", begin: (*outage).failWrite, end: func(o *outage) { freeDisk(o.t, o.disk) }, later: true},
-		{name: "its folder", begin: func(o *outage) { o.must(os.Rename(o.cfg.embeddedStoreDir, o.cfg.embeddedStoreDir+".away")) },
+		{name: "its folder", begin: func(o *outage) { o.must(os.Rename(o.cfg.EmbeddedStoreDir, o.cfg.EmbeddedStoreDir+".away")) },
 			end: func(o *outage) {
-				o.must(os.RemoveAll(o.cfg.embeddedStoreDir))
-				o.must(os.Rename(o.cfg.embeddedStoreDir+".away", o.cfg.embeddedStoreDir))
+				o.must(os.RemoveAll(o.cfg.EmbeddedStoreDir))
+				o.must(os.Rename(o.cfg.EmbeddedStoreDir+".away", o.cfg.EmbeddedStoreDir))
 			}, later: true},
 	} {
 		t.Run("without "+l.name, func(t *testing.T) {
@@ -81,7 +81,7 @@ func embeddedOutage(t *testing.T) *outage {
 	t.Helper()
 	disk := smallDisk(t)
 	o := &outage{deployment: deploy(t), log: &lockedBuffer{}, out: &lockedBuffer{}, disk: disk}
-	o.cfg.embedded, o.cfg.embeddedStoreDir, o.cfg.embeddedListen = true, filepath.Join(disk, "store"), fmt.Sprintf("127.0.0.1:%d", freePort(t))
+	o.cfg.Embedded, o.cfg.EmbeddedStoreDir, o.cfg.EmbeddedListen = true, filepath.Join(disk, "store"), fmt.Sprintf("127.0.0.1:%d", freePort(t))
 	return o
 }
 
@@ -89,7 +89,7 @@ func embeddedOutage(t *testing.T) *outage {
 func (o *outage) failWrite() {
 	o.t.Helper()
 	fillDisk(o.t, o.disk)
-	nc, err := nats.Connect("nats://" + o.cfg.embeddedListen)
+	nc, err := nats.Connect("nats://" + o.cfg.EmbeddedListen)
 	o.must(err)
 	defer nc.Close()
 	o.until("a write fails", func() bool {
@@ -101,7 +101,7 @@ func (o *outage) failWrite() {
 // settlesEmbedded: an outcome that a client of the embedded server publishes is settled.
 func (o *outage) settlesEmbedded() {
 	o.t.Helper()
-	nc, err := nats.Connect("nats://" + o.cfg.embeddedListen)
+	nc, err := nats.Connect("nats://" + o.cfg.EmbeddedListen)
 	o.must(err)
 	defer nc.Close()
 	session := o.open()

@@ -10,6 +10,8 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 	"github.com/rs/zerolog"
 
+	"settled/cmd/settled/internal/audit"
+	"settled/cmd/settled/internal/doctor"
 	"settled/consumer"
 	"settled/ledger"
 	"settled/settlement"
@@ -28,13 +30,13 @@ func TestOutcomesSetBack(t *testing.T) {
 		"restored":            {change: func(d *deployment, copied snapshot) { copied.restore(d.t, d.nats.Conn) }, want: "OUTCOMES ends at message 1, and entry 6"},
 		"restored while used": {change: func(d *deployment, copied snapshot) { copied.restore(d.t, d.nats.Conn) }, running: true, want: "OUTCOMES ends at message 1, and entry 6"},
 		"created again": {change: func(d *deployment, _ snapshot) {
-			_, err := consumer.EnsureStreams(d.t.Context(), d.nats.js, consumer.Config{})
+			_, err := consumer.EnsureStreams(d.t.Context(), d.nats.JS, consumer.Config{})
 			if err == nil {
 				d.t.Error("the stream is there")
 			}
-			_, err = d.nats.js.CreateStream(d.t.Context(), consumer.StreamConfigs(consumer.Config{})[0])
+			_, err = d.nats.JS.CreateStream(d.t.Context(), consumer.StreamConfigs(consumer.Config{})[0])
 			d.must(err)
-			_, _, err = consumer.EnsureDurable(d.t.Context(), d.nats.js, d.cfg.consumerConfig(nil))
+			_, _, err = consumer.EnsureDurable(d.t.Context(), d.nats.JS, d.cfg.Consumer())
 			d.must(err)
 		}, want: "OUTCOMES ends at message 0, and entry 6"},
 		"restored, and used since": {change: func(d *deployment, copied snapshot) {
@@ -63,7 +65,7 @@ func TestOutcomesSetBack(t *testing.T) {
 				stop()
 			}
 			if c.want != "" {
-				d.must(d.nats.js.DeleteStream(t.Context(), "OUTCOMES"))
+				d.must(d.nats.JS.DeleteStream(t.Context(), "OUTCOMES"))
 			}
 			c.change(d, copied)
 			if c.running {
@@ -73,15 +75,15 @@ func TestOutcomesSetBack(t *testing.T) {
 				stop()
 			}
 			_, found, _ := d.reconcile("--no-node")
-			told := slices.ContainsFunc(found, func(f discrepancy) bool {
-				return f.Kind == outcomesGap && f.Sequence == 6 && f.Outcome == 3 && strings.Contains(f.Problem, c.want)
+			told := slices.ContainsFunc(found, func(f audit.Discrepancy) bool {
+				return f.Kind == audit.OutcomesGap && f.Sequence == 6 && f.Outcome == 3 && strings.Contains(f.Problem, c.want)
 			})
 			if told != (c.want != "") {
 				t.Errorf("reconcile: %+v", found)
 			}
 			_, checks := d.doctor()
-			told = slices.ContainsFunc(checks, func(f finding) bool {
-				return f.Check == "stream.OUTCOMES" && f.Result == checkWarn && strings.Contains(f.Found, c.want)
+			told = slices.ContainsFunc(checks, func(f doctor.Finding) bool {
+				return f.Check == "stream.OUTCOMES" && f.Result == doctor.Warn && strings.Contains(f.Found, c.want)
 			})
 			if told != (c.want != "") {
 				t.Errorf("doctor: %+v", checks)
@@ -112,7 +114,7 @@ func TestReconcileLedgerSetBack(t *testing.T) {
 	d.result(last, d.publish("partial_service", "c", last, d.partial()))
 	d.until("all is answered", d.answered)
 	stop()
-	stream, err := d.nats.js.Stream(t.Context(), "SETTLEMENTS")
+	stream, err := d.nats.JS.Stream(t.Context(), "SETTLEMENTS")
 	d.must(err)
 	var entries []*jetstream.RawStreamMsg
 	for i := range uint64(5) {
@@ -125,20 +127,20 @@ func TestReconcileLedgerSetBack(t *testing.T) {
 		want []string // kind and outcome
 	}{
 		{5, nil},
-		{4, []string{intentStuck + " 3"}},
-		{3, []string{outcomeLost + " 3"}},
-		{2, []string{outcomeLost + " 2", outcomeLost + " 3"}},
-		{1, []string{outcomeLost + " 2", outcomeLost + " 3", intentStuck + " 1"}},
-		{0, []string{outcomeLost + " 1", outcomeLost + " 2", outcomeLost + " 3"}},
+		{4, []string{audit.IntentStuck + " 3"}},
+		{3, []string{audit.OutcomeLost + " 3"}},
+		{2, []string{audit.OutcomeLost + " 2", audit.OutcomeLost + " 3"}},
+		{1, []string{audit.OutcomeLost + " 2", audit.OutcomeLost + " 3", audit.IntentStuck + " 1"}},
+		{0, []string{audit.OutcomeLost + " 1", audit.OutcomeLost + " 2", audit.OutcomeLost + " 3"}},
 	} {
 		d.until("the new stream is empty", func() bool { // the server deletes the files of the old one in the background
-			d.must(d.nats.js.DeleteStream(t.Context(), "SETTLEMENTS"))
-			stream, err := d.nats.js.CreateStream(t.Context(), ledger.StreamConfig(ledger.Config{}))
+			d.must(d.nats.JS.DeleteStream(t.Context(), "SETTLEMENTS"))
+			stream, err := d.nats.JS.CreateStream(t.Context(), ledger.StreamConfig(ledger.Config{}))
 			d.must(err)
 			return stream.CachedInfo().State.Msgs == 0
 		})
 		for _, m := range entries[:c.kept] {
-			_, err := d.nats.js.PublishMsg(t.Context(), &nats.Msg{Subject: m.Subject, Data: m.Data})
+			_, err := d.nats.JS.PublishMsg(t.Context(), &nats.Msg{Subject: m.Subject, Data: m.Data})
 			d.must(err)
 		}
 		var got []string
@@ -148,7 +150,7 @@ func TestReconcileLedgerSetBack(t *testing.T) {
 			for _, f := range found {
 				got = append(got, fmt.Sprint(f.Kind, " ", f.Outcome))
 			}
-			repaired := !slices.ContainsFunc(found, func(f discrepancy) bool { return f.Repair != repairRequeue })
+			repaired := !slices.ContainsFunc(found, func(f audit.Discrepancy) bool { return f.Repair != audit.RepairRequeue })
 			return slices.Equal(got, c.want) && repaired && (status == exitFailed) == (len(c.want) > 0)
 		})
 	}

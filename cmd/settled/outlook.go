@@ -5,6 +5,9 @@ import (
 	"errors"
 	"fmt"
 
+	"settled/cmd/settled/internal/audit"
+	"settled/cmd/settled/internal/config"
+	"settled/cmd/settled/internal/natsconn"
 	"settled/ledger"
 	"settled/settlement"
 )
@@ -20,30 +23,30 @@ type outlook struct {
 }
 
 // newOutlook opens the ledger, and the node where one is configured.
-func newOutlook(ctx context.Context, cfg *config, nc *natsLink) *outlook {
+func newOutlook(ctx context.Context, cfg *config.Config, nc *natsconn.Link) *outlook {
 	o := &outlook{close: func() {}}
-	only := cfg.ledgerConfig()
+	only := cfg.Ledger()
 	only.Create = false
-	o.ledger, _, o.ledgerErr = ledger.Open(ctx, nc.js, only)
-	reader, err := cfg.reader()
+	o.ledger, _, o.ledgerErr = ledger.Open(ctx, nc.JS, only)
+	reader, err := openNodeReader(cfg)
 	if err != nil {
 		o.node = readOnly{noNode{err}}
 	} else {
-		o.node, o.close = readOnly{reader}, reader.close
+		o.node, o.close = readOnly{reader}, reader.Close
 	}
 	o.settler = &settlement.Settler{
-		Node: o.node, Ledger: o.ledger, Policies: cfg.policies, Limits: cfg.limits, MaxAttempts: cfg.consumerMaxAttempts, FenceMargin: cfg.nodeMargin,
-		TrustFunc: cfg.trust(),
+		Node: o.node, Ledger: o.ledger, Policies: cfg.Policies, Limits: cfg.Limits, MaxAttempts: cfg.ConsumerMaxAttempts, FenceMargin: cfg.NodeFenceMargin,
+		TrustFunc: cfg.TrustFunc(),
 	}
 	return o
 }
 
-// reader reads sessions at the node, where one is configured.
-func (c *config) reader() (*nodeReader, error) {
-	if c.nodeURL == "" {
+// openNodeReader reads sessions at the node, where one is configured.
+func openNodeReader(c *config.Config) (*audit.NodeReader, error) {
+	if c.NodeURL == "" {
 		return nil, errors.New("clearnode.url is not set")
 	}
-	return c.newNodeReader(0)
+	return audit.OpenNode(c, 0)
 }
 
 // preview is what would become of an outcome.
@@ -55,7 +58,7 @@ func (o *outlook) preview(ctx context.Context, outcome settlement.Outcome) (sett
 }
 
 // readOnly is a node that is only read.
-type readOnly struct{ sessionNode }
+type readOnly struct{ audit.SessionNode }
 
 var errReadOnly = errors.New("only looking: nothing is prepared or sent")
 

@@ -6,6 +6,10 @@ import (
 	"errors"
 	"strings"
 	"testing"
+
+	"settled/cmd/settled/internal/config"
+	"settled/cmd/settled/internal/telemetry"
+	"settled/cmd/settled/internal/terminal"
 )
 
 // shapeless are characters that a terminal obeys or does not show.
@@ -15,12 +19,13 @@ const shapeless = "\x1b\u0085\u200b\u200d\u202e\u2066\ufeff\u00ad\u2028\u061c\u3
 // log line; in JSON their value stays.
 func TestCharactersWithoutAShape(t *testing.T) {
 	foreign := "a" + shapeless + "é✓日"
-	if got := printable(foreign); got != "a"+strings.Repeat("·", len([]rune(shapeless)))+"é✓日" {
+	if got := terminal.Printable(foreign); got != "a"+strings.Repeat("·", len([]rune(shapeless)))+"é✓日" {
 		t.Errorf("as text: %q", got)
 	}
 	var out bytes.Buffer
-	p := &program{stdout: &out, output: "json"}
-	if err := p.printJSON(foreign); err != nil {
+	p := terminal.New(nil, &out, nil)
+	p.Format = "json"
+	if err := p.PrintJSON(foreign); err != nil {
 		t.Fatal(err)
 	}
 	var back string
@@ -29,7 +34,7 @@ func TestCharactersWithoutAShape(t *testing.T) {
 	}
 	for _, format := range []string{"json", "console"} {
 		var log bytes.Buffer
-		l, err := (&config{logLevel: "info", logFormat: format}).newLog(&log)
+		l, err := telemetry.NewLog((&config.Config{LogLevel: "info", LogFormat: format}), &log)
 		if err != nil {
 			t.Fatal(err)
 		}

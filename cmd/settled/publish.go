@@ -17,6 +17,9 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 	"github.com/spf13/cobra"
 
+	"settled/clearnode"
+	"settled/cmd/settled/internal/natsconn"
+	"settled/cmd/settled/internal/terminal"
 	"settled/consumer"
 	"settled/settlement"
 )
@@ -58,30 +61,30 @@ func (p *program) publish(cmd *cobra.Command, scenario string, f publishFlags) e
 	if f.id == "" {
 		f.id = rand.Text()
 	}
-	data, err := f.build(p.stdin)
+	data, err := f.build(p.In)
 	if err != nil {
-		return misuse{err}
+		return terminal.UsageError(err)
 	}
 	event, err := outcomeEvent(scenario, f.source, f.id, data, time.Now())
 	if err != nil {
-		return misuse{err}
+		return terminal.UsageError(err)
 	}
 	cfg, _, err := p.load(cmd)
 	if err != nil {
 		return err
 	}
-	msg := outcomeMessage(cfg.natsPrefix, scenario, event)
+	msg := outcomeMessage(cfg.NATSPrefix, scenario, event)
 	if f.signKey != "" {
-		if err := signOutcome(cmd.Context(), msg, cfg.natsPrefix, f.signKey, cfg.nodePasswordFile); err != nil {
+		if err := signOutcome(cmd.Context(), msg, cfg.NATSPrefix, f.signKey, cfg.NodePasswordFile); err != nil {
 			return fmt.Errorf("--sign-key: %w", err)
 		}
 	}
-	nc, err := cfg.connect("settled publish", false)
+	nc, err := natsconn.Connect(&cfg, "settled publish", false)
 	if err != nil {
 		return err
 	}
-	defer nc.close()
-	result, err := publishOutcome(cmd.Context(), nc.js, cfg.natsPrefix, f.source, f.id, msg)
+	defer nc.Shutdown()
+	result, err := publishOutcome(cmd.Context(), nc.JS, cfg.NATSPrefix, f.source, f.id, msg)
 	if err != nil {
 		return err
 	}
@@ -89,7 +92,7 @@ func (p *program) publish(cmd *cobra.Command, scenario string, f publishFlags) e
 	if result.Duplicate {
 		text = fmt.Sprintf("Not stored again: %s/%d has source %s and id %s already. It is the same outcome.", result.Stream, result.Sequence, result.Source, result.ID)
 	}
-	return p.print(result, text)
+	return p.Print(result, text)
 }
 
 // build puts the outcome's data together from flags and file, and refuses what
@@ -304,4 +307,19 @@ func publishOnce(ctx context.Context, js jetstream.JetStream, msg *nats.Msg, id 
 	ctx, cancel := context.WithTimeout(ctx, wait)
 	defer cancel()
 	return js.PublishMsg(ctx, msg, jetstream.WithMsgID(id))
+}
+
+// signOutcome puts the signature of a message's outcome into its header.
+func signOutcome(ctx context.Context, msg *nats.Msg, prefix, keyFile, passwordFile string) error {
+	signer, err := clearnode.LoadKeyFile(keyFile, passwordFile)
+	if err != nil {
+		return err
+	}
+	o, err := settlement.ParseOutcome(consumer.ReadEnvelope(msg.Subject, msg.Header, msg.Data, "", 0, prefix))
+	if err != nil {
+		return err
+	}
+	signature, err := clearnode.SignMessage(ctx, signer, o.Ref.SignedText())
+	msg.Header.Set(consumer.SignatureHeader, signature)
+	return err
 }

@@ -57,14 +57,14 @@ func TestADuplicateIsComparedWithWhatIsStored(t *testing.T) {
 		if there.Header == nil {
 			there.Header = nats.Header{}
 		}
-		ack, err := d.nats.js.PublishMsg(t.Context(), there, jetstream.WithMsgID(consumer.MessageID("/shop", id, o.Ref.Digest)))
+		ack, err := d.nats.JS.PublishMsg(t.Context(), there, jetstream.WithMsgID(consumer.MessageID("/shop", id, o.Ref.Digest)))
 		d.must(err)
-		s, err := d.nats.js.Stream(t.Context(), "OUTCOMES")
+		s, err := d.nats.JS.Stream(t.Context(), "OUTCOMES")
 		d.must(err)
 		if c.removed {
 			d.must(s.DeleteMsg(t.Context(), ack.Sequence))
 		}
-		p, err := publishOutcome(t.Context(), d.nats.js, "", "/shop", id, mine)
+		p, err := publishOutcome(t.Context(), d.nats.JS, "", "/shop", id, mine)
 		d.must(err)
 		stored, err := s.GetMsg(t.Context(), p.Sequence)
 		d.must(err)
@@ -87,7 +87,7 @@ func TestTheSameIDWithOtherData(t *testing.T) {
 	for _, completion := range []string{"0.5", "0.7"} {
 		e, err := outcomeEvent("partial_service", "/shop", "order-1", map[string]any{"session_id": session, "parties": d.partial()["parties"], "completion": completion}, time.Now())
 		d.must(err)
-		p, err := publishOutcome(t.Context(), d.nats.js, "", "/shop", "order-1", outcomeMessage("", "partial_service", e))
+		p, err := publishOutcome(t.Context(), d.nats.JS, "", "/shop", "order-1", outcomeMessage("", "partial_service", e))
 		d.must(err)
 		sequences = append(sequences, p.Sequence)
 	}

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"settled/clearnode/clearnodetest"
+	"settled/cmd/settled/internal/telemetry"
 	"settled/consumer"
 	"settled/settlement"
 )
@@ -38,12 +39,12 @@ func TestRecent(t *testing.T) {
 		"an escrow":           {[]error{&settlement.Waiting{Reason: settlement.EscrowPending}, &settlement.Waiting{Reason: settlement.EscrowPending}}, "", 0, true},
 	} {
 		t.Run(name, func(t *testing.T) {
-			var r recent
+			var r telemetry.Recent
 			for _, err := range c.results {
-				r.note(partAppend, "", err, now, false)
+				r.Note(telemetry.PartAppend, "", err, now, false)
 			}
-			err := r.problem(map[string]int{c.waiting: 1}, now.Add(c.later))
-			if (err == nil) != c.want || err != nil && !strings.Contains(err.Error(), partAppend) {
+			err := r.Problem(map[string]int{c.waiting: 1}, now.Add(c.later))
+			if (err == nil) != c.want || err != nil && !strings.Contains(err.Error(), telemetry.PartAppend) {
 				t.Errorf("%v, want ready %t", err, c.want)
 			}
 		})
@@ -54,33 +55,36 @@ func TestRecent(t *testing.T) {
 func TestNotReadyWhileNothingSettles(t *testing.T) {
 	t.Parallel()
 	d := deploy(t)
-	d.cfg.consumerBackoff, d.cfg.consumerBackoffM = 100*time.Millisecond, 300*time.Millisecond
+	d.cfg.ConsumerBackoffInitial, d.cfg.ConsumerBackoffMax = 100*time.Millisecond, 300*time.Millisecond
 	s, _ := d.serve()
 	first := d.open()
 	d.result(first, d.publish("partial_service", "first", first, d.partial()))
 
-	stream, err := d.nats.js.Stream(t.Context(), "SETTLEMENTS")
+	stream, err := d.nats.JS.Stream(t.Context(), "SETTLEMENTS")
 	d.must(err)
 	before := stream.CachedInfo().Config
 	full := before
 	full.MaxBytes = 4096
-	_, err = d.nats.js.UpdateStream(t.Context(), full)
+	_, err = d.nats.JS.UpdateStream(t.Context(), full)
 	d.must(err)
 	session := d.open()
 	sequence := d.publish("partial_service", "second", session, d.partial())
-	d.until("not ready for the ledger", func() bool { err := s.ready(); return err != nil && strings.Contains(err.Error(), partAppend) })
-	_, err = d.nats.js.UpdateStream(t.Context(), before)
+	d.until("not ready for the ledger", func() bool {
+		err := s.Ready()
+		return err != nil && strings.Contains(err.Error(), telemetry.PartAppend)
+	})
+	_, err = d.nats.JS.UpdateStream(t.Context(), before)
 	d.must(err)
 	d.result(session, sequence)
-	d.until("ready again", func() bool { return s.ready() == nil })
+	d.until("ready again", func() bool { return s.Ready() == nil })
 
 	third := d.open()
 	d.node.Outage(true) // of its database
 	sequence = d.publish("partial_service", "third", third, d.partial())
-	d.until("not ready for the node", func() bool { return s.ready() != nil })
+	d.until("not ready for the node", func() bool { return s.Ready() != nil })
 	d.node.Outage(false)
 	d.result(third, sequence)
-	d.until("ready again", func() bool { return s.ready() == nil })
+	d.until("ready again", func() bool { return s.Ready() == nil })
 }
 
 // TestPausedOutcomesAreCounted: the dashboard and the metric count what nobody takes
@@ -96,14 +100,14 @@ func TestPausedOutcomesAreCounted(t *testing.T) {
 		"paused":                  {consumer.Status{Paused: true, Pending: 3, Unanswered: 2, InHand: 1}, 4},
 		"paused, all in hand":     {consumer.Status{Paused: true, Unanswered: 1, InHand: 2}, 0},
 	} {
-		if got := undelivered(c.status); got != c.want {
+		if got := telemetry.Undelivered(c.status); got != c.want {
 			t.Errorf("%s: %d, want %d", name, got, c.want)
 		}
 	}
-	s.metrics.waiting.setPaused(func() int { return 4 })
-	count, _ := s.metrics.waiting.ages(time.Now())
+	s.Metrics.Waiting.SetPaused(func() int { return 4 })
+	count, _ := s.Metrics.Waiting.Ages(time.Now())
 	shown := 0
-	for _, w := range s.status().Waiting {
+	for _, w := range s.Status().Waiting {
 		shown += w.Count
 	}
 	if count["not_ready"] != 4 || shown != 4 {
@@ -115,20 +119,20 @@ func TestPausedOutcomesAreCounted(t *testing.T) {
 // has had no answer for long where no other had one meanwhile.
 func TestRecentWithoutAnswer(t *testing.T) {
 	now := time.Unix(1000, 0)
-	var r recent
-	ended := r.begin(partAppend, now)
-	if err := r.problem(nil, now.Add(slowFor-1)); err != nil {
+	var r telemetry.Recent
+	ended := r.Begin(telemetry.PartAppend, now)
+	if err := r.Problem(nil, now.Add(telemetry.SlowFor-1)); err != nil {
 		t.Error(err)
 	}
-	if err := r.problem(nil, now.Add(slowFor)); err == nil || !strings.Contains(err.Error(), "no answer") {
+	if err := r.Problem(nil, now.Add(telemetry.SlowFor)); err == nil || !strings.Contains(err.Error(), "no answer") {
 		t.Errorf("under way: %v", err)
 	}
-	r.begin(partAppend, now)("", nil, now.Add(1))
-	if err := r.problem(nil, now.Add(slowFor)); err != nil {
+	r.Begin(telemetry.PartAppend, now)("", nil, now.Add(1))
+	if err := r.Problem(nil, now.Add(telemetry.SlowFor)); err != nil {
 		t.Errorf("another call succeeded: %v", err)
 	}
-	ended("", errors.New("broken"), now.Add(slowFor))
-	if err := r.problem(nil, now.Add(slowFor)); err == nil || !strings.Contains(err.Error(), "broken") {
+	ended("", errors.New("broken"), now.Add(telemetry.SlowFor))
+	if err := r.Problem(nil, now.Add(telemetry.SlowFor)); err == nil || !strings.Contains(err.Error(), "broken") {
 		t.Errorf("ended: %v", err)
 	}
 }
@@ -145,9 +149,9 @@ func TestIdleServiceNoticesTheDatabase(t *testing.T) {
 			d.result(session, d.publish("partial_service", "x", session, d.settling()))
 			for range 2 {
 				d.node.Outage(true)
-				d.until("it is not ready", func() bool { err := s.ready(); return err != nil && strings.Contains(err.Error(), partRead) })
+				d.until("it is not ready", func() bool { err := s.Ready(); return err != nil && strings.Contains(err.Error(), telemetry.PartRead) })
 				d.node.Outage(false)
-				d.until("it is ready", func() bool { return s.ready() == nil })
+				d.until("it is ready", func() bool { return s.Ready() == nil })
 			}
 		})
 	}

@@ -1,241 +1,151 @@
 package main
 
 import (
-	"cmp"
 	"context"
 	"errors"
 	"fmt"
-	"slices"
+	"strings"
 	"time"
 
-	"github.com/nats-io/nats.go/jetstream"
+	"github.com/spf13/cobra"
 
+	"settled/cmd/settled/internal/audit"
+	"settled/cmd/settled/internal/terminal"
 	"settled/consumer"
-	"settled/ledger"
-	"settled/settlement"
 )
 
-// The kinds of finding, beside those of nodecompare.go and reconcileclosed.go. The names are for programs,
-// and stay.
-const (
-	outcomeLost      = "outcome_lost"      // acknowledged, and without a result: no one will settle it
-	outcomeWaiting   = "outcome_waiting"   // old, without a result, and still to be delivered or in hand
-	intentStuck      = "intent_stuck"      // a close was begun long ago, and nobody is at work on it
-	closedUnknown    = "closed_unknown"    // closed at the node, and the ledger doesn't know of it
-	outcomesGap      = "outcomes_gap"      // messages are missing from OUTCOMES
-	ledgerUnreadable = "ledger_unreadable" // an entry can't be read
-)
+// reconcileFlags are what `settled reconcile` takes.
+type reconcileFlags struct {
+	repair, noNode bool
+	rate           float64
+	olderThan      time.Duration
+	since          string
+	accounts       []string
+}
 
-// findingKinds are all kinds that a reconciliation finds.
-func findingKinds() []string {
-	return []string{
-		outcomeLost, outcomeWaiting, intentStuck, closedUnknown, closedUnasked, outcomesGap, ledgerUnreadable,
-		payoutDiffers, overpaidAt, openAtNode, notAtNode, notRead,
+func (p *program) reconcileCommand() *cobra.Command {
+	var f reconcileFlags
+	c := &cobra.Command{
+		Use: "reconcile", Short: "Compare outcomes, ledger and node with one another",
+		Long: `Finds outcomes that were acknowledged and never settled, closes that were begun and that nobody finishes, sessions
+that the node closed and the ledger doesn't know of, payouts that differ from the ledger, and messages missing from
+OUTCOMES. For sessions that no outcome ever named it goes through the node's lists of the closed sessions of our
+accounts, back to the ledger's first entry or to --since: the accounts of clearnode.key_files, which sign nothing here,
+or those named by --account. A legacy node's lists have no pages: there that is left out, and said. Exits 1 when it finds anything. It reads only; settled serve does the same every hour, with the sessions
+closed since, and shows the result as settled_reconciliation_findings.
+
+With --repair it publishes again, each recorded in OPERATIONS, the outcomes that nobody settles any more and those
+whose session the node closed unseen. It never closes anything itself: settled serve asks ledger and node before it
+pays, so that a session is paid once, and a close that happened is recorded as found. What can't be mended so is left
+for a person. Exits 0 where everything that was found is mended.
+
+Kinds of finding: ` + strings.Join(audit.FindingKinds(), ", ") + `.`,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			if f.rate < 0 || f.olderThan < 0 {
+				return terminal.UsageError(errors.New("--rate and --older-than: want 0 or more"))
+			}
+			return p.reconcile(cmd, f)
+		},
 	}
+	c.Flags().BoolVar(&f.repair, "repair", false, "publish again what was lost; recorded in OPERATIONS")
+	c.Flags().BoolVar(&f.noNode, "no-node", false, "don't read sessions at the node")
+	c.Flags().Float64Var(&f.rate, "rate", auditRate, "sessions read a second at the node; 0 is as many as it allows")
+	c.Flags().DurationVar(&f.olderThan, "older-than", audit.MinAge, "leave alone what is younger")
+	c.Flags().StringVar(&f.since, "since", "", "of the closed sessions read only those at the node that were closed since: a day, a time or how long ago")
+	c.Flags().StringSliceVar(&f.accounts, "account", nil, "an account of ours whose closed sessions the node is asked for; may be repeated (default the accounts of clearnode.key_files)")
+	return c
 }
 
-// discrepancy is one thing in which outcomes, ledger and node don't agree.
-type discrepancy struct {
-	Kind     string               `json:"kind"`
-	Session  settlement.SessionID `json:"session_id"`  // "unknown" where it is about none
-	Outcome  uint64               `json:"outcome"`     // sequence in OUTCOMES; 0: none
-	Sequence uint64               `json:"sequence"`    // of the ledger's entry; 0: none
-	Problem  string               `json:"problem"`     //
-	Repair   string               `json:"repair"`      // what --repair does: requeue; empty: nothing is safe
-	Requeued uint64               `json:"requeued_as"` // sequence in OUTCOMES, once it was done; 0: not
-}
-
-const repairRequeue = "requeue"
-
-// reconciliation compares outcomes, ledger and node with one another. It changes
-// nothing.
-type reconciliation struct {
-	js      jetstream.JetStream
-	prefix  string
-	durable string
-	nodes   *nodeReader // nil: without the node
-	unasked *unaskedSearch
-	bar     *progress
-
-	olderThan   time.Duration                 // what is younger may be in the making
-	closedSince time.Time                     // sessions closed before are not read at the node again; zero: all are
-	again       map[settlement.SessionID]bool // but for these
-	most        int                           // sessions to compare with the node, drawn where more are due; 0: all
-	now         time.Time
-}
-
-// reconciled is what came of it.
-type reconciled struct {
-	Outcomes uint64 // messages looked at
-	Entries  uint64 // of the ledger
-	Compared uint64 // sessions read at the node
-	Hidden   uint64 // of these, those whose payouts it doesn't show
-	Undrawn  uint64 // sessions that were due, and not read because they were too many
-	Listed   uint64 // closed sessions of our accounts that it lists
-	Unlisted string // what it wasn't asked to list, and why; empty: nothing
-	Findings []discrepancy
-}
-
-// run reads, in this order, how far the durable has come, what the node lists as
-// closed, the ledger, and the outcomes. So what was acknowledged by then must have its
-// result in what is read of the ledger, for a result is stored before the
-// acknowledgement; and what settled closed has its intent in it. Sessions are read at
-// the node meanwhile, or where they are drawn, afterwards.
-func (r *reconciliation) run(ctx context.Context) (reconciled, error) {
-	reached, err := r.reached(ctx)
+func (p *program) reconcile(cmd *cobra.Command, f reconcileFlags) error {
+	cfg, nc, err := p.connected(cmd, "settled reconcile")
 	if err != nil {
-		return reconciled{}, err
+		return err
 	}
-	if err := r.unasked.list(ctx, r.bar); err != nil {
-		return reconciled{}, err
-	}
-	compared := startComparison(ctx, r.nodes, func(e settlement.Entry, read uint64) {
-		r.bar.at(e.Sequence, 0, fmt.Sprintf("entries of the ledger; %d sessions compared with the node", read))
-	})
-	books, err := r.readBooks(ctx, reached, compared)
-	if err == nil {
-		err = r.compareDrawn(ctx, books.drawn.kept(), compared)
-	}
-	if broken := compared.end(); broken != nil {
-		return reconciled{}, fmt.Errorf("compare with the node: %w (--no-node leaves it out)", broken)
-	}
+	defer nc.Shutdown()
+	now := time.Now()
+	r := audit.Reconciliation{Js: nc.JS, Prefix: cfg.NATSPrefix, Durable: cfg.ConsumerDurable, OlderThan: f.olderThan, Now: now, Bar: p.Progress("reconcile")}
+	defer r.Bar.End()
+	accounts, err := audit.ParseAccounts(f.accounts)
 	if err != nil {
-		return reconciled{}, err
+		return err
 	}
-	out := books.reconciled
-	if err := r.tell(ctx, compared, books.republished, &out); err != nil {
-		return out, err
+	r.Unasked = &audit.UnaskedSearch{Missing: "the node was left out"}
+	if r.ClosedSince, err = dayFlag("since", f.since, now); err != nil {
+		return err
 	}
-	strange, err := r.unasked.findings(ctx)
-	if err != nil {
-		return out, err
-	}
-	out.Findings = append(out.Findings, strange...)
-	out.Listed, out.Unlisted = r.unasked.listed, r.unasked.without()
-	slices.SortStableFunc(out.Findings, func(a, b discrepancy) int {
-		return cmp.Or(cmp.Compare(slices.Index(findingKinds(), a.Kind), slices.Index(findingKinds(), b.Kind)), cmp.Compare(a.Outcome, b.Outcome), cmp.Compare(a.Sequence, b.Sequence))
-	})
-	return out, nil
-}
-
-// reached is how far the durable consumer has come.
-func (r *reconciliation) reached(ctx context.Context) (*jetstream.ConsumerInfo, error) {
-	ctx, cancel := context.WithTimeout(ctx, silence)
-	defer cancel()
-	stream := consumer.OutcomesStream(r.prefix)
-	durable, err := r.js.Consumer(ctx, stream, r.durable)
-	if errors.Is(err, jetstream.ErrConsumerNotFound) {
-		return nil, fmt.Errorf("consumer %s of %s: %w: `settled serve` makes it; is consumer.durable the service's?", r.durable, stream, err)
-	}
-	if err != nil {
-		return nil, fmt.Errorf("consumer %s of %s: %w", r.durable, stream, err)
-	}
-	return durable.CachedInfo(), nil
-}
-
-// booksRead is what is left of the books when they were read.
-type booksRead struct {
-	reconciled
-	drawn       due             // where not all is compared with the node meanwhile
-	republished map[uint64]bool // messages that were published again
-}
-
-// readBooks goes through the ledger and the outcomes, and hands what is to be compared
-// with the node to compared, or draws of it. The books themselves, which take memory
-// by the outcome, are let go before the node is read at leisure.
-func (r *reconciliation) readBooks(ctx context.Context, reached *jetstream.ConsumerInfo, compared *comparison) (*booksRead, error) {
-	compare := compared.add
-	drawn := due{most: r.most}
-	if r.most > 0 {
-		compare = func(e settlement.Entry) error {
-			drawn.add(e.Sequence, r.again[e.Session])
-			return nil
+	if !f.noNode {
+		if cfg.NodeURL == "" {
+			return terminal.UsageError(errors.New("clearnode.url is not set: name the node to compare with, or say --no-node"))
 		}
-	}
-	books, err := readLedger(ctx, r.js, r.prefix, r.bar, r.unasked.known, func(e settlement.Entry) error {
-		if e.Time.Before(r.closedSince) && !r.again[e.Session] {
-			return nil
-		}
-		return compare(e)
-	})
-	if err == nil {
-		err = books.eachFree(compare)
-	}
-	if err != nil {
-		return nil, err
-	}
-	o := outcomesRead{reconciliation: r, books: books, reached: reached, holders: map[outcomeKey]settlement.SessionID{}, seen: map[outcomeKey]bool{}, republished: map[uint64]bool{}}
-	if err := o.read(ctx); err != nil {
-		return nil, err
-	}
-	out := reconciled{Outcomes: o.count, Entries: books.entries, Undrawn: drawn.left(), Findings: append(books.broken, o.findings()...)}
-	return &booksRead{out, drawn, o.republished}, nil
-}
-
-// compareDrawn reads the entries once more: to keep them would take memory for as
-// long as the node is read.
-func (r *reconciliation) compareDrawn(ctx context.Context, drawn []uint64, compared *comparison) error {
-	for _, sequence := range drawn {
-		s, err := entryAt(ctx, r.js, ledger.StreamName(r.prefix), sequence)
-		if err == nil && s.Err == nil {
-			err = compared.add(s.Entry)
-		}
-		if err != nil {
+		if r.Nodes, err = audit.OpenNode(&cfg, f.rate); err != nil {
 			return err
 		}
-	}
-	return nil
-}
-
-// eachFree hands over the sessions that no outcome holds, by their last failed entry.
-func (b *booked) eachFree(compare func(settlement.Entry) error) error {
-	for id, f := range b.free {
-		e := settlement.Entry{State: settlement.EntryFailed, Session: id, Sequence: f.entry, Outcome: settlement.OutcomeRef{Sequence: f.outcome}}
-		if err := compare(e); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
-// tell adds what the comparison with the node found.
-func (r *reconciliation) tell(ctx context.Context, compared *comparison, republished map[uint64]bool, out *reconciled) error {
-	out.Compared, out.Hidden = compared.read, compared.hidden
-	for _, f := range compared.findings {
-		one := discrepancy{Kind: f.kind, Session: f.Session, Outcome: f.outcome, Sequence: f.Sequence, Problem: f.Text}
-		if f.kind == closedUnknown {
-			still, err := r.newest(ctx, f.Session, f.Sequence)
-			if err != nil {
+		defer r.Nodes.Close()
+		since := r.ClosedSince
+		if since.IsZero() {
+			if since, err = audit.LedgerBegan(cmd.Context(), nc.JS, cfg.NATSPrefix); err != nil {
 				return err
 			}
-			if !still { // settled went on with it before the node was read
-				continue
-			}
-			one.Repair = repairRequeue
-			one.leaveTried(republished)
 		}
-		out.Findings = append(out.Findings, one)
+		r.Unasked = audit.SearchUnasked(&cfg, accounts, audit.MostPages)
+		r.Unasked.Begin(r.Nodes, since)
+	}
+	out, err := r.Run(cmd.Context())
+	if err != nil {
+		return err
+	}
+	r.Bar.End()
+	if f.repair {
+		err = p.repair(cmd.Context(), consumer.NewDeadLetters(nc.JS, cfg.Consumer()), out.Findings)
+	}
+	return errors.Join(err, p.printReconciled(out, !f.noNode, f.olderThan))
+}
+
+// repair publishes again what may be. It goes on where one can't be.
+func (p *program) repair(ctx context.Context, d *consumer.DeadLetters, found []audit.Discrepancy) error {
+	failed := 0
+	for i := range found {
+		f := &found[i]
+		if f.Repair != audit.RepairRequeue {
+			continue
+		}
+		r, err := d.Requeue(ctx, f.Outcome, f.Kind)
+		if f.Requeued = r.Sequence; err != nil {
+			failed++
+			_, _ = fmt.Fprintf(p.Err, "settled: %s\n", err)
+		}
+	}
+	if failed > 0 {
+		return fmt.Errorf("%d repairs failed: run it again", failed)
 	}
 	return nil
 }
 
-// newest reports whether this is still the session's newest entry.
-func (r *reconciliation) newest(ctx context.Context, id settlement.SessionID, sequence uint64) (bool, error) {
-	var last uint64
-	err := ledger.EachOf(ctx, ledger.Reading(ledgerReader(r.js, r.prefix), true), r.prefix, id, func(s ledger.Stored) error {
-		if s.Foreign == nil {
-			last = s.Sequence
+func (p *program) printReconciled(out audit.Reconciled, withNode bool, olderThan time.Duration) error {
+	for _, f := range out.Findings {
+		if err := p.Print(f, f.Text()); err != nil {
+			return err
 		}
-		return nil
-	})
-	return last == sequence, err
-}
-
-// leaveTried leaves to a person what was published again before and failed all the
-// same: each further try would only make another dead letter.
-func (f *discrepancy) leaveTried(republished map[uint64]bool) {
-	if republished[f.Outcome] {
-		f.Repair = ""
-		f.Problem += "; its outcome was published again already, and failed again: a person has to compare what was paid, and then `settled deadletter replay` or `discard` it"
 	}
+	s := audit.Summarize(out)
+	text := fmt.Sprintf("%d outcomes, %d entries, %d sessions compared with the node: %d findings, %d of them mended.", s.Outcomes, s.Entries, s.Compared, s.Found, s.Repaired)
+	if !withNode {
+		text = fmt.Sprintf("%d outcomes, %d entries, not compared with the node: %d findings, %d of them mended.", s.Outcomes, s.Entries, s.Found, s.Repaired)
+	}
+	if withNode {
+		text += fmt.Sprintf("\n%d closed sessions of our accounts listed at the node.", s.Listed)
+		if s.NotListed != "" {
+			text += " Not listed: " + terminal.Printable(s.NotListed) + "."
+		}
+	}
+	if olderThan > 0 {
+		text += fmt.Sprintf("\nWhat is younger than %s was left alone (--older-than).", olderThan)
+	}
+	if err := p.Print(s, text); err != nil {
+		return err
+	}
+	if !s.OK {
+		return fmt.Errorf("%d findings are left; see \"What reconcile finds\" in deploy/RUNBOOK.md", s.Found-s.Repaired)
+	}
+	return nil
 }

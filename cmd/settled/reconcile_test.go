@@ -13,24 +13,28 @@ import (
 	"github.com/shopspring/decimal"
 
 	"settled/clearnode/clearnodetest"
+	"settled/cmd/settled/internal/audit"
+	"settled/cmd/settled/internal/natsconn"
+	"settled/cmd/settled/internal/service"
+	"settled/cmd/settled/internal/telemetry"
 	"settled/consumer"
 	"settled/ledger"
 	"settled/settlement"
 )
 
 // reconcile is `settled reconcile --output json`, which is handed no key.
-func (d *deployment) reconcile(args ...string) (int, []discrepancy, reconcileSummary) {
+func (d *deployment) reconcile(args ...string) (int, []audit.Discrepancy, audit.Summary) {
 	d.t.Helper()
-	args = append([]string{"reconcile", "-o", "json", "--rate", "0", "--older-than", "0s", "--clearnode.url", d.node.URL(), "--clearnode.protocol", d.cfg.nodeProtocol}, args...)
+	args = append([]string{"reconcile", "-o", "json", "--rate", "0", "--older-than", "0s", "--clearnode.url", d.node.URL(), "--clearnode.protocol", d.cfg.NodeProtocol}, args...)
 	status, out, stderr := d.command(args...)
 	lines := strings.Split(strings.TrimSpace(out), "\n")
-	var s reconcileSummary
+	var s audit.Summary
 	if err := json.Unmarshal([]byte(lines[len(lines)-1]), &s); err != nil || s.Kind != "summary" {
 		d.t.Fatalf("%v: %d %s %s", err, status, out, stderr)
 	}
-	var found []discrepancy
+	var found []audit.Discrepancy
 	for _, line := range lines[:len(lines)-1] {
-		var f discrepancy
+		var f audit.Discrepancy
 		d.must(json.Unmarshal([]byte(line), &f))
 		found = append(found, f)
 	}
@@ -38,7 +42,7 @@ func (d *deployment) reconcile(args ...string) (int, []discrepancy, reconcileSum
 }
 
 // wantFindings demands these kinds, of these sessions.
-func (d *deployment) wantFindings(found []discrepancy, want ...string) {
+func (d *deployment) wantFindings(found []audit.Discrepancy, want ...string) {
 	d.t.Helper()
 	var got []string
 	for _, f := range found {
@@ -53,7 +57,7 @@ func (d *deployment) wantFindings(found []discrepancy, want ...string) {
 // acknowledges it.
 func (d *deployment) swallow() jetstream.Msg {
 	d.t.Helper()
-	durable, err := d.nats.js.Consumer(d.t.Context(), consumer.OutcomesStream(""), d.cfg.consumerDurable)
+	durable, err := d.nats.JS.Consumer(d.t.Context(), consumer.OutcomesStream(""), d.cfg.ConsumerDurable)
 	d.must(err)
 	m, err := durable.Next(jetstream.FetchMaxWait(patience))
 	d.must(err)
@@ -64,7 +68,7 @@ func (d *deployment) swallow() jetstream.Msg {
 // operations are the actions that are recorded.
 func (d *deployment) operations() (actions []string) {
 	d.t.Helper()
-	stream, err := d.nats.js.Stream(d.t.Context(), consumer.OperationsStream(""))
+	stream, err := d.nats.JS.Stream(d.t.Context(), consumer.OperationsStream(""))
 	d.must(err)
 	for n := uint64(1); n <= stream.CachedInfo().State.LastSeq; n++ {
 		m, err := stream.GetMsg(d.t.Context(), n)
@@ -87,13 +91,13 @@ func TestReconcileOutcomeLost(t *testing.T) {
 	stop()
 	session := d.open()
 	lost := d.publish("partial_service", "lost", session, d.partial())
-	if status, found, _ := d.reconcile(); status != exitFailed || len(found) != 1 || found[0].Kind != outcomeWaiting || found[0].Repair != "" {
+	if status, found, _ := d.reconcile(); status != exitFailed || len(found) != 1 || found[0].Kind != audit.OutcomeWaiting || found[0].Repair != "" {
 		t.Errorf("not delivered yet: %d %+v", status, found)
 	}
 	d.swallow()
 	status, found, _ := d.reconcile("--no-node")
-	d.wantFindings(found, outcomeLost+" "+string(session))
-	if status != exitFailed || found[0].Outcome != lost || found[0].Repair != repairRequeue || found[0].Requeued != 0 {
+	d.wantFindings(found, audit.OutcomeLost+" "+string(session))
+	if status != exitFailed || found[0].Outcome != lost || found[0].Repair != audit.RepairRequeue || found[0].Requeued != 0 {
 		t.Errorf("%d %+v", status, found)
 	}
 	if status, found, _ := d.reconcile("--no-node", "--older-than", "1h"); status != exitDone || len(found) > 0 {
@@ -103,7 +107,7 @@ func TestReconcileOutcomeLost(t *testing.T) {
 	if status != exitDone || !s.OK || s.Repaired != 1 || found[0].Requeued != lost+1 {
 		t.Errorf("%d %+v %+v", status, found, s)
 	}
-	if ops := d.operations(); len(ops) != 1 || !strings.HasPrefix(ops[0], "operation.requeue ") || !strings.Contains(ops[0], `"origin":"OUTCOMES/2"`) || !strings.Contains(ops[0], outcomeLost) {
+	if ops := d.operations(); len(ops) != 1 || !strings.HasPrefix(ops[0], "operation.requeue ") || !strings.Contains(ops[0], `"origin":"OUTCOMES/2"`) || !strings.Contains(ops[0], audit.OutcomeLost) {
 		t.Errorf("%v", ops)
 	}
 	d.serve()
@@ -131,11 +135,11 @@ func TestReconcileIntentStuck(t *testing.T) {
 		d.intend(o)
 		stuck = append(stuck, id)
 	}
-	outcomes, err := d.nats.js.Stream(t.Context(), "OUTCOMES")
+	outcomes, err := d.nats.JS.Stream(t.Context(), "OUTCOMES")
 	d.must(err)
 	d.must(outcomes.DeleteMsg(t.Context(), 2)) // the message of the second is gone for good
 	status, found, s := d.reconcile("--repair")
-	d.wantFindings(found, intentStuck+" "+string(stuck[0]), intentStuck+" "+string(stuck[1]), outcomesGap+" unknown")
+	d.wantFindings(found, audit.IntentStuck+" "+string(stuck[0]), audit.IntentStuck+" "+string(stuck[1]), audit.OutcomesGap+" unknown")
 	if status != exitFailed || s.Repaired != 1 || found[0].Requeued == 0 || found[0].Sequence != 1 || found[1].Repair != "" {
 		t.Errorf("%d %+v %+v", status, found, s)
 	}
@@ -151,12 +155,12 @@ func TestReconcileIntentStuck(t *testing.T) {
 // process does that is killed in that moment: its request ran out a minute ago.
 func (d *deployment) intend(o settlement.Outcome) {
 	d.t.Helper()
-	client, err := d.cfg.newNodeReader(0)
+	client, err := audit.OpenNode(&d.cfg, 0)
 	d.must(err)
-	defer client.close()
-	s, err := client.session(d.t.Context(), o.Session)
+	defer client.Close()
+	s, err := client.ReadSession(d.t.Context(), o.Session)
 	d.must(err)
-	plan, failure := d.cfg.policies[o.Scenario].Plan(o, s)
+	plan, failure := d.cfg.Policies[o.Scenario].Plan(o, s)
 	if failure != nil {
 		d.t.Fatal(failure)
 	}
@@ -192,7 +196,7 @@ func TestReconcileClosedUnknown(t *testing.T) {
 	}
 	d.must(d.node.CloseElsewhere(string(session), rows))
 	status, found, s := d.reconcile("--repair")
-	d.wantFindings(found, closedUnknown+" "+string(session))
+	d.wantFindings(found, audit.ClosedUnknown+" "+string(session))
 	if status != exitDone || s.Repaired != 1 {
 		t.Errorf("%d %+v", status, s)
 	}
@@ -212,7 +216,7 @@ func TestReconcileLeavesToAPerson(t *testing.T) {
 	d, sessions := generation(t, clearnodetest.Nitro02, 3)
 	s, stop := d.serve()
 	d.must(d.node.Tamper(string(sessions[1]), addressOf(d.players[0]), "usdc", decimal.RequireFromString("7")))
-	outcomes, err := d.nats.js.Stream(t.Context(), "OUTCOMES")
+	outcomes, err := d.nats.JS.Stream(t.Context(), "OUTCOMES")
 	d.must(err)
 	d.must(outcomes.DeleteMsg(t.Context(), 1))
 	d.must(outcomes.DeleteMsg(t.Context(), 3))
@@ -224,13 +228,13 @@ func TestReconcileLeavesToAPerson(t *testing.T) {
 	for _, f := range found {
 		counted[f.Kind]++
 	}
-	if counted[payoutDiffers] != 1 || counted[outcomesGap] != 2 {
+	if counted[audit.PayoutDiffers] != 1 || counted[audit.OutcomesGap] != 2 {
 		t.Errorf("%v", counted)
 	}
-	own := &service{cfg: s.cfg, log: d.log, metrics: newMetrics(d.log), nats: s.nats, node: s.node}
-	d.must(newReconciler(own).once(t.Context(), 0))
+	own := &service.Service{Cfg: s.Cfg, Log: d.log, Metrics: telemetry.New(d.log), Nats: s.Nats, Node: s.Node}
+	d.must(service.NewReconciler(own).Once(t.Context(), 0))
 	shown := map[string]float64{}
-	families, err := own.metrics.registry.Gather()
+	families, err := own.Metrics.Registry.Gather()
 	d.must(err)
 	for _, f := range families {
 		for _, m := range f.GetMetric() {
@@ -242,7 +246,7 @@ func TestReconcileLeavesToAPerson(t *testing.T) {
 			}
 		}
 	}
-	if len(shown) != len(findingKinds()) || shown[payoutDiffers] != 1 || shown[outcomesGap] != 2 || shown[outcomeLost] != 0 {
+	if len(shown) != len(audit.FindingKinds()) || shown[audit.PayoutDiffers] != 1 || shown[audit.OutcomesGap] != 2 || shown[audit.OutcomeLost] != 0 {
 		t.Errorf("%v", shown)
 	}
 	stop()
@@ -254,17 +258,17 @@ func TestCopyWithoutAnEntry(t *testing.T) {
 	d, sessions := generation(t, clearnodetest.Nitro02, 2)
 	copied := plainServer(t, t.TempDir())
 	cfg := d.cfg
-	cfg.natsURL = copied.ClientURL()
-	nc, err := cfg.connect("copy", false)
+	cfg.NATSURL = copied.ClientURL()
+	nc, err := natsconn.Connect(&cfg, "copy", false)
 	d.must(err)
-	defer nc.close()
-	_, _, err = ledger.Open(t.Context(), nc.js, cfg.ledgerConfig())
+	defer nc.Shutdown()
+	_, _, err = ledger.Open(t.Context(), nc.JS, cfg.Ledger())
 	d.must(err)
 	_, err = d.ledger().Walk(context.Background(), 0, func(s ledger.Stored) error {
 		if s.Entry.Session == sessions[0] && s.Entry.State == settlement.EntryClosing {
 			return nil
 		}
-		_, err := nc.js.PublishMsg(t.Context(), &nats.Msg{Subject: s.Subject, Data: s.Payload})
+		_, err := nc.JS.PublishMsg(t.Context(), &nats.Msg{Subject: s.Subject, Data: s.Payload})
 		return err
 	})
 	d.must(err)
@@ -284,11 +288,11 @@ func TestCopyWithoutAnEntry(t *testing.T) {
 // The result of one outcome is not taken for that of another with a similar name.
 func TestResultsBelongToTheirOutcome(t *testing.T) {
 	o := settlement.OutcomeRef{Source: "/shop", ID: "a/b", Type: "outcome.cancellation", Digest: "d", Stream: "OUTCOMES", Sequence: 7}
-	books := &booked{results: map[outcomeKey]ended{}, closing: map[settlement.SessionID]intent{}, free: map[settlement.SessionID]freed{}}
-	books.take(settlement.Entry{State: settlement.EntryFailed, Outcome: o, Time: time.Now(), Error: &settlement.Failure{}})
+	books := &audit.Booked{Results: map[audit.OutcomeKey]audit.Ended{}, Closing: map[settlement.SessionID]audit.Intent{}, Free: map[settlement.SessionID]audit.Freed{}}
+	books.Take(settlement.Entry{State: settlement.EntryFailed, Outcome: o, Time: time.Now(), Error: &settlement.Failure{}})
 	earlier := o
 	earlier.Sequence = 3
-	if !books.result(keyOfOutcome(earlier), earlier) {
+	if !books.Result(audit.KeyOfOutcome(earlier), earlier) {
 		t.Error("an earlier message of the outcome has no result")
 	}
 	for _, change := range []func(*settlement.OutcomeRef){
@@ -300,7 +304,7 @@ func TestResultsBelongToTheirOutcome(t *testing.T) {
 	} {
 		other := earlier
 		change(&other)
-		if books.result(keyOfOutcome(other), other) {
+		if books.Result(audit.KeyOfOutcome(other), other) {
 			t.Errorf("%+v has the result of %+v", other, o)
 		}
 	}

@@ -10,6 +10,10 @@ import (
 	"github.com/shopspring/decimal"
 
 	"settled/clearnode/clearnodetest"
+	"settled/cmd/settled/internal/audit"
+	"settled/cmd/settled/internal/config"
+	"settled/cmd/settled/internal/service"
+	"settled/cmd/settled/internal/telemetry"
 	"settled/settlement"
 )
 
@@ -39,14 +43,14 @@ func TestReconcileClosedWithoutOutcome(t *testing.T) {
 		t.Run(protocol, func(t *testing.T) {
 			d, _ := generation(t, protocol, 2)
 			account := []string{"--account", addressOf(d.judge)}
-			d.cfg.nodeKeyFiles = nil // reads need no key
+			d.cfg.NodeKeyFiles = nil // reads need no key
 			strange, open := d.openOf(protocol), d.openOf(protocol)
 			if status, found, s := d.reconcile(account...); status != exitDone || len(found) > 0 || s.Listed != 2 || s.NotListed != "" {
 				t.Errorf("none is strange: %d %+v %+v", status, found, s)
 			}
 			d.closedBySomebody(protocol, strange)
 			status, found, s := d.reconcile(append(account, "--repair")...)
-			d.wantFindings(found, closedUnasked+" "+string(strange))
+			d.wantFindings(found, audit.ClosedUnasked+" "+string(strange))
 			if status != exitFailed || s.Listed != 3 || s.Repaired != 0 || found[0].Repair != "" || len(d.operations()) != 0 ||
 				!strings.Contains(found[0].Problem, "10 usdc to "+addressOf(d.players[0])) || !strings.Contains(found[0].Problem, "nobody reaches its quorum without our signature") {
 				t.Errorf("%d %+v %+v", status, found, s)
@@ -90,31 +94,31 @@ func TestReconcileOnTheTimerFindsStrays(t *testing.T) {
 		t.Run(protocol, func(t *testing.T) {
 			d, _ := generation(t, protocol, 1)
 			s, stop := d.serve()
-			own := &service{cfg: s.cfg, log: d.log, metrics: newMetrics(d.log), nats: s.nats, node: s.node}
-			r := newReconciler(own)
-			shown := func() string { return d.metric(own, `settled_reconciliation_findings{kind="`+closedUnasked+`"}`) }
-			d.must(r.once(t.Context(), 0))
+			own := &service.Service{Cfg: s.Cfg, Log: d.log, Metrics: telemetry.New(d.log), Nats: s.Nats, Node: s.Node}
+			r := service.NewReconciler(own)
+			shown := func() string { return d.metric(own, `settled_reconciliation_findings{kind="`+audit.ClosedUnasked+`"}`) }
+			d.must(r.Once(t.Context(), 0))
 			if shown() != "0" {
 				t.Errorf("nothing was closed by others: %s", shown())
 			}
 			strange := d.openOf(protocol)
 			d.closedBySomebody(protocol, strange)
 			for range 2 { // the second run begins where the first one ended
-				d.must(r.once(t.Context(), 0))
+				d.must(r.Once(t.Context(), 0))
 				if shown() != "1" {
 					t.Errorf("found %s", shown())
 				}
-				r.since = time.Now().Add(time.Hour)
+				r.Since = time.Now().Add(time.Hour)
 			}
 			d.result(strange, d.publish("partial_service", "late", strange, d.partial()))
-			d.must(r.once(t.Context(), 0))
+			d.must(r.Once(t.Context(), 0))
 			if shown() != "0" {
 				t.Errorf("with an outcome: %s", shown())
 			}
-			r.unasked.pages = 0
-			d.must(r.once(t.Context(), 0))
-			if !strings.Contains(r.unasked.without(), "more closed sessions") {
-				t.Errorf("the bound isn't told: %q", r.unasked.without())
+			r.Unasked.Pages = 0
+			d.must(r.Once(t.Context(), 0))
+			if !strings.Contains(r.Unasked.Without(), "more closed sessions") {
+				t.Errorf("the bound isn't told: %q", r.Unasked.Without())
 			}
 			stop()
 		})
@@ -124,21 +128,21 @@ func TestReconcileOnTheTimerFindsStrays(t *testing.T) {
 // What was left out is looked for again from where it was left, and a session that
 // can't be read is told.
 func TestUnaskedRemembersWhatItOwes(t *testing.T) {
-	u := (&config{nodeKeyFiles: []string{filepath.Join(t.TempDir(), "none.key")}}).searchUnasked(nil, 1)
-	if !strings.Contains(u.without(), "none.key") {
-		t.Errorf("a key that isn't there: %q", u.without())
+	u := audit.SearchUnasked((&config.Config{NodeKeyFiles: []string{filepath.Join(t.TempDir(), "none.key")}}), nil, 1)
+	if !strings.Contains(u.Without(), "none.key") {
+		t.Errorf("a key that isn't there: %q", u.Without())
 	}
-	u = (&config{}).searchUnasked([]settlement.Address{{1}}, 1)
+	u = audit.SearchUnasked((&config.Config{}), []settlement.Address{{1}}, 1)
 	first, later := time.Unix(1000, 0), time.Unix(2000, 0)
-	u.begin(nil, first)
-	u.behind = true
-	u.begin(nil, later)
-	if !u.since.Equal(first) {
-		t.Errorf("begins at %s", u.since)
+	u.Begin(nil, first)
+	u.Behind = true
+	u.Begin(nil, later)
+	if !u.Since.Equal(first) {
+		t.Errorf("begins at %s", u.Since)
 	}
-	u.begin(nil, later)
-	if !u.since.Equal(later) {
-		t.Errorf("begins at %s", u.since)
+	u.Begin(nil, later)
+	if !u.Since.Equal(later) {
+		t.Errorf("begins at %s", u.Since)
 	}
 }
 
@@ -152,7 +156,7 @@ func TestReconcileDoesNotRepeatAFailure(t *testing.T) {
 	d.until("every message is answered", d.answered)
 	d.closedBySomebody(clearnodetest.Nitro02, session)
 	status, found, s := d.reconcile("--repair")
-	d.wantFindings(found, closedUnknown+" "+string(session))
+	d.wantFindings(found, audit.ClosedUnknown+" "+string(session))
 	if status != exitDone || s.Repaired != 1 {
 		t.Fatalf("%d %+v", status, s)
 	}
@@ -160,7 +164,7 @@ func TestReconcileDoesNotRepeatAFailure(t *testing.T) {
 	d.until("every message is answered", d.answered)
 	for range 2 {
 		status, found, s = d.reconcile("--repair")
-		d.wantFindings(found, closedUnknown+" "+string(session))
+		d.wantFindings(found, audit.ClosedUnknown+" "+string(session))
 		if status != exitFailed || s.Repaired != 0 || found[0].Repair != "" || !strings.Contains(found[0].Problem, "a person") {
 			t.Errorf("%d %+v", status, found)
 		}

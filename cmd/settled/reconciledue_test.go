@@ -10,20 +10,23 @@ import (
 	"github.com/shopspring/decimal"
 
 	"settled/clearnode/clearnodetest"
+	"settled/cmd/settled/internal/audit"
+	"settled/cmd/settled/internal/service"
+	"settled/cmd/settled/internal/terminal"
 	"settled/settlement"
 )
 
 // hourly is the reconciliation of a service that compares two sessions at most.
-func (d *deployment) hourly(s *service, node sessionNode, again ...settlement.SessionID) reconciled {
+func (d *deployment) hourly(s *service.Service, node audit.SessionNode, again ...settlement.SessionID) audit.Reconciled {
 	d.t.Helper()
-	r := reconciliation{
-		js: s.nats.js, prefix: s.cfg.natsPrefix, durable: s.cfg.consumerDurable, most: 2, again: map[settlement.SessionID]bool{}, now: time.Now(),
-		nodes: &nodeReader{node: node, limit: limiter(0), why: s.node.Ready}, unasked: &unaskedSearch{missing: "not of interest"}, bar: &progress{w: io.Discard, every: time.Hour},
+	r := audit.Reconciliation{
+		Js: s.Nats.JS, Prefix: s.Cfg.NATSPrefix, Durable: s.Cfg.ConsumerDurable, Most: 2, Again: map[settlement.SessionID]bool{}, Now: time.Now(),
+		Nodes: &audit.NodeReader{Node: node, Limit: terminal.Limiter(0), Why: s.Node.Ready}, Unasked: &audit.UnaskedSearch{Missing: "not of interest"}, Bar: &terminal.Progress{W: io.Discard, Every: time.Hour},
 	}
 	for _, id := range again {
-		r.again[id] = true
+		r.Again[id] = true
 	}
-	out, err := r.run(d.t.Context())
+	out, err := r.Run(d.t.Context())
 	d.must(err)
 	return out
 }
@@ -36,7 +39,7 @@ func TestHourlyComparisonIsBounded(t *testing.T) {
 	d.must(d.node.Tamper(string(sessions[1]), addressOf(d.players[0]), "usdc", decimal.RequireFromString("7")))
 	found := 0
 	for range 200 {
-		out := d.hourly(s, s.node)
+		out := d.hourly(s, s.Node)
 		if out.Compared != 2 || out.Undrawn != 3 || out.Entries != 10 {
 			t.Fatalf("%+v", out)
 		}
@@ -48,8 +51,8 @@ func TestHourlyComparisonIsBounded(t *testing.T) {
 		t.Error("the session that differs was never drawn")
 	}
 	for range 3 {
-		out := d.hourly(s, s.node, sessions[1])
-		d.wantFindings(out.Findings, payoutDiffers+" "+string(sessions[1]), overpaidAt+" "+string(sessions[1]))
+		out := d.hourly(s, s.Node, sessions[1])
+		d.wantFindings(out.Findings, audit.PayoutDiffers+" "+string(sessions[1]), audit.OverpaidAt+" "+string(sessions[1]))
 		if out.Compared != 3 || out.Undrawn != 2 {
 			t.Fatalf("%+v", out)
 		}
@@ -58,14 +61,14 @@ func TestHourlyComparisonIsBounded(t *testing.T) {
 
 // meddling does something before the node is read for the first time.
 type meddling struct {
-	sessionNode
+	audit.SessionNode
 	first sync.Once
 	do    func()
 }
 
 func (m *meddling) Session(ctx context.Context, id settlement.SessionID, look settlement.Look) (settlement.Session, error) {
 	m.first.Do(m.do)
-	return m.sessionNode.Session(ctx, id, look)
+	return m.SessionNode.Session(ctx, id, look)
 }
 
 // A session that was free when the ledger was read, and that settled closed before the
@@ -75,7 +78,7 @@ func TestSettledWhileItIsCompared(t *testing.T) {
 	s, _ := d.serve()
 	session := d.open()
 	d.wantCode(d.result(session, d.publish("no_such_scenario", "p", session, nil)), settlement.UnknownScenario)
-	out := d.hourly(s, &meddling{sessionNode: s.node, do: func() {
+	out := d.hourly(s, &meddling{SessionNode: s.Node, do: func() {
 		d.result(session, d.publish("partial_service", "q", session, d.partial()))
 	}})
 	d.wantFindings(out.Findings)

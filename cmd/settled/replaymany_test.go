@@ -26,11 +26,11 @@ func TestReplayMany(t *testing.T) {
 	d := deploy(t)
 	// So many at once starve one another on a small machine: what is signed has to
 	// stay good for longer than elsewhere in these tests.
-	d.cfg.consumerWorkers, d.cfg.nodeValidity = 16, testExpiry-testMargin
+	d.cfg.ConsumerWorkers, d.cfg.NodeRequestValidity = 16, testExpiry-testMargin
 	_, stop := d.serve()
 	sessions := d.failing(n)
 	stop()
-	d.cfg.policies["no_show"] = d.cfg.policies[settlement.Cancellation]
+	d.cfg.Policies["no_show"] = d.cfg.Policies[settlement.Cancellation]
 	d.serve()
 
 	d.interrupted("deadletter", "replay", "--all", "--rate", "2000/s")
@@ -49,7 +49,7 @@ func TestReplayMany(t *testing.T) {
 	for left := d.unanswered(); left > 0; left = d.unanswered() {
 		d.until("fewer messages are left", func() bool { return d.unanswered() < left })
 	}
-	outcomes, err := d.nats.js.Stream(t.Context(), consumer.OutcomesStream(""))
+	outcomes, err := d.nats.JS.Stream(t.Context(), consumer.OutcomesStream(""))
 	d.must(err)
 	if last := outcomes.CachedInfo().State.LastSeq; last != uint64(2*n) { // #nosec G115 -- a count
 		t.Errorf("%d outcomes, want %d: each letter published once", last, 2*n)
@@ -68,7 +68,7 @@ func TestReplayMany(t *testing.T) {
 // unanswered is how many messages wait for their result.
 func (d *deployment) unanswered() uint64 {
 	d.t.Helper()
-	durable, err := d.nats.js.Consumer(d.t.Context(), consumer.OutcomesStream(""), "settled")
+	durable, err := d.nats.JS.Consumer(d.t.Context(), consumer.OutcomesStream(""), "settled")
 	d.must(err)
 	info := durable.CachedInfo()
 	return info.NumPending + uint64(info.NumAckPending) // #nosec G115 -- a count
@@ -82,11 +82,11 @@ func (d *deployment) failing(n int) []settlement.SessionID {
 	for i := range sessions {
 		sessions[i] = d.open()
 		event := fmt.Appendf(nil, `{"specversion":"1.0","id":"%d","source":"/test","type":"outcome.no_show","data":{"session_id":%q}}`, i, sessions[i])
-		_, err := d.nats.js.PublishMsgAsync(&nats.Msg{Subject: "outcome.no_show", Data: event}, jetstream.WithStallWait(time.Minute))
+		_, err := d.nats.JS.PublishMsgAsync(&nats.Msg{Subject: "outcome.no_show", Data: event}, jetstream.WithStallWait(time.Minute))
 		d.must(err)
 	}
 	d.until("all have failed", func() bool {
-		s, err := d.nats.js.Stream(d.t.Context(), consumer.DeadLettersStream(""))
+		s, err := d.nats.JS.Stream(d.t.Context(), consumer.DeadLettersStream(""))
 		return err == nil && s.CachedInfo().State.Msgs == uint64(n) && d.answered() // #nosec G115 -- a count
 	})
 	return sessions
@@ -99,7 +99,7 @@ func (d *deployment) interrupted(args ...string) {
 	defer stop()
 	out := &interrupting{after: 5, stop: stop}
 	var errs bytes.Buffer
-	status := run(ctx, append(args, "--nats.url", d.cfg.natsURL), strings.NewReader(""), out, &errs)
+	status := run(ctx, append(args, "--nats.url", d.cfg.NATSURL), strings.NewReader(""), out, &errs)
 	if status != exitFailed || !strings.Contains(errs.String(), "run the same command again") || strings.Contains(errs.String(), "left as they are") {
 		d.t.Errorf("%d after %d letters: %s", status, out.lines, errs.String())
 	}

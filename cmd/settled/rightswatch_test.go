@@ -6,6 +6,9 @@ import (
 	"time"
 
 	"github.com/nats-io/nats-server/v2/server"
+
+	"settled/cmd/settled/internal/natsconn"
+	"settled/cmd/settled/internal/service"
 )
 
 // TestMissingRightsHoldSending: a right to publish that is taken from settled's user by a
@@ -14,10 +17,10 @@ import (
 func TestMissingRightsHoldSending(t *testing.T) {
 	t.Parallel()
 	o := newOutage(t)
-	o.cfg.natsURL = o.natsURL(outageUser)
-	o.cfg.consumerBackoff, o.cfg.consumerBackoffM = 100*time.Millisecond, 300*time.Millisecond
+	o.cfg.NATSURL = o.natsURL(outageUser)
+	o.cfg.ConsumerBackoffInitial, o.cfg.ConsumerBackoffMax = 100*time.Millisecond, 300*time.Millisecond
 	s, _ := o.serve()
-	if s.held(heldByRights) {
+	if s.Held(service.HeldByRights) {
 		t.Fatal("held with all rights")
 	}
 	for name, denied := range map[string]string{
@@ -32,35 +35,35 @@ func TestMissingRightsHoldSending(t *testing.T) {
 		restricted.Permissions = &server.Permissions{Publish: &server.SubjectPermission{Deny: []string{denied}}}
 		o.users(outageOperator, &restricted)
 		if name != "deadletter.*" { // which the next period shows
-			s.writeRights().hurry()
+			s.WriteRights().Hurry()
 		}
 		o.until("not ready without "+name, func() bool {
-			err := s.ready()
+			err := s.Ready()
 			return err != nil && strings.Contains(err.Error(), `"`+name+`"`)
 		})
-		if !s.held(heldByRights) {
+		if !s.Held(service.HeldByRights) {
 			t.Errorf("%s: the metric doesn't show it", name)
 		}
 		if strings.HasPrefix(name, "$JS.") { // not even the delivery of an outcome can be put off, or none is delivered
 			o.users(outageOperator, outageUser)
-			o.until("ready again", func() bool { return s.ready() == nil })
+			o.until("ready again", func() bool { return s.Ready() == nil })
 			continue
 		}
 		session := o.open()
 		sequence := o.publish("partial_service", "held", session, o.partial())
 		o.until("the outcome waits", func() bool {
-			count, _ := s.metrics.waiting.ages(time.Now())
+			count, _ := s.Metrics.Waiting.Ages(time.Now())
 			return count["ledger_held"] > 0
 		})
 		if n := len(o.node.Closes(string(session))); n > 0 {
 			t.Errorf("%s: %d closes were sent", name, n)
 		}
 		o.users(outageOperator, outageUser)
-		o.until("ready again", func() bool { return s.ready() == nil })
+		o.until("ready again", func() bool { return s.Ready() == nil })
 		o.result(session, sequence)
 	}
 	for _, stream := range []string{"SETTLEMENTS", "DEADLETTERS", "OPERATIONS"} {
-		info, err := o.nats.js.Stream(t.Context(), stream)
+		info, err := o.nats.JS.Stream(t.Context(), stream)
 		o.must(err)
 		if n := info.CachedInfo().State.Msgs; stream != "SETTLEMENTS" && n != 0 {
 			t.Errorf("%s: %d messages were stored by trying", stream, n)
@@ -71,22 +74,22 @@ func TestMissingRightsHoldSending(t *testing.T) {
 // TestRefusedWriteHoldsSending: what the server refuses beside a request counts at once.
 func TestRefusedWriteHoldsSending(t *testing.T) {
 	o := newOutage(t)
-	o.cfg.natsURL = o.natsURL(outageUser)
+	o.cfg.NATSURL = o.natsURL(outageUser)
 	restricted := *outageUser
 	restricted.Permissions = &server.Permissions{Publish: &server.SubjectPermission{Deny: []string{"settlement.failed.*"}}}
 	o.users(outageOperator, &restricted)
-	s := &service{cfg: &o.cfg, log: o.deployment.log}
-	o.must(s.connectOnce())
-	defer s.nats.close()
-	w := newRightsWatch(s.nats.js, &o.cfg, o.deployment.log)
-	s.rights = w
-	w.tryAll(t.Context())
-	if err := w.problem(); err != nil {
+	s := &service.Service{Cfg: &o.cfg, Log: o.deployment.log}
+	o.must(s.ConnectOnce())
+	defer s.Nats.Shutdown()
+	w := natsconn.NewRightsWatch(s.Nats.JS, &o.cfg, o.deployment.log)
+	s.Rights = w
+	w.TryAll(t.Context())
+	if err := w.Problem(); err != nil {
 		t.Fatalf("a right that is there: %v", err)
 	}
-	o.must(s.nats.Publish("settlement.failed.unknown", nil))
-	o.until("sending is held", func() bool { return w.problem() != nil })
-	if err := w.problem(); !strings.Contains(err.Error(), "the ledger can't be written") {
+	o.must(s.Nats.Publish("settlement.failed.unknown", nil))
+	o.until("sending is held", func() bool { return w.Problem() != nil })
+	if err := w.Problem(); !strings.Contains(err.Error(), "the ledger can't be written") {
 		t.Error(err)
 	}
 }
@@ -96,25 +99,25 @@ func TestRefusedWriteHoldsSending(t *testing.T) {
 func TestSmallPayloadHoldsSending(t *testing.T) {
 	t.Parallel()
 	o := newOutage(t)
-	o.cfg.natsURL = o.natsURL(outageUser)
-	o.cfg.consumerBackoff, o.cfg.consumerBackoffM = 100*time.Millisecond, 300*time.Millisecond
+	o.cfg.NATSURL = o.natsURL(outageUser)
+	o.cfg.ConsumerBackoffInitial, o.cfg.ConsumerBackoffMax = 100*time.Millisecond, 300*time.Millisecond
 	s, _ := o.serve()
 	o.natsDown()
 	o.options.MaxPayload = 512 << 10
 	o.natsUp()
-	o.until("not ready", func() bool { err := s.ready(); return err != nil && strings.Contains(err.Error(), "max_payload") })
+	o.until("not ready", func() bool { err := s.Ready(); return err != nil && strings.Contains(err.Error(), "max_payload") })
 	session := o.open()
 	sequence := o.publish("partial_service", "held", session, o.partial())
 	o.until("the outcome waits", func() bool {
-		count, _ := s.metrics.waiting.ages(time.Now())
+		count, _ := s.Metrics.Waiting.Ages(time.Now())
 		return count["ledger_held"] > 0
 	})
 	if n := len(o.node.Closes(string(session))); n > 0 {
 		t.Errorf("%d closes were sent", n)
 	}
 	o.natsDown()
-	o.options.MaxPayload = leastPayload
+	o.options.MaxPayload = natsconn.MinPayload
 	o.natsUp()
-	o.until("ready again", func() bool { return s.ready() == nil })
+	o.until("ready again", func() bool { return s.Ready() == nil })
 	o.result(session, sequence)
 }

@@ -2,22 +2,23 @@ package main
 
 import (
 	"fmt"
-	"io"
 
 	"github.com/spf13/cobra"
+
+	"settled/cmd/settled/internal/config"
+	"settled/cmd/settled/internal/natsconn"
+	"settled/cmd/settled/internal/terminal"
 )
 
-// program is what every command shares: where it reads and writes, and how.
+// program is what every command shares.
 type program struct {
-	stdin          io.Reader
-	stdout, stderr io.Writer
-	output         string // text or json
-	configFile     string
-	refusals       natsRefusals
+	*terminal.Streams
+	configFile string
+	refusals   natsconn.Refusals
 }
 
-func newRoot(stdin io.Reader, stdout, stderr io.Writer) *cobra.Command {
-	p := &program{stdin: stdin, stdout: stdout, stderr: stderr}
+func newRoot(s *terminal.Streams) *cobra.Command {
+	p := &program{Streams: s}
 	root := &cobra.Command{
 		Use:           "settled",
 		Short:         "Settles ClearNode app sessions from outcome events, exactly once",
@@ -25,20 +26,20 @@ func newRoot(stdin io.Reader, stdout, stderr io.Writer) *cobra.Command {
 		SilenceUsage:  true,
 		SilenceErrors: true,
 		PersistentPreRunE: func(*cobra.Command, []string) error {
-			if p.output != "text" && p.output != "json" {
-				return misuse{fmt.Errorf("--output %q: want text or json", p.output)}
+			if p.Format != "text" && p.Format != "json" {
+				return terminal.UsageError(fmt.Errorf("--output %q: want text or json", p.Format))
 			}
 			return nil
 		},
 	}
-	root.SetOut(stdout)
-	root.SetErr(stderr)
+	root.SetOut(s.Out)
+	root.SetErr(s.Err)
 	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error {
-		return misuse{fmt.Errorf("%w (see `%s --help`)", err, cmd.CommandPath())}
+		return terminal.UsageError(fmt.Errorf("%w (see `%s --help`)", err, cmd.CommandPath()))
 	})
-	root.PersistentFlags().StringVarP(&p.output, "output", "o", "text", "text for people, json for programs")
+	root.PersistentFlags().StringVarP(&p.Format, "output", "o", "text", "text for people, json for programs")
 	root.PersistentFlags().StringVarP(&p.configFile, "config", "c", "", "configuration file (YAML)")
-	addConfigFlags(root.PersistentFlags())
+	config.AddFlags(root.PersistentFlags())
 	root.AddCommand(
 		p.serveCommand(), p.demoCommand(), p.simCommand(), p.publishCommand(), p.watchCommand(),
 		p.deadletterCommand(), p.stopCommand(), p.resumeCommand(), p.ledgerCommand(), p.reconcileCommand(), p.cosignCommand(), p.configCommand(), p.doctorCommand(), p.versionCommand(),
@@ -57,14 +58,14 @@ func misuseOnArgs(cmd *cobra.Command) {
 	}
 	cmd.Args = func(c *cobra.Command, args []string) error {
 		if err := check(c, args); err != nil {
-			return misuse{fmt.Errorf("%w (see `%s --help`)", err, c.CommandPath())}
+			return terminal.UsageError(fmt.Errorf("%w (see `%s --help`)", err, c.CommandPath()))
 		}
 		return nil
 	}
 	if cmd.HasSubCommands() && cmd.RunE == nil {
 		cmd.RunE = func(c *cobra.Command, _ []string) error {
 			_ = c.Help()
-			return misuse{fmt.Errorf("%s: name a command", c.CommandPath())}
+			return terminal.UsageError(fmt.Errorf("%s: name a command", c.CommandPath()))
 		}
 	}
 	for _, sub := range cmd.Commands() {
@@ -89,4 +90,28 @@ func unbuilt(name string) *cobra.Command {
 			return fmt.Errorf("`%s` is not built yet", c.CommandPath())
 		},
 	}
+}
+
+// load reads the configuration of a command, which then reports what NATS denies to it.
+func (p *program) load(cmd *cobra.Command) (config.Config, []string, error) {
+	c, warnings, err := config.Load(cmd, p.configFile)
+	c.NATSObserver = &p.refusals
+	return c, warnings, err
+}
+
+// explained adds to an error of any command what NATS has to do with it.
+func (p *program) explained(cmd *cobra.Command) {
+	if act := cmd.RunE; act != nil {
+		cmd.RunE = func(c *cobra.Command, args []string) error { return p.explain(act(c, args)) }
+	}
+	for _, sub := range cmd.Commands() {
+		p.explained(sub)
+	}
+}
+
+func (p *program) explain(err error) error {
+	if terminal.IsUsageError(err) {
+		return err
+	}
+	return p.refusals.Explain(err)
 }

@@ -9,6 +9,7 @@ import (
 	"strings"
 	"testing"
 
+	"settled/cmd/settled/internal/service"
 	"settled/consumer"
 )
 
@@ -46,7 +47,7 @@ func TestRunbookBackupAndRestore(t *testing.T) {
 		}
 	}
 	d := deploy(t)
-	d.cfg.natsStateDir = filepath.Join(d.dir, "state")
+	d.cfg.NATSStateDir = filepath.Join(d.dir, "state")
 	s, stop := d.serve()
 	first := d.open()
 	d.result(first, d.publish("partial_service", "first", first, d.partial()))
@@ -66,7 +67,7 @@ func TestRunbookBackupAndRestore(t *testing.T) {
 			copies[words[4]] = takeSnapshot(t, d.nats.Conn, words[3])
 		case strings.HasPrefix(c, "nats stream rm -f "):
 			stop() // "with every settled stopped"
-			d.must(d.nats.js.DeleteStream(t.Context(), words[4]))
+			d.must(d.nats.JS.DeleteStream(t.Context(), words[4]))
 		case strings.HasPrefix(c, "nats stream restore "):
 			copied, found := copies[words[3]]
 			if !found {
@@ -74,13 +75,13 @@ func TestRunbookBackupAndRestore(t *testing.T) {
 			}
 			copied.restore(t, d.nats.Conn)
 		case c == "settled serve --after-restore":
-			d.cfg.afterRestore = true
+			d.cfg.AfterRestore = true
 			s, stop = d.begin()
 			d.until("it sends nothing", func() bool {
-				err := s.ready()
-				return err != nil && strings.Contains(err.Error(), "--after-restore") || s.held(heldByLoss)
+				err := s.Ready()
+				return err != nil && strings.Contains(err.Error(), "--after-restore") || s.Held(service.HeldByLoss)
 			})
-			d.until("it is over", func() bool { return s.ready() == nil })
+			d.until("it is over", func() bool { return s.Ready() == nil })
 			d.verify(1)
 		case strings.HasPrefix(c, "cp -a data "), strings.HasPrefix(c, "rm -rf data"), strings.HasPrefix(c, "cp -a backup/"):
 			if e == nil {
@@ -102,7 +103,7 @@ func TestRunbookBackupAndRestore(t *testing.T) {
 			t.Errorf("nobody tries this command: %s", c)
 		}
 	}
-	if l, err := consumer.NewOperations(d.nats.js, d.cfg.consumerConfig(nil)).Stopped(context.Background()); err != nil || l != nil {
+	if l, err := consumer.NewOperations(d.nats.JS, d.cfg.Consumer()).Stopped(context.Background()); err != nil || l != nil {
 		t.Errorf("stopped: %v, %v", l, err)
 	}
 }
@@ -112,7 +113,7 @@ func embeddedInData(t *testing.T) *embeddedHost {
 	t.Helper()
 	e := newEmbeddedHost(t)
 	e.store = filepath.Join(e.dir, "data")
-	e.cfg.embeddedStoreDir = e.store
+	e.cfg.EmbeddedStoreDir = e.store
 	e.start()
 	e.ready()
 	session := e.open()

@@ -75,7 +75,7 @@ func TestEveryScenario(t *testing.T) {
 			c.data["session_id"] = "0x" + strings.ToUpper(string(session[2:]))
 			msg, err := (&demoCase{scenario: c.scenario, id: fmt.Sprint(n), session: settlement.SessionID(c.data["session_id"].(string)), data: c.data, binary: binary}).message("")
 			d.must(err)
-			ack, err := d.nats.js.PublishMsg(t.Context(), msg)
+			ack, err := d.nats.JS.PublishMsg(t.Context(), msg)
 			d.must(err)
 			var got []string
 			for _, a := range d.result(session, ack.Sequence).Allocation {
@@ -170,7 +170,7 @@ func TestNodeAway(t *testing.T) {
 	d := deploy(t)
 	s, _ := d.serve()
 	d.node.Stop()
-	d.until("the service notices", func() bool { return s.ready() != nil && s.consumer.Status().Paused })
+	d.until("the service notices", func() bool { return s.Ready() != nil && s.Consumer.Status().Paused })
 	type waiting struct {
 		session  settlement.SessionID
 		sequence uint64
@@ -198,7 +198,7 @@ func TestAnswerLost(t *testing.T) {
 	for _, kind := range []clearnodetest.FaultKind{clearnodetest.CutAfter, clearnodetest.Garbage, clearnodetest.WrongSignature} {
 		t.Run(fmt.Sprint("fault ", kind), func(t *testing.T) {
 			d := deploy(t)
-			d.cfg.nodeRequestTimeout = 2 * time.Second
+			d.cfg.NodeRequestTimeout = 2 * time.Second
 			d.serve()
 			session := d.open()
 			d.node.Inject(clearnodetest.Fault{Method: "close_app_session", Kind: kind})
@@ -222,7 +222,7 @@ func TestCloseHeldUp(t *testing.T) {
 	for name, hold := range map[string]time.Duration{"lands in time": time.Second, "comes too late": testValidity + 2*time.Second} {
 		t.Run(name, func(t *testing.T) {
 			d := deploy(t)
-			d.cfg.nodeRequestTimeout = 500 * time.Millisecond
+			d.cfg.NodeRequestTimeout = 500 * time.Millisecond
 			d.serve()
 			session := d.open()
 			struck := make(chan struct{}, 1)
@@ -329,7 +329,7 @@ func TestTwoReplicas(t *testing.T) {
 
 // answered reports whether the consumer has acknowledged every message.
 func (d *deployment) answered() bool {
-	durable, err := d.nats.js.Consumer(d.t.Context(), "OUTCOMES", "settled")
+	durable, err := d.nats.JS.Consumer(d.t.Context(), "OUTCOMES", "settled")
 	if err != nil {
 		return false
 	}

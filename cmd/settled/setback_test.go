@@ -1,7 +1,6 @@
 package main
 
 import (
-	"context"
 	"encoding/json"
 	"fmt"
 	"io"
@@ -18,6 +17,8 @@ import (
 	"github.com/rs/zerolog"
 
 	"settled/clearnode/clearnodetest"
+	"settled/cmd/settled/internal/natsconn"
+	"settled/cmd/settled/internal/service"
 	"settled/ledger"
 	"settled/settlement"
 )
@@ -35,15 +36,15 @@ func TestStoreDoubt(t *testing.T) {
 		}
 		must(os.MkdirAll(filepath.Join(dir, "jetstream", "$G", "streams", "SETTLEMENTS"), 0o700))
 		must(os.WriteFile(filepath.Join(dir, "jetstream", "$G", "streams", "SETTLEMENTS", "1.blk"), []byte("entries"), 0o600))
-		must(writeStoreRecord(dir))
+		must(service.WriteStoreRecord(dir))
 		must(os.CopyFS(backup, os.DirFS(dir)))
 		return dir, backup
 	}
 	// earlier changes the time that a record says.
 	earlier := func(t *testing.T, dir string, by time.Duration) {
 		t.Helper()
-		var r storeRecord
-		text, err := os.ReadFile(storeRecordPath(dir))
+		var r service.StoreRecord
+		text, err := os.ReadFile(service.StoreRecordPath(dir))
 		if err == nil {
 			err = json.Unmarshal(text, &r)
 		}
@@ -52,7 +53,7 @@ func TestStoreDoubt(t *testing.T) {
 			text, err = json.Marshal(r)
 		}
 		if err == nil {
-			err = os.WriteFile(storeRecordPath(dir), text, 0o600)
+			err = os.WriteFile(service.StoreRecordPath(dir), text, 0o600)
 		}
 		if err != nil {
 			t.Fatal(err)
@@ -69,8 +70,8 @@ func TestStoreDoubt(t *testing.T) {
 			return os.CopyFS(filepath.Join(filepath.Dir(dir), "again"), os.DirFS(dir))
 		}},
 		"a new store":  {change: func(_ *testing.T, dir, _ string) error { return os.RemoveAll(filepath.Join(dir, "jetstream")) }},
-		"no record":    {change: func(_ *testing.T, dir, _ string) error { return os.Remove(storeRecordPath(dir)) }, want: "no record"},
-		"a broken one": {change: func(_ *testing.T, dir, _ string) error { return os.WriteFile(storeRecordPath(dir), nil, 0o600) }, want: "can't be read"},
+		"no record":    {change: func(_ *testing.T, dir, _ string) error { return os.Remove(service.StoreRecordPath(dir)) }, want: "no record"},
+		"a broken one": {change: func(_ *testing.T, dir, _ string) error { return os.WriteFile(service.StoreRecordPath(dir), nil, 0o600) }, want: "can't be read"},
 		"renamed in its place": {change: func(_ *testing.T, dir, backup string) error {
 			if err := os.Rename(dir, dir+".bad"); err != nil {
 				return err
@@ -85,20 +86,20 @@ func TestStoreDoubt(t *testing.T) {
 		}, want: "another folder"},
 		"files copied over it": {change: func(t *testing.T, dir, backup string) error {
 			earlier(t, backup, time.Minute) // the copy is a minute old
-			text, err := os.ReadFile(storeRecordPath(backup))
+			text, err := os.ReadFile(service.StoreRecordPath(backup))
 			if err != nil {
 				return err
 			}
-			return os.WriteFile(storeRecordPath(dir), text, 0o600)
+			return os.WriteFile(service.StoreRecordPath(dir), text, 0o600)
 		}, want: "was put there"},
 		"long ago":            {change: func(*testing.T, string, string) error { return nil }, later: time.Hour, want: "last in use", old: true},
 		"the clock went back": {change: func(*testing.T, string, string) error { return nil }, later: -time.Hour, want: "last in use", old: true},
 		"another boot": {change: func(t *testing.T, dir, _ string) error {
-			text, err := os.ReadFile(storeRecordPath(dir))
+			text, err := os.ReadFile(service.StoreRecordPath(dir))
 			if err != nil {
 				return err
 			}
-			return os.WriteFile(storeRecordPath(dir), []byte(strings.Replace(string(text), bootID(), "another", 1)), 0o600)
+			return os.WriteFile(service.StoreRecordPath(dir), []byte(strings.Replace(string(text), service.BootID(), "another", 1)), 0o600)
 		}, want: "machine was started"},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -106,7 +107,7 @@ func TestStoreDoubt(t *testing.T) {
 			if err := c.change(t, dir, backup); err != nil {
 				t.Fatal(err)
 			}
-			doubt, old := storeDoubt(dir, time.Now().Add(c.later))
+			doubt, old := service.StoreDoubt(dir, time.Now().Add(c.later))
 			if (doubt != "") != (c.want != "") || !strings.Contains(doubt, c.want) || old != c.old {
 				t.Errorf("%q (old %t), want %q (old %t)", doubt, old, c.want, c.old)
 			}
@@ -169,7 +170,7 @@ func newEmbeddedHost(t *testing.T) *embeddedHost {
 	d := deploy(t)
 	e := &embeddedHost{deployment: d, store: filepath.Join(d.dir, "store"), state: filepath.Join(d.dir, "state"), nats: freeAddr(t), http: freeAddr(t)}
 	d.nats.Close()
-	d.cfg.natsURL, d.cfg.embeddedStoreDir = "nats://"+e.nats, e.store
+	d.cfg.NATSURL, d.cfg.EmbeddedStoreDir = "nats://"+e.nats, e.store
 	t.Cleanup(e.kill)
 	return e
 }
@@ -184,7 +185,7 @@ clearnode: {url: %q, key_files: [%q], message_expiry: %s, request_validity: %s, 
 consumer: {backoff: {initial: 100ms, max: 300ms}}
 http: {listen: %q}
 log: {level: warn}
-`, e.state, e.store, e.nats, e.cfg.nodeURL, e.cfg.nodeKeyFiles[0], testExpiry, testValidity, testMargin, e.http), 0o600))
+`, e.state, e.store, e.nats, e.cfg.NodeURL, e.cfg.NodeKeyFiles[0], testExpiry, testValidity, testMargin, e.http), 0o600))
 	self, err := os.Executable()
 	e.must(err)
 	e.process = exec.Command(self, append([]string{"serve", "--config", file}, flags...)...) // #nosec G204 -- ourselves
@@ -194,7 +195,7 @@ log: {level: warn}
 	e.until("it is up", func() bool { _, body := e.readyz(); return strings.Contains(body, "{") })
 	e.until("its NATS is up", func() bool {
 		var err error
-		e.deployment.nats, err = e.cfg.asOperator().connect("test", false)
+		e.deployment.nats, err = natsconn.Connect(natsconn.AsOperator(&e.cfg), "test", false)
 		return err == nil
 	})
 }
@@ -229,7 +230,7 @@ func (e *embeddedHost) ready() {
 // process ended, and with or without a folder outside it.
 func TestQuickRestartIsNotHeld(t *testing.T) {
 	t.Parallel()
-	for _, state := range []string{"", stateDirNone} {
+	for _, state := range []string{"", service.StateDirNone} {
 		e := newEmbeddedHost(t)
 		if state != "" {
 			e.state = state
@@ -266,16 +267,16 @@ func TestStoreSetBackWhileStopped(t *testing.T) {
 		"renamed in its place": {func(t *testing.T, e *embeddedHost, backup string) {
 			e.must(os.Rename(e.store, e.store+".bad"))
 			e.must(os.Rename(backup, e.store))
-		}, stateDirNone, false},
+		}, service.StateDirNone, false},
 		"copied over it":                  {func(t *testing.T, e *embeddedHost, backup string) { overwrite(t, e.store, backup) }, "", false},
-		"copied over it, nothing outside": {func(t *testing.T, e *embeddedHost, backup string) { overwrite(t, e.store, backup) }, stateDirNone, false},
+		"copied over it, nothing outside": {func(t *testing.T, e *embeddedHost, backup string) { overwrite(t, e.store, backup) }, service.StateDirNone, false},
 		"the ledger alone, nothing outside": {func(t *testing.T, e *embeddedHost, backup string) {
 			found, err := filepath.Glob(filepath.Join(backup, "jetstream", "*", "streams", "SETTLEMENTS"))
 			e.must(err)
 			name, err := filepath.Rel(backup, found[0])
 			e.must(err)
 			overwrite(t, filepath.Join(e.store, name), found[0])
-		}, stateDirNone, false},
+		}, service.StateDirNone, false},
 	} {
 		t.Run(name, func(t *testing.T) {
 			e := newEmbeddedHost(t)
@@ -289,7 +290,7 @@ func TestStoreSetBackWhileStopped(t *testing.T) {
 			e.end(os.Interrupt)
 			backup := filepath.Join(e.dir, "backup")
 			e.must(os.CopyFS(backup, os.DirFS(e.store)))
-			time.Sleep(storeRecordSlack) // the copy is older than that
+			time.Sleep(service.StoreRecordSlack) // the copy is older than that
 			e.start()
 			e.ready()
 			release, struck := make(chan struct{}), make(chan struct{}, 1)
@@ -347,14 +348,14 @@ func TestLedgerSetBackOutside(t *testing.T) {
 	for name, c := range map[string]struct{ forget bool }{"remembered": {false}, "nothing is remembered, as on another host": {true}} {
 		t.Run(name, func(t *testing.T) {
 			d := deploy(t)
-			d.cfg.natsStateDir = filepath.Join(d.dir, "state")
-			d.cfg.nodeRequestTimeout = 300 * time.Millisecond
-			d.cfg.consumerBackoff, d.cfg.consumerBackoffM = 100*time.Millisecond, 300*time.Millisecond
+			d.cfg.NATSStateDir = filepath.Join(d.dir, "state")
+			d.cfg.NodeRequestTimeout = 300 * time.Millisecond
+			d.cfg.ConsumerBackoffInitial, d.cfg.ConsumerBackoffMax = 100*time.Millisecond, 300*time.Millisecond
 			_, stop := d.serve()
 			first := d.open()
 			d.result(first, d.publish("partial_service", "first", first, d.partial()))
 			copied := takeSnapshot(t, d.nats.Conn, ledger.StreamName(""))
-			time.Sleep(ledgerBehindBy + time.Second) // the copy is older than that
+			time.Sleep(service.LedgerBehindBy + time.Second) // the copy is older than that
 			release, struck := make(chan struct{}), make(chan struct{}, 1)
 			session := d.open()
 			d.node.Inject(clearnodetest.Fault{Method: "close_app_session", Kind: clearnodetest.Stall, Release: release, Struck: struck})
@@ -362,18 +363,18 @@ func TestLedgerSetBackOutside(t *testing.T) {
 			<-struck
 			d.node.DropConnections()
 			stop()
-			d.must(d.nats.js.DeleteStream(t.Context(), ledger.StreamName("")))
+			d.must(d.nats.JS.DeleteStream(t.Context(), ledger.StreamName("")))
 			copied.restore(t, d.nats.Conn)
 			if c.forget {
-				d.must(os.RemoveAll(d.cfg.natsStateDir))
+				d.must(os.RemoveAll(d.cfg.NATSStateDir))
 			}
 			s, _ := d.begin()
 			d.until("the service is built", func() bool {
-				s.mu.Lock()
-				defer s.mu.Unlock()
-				return s.books != nil
+				s.Mu.Lock()
+				defer s.Mu.Unlock()
+				return s.Books != nil
 			})
-			d.until("sending is held", func() bool { return s.held(heldByLoss) || s.held(heldByRestore) })
+			d.until("sending is held", func() bool { return s.Held(service.HeldByLoss) || s.Held(service.HeldByRestore) })
 			if n := len(d.node.Closes(string(session))); n != 1 {
 				t.Errorf("%d closes were sent", n)
 			}
@@ -383,49 +384,5 @@ func TestLedgerSetBackOutside(t *testing.T) {
 				d.verify(2)
 			}
 		})
-	}
-}
-
-// TestClockJump: a wall clock that leaves the monotonic one holds sending, and one that
-// is kept right little by little does not.
-func TestClockJump(t *testing.T) {
-	for name, c := range map[string]struct {
-		by   time.Duration
-		want bool
-	}{"forward": {time.Minute, true}, "back": {-time.Minute, true}, "slewed": {time.Second, false}, "even": {0, false}} {
-		t.Run(name, func(t *testing.T) {
-			began, reads := time.Now(), 0
-			done, jumps := make(chan struct{}), make(chan time.Duration, 10)
-			read := func() clockReading {
-				reads++
-				r := clockReading{began.Add(time.Duration(reads) * time.Second), time.Duration(reads) * time.Second}
-				if reads > 3 {
-					r.wall = r.wall.Add(c.by)
-				}
-				if reads == 6 {
-					close(done)
-				}
-				return r
-			}
-			stop := beside(t.Context(), func(ctx context.Context) {
-				watchClock(ctx, read, time.Millisecond, func(by time.Duration) { jumps <- by })
-			})
-			<-done
-			stop()
-			close(jumps)
-			var got []time.Duration
-			for by := range jumps {
-				got = append(got, by)
-			}
-			if c.want != (len(got) == 1 && got[0] == c.by) || !c.want && len(got) > 0 {
-				t.Errorf("jumps %v", got)
-			}
-		})
-	}
-	h := &sendHold{fence: time.Hour, log: zerolog.Nop()}
-	s := &service{hold: h}
-	s.clockJumped(time.Minute)
-	if err := h.err(); err == nil || !strings.Contains(err.Error(), "jumped by 1m0s") {
-		t.Errorf("%v", err)
 	}
 }

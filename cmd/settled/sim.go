@@ -14,6 +14,7 @@ import (
 
 	"settled/clearnode"
 	"settled/clearnode/clearnodetest"
+	"settled/cmd/settled/internal/terminal"
 )
 
 func (p *program) simCommand() *cobra.Command {
@@ -29,7 +30,7 @@ func (p *program) simCommand() *cobra.Command {
 			}
 			amount, err := decimal.NewFromString(faucet)
 			if err != nil || amount.IsNegative() {
-				return misuse{fmt.Errorf("--faucet %q: want an amount such as 1000", faucet)}
+				return terminal.UsageError(fmt.Errorf("--faucet %q: want an amount such as 1000", faucet))
 			}
 			key, err := simKey(keyFile)
 			if err != nil {
@@ -44,7 +45,7 @@ func (p *program) simCommand() *cobra.Command {
 				Address  string `json:"address"`
 				Protocol string `json:"protocol"`
 			}{node.URL(), node.Address().Hex(), spoken}
-			if err := p.print(result, fmt.Sprintf("A simulated ClearNode (%s) listens at %s; its address is %s. Ctrl-C ends it.", result.Protocol, result.URL, result.Address)); err != nil {
+			if err := p.Print(result, fmt.Sprintf("A simulated ClearNode (%s) listens at %s; its address is %s. Ctrl-C ends it.", result.Protocol, result.URL, result.Address)); err != nil {
 				return err
 			}
 			<-cmd.Context().Done()
@@ -67,7 +68,7 @@ func simProtocol(flag string) (string, error) {
 	case clearnodetest.Legacy, clearnodetest.Nitro02, clearnodetest.Nitro04, clearnodetest.NitronodeV1:
 		return flag, nil
 	}
-	return "", misuse{fmt.Errorf("--protocol %q: want auto, %s, %s, %s or %s", flag, clearnodetest.Legacy, clearnodetest.Nitro02, clearnodetest.Nitro04, clearnodetest.NitronodeV1)}
+	return "", terminal.UsageError(fmt.Errorf("--protocol %q: want auto, %s, %s, %s or %s", flag, clearnodetest.Legacy, clearnodetest.Nitro02, clearnodetest.Nitro04, clearnodetest.NitronodeV1))
 }
 
 // simKey is the key in a file, which is created where it is missing; nil without a file.

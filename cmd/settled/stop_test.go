@@ -13,14 +13,17 @@ import (
 	"github.com/shopspring/decimal"
 
 	"settled/clearnode/clearnodetest"
+	"settled/cmd/settled/internal/cosigner"
+	"settled/cmd/settled/internal/host"
+	"settled/cmd/settled/internal/service"
 	"settled/settlement"
 )
 
 // metric is the value of a gauge of a service as Prometheus reads it.
-func (d *deployment) metric(s *service, name string) string {
+func (d *deployment) metric(s *service.Service, name string) string {
 	d.t.Helper()
 	w := httptest.NewRecorder()
-	promhttp.HandlerFor(s.metrics.registry, promhttp.HandlerOpts{}).ServeHTTP(w, httptest.NewRequest(http.MethodGet, "/metrics", nil))
+	promhttp.HandlerFor(s.Metrics.Registry, promhttp.HandlerOpts{}).ServeHTTP(w, httptest.NewRequest(http.MethodGet, "/metrics", nil))
 	for text := range strings.Lines(w.Body.String()) {
 		if value, found := strings.CutPrefix(text, name+" "); found {
 			return strings.TrimSpace(value)
@@ -39,7 +42,7 @@ func TestStopAndResume(t *testing.T) {
 		t.Errorf("%d %s", status, stderr)
 	}
 	d.ok("stop", "--reason", "the node is\nmaintained", "--as", "ada")
-	d.until("both know", func() bool { return s.stopped() != "" && other.stopped() != "" })
+	d.until("both know", func() bool { return s.Stopped() != "" && other.Stopped() != "" })
 	session := d.open()
 	sequence := d.publish("partial_service", "x", session, d.partial())
 	waits := func() bool {
@@ -50,7 +53,7 @@ func TestStopAndResume(t *testing.T) {
 		t.Errorf("%d entries and %d closes while sending is stopped", len(d.entries(session)), len(d.node.Closes(string(session))))
 	}
 	w := httptest.NewRecorder()
-	routes(alwaysAlive, s.ready, s.stopped, s.metrics.registry).ServeHTTP(w, httptest.NewRequest(http.MethodGet, "/readyz", nil))
+	host.Routes(cosigner.AlwaysAlive, s.Ready, s.Stopped, s.Metrics.Registry).ServeHTTP(w, httptest.NewRequest(http.MethodGet, "/readyz", nil))
 	if body, _ := io.ReadAll(w.Body); w.Code != http.StatusOK || !strings.Contains(string(body), "stopped by ada at") {
 		t.Errorf("%d %s", w.Code, body)
 	}
@@ -80,7 +83,7 @@ func TestOverpaidStopsEveryReplica(t *testing.T) {
 	paid, waiting := d.open(), d.open()
 	d.overpay(paid)
 	d.wantCode(d.result(paid, d.publish("partial_service", "a", paid, d.partial())), settlement.Overpaid)
-	d.until("both know", func() bool { return s.stopped() != "" && other.stopped() != "" })
+	d.until("both know", func() bool { return s.Stopped() != "" && other.Stopped() != "" })
 	sequence := d.publish("partial_service", "b", waiting, d.partial())
 	d.until("the other waits", func() bool {
 		return d.metric(s, `settled_waiting_outcomes{reason="stopped"}`) == "1" || d.metric(other, `settled_waiting_outcomes{reason="stopped"}`) == "1"
@@ -96,7 +99,7 @@ func TestOverpaidStopsEveryReplica(t *testing.T) {
 	// The dead letter is replayed, and fails again: it was looked into, nobody stops.
 	d.ok("deadletter", "replay", "--all")
 	d.until("it failed again", func() bool { l := d.letters(); return len(l) == 1 && l[0].Sequence == 2 })
-	if s.stopped() != "" || other.stopped() != "" {
+	if s.Stopped() != "" || other.Stopped() != "" {
 		t.Error("what was resumed knowing of it stops everybody again")
 	}
 }

@@ -20,6 +20,8 @@ import (
 	"google.golang.org/protobuf/proto"
 
 	"settled/clearnode/clearnodetest"
+	"settled/cmd/settled/internal/service"
+	"settled/cmd/settled/internal/telemetry"
 	"settled/ledger"
 	"settled/settlement"
 )
@@ -97,8 +99,8 @@ func traced(t *testing.T) (*deployment, *collected) {
 			stop()
 		}
 	})
-	d.setUp = func(s *service) {
-		stops = append(stops, s.metrics.startTracing(t.Context()))
+	d.setUp = func(s *service.Service) {
+		stops = append(stops, s.Metrics.StartTracing(t.Context()))
 	}
 	return d, c
 }
@@ -116,7 +118,7 @@ func (d *deployment) publishTraced(session settlement.SessionID, id string, head
 	data["session_id"] = session
 	event, err := json.Marshal(map[string]any{"specversion": "1.0", "id": id, "source": "/test", "type": "outcome.partial_service", "data": data})
 	d.must(err)
-	ack, err := d.nats.js.PublishMsg(context.Background(), &nats.Msg{Subject: "outcome.partial_service", Header: header, Data: event})
+	ack, err := d.nats.JS.PublishMsg(context.Background(), &nats.Msg{Subject: "outcome.partial_service", Header: header, Data: event})
 	d.must(err)
 	return ack.Sequence
 }
@@ -125,7 +127,7 @@ func (d *deployment) publishTraced(session settlement.SessionID, id string, head
 // traceparent attribute of its event.
 func (d *deployment) storedAs(state settlement.EntryState, session settlement.SessionID) (nats.Header, string) {
 	d.t.Helper()
-	stream, err := d.nats.js.Stream(context.Background(), ledger.StreamName(""))
+	stream, err := d.nats.JS.Stream(context.Background(), ledger.StreamName(""))
 	d.must(err)
 	m, err := stream.GetLastMsgForSubject(context.Background(), "settlement."+string(state)+"."+string(session))
 	d.must(err)
@@ -238,8 +240,8 @@ func TestTracePassesThrough(t *testing.T) {
 	var out lockedBuffer
 	d.log = zerolog.New(&out).Level(zerolog.DebugLevel)
 	s, _ := d.serve()
-	s.metrics.startTracing(t.Context())()
-	if s.metrics.tracer != noTracer() {
+	s.Metrics.StartTracing(t.Context())()
+	if s.Metrics.Tracer != telemetry.NoTracer() {
 		t.Error("tracing is on though nobody asked for it")
 	}
 	session, other := d.open(), d.open()
@@ -278,16 +280,16 @@ func TestTracesProtocol(t *testing.T) {
 		bad  bool
 	}{
 		{nil, "", false},
-		{map[string]string{"OTEL_EXPORTER_OTLP_ENDPOINT": "http://x"}, otlpHTTP, false},
-		{map[string]string{"OTEL_EXPORTER_OTLP_TRACES_ENDPOINT": "http://x", "OTEL_EXPORTER_OTLP_TRACES_PROTOCOL": "grpc"}, otlpGRPC, false},
-		{map[string]string{"OTEL_TRACES_EXPORTER": "otlp"}, otlpHTTP, false},
+		{map[string]string{"OTEL_EXPORTER_OTLP_ENDPOINT": "http://x"}, telemetry.OtlpHTTP, false},
+		{map[string]string{"OTEL_EXPORTER_OTLP_TRACES_ENDPOINT": "http://x", "OTEL_EXPORTER_OTLP_TRACES_PROTOCOL": "grpc"}, telemetry.OtlpGRPC, false},
+		{map[string]string{"OTEL_TRACES_EXPORTER": "otlp"}, telemetry.OtlpHTTP, false},
 		{map[string]string{"OTEL_TRACES_EXPORTER": "none", "OTEL_EXPORTER_OTLP_ENDPOINT": "http://x"}, "", false},
 		{map[string]string{"OTEL_SDK_DISABLED": "true", "OTEL_EXPORTER_OTLP_ENDPOINT": "http://x"}, "", false},
 		{map[string]string{"OTEL_EXPORTER_OTLP_PROTOCOL": "grpc"}, "", false},
 		{map[string]string{"OTEL_TRACES_EXPORTER": "zipkin"}, "", true},
 		{map[string]string{"OTEL_TRACES_EXPORTER": "otlp", "OTEL_EXPORTER_OTLP_PROTOCOL": "http/json"}, "", true},
 	} {
-		got, err := tracesProtocol(func(name string) string { return c.env[name] })
+		got, err := telemetry.TracesProtocol(func(name string) string { return c.env[name] })
 		if got != c.want || (err != nil) != c.bad {
 			t.Errorf("%v: %q, %v", c.env, got, err)
 		}
@@ -303,8 +305,8 @@ func TestTracingNeverWaits(t *testing.T) {
 	t.Setenv("OTEL_EXPORTER_OTLP_ENDPOINT", server.URL)
 	d := deploy(t)
 	var stopTracing func()
-	d.setUp = func(s *service) {
-		stopTracing = s.metrics.startTracing(t.Context())
+	d.setUp = func(s *service.Service) {
+		stopTracing = s.Metrics.StartTracing(t.Context())
 	}
 	_, stop := d.serve()
 	session := d.open()
@@ -328,15 +330,15 @@ func TestTelemetrySettingsNeverEndTheService(t *testing.T) {
 		{"OTEL_BSP_SCHEDULE_DELAY", "0"}, {"OTEL_BSP_EXPORT_TIMEOUT", "-1"}, {"OTEL_BSP_SCHEDULE_DELAY", "soon"},
 		{"OTEL_SPAN_ATTRIBUTE_COUNT_LIMIT", "-9"}, {"OTEL_SPAN_EVENT_COUNT_LIMIT", "x"}, {"OTEL_SDK_DISABLED", "perhaps"},
 	} {
-		for _, protocol := range []string{otlpHTTP, otlpGRPC} {
+		for _, protocol := range []string{telemetry.OtlpHTTP, telemetry.OtlpGRPC} {
 			t.Run(c.name+"="+c.value+" "+protocol, func(t *testing.T) {
 				t.Setenv("OTEL_EXPORTER_OTLP_PROTOCOL", protocol)
 				t.Setenv("OTEL_EXPORTER_OTLP_ENDPOINT", "http://127.0.0.1:1")
 				t.Setenv("OTEL_TRACES_SAMPLER", "always_off")             // nothing to wait for at the end
 				t.Setenv(c.name, strings.ReplaceAll(c.value, "\x00", "")) // no environment holds it
-				m := newMetrics(zerolog.New(zerolog.NewTestWriter(t)))
-				stop := m.startTracing(t.Context())
-				_, span := m.tracer.Start(t.Context(), "a span")
+				m := telemetry.New(zerolog.New(zerolog.NewTestWriter(t)))
+				stop := m.StartTracing(t.Context())
+				_, span := m.Tracer.Start(t.Context(), "a span")
 				span.End()
 				stop()
 			})
@@ -344,4 +346,4 @@ func TestTelemetrySettingsNeverEndTheService(t *testing.T) {
 	}
 }
 
-var _ jetstream.JetStream = tracedJetStream{}
+var _ jetstream.JetStream = telemetry.TracedJetStream{}

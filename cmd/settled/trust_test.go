@@ -13,6 +13,7 @@ import (
 	"github.com/nats-io/nats.go"
 
 	"settled/clearnode"
+	"settled/cmd/settled/internal/config"
 	"settled/consumer"
 	"settled/settlement"
 )
@@ -31,7 +32,7 @@ func TestOutcomeSigners(t *testing.T) {
 	shop, shopAddress := d.signingKey("shop")
 	stranger, _ := d.signingKey("stranger")
 	_, other := d.signingKey("other")
-	d.cfg.trustSigners = []string{other, strings.ToLower(shopAddress)}
+	d.cfg.TrustOutcomeSigners = []string{other, strings.ToLower(shopAddress)}
 	d.serve()
 	session := d.open()
 	publish := func(id string, more ...string) (p published) {
@@ -72,10 +73,10 @@ func TestAFailedSignedOutcomeIsSettledAgainByReplayAlone(t *testing.T) {
 		t.Run(fmt.Sprintf("discarded %v", discarded), func(t *testing.T) {
 			d := deploy(t)
 			shop, address := d.signingKey("shop")
-			d.cfg.trustSigners = []string{address}
+			d.cfg.TrustOutcomeSigners = []string{address}
 			limit, err := settlement.ParseLimit("usdc", "", "session", "1")
 			d.must(err)
-			d.cfg.limits = settlement.Limits{limit}
+			d.cfg.Limits = settlement.Limits{limit}
 			session := d.open()
 			data := d.partial()
 			data["session_id"] = session
@@ -84,7 +85,7 @@ func TestAFailedSignedOutcomeIsSettledAgainByReplayAlone(t *testing.T) {
 			good := outcomeMessage("", "partial_service", event)
 			d.must(signOutcome(t.Context(), good, "", shop, ""))
 			publish := func() uint64 {
-				ack, err := d.nats.js.PublishMsg(t.Context(), good)
+				ack, err := d.nats.JS.PublishMsg(t.Context(), good)
 				d.must(err)
 				return ack.Sequence
 			}
@@ -95,7 +96,7 @@ func TestAFailedSignedOutcomeIsSettledAgainByReplayAlone(t *testing.T) {
 				d.ok("deadletter", "discard", letter, "--reason", "not to be paid")
 			}
 			stop()
-			d.cfg.limits = nil
+			d.cfg.Limits = nil
 			d.serve()
 			d.wantCode(d.result(session, publish()), settlement.UntrustedOutcome)
 			if discarded {
@@ -120,7 +121,7 @@ func TestAFailedSignedOutcomeIsSettledAgainByReplayAlone(t *testing.T) {
 func TestCopiesOfASignedOutcome(t *testing.T) {
 	d := deploy(t)
 	shop, address := d.signingKey("shop")
-	d.cfg.trustSigners = []string{address}
+	d.cfg.TrustOutcomeSigners = []string{address}
 	session := d.open()
 	data := d.partial()
 	data["session_id"] = session
@@ -146,7 +147,7 @@ func TestCopiesOfASignedOutcome(t *testing.T) {
 			m.Header[name] = append([]string{}, values...)
 		}
 		change(m)
-		ack, err := d.nats.js.PublishMsg(t.Context(), m)
+		ack, err := d.nats.JS.PublishMsg(t.Context(), m)
 		d.must(err)
 		sequences = append(sequences, ack.Sequence)
 	}
@@ -168,7 +169,7 @@ func TestCosignerWantsSignatures(t *testing.T) {
 	quickCosign(d)
 	partner := d.key("partner")
 	_, address := d.signingKey("shop")
-	d.start(d.cosignerOf("partner", func(c *config) { c.trustSigners = []string{address} }))
+	d.start(d.cosignerOf("partner", func(c *config.Config) { c.TrustOutcomeSigners = []string{address} }))
 	d.serve()
 	session := d.openShared(70, share{d.judge, 40}, share{partner, 30})
 	e := d.result(session, d.publish("partial_service", "a", session, d.partial()))
@@ -216,7 +217,7 @@ func TestSignatureVector(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if f := signedByOne([]settlement.Address{settlement.Address(crypto.PubkeyToAddress(private.PublicKey))}, o); f != nil {
+	if f := config.SignedByOne([]settlement.Address{settlement.Address(crypto.PubkeyToAddress(private.PublicKey))}, o); f != nil {
 		t.Error(f)
 	}
 }
@@ -269,7 +270,7 @@ func TestSignedByOne(t *testing.T) {
 		{map[string][]string{"Settled-Signature": {elsewhere}}, "none of trust.outcome_signers"},
 	} {
 		o.Envelope.Header = c.header
-		f := signedByOne([]settlement.Address{signer.Address()}, o)
+		f := config.SignedByOne([]settlement.Address{signer.Address()}, o)
 		if (f == nil) != (c.says == "") || f != nil && (!strings.Contains(f.Message, c.says) || f.Code != settlement.UntrustedOutcome) {
 			t.Error(fmt.Sprint(i), f, c.says)
 		}

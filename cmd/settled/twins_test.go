@@ -10,6 +10,7 @@ import (
 
 	"settled/clearnode/clearnodetest"
 	"settled/cmd/proof/record"
+	"settled/cmd/settled/internal/config"
 	"settled/settlement"
 )
 
@@ -40,7 +41,7 @@ type twinOp struct {
 	early          bool // it comes when a service starts
 	slow           bool // it comes late, or its time-out is long
 	faults         []twinFault
-	change         func(*config)
+	change         func(*config.Config)
 	begin          func(*twinScene) // before the service starts
 	arm            func(d *twinScene, wrong twinFault, session settlement.SessionID) (struck <-chan struct{})
 }
@@ -112,10 +113,10 @@ func apart(ops []twinOp) []twinOp {
 
 func (op twinOp) run(t *testing.T, table *twinTable) {
 	d := &twinScene{deployment: deployOn(t, clearnodetest.Config{Protocol: op.protocol, RateLimit: -1}), scene: sceneOf(op.protocol)}
-	d.proxy = proxyNATS(t, d.cfg.natsURL)
-	d.cfg.natsURL = d.proxy.url
-	d.cfg.nodeConnections, d.cfg.nodeRequestTimeout, d.cfg.nodeRateLimit, d.cfg.nodeRateBurst = 2, time.Second, 1000, 1000
-	d.cfg.consumerAckWait, d.cfg.consumerBackoff, d.cfg.consumerBackoffM = 3*time.Second, 200*time.Millisecond, time.Second
+	d.proxy = proxyNATS(t, d.cfg.NATSURL)
+	d.cfg.NATSURL = d.proxy.url
+	d.cfg.NodeConnections, d.cfg.NodeRequestTimeout, d.cfg.NodeRateLimit, d.cfg.NodeRateBurst = 2, time.Second, 1000, 1000
+	d.cfg.ConsumerAckWait, d.cfg.ConsumerBackoffInitial, d.cfg.ConsumerBackoffMax = 3*time.Second, 200*time.Millisecond, time.Second
 	if op.change != nil {
 		op.change(&d.cfg)
 	}

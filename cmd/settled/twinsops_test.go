@@ -9,6 +9,7 @@ import (
 	"github.com/shopspring/decimal"
 
 	"settled/clearnode/clearnodetest"
+	"settled/cmd/settled/internal/config"
 	"settled/settlement"
 )
 
@@ -42,8 +43,8 @@ func (d *twinScene) publishByCommand(session settlement.SessionID) uint64 {
 
 // deleteStreams makes the next service the first one there is.
 func (d *twinScene) deleteStreams() {
-	for name := range d.nats.js.StreamNames(context.Background()).Name() {
-		d.must(d.nats.js.DeleteStream(context.Background(), name))
+	for name := range d.nats.JS.StreamNames(context.Background()).Name() {
+		d.must(d.nats.JS.DeleteStream(context.Background(), name))
 	}
 }
 
@@ -96,7 +97,7 @@ func (op *twinOp) disturbNode() {
 		read.Kind, read.Text = clearnodetest.Error, "internal error"
 	case "keep alive":
 		read.Kind, read.Delay = clearnodetest.DelayAnswer, 2500*time.Millisecond
-		op.change = func(c *config) { c.consumerAckWait, c.nodeRequestTimeout = time.Second, 5*time.Second }
+		op.change = func(c *config.Config) { c.ConsumerAckWait, c.NodeRequestTimeout = time.Second, 5*time.Second }
 	default:
 		return
 	}

@@ -71,7 +71,7 @@ func (d *twinScene) publishAndReplay(session settlement.SessionID) uint64 {
 		d.command("deadletter", "replay", fmt.Sprint(letter))
 		return d.letterOf(first) == 0
 	})
-	stream, err := d.nats.js.Stream(d.t.Context(), "OUTCOMES")
+	stream, err := d.nats.JS.Stream(d.t.Context(), "OUTCOMES")
 	d.must(err)
 	info, err := stream.Info(d.t.Context())
 	d.must(err)

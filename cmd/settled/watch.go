@@ -7,6 +7,8 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"settled/cmd/settled/internal/audit"
+	"settled/cmd/settled/internal/terminal"
 	"settled/ledger"
 	"settled/ledger/streamreader"
 	"settled/settlement"
@@ -24,18 +26,18 @@ func (p *program) watchCommand() *cobra.Command {
 				err = checkState(state)
 			}
 			if err != nil {
-				return misuse{err}
+				return terminal.UsageError(err)
 			}
 			cfg, _, err := p.load(cmd)
 			if err != nil {
 				return err
 			}
-			source, err := cfg.ledgerSource("settled watch")
+			source, err := audit.NewLedgerSource(&cfg, "settled watch")
 			if err != nil {
 				return err
 			}
-			defer source.close()
-			return watchLedger(cmd.Context(), source.reader, cfg.natsPrefix, subject, from, p.noticed, p.showEntry(settlement.EntryState(state)))
+			defer source.Close()
+			return watchLedger(cmd.Context(), source.Reader, cfg.NATSPrefix, subject, from, p.noticed, p.showEntry(settlement.EntryState(state)))
 		},
 	}
 	c.Flags().StringVar(&state, "state", "", "only closing, closed or failed")
@@ -48,13 +50,13 @@ func (p *program) watchCommand() *cobra.Command {
 func (p *program) showEntry(state settlement.EntryState) func(ledger.Stored) error {
 	return func(s ledger.Stored) error {
 		switch {
-		case s.Foreign != nil && p.json(): // the next ones matter all the same
+		case s.Foreign != nil && p.JSON(): // the next ones matter all the same
 			p.foreignFound(s.Foreign)
 			return nil
 		case s.Foreign != nil:
-			return p.printLine(foreignText(s.Foreign))
+			return p.PrintLine(audit.ForeignText(s.Foreign))
 		case s.Err != nil:
-			return p.printStored(s, printable(fmt.Sprintf("%s: entry %d can't be read: %v: run `settled ledger verify`", s.Subject, s.Sequence, s.Err)))
+			return p.printStored(s, terminal.Printable(fmt.Sprintf("%s: entry %d can't be read: %v: run `settled ledger verify`", s.Subject, s.Sequence, s.Err)))
 		case state != "" && s.Entry.State != state:
 			return nil
 		default:
@@ -109,19 +111,19 @@ func (p *program) noticed(err error) error {
 	case err != nil:
 		text = fmt.Sprintf("settled: %v; trying again until it can be read", err)
 	}
-	_, _ = fmt.Fprintln(p.stderr, printable(text))
+	_, _ = fmt.Fprintln(p.Err, terminal.Printable(text))
 	return nil
 }
 
 // entryText is one entry on one line.
 func entryText(e settlement.Entry) string {
-	result := allocationText(e.Allocation)
+	result := terminal.AllocationText(e.Allocation)
 	if e.Error != nil {
 		result = string(e.Error.Code) + ": " + e.Error.Message
 	}
 	if e.Recovered != nil && *e.Recovered {
 		result += " (found closed at the node)"
 	}
-	return printable(fmt.Sprintf("%s  %6d  %-7s  %-18s  %-13s  %s",
-		clock(e.Time), e.Sequence, e.State, e.Scenario, short(e.Session.Token()), result))
+	return terminal.Printable(fmt.Sprintf("%s  %6d  %-7s  %-18s  %-13s  %s",
+		terminal.Clock(e.Time), e.Sequence, e.State, e.Scenario, terminal.Short(e.Session.Token()), result))
 }

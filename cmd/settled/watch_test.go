@@ -5,12 +5,13 @@ import (
 	"slices"
 	"testing"
 
+	"settled/cmd/settled/internal/audit"
 	"settled/ledger"
 	"settled/ledger/streamreader"
 )
 
 func (d *deployment) ledgerReader(context.Context) (*streamreader.Reader, error) {
-	return ledgerReader(d.nats.js, ""), nil
+	return audit.LedgerReader(d.nats.JS, ""), nil
 }
 
 // An entry that somebody else wrote is told as that, and the next ones are shown.
@@ -18,7 +19,7 @@ func TestWatchGoesOnPastAForeignEntry(t *testing.T) {
 	d := deploy(t)
 	d.serve()
 	session := d.open()
-	_, err := d.nats.js.Publish(t.Context(), "settlement.closed."+string(session), []byte("a stranger's"))
+	_, err := d.nats.JS.Publish(t.Context(), "settlement.closed."+string(session), []byte("a stranger's"))
 	d.must(err)
 	d.result("", d.publishRaw("cancellation", []byte("garbage")))
 	var unread []bool

@@ -1,0 +1,177 @@
+package audit
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+
+	"settled/ledger"
+	"settled/settlement"
+)
+
+// The kinds of disagreement between a closed entry and the node. The names are for
+// programs, and stay.
+const (
+	PayoutDiffers = "payout_differs" // an account got another amount than the ledger says
+	OverpaidAt    = "overpaid"       // the node paid out more than was put in
+	OpenAtNode    = "open_at_node"   // the ledger says closed, and the node shows the session open
+	NotAtNode     = "not_at_node"    // the node has no such session
+	notRead       = "not_read"       // the session could not be read, so nothing is known
+)
+
+// divergence is one thing in which the node disagrees with the ledger.
+type divergence struct{ kind, text string }
+
+// compareClosed holds a closed entry to the session as the node shows it.
+// Comparable is false where the node doesn't show what was paid: then only whether
+// the session is closed was compared.
+func compareClosed(s settlement.Session, e settlement.Entry) (found []divergence, comparable bool) {
+	if asset, in, out, over := s.Overpaid(); over {
+		found = append(found, divergence{OverpaidAt, fmt.Sprintf("the node paid out %s of %s, and only %s were put in", out, asset, in)})
+	}
+	rows, comparable := s.PaidOtherwise(e)
+	// ClearNode 0.5.2 may show a session open again that was closed and paid, where
+	// somebody's submit_app_state met the close.
+	if s.Open && !(comparable && len(rows) == 0 && s.Unfunded()) {
+		found = append(found, divergence{OpenAtNode, "the ledger says closed, and the node shows it open" + holding(s)})
+		if s.Versioned {
+			return found, true // an open one shows no payouts
+		}
+	}
+	for _, r := range rows {
+		found = append(found, divergence{PayoutDiffers, fmt.Sprintf("the node paid %s %s %s, and the ledger says %s", r.Wallet, r.Paid, r.Asset, r.Recorded)})
+	}
+	return found, comparable
+}
+
+func holding(s settlement.Session) string {
+	text := ""
+	for _, t := range s.Balance() {
+		if !t.Amount.IsZero() {
+			text += fmt.Sprintf(" %s %s", t.Amount, t.Asset)
+		}
+	}
+	if text == "" {
+		return ""
+	}
+	return ", with" + text + " in it"
+}
+
+// compareFree looks whether a session was closed that the ledger says is free: of it
+// outcomes failed, by entry e.
+func compareFree(s settlement.Session) []divergence {
+	if s.Open {
+		return nil
+	}
+	return []divergence{{ClosedUnknown, "the node shows it closed, and by the ledger it is free: somebody else closed it, or a close of ours was never recorded"}}
+}
+
+// Comparison reads sessions at the node while the ledger is read, several at once:
+// closed ones, and free ones by their last failed entry.
+type Comparison struct {
+	reader *NodeReader
+	told   func(settlement.Entry, uint64) // of each that was read, and how many were
+	jobs   chan settlement.Entry
+	work   sync.WaitGroup
+
+	mu       sync.Mutex
+	Read     uint64 // sessions that were compared
+	Hidden   uint64 // of these, those whose payouts the node doesn't show
+	Findings []nodeFinding
+	broken   error // why it was given up
+}
+
+// nodeFinding is a divergence with its entry.
+type nodeFinding struct {
+	ledger.Finding
+	Kind    string
+	outcome uint64 // sequence in OUTCOMES
+}
+
+// compareWorkers is how many sessions are read at once.
+const compareWorkers = 8
+
+// StartComparison is ready for entries; without a reader it leaves them alone.
+func StartComparison(ctx context.Context, r *NodeReader, told func(settlement.Entry, uint64)) *Comparison {
+	c := &Comparison{reader: r, told: told, jobs: make(chan settlement.Entry)}
+	if r == nil {
+		return c
+	}
+	for range compareWorkers {
+		c.work.Go(func() {
+			for e := range c.jobs {
+				c.compare(ctx, e)
+			}
+		})
+	}
+	return c
+}
+
+// Add hands over a closed entry. Its error is why there is no sense in going on.
+func (c *Comparison) Add(e settlement.Entry) error {
+	if c.reader == nil {
+		return nil
+	}
+	c.mu.Lock()
+	broken := c.broken
+	c.mu.Unlock()
+	if broken == nil {
+		c.jobs <- e
+	}
+	return broken
+}
+
+// End waits until all that was handed over is compared.
+func (c *Comparison) End() error {
+	close(c.jobs)
+	c.work.Wait()
+	return c.broken
+}
+
+func (c *Comparison) compare(ctx context.Context, e settlement.Entry) {
+	s, err := c.reader.ReadSession(ctx, e.Session)
+	found, comparable := unreadable(err), false
+	switch {
+	case e.State == settlement.EntryFailed && errors.Is(err, settlement.ErrSessionNotFound):
+		found = nil // it failed, and perhaps because of that
+	case err != nil:
+	case e.State == settlement.EntryFailed:
+		found, comparable = compareFree(s), true
+	default:
+		found, comparable = compareClosed(s, e)
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if errors.Is(err, errNodeGone) || ctx.Err() != nil {
+		c.broken = errors.Join(c.broken, context.Cause(ctx))
+		if c.broken == nil {
+			c.broken = err
+		}
+		return
+	}
+	if err == nil {
+		c.Read++
+		if !comparable {
+			c.Hidden++
+		}
+	}
+	for _, d := range found {
+		c.Findings = append(c.Findings, nodeFinding{ledger.Finding{Session: e.Session, Sequence: e.Sequence, Text: d.text}, d.kind, e.Outcome.Sequence})
+	}
+	if c.told != nil {
+		c.told(e, c.Read)
+	}
+}
+
+// unreadable is what an error of a read finds.
+func unreadable(err error) []divergence {
+	switch {
+	case err == nil:
+		return nil
+	case errors.Is(err, settlement.ErrSessionNotFound):
+		return []divergence{{NotAtNode, "the node has no such session: is clearnode.url the node it was closed at?"}}
+	default:
+		return []divergence{{notRead, fmt.Sprintf("not compared with the node: %s", err)}}
+	}
+}

@@ -1,0 +1,62 @@
+package audit
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/nats-io/nats.go/jetstream"
+
+	"settled/consumer"
+	"settled/ledger/streamreader"
+	"settled/settlement"
+)
+
+// NamedOutcome is the last message of the stream of outcomes that the ledger names.
+type NamedOutcome struct {
+	sequence uint64
+	stored   string
+	entry    uint64 // the sequence of the entry that names it; 0: none does
+}
+
+// See takes note of an entry. Entries of unknown sessions are on no chain: anybody who
+// can write to the ledger could make them name any message.
+func (n *NamedOutcome) See(e settlement.Entry, prefix string) {
+	if e.Session != "" && e.Outcome.Stream == consumer.OutcomesStream(prefix) && (n.entry == 0 || e.Outcome.Sequence >= n.sequence) {
+		*n = NamedOutcome{e.Outcome.Sequence, e.Outcome.Stored, e.Sequence}
+	}
+}
+
+// SetBack says how the stream of outcomes, which is read after the ledger, shows that it
+// was set back to a copy or created again since; empty: it doesn't.
+func (n NamedOutcome) SetBack(ctx context.Context, js jetstream.JetStream, prefix string) (string, error) {
+	if n.entry == 0 {
+		return "", nil
+	}
+	const since = "the stream was restored from an older copy, or created again. Outcomes that were published after the copy was taken and have no result are gone: have their publishers publish them again"
+	stream := streamreader.New(js, consumer.OutcomesStream(prefix))
+	info, err := stream.Info(ctx)
+	if errors.Is(err, jetstream.ErrStreamNotFound) {
+		return "", nil // which is reported elsewhere
+	}
+	if err != nil {
+		return "", err
+	}
+	if info.State.LastSeq < n.sequence {
+		return fmt.Sprintf("%s ends at message %d, and entry %d of the ledger names its message %d: %s", info.Config.Name, info.State.LastSeq, n.entry, n.sequence, since), nil
+	}
+	m, err := stream.Get(ctx, n.sequence)
+	if errors.Is(err, jetstream.ErrMsgNotFound) {
+		return "", nil // deleted: a gap
+	}
+	if err != nil {
+		return "", err
+	}
+	stored, err := time.Parse(time.RFC3339Nano, n.stored)
+	if err != nil || stored.Equal(m.Time) { // older entries do not say when it was stored
+		return "", nil
+	}
+	return fmt.Sprintf("message %d of %s was stored at %s, and entry %d of the ledger names one that was stored at %s: %s",
+		n.sequence, info.Config.Name, m.Time.UTC().Format(time.RFC3339Nano), n.entry, n.stored, since), nil
+}

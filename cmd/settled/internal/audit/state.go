@@ -1,0 +1,130 @@
+package audit
+
+import (
+	"context"
+	"math"
+	"time"
+
+	"github.com/nats-io/nats.go/jetstream"
+
+	"settled/cmd/settled/internal/terminal"
+	"settled/ledger"
+	"settled/ledger/streamreader"
+	"settled/settlement"
+)
+
+// OutcomeKey is half of the hash of an outcome's identity, so that a million of them
+// take little memory.
+type OutcomeKey [16]byte
+
+func KeyOfOutcome(o settlement.OutcomeRef) OutcomeKey {
+	sum := o.Identity().Hash()
+	return OutcomeKey(sum[:16])
+}
+
+// settledForGood stands for a closed entry, after which nothing can follow.
+const settledForGood = math.MaxUint64
+
+// Ended is which message of an outcome has a result, and when that was recorded.
+type Ended struct {
+	sequence uint64
+	stored   string
+	at       time.Time
+}
+
+// Booked is what the ledger says, of each outcome and of each session that isn't
+// closed: some fifty bytes an outcome.
+type Booked struct {
+	entries uint64
+	Results map[OutcomeKey]Ended // the last failure; settledForGood: closed
+	Closing map[settlement.SessionID]Intent
+	Free    map[settlement.SessionID]Freed
+	oldest  uint64 // the lowest OUTCOMES sequence that an entry names; 0: none
+	named   NamedOutcome
+	broken  []Discrepancy
+}
+
+// Intent is a session that is being closed.
+type Intent struct {
+	entry, outcome uint64 // sequences
+	key            OutcomeKey
+	since          time.Time // when its request ran out; where none runs out, when it was recorded
+}
+
+// Freed is a session of which outcomes failed, and that no outcome holds.
+type Freed struct{ entry, outcome uint64 }
+
+// readLedger goes through the ledger once. The session of each entry is told to
+// known; each closed entry is handed to closed.
+func readLedger(ctx context.Context, js jetstream.JetStream, prefix string, bar *terminal.Progress, known func(settlement.SessionID), closed func(settlement.Entry) error) (*Booked, error) {
+	b := &Booked{
+		Results: map[OutcomeKey]Ended{}, Closing: map[settlement.SessionID]Intent{}, Free: map[settlement.SessionID]Freed{},
+	}
+	reader := LedgerReader(js, prefix)
+	_, err := ledger.List(ctx, reader, streamreader.Selection{Subjects: []string{prefix + "settlement.*.*"}}, false, func(s ledger.Stored) error {
+		bar.At(s.Sequence, 0, "entries of the ledger")
+		switch {
+		case s.Foreign != nil:
+			b.broken = append(b.broken, Discrepancy{Kind: LedgerUnreadable, Session: s.Foreign.Session, Sequence: s.Sequence, Problem: "not an entry of this ledger, and ignored: " + s.Err.Error() + ": run `settled ledger verify`"})
+			return nil
+		case s.Err != nil:
+			b.entries++
+			b.broken = append(b.broken, Discrepancy{Kind: LedgerUnreadable, Sequence: s.Sequence, Problem: "an entry that can't be read: " + s.Err.Error() + ": if a newer version of settled wrote it, use that version; otherwise run `settled ledger verify`"})
+			return nil
+		}
+		b.entries++
+		known(s.Entry.Session)
+		b.named.See(s.Entry, prefix)
+		b.Take(s.Entry)
+		if s.Entry.State == settlement.EntryClosed {
+			return closed(s.Entry)
+		}
+		return nil
+	})
+	return b, err
+}
+
+func (b *Booked) Take(e settlement.Entry) {
+	key := KeyOfOutcome(e.Outcome)
+	if b.oldest == 0 || e.Outcome.Sequence < b.oldest {
+		b.oldest = e.Outcome.Sequence
+	}
+	switch e.State {
+	case settlement.EntryClosing:
+		since := e.Time
+		if e.ValidUntil != nil {
+			since = *e.ValidUntil
+		}
+		b.Closing[e.Session] = Intent{e.Sequence, e.Outcome.Sequence, key, since}
+		delete(b.Free, e.Session)
+	case settlement.EntryClosed:
+		b.Results[key] = Ended{sequence: settledForGood}
+		delete(b.Closing, e.Session)
+		delete(b.Free, e.Session)
+	default:
+		if !b.Result(key, e.Outcome) {
+			b.Results[key] = Ended{e.Outcome.Sequence, e.Outcome.Stored, e.Time}
+		}
+		b.failed(e)
+	}
+}
+
+// failed notes what a failure did to its session. What failed because the session
+// was closed by somebody else is known, and a person looks at it already.
+func (b *Booked) failed(e settlement.Entry) {
+	if e.Session == "" || e.Standing.State != settlement.Free {
+		return
+	}
+	delete(b.Closing, e.Session)
+	delete(b.Free, e.Session)
+	if e.Error.Code != settlement.ClosedElsewhere && e.Error.Code != settlement.Overpaid {
+		b.Free[e.Session] = Freed{e.Sequence, e.Outcome.Sequence}
+	}
+}
+
+// Result reports whether the ledger has the result of this message: its outcome is
+// closed, or failed as this message or a later one.
+func (b *Booked) Result(key OutcomeKey, o settlement.OutcomeRef) bool {
+	r, has := b.Results[key]
+	return has && (r.sequence == settledForGood || settlement.OutcomeRef{Sequence: r.sequence, Stored: r.stored}.Covers(o, r.at))
+}

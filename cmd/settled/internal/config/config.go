@@ -1,0 +1,265 @@
+package config
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"os"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/nats-io/nats.go"
+	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
+	"github.com/spf13/viper"
+
+	"settled/settlement"
+)
+
+// Config is everything that can be configured. The table in keys.go says what
+// each member means and its default.
+type Config struct {
+	NATSObserver natsObserver // learns what NATS denies to a command; nil: nobody does
+
+	NATSURL, NATSPrefix, NATSDomain            string
+	NATSCredentialsFile, NATSNKeyFile          string
+	NATSInboxPrefix                            string
+	NATSCAFile, NATSCertFile, NATSKeyFile      string
+	NATSReplicas                               int
+	NATSManageStreams, NATSTLSFirst            bool
+	NATSMaxBytes                               MaxBytes
+	NATSStateDir                               string
+	AfterRestore                               bool // serve --after-restore
+	Embedded                                   bool
+	EmbeddedStoreDir, EmbeddedListen           string
+	NodeURL, NodeProtocol                      string
+	NodeKeyFiles                               []string
+	NodePasswordFile                           string
+	NodeConnections                            int
+	NodeRateLimit                              float64
+	NodeRateBurst                              int
+	nodeApplication                            string
+	NodeRequestTimeout                         time.Duration
+	NodeAddress                                string
+	NodeMessageExpiry, NodeRequestValidity     time.Duration
+	NodeFenceMargin                            time.Duration
+	NodeCAFile                                 string
+	CosignEnabled                              bool
+	CosignTimeout, cosignPatience              time.Duration
+	CosignStream                               string
+	ConsumerDurable                            string
+	ConsumerWorkers                            int
+	ConsumerAckWait                            time.Duration
+	ConsumerMaxAttempts                        int
+	ConsumerBackoffInitial, ConsumerBackoffMax time.Duration
+	HTTPListen, HTTPOrigin                     string
+	HTTPTokenFile                              string
+	TrustOutcomeSigners                        []string
+	LogLevel, LogFormat                        string
+
+	Policies  settlement.Policies
+	overrides []string // scenarios whose policy comes from the file
+	Limits    settlement.Limits
+}
+
+// natsObserver learns what NATS denies to a command, and which JetStream domain the command
+// uses.
+type natsObserver interface {
+	Note(*nats.Conn, *nats.Subscription, error)
+	FoundDomain(domain string)
+}
+
+// MaxBytes are the sizes of the streams that settled creates; 0 is no limit.
+type MaxBytes struct{ Outcomes, Settlements, Deadletters, Operations int }
+
+// leastBytes is how large a stream with a limit is at least: it must hold several of
+// the largest messages.
+const leastBytes = 8 << 20
+
+// Check refuses sizes that hold next to nothing.
+func (m MaxBytes) Check() error {
+	for _, size := range []struct {
+		name  string
+		bytes int
+	}{{"outcomes", m.Outcomes}, {"settlements", m.Settlements}, {"deadletters", m.Deadletters}, {"operations", m.Operations}} {
+		if size.bytes != 0 && size.bytes < leastBytes {
+			return fmt.Errorf("nats.max_bytes.%s: %d: want at least %d bytes, or 0 for no limit", size.name, size.bytes, leastBytes)
+		}
+	}
+	return nil
+}
+
+// Load reads file, environment and flags; the later wins. Warnings are for the
+// caller to show: nothing wrong, but probably not meant.
+func Load(cmd *cobra.Command, path string) (Config, []string, error) {
+	var c Config
+	if flag := cmd.Flags().Lookup("config"); flag != nil && flag.Changed && path == "" {
+		return c, nil, errors.New("--config: it names no file: leave it out, or name one")
+	}
+	for _, name := range fileOnly {
+		if variable := (Key{Name: name}).variable(); os.Getenv(variable) != "" {
+			return c, nil, fmt.Errorf("%s: %s can stand in the configuration file only", variable, name)
+		}
+	}
+	file, err := readConfigFile(path)
+	if err != nil {
+		return c, nil, err
+	}
+	v, err := newViper(cmd, file)
+	if err != nil {
+		return c, nil, err
+	}
+	for _, k := range c.Keys() {
+		if err := k.Set(v.Get(k.Name)); err != nil {
+			return c, nil, fmt.Errorf("%s%s: %w", k.origin(cmd, file), k.Name, err)
+		}
+	}
+	if c.Policies, c.overrides, err = file.policies(); err != nil {
+		return c, nil, err
+	}
+	if c.Limits, err = file.limits(c.Policies); err != nil {
+		return c, nil, err
+	}
+	return c, unknownVariables(c.Keys(), os.Environ()), c.Check()
+}
+
+// origin is where the key's value comes from, for the beginning of a message.
+func (k Key) origin(cmd *cobra.Command, file configFile) string {
+	if flag := cmd.Flags().Lookup(k.Name); flag != nil && flag.Changed {
+		return "--"
+	}
+	if os.Getenv(k.variable()) != "" {
+		return k.variable() + ": "
+	}
+	return file.where(k.Name)
+}
+
+// newViper merges the sources of every key.
+func newViper(cmd *cobra.Command, file configFile) (*viper.Viper, error) {
+	v := viper.New()
+	v.SetConfigType("yaml")
+	// The text that was checked: a pipe can be read only once.
+	if err := v.ReadConfig(bytes.NewReader(file.text)); err != nil {
+		return nil, fmt.Errorf("configuration: %w", err)
+	}
+	for _, k := range new(Config).Keys() {
+		v.SetDefault(k.Name, k.Fallback)
+		if err := v.BindEnv(k.Name, k.variable()); err != nil {
+			return nil, err
+		}
+		if flag := cmd.Flags().Lookup(k.Name); flag != nil {
+			if err := v.BindPFlag(k.Name, flag); err != nil {
+				return nil, err
+			}
+		}
+	}
+	return v, nil
+}
+
+// AddFlags makes a flag of every scalar key. They are hidden from --help,
+// for there are many; `settled config print` shows them.
+func AddFlags(flags *pflag.FlagSet) {
+	for _, k := range new(Config).Keys() {
+		flags.String(k.Name, k.Fallback, k.Help)
+		_ = flags.MarkHidden(k.Name)
+		if _, boolean := k.value.(*bool); boolean {
+			flags.Lookup(k.Name).NoOptDefVal = "true"
+		}
+	}
+}
+
+// unknownVariables warns of SETTLED_ variables that no key reads.
+func unknownVariables(keys []Key, environ []string) []string {
+	var warnings []string
+	names := make([]string, len(keys))
+	for i, k := range keys {
+		names[i] = k.variable()
+	}
+	for _, pair := range environ {
+		name, _, _ := strings.Cut(pair, "=")
+		// SETTLED_PASSWORD is nats-server's: deploy/nats/settled.conf reads it.
+		if strings.HasPrefix(name, "SETTLED_") && name != "SETTLED_PASSWORD" && !slices.Contains(names, name) {
+			warnings = append(warnings, fmt.Sprintf("environment variable %s is unknown and has no effect; the nearest is %s", name, nearest(name, names)))
+		}
+	}
+	return warnings
+}
+
+// protocols are the generations of node that there are.
+var protocols = []string{"auto", "nitrorpc/legacy", "nitrorpc/0.2", "nitrorpc/0.4", "nitronode/v1"}
+
+// Check refuses what can't work, whichever command runs.
+func (c *Config) Check() error {
+	switch {
+	case !slices.Contains(protocols, c.NodeProtocol):
+		return fmt.Errorf("clearnode.protocol: %q is unknown: want %s", c.NodeProtocol, strings.Join(protocols, ", "))
+	case c.NodeRateLimit < 0 || c.NodeRateBurst < 0:
+		return errors.New("clearnode.rate_limit and clearnode.rate_burst: want 0, which is what the node's generation allows, or more")
+	case c.ConsumerMaxAttempts < 1:
+		return errors.New("consumer.max_attempts: want at least 1")
+	case !slices.Contains([]string{"", "console", "json"}, c.LogFormat):
+		return fmt.Errorf("log.format: %q is unknown: want console or json", c.LogFormat)
+	case c.Embedded && c.NATSReplicas > 1:
+		return errors.New("nats.replicas: an embedded server keeps one replica: leave it 1, or run a NATS cluster")
+	}
+	if c.NATSDomain != "" && !plainToken.MatchString(c.NATSDomain) {
+		return fmt.Errorf("nats.domain: %q: want letters, digits, _ and -, such as ledger", c.NATSDomain)
+	}
+	if strings.ContainsAny(c.CosignStream, " \t.*>/\\") {
+		return fmt.Errorf("cosign.outcomes_stream: %q: want the name of a stream, without spaces, dots, *, >, / and \\", c.CosignStream)
+	}
+	for _, count := range []struct {
+		name  string
+		value int
+	}{{"consumer.workers", c.ConsumerWorkers}, {"clearnode.connections", c.NodeConnections}, {"nats.replicas", c.NATSReplicas}} {
+		if count.value < 1 {
+			return fmt.Errorf("%s: %d: want at least 1", count.name, count.value)
+		}
+	}
+	if err := c.CheckInbox(); err != nil {
+		return err
+	}
+	if _, err := c.outcomeSigners(); err != nil {
+		return err
+	}
+	if err := c.NATSMaxBytes.Check(); err != nil {
+		return err
+	}
+	if _, err := Origin(c.HTTPOrigin); err != nil {
+		return err
+	}
+	return c.Consumer().Validate()
+}
+
+// nearest is the name that is fewest changes away.
+func nearest(name string, names []string) string {
+	best, least := "", 1<<30
+	for _, candidate := range names {
+		if d := distance(name, candidate); d < least {
+			best, least = candidate, d
+		}
+	}
+	return best
+}
+
+// distance is the number of letters to change, add or leave out (Levenshtein).
+func distance(a, b string) int {
+	row := make([]int, len(b)+1)
+	for j := range row {
+		row[j] = j
+	}
+	for i := range len(a) {
+		diagonal := row[0]
+		row[0] = i + 1
+		for j := range len(b) {
+			cost := diagonal
+			if a[i] != b[j] {
+				cost++
+			}
+			diagonal = row[j+1]
+			row[j+1] = min(cost, row[j]+1, row[j+1]+1)
+		}
+	}
+	return row[len(b)]
+}

@@ -1,0 +1,84 @@
+package doctor
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/nats-io/nats.go"
+
+	"settled/cmd/settled/internal/cosigner"
+	"settled/settlement"
+)
+
+// cosigning checks what `settled cosign` needs of NATS: requests for its keys, single
+// outcomes, and nothing else. It never advises more than that.
+func (d *Doctor) cosigning(ctx context.Context) {
+	stream := d.Cfg.OutcomesStream()
+	get := d.apiPrefix() + "STREAM.MSG.GET." + stream
+	denied := 0
+	report := func(line, subject string, err error) {
+		denied++
+		d.fail("nats.rights", fmt.Sprintf("%s: [%q] in the permissions of the co-signer's user (deploy/nats/cosign-accounts.conf)", line, subject), "the co-signer may not %s to %s: %s", line, subject, err)
+	}
+	for _, of := range d.addresses() {
+		subject := cosigner.Subject(d.Cfg.NATSPrefix, of)
+		if err := d.hears(subject); err != nil {
+			report("subscribe", subject, err)
+		}
+	}
+	allowed, err := d.may([]string{get})
+	switch {
+	case err != nil:
+		d.fail("nats.rights", "", "%s", err)
+		return
+	case !allowed && d.Nats.Domain == "":
+		d.fail("nats.domain", "nats.domain: outcomes, as deploy/COSIGN.md has it; the domain of the leaf node or mirror that you read otherwise", "outcomes can't be read: %s", d.Nats.LastError())
+		return
+	case !allowed:
+		report("publish", get, d.Nats.LastError())
+		d.skip("stream."+stream, "it may not be read")
+		return
+	case denied == 0:
+		d.ok("nats.rights", "the co-signer may receive requests and read single outcomes")
+	}
+	d.readsOutcomes(ctx, stream, get)
+}
+
+// readsOutcomes asks for one outcome, whether or not there is one.
+func (d *Doctor) readsOutcomes(ctx context.Context, stream, get string) {
+	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
+	defer cancel()
+	answer, err := d.Nats.RequestWithContext(ctx, get, []byte(`{"seq": 1}`))
+	check := "stream." + stream
+	switch {
+	case errors.Is(err, nats.ErrNoResponders):
+		d.fail(check, "nats.domain: outcomes, with the export and import of deploy/nats/cosign-accounts.conf; or cosign.outcomes_stream: the name of your mirror", "nothing answers on %s", get)
+	case err != nil:
+		d.fail(check, "start the settling party's NATS server, or the leaf node's connection to it", "%s: %s", get, err)
+	case strings.Contains(string(answer.Data), `"err_code":10059`):
+		d.fail(check, "cosign.outcomes_stream: the stream that outcomes are read from; nats.prefix: the settling party's", "there is no such stream")
+	default:
+		d.ok(check, "single outcomes can be read")
+	}
+}
+
+// cosignWeight says whether a key of ours counts in a session.
+func (d *Doctor) cosignWeight(s settlement.Session) {
+	var ours int64
+	own := d.addresses()
+	for _, p := range s.Participants {
+		for _, a := range own {
+			if p.Address == a {
+				ours += max(p.Weight, 0)
+			}
+		}
+	}
+	if ours == 0 {
+		d.fail("session.quorum", "clearnode.key_files: the key of a participant that has a weight", "none of our keys has a weight in this session: no signature of theirs is asked for")
+		return
+	}
+	d.ok("session.quorum", "our keys have a weight of %d, and the quorum is %d", ours, s.Quorum)
+}

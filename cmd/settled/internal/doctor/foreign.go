@@ -1,0 +1,84 @@
+package doctor
+
+import (
+	"context"
+	"slices"
+	"time"
+
+	"settled/cmd/settled/internal/audit"
+	"settled/consumer"
+	"settled/ledger"
+	"settled/ledger/streamreader"
+)
+
+// newestEntries is how many of the ledger's newest messages doctor looks at: `settled
+// ledger verify` looks at all.
+const newestEntries = 2000
+
+// foreign looks for messages that neither settled nor an operator stored.
+func (d *Doctor) foreign(ctx context.Context) {
+	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
+	defer cancel()
+	cfg := d.Cfg.Consumer()
+	found := map[string][]error{}
+	cfg.ForeignFunc = func(f consumer.Foreign) { found[f.Stream] = append(found[f.Stream], f) }
+	name := ledger.StreamName(cfg.Prefix)
+	for _, c := range []struct {
+		stream string
+		look   func() error
+	}{
+		{name, func() error {
+			return d.foreignEntries(ctx, func(f ledger.Foreign) { found[name] = append(found[name], f) })
+		}},
+		{consumer.DeadLettersStream(cfg.Prefix), func() error {
+			return consumer.NewDeadLetters(d.Nats.JS, cfg).Each(ctx, consumer.Filter{}, func(consumer.Letter) error { return nil })
+		}},
+		{consumer.OperationsStream(cfg.Prefix), func() error {
+			_, err := consumer.NewOperations(d.Nats.JS, cfg).Stopped(ctx)
+			return err
+		}},
+	} {
+		stream, check := c.stream, "foreign."+c.stream
+		if slices.Contains(d.missing, stream) {
+			d.skip(check, "the stream is missing")
+			continue
+		}
+		err := c.look()
+		switch n := len(found[stream]); {
+		case n > 0:
+			d.warn(check, "find out who can write there: see SettledForeignMessages in deploy/RUNBOOK.md", "%d messages are not from settled or an operator, and have no effect; the first: %s", n, found[stream][0])
+		case err != nil:
+			d.warn(check, "", "could not be looked at: %s", err)
+		default:
+			d.ok(check, "every message that was looked at is settled's or an operator's")
+		}
+	}
+}
+
+// foreignEntries looks at the newest messages of the ledger, also whether OUTCOMES has
+// what they name.
+func (d *Doctor) foreignEntries(ctx context.Context, found func(ledger.Foreign)) error {
+	last, err := audit.LastEntry(ctx, d.Nats.JS, d.Cfg.NATSPrefix)
+	if err != nil {
+		return err
+	}
+	var named audit.NamedOutcome
+	selection := streamreader.Selection{From: last - min(last, newestEntries)}
+	_, err = ledger.List(ctx, audit.LedgerReader(d.Nats.JS, d.Cfg.NATSPrefix), selection, false, func(s ledger.Stored) error {
+		switch {
+		case s.Foreign != nil:
+			found(*s.Foreign)
+		case s.Err == nil:
+			named.See(s.Entry, d.Cfg.NATSPrefix)
+		}
+		return nil
+	})
+	if err != nil {
+		return err
+	}
+	problem, err := named.SetBack(ctx, d.Nats.JS, d.Cfg.NATSPrefix)
+	if problem != "" {
+		d.warn("stream."+consumer.OutcomesStream(d.Cfg.NATSPrefix), "see Backup and restore in deploy/RUNBOOK.md", "%s", problem)
+	}
+	return err
+}

@@ -1,0 +1,326 @@
+package doctor
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
+
+	"settled/cmd/settled/internal/config"
+	"settled/cmd/settled/internal/host"
+	"settled/cmd/settled/internal/natsconn"
+	"settled/consumer"
+	"settled/ledger"
+)
+
+// What NATS servers must be, at least.
+var (
+	oldestNATS = [2]int{2, 11} // knows Nats-Expected-Last-Subject-Sequence-Subject, by which the ledger compares
+	triedNATS  = [2]int{2, 15}
+)
+
+const (
+	slowNATS = 200 * time.Millisecond
+)
+
+// examineNATS checks what settled needs of NATS. d.nats stays nil where it can't be
+// reached.
+func (d *Doctor) examineNATS(ctx context.Context) {
+	cfg := *d.Cfg
+	if cfg.Embedded {
+		cfg.NATSURL = "nats://" + natsconn.Reachable(cfg.EmbeddedListen)
+		if !listens(ctx, natsconn.Reachable(cfg.EmbeddedListen)) {
+			d.note("nats", "start `settled serve --embedded` and ask again", "the embedded server is not running: its streams can't be looked at")
+			return
+		}
+	}
+	link, err := natsconn.Connect(&cfg, "settled doctor", false, nats.MaxReconnects(0), nats.ErrorHandler(func(*nats.Conn, *nats.Subscription, error) {}))
+	if err != nil {
+		check := "nats.connect"
+		if natsconn.InboxAdvice(err) != "" {
+			check = "nats.rights"
+		}
+		d.fail(check, natsAdvice(&cfg, err), "%s", err)
+		return
+	}
+	d.Nats = link
+	d.server()
+	if !d.mayHear() {
+		link.Close()
+		d.Nats = nil
+		return
+	}
+	switch {
+	case d.Cosign:
+		d.cosigning(ctx)
+		return
+	case cfg.Embedded && config.UserOf(natsconn.AsOperator(&cfg).NATSURL) == "":
+		d.note("nats.rights", "run doctor as the user that runs `settled serve --embedded`, with its embedded.store_dir", "without the embedded server's operator.url its streams can't be examined")
+		return
+	case cfg.Embedded: // settled connects to it as its own user, with the rights of this version
+	case link.Domain != cfg.NATSDomain:
+		d.fail("nats.rights", notSettled, "the user of nats.url is not settled's: its account has no JetStream")
+		return
+	default:
+		denied, settleds := d.rights()
+		if !settleds || !d.JetStream(ctx, denied) {
+			return
+		}
+		d.cluster()
+	}
+	d.streamsRead = true
+	d.Streams(ctx)
+	d.Limits()
+	d.durable(ctx)
+	d.sending(ctx)
+	d.foreign(ctx)
+}
+
+// sending says whether a stop is in force. Where that can't be read, nothing is sent.
+func (d *Doctor) sending(ctx context.Context) {
+	for _, name := range d.missing {
+		if name == consumer.OperationsStream(d.Cfg.NATSPrefix) {
+			d.note("sending", "", "nothing is stopped: stream %s is missing", name)
+			return
+		}
+	}
+	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
+	defer cancel()
+	stop, err := consumer.NewOperations(d.Nats.JS, d.Cfg.Consumer()).Stopped(ctx)
+	switch {
+	case err != nil:
+		d.fail("sending", "", "nothing is sent while it is not known whether sending is stopped: %s", err)
+	case stop != nil:
+		d.fail("sending", "settled resume --reason …, once its cause is gone: `stopped` in deploy/RUNBOOK.md", "%s", host.StopText(stop))
+	default:
+		d.ok("sending", "no stop is in force")
+	}
+}
+
+func listens(ctx context.Context, address string) bool {
+	ctx, cancel := context.WithTimeout(ctx, 2*time.Second)
+	defer cancel()
+	conn, err := new(net.Dialer).DialContext(ctx, "tcp", address)
+	if err == nil {
+		_ = conn.Close()
+	}
+	return err == nil
+}
+
+func natsAdvice(cfg *config.Config, err error) string {
+	if advice := natsconn.HandshakeAdvice(err); advice != "" {
+		return advice
+	}
+	switch text := strings.ToLower(err.Error()); {
+	case natsconn.InboxAdvice(err) != "":
+		return natsconn.InboxAdvice(err)
+	case errors.Is(err, nats.ErrAuthorization) || strings.Contains(text, "authorization"):
+		return "nats.credentials_file, nats.nkey_file, or user and password in nats.url: those of this program's user at this server"
+	case strings.Contains(text, "tls") || strings.Contains(text, "certificate") || strings.Contains(text, "x509"):
+		return "nats.tls.ca: the file of the CA that signed the server's certificate"
+	}
+	return fmt.Sprintf("nats.url: %s: start the server there, or name the one that runs", config.WithoutPassword(cfg.NATSURL))
+}
+
+// server looks at the one server that we are connected to.
+func (d *Doctor) server() {
+	nc := d.Nats.Conn
+	if rtt, err := nc.RTT(); err == nil && rtt > slowNATS {
+		d.warn("nats.connect", "run settled near its NATS", "%s answers in %s, and each settlement waits for it five times or more", nc.ConnectedUrlRedacted(), rtt.Round(time.Millisecond))
+	} else {
+		d.ok("nats.connect", "connected to %s", nc.ConnectedUrlRedacted())
+	}
+	d.Version(nc.ConnectedServerVersion())
+	if most := nc.MaxPayload(); most < natsconn.MinPayload {
+		d.fail("nats.max_payload", "max_payload: 1MB in the server's configuration", "the server takes messages of %d bytes at most: the result of a close could be refused", most)
+	}
+}
+
+func (d *Doctor) Version(text string) {
+	var found [2]int
+	if _, err := fmt.Sscanf(text, "%d.%d", &found[0], &found[1]); err != nil {
+		d.warn("nats.version", "", "the server's version is %q, which says nothing", text)
+		return
+	}
+	before := func(a, b [2]int) bool { return a[0] < b[0] || a[0] == b[0] && a[1] < b[1] }
+	switch {
+	case before(found, oldestNATS):
+		d.fail("nats.version", fmt.Sprintf("nats-server %d.%d or later", triedNATS[0], triedNATS[1]), "nats-server %s ignores what the ledger compares by: two replicas could both pay a session", text)
+	case before(found, triedNATS):
+		d.warn("nats.version", fmt.Sprintf("nats-server %d.%d or later", triedNATS[0], triedNATS[1]), "settled was not tried with nats-server %s", text)
+	default:
+		d.ok("nats.version", "nats-server %s", text)
+	}
+	if d.Cfg.Embedded {
+		d.ok("nats.durability", "the embedded server syncs every message before it acknowledges it")
+	} else {
+		d.note("nats.durability", "sync_interval: always in the jetstream block of every server's configuration", "whether the servers sync before they acknowledge can't be seen from here")
+	}
+}
+
+// JetStream reports whether it is there at all.
+func (d *Doctor) JetStream(ctx context.Context, denied map[string]bool) bool {
+	if denied["INFO"] {
+		d.note("nats.jetstream", "", "whether the account's storage runs out can't be seen: the user may not ask $JS.API.INFO")
+		return true
+	}
+	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
+	defer cancel()
+	info, err := d.Nats.JS.AccountInfo(ctx)
+	switch {
+	case errors.Is(err, jetstream.ErrJetStreamNotEnabledForAccount):
+		d.fail("nats.jetstream", "jetstream: enabled in settled's account", "JetStream is off for this user's account")
+	case err != nil && d.Cfg.NATSDomain != "":
+		d.fail("nats.jetstream", "nats.domain: the domain that the streams live in", "JetStream domain %s: %s", d.Cfg.NATSDomain, err)
+	case err != nil:
+		d.fail("nats.jetstream", "jetstream { store_dir: … } in the server's configuration", "JetStream: %s", err)
+	case info.Limits.MaxStore > 0 && info.Store > uint64(info.Limits.MaxStore)/5*4:
+		d.warn("nats.jetstream", "max_file in the account's limits", "the account has used %d of %d MiB: once it is full nothing is settled", info.Store>>20, info.Limits.MaxStore>>20)
+	default:
+		d.ok("nats.jetstream", "enabled; %d streams, %d MiB", info.Streams, info.Store>>20)
+	}
+	d.account = info
+	return err == nil
+}
+
+// Limits compares what serve would create with what the account allows.
+func (d *Doctor) Limits() {
+	if d.account == nil || len(d.missing) == 0 || !d.Cfg.NATSManageStreams {
+		return
+	}
+	limits := d.account.Limits
+	if most := limits.MaxStreams; most > 0 && d.account.Streams+len(d.missing) > most {
+		d.fail("nats.limits", natsconn.LimitAdvice(&jetstream.APIError{ErrorCode: natsconn.TooManyStreams}), "the account has %d streams and allows %d (max_streams), and %d are missing: %s", d.account.Streams, most, len(d.missing), strings.Join(d.missing, ", "))
+	}
+	wants := append(consumer.StreamConfigs(d.Cfg.Consumer()), ledger.StreamConfig(d.Cfg.Ledger()))
+	for _, want := range wants {
+		key := "nats.max_bytes." + strings.ToLower(strings.TrimPrefix(want.Name, strings.ToUpper(strings.ReplaceAll(d.Cfg.NATSPrefix, ".", "_"))))
+		switch {
+		case !slices.Contains(d.missing, want.Name):
+		case limits.MaxBytesRequired && want.MaxBytes <= 0:
+			d.fail("nats.limits", key+": a size in bytes", "the account demands a size of each stream (max_bytes_required), and %s is not set", key)
+		case limits.StoreMaxStreamBytes > 0 && want.MaxBytes > limits.StoreMaxStreamBytes:
+			d.fail("nats.limits", fmt.Sprintf("%s: %d", key, limits.StoreMaxStreamBytes), "the account allows no stream of more than %d bytes (max_stream_bytes), and %s is %d", limits.StoreMaxStreamBytes, key, want.MaxBytes)
+		}
+	}
+}
+
+// cluster compares nats.replicas with the cluster, as far as it shows.
+func (d *Doctor) cluster() {
+	name, want := d.Nats.ConnectedClusterName(), d.Cfg.NATSReplicas
+	switch {
+	case d.Cfg.NATSDomain != "" || d.Cfg.Embedded: // the streams are elsewhere, or alone
+	case name == "" && want > 1:
+		d.warn("nats.replicas", "nats.replicas: 1", "the server is in no cluster, and nats.replicas is %d: such streams can't be made here", want)
+	case name != "" && want == 1:
+		d.warn("nats.replicas", "nats.replicas: 3", "the server is in cluster %s, and streams would be made with one replica: where that server is lost the ledger is lost", name)
+	case want%2 == 0:
+		d.warn("nats.replicas", "nats.replicas: 3", "nats.replicas is %d: an even number survives no more than one less", want)
+	}
+}
+
+// Streams judges the four streams as serve would at its start.
+func (d *Doctor) Streams(ctx context.Context) {
+	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
+	defer cancel()
+	used := ""
+	for _, i := range consumer.InspectStreams(ctx, d.Nats.JS, d.Cfg.Consumer()) {
+		d.stream(i)
+		if i.Stream != nil && i.Stream.State.LastSeq > 0 && !strings.HasSuffix(i.Name, "OPERATIONS") {
+			used = i.Name
+		}
+	}
+	found, err := ledger.Inspect(ctx, d.Nats.JS, d.Cfg.Ledger())
+	i := consumer.Inspection{Name: found.Name, Err: err, Dangers: found.Dangers, Warnings: found.Warnings, Stream: found.Stream}
+	if err == nil && found.Stream == nil {
+		i.Create = consumer.CreateCommand(ledger.StreamConfig(d.Cfg.Ledger()))
+		if used != "" {
+			d.missing = append(d.missing, i.Name)
+			d.fail("stream."+i.Name, "restore it from a copy (nats stream restore) and start settled with --after-restore: see The ledger was lost in deploy/RUNBOOK.md", "the ledger was lost: it is missing, and %s has been used", used)
+			return
+		}
+	}
+	d.stream(i)
+}
+
+func (d *Doctor) stream(i consumer.Inspection) {
+	check := "stream." + i.Name
+	switch {
+	case i.Err != nil:
+		d.fail(check, "", "%s", i.Err)
+	case i.Stream == nil:
+		d.absent(check, i)
+		return
+	case len(i.Dangers) > 0:
+		d.fail(check, "settled doesn't start until this is mended", "%s", strings.Join(i.Dangers, "; "))
+	case len(i.Warnings) > 0:
+		d.warn(check, "", "%s", strings.Join(i.Warnings, "; "))
+	default:
+		d.ok(check, "as it should be; %d messages, %d replicas", i.Stream.State.Msgs, i.Stream.Config.Replicas)
+	}
+	if i.Stream != nil {
+		d.replicas(check, i.Stream.Cluster)
+	}
+}
+
+func (d *Doctor) absent(check string, i consumer.Inspection) {
+	d.missing = append(d.missing, i.Name)
+	switch {
+	case i.Lost:
+		d.warn(check, "publish again what had no result", "it was lost: it is missing while the ledger has entries")
+	case d.Cfg.NATSManageStreams:
+		d.note(check, "", "it is missing: `settled serve` makes it")
+	}
+	if !d.Cfg.NATSManageStreams {
+		d.fail(check, i.Create, "it is missing, and nats.manage_streams is false")
+	}
+}
+
+// replicas looks whether a stream's servers are all there.
+func (d *Doctor) replicas(check string, c *jetstream.ClusterInfo) {
+	if c == nil {
+		return
+	}
+	if c.Leader == "" {
+		d.fail(check, "start the servers that are down", "it has no leader: nothing can be read or written")
+	}
+	for _, r := range c.Replicas {
+		if r.Offline || !r.Current {
+			d.warn(check, "start the server, or look at its log", "its replica on %s is away or behind", r.Name)
+		}
+	}
+}
+
+// durable judges the consumer that all replicas share.
+func (d *Doctor) durable(ctx context.Context) {
+	check := "consumer." + d.Cfg.ConsumerDurable
+	for _, name := range d.missing {
+		if name == consumer.OutcomesStream(d.Cfg.NATSPrefix) {
+			d.skip(check, "its stream is missing")
+			return
+		}
+	}
+	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
+	defer cancel()
+	i := consumer.InspectDurable(ctx, d.Nats.JS, d.Cfg.Consumer())
+	switch {
+	case i.Err != nil:
+		d.fail(check, "", "%s", i.Err)
+	case i.Create != "" && d.Cfg.NATSManageStreams:
+		d.note(check, "", "it is missing: `settled serve` makes it")
+	case i.Create != "":
+		d.fail(check, i.Create, "it is missing, and nats.manage_streams is false")
+	case len(i.Dangers) > 0:
+		d.fail(check, "settled doesn't start until this is mended", "%s", strings.Join(i.Dangers, "; "))
+	case len(i.Warnings) > 0:
+		d.warn(check, "", "%s", strings.Join(i.Warnings, "; "))
+	default:
+		d.ok(check, "as it should be; %d outcomes to come, %d in hand, %d requests for more", i.Durable.NumPending, i.Durable.NumAckPending, i.Durable.NumWaiting)
+	}
+}

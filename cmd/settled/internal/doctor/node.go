@@ -1,0 +1,218 @@
+package doctor
+
+import (
+	"context"
+	"fmt"
+	"net"
+	"net/url"
+	"slices"
+	"strings"
+	"time"
+
+	"settled/clearnode"
+	"settled/cmd/settled/internal/config"
+	"settled/settlement"
+)
+
+const (
+	clockTolerance = 2 * time.Second // beyond what the measurement may be off
+	mostV1Lines    = 50              // connections that a nitronode takes from one address
+)
+
+// examineNode checks what settled needs of the ClearNode, on one connection.
+func (d *Doctor) examineNode(ctx context.Context) {
+	sound := *d.Cfg
+	sound.NodeKeyFiles = d.keyFiles
+	cfg, err := sound.Node()
+	switch {
+	case d.Cfg.NodeURL == "":
+		d.fail("node.connect", "clearnode.url: wss://clearnode.example/ws", "clearnode.url is not set")
+		return
+	case len(d.signers) == 0:
+		d.skip("node.connect", "no key to sign in with")
+		return
+	case err != nil:
+		d.fail("node.connect", "", "%s", err)
+		return
+	}
+	x, err := clearnode.Examine(ctx, cfg)
+	if err != nil {
+		d.fail("node.connect", "clearnode.url: the node's websocket; is the node running?", "%s", err)
+		return
+	}
+	defer x.Close()
+	d.ok("node.connect", "connected to %s", config.WithoutPassword(d.Cfg.NodeURL))
+	d.protocol(x)
+	d.transport(x)
+	shown, same := d.nodeAddress(ctx, x, cfg.NodeAddress)
+	if !same || !d.signIn(ctx, x) {
+		return
+	}
+	if !shown {
+		_, same = d.nodeAddress(ctx, x, cfg.NodeAddress)
+	}
+	if same {
+		d.beyondSignIn(ctx, x)
+	}
+}
+
+// beyondSignIn are the checks that the node answers only to whom it knows.
+func (d *Doctor) beyondSignIn(ctx context.Context, x *clearnode.Checkup) {
+	d.clock(ctx, x)
+	d.expiry(ctx, x)
+	d.rate(x)
+	d.limitAssets(ctx, x)
+	if !d.Cosign { // a co-signer has no ledger to compare with
+		d.closedElsewhere(ctx, x)
+	}
+	if d.Session != "" {
+		d.namedSession(ctx, x)
+	}
+}
+
+func (d *Doctor) protocol(x *clearnode.Checkup) {
+	line := "clearnode.protocol: " + x.Protocol()
+	switch {
+	case !x.SameProtocol(d.Cfg.NodeProtocol):
+		d.fail("node.protocol", line+", where this is the node you mean", "the node speaks %s, and %s is configured", x.Protocol(), d.Cfg.NodeProtocol)
+	case d.Cfg.NodeProtocol == "auto":
+		d.note("node.protocol", line, "the node speaks %s; in production name it", x.Protocol())
+	default:
+		d.ok("node.protocol", "the node speaks %s", x.Protocol())
+	}
+}
+
+// transport: whoever sits between us and the node can read what goes over ws://,
+// and at a node that signs nothing also write the answers.
+func (d *Doctor) transport(x *clearnode.Checkup) {
+	u, err := url.Parse(d.Cfg.NodeURL)
+	if err != nil || u.Scheme != "ws" {
+		return
+	}
+	host := u.Hostname()
+	ip := net.ParseIP(host)
+	switch {
+	case host == "localhost" || ip != nil && (ip.IsLoopback() || ip.IsPrivate()):
+	case !x.Signed():
+		d.warn("node.transport", "clearnode.url: wss://"+u.Host+u.Path, "the node signs no answers, and ws:// lets anybody on the way write them")
+	default:
+		d.note("node.transport", "clearnode.url: wss://"+u.Host+u.Path, "ws:// is not encrypted")
+	}
+}
+
+// nodeAddress compares who answers with the pinned address, where the node shows
+// it already. Our key signs nothing for a node that isn't the pinned one.
+func (d *Doctor) nodeAddress(ctx context.Context, x *clearnode.Checkup, pinned *settlement.Address) (shown, same bool) {
+	address, known, err := x.Address(ctx)
+	line := fmt.Sprintf("clearnode.node_address: %q", address)
+	switch {
+	case err != nil:
+		d.fail("node.address", "", "the node doesn't answer: %s", err)
+		return false, false
+	case !known:
+		return false, true
+	case pinned == nil:
+		d.warn("node.address", line, "not pinned: whoever answers first is believed")
+	case *pinned != address:
+		d.fail("node.address", line+", where this is the node you mean; else find out who answers at clearnode.url", "%s answers, and %s is configured", address, *pinned)
+		return true, false
+	default:
+		d.ok("node.address", "%s, as configured", address)
+	}
+	return true, true
+}
+
+func (d *Doctor) signIn(ctx context.Context, x *clearnode.Checkup) bool {
+	useless, err := x.SignIn(ctx)
+	switch {
+	case err != nil && strings.Contains(err.Error(), "clearnode.node_address"):
+		d.fail("node.sign_in", "clearnode.node_address: the node's own", "%s", err)
+	case err != nil:
+		d.fail("node.sign_in", "clearnode.key_files: the first key is the one that signs in; look at the node's words", "%s is not let in: %s", d.addresses()[0], err)
+	case !x.Signed():
+		d.ok("node.sign_in", "this generation of node wants none")
+	default:
+		d.ok("node.sign_in", "%s is let in", d.addresses()[0])
+	}
+	for _, a := range useless {
+		d.fail("node.sign_in", "have the node's operator remove its row from the table session_keys, and restart the node", "another wallet named %s as its session key: its signatures count for nothing", a)
+	}
+	return err == nil
+}
+
+// clock compares the two clocks. settled reckons by the node's, so a difference
+// endangers nothing; but its cause may, and the times in the ledger are off.
+func (d *Doctor) clock(ctx context.Context, x *clearnode.Checkup) {
+	ahead, within, err := x.Clock(ctx)
+	switch {
+	case err != nil:
+		d.fail("node.clock", "", "the node doesn't answer: %s", err)
+	case ahead.Abs() > clockTolerance+within:
+		d.warn("node.clock", "run NTP (chrony, systemd-timesyncd) on this machine and at the node", "the node's clock is %s ours", aheadOf(ahead))
+	default:
+		d.ok("node.clock", "the node's clock is ours, within %s", (ahead.Abs() + within).Round(time.Millisecond))
+	}
+}
+
+func aheadOf(d time.Duration) string {
+	if d < 0 {
+		return fmt.Sprintf("%s behind", (-d).Round(time.Millisecond))
+	}
+	return fmt.Sprintf("%s ahead of", d.Round(time.Millisecond))
+}
+
+// expiry compares the node's message expiry, on which the fence rests.
+func (d *Doctor) expiry(ctx context.Context, x *clearnode.Checkup) {
+	e, err := x.Expiry(ctx)
+	line := fmt.Sprintf("clearnode.message_expiry: %s", e.Actual)
+	if e.Actual > 0 && e.Actual <= d.Cfg.NodeRequestValidity {
+		line += fmt.Sprintf(", and clearnode.request_validity: %s", max(e.Actual/3, time.Second))
+	}
+	switch {
+	case err != nil:
+		d.fail("node.message_expiry", "", "it could not be probed: %s", err)
+	case e.None:
+		d.ok("node.message_expiry", "requests never expire at this generation of node: the session's version fences")
+	case e.Actual == 0:
+		d.fail("node.message_expiry", "MSG_EXPIRY_TIME at the node", "the node accepts requests more than a day old, and is configured to refuse them after %s", d.Cfg.NodeMessageExpiry)
+	case e.Wrong != nil:
+		d.fail("node.message_expiry", line, "%s", e.Wrong)
+	case (e.Actual - d.Cfg.NodeMessageExpiry).Abs() > time.Second:
+		d.warn("node.message_expiry", line, "the node's is %s, and %s is configured", e.Actual, d.Cfg.NodeMessageExpiry)
+	default:
+		d.ok("node.message_expiry", "%s, as configured", d.Cfg.NodeMessageExpiry)
+	}
+}
+
+// limitAssets compares the limits with the assets that the node lists.
+func (d *Doctor) limitAssets(ctx context.Context, x *clearnode.Checkup) {
+	if !slices.ContainsFunc(d.Cfg.Limits, func(l settlement.Limit) bool { return l.Asset != "" }) {
+		return
+	}
+	assets, err := x.Assets(ctx)
+	unlisted := d.Cfg.Limits.Unlisted(assets)
+	switch {
+	case err != nil:
+		d.fail("node.limits", "", "the node's assets are not known: %s", err)
+	case len(assets) == 0:
+		d.note("node.limits", "", "the node lists no assets: whether each limit matches one shows with the sessions")
+	case unlisted != nil:
+		d.fail("node.limits", fmt.Sprintf("limits: name assets as the node lists them: %q", assets), "%s; nothing is sent", unlisted)
+	default:
+		d.ok("node.limits", "each limit matches an asset of the node")
+	}
+}
+
+func (d *Doctor) rate(x *clearnode.Checkup) {
+	ours, allowed := x.FramesPerSecond()
+	switch {
+	case allowed > 0 && ours > allowed:
+		d.warn("node.rate", "clearnode.rate_limit: 0", "%g frames a second are configured, and the node resets a connection above %g", ours, allowed)
+	case !x.Signed() && d.Cfg.NodeConnections > mostV1Lines:
+		d.warn("node.rate", fmt.Sprintf("clearnode.connections: %d", mostV1Lines), "%d connections are configured, and the node takes some %d from one address", d.Cfg.NodeConnections, mostV1Lines)
+	case allowed == 0 && ours == 0:
+		d.ok("node.rate", "no limit on this generation of node; %d connections", d.Cfg.NodeConnections)
+	default:
+		d.ok("node.rate", "%g frames a second on each of %d connections", ours, d.Cfg.NodeConnections)
+	}
+}

@@ -1,0 +1,176 @@
+package doctor
+
+import (
+	"errors"
+	"fmt"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/nats-io/nats.go"
+
+	"settled/cmd/settled/internal/natsconn"
+	"settled/consumer"
+	"settled/ledger"
+)
+
+// right is something that settled's user at NATS must be allowed to publish.
+type right struct {
+	// subjects are tried one after the other until one is allowed. A message on any of
+	// them has no effect on anything that settled uses.
+	subjects []string
+	allow    string // what the server's configuration should allow
+	need     string // what is impossible without it
+	lesser   bool   // settled runs without it
+}
+
+// inboxWait bounds one round trip to the server.
+const inboxWait = 3 * time.Second
+
+// ofSettled names the only place where these permissions may be given: the account
+// SETTLED has no other user.
+const ofSettled = " in the permissions of the user settled, and of no other (deploy/nats/settled.conf)"
+
+// mayHear reports whether settled receives what it must: without answers everything
+// times out.
+func (d *Doctor) mayHear() bool {
+	if err := d.hears(d.Nats.NewInbox()); err != nil {
+		d.fail("nats.rights", natsconn.InboxAdvice(err), "no answers are received: %s", err)
+		return false
+	}
+	if d.Cosign {
+		return true
+	}
+	for _, heard := range []struct{ subject, late string }{
+		{consumer.OperationSubject(d.Cfg.NATSPrefix, "*"), "settled learns of a stop late"},
+		{"$JS.EVENT.ADVISORY.>", "settled learns late of outcomes that another client takes, and of changed streams"},
+	} {
+		if err := d.hears(heard.subject); err != nil {
+			d.warn("nats.rights", fmt.Sprintf("subscribe: [%q]", heard.subject)+ofSettled, "%s: %s", heard.late, err)
+		}
+	}
+	return true
+}
+
+// hears is nil where a subject may be subscribed to.
+func (d *Doctor) hears(subject string) error {
+	nc := d.Nats.Conn
+	sub, err := nc.SubscribeSync(subject)
+	if err != nil {
+		return err
+	}
+	defer func() { _ = sub.Unsubscribe() }()
+	if err := nc.FlushTimeout(inboxWait); err != nil {
+		return err
+	}
+	last := nc.LastError()
+	if errors.Is(last, nats.ErrPermissionViolation) && strings.Contains(last.Error(), strconv.Quote(subject)) {
+		return last
+	}
+	return nil
+}
+
+// rights tries what serve needs, by messages that no stream can store and no part
+// of the server can read. It returns the parts of the API that are denied, and false
+// where the user is evidently not settled's: such a user is not to get its rights.
+func (d *Doctor) rights() (denied map[string]bool, settleds bool) {
+	denied = map[string]bool{}
+	needed := d.neededRights()
+	var missing []right
+	for _, r := range needed {
+		allowed, err := d.may(r.subjects)
+		if err != nil {
+			d.fail("nats.rights", "", "%s", err)
+			return denied, false
+		}
+		if !allowed {
+			missing = append(missing, r)
+			denied[strings.TrimPrefix(r.subjects[0], d.apiPrefix())] = true
+		}
+	}
+	if len(missing) > len(needed)/2 {
+		d.fail("nats.rights", notSettled, "the user of nats.url is not settled's: it may not publish %d of the %d subjects that settled needs, %s among them", len(missing), len(needed), missing[0].allow)
+		return denied, false
+	}
+	for _, r := range missing {
+		report := d.fail
+		if r.lesser {
+			report = d.warn
+		}
+		report("nats.rights", fmt.Sprintf("publish: [%q]", r.allow)+ofSettled, "settled may not publish to %s: %s", r.allow, r.need)
+	}
+	if len(missing) == 0 {
+		d.ok("nats.rights", "settled may do all it needs (%d subjects tried)", len(needed))
+	}
+	return denied, true
+}
+
+// notSettled is the advice where doctor was given another user's configuration.
+const notSettled = "run doctor with the configuration of `settled serve`, whose nats.url names the user settled; a co-signer runs `settled doctor --cosign`"
+
+func (d *Doctor) neededRights() []right {
+	prefix, api := d.Cfg.NATSPrefix, d.apiPrefix()
+	outcomes, letters, operations, settlements := consumer.OutcomesStream(prefix), consumer.DeadLettersStream(prefix), consumer.OperationsStream(prefix), ledger.StreamName(prefix)
+	durable := outcomes + "." + d.Cfg.ConsumerDurable
+	rights := []right{
+		{[]string{prefix + "settlement.doctor", prefix + "settlement.doctor.doctor"}, prefix + "settlement.*.*", "it could record nothing", false},
+		{[]string{prefix + "deadletter.doctor.doctor", consumer.DeadLetterSubject(prefix, "doctor")}, prefix + "deadletter.*", "it could keep no dead letter", false},
+		{[]string{prefix + "operation.doctor.doctor", consumer.OperationSubject(prefix, "doctor")}, prefix + "operation.*", "it could not stop the others where the node overpays", true},
+		{[]string{prefix + "outcome.doctor"}, prefix + "outcome.*", "it could not publish an outcome again that another client took", true},
+		{[]string{prefix + "cosign.doctor"}, prefix + "cosign.*", "it could ask nobody for a co-signature", true},
+		{[]string{"$JS.ACK." + durable + ".doctor"}, "$JS.ACK." + durable + ".>", "outcomes would be delivered again for ever", false},
+		{[]string{"$JS.ACK.doctor.doctor." + durable + ".doctor"}, "$JS.ACK.*.*." + durable + ".>", "outcomes would be delivered again for ever by a server that puts domain and account into this subject", true},
+		{[]string{api + "CONSUMER.MSG.NEXT." + durable}, api + "CONSUMER.MSG.NEXT." + durable, "it could take no outcomes", false},
+		{[]string{api + "CONSUMER.INFO." + durable}, api + "CONSUMER.INFO." + durable, "it could not verify its consumer", false},
+		{[]string{api + "STREAM.MSG.DELETE." + letters}, api + "STREAM.MSG.DELETE." + letters, "its dashboard could neither replay nor discard", true},
+		{[]string{api + "INFO"}, api + "INFO", "the account's storage can't be watched", true},
+	}
+	for _, read := range []struct{ stream, need string }{
+		{settlements, "it could not read the ledger"}, {operations, "it could not see whether sending is stopped"},
+		{outcomes, "it could not read an outcome again"}, {letters, "its dashboard could show no dead letter"},
+	} {
+		stream := read.stream
+		rights = append(rights,
+			right{[]string{api + "STREAM.INFO." + stream}, api + "STREAM.INFO." + stream, "it could not verify stream " + stream, false},
+			right{[]string{api + "STREAM.MSG.GET." + stream}, api + "STREAM.MSG.GET." + stream, read.need, false})
+		if d.Cfg.NATSManageStreams {
+			rights = append(rights, right{[]string{api + "STREAM.CREATE." + stream}, api + "STREAM.CREATE." + stream, "it could not create stream " + stream, true})
+		}
+	}
+	if d.Cfg.NATSManageStreams {
+		rights = append(rights, right{[]string{api + "CONSUMER.CREATE." + durable + ".doctor"}, api + "CONSUMER.CREATE." + durable + ".>", "it could not create its consumer", true})
+	}
+	return rights
+}
+
+// apiPrefix begins the subjects of JetStream's API.
+func (d *Doctor) apiPrefix() string {
+	if d.Nats.Domain != "" {
+		return "$JS." + d.Nats.Domain + ".API."
+	}
+	return "$JS.API."
+}
+
+// may reports whether one of the subjects may be published to. The message expects
+// to be stored in a stream of a name that can't be, so that no stream stores it. A
+// server says that it denies a message before it answers the ping after it.
+func (d *Doctor) may(subjects []string) (bool, error) {
+	nc := d.Nats.Conn
+	for _, subject := range subjects {
+		m := nats.NewMsg(subject)
+		m.Header.Set("Nats-Expected-Stream", "*settled doctor*")
+		m.Header.Set("Nats-Expected-Last-Sequence", strconv.Itoa(1<<53))
+		m.Data, m.Reply = []byte(natsconn.NoJSON), nc.NewInbox()
+		if err := nc.PublishMsg(m); err != nil {
+			return false, fmt.Errorf("publish to %s: %w", subject, err)
+		}
+		if err := nc.FlushTimeout(inboxWait); err != nil {
+			return false, fmt.Errorf("publish to %s: %w", subject, err)
+		}
+		last := nc.LastError()
+		if !errors.Is(last, nats.ErrPermissionViolation) || !strings.Contains(last.Error(), strconv.Quote(subject)) {
+			return true, nil
+		}
+	}
+	return false, nil
+}

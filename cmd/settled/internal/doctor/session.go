@@ -1,0 +1,196 @@
+package doctor
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"settled/clearnode"
+	"settled/ledger"
+	"settled/settlement"
+)
+
+// How much is looked at for sessions that somebody else closed.
+const (
+	mostAccounts = 10
+	mostShown    = 10
+)
+
+// openLedger is the ledger, as far as it can be read.
+func (d *Doctor) openLedger(ctx context.Context) (*ledger.Ledger, error) {
+	if d.Nats == nil {
+		return nil, errors.New("NATS can't be reached")
+	}
+	if !d.streamsRead {
+		return nil, errors.New("the streams can't be read with these credentials")
+	}
+	cfg := d.Cfg.Ledger()
+	cfg.Create = false
+	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
+	defer cancel()
+	l, _, err := ledger.Open(ctx, d.Nats.JS, cfg)
+	return l, err
+}
+
+// closedElsewhere looks for sessions of our accounts that are closed at the node
+// and that the ledger knows nothing of: somebody else closes sessions.
+func (d *Doctor) closedElsewhere(ctx context.Context, x *clearnode.Checkup) {
+	l, err := d.openLedger(ctx)
+	if err != nil {
+		d.skip("node.closed", "the ledger can't be read: "+err.Error())
+		return
+	}
+	var strange []settlement.SessionID
+	seen := 0
+	for _, of := range d.addresses()[:min(mostAccounts, len(d.signers))] {
+		ids, err := x.Closed(ctx, of)
+		if errors.Is(err, clearnode.ErrUnlisted) {
+			d.note("node.closed", "", "who else closes sessions can't be seen: %s", err)
+			return
+		}
+		if err == nil {
+			seen += len(ids)
+			ids, err = unknownTo(ctx, l, ids)
+		}
+		if err != nil {
+			d.warn("node.closed", "", "who else closes sessions can't be told: %s", err)
+			return
+		}
+		strange = append(strange, ids...)
+	}
+	d.strangers(strange, seen)
+}
+
+// recorded reports whether the ledger says how the session was closed: by settled, which
+// closed it or is closing it, or by somebody else (closed_elsewhere).
+func recorded(ctx context.Context, l *ledger.Ledger, head settlement.Head) (bool, error) {
+	if head.Last == nil || head.Standing().State != settlement.Free {
+		return head.Last != nil, nil
+	}
+	history, err := l.History(ctx, head)
+	return slices.ContainsFunc(history, func(e settlement.Entry) bool {
+		return e.Error != nil && e.Error.Code == settlement.ClosedElsewhere
+	}), err
+}
+
+// unknownTo are the sessions of which the ledger does not say how they were closed.
+func unknownTo(ctx context.Context, l *ledger.Ledger, ids []settlement.SessionID) ([]settlement.SessionID, error) {
+	var unknown []settlement.SessionID
+	for _, id := range ids {
+		head, err := l.Head(ctx, id)
+		if err != nil {
+			return nil, err
+		}
+		known, err := recorded(ctx, l, head)
+		if err != nil {
+			return nil, err
+		}
+		if !known {
+			unknown = append(unknown, id)
+		}
+	}
+	return unknown, nil
+}
+
+func (d *Doctor) strangers(strange []settlement.SessionID, seen int) {
+	if len(strange) == 0 {
+		d.ok("node.closed", "the ledger knows each of the newest %d closed sessions of our keys", seen)
+		return
+	}
+	var names []string
+	for _, id := range strange[:min(mostShown, len(strange))] {
+		names = append(names, string(id))
+	}
+	more := ""
+	if n := len(strange) - len(names); n > 0 {
+		more = fmt.Sprintf(" and %d more", n)
+	}
+	d.warn("node.closed", "settled must be the only closer of the sessions it settles: look for a script, or a settled with another ledger; sessions from before settled had them are fine",
+		"%d of the newest %d closed sessions of our keys are not in the ledger: %s%s", len(strange), seen, strings.Join(names, ", "), more)
+}
+
+// namedSession says whether our keys can close one session.
+func (d *Doctor) namedSession(ctx context.Context, x *clearnode.Checkup) {
+	s, err := x.Session(ctx, d.Session)
+	switch {
+	case errors.Is(err, settlement.ErrSessionNotFound):
+		d.fail("session", "clearnode.url: the node that the session was opened at", "the node has no session %s", d.Session)
+		return
+	case err != nil:
+		d.fail("session", "", "session %s can't be read: %s", d.Session, err)
+		return
+	}
+	if d.Cosign {
+		d.ok("session", "%s at the node", map[bool]string{true: "open", false: "closed"}[s.Open])
+		d.cosignWeight(s)
+		return
+	}
+	d.standing(ctx, s)
+	d.quorum(s)
+}
+
+func (d *Doctor) standing(ctx context.Context, s settlement.Session) {
+	state := "closed"
+	if s.Open {
+		state = "open"
+	}
+	l, err := d.openLedger(ctx)
+	var head settlement.Head
+	if err == nil {
+		head, err = l.Head(ctx, s.ID)
+	}
+	if err != nil {
+		d.note("session", "", "%s at the node; the ledger can't be read", state)
+		return
+	}
+	if st := head.Standing(); !s.Open && st.State == settlement.Free {
+		d.warn("session", "", "closed at the node, and not by this ledger")
+	} else {
+		d.ok("session", "%s at the node, %s in the ledger", state, st.State)
+	}
+}
+
+// quorum compares the weights of our keys with what the session wants.
+func (d *Doctor) quorum(s settlement.Session) {
+	own := map[settlement.Address]bool{}
+	for _, a := range d.addresses() {
+		own[a] = true
+	}
+	var all, ours int64
+	var others, participants []string
+	for _, p := range s.Participants {
+		weight := max(p.Weight, 0)
+		all += weight
+		participants = append(participants, p.Address.String())
+		switch {
+		case own[p.Address]:
+			ours += weight
+		case weight > 0:
+			others = append(others, fmt.Sprintf("%s (%d)", p.Address, weight))
+		}
+	}
+	switch {
+	case all < s.Quorum:
+		d.fail("session.quorum", "nothing here: close it with the node's operator", "all participants together have a weight of %d, and the quorum is %d: nobody can close it", all, s.Quorum)
+	case !d.participates(s):
+		d.fail("session.quorum", "clearnode.key_files: the key of one of "+strings.Join(participants, ", "), "none of our keys is a participant")
+	case ours >= s.Quorum:
+		d.ok("session.quorum", "our keys have a weight of %d, and the quorum is %d", ours, s.Quorum)
+	default:
+		d.warn("session.quorum", "run `settled cosign` with the key of "+strings.Join(others, ", "), "our keys have a weight of %d, and the quorum is %d: others must sign too", ours, s.Quorum)
+	}
+}
+
+func (d *Doctor) participates(s settlement.Session) bool {
+	for _, a := range d.addresses() {
+		for _, p := range s.Participants {
+			if p.Address == a {
+				return true
+			}
+		}
+	}
+	return false
+}

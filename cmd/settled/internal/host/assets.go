@@ -1,0 +1,115 @@
+package host
+
+import (
+	"context"
+	"errors"
+	"sync"
+	"time"
+
+	"github.com/rs/zerolog"
+
+	"settled/settlement"
+)
+
+const (
+	AssetsAge   = time.Minute     // how old the node's list of assets may be when a request is sent
+	assetsEvery = time.Second     // how often its age is looked at
+	assetsWait  = 5 * time.Second // for the answer
+)
+
+// LimitAssets compares the limits with the assets that the node lists, again and again: a
+// limit on an asset that it does not list protects nothing. Its methods may run at the
+// same time.
+type LimitAssets struct {
+	limits     settlement.Limits
+	assetsFunc func(context.Context) ([]settlement.Asset, error)
+	NowFunc    func() time.Time
+	log        zerolog.Logger
+
+	asking sync.Mutex // one question at a time
+	mu     sync.Mutex
+	at     time.Time // of the last list; zero: there was none
+	found  error     // what is wrong by the last list
+}
+
+func NewLimitAssets(limits settlement.Limits, assets func(context.Context) ([]settlement.Asset, error), log zerolog.Logger) *LimitAssets {
+	a := &LimitAssets{assetsFunc: assets, NowFunc: time.Now, log: log}
+	for _, l := range limits {
+		if l.Asset != "" {
+			a.limits = append(a.limits, l)
+		}
+	}
+	return a
+}
+
+// Verified is nil where each limit names an asset that the node listed within a minute, or
+// the node lists none at all: then only the plan can tell. Any other error means that
+// nothing may be sent.
+func (a *LimitAssets) Verified(ctx context.Context) error {
+	if a == nil || len(a.limits) == 0 {
+		return nil
+	}
+	a.asking.Lock()
+	defer a.asking.Unlock()
+	if found, fresh := a.last(); fresh {
+		return found
+	}
+	ctx, cancel := context.WithTimeout(ctx, assetsWait)
+	defer cancel()
+	assets, err := a.assetsFunc(ctx)
+	if err != nil {
+		return err
+	}
+	return a.note(assets)
+}
+
+func (a *LimitAssets) last() (found error, fresh bool) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return a.found, !a.at.IsZero() && a.NowFunc().Sub(a.at) < AssetsAge
+}
+
+func (a *LimitAssets) note(assets []settlement.Asset) error {
+	var found error
+	if len(assets) > 0 {
+		found = a.limits.Unlisted(assets)
+	}
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if found != nil && (a.found == nil || a.found.Error() != found.Error()) {
+		a.log.Error().Err(found).Msg("a limit matches no asset: nothing is sent")
+	}
+	if found == nil && a.found != nil {
+		a.log.Info().Msg("each limit matches an asset of the node again")
+	}
+	a.at, a.found = a.NowFunc(), found
+	return found
+}
+
+// Problem is what the last list showed, or that there was none yet. It does not block.
+func (a *LimitAssets) Problem() error {
+	if a == nil || len(a.limits) == 0 {
+		return nil
+	}
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if a.at.IsZero() {
+		return errors.New("the limits are not compared with the node's assets yet")
+	}
+	return a.found
+}
+
+// Run compares until ctx ends.
+func (a *LimitAssets) Run(ctx context.Context) {
+	every := time.NewTicker(assetsEvery)
+	defer every.Stop()
+	for ctx.Err() == nil {
+		if err := a.Verified(ctx); err != nil {
+			a.log.Debug().Err(err).Msg("limits and the node's assets")
+		}
+		select {
+		case <-ctx.Done():
+		case <-every.C:
+		}
+	}
+}

@@ -1,0 +1,142 @@
+package natsconn
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"strings"
+	"sync"
+	"syscall"
+
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
+)
+
+// Refusals keeps the first permission that NATS denied to a command. The server
+// reports it separately from the call, which itself only runs out of time.
+type Refusals struct {
+	mu       sync.Mutex
+	first    error
+	imported bool // the account has no JetStream: its API was looked for under ledgerDomain
+}
+
+// Note is a nats.ErrHandler.
+func (r *Refusals) Note(_ *nats.Conn, _ *nats.Subscription, err error) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.first == nil && errors.Is(err, nats.ErrPermissionViolation) {
+		r.first = err
+	}
+}
+
+// FoundDomain notes the JetStream domain that was found for a command.
+func (r *Refusals) FoundDomain(domain string) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.imported = domain == LedgerDomain
+}
+
+// notImported reports whether err says that the account of a command's user has
+// neither JetStream nor the import that the command needs.
+func (r *Refusals) notImported(err error) bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.imported && (errors.Is(err, nats.ErrNoResponders) || errors.Is(err, jetstream.ErrJetStreamNotEnabled))
+}
+
+func (r *Refusals) found() error {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.first
+}
+
+// Explain adds to an error of a command what NATS has to do with it.
+func (r *Refusals) Explain(err error) error {
+	if err == nil {
+		return err
+	}
+	refused := r.found()
+	switch advice := InboxAdvice(refused); {
+	case advice != "":
+		return fmt.Errorf("%w\nNATS refuses the subscription for answers: %w: %s", err, refused, advice)
+	case refused != nil:
+		return fmt.Errorf("%w\nNATS refuses something to the user of nats.url: %w; deploy/nats/roles.conf says what each user may do", err, refused)
+	case r.notImported(err):
+		return fmt.Errorf("%w\nThe account of the user of nats.url has no JetStream, and nothing answers there under $JS.%s.API: use a user that may do this (deploy/nats/roles.conf), or set nats.domain; if it may, NATS or a stream is missing: `settled doctor`, with the service's --config, says which", err, LedgerDomain)
+	}
+	if Away(err) {
+		return fmt.Errorf("%w\nNATS, or the node, doesn't answer as it should: `settled doctor`, with the service's --config, says what is wrong", err)
+	}
+	return err
+}
+
+// ConnectAdvice is what to do where no connection came about.
+func ConnectAdvice(err error) string {
+	if isAuthError(err) {
+		return "it runs, and doesn't know this user, password or key: correct nats.url, nats.credentials_file or nats.nkey_file"
+	}
+	if errors.Is(err, nats.ErrMaxConnectionsExceeded) {
+		return "it runs, and has as many connections as its max_connections permits: close some, or raise it"
+	}
+	if advice := HandshakeAdvice(err); advice != "" {
+		return advice
+	}
+	return "is it running, and is nats.url right?"
+}
+
+// HandshakeAdvice is which of nats.tls.first to set where client and server may disagree
+// about who begins, and what else ends a connection at once; empty where the error is another.
+func HandshakeAdvice(err error) string {
+	switch {
+	case errors.Is(err, io.EOF) || errors.Is(err, syscall.ECONNRESET) || errors.Is(err, syscall.EPIPE) || strings.Contains(strings.ToLower(err.Error()), "connection reset"):
+		return "the server ended the connection at once: it may have as many as its max_connections permits; where it has handshake_first: true, set nats.tls.first: true"
+	case strings.Contains(err.Error(), "first record does not look like a TLS handshake"):
+		return "the server does not begin with TLS: set nats.tls.first: false, or handshake_first: true at the server"
+	}
+	return ""
+}
+
+// Errors of the JetStream API by which an account's limits refuse a stream or a consumer.
+const (
+	noResources      jetstream.ErrorCode = 10023
+	tooManyConsumers jetstream.ErrorCode = 10026
+	TooManyStreams   jetstream.ErrorCode = 10027
+	storageUsedUp    jetstream.ErrorCode = 10047
+	maxBytesRequired jetstream.ErrorCode = 10113
+	noSuchTier       jetstream.ErrorCode = 10120
+	streamTooLarge   jetstream.ErrorCode = 10122
+)
+
+const sizeKeys = "nats.max_bytes.outcomes, nats.max_bytes.settlements, nats.max_bytes.deadletters and nats.max_bytes.operations"
+
+// LimitAdvice is what to change where a limit of the JetStream account is the cause;
+// empty where it is not.
+func LimitAdvice(err error) string {
+	var api *jetstream.APIError
+	if !errors.As(err, &api) {
+		return ""
+	}
+	switch api.ErrorCode {
+	case maxBytesRequired:
+		return "the account demands a size of each stream: set " + sizeKeys + ", in bytes"
+	case TooManyStreams:
+		return "settled needs four streams: raise max_streams in the account's JetStream limits (nsc edit account --js-streams), or delete streams that nobody uses"
+	case tooManyConsumers:
+		return "settled needs at least 1 consumer on the stream of outcomes: raise max_consumers in the account's JetStream limits (nsc edit account --js-consumer), or delete consumers that nobody uses"
+	case storageUsedUp, noResources:
+		return "the account's storage is used up or reserved: raise max_store in its JetStream limits, or lower " + sizeKeys
+	case streamTooLarge:
+		return "the account allows no stream of that size (max_stream_bytes): lower " + sizeKeys
+	case noSuchTier:
+		return "the account has no JetStream limits for streams with this number of replicas: set nats.replicas to one that it has"
+	}
+	return ""
+}
+
+// WithLimitAdvice adds limitAdvice to an error.
+func WithLimitAdvice(err error) error {
+	if advice := LimitAdvice(err); advice != "" {
+		return fmt.Errorf("%w: %s", err, advice)
+	}
+	return err
+}

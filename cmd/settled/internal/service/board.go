@@ -1,0 +1,195 @@
+package service
+
+import (
+	"cmp"
+	"context"
+	"fmt"
+	"net/http"
+	"slices"
+	"strings"
+	"sync/atomic"
+	"time"
+
+	"github.com/nats-io/nats.go"
+	"github.com/rs/zerolog"
+
+	"settled/clearnode"
+	"settled/cmd/settled/dashboard"
+	"settled/cmd/settled/internal/background"
+	"settled/cmd/settled/internal/config"
+	"settled/cmd/settled/internal/host"
+	"settled/cmd/settled/internal/natsconn"
+	"settled/cmd/settled/internal/telemetry"
+	"settled/consumer"
+)
+
+// boardLink is the dashboard with its own connection to NATS, while it runs. Where
+// the connection is closed for good it makes a new one, and a new dashboard on it.
+type boardLink struct {
+	handler atomic.Pointer[http.ServeMux]
+	stop    func()
+}
+
+// ServeHTTP answers with the dashboard of the moment.
+func (b *boardLink) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	b.handler.Load().ServeHTTP(w, r)
+}
+
+// boardStop bounds how long the dashboard's end is waited for. It only reads.
+const boardStop = 2 * time.Second
+
+// leastToken is how long a token is at least: a short one can be guessed.
+const leastToken = 16
+
+// openBoard makes the dashboard of the service and runs it.
+func (s *Service) openBoard() (*boardLink, error) {
+	token, err := ReadToken(s.Cfg.HTTPTokenFile)
+	if err != nil {
+		return nil, err
+	}
+	cfg := *s.Cfg
+	if s.Nats.Embedded != nil {
+		cfg = *natsconn.AtEmbedded(s.Cfg, s.Nats.Url)
+	}
+	open := func() (*natsconn.Link, *dashboard.Board, error) { return s.boardOn(&cfg, token) }
+	link, board, err := open()
+	if err != nil {
+		return nil, err
+	}
+	b := &boardLink{}
+	b.use(board)
+	stop := background.Run(context.Background(), func(ctx context.Context) { b.run(ctx, link, board, open, s.Log) })
+	b.stop = func() {
+		if !background.Within(boardStop, stop) {
+			s.Log.Warn().Msg("the dashboard did not end in time: its connection ends with the process")
+		}
+	}
+	return b, nil
+}
+
+// boardOn makes the dashboard on a new connection.
+func (s *Service) boardOn(cfg *config.Config, token string) (*natsconn.Link, *dashboard.Board, error) {
+	origin, err := config.Origin(cfg.HTTPOrigin)
+	if err != nil {
+		return nil, nil, err
+	}
+	link, err := natsconn.Connect(cfg, "settled dashboard", true, natsconn.Notices(s.Log.With().Str("connection", "dashboard").Logger(), func(*nats.Conn) {}, func(*nats.Subscription, error) {})...)
+	if err != nil {
+		return nil, nil, err
+	}
+	letters := consumer.NewDeadLetters(link.JS, cfg.Consumer())
+	letters.Who = "dashboard of " + letters.Who
+	return link, dashboard.New(dashboard.Config{
+		JS: link.JS, Prefix: cfg.NATSPrefix, Letters: letters, StatusFunc: s.Status, Token: token, ForeignFunc: s.foreignEntry,
+		Loopback: natsconn.Loopback(cfg.HTTPListen), Origin: origin, Version: telemetry.Build().Version, Log: s.Log,
+	}), nil
+}
+
+func (b *boardLink) use(board *dashboard.Board) {
+	mux := http.NewServeMux()
+	board.Mount(mux)
+	b.handler.Store(mux)
+}
+
+// run runs the dashboard until ctx ends, and the next one where its connection closes.
+func (b *boardLink) run(ctx context.Context, link *natsconn.Link, board *dashboard.Board, open func() (*natsconn.Link, *dashboard.Board, error), log zerolog.Logger) {
+	for {
+		stop := background.Run(ctx, board.Run)
+		err := link.UntilClosed(ctx)
+		stop()
+		link.Shutdown()
+		if err == nil {
+			return
+		}
+		log.Error().Err(err).Msg("the dashboard starts again on a new connection to NATS")
+		for link = nil; link == nil; {
+			select {
+			case <-ctx.Done():
+				return
+			case <-time.After(host.RestartAfter):
+			}
+			if link, board, err = open(); err != nil {
+				log.Error().Err(err).Msg("the dashboard can't be opened again")
+			}
+		}
+		b.use(board)
+	}
+}
+
+// ReadToken reads http.token_file; the empty path is no token.
+func ReadToken(path string) (string, error) {
+	if path == "" {
+		return "", nil
+	}
+	text, err := clearnode.ReadSecretFile("token", path)
+	if err != nil {
+		return "", fmt.Errorf("http.token_file: %w", err)
+	}
+	token := strings.TrimSpace(string(text))
+	if len(token) < leastToken || strings.ContainsAny(token, " \t\r\n") {
+		return "", fmt.Errorf("http.token_file: %s: want one word of at least %d characters; openssl rand -hex 32 makes one", path, leastToken)
+	}
+	return token, nil
+}
+
+// Status is what the dashboard shows of this process.
+func (s *Service) Status() dashboard.Status {
+	st := dashboard.Status{
+		NATS:    dashboard.NATSStatus{Connected: s.Nats.IsConnected(), Server: s.Nats.ConnectedUrlRedacted()},
+		Node:    dashboard.NodeStatus{URL: config.WithoutPassword(s.Cfg.NodeURL), Connections: s.Node.Connected(), Configured: s.Cfg.NodeConnections},
+		Waiting: waitsFor(s.Metrics.Waiting),
+	}
+	if address, known := s.Node.Address(); known {
+		st.Node.Address = address.String()
+	}
+	if err := s.Node.Ready(); err != nil {
+		st.Node.Problem = err.Error()
+	}
+	if err := s.Ready(); err != nil {
+		st.Problem = err.Error()
+	}
+	s.Mu.Lock()
+	c := s.Consumer
+	s.Mu.Unlock()
+	if c != nil {
+		is := c.Status()
+		st.Intake = dashboard.IntakeStatus{
+			State: string(is.State), Why: is.Why, Paused: is.Paused, PausedWhy: is.PausedWhy,
+			InHand: is.InHand, Pending: is.Pending, Unanswered: is.Unanswered,
+		}
+	}
+	return st
+}
+
+// waitsFor are the reasons that outcomes wait for, the longest wait first.
+func waitsFor(w *telemetry.Waiting) []dashboard.Wait {
+	count, oldest := w.Ages(time.Now())
+	waits := []dashboard.Wait{}
+	for reason, n := range count {
+		waits = append(waits, dashboard.Wait{Reason: reason, Count: n, OldestSeconds: int64(oldest[reason] / time.Second)})
+	}
+	slices.SortFunc(waits, func(a, b dashboard.Wait) int {
+		return cmp.Or(cmp.Compare(b.OldestSeconds, a.OldestSeconds), cmp.Compare(a.Reason, b.Reason))
+	})
+	return waits
+}
+
+// ListenHTTP serves what a service answers, and the dashboard.
+func (s *Service) ListenHTTP() (*host.HTTPServer, error) {
+	board, err := s.openBoard()
+	if err != nil {
+		return nil, err
+	}
+	mux := host.Routes(s.alive, s.Ready, s.Stopped, s.Metrics.Registry)
+	mux.Handle("/", board)
+	h, err := host.ListenHTTP(s.Cfg.HTTPListen, mux, s.Log)
+	if err != nil {
+		board.stop()
+		return nil, err
+	}
+	h.OnClose = board.stop
+	if !natsconn.Loopback(s.Cfg.HTTPListen) {
+		s.Log.Warn().Str("addr", h.Addr).Msg("whoever reaches http.listen can read the dashboard: let only those reach it who may")
+	}
+	return h, nil
+}

@@ -1,0 +1,40 @@
+package service
+
+import (
+	"context"
+	"time"
+
+	"settled/cmd/settled/internal/audit"
+	"settled/ledger"
+	"settled/ledger/streamreader"
+)
+
+// newestNamed is how many of the ledger's newest messages a start looks at.
+const newestNamed = 100
+
+// noticeOutcomesSetBack logs where the stream of outcomes was set back. Nothing is held:
+// an outcome's message is told from another one at its sequence by when it was stored.
+func (s *Service) noticeOutcomesSetBack(ctx context.Context) {
+	ctx, cancel := context.WithTimeout(ctx, 2*time.Second)
+	defer cancel()
+	var named audit.NamedOutcome
+	last, err := audit.LastEntry(ctx, s.Nats.JS, s.Cfg.NATSPrefix)
+	if err == nil {
+		_, err = ledger.List(ctx, audit.LedgerReader(s.Nats.JS, s.Cfg.NATSPrefix), streamreader.Selection{From: last - min(last, newestNamed)}, false, func(e ledger.Stored) error {
+			if e.Err == nil {
+				named.See(e.Entry, s.Cfg.NATSPrefix)
+			}
+			return nil
+		})
+	}
+	problem := ""
+	if err == nil {
+		problem, err = named.SetBack(ctx, s.Nats.JS, s.Cfg.NATSPrefix)
+	}
+	switch {
+	case err != nil:
+		s.Log.Debug().Err(err).Msg("whether the stream of outcomes was set back can't be told")
+	case problem != "":
+		s.Log.Error().Str("problem", problem).Msg("the stream of outcomes was set back: see Backup and restore in deploy/RUNBOOK.md")
+	}
+}

@@ -1,0 +1,72 @@
+package service
+
+import (
+	"fmt"
+	"sync"
+	"time"
+
+	"github.com/rs/zerolog"
+
+	"settled/cmd/settled/internal/config"
+	"settled/settlement"
+)
+
+// SendHold keeps a service from sending until requests that may have been forgotten
+// can land no more. It measures by the monotonic clock.
+type SendHold struct {
+	Fence time.Duration
+	Log   zerolog.Logger
+
+	mu    sync.Mutex
+	until time.Time
+	why   string
+	proof bool // the hold ends where the ledger proves complete
+}
+
+func newSendHold(c *config.Config, log zerolog.Logger) *SendHold {
+	return &SendHold{Fence: c.NodeMessageExpiry + c.NodeFenceMargin, Log: log}
+}
+
+// begin holds all sending for one fence from now on, whatever the reason says.
+func (h *SendHold) begin(why string) { h.hold(why, false) }
+
+// beginUnlessProven does so until release is called.
+func (h *SendHold) beginUnlessProven(why string) { h.hold(why, true) }
+
+func (h *SendHold) hold(why string, proof bool) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	now := time.Now()
+	if now.Before(h.until) && proof {
+		return // held for a better reason already
+	}
+	h.until, h.why, h.proof = now.Add(h.Fence), why, proof
+	h.Log.Error().Str("why", why).Dur("for", h.Fence).Msg("all sending is held until every request that may have been forgotten has expired: see SettledSendingHeld in deploy/RUNBOOK.md")
+}
+
+// release ends a hold that waited for a proof.
+func (h *SendHold) release() {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if h.proof && time.Now().Before(h.until) {
+		h.until = time.Time{}
+		h.Log.Info().Msg("sending is not held any more: the ledger has the last entry that was remembered of it")
+	}
+}
+
+// Err is nil, or for how long and why nothing may be sent.
+func (h *SendHold) Err() error {
+	if h == nil {
+		return nil // the service doesn't run yet
+	}
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	left := time.Until(h.until)
+	if left <= 0 {
+		return nil
+	}
+	return &settlement.Waiting{
+		Reason: settlement.LedgerHeld, Delay: left,
+		Err: fmt.Errorf("all sending is held until %s (message_expiry plus fence_margin): %s", time.Now().Add(left).UTC().Format(time.RFC3339), h.why),
+	}
+}

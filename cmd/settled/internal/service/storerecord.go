@@ -1,0 +1,84 @@
+package service
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"time"
+)
+
+// How often a service writes its record into the store of its embedded server, how far
+// the file's change time may be from the time in it, and how old the record may be at
+// the next start without a proof that the ledger is complete.
+const (
+	storeRecordEvery = time.Second
+	StoreRecordSlack = 2 * time.Second
+	storeQuick       = 15 * time.Second
+)
+
+// StoreRecord says which folder the store is in and when it was last in use. A copy of
+// the store that was put back has the record of another folder, of an earlier start of
+// the machine, or one that the file system changed later than it says.
+type StoreRecord struct {
+	Device uint64    `json:"device"`
+	Inode  uint64    `json:"inode"`
+	Born   int64     `json:"born"` // ns since 1970; 0: not known
+	Boot   string    `json:"boot_id"`
+	At     time.Time `json:"at"` // when it was written, by the wall clock
+}
+
+func StoreRecordPath(dir string) string { return filepath.Join(dir, "settled-store.json") }
+
+// StoreDoubt says why a store may have been set back since settled used it last; empty:
+// nothing speaks for it. old is true where only time speaks for it.
+func StoreDoubt(dir string, now time.Time) (doubt string, old bool) {
+	streams, err := filepath.Glob(filepath.Join(dir, "jetstream", "*", "streams", "*"))
+	if err == nil && len(streams) == 0 {
+		return "", false // it is new
+	}
+	text, err := os.ReadFile(StoreRecordPath(dir)) // #nosec G304 -- the operator names it
+	if errors.Is(err, fs.ErrNotExist) {
+		return "it has streams and no record of settled", false
+	}
+	var was StoreRecord
+	if err == nil {
+		err = json.Unmarshal(text, &was)
+	}
+	if err != nil {
+		return fmt.Sprintf("its record can't be read (%v)", err), false
+	}
+	is := recordOf(dir)
+	changed, known := changeTime(StoreRecordPath(dir))
+	switch {
+	case was.Device != is.Device || was.Inode != is.Inode || was.Born != is.Born:
+		return "its record is of another folder", false
+	case was.Boot != is.Boot:
+		return "the machine was started since it was used", false
+	case known && changed.Sub(was.At).Abs() > StoreRecordSlack:
+		return fmt.Sprintf("its record says %s, and was put there %s", was.At.UTC().Format(time.RFC3339), changed.UTC().Format(time.RFC3339)), false
+	case now.Sub(was.At) > storeQuick || was.At.Sub(now) > StoreRecordSlack:
+		return fmt.Sprintf("it was last in use at %s", was.At.UTC().Format(time.RFC3339)), true
+	}
+	return "", false
+}
+
+// recordOf is the folder's record as it is now, without a time.
+func recordOf(dir string) StoreRecord {
+	r := StoreRecord{Boot: BootID()}
+	r.Device, r.Inode, r.Born = folderOf(dir)
+	return r
+}
+
+// WriteStoreRecord says that the store is in use now.
+func WriteStoreRecord(dir string) error {
+	r := recordOf(dir)
+	r.At = time.Now()
+	text, err := json.Marshal(r)
+	if err != nil {
+		return err
+	}
+	return replaceFile(StoreRecordPath(dir), append(text, '\n'))
+}

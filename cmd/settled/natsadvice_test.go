@@ -1,6 +1,7 @@
 package main
 
 import (
+	"errors"
 	"strings"
 	"testing"
 
@@ -31,7 +32,9 @@ func TestConnectionLimitAdvice(t *testing.T) {
 			t.Errorf("%v", err)
 		}
 	}
-	if advice := natsconn.ConnectAdvice(nats.ErrMaxConnectionsExceeded); !strings.Contains(advice, "max_connections") {
-		t.Error(advice)
+	for _, err := range []error{nats.ErrMaxConnectionsExceeded, nats.ErrMaxAccountConnectionsExceeded, errors.New("nats: maximum connections exceeded")} {
+		if advice := natsconn.ConnectAdvice(err); !strings.Contains(advice, "max_connections") {
+			t.Errorf("%v: %s", err, advice)
+		}
 	}
 }

@@ -20,7 +20,7 @@ import (
 // in doubt waits out its fence, and a short outage of the node is nothing to report.
 const MinAge = 10 * time.Minute
 
-// The kinds of finding, beside those of nodecompare.go and reconcileclosed.go. The names are for programs,
+// The kinds of finding, beside those of nodecompare.go and unasked.go. The names are for programs,
 // and stay.
 const (
 	OutcomeLost      = "outcome_lost"      // acknowledged, and without a result: no one will settle it

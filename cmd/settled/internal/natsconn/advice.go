@@ -75,8 +75,12 @@ func ConnectAdvice(err error) string {
 	if isAuthError(err) {
 		return "it runs, and doesn't know this user, password or key: correct nats.url, nats.credentials_file or nats.nkey_file"
 	}
-	if errors.Is(err, nats.ErrMaxConnectionsExceeded) {
+	// While it connects, the client library returns the server's text, not its own error.
+	switch text := strings.ToLower(err.Error()); {
+	case strings.Contains(text, "maximum connections exceeded"):
 		return "it runs, and has as many connections as its max_connections permits: close some, or raise it"
+	case strings.Contains(text, "maximum account active connections exceeded"):
+		return "it runs, and the account has as many connections as its limits permit: close some, or raise max_connections of the account"
 	}
 	if advice := HandshakeAdvice(err); advice != "" {
 		return advice

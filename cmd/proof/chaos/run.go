@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -217,10 +216,14 @@ func (r *run) settled() error {
 	}
 }
 
+// readyWithin is longer than the minute for which a replica counts a call that failed
+// where no other has succeeded since.
+const readyWithin = 90 * time.Second
+
 // allReady waits until every replica says that it can settle.
 func (r *run) allReady() error {
 	var why string
-	for deadline := time.Now().Add(time.Minute); time.Now().Before(deadline); {
+	for deadline := time.Now().Add(readyWithin); time.Now().Before(deadline); {
 		why = ""
 		for _, p := range r.replicas {
 			if not := p.whyNotReady(r.ctx); not != "" {
@@ -235,7 +238,7 @@ func (r *run) allReady() error {
 		}
 		r.supervise()
 	}
-	return errors.New("a minute after everything was well " + why)
+	return fmt.Errorf("%s after everything was well %s", readyWithin, why)
 }
 
 // stopReplicas stops them as a deployment does, which must go well.

@@ -1,13 +1,10 @@
 package doctor
 
 import (
-	"errors"
+	"context"
 	"fmt"
-	"strconv"
 	"strings"
 	"time"
-
-	"github.com/nats-io/nats.go"
 
 	"settled/cmd/settled/internal/natsconn"
 	"settled/consumer"
@@ -63,11 +60,7 @@ func (d *Doctor) hears(subject string) error {
 	if err := nc.FlushTimeout(inboxWait); err != nil {
 		return err
 	}
-	last := nc.LastError()
-	if errors.Is(last, nats.ErrPermissionViolation) && strings.Contains(last.Error(), strconv.Quote(subject)) {
-		return last
-	}
-	return nil
+	return natsconn.Denial(nc, subject)
 }
 
 // rights tries what serve needs, by messages that no stream can store and no part
@@ -151,24 +144,16 @@ func (d *Doctor) apiPrefix() string {
 	return "$JS.API."
 }
 
-// may reports whether one of the subjects may be published to. The message expects
-// to be stored in a stream of a name that can't be, so that no stream stores it. A
-// server says that it denies a message before it answers the ping after it.
+// may reports whether one of the subjects may be published to.
 func (d *Doctor) may(subjects []string) (bool, error) {
-	nc := d.Nats.Conn
 	for _, subject := range subjects {
-		m := nats.NewMsg(subject)
-		m.Header.Set("Nats-Expected-Stream", "*settled doctor*")
-		m.Header.Set("Nats-Expected-Last-Sequence", strconv.Itoa(1<<53))
-		m.Data, m.Reply = []byte(natsconn.NoJSON), nc.NewInbox()
-		if err := nc.PublishMsg(m); err != nil {
+		ctx, cancel := context.WithTimeout(context.Background(), inboxWait)
+		allowed, err := natsconn.MayPublish(ctx, d.Nats.Conn, subject)
+		cancel()
+		if err != nil {
 			return false, fmt.Errorf("publish to %s: %w", subject, err)
 		}
-		if err := nc.FlushTimeout(inboxWait); err != nil {
-			return false, fmt.Errorf("publish to %s: %w", subject, err)
-		}
-		last := nc.LastError()
-		if !errors.Is(last, nats.ErrPermissionViolation) || !strings.Contains(last.Error(), strconv.Quote(subject)) {
+		if allowed {
 			return true, nil
 		}
 	}

@@ -163,36 +163,49 @@ func payloadError(most int64) error {
 	return fmt.Errorf("NATS takes messages of %d bytes at most, and the result of a close can have %d: set max_payload: 1MB in the configuration of the servers, or in the account's limits", most, MinPayload)
 }
 
-// try publishes a message that no stream stores: it expects to be stored in a stream of a
-// name that can't be. The server says that it denies a message before it answers the ping
-// after it. Each subject is used once, since the connection keeps its last error.
+// try uses each subject once, since the connection keeps its last error.
 func (w *RightsWatch) try(ctx context.Context, r writeRight) (allowed bool, err error) {
-	m := nats.NewMsg(r.try + rand.Text())
-	m.Header.Set("Nats-Expected-Stream", "*settled rights*")
-	m.Header.Set("Nats-Expected-Last-Sequence", strconv.Itoa(1<<53))
-	m.Data, m.Reply = []byte(NoJSON), w.nc.NewInbox()
-	if err := w.nc.PublishMsg(m); err != nil {
-		return false, err
-	}
 	ctx, cancel := context.WithTimeout(ctx, rightsWait)
 	defer cancel()
-	if err := w.nc.FlushWithContext(ctx); err != nil {
+	return MayPublish(ctx, w.nc, r.try+rand.Text())
+}
+
+// MayPublish reports whether the connection's user may publish to a subject. It publishes
+// a message that has no effect: no part of the server can read it, and it expects to be
+// stored in a stream whose name is invalid. The server reports that it denies a message
+// before it answers the ping after it. The error is that of the connection.
+func MayPublish(ctx context.Context, nc *nats.Conn, subject string) (bool, error) {
+	m := nats.NewMsg(subject)
+	m.Header.Set("Nats-Expected-Stream", "*settled rights*")
+	m.Header.Set("Nats-Expected-Last-Sequence", strconv.Itoa(1<<53))
+	m.Data, m.Reply = []byte(NoJSON), nc.NewInbox()
+	if err := nc.PublishMsg(m); err != nil {
 		return false, err
 	}
-	last := w.nc.LastError()
-	return !errors.Is(last, nats.ErrPermissionViolation) || !strings.Contains(last.Error(), strconv.Quote(m.Subject)), nil
+	if err := nc.FlushWithContext(ctx); err != nil {
+		return false, err
+	}
+	return Denial(nc, subject) == nil, nil
+}
+
+// Denial is the connection's last error where the server denied that subject; else nil.
+func Denial(nc *nats.Conn, subject string) error {
+	last := nc.LastError()
+	if errors.Is(last, nats.ErrPermissionViolation) && strings.Contains(last.Error(), strconv.Quote(subject)) {
+		return last
+	}
+	return nil
 }
 
 // ask sends a request that the server refuses as malformed, where the user may send it.
 func (w *RightsWatch) ask(ctx context.Context, r writeRight) (allowed bool, err error) {
 	ctx, cancel := context.WithTimeout(ctx, rightsWait)
 	defer cancel()
-	_, err = w.nc.RequestWithContext(ctx, r.try, []byte("{")) // no JSON: nothing is delivered for it
-	last := w.nc.LastError()
+	_, err = w.nc.RequestWithContext(ctx, r.try, []byte(NoJSON)) // nothing is delivered for it
 	switch {
 	case err == nil || errors.Is(err, nats.ErrNoResponders): // no durable: that is reported elsewhere
 		return true, nil
-	case errors.Is(last, nats.ErrPermissionViolation) && strings.Contains(last.Error(), strconv.Quote(r.try)):
+	case Denial(w.nc, r.try) != nil:
 		return false, nil
 	}
 	return false, err

@@ -13,6 +13,7 @@ import (
 
 	"settled/cmd/settled/internal/background"
 	"settled/ledger"
+	"settled/ledger/streamreader"
 	"settled/settlement"
 )
 
@@ -89,11 +90,7 @@ func (r *Recent) Know(session settlement.SessionID) {
 // LastClosed is the session that was closed last as the ledger says, genuine or not;
 // empty where there is none, or it can't be read.
 func LastClosed(ctx context.Context, js jetstream.JetStream, prefix string) settlement.SessionID {
-	stream, err := js.Stream(ctx, ledger.StreamName(prefix))
-	if err != nil {
-		return ""
-	}
-	m, err := stream.GetLastMsgForSubject(ctx, prefix+"settlement.closed.*")
+	m, err := streamreader.New(js, ledger.StreamName(prefix)).Last(ctx, prefix+"settlement.closed.*")
 	if err != nil {
 		return ""
 	}

@@ -26,8 +26,8 @@ const (
 // Borrowed is how many readers histories have beside their first.
 func (l *Ledger) Borrowed() int { return len(l.readers) }
 
-// Told is what a test says of the stream beside its messages. With a Last of 0
-// neither that nor Removed is told.
+// Told is what a test makes the stream report beside its messages. Where Last is 0 the
+// stream reports neither Last nor Removed.
 type Told struct {
 	Origin
 	Err error

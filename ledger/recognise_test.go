@@ -25,10 +25,10 @@ func TestMeet(t *testing.T) {
 		is   ledger.Told
 		wait time.Duration
 	}{
-		"made anew just now":                {ledger.Told{Used: true}, fence},
-		"made anew half a minute ago":       {ledger.Told{Origin: ledger.Origin{Age: 30 * time.Second}, Used: true}, fence - 30*time.Second},
+		"recreated just now":                {ledger.Told{Used: true}, fence},
+		"recreated half a minute ago":       {ledger.Told{Origin: ledger.Origin{Age: 30 * time.Second}, Used: true}, fence - 30*time.Second},
 		"the servers' clocks disagree":      {ledger.Told{Origin: ledger.Origin{Age: -time.Hour}, Used: true}, fence},
-		"made anew a fence ago":             {ledger.Told{Origin: ledger.Origin{Age: fence}, Used: true}, 0},
+		"recreated a fence ago":             {ledger.Told{Origin: ledger.Origin{Age: fence}, Used: true}, 0},
 		"never there before":                {ledger.Told{}, 0},
 		"old, and nobody asks for outcomes": {ledger.Told{Origin: ledger.Origin{Age: time.Hour}, UsedErr: errLost}, 0},
 	} {

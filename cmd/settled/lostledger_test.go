@@ -110,7 +110,7 @@ func TestLedgerReplacedUnderAService(t *testing.T) {
 	d := closeAtWork(t)
 	d.until("the service says that its ledger is missing", func() bool { return notReady(d.service, "SETTLEMENTS: the stream is missing") })
 	if _, err := d.nats.JS.Stream(t.Context(), "SETTLEMENTS"); !errors.Is(err, jetstream.ErrStreamNotFound) {
-		t.Errorf("made anew where a copy should come: %v", err)
+		t.Errorf("recreated where a copy should be restored: %v", err)
 	}
 	d.madeAnew()
 	d.until("the service says that its ledger was lost", func() bool { return notReady(d.service, "WAS LOST") })

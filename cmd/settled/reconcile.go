@@ -31,13 +31,14 @@ func (p *program) reconcileCommand() *cobra.Command {
 that the node closed and the ledger doesn't know of, payouts that differ from the ledger, and messages missing from
 OUTCOMES. For sessions that no outcome ever named it goes through the node's lists of the closed sessions of our
 accounts, back to the ledger's first entry or to --since: the accounts of clearnode.key_files, which sign nothing here,
-or those named by --account. A legacy node's lists have no pages: there that is left out, and said. Exits 1 when it finds anything. It reads only; settled serve does the same every hour, with the sessions
-closed since, and shows the result as settled_reconciliation_findings.
+or those named by --account. A legacy node's lists have no pages, so this is skipped there, and the
+summary says so. Exits 1 when it finds anything. It only reads. settled serve does the same every hour, for the
+sessions closed since, and reports the result as settled_reconciliation_findings.
 
 With --repair it publishes again, each recorded in OPERATIONS, the outcomes that nobody settles any more and those
 whose session the node closed unseen. It never closes anything itself: settled serve asks ledger and node before it
-pays, so that a session is paid once, and a close that happened is recorded as found. What can't be mended so is left
-for a person. Exits 0 where everything that was found is mended.
+pays, so that a session is paid once, and a close that happened is recorded as found. An operator
+must look into what this can't repair. Exits 0 where everything that was found is repaired.
 
 Kinds of finding: ` + strings.Join(audit.FindingKinds(), ", ") + `.`,
 		RunE: func(cmd *cobra.Command, _ []string) error {
@@ -128,9 +129,9 @@ func (p *program) printReconciled(out audit.Reconciled, withNode bool, olderThan
 		}
 	}
 	s := audit.Summarize(out)
-	text := fmt.Sprintf("%d outcomes, %d entries, %d sessions compared with the node: %d findings, %d of them mended.", s.Outcomes, s.Entries, s.Compared, s.Found, s.Repaired)
+	text := fmt.Sprintf("%d outcomes, %d entries, %d sessions compared with the node: %d findings, %d of them repaired.", s.Outcomes, s.Entries, s.Compared, s.Found, s.Repaired)
 	if !withNode {
-		text = fmt.Sprintf("%d outcomes, %d entries, not compared with the node: %d findings, %d of them mended.", s.Outcomes, s.Entries, s.Found, s.Repaired)
+		text = fmt.Sprintf("%d outcomes, %d entries, not compared with the node: %d findings, %d of them repaired.", s.Outcomes, s.Entries, s.Found, s.Repaired)
 	}
 	if withNode {
 		text += fmt.Sprintf("\n%d closed sessions of our accounts listed at the node.", s.Listed)

@@ -33,8 +33,8 @@ type Config struct {
 	Letters Letters
 	// StatusFunc says how the process does. It must not block for long.
 	StatusFunc func() Status
-	// ForeignFunc is called for each message of the ledger that is not an entry, the same
-	// one perhaps often. Nil: nobody is told.
+	// ForeignFunc is called for each message of the ledger that is not an entry. It may be
+	// called several times for the same message. Nil: no call.
 	ForeignFunc func(ledger.Foreign)
 	// Token is what requests that change something must carry. Empty: they are refused.
 	Token string

@@ -16,8 +16,8 @@ import (
 	"settled/settlement"
 )
 
-// MinAge is how old what is without a result must be to be told: an outcome
-// in doubt waits out its fence, and a short outage of the node is nothing to report.
+// MinAge is the age from which an outcome or an intent without a result is reported. It is
+// longer than a fence, and than a short outage of the node.
 const MinAge = 10 * time.Minute
 
 // The kinds of finding, beside those of nodecompare.go and unasked.go. The names are for programs,

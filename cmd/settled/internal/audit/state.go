@@ -32,8 +32,8 @@ type Ended struct {
 	at       time.Time
 }
 
-// Booked is what the ledger says, of each outcome and of each session that isn't
-// closed: some fifty bytes an outcome.
+// Booked is the state of each outcome, and of each session that isn't closed, according
+// to the ledger. It takes about fifty bytes an outcome.
 type Booked struct {
 	entries uint64
 	Results map[OutcomeKey]Ended // the last failure; settledForGood: closed
@@ -51,11 +51,11 @@ type Intent struct {
 	since          time.Time // when its request ran out; where none runs out, when it was recorded
 }
 
-// Freed is a session of which outcomes failed, and that no outcome holds.
+// Freed is a session whose outcomes failed and that no outcome holds.
 type Freed struct{ entry, outcome uint64 }
 
-// readLedger goes through the ledger once. The session of each entry is told to
-// known; each closed entry is handed to closed.
+// readLedger reads the ledger once. It calls known with the session of each entry, and
+// closed with each closed entry.
 func readLedger(ctx context.Context, js jetstream.JetStream, prefix string, bar *terminal.Progress, known func(settlement.SessionID), closed func(settlement.Entry) error) (*Booked, error) {
 	b := &Booked{
 		Results: map[OutcomeKey]Ended{}, Closing: map[settlement.SessionID]Intent{}, Free: map[settlement.SessionID]Freed{},

@@ -9,7 +9,7 @@ import (
 // Summary is the last line of `settled reconcile --output json`.
 type Summary struct {
 	Kind          string         `json:"kind"` // summary
-	OK            bool           `json:"ok"`   // nothing found, or all of it mended
+	OK            bool           `json:"ok"`   // nothing was found, or all of it was repaired
 	Outcomes      uint64         `json:"outcomes"`
 	Entries       uint64         `json:"entries"`
 	Compared      uint64         `json:"compared"`       // sessions read at the node

@@ -12,8 +12,8 @@ import (
 // newestNamed is how many of the ledger's newest messages a start looks at.
 const newestNamed = 100
 
-// noticeOutcomesSetBack logs where the stream of outcomes was set back. Nothing is held:
-// an outcome's message is told from another one at its sequence by when it was stored.
+// noticeOutcomesSetBack logs that the stream of outcomes was set back. Sending goes on: the
+// time at which a message was stored distinguishes it from another one with the same sequence.
 func (s *Service) noticeOutcomesSetBack(ctx context.Context) {
 	ctx, cancel := context.WithTimeout(ctx, 2*time.Second)
 	defer cancel()
@@ -33,7 +33,7 @@ func (s *Service) noticeOutcomesSetBack(ctx context.Context) {
 	}
 	switch {
 	case err != nil:
-		s.Log.Debug().Err(err).Msg("whether the stream of outcomes was set back can't be told")
+		s.Log.Debug().Err(err).Msg("whether the stream of outcomes was set back could not be determined")
 	case problem != "":
 		s.Log.Error().Str("problem", problem).Msg("the stream of outcomes was set back: see Backup and restore in deploy/RUNBOOK.md")
 	}

@@ -100,7 +100,7 @@ func (r *reconciler) Once(ctx context.Context, olderThan time.Duration) error {
 		r.s.Log.Info().Str("why", out.Unlisted).Msg("not everything was looked through for sessions that others closed")
 	}
 	for _, f := range out.Findings {
-		if f.Kind != audit.OutcomeWaiting { // which is told of already while it waits
+		if f.Kind != audit.OutcomeWaiting { // waiting outcomes are reported while they wait
 			r.s.Log.Error().Str("finding", f.Kind).Str("session", f.Session.Token()).Uint64("outcome", f.Outcome).Uint64("entry", f.Sequence).Str("problem", f.Problem).Msg("outcomes, ledger and node don't agree: run settled reconcile")
 		}
 	}

@@ -25,7 +25,7 @@ func (c *Client) Assets(ctx context.Context) ([]settlement.Asset, error) {
 }
 
 // Assets are Client.Assets, asked for after SignIn.
-func (x *Checkup) Assets(ctx context.Context) ([]settlement.Asset, error) {
+func (x *Diagnosis) Assets(ctx context.Context) ([]settlement.Asset, error) {
 	return x.conn.dialect.assets(ctx, x.conn)
 }
 

@@ -9,22 +9,22 @@ import (
 	"settled/settlement"
 )
 
-// Checkup looks at a node step by step, on one connection of its own, for whoever
+// Diagnosis looks at a node step by step, on one connection of its own, for whoever
 // wants to know what is wrong before money has to move. It holds the node to
 // nothing: what it finds is the caller's to compare with the configuration. It
 // closes no session, and signs in as a Client does.
-type Checkup struct {
+type Diagnosis struct {
 	client *Client
 	conn   *conn
 	end    context.CancelFunc
 	served sync.WaitGroup
 }
 
-// Examine connects to the node that the configuration names and finds out which
+// Diagnose connects to the node that the configuration names and finds out which
 // protocol it speaks. Protocol and NodeAddress of the configuration are not held
 // against it, but at a legacy node, which shows its address only to whoever
 // signed in. The error says what stands between us and the node. Close ends it.
-func Examine(ctx context.Context, cfg Config) (*Checkup, error) {
+func Diagnose(ctx context.Context, cfg Config) (*Diagnosis, error) {
 	if err := cfg.Validate(); err != nil {
 		return nil, err
 	}
@@ -44,12 +44,12 @@ func Examine(ctx context.Context, cfg Config) (*Checkup, error) {
 	if n, is := client.dialect.(*nitro); is {
 		n.application = client.cfg.Application + "/doctor" // one row at the node, however often this is done
 	}
-	x := &Checkup{client: client, conn: c}
+	x := &Diagnosis{client: client, conn: c}
 	x.serve(ctx)
 	return x, nil
 }
 
-func (x *Checkup) serve(ctx context.Context) {
+func (x *Diagnosis) serve(ctx context.Context) {
 	ctx, x.end = context.WithCancel(ctx)
 	x.served.Go(x.conn.read)
 	x.served.Go(x.conn.write)
@@ -65,7 +65,7 @@ func (x *Checkup) serve(ctx context.Context) {
 }
 
 // Close ends the connection and waits for what served it.
-func (x *Checkup) Close() {
+func (x *Diagnosis) Close() {
 	x.end()
 	x.served.Wait()
 	x.client.pool.remove(x.conn)
@@ -73,20 +73,20 @@ func (x *Checkup) Close() {
 
 // Protocol is what the node speaks, as Config.Protocol names it. NitroRPC 0.2 and
 // 0.4 are one generation, which goes by the name of the later.
-func (x *Checkup) Protocol() string { return x.client.generation }
+func (x *Diagnosis) Protocol() string { return x.client.generation }
 
 // SameProtocol reports whether a configured protocol means the one that was found.
-func (x *Checkup) SameProtocol(configured string) bool {
+func (x *Diagnosis) SameProtocol(configured string) bool {
 	return configured == protocolAuto || generation(configured) == x.client.generation
 }
 
 // Signed reports whether the node signs its answers, so that its address can be
 // held against it.
-func (x *Checkup) Signed() bool { return x.client.generation != protocolV1 }
+func (x *Diagnosis) Signed() bool { return x.client.generation != protocolV1 }
 
 // FramesPerSecond is how many frames a second a connection sends under the
 // configuration, and how many the node allows. 0: any number.
-func (x *Checkup) FramesPerSecond() (ours, allowed float64) {
+func (x *Diagnosis) FramesPerSecond() (ours, allowed float64) {
 	if d, limited := x.conn.dialect.(budgeted); limited {
 		allowed = d.budget().frames
 	}
@@ -98,7 +98,7 @@ func (x *Checkup) FramesPerSecond() (ours, allowed float64) {
 }
 
 // Address asks for the node's address. False: it tells that only after SignIn.
-func (x *Checkup) Address(ctx context.Context) (settlement.Address, bool, error) {
+func (x *Diagnosis) Address(ctx context.Context) (settlement.Address, bool, error) {
 	var err error
 	switch d := x.conn.dialect.(type) {
 	case *nitro:
@@ -113,7 +113,7 @@ func (x *Checkup) Address(ctx context.Context) (settlement.Address, bool, error)
 // SignIn signs in with the first key, as a Client does, and where the node wants
 // that reserves every key's account at it. It returns the accounts whose
 // signatures the node takes for another wallet's, so that they sign nothing.
-func (x *Checkup) SignIn(ctx context.Context) (useless []settlement.Address, err error) {
+func (x *Diagnosis) SignIn(ctx context.Context) (useless []settlement.Address, err error) {
 	if err := x.conn.dialect.signIn(ctx, x.conn); err != nil {
 		return nil, err
 	}
@@ -128,7 +128,7 @@ func (x *Checkup) SignIn(ctx context.Context) (useless []settlement.Address, err
 
 // Clock is by how much the node's clock is ahead of ours, and how far off that
 // figure may be. It is asked for after SignIn.
-func (x *Checkup) Clock(ctx context.Context) (ahead, within time.Duration, err error) {
+func (x *Diagnosis) Clock(ctx context.Context) (ahead, within time.Duration, err error) {
 	method, params := "ping", any(struct{}{})
 	switch x.conn.dialect.(type) {
 	case *legacy:
@@ -153,13 +153,13 @@ func (x *Checkup) Clock(ctx context.Context) (ahead, within time.Duration, err e
 }
 
 // Session reads a session, as Client.Session does. It is asked for after SignIn.
-func (x *Checkup) Session(ctx context.Context, id settlement.SessionID) (settlement.Session, error) {
-	return x.client.Session(ctx, id, settlement.Look{})
+func (x *Diagnosis) Session(ctx context.Context, id settlement.SessionID) (settlement.Session, error) {
+	return x.client.Session(ctx, id, settlement.ReadOptions{})
 }
 
 // Closed lists the sessions of an account that the node shows closed, the first page
 // of them, as Client.ClosedSessions does. It is asked for after SignIn.
-func (x *Checkup) Closed(ctx context.Context, of settlement.Address) ([]settlement.SessionID, error) {
+func (x *Diagnosis) Closed(ctx context.Context, of settlement.Address) ([]settlement.SessionID, error) {
 	rows, _, err := x.client.ClosedSessions(of, time.Time{}).Next(ctx)
 	ids := make([]settlement.SessionID, len(rows))
 	for i, row := range rows {

@@ -14,9 +14,9 @@ import (
 	"settled/settlement"
 )
 
-func examine(t testing.TB, cfg clearnode.Config) *clearnode.Checkup {
+func examine(t testing.TB, cfg clearnode.Config) *clearnode.Diagnosis {
 	t.Helper()
-	x, err := clearnode.Examine(t.Context(), cfg)
+	x, err := clearnode.Diagnose(t.Context(), cfg)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -59,7 +59,7 @@ func TestCheckup(t *testing.T) {
 	}
 }
 
-func wantAddress(t *testing.T, x *clearnode.Checkup, n *clearnodetest.Node) {
+func wantAddress(t *testing.T, x *clearnode.Diagnosis, n *clearnodetest.Node) {
 	t.Helper()
 	if address, known, err := x.Address(t.Context()); err != nil || !known || address != settlement.Address(n.Address()) {
 		t.Errorf("address %s (%v): %v", address, known, err)
@@ -124,7 +124,7 @@ func TestCheckupOfNobody(t *testing.T) {
 	n.Stop()
 	ctx, cancel := context.WithTimeout(t.Context(), patience)
 	defer cancel()
-	if _, err := clearnode.Examine(ctx, config(n.URL())); err == nil || ctx.Err() != nil {
+	if _, err := clearnode.Diagnose(ctx, config(n.URL())); err == nil || ctx.Err() != nil {
 		t.Errorf("%v", err)
 	}
 }

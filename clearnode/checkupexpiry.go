@@ -23,7 +23,7 @@ type Expiry struct {
 // Expiry finds out whether closes can be sent under the configured message expiry,
 // by the reads that a Client probes it with, and by more of them what the node's
 // own is. It is asked for after SignIn. The error says why nothing was learned.
-func (x *Checkup) Expiry(ctx context.Context) (Expiry, error) {
+func (x *Diagnosis) Expiry(ctx context.Context) (Expiry, error) {
 	var e expiry
 	switch x.conn.dialect.(type) {
 	case *nitro:
@@ -48,7 +48,7 @@ func (x *Checkup) Expiry(ctx context.Context) (Expiry, error) {
 
 // measure narrows the node's expiry down by halves, to the second: nodes are
 // configured in seconds.
-func (x *Checkup) measure(ctx context.Context, e expiry) (time.Duration, error) {
+func (x *Diagnosis) measure(ctx context.Context, e expiry) (time.Duration, error) {
 	taken, refused := time.Duration(0), mostExpiry
 	if no, err := x.refuses(ctx, e, mostExpiry); err != nil || !no {
 		return 0, err
@@ -69,7 +69,7 @@ func (x *Checkup) measure(ctx context.Context, e expiry) (time.Duration, error) 
 }
 
 // refuses asks once, with a request of this age.
-func (x *Checkup) refuses(ctx context.Context, e expiry, age time.Duration) (bool, error) {
+func (x *Diagnosis) refuses(ctx context.Context, e expiry, age time.Duration) (bool, error) {
 	r, err := x.conn.dialect.question(e.ask, e.params, x.conn.nodeTime().Add(-age))
 	if err != nil {
 		return false, err

@@ -46,7 +46,7 @@ func TestCloseAnswers(t *testing.T) {
 						def.Protocol = "NitroRPC/0.4"
 					}
 					id := open(t, n, def, put(playerA, "usdc", "10"), put(playerB, "usdc", "5"), put(judge, "usdc", "0"))
-					s := look(t, c, id, settlement.Look{})
+					s := look(t, c, id, settlement.ReadOptions{})
 					r, err := c.Prepare(t.Context(), settlement.Outcome{}, planFor(t, s, "7", "8"), s)
 					if err != nil {
 						t.Fatal(err)
@@ -72,7 +72,7 @@ func TestCloseAnswerUnsigned(t *testing.T) {
 			return "app_session_closed", map[string]any{"app_id": id}
 		}})
 		c := ready(t, config(n.URL()))
-		s := look(t, c, open(t, n, duel(), put(playerA, "usdc", "10"), put(judge, "usdc", "0")), settlement.Look{})
+		s := look(t, c, open(t, n, duel(), put(playerA, "usdc", "10"), put(judge, "usdc", "0")), settlement.ReadOptions{})
 		r, err := c.Prepare(t.Context(), settlement.Outcome{}, planFor(t, s, "10"), s)
 		if err != nil {
 			t.Fatal(err)

@@ -46,7 +46,7 @@ func TestLegacyConnectionRefusals(t *testing.T) {
 func wantOnlyRefused(t *testing.T, n *clearnodetest.Node, c *clearnode.Client, text string) {
 	t.Helper()
 	id := openDuel(t, n)
-	s := look(t, c, id, settlement.Look{})
+	s := look(t, c, id, settlement.ReadOptions{})
 	r, err := c.Prepare(t.Context(), settlement.Outcome{}, planFor(t, s, "7", "8"), s)
 	if err != nil {
 		t.Fatal(err)
@@ -90,7 +90,7 @@ func TestUnknownErrors(t *testing.T) {
 		cfg.UnknownErrorFunc = func(method, text string) { told = append(told, method+" "+text) }
 		c := ready(t, cfg)
 		for _, text := range []string{"no such luck", "failed to close application session", "Failed to close application: the database's words"} {
-			s := look(t, c, openDuel(t, n), settlement.Look{})
+			s := look(t, c, openDuel(t, n), settlement.ReadOptions{})
 			r, err := c.Prepare(context.Background(), settlement.Outcome{}, planFor(t, s, "7", "8"), s)
 			if err != nil {
 				t.Fatal(err)

@@ -139,7 +139,7 @@ func (t *tally) conclude(q *quorum) error {
 	if !q.possible(t.refused) {
 		return settlement.Fail(settlement.QuorumNotReached, "the signatures have a weight of %d and the session's quorum is %d: %s; missing: %s", q.weight, q.want, someOf(t.refusals), q.lacking())
 	}
-	return &settlement.Waiting{Reason: settlement.CosignersAway, Err: fmt.Errorf("the signatures have a weight of %d and the session's quorum is %d: %s", q.weight, q.want, someOf(append(t.absences, t.refusals...)))}
+	return &settlement.Waiting{Reason: settlement.CosignersUnavailable, Err: fmt.Errorf("the signatures have a weight of %d and the session's quorum is %d: %s", q.weight, q.want, someOf(append(t.absences, t.refusals...)))}
 }
 
 // someOf shows some of a list that may be long.
@@ -154,7 +154,7 @@ func someOf(texts []string) string {
 // Countersign signs another party's proposal with our key of an account, where
 // its payload is exactly the request that settles the session as the proposal
 // says. Whether that is what the outcome is due must have been decided before
-// (settlement.Endorse); s is the session as we see it. It returns until when the
+// (settlement.CheckProposal); s is the session as we see it. It returns until when the
 // signed request may land: the caller signs no other for this session before that.
 // Zero: nothing expires it, the session's version fences it.
 //

@@ -34,7 +34,7 @@ func proposal(t testing.TB, n *clearnodetest.Node, o settlement.Outcome, id sett
 		return nil, errors.New("only asking")
 	})
 	a := ready(t, cfg)
-	s = look(t, a, id, settlement.Look{})
+	s = look(t, a, id, settlement.ReadOptions{})
 	o.Session = id
 	if _, err := a.Prepare(t.Context(), o, share(t, s, "7"), s); err == nil {
 		t.Error("prepared by one alone")

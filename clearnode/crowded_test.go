@@ -16,7 +16,7 @@ func TestNothingIsPreparedThatCouldNotLeave(t *testing.T) {
 	cfg.RateLimit, cfg.RateBurst = 50, 50
 	c := ready(t, cfg)
 	id := openDuel(t, n)
-	s := look(t, c, id, settlement.Look{})
+	s := look(t, c, id, settlement.ReadOptions{})
 	leave := c.Crowd()
 	_, err := c.Prepare(t.Context(), settlement.Outcome{}, share(t, s, "7"), s)
 	var waiting *settlement.Waiting

@@ -49,7 +49,7 @@ type entrance interface {
 // settling is what settlement asks of a node.
 type settling interface {
 	// session is one read, on one connection. See Client.Session.
-	session(ctx context.Context, c *conn, id settlement.SessionID, look settlement.Look) (settlement.Session, error)
+	session(ctx context.Context, c *conn, id settlement.SessionID, options settlement.ReadOptions) (settlement.Session, error)
 	// stored finds a session that the node has. See Client.Stored.
 	stored(ctx context.Context, c *conn, id settlement.SessionID) error
 	// assets are those that the node lists now.

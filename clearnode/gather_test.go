@@ -198,7 +198,7 @@ func (l lot) wantReason(t *rapid.T, w map[settlement.Address]int64, err error) {
 		t.Errorf("a quorum that could be reached was not: %v", err)
 	case never && (!errors.As(err, &f) || f.Code != settlement.QuorumNotReached):
 		t.Errorf("got %v, want quorum_not_reached", err)
-	case !never && (!errors.As(err, &waiting) || waiting.Reason != settlement.CosignersAway):
+	case !never && (!errors.As(err, &waiting) || waiting.Reason != settlement.CosignersUnavailable):
 		t.Errorf("got %v, want cosigners_away", err)
 	}
 }

@@ -161,7 +161,7 @@ func openDuel(t testing.TB, n *clearnodetest.Node) settlement.SessionID {
 	return open(t, n, duel(), put(playerA, "usdc", "10"), put(playerB, "usdc", "5"))
 }
 
-func look(t testing.TB, c *clearnode.Client, id settlement.SessionID, l settlement.Look) settlement.Session {
+func look(t testing.TB, c *clearnode.Client, id settlement.SessionID, l settlement.ReadOptions) settlement.Session {
 	t.Helper()
 	s, err := c.Session(t.Context(), id, l)
 	if err != nil {
@@ -199,7 +199,7 @@ func parse(t testing.TB, s string) settlement.Amount {
 // prepared is a signed close of a duel: 7 to player A, the rest to player B.
 func prepared(t testing.TB, c *clearnode.Client, id settlement.SessionID) settlement.Request {
 	t.Helper()
-	s := look(t, c, id, settlement.Look{})
+	s := look(t, c, id, settlement.ReadOptions{})
 	r, err := c.Prepare(t.Context(), settlement.Outcome{}, share(t, s, "7"), s)
 	if err != nil {
 		t.Fatal(err)

@@ -73,7 +73,7 @@ func TestIdentifyHolds(t *testing.T) {
 		err := c.Ready()
 		return err != nil && strings.Contains(err.Error(), "start settled again where the node was replaced")
 	})
-	if _, err := c.Session(t.Context(), "0x00", settlement.Look{}); err == nil {
+	if _, err := c.Session(t.Context(), "0x00", settlement.ReadOptions{}); err == nil {
 		t.Error("a session was read")
 	}
 }

@@ -23,8 +23,8 @@ func TestLegacyCountersign(t *testing.T) {
 	cfg := config(n.URL())
 	cfg.Signers, cfg.Cosigners = []clearnode.Signer{clearnode.KeySigner(keyOf(keyA))}, partner
 	a := ready(t, cfg)
-	s := look(t, a, id, settlement.Look{})
-	if !s.Ours {
+	s := look(t, a, id, settlement.ReadOptions{})
+	if !s.QuorumNeedsUs {
 		t.Error("the quorum is reached without us")
 	}
 	partner.s = s

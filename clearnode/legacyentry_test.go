@@ -55,7 +55,7 @@ func refusedSignIn(t *testing.T, says string, answer func(*elder, *rawConn, uint
 		err := c.Ready()
 		return err != nil && strings.Contains(err.Error(), says) && strings.Contains(err.Error(), "clearnode.key_files")
 	})
-	_, err := c.Session(t.Context(), elderSession, settlement.Look{})
+	_, err := c.Session(t.Context(), elderSession, settlement.ReadOptions{})
 	if !errors.Is(err, clearnode.ErrNotSent) {
 		t.Errorf("read without a sign-in: %v", err)
 	}
@@ -101,7 +101,7 @@ func TestLegacyReadsWhereSignedIn(t *testing.T) {
 	eventually(t, "both are up", func() bool { return c.Connected() == 2 })
 	var reading sync.WaitGroup
 	for range 20 {
-		reading.Go(func() { look(t, c, elderSession, settlement.Look{}) })
+		reading.Go(func() { look(t, c, elderSession, settlement.ReadOptions{}) })
 	}
 	reading.Wait()
 }

@@ -40,7 +40,7 @@ func TestLegacySignedOutInMidCall(t *testing.T) {
 // prepared3 is a signed close of the elder's session.
 func prepared3(t testing.TB, c *clearnode.Client) settlement.Request {
 	t.Helper()
-	s := look(t, c, elderSession, settlement.Look{})
+	s := look(t, c, elderSession, settlement.ReadOptions{})
 	r, err := c.Prepare(t.Context(), settlement.Outcome{}, planFor(t, s, "7", "8"), s)
 	if err != nil {
 		t.Fatal(err)
@@ -193,7 +193,7 @@ func TestLegacyAnswersThatAreNone(t *testing.T) {
 				t.Errorf("no ErrNoAnswer in %v", err)
 			}
 			_ = waitReady(t, c, true)
-			look(t, c, elderSession, settlement.Look{})
+			look(t, c, elderSession, settlement.ReadOptions{})
 			if want := map[bool]int{false: 1, true: 2}[tc.costs]; n.dials() != want {
 				t.Errorf("dialed %d times, want %d", n.dials(), want)
 			}
@@ -209,7 +209,7 @@ func TestLegacyLongList(t *testing.T) {
 		filler := strings.Repeat(`{"app_session_id":"0xab","status":"closed"},`, 10_000)
 		n.result(rc, q.id, q.method, `[`+filler+`{"app_session_id":"`+elderSession+`","status":"open","version":7}]`)
 	})
-	s := look(t, c, elderSession, settlement.Look{})
+	s := look(t, c, elderSession, settlement.ReadOptions{})
 	if !s.Open || s.Version != 7 || len(s.Evidence.Response) > 256<<10 || !strings.Contains(s.Evidence.Response, "get_app_definition") {
 		t.Errorf("%v %d, %d bytes of evidence", s.Open, s.Version, len(s.Evidence.Response))
 	}
@@ -232,7 +232,7 @@ func TestLegacyUnlikelyReads(t *testing.T) {
 		n := startElder(t)
 		c := one(t, n.url)
 		n.on("get_app_sessions", func(rc *rawConn, q rawRequest) { n.result(rc, q.id, q.method, say) })
-		_, err := c.Session(t.Context(), elderSession, settlement.Look{})
+		_, err := c.Session(t.Context(), elderSession, settlement.ReadOptions{})
 		var w *settlement.Waiting
 		if !errors.As(err, &w) || w.Reason != settlement.ReadFailed {
 			t.Errorf("%s: %v", it, err)
@@ -248,13 +248,13 @@ func TestLegacyAbsentUnproven(t *testing.T) {
 	n.on("get_app_definition", func(rc *rawConn, q rawRequest) {
 		n.complain(rc, q.id, "Failed to get app definition: failed to find application: record not found")
 	})
-	if _, err := c.Session(t.Context(), elderSession, settlement.Look{}); !errors.Is(err, settlement.ErrSessionNotFound) {
+	if _, err := c.Session(t.Context(), elderSession, settlement.ReadOptions{}); !errors.Is(err, settlement.ErrSessionNotFound) {
 		t.Errorf("%v", err)
 	}
 	n.on("get_assets", func(rc *rawConn, q rawRequest) {
 		n.complain(rc, q.id, "Failed to get assets: failed to retrieve assets: sql: database is closed")
 	})
-	if _, err := c.Session(t.Context(), elderSession, settlement.Look{}); err == nil || errors.Is(err, settlement.ErrSessionNotFound) {
+	if _, err := c.Session(t.Context(), elderSession, settlement.ReadOptions{}); err == nil || errors.Is(err, settlement.ErrSessionNotFound) {
 		t.Errorf("without the database: %v", err)
 	}
 	asked := 0
@@ -266,7 +266,7 @@ func TestLegacyAbsentUnproven(t *testing.T) {
 		}
 		n.complain(rc, q.id, "Failed to get app definition: failed to find application: record not found")
 	})
-	if _, err := c.Session(t.Context(), elderSession, settlement.Look{}); err == nil || errors.Is(err, settlement.ErrSessionNotFound) {
+	if _, err := c.Session(t.Context(), elderSession, settlement.ReadOptions{}); err == nil || errors.Is(err, settlement.ErrSessionNotFound) {
 		t.Errorf("there at the second look: %v", err)
 	}
 }
@@ -276,16 +276,16 @@ func TestLegacyAbsentUnproven(t *testing.T) {
 func TestLegacyErrorsTellNoTime(t *testing.T) {
 	n := startElder(t)
 	c := one(t, n.url)
-	before := look(t, c, elderSession, settlement.Look{})
+	before := look(t, c, elderSession, settlement.ReadOptions{})
 	for _, off := range []time.Duration{time.Hour, -time.Hour} {
 		n.on("get_assets", func(rc *rawConn, q rawRequest) {
 			n.null(rc, fmt.Sprintf(`[%d,"error",[{"error":"Failed to get assets"}],%d]`, q.id, time.Now().Add(off).UnixMilli()))
 		})
-		if _, err := c.Session(t.Context(), elderSession, settlement.Look{}); err == nil {
+		if _, err := c.Session(t.Context(), elderSession, settlement.ReadOptions{}); err == nil {
 			t.Error("read")
 		}
 		n.on("get_assets", n.lawful)
-		if s := look(t, c, elderSession, settlement.Look{}); s.AsOf.Before(before.AsOf) || s.AsOf.After(time.Now()) {
+		if s := look(t, c, elderSession, settlement.ReadOptions{}); s.AsOf.Before(before.AsOf) || s.AsOf.After(time.Now()) {
 			t.Errorf("%s: as of %s, and before that as of %s", off, s.AsOf, before.AsOf)
 		}
 	}

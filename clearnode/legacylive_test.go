@@ -29,7 +29,7 @@ func legacyDuel(t testing.TB, n *clearnodetest.Node, weights ...int64) settlemen
 
 func prepareLegacy(t testing.TB, c *clearnode.Client, id settlement.SessionID) settlement.Request {
 	t.Helper()
-	s := look(t, c, id, settlement.Look{})
+	s := look(t, c, id, settlement.ReadOptions{})
 	r, err := c.Prepare(t.Context(), settlement.Outcome{}, planFor(t, s, "7", "8"), s)
 	if err != nil {
 		t.Fatal(err)
@@ -51,9 +51,9 @@ func TestLegacyLife(t *testing.T) {
 				t.Errorf("the node is %s", a)
 			}
 			id := legacyDuel(t, n)
-			s := look(t, c, id, settlement.Look{InDoubt: true, Version: true, Funding: true})
-			hidden := settlement.Hidden{Balance: true, Funding: true, Payouts: true}
-			if !s.Open || !s.Quiet || !s.Ours || s.Versioned || s.Hidden != hidden || s.Quorum != 100 || len(s.Participants) != 3 || s.Version == 0 || s.Unfunded() {
+			s := look(t, c, id, settlement.ReadOptions{InDoubt: true, Version: true, Funding: true})
+			hidden := settlement.Undisclosed{Balance: true, Funding: true, Payouts: true}
+			if !s.Open || !s.ConfirmedStable || !s.QuorumNeedsUs || s.Versioned || s.Undisclosed != hidden || s.Quorum != 100 || len(s.Participants) != 3 || s.Version == 0 || s.Unfunded() {
 				t.Errorf("%+v", s)
 			}
 			if s.Decimals["usdc"] != 6 || s.Decimals["weth"] != 18 {
@@ -64,7 +64,7 @@ func TestLegacyLife(t *testing.T) {
 			if err != nil || a.Version != s.Version || a.Evidence.Protocol != "nitrorpc/legacy" || a.Evidence.Address != n.Address().Hex() {
 				t.Errorf("%+v, %v", a, err)
 			}
-			now := look(t, c, id, settlement.Look{InDoubt: true})
+			now := look(t, c, id, settlement.ReadOptions{InDoubt: true})
 			if now.Open || now.Version != s.Version {
 				t.Errorf("%+v", now)
 			}
@@ -115,7 +115,7 @@ func TestLegacySendOutcomes(t *testing.T) {
 			}
 			var s settlement.Session
 			eventually(t, "read", func() bool { // not on the connection that is lost by now
-				s, err = c.Session(t.Context(), id, settlement.Look{})
+				s, err = c.Session(t.Context(), id, settlement.ReadOptions{})
 				return err == nil
 			})
 			if s.Open == tc.closed {
@@ -131,7 +131,7 @@ func TestLegacyRealRefusals(t *testing.T) {
 	n := startLegacy(t, clearnodetest.LegacyBuild{})
 	c := ready(t, config(n.URL()))
 	id := legacyDuel(t, n)
-	s := look(t, c, id, settlement.Look{})
+	s := look(t, c, id, settlement.ReadOptions{})
 	for _, amounts := range [][]string{{"6", "8"}, {"8", "8"}} {
 		r, err := c.Prepare(t.Context(), settlement.Outcome{}, planFor(t, s, amounts...), s)
 		if err != nil {
@@ -141,7 +141,7 @@ func TestLegacyRealRefusals(t *testing.T) {
 			t.Errorf("%v: %v", amounts, err)
 		}
 	}
-	if !look(t, c, id, settlement.Look{}).Open {
+	if !look(t, c, id, settlement.ReadOptions{}).Open {
 		t.Error("closed")
 	}
 }
@@ -151,7 +151,7 @@ func TestLegacyPrepareRefusals(t *testing.T) {
 	n := startLegacy(t, clearnodetest.LegacyBuild{})
 	c := ready(t, config(n.URL()))
 	id := legacyDuel(t, n)
-	s := look(t, c, id, settlement.Look{})
+	s := look(t, c, id, settlement.ReadOptions{})
 	two := planFor(t, s, "7", "8")
 	two.Allocations = append(two.Allocations, settlement.Allocation{Participant: playerA, Asset: "weth", Amount: parse(t, "1")})
 	lower := s
@@ -181,7 +181,7 @@ func TestLegacyPrepareRefusals(t *testing.T) {
 func TestLegacyNotFound(t *testing.T) {
 	n := startLegacy(t, clearnodetest.LegacyBuild{})
 	c := ready(t, config(n.URL()))
-	_, err := c.Session(t.Context(), elderSession, settlement.Look{})
+	_, err := c.Session(t.Context(), elderSession, settlement.ReadOptions{})
 	if !errors.Is(err, settlement.ErrSessionNotFound) {
 		t.Errorf("%v", err)
 	}
@@ -189,7 +189,7 @@ func TestLegacyNotFound(t *testing.T) {
 		t.Errorf("asked %d times", asked)
 	}
 	n.Outage(true)
-	_, err = c.Session(t.Context(), elderSession, settlement.Look{})
+	_, err = c.Session(t.Context(), elderSession, settlement.ReadOptions{})
 	var w *settlement.Waiting
 	if errors.Is(err, settlement.ErrSessionNotFound) || !errors.As(err, &w) || w.Reason != settlement.ReadFailed {
 		t.Errorf("the database away: %v", err)
@@ -208,7 +208,7 @@ func TestLegacyQuorum(t *testing.T) {
 		t.Error(err)
 	}
 	half := ready(t, config(n.URL()))
-	s := look(t, half, legacyDuel(t, n, 50, 0, 50), settlement.Look{})
+	s := look(t, half, legacyDuel(t, n, 50, 0, 50), settlement.ReadOptions{})
 	_, err := half.Prepare(t.Context(), settlement.Outcome{}, planFor(t, s, "7", "8"), s)
 	var f *settlement.Failure
 	if !errors.As(err, &f) || f.Code != settlement.QuorumNotReached {
@@ -228,7 +228,7 @@ func TestLegacyPool(t *testing.T) {
 	for range 24 {
 		id := legacyDuel(t, n)
 		closing.Go(func() {
-			s, err := c.Session(t.Context(), id, settlement.Look{InDoubt: true})
+			s, err := c.Session(t.Context(), id, settlement.ReadOptions{InDoubt: true})
 			if err != nil {
 				t.Error(err)
 				return
@@ -276,7 +276,7 @@ func TestLegacyClocks(t *testing.T) {
 			t.Errorf("too old by now: %v", err)
 		}
 		// The first read is refused as too old, unless a probe was quicker to learn the new time.
-		_, err := c.Session(t.Context(), id, settlement.Look{})
+		_, err := c.Session(t.Context(), id, settlement.ReadOptions{})
 		var w *settlement.Waiting
 		if err != nil && !errors.As(err, &w) {
 			t.Errorf("a read by the old time: %v", err)

@@ -17,12 +17,12 @@ const maxLegacyEvidence = 256 << 10
 var errSignedOut = errors.New("the connection is not signed in")
 
 // session looks once, or twice where one look could mislead.
-func (l *legacy) session(ctx context.Context, c *conn, id settlement.SessionID, look settlement.Look) (settlement.Session, error) {
+func (l *legacy) session(ctx context.Context, c *conn, id settlement.SessionID, options settlement.ReadOptions) (settlement.Session, error) {
 	if !l.client.pool.signedIn(c) {
 		return settlement.Session{}, notSent("get_app_sessions", errSignedOut)
 	}
 	r := legacyReading{l: l, conn: c, id: id}
-	s, err := r.session(ctx, look)
+	s, err := r.session(ctx, options)
 	var said *nodeError
 	if errors.As(err, &said) && isLegacyStale(said.text) {
 		_ = l.ping(ctx, c) // the node's clock was set forward: the next read knows it
@@ -37,12 +37,12 @@ type legacyReading struct {
 	id   settlement.SessionID
 }
 
-func (r *legacyReading) session(ctx context.Context, look settlement.Look) (settlement.Session, error) {
+func (r *legacyReading) session(ctx context.Context, options settlement.ReadOptions) (settlement.Session, error) {
 	first, err := r.glance(ctx)
 	if errors.Is(err, errAbsent) {
 		return first.Session, r.confirmAbsent(ctx)
 	}
-	if err != nil || !look.InDoubt {
+	if err != nil || !options.InDoubt {
 		return first.Session, err
 	}
 	second, err := r.glance(ctx)
@@ -53,7 +53,7 @@ func (r *legacyReading) session(ctx context.Context, look settlement.Look) (sett
 		return second.Session, fmt.Errorf("second look: %w", err)
 	}
 	quick := r.l.client.cfg.FenceMargin / 4
-	second.Quiet = second.Open == first.Open && first.took <= quick && second.took <= quick
+	second.ConfirmedStable = second.Open == first.Open && first.took <= quick && second.took <= quick
 	return second.Session, nil
 }
 
@@ -82,7 +82,7 @@ func (r *legacyReading) glance(ctx context.Context) (glimpse, error) {
 	r.l.shelf.keep(r.id, d)
 	s := settlement.Session{
 		ID: r.id, Open: at.Status == "open", Version: at.Version, Participants: d.participants, Quorum: d.quorum, Protocol: d.protocol,
-		Decimals: seen.decimals, Hidden: settlement.Hidden{Balance: true, Funding: true, Payouts: true},
+		Decimals: seen.decimals, Undisclosed: settlement.Undisclosed{Balance: true, Funding: true, Payouts: true},
 	}
 	if err := r.bound(ctx, &seen.listing); err != nil {
 		return glimpse{}, err

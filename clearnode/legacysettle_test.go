@@ -35,7 +35,7 @@ func (l *fakeLedger) History(context.Context, settlement.Head) ([]settlement.Ent
 
 func (l *fakeLedger) Append(ctx context.Context, h settlement.Head, e settlement.Entry) (settlement.Head, error) {
 	if h.Sequence() != uint64(len(l.entries)) {
-		return settlement.Head{}, settlement.ErrMoved
+		return settlement.Head{}, settlement.ErrHeadMoved
 	}
 	if e.State == settlement.EntryFailed && l.letters == 0 {
 		l.t.Error("failed is recorded before its dead letter")
@@ -74,7 +74,7 @@ func (l *fakeLedger) story() string {
 }
 
 func settlerOf(c *clearnode.Client, l *fakeLedger) settlement.Settler {
-	return settlement.Settler{Node: c, Ledger: l, DeadLetters: l, Brake: l, Policies: settlement.BuiltIn(), MaxAttempts: 3, FenceMargin: 20 * time.Second}
+	return settlement.Settler{Node: c, Ledger: l, DeadLetters: l, EmergencyStop: l, Policies: settlement.BuiltIn(), MaxAttempts: 3, FenceMargin: 20 * time.Second}
 }
 
 // outcomeOf is an outcome as an upstream service publishes it.

@@ -135,7 +135,7 @@ func TestCalls(t *testing.T) {
 		}
 	}
 	n.Inject(clearnodetest.Fault{Method: "get_app_sessions", Kind: clearnodetest.Error, Text: "failed to get application sessions"})
-	if _, err := c.Session(t.Context(), openDuel(t, n), settlement.Look{}); err == nil {
+	if _, err := c.Session(t.Context(), openDuel(t, n), settlement.ReadOptions{}); err == nil {
 		t.Error("no error")
 	}
 	bad := prepared(t, c, openDuel(t, n))

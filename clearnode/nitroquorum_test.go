@@ -56,7 +56,7 @@ func TestTwoOwnKeys(t *testing.T) {
 			if a := closeDuel(t, c, id); !strings.HasSuffix(protocol, strings.TrimPrefix(a.Evidence.Protocol, "nitrorpc")) {
 				t.Errorf("closed by %s", a.Evidence.Protocol)
 			}
-			if s := look(t, c, id, settlement.Look{}); !s.Ours || s.Open {
+			if s := look(t, c, id, settlement.ReadOptions{}); !s.QuorumNeedsUs || s.Open {
 				t.Errorf("%v: %+v", keys, s)
 			}
 		}
@@ -72,7 +72,7 @@ func TestMisspelledKey(t *testing.T) {
 	def := duel()
 	def.Participants[2] = strings.ToLower(judge)
 	id := open(t, n, def, put(playerA, "usdc", "10"))
-	s := look(t, c, id, settlement.Look{})
+	s := look(t, c, id, settlement.ReadOptions{})
 	_, err := c.Prepare(t.Context(), settlement.Outcome{}, share(t, s, "7"), s)
 	var f *settlement.Failure
 	if !errors.As(err, &f) || f.Code != settlement.QuorumNotReached {
@@ -93,7 +93,7 @@ func TestOwnKeyAndAnother(t *testing.T) {
 	cfg := holding(n, keyA)
 	cfg.Cosigners = byAsking(func(ctx context.Context, of settlement.Address, p clearnode.Proposal) ([]byte, error) {
 		asked = append(asked, p)
-		s, err := b.Session(ctx, p.Session, settlement.Look{})
+		s, err := b.Session(ctx, p.Session, settlement.ReadOptions{})
 		if err != nil {
 			return nil, err
 		}
@@ -108,12 +108,12 @@ func TestOwnKeyAndAnother(t *testing.T) {
 	})
 	a := ready(t, cfg)
 	id := openShared(t, n, "NitroRPC/0.2")
-	s := look(t, a, id, settlement.Look{})
+	s := look(t, a, id, settlement.ReadOptions{})
 	o := settlement.Outcome{Session: id, Ref: settlement.OutcomeRef{Source: "/arena", ID: "1", Sequence: 7}}
 	spoil = true
 	_, err := a.Prepare(t.Context(), o, share(t, s, "7"), s)
 	var w *settlement.Waiting
-	if !errors.As(err, &w) || w.Reason != settlement.CosignersAway || !strings.Contains(err.Error(), playerB) {
+	if !errors.As(err, &w) || w.Reason != settlement.CosignersUnavailable || !strings.Contains(err.Error(), playerB) {
 		t.Errorf("a signature that is none: %v", err)
 	}
 	spoil = false
@@ -134,7 +134,7 @@ func TestSessionData(t *testing.T) {
 	c := ready(t, config(n.URL()))
 	for it, data := range map[string]*string{"none": nil, "some": pointer(`{"result":"A", "<&>":1}`), "empty": pointer("")} {
 		id := openDuel(t, n)
-		s := look(t, c, id, settlement.Look{})
+		s := look(t, c, id, settlement.ReadOptions{})
 		r, err := c.Prepare(t.Context(), settlement.Outcome{SessionData: data}, share(t, s, "7"), s)
 		if err != nil {
 			t.Fatal(err)

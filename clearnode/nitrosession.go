@@ -8,19 +8,19 @@ import (
 	"settled/settlement"
 )
 
-func (n *nitro) session(ctx context.Context, c *conn, id settlement.SessionID, look settlement.Look) (settlement.Session, error) {
-	r := reading{n: n, c: n.client, conn: c, id: id, look: look, own: n.client.own()}
+func (n *nitro) session(ctx context.Context, c *conn, id settlement.SessionID, options settlement.ReadOptions) (settlement.Session, error) {
+	r := reading{n: n, c: n.client, conn: c, id: id, options: options, own: n.client.own()}
 	return r.session(ctx)
 }
 
 // reading is one read of a session, on one connection.
 type reading struct {
-	n    *nitro
-	c    *Client
-	conn *conn
-	id   settlement.SessionID
-	look settlement.Look
-	own  settlement.Address
+	n       *nitro
+	c       *Client
+	conn    *conn
+	id      settlement.SessionID
+	options settlement.ReadOptions
+	own     settlement.Address
 }
 
 // session looks once, or twice where one look could mislead.
@@ -29,14 +29,14 @@ func (r *reading) session(ctx context.Context) (settlement.Session, error) {
 	if errors.Is(err, errAbsent) {
 		return first.Session, r.confirmAbsent(ctx)
 	}
-	if err == nil && !first.Open && !first.untouched() && r.look.InDoubt {
+	if err == nil && !first.Open && !first.untouched() && r.options.InDoubt {
 		return r.stillClosed(ctx, first), nil
 	}
 	if err != nil || !first.Open && !first.untouched() {
 		return first.Session, err
 	}
 	unfunded := first.Unfunded()
-	if !unfunded && !r.look.InDoubt {
+	if !unfunded && !r.options.InDoubt {
 		return first.Session, nil
 	}
 	if unfunded {
@@ -52,7 +52,7 @@ func (r *reading) session(ctx context.Context) (settlement.Session, error) {
 		return second.Session, errors.New("it was emptied between two looks: looking again later")
 	}
 	quick := r.c.cfg.FenceMargin / 4
-	second.Quiet = r.look.InDoubt && second.Open && first.took <= quick && second.took <= quick
+	second.ConfirmedStable = r.options.InDoubt && second.Open && first.took <= quick && second.took <= quick
 	return second.Session, nil
 }
 
@@ -64,7 +64,7 @@ func (r *reading) stillClosed(ctx context.Context, first glimpse) settlement.Ses
 		return first.Session
 	}
 	quick := r.c.cfg.FenceMargin / 4
-	second.Quiet = first.took <= quick && second.took <= quick
+	second.ConfirmedStable = first.took <= quick && second.took <= quick
 	return second.Session
 }
 

@@ -62,7 +62,7 @@ func (r *reading) found(s *settlement.Session, at *listed) error {
 // the version isn't needed one page must do.
 func (r *reading) version(ctx context.Context, s *settlement.Session, d definition, complete bool) error {
 	others, pages := d.others(r.spelling(d)), maxSessionPages
-	if !r.look.Version {
+	if !r.options.Version {
 		others, pages = others[:1], 1
 	}
 	for n := 0; n < pages && !complete; n++ {
@@ -75,7 +75,7 @@ func (r *reading) version(ctx context.Context, s *settlement.Session, d definiti
 		}
 		complete, others = whole != "", others[:1]
 	}
-	if r.look.Version {
+	if r.options.Version {
 		return errors.New("its version is needed and can't be found: it is in no list of open sessions")
 	}
 	return nil

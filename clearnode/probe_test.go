@@ -52,7 +52,7 @@ func TestProbe(t *testing.T) {
 				err := c.Ready()
 				return err != nil && strings.Contains(err.Error(), tc.reason) && strings.Contains(err.Error(), "clearnode.message_expiry")
 			})
-			s := look(t, c, id, settlement.Look{}) // reads are harmless
+			s := look(t, c, id, settlement.ReadOptions{}) // reads are harmless
 			_, err := c.Prepare(t.Context(), settlement.Outcome{}, share(t, s, "7"), s)
 			wantNotReady(t, err)
 		})
@@ -133,7 +133,7 @@ func TestProbedAfterRestart(t *testing.T) {
 	n := startNode(t, clearnodetest.Config{})
 	c := ready(t, config(n.URL()))
 	id := openDuel(t, n)
-	s, r := look(t, c, id, settlement.Look{}), prepared(t, c, id)
+	s, r := look(t, c, id, settlement.ReadOptions{}), prepared(t, c, id)
 	release := make(chan struct{})
 	n.Inject(clearnodetest.Fault{Method: "get_ledger_balances", Kind: clearnodetest.Delay, Release: release, Times: -1})
 	changed := c.Changed()

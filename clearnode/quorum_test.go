@@ -167,12 +167,12 @@ func TestCosigned(t *testing.T) {
 		{"one signs, one refuses", sessionOf(100, 50, 50, 50), does{two: refuses, three: signsBy(3, plain)}, "", nil},
 		{"the one refuses", sessionOf(100, 50, 50), does{two: refuses}, settlement.QuorumNotReached, []string{two.String(), "I would pay less", "50", "100"}},
 		{"refused by one, the other slow", sessionOf(100, 50, 25, 25), does{two: refuses}, settlement.QuorumNotReached, []string{two.String(), "I would pay less"}},
-		{"another signs for him", sessionOf(100, 50, 50, 50), does{two: signsBy(3, plain), three: answers(nil, context.DeadlineExceeded)}, settlement.Code(settlement.CosignersAway),
+		{"another signs for him", sessionOf(100, 50, 50, 50), does{two: signsBy(3, plain), three: answers(nil, context.DeadlineExceeded)}, settlement.Code(settlement.CosignersUnavailable),
 			[]string{two.String(), "signed by " + three.String(), three.String() + " did not answer in time"}},
-		{"a stranger signs", sessionOf(100, 50, 50), does{two: signsBy(9, plain)}, settlement.Code(settlement.CosignersAway), []string{party(9).Address().String()}},
-		{"our own signature comes back", sessionOf(100, 50, 50), does{two: signsBy(1, plain)}, settlement.Code(settlement.CosignersAway), []string{one.String()}},
-		{"no signature", sessionOf(100, 50, 50), does{two: answers(nil, nil)}, settlement.Code(settlement.CosignersAway), []string{two.String(), "0 bytes"}},
-		{"not now", sessionOf(100, 50, 50), does{two: answers(nil, &settlement.Waiting{Reason: settlement.NotReady})}, settlement.Code(settlement.CosignersAway), []string{two.String(), "not_ready"}},
+		{"a stranger signs", sessionOf(100, 50, 50), does{two: signsBy(9, plain)}, settlement.Code(settlement.CosignersUnavailable), []string{party(9).Address().String()}},
+		{"our own signature comes back", sessionOf(100, 50, 50), does{two: signsBy(1, plain)}, settlement.Code(settlement.CosignersUnavailable), []string{one.String()}},
+		{"no signature", sessionOf(100, 50, 50), does{two: answers(nil, nil)}, settlement.Code(settlement.CosignersUnavailable), []string{two.String(), "0 bytes"}},
+		{"not now", sessionOf(100, 50, 50), does{two: answers(nil, &settlement.Waiting{Reason: settlement.NotReady})}, settlement.Code(settlement.CosignersUnavailable), []string{two.String(), "not_ready"}},
 	} {
 		parties := &fakeParties{do: tc.does}
 		sigs, err := clientOf(parties, 1).gather(t.Context(), Proposal{Payload: []byte("close it")}, tc.s, plain, nil)
@@ -232,7 +232,7 @@ func TestCosignedInTime(t *testing.T) {
 	c.cfg.CosignTimeout = 10 * time.Millisecond
 	_, err := c.gather(t.Context(), Proposal{}, sessionOf(100, 50, 50, 50), plain, nil)
 	parties.idle(t)
-	wantCode(t, "time", err, settlement.Code(settlement.CosignersAway), []string{party(2).Address().String(), party(3).Address().String(), "in time"})
+	wantCode(t, "time", err, settlement.Code(settlement.CosignersUnavailable), []string{party(2).Address().String(), party(3).Address().String(), "in time"})
 	c.cfg.CosignTimeout = time.Hour
 	ctx, cancel := context.WithCancel(t.Context())
 	parties.do = map[settlement.Address]func(context.Context, Proposal) ([]byte, error){

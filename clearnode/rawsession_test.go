@@ -76,7 +76,7 @@ func (l *rawLedger) serve(n *rawNode) {
 	})
 }
 
-func rawSession(t *testing.T) (*rawLedger, *rawNode, func(settlement.Look) (settlement.Session, error)) {
+func rawSession(t *testing.T) (*rawLedger, *rawNode, func(settlement.ReadOptions) (settlement.Session, error)) {
 	n := startRaw(t)
 	_, s := handmade(t)
 	l := &rawLedger{id: string(s.ID), state: "open"}
@@ -84,7 +84,7 @@ func rawSession(t *testing.T) (*rawLedger, *rawNode, func(settlement.Look) (sett
 	cfg := config(n.url)
 	cfg.Connections = 1
 	c := ready(t, cfg)
-	return l, n, func(k settlement.Look) (settlement.Session, error) { return c.Session(t.Context(), s.ID, k) }
+	return l, n, func(k settlement.ReadOptions) (settlement.Session, error) { return c.Session(t.Context(), s.ID, k) }
 }
 
 func TestSessionOverpaid(t *testing.T) {
@@ -92,7 +92,7 @@ func TestSessionOverpaid(t *testing.T) {
 	l.change(func(l *rawLedger) {
 		l.rows, l.state = []any{payout(l.id, 3, "5"), payout(l.id, 2, "5"), deposit(l.id, 1, "5")}, "closed"
 	})
-	s, err := read(settlement.Look{InDoubt: true})
+	s, err := read(settlement.ReadOptions{InDoubt: true})
 	if _, in, out, found := s.Overpaid(); err != nil || s.Open || !found || in.String() != "5" || out.String() != "10" {
 		t.Errorf("session %+v, %v", s, err)
 	}
@@ -106,7 +106,7 @@ func TestSessionChanges(t *testing.T) {
 		l.change(func(l *rawLedger) {
 			l.then = func(l *rawLedger) { l.rows = []any{deposit(l.id, 1, "5")} }
 		})
-		if s, err := read(settlement.Look{}); err != nil || !s.Open || s.Unfunded() {
+		if s, err := read(settlement.ReadOptions{}); err != nil || !s.Open || s.Unfunded() {
 			t.Errorf("session %+v, %v", s, err)
 		}
 	})
@@ -116,7 +116,7 @@ func TestSessionChanges(t *testing.T) {
 			l.rows = []any{deposit(l.id, 1, "5")}
 			l.then = func(l *rawLedger) { l.rows = []any{payout(l.id, 2, "5"), deposit(l.id, 1, "5")} }
 		})
-		_, err := read(settlement.Look{InDoubt: true})
+		_, err := read(settlement.ReadOptions{InDoubt: true})
 		wantReadFailed(t, err)
 	})
 	t.Run("closed between two looks", func(t *testing.T) {
@@ -127,7 +127,7 @@ func TestSessionChanges(t *testing.T) {
 				l.rows, l.state = []any{payout(l.id, 2, "5"), deposit(l.id, 1, "5")}, "closed"
 			}
 		})
-		if s, err := read(settlement.Look{InDoubt: true}); err != nil || s.Open || s.Quiet || len(s.Payouts) != 1 {
+		if s, err := read(settlement.ReadOptions{InDoubt: true}); err != nil || s.Open || s.ConfirmedStable || len(s.Payouts) != 1 {
 			t.Errorf("session %+v, %v", s, err)
 		}
 	})
@@ -138,7 +138,7 @@ func TestSessionChanges(t *testing.T) {
 			n.tell("get_app_definition", theDefinition())
 			c.fail(r.id, "failed to get application session")
 		})
-		if s, err := read(settlement.Look{}); err == nil || errors.Is(err, settlement.ErrSessionNotFound) {
+		if s, err := read(settlement.ReadOptions{}); err == nil || errors.Is(err, settlement.ErrSessionNotFound) {
 			t.Errorf("session %+v, %v", s, err)
 		}
 	})
@@ -178,7 +178,7 @@ func TestSessionNotFoundNeedsTheLedger(t *testing.T) {
 				l.state = ""
 				spoil(l, n)
 			})
-			_, err := read(settlement.Look{})
+			_, err := read(settlement.ReadOptions{})
 			wantReadFailed(t, err)
 		})
 	}
@@ -213,14 +213,14 @@ func TestSessionNeverReadable(t *testing.T) {
 			d[tc.member] = tc.value
 			n.tell("get_app_definition", d)
 			var f *settlement.Failure
-			if _, err := read(settlement.Look{}); !errors.As(err, &f) || f.Code != tc.code || f.Class != settlement.Rejected || !strings.Contains(f.Message, tc.says) {
+			if _, err := read(settlement.ReadOptions{}); !errors.As(err, &f) || f.Code != tc.code || f.Class != settlement.Rejected || !strings.Contains(f.Message, tc.says) {
 				t.Errorf("got %v, want %s", err, tc.code)
 			}
 			n.on("get_app_definition", func(c *rawConn, r rawRequest) {
 				c.send(sealed(keyOf(7), r.id, r.method, d, time.Now()))
 			})
 			f = nil
-			if _, err := read(settlement.Look{}); err == nil || errors.As(err, &f) {
+			if _, err := read(settlement.ReadOptions{}); err == nil || errors.As(err, &f) {
 				t.Errorf("by somebody else: %v", err)
 			}
 		})
@@ -241,7 +241,7 @@ func TestSessionWithoutNode(t *testing.T) {
 	l.change(func(l *rawLedger) { l.rows = []any{deposit(l.id, 1, "5")} })
 	n.on("get_ledger_transactions", func(c *rawConn, _ rawRequest) { _ = c.ws.Close() })
 	// What is asked for behind it may not even have left.
-	if _, err := read(settlement.Look{}); !errors.Is(err, clearnode.ErrNotSent) {
+	if _, err := read(settlement.ReadOptions{}); !errors.Is(err, clearnode.ErrNotSent) {
 		wantAway(err, clearnode.ErrNoAnswer)
 	}
 
@@ -249,7 +249,7 @@ func TestSessionWithoutNode(t *testing.T) {
 	_, s := handmade(t)
 	ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
 	defer cancel()
-	_, err := c.Session(ctx, s.ID, settlement.Look{})
+	_, err := c.Session(ctx, s.ID, settlement.ReadOptions{})
 	wantAway(err, context.DeadlineExceeded)
 }
 
@@ -295,7 +295,7 @@ func TestSessionUnreadable(t *testing.T) {
 		t.Run(it, func(t *testing.T) {
 			l, n, read := rawSession(t)
 			l.change(func(l *rawLedger) { spoil(l, n) })
-			_, err := read(settlement.Look{})
+			_, err := read(settlement.ReadOptions{})
 			wantReadFailed(t, err)
 		})
 	}
@@ -315,14 +315,14 @@ func TestSessionMovesWhilePaged(t *testing.T) {
 			}
 		}
 	})
-	s, err := read(settlement.Look{})
+	s, err := read(settlement.ReadOptions{})
 	if err != nil || len(s.Deposits) != 251 || s.Balance()[0].Amount.String() != "251" || s.Deposits[0].At.Unix() != 1 || s.Deposits[250].At.Unix() != 251 {
 		t.Errorf("%d deposits, %v", len(s.Deposits), err)
 	}
 	l.change(func(l *rawLedger) {
 		l.then = func(l *rawLedger) { l.rows = append([]any{deposit(l.id, 1000+l.looks, "1")}, l.rows...) }
 	})
-	if _, err := read(settlement.Look{}); err == nil {
+	if _, err := read(settlement.ReadOptions{}); err == nil {
 		t.Error("a ledger that always moves was read")
 	}
 }
@@ -331,7 +331,7 @@ func TestSessionMovesWhilePaged(t *testing.T) {
 func TestNewAsset(t *testing.T) {
 	l, n, read := rawSession(t)
 	l.change(func(l *rawLedger) { l.rows = []any{deposit(l.id, 1, "5")} })
-	if _, err := read(settlement.Look{}); err != nil {
+	if _, err := read(settlement.ReadOptions{}); err != nil {
 		t.Fatal(err)
 	}
 	row := deposit(l.id, 2, "7")
@@ -341,7 +341,7 @@ func TestNewAsset(t *testing.T) {
 		map[string]any{"symbol": "usdc", "decimals": 18, "chain_id": 1}, map[string]any{"symbol": "usdc", "decimals": 6, "chain_id": 2},
 		map[string]any{"symbol": "doge", "decimals": 8, "chain_id": 1}, map[string]any{"symbol": "odd one", "decimals": 8},
 	}})
-	s, err := read(settlement.Look{})
+	s, err := read(settlement.ReadOptions{})
 	if err != nil || s.Decimals["doge"] != 8 || s.Decimals["usdc"] != 6 || len(s.Decimals) != 2 {
 		t.Errorf("decimals %v, %v", s.Decimals, err)
 	}
@@ -361,7 +361,7 @@ func TestAsOf(t *testing.T) {
 		})
 		c.answer(r.id, r.method, map[string]any{"app_sessions": []any{map[string]any{"app_session_id": l.id, "status": "open", "version": 4}}})
 	})
-	s, err := read(settlement.Look{InDoubt: true})
+	s, err := read(settlement.ReadOptions{InDoubt: true})
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if err != nil || s.AsOf.After(came) || s.AsOf.Before(came.Add(-patience)) {
@@ -377,7 +377,7 @@ func TestSessionMadeMeanwhile(t *testing.T) {
 		l.state = ""
 		l.then = func(l *rawLedger) { l.rows, l.state = []any{deposit(l.id, 1, "5")}, "open" }
 	})
-	if s, err := read(settlement.Look{}); err != nil || !s.Open || s.Unfunded() {
+	if s, err := read(settlement.ReadOptions{}); err != nil || !s.Open || s.Unfunded() {
 		t.Errorf("session %+v, %v", s, err)
 	}
 }
@@ -389,7 +389,7 @@ func TestNoParticipants(t *testing.T) {
 	l.change(func(*rawLedger) {
 		n.tell("get_app_definition", map[string]any{"protocol": "NitroRPC/0.2", "participants": []any{}, "weights": []any{}, "quorum": 100})
 	})
-	_, err := read(settlement.Look{})
+	_, err := read(settlement.ReadOptions{})
 	var never *settlement.Failure
 	if !errors.As(err, &never) || never.Code != settlement.NotAParticipant {
 		t.Errorf("%v, want %s", err, settlement.NotAParticipant)

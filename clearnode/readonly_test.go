@@ -23,11 +23,11 @@ func TestReadOnly(t *testing.T) {
 	cfg.Signers, cfg.ReadOnly = nil, true
 	c := run(t, cfg)
 	eventually(t, "a connection is up", func() bool { return c.Connected() > 0 })
-	s := look(t, c, open, settlement.Look{})
-	if !s.Open || s.Ours {
+	s := look(t, c, open, settlement.ReadOptions{})
+	if !s.Open || s.QuorumNeedsUs {
 		t.Errorf("open: %+v", s)
 	}
-	paid := look(t, c, closed, settlement.Look{})
+	paid := look(t, c, closed, settlement.ReadOptions{})
 	if paid.Open || len(paid.Payouts) != 3 {
 		t.Errorf("closed: %+v", paid)
 	}
@@ -40,7 +40,7 @@ func TestReadOnly(t *testing.T) {
 	if err := n.Tamper(string(closed), playerA, "usdc", put(playerA, "usdc", "5").Amount); err != nil {
 		t.Fatal(err)
 	}
-	if s := look(t, c, closed, settlement.Look{}); text(s.Payouts) == text(paid.Payouts) {
+	if s := look(t, c, closed, settlement.ReadOptions{}); text(s.Payouts) == text(paid.Payouts) {
 		t.Errorf("payouts after tampering: %s", text(s.Payouts))
 	}
 }
@@ -52,7 +52,7 @@ func TestReadOnlyOfEachGeneration(t *testing.T) {
 		c := run(t, clearnode.Config{URL: n.URL(), ReadOnly: true, Connections: 1, RequestTimeout: patience}.Quick())
 		var err error
 		eventually(t, "it is signed in where that is needed", func() bool {
-			_, err = c.Session(t.Context(), "0x0000000000000000000000000000000000000000000000000000000000000001", settlement.Look{})
+			_, err = c.Session(t.Context(), "0x0000000000000000000000000000000000000000000000000000000000000001", settlement.ReadOptions{})
 			return !errors.Is(err, clearnode.ErrNotSent)
 		})
 		if !errors.Is(err, settlement.ErrSessionNotFound) {

@@ -100,7 +100,7 @@ func TestSignInRefused(t *testing.T) {
 		return err != nil && strings.Contains(err.Error(), "invalid challenge or signature") && strings.Contains(err.Error(), judge)
 	})
 	id := openDuel(t, n)
-	s := look(t, c, id, settlement.Look{})
+	s := look(t, c, id, settlement.ReadOptions{})
 	if !s.Open {
 		t.Error("a public read did not work")
 	}
@@ -168,7 +168,7 @@ func TestNodeAddress(t *testing.T) {
 		})
 	}
 	plan, s := handmade(t)
-	if _, err := c.Session(t.Context(), s.ID, settlement.Look{}); err == nil {
+	if _, err := c.Session(t.Context(), s.ID, settlement.ReadOptions{}); err == nil {
 		t.Error("an answer by another was read")
 	}
 	n.drop()
@@ -248,7 +248,7 @@ func TestFlappingNode(t *testing.T) {
 		last = openDuel(t, n)
 		n.DropConnections()
 		eventually(t, "a read", func() bool {
-			_, err := c.Session(t.Context(), last, settlement.Look{InDoubt: true})
+			_, err := c.Session(t.Context(), last, settlement.ReadOptions{InDoubt: true})
 			return err == nil
 		})
 	}

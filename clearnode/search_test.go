@@ -46,7 +46,7 @@ func (w *crowd) pages() (n int) {
 
 // crowded is a session of a house, a player and a judge. House and judge have
 // more sessions than are ever read.
-func crowded(t *testing.T) (*rawLedger, *crowd, func(settlement.Look) (settlement.Session, error)) {
+func crowded(t *testing.T) (*rawLedger, *crowd, func(settlement.ReadOptions) (settlement.Session, error)) {
 	l, n, read := rawSession(t)
 	w := &crowd{few: map[string][]any{playerB: nil}, asked: map[string]int{}}
 	w.serve(n)
@@ -62,7 +62,7 @@ func closedDuel(l *rawLedger) {
 func TestCrowdedClosed(t *testing.T) {
 	l, w, read := crowded(t)
 	l.change(closedDuel)
-	s, err := read(settlement.Look{InDoubt: true})
+	s, err := read(settlement.ReadOptions{InDoubt: true})
 	if err != nil || s.Open || len(s.Payouts) != 1 {
 		t.Errorf("session %+v, %v", s, err)
 	}
@@ -83,7 +83,7 @@ func TestCrowdedClosedMeanwhile(t *testing.T) {
 			}
 		}
 	})
-	_, err := read(settlement.Look{})
+	_, err := read(settlement.ReadOptions{})
 	wantReadFailed(t, err)
 }
 
@@ -97,7 +97,7 @@ func TestCrowdedOpen(t *testing.T) {
 			}
 			w.few[playerB] = []any{map[string]any{"app_session_id": l.id, "status": "open", "version": 7}}
 		})
-		s, err := read(settlement.Look{Version: true})
+		s, err := read(settlement.ReadOptions{Version: true})
 		if err != nil || !s.Open || s.Version != 7 {
 			t.Errorf("%s: session %+v, %v", it, s, err)
 		}
@@ -111,7 +111,7 @@ func TestCrowdedOpen(t *testing.T) {
 func TestCrowdedVersion(t *testing.T) {
 	l, w, read := crowded(t)
 	l.change(func(l *rawLedger) { l.rows = []any{deposit(l.id, 1, "5")} })
-	if s, err := read(settlement.Look{}); err != nil || !s.Open || s.Version != 0 {
+	if s, err := read(settlement.ReadOptions{}); err != nil || !s.Open || s.Version != 0 {
 		t.Errorf("session %+v, %v", s, err)
 	}
 	if n := w.pages(); n != 2 {
@@ -137,7 +137,7 @@ func TestHugeSession(t *testing.T) {
 				l.rows = l.rows[1:]
 			}
 		})
-		_, err := read(settlement.Look{Version: version})
+		_, err := read(settlement.ReadOptions{Version: version})
 		wantReadFailed(t, err)
 		if got := len(w.asked); got != 17 {
 			t.Errorf("%d participants were asked about", got)

@@ -27,7 +27,7 @@ func TestClose(t *testing.T) {
 		if err := clearnode.VerifyAnswer(a.Evidence); err != nil {
 			t.Error(err)
 		}
-		s := look(t, c, id, settlement.Look{})
+		s := look(t, c, id, settlement.ReadOptions{})
 		if s.Open || s.Version != 2 || text(s.Payouts) != "A 7 usdc; B 8 usdc; " {
 			t.Errorf("session %+v", s)
 		}
@@ -89,7 +89,7 @@ func TestRealRefusals(t *testing.T) {
 		t.Errorf("closed already: %v", err)
 	}
 	id := openDuel(t, n)
-	s := look(t, c, id, settlement.Look{})
+	s := look(t, c, id, settlement.ReadOptions{})
 	for code, change := range map[settlement.Code]func(*settlement.Plan){
 		settlement.AllocationRejected: func(p *settlement.Plan) { p.Allocations[0].Amount = parse(t, "6") },
 		settlement.NotAParticipant:    func(p *settlement.Plan) { p.Allocations[0].Participant = addressOf(keyStranger) },
@@ -130,7 +130,7 @@ func TestLostAnswer(t *testing.T) {
 		if !errors.Is(err, clearnode.ErrNoAnswer) || !errors.Is(err, context.DeadlineExceeded) {
 			t.Errorf("%s: %v", it, err)
 		}
-		if s := look(t, c, id, settlement.Look{}); s.Open || text(s.Payouts) != "A 7 usdc; B 8 usdc; " {
+		if s := look(t, c, id, settlement.ReadOptions{}); s.Open || text(s.Payouts) != "A 7 usdc; B 8 usdc; " {
 			t.Errorf("%s: session %+v", it, s)
 		}
 	}
@@ -194,7 +194,7 @@ func TestNotSent(t *testing.T) {
 		t.Errorf("no connection: %v", err)
 	}
 	var w *settlement.Waiting
-	if _, err := c.Session(t.Context(), id, settlement.Look{}); !errors.Is(err, clearnode.ErrNotSent) || errors.As(err, &w) {
+	if _, err := c.Session(t.Context(), id, settlement.ReadOptions{}); !errors.Is(err, clearnode.ErrNotSent) || errors.As(err, &w) {
 		t.Errorf("read without a connection: %v", err)
 	}
 	if len(n.Closes(string(id))) != 0 {
@@ -241,7 +241,7 @@ func TestPrepareRefusals(t *testing.T) {
 		cfg.Signers = []clearnode.Signer{clearnode.KeySigner(keyOf(tc.key))}
 		c := ready(t, cfg)
 		id := open(t, n, tc.def, put(playerA, "usdc", "10"))
-		s := look(t, c, id, settlement.Look{})
+		s := look(t, c, id, settlement.ReadOptions{})
 		_, err := c.Prepare(t.Context(), settlement.Outcome{}, share(t, s, "7"), s)
 		var f *settlement.Failure
 		if !errors.As(err, &f) || f.Code != tc.code {
@@ -286,7 +286,7 @@ func TestCloses(t *testing.T) {
 	for range 40 {
 		id := openDuel(t, n)
 		closing.Go(func() {
-			s, err := c.Session(t.Context(), id, settlement.Look{InDoubt: true})
+			s, err := c.Session(t.Context(), id, settlement.ReadOptions{InDoubt: true})
 			if err != nil {
 				t.Error(err)
 				return

@@ -21,15 +21,15 @@ const readWeight = 3
 // with ReadFailed inside, that the node answered, and this session could not be
 // read; none, that there was no connection, no answer (ErrNotSent, ErrNoAnswer) or
 // no time.
-func (c *Client) Session(ctx context.Context, id settlement.SessionID, look settlement.Look) (settlement.Session, error) {
-	s, err := c.session(ctx, id, look)
+func (c *Client) Session(ctx context.Context, id settlement.SessionID, options settlement.ReadOptions) (settlement.Session, error) {
+	s, err := c.session(ctx, id, options)
 	if err != nil {
 		return settlement.Session{}, fmt.Errorf("session %s: %w", id.Token(), err)
 	}
 	return s, nil
 }
 
-func (c *Client) session(ctx context.Context, id settlement.SessionID, look settlement.Look) (settlement.Session, error) {
+func (c *Client) session(ctx context.Context, id settlement.SessionID, options settlement.ReadOptions) (settlement.Session, error) {
 	k, err := c.pool.lease(ctx, false, readWeight)
 	if err != nil {
 		return settlement.Session{}, err
@@ -42,7 +42,7 @@ func (c *Client) session(ctx context.Context, id settlement.SessionID, look sett
 	}
 	began := time.Now()
 	asOf, _ := c.clocks.bound(began)
-	s, err := k.dialect.session(ctx, k, id, look)
+	s, err := k.dialect.session(ctx, k, id, options)
 	if err != nil {
 		return s, unread(ctx, err)
 	}
@@ -51,7 +51,7 @@ func (c *Client) session(ctx context.Context, id settlement.SessionID, look sett
 	if corrected, _ := c.clocks.bound(began); corrected.Before(asOf) {
 		asOf = corrected
 	}
-	s.AsOf, s.Ours = asOf.Add(-stampStep), c.needed(s)
+	s.AsOf, s.QuorumNeedsUs = asOf.Add(-stampStep), c.needed(s)
 	return s, nil
 }
 

@@ -18,8 +18,8 @@ func TestSessionFunded(t *testing.T) {
 	n := startNode(t, clearnodetest.Config{})
 	c := ready(t, config(n.URL()))
 	id := open(t, n, duel(), put(playerA, "usdc", "10"), put(playerB, "weth", "0.5"), put(playerB, "usdc", "5"))
-	s := look(t, c, id, settlement.Look{})
-	if !s.Open || s.Version != 1 || s.Quiet || s.Quorum != 100 || s.Protocol != "NitroRPC/0.2" || s.Application != "cnharness" || s.ID != id {
+	s := look(t, c, id, settlement.ReadOptions{})
+	if !s.Open || s.Version != 1 || s.ConfirmedStable || s.Quorum != 100 || s.Protocol != "NitroRPC/0.2" || s.Application != "cnharness" || s.ID != id {
 		t.Errorf("session %+v", s)
 	}
 	if text(s.Deposits) != "A 10 usdc; B 0.5 weth; B 5 usdc; " || len(s.Payouts) != 0 {
@@ -42,8 +42,8 @@ func TestSessionOneRoundTrip(t *testing.T) {
 	n := startNode(t, clearnodetest.Config{})
 	c := ready(t, config(n.URL()))
 	id := openDuel(t, n)
-	look(t, c, id, settlement.Look{})
-	look(t, c, id, settlement.Look{})
+	look(t, c, id, settlement.ReadOptions{})
+	look(t, c, id, settlement.ReadOptions{})
 	for method, want := range map[string]int{"get_app_definition": 1, "get_assets": 1, "get_ledger_transactions": 2, "get_app_sessions": 2} {
 		if got := n.Requests(method); got != want {
 			t.Errorf("%d of %s, want %d", got, method, want)
@@ -79,13 +79,13 @@ func TestSessionWithdrawn(t *testing.T) {
 	c := ready(t, config(n.URL()))
 	id := open04(t, n)
 	withdraw(t, c, id, 2, put(playerA, "usdc", "6"), put(playerB, "usdc", "5"))
-	s := look(t, c, id, settlement.Look{})
+	s := look(t, c, id, settlement.ReadOptions{})
 	if !s.Open || s.Version != 2 || text(s.Payouts) != "A 4 usdc; " || s.Evidence.Protocol != "nitrorpc/0.4" {
 		t.Errorf("session %+v", s)
 	}
 	withdraw(t, c, id, 3, put(playerA, "usdc", "0"), put(playerB, "usdc", "0"))
 	looks := n.Requests("get_ledger_transactions")
-	s = look(t, c, id, settlement.Look{})
+	s = look(t, c, id, settlement.ReadOptions{})
 	if !s.Open || s.Version != 3 || !s.Unfunded() {
 		t.Errorf("emptied: %+v", s)
 	}
@@ -100,8 +100,8 @@ func TestSessionUnfunded(t *testing.T) {
 	for _, doubt := range []bool{false, true} {
 		id := open(t, n, duel())
 		looks := n.Requests("get_ledger_transactions")
-		s := look(t, c, id, settlement.Look{InDoubt: doubt})
-		if !s.Open || !s.Unfunded() || s.Version != 1 || s.Quiet != doubt {
+		s := look(t, c, id, settlement.ReadOptions{InDoubt: doubt})
+		if !s.Open || !s.Unfunded() || s.Version != 1 || s.ConfirmedStable != doubt {
 			t.Errorf("session %+v", s)
 		}
 		if n.Requests("get_ledger_transactions") != looks+2 {
@@ -132,11 +132,11 @@ func TestSessionClosed(t *testing.T) {
 	closeEmpty(t, c, empty)
 	for _, doubt := range []bool{false, true} {
 		looks := n.Requests("get_ledger_transactions")
-		s := look(t, c, paid, settlement.Look{InDoubt: doubt})
-		if s.Open || s.Quiet != doubt || s.Version != 2 || text(s.Payouts) != "A 7 usdc; B 8 usdc; " {
+		s := look(t, c, paid, settlement.ReadOptions{InDoubt: doubt})
+		if s.Open || s.ConfirmedStable != doubt || s.Version != 2 || text(s.Payouts) != "A 7 usdc; B 8 usdc; " {
 			t.Errorf("session %+v", s)
 		}
-		if s := look(t, c, empty, settlement.Look{InDoubt: doubt}); s.Open || s.Version != 2 || len(s.Deposits) != 0 {
+		if s := look(t, c, empty, settlement.ReadOptions{InDoubt: doubt}); s.Open || s.Version != 2 || len(s.Deposits) != 0 {
 			t.Errorf("session %+v", s)
 		}
 		want := map[bool]int{false: 2, true: 4}[doubt]
@@ -150,7 +150,7 @@ func TestSessionNotFound(t *testing.T) {
 	n := startNode(t, clearnodetest.Config{})
 	c := ready(t, config(n.URL()))
 	_, unknown := handmade(t)
-	_, err := c.Session(t.Context(), unknown.ID, settlement.Look{})
+	_, err := c.Session(t.Context(), unknown.ID, settlement.ReadOptions{})
 	if !errors.Is(err, settlement.ErrSessionNotFound) {
 		t.Errorf("unknown: %v", err)
 	}
@@ -159,7 +159,7 @@ func TestSessionNotFound(t *testing.T) {
 	}
 	n.Outage(true)
 	for it, id := range map[string]settlement.SessionID{"unknown": unknown.ID, "known": openKnown(t, n)} {
-		if _, err := c.Session(t.Context(), id, settlement.Look{}); err == nil || errors.Is(err, settlement.ErrSessionNotFound) {
+		if _, err := c.Session(t.Context(), id, settlement.ReadOptions{}); err == nil || errors.Is(err, settlement.ErrSessionNotFound) {
 			t.Errorf("%s, with the database away: %v", it, err)
 		}
 	}
@@ -181,7 +181,7 @@ func TestSecondLookEnds(t *testing.T) {
 		looks := n.Requests("get_ledger_transactions")
 		var looking sync.WaitGroup
 		var err error
-		looking.Go(func() { _, err = c.Session(ctx, id, settlement.Look{}) })
+		looking.Go(func() { _, err = c.Session(ctx, id, settlement.ReadOptions{}) })
 		eventually(t, "the first look", func() bool { return n.Requests("get_ledger_transactions") > looks })
 		cancel()
 		looking.Wait()
@@ -200,7 +200,7 @@ func TestSessionInDoubt(t *testing.T) {
 	c := ready(t, cfg)
 	id := openDuel(t, n)
 	looks := n.Requests("get_ledger_transactions")
-	if s := look(t, c, id, settlement.Look{InDoubt: true}); !s.Open || !s.Quiet {
+	if s := look(t, c, id, settlement.ReadOptions{InDoubt: true}); !s.Open || !s.ConfirmedStable {
 		t.Errorf("session %+v", s)
 	}
 	if n.Requests("get_ledger_transactions") != looks+2 {
@@ -209,17 +209,17 @@ func TestSessionInDoubt(t *testing.T) {
 	slow := clearnodetest.Fault{Method: "get_ledger_transactions", Kind: clearnodetest.DelayAnswer, Delay: 600 * time.Millisecond}
 	none := clearnodetest.Fault{Method: "get_ledger_transactions", Kind: clearnodetest.DelayAnswer}
 	n.Inject(slow)
-	if s := look(t, c, id, settlement.Look{InDoubt: true}); !s.Open || s.Quiet {
-		t.Errorf("slow at first: quiet %v", s.Quiet)
+	if s := look(t, c, id, settlement.ReadOptions{InDoubt: true}); !s.Open || s.ConfirmedStable {
+		t.Errorf("slow at first: quiet %v", s.ConfirmedStable)
 	}
 	n.Inject(none)
 	n.Inject(slow)
-	if s := look(t, c, id, settlement.Look{InDoubt: true}); !s.Open || s.Quiet {
-		t.Errorf("slow at last: quiet %v", s.Quiet)
+	if s := look(t, c, id, settlement.ReadOptions{InDoubt: true}); !s.Open || s.ConfirmedStable {
+		t.Errorf("slow at last: quiet %v", s.ConfirmedStable)
 	}
 	n.Inject(none)
 	n.Inject(clearnodetest.Fault{Method: "get_ledger_transactions", Kind: clearnodetest.CutAfter})
-	if _, err := c.Session(t.Context(), id, settlement.Look{InDoubt: true}); !errors.Is(err, clearnode.ErrNoAnswer) {
+	if _, err := c.Session(t.Context(), id, settlement.ReadOptions{InDoubt: true}); !errors.Is(err, clearnode.ErrNoAnswer) {
 		t.Errorf("cut in between: %v", err)
 	}
 }
@@ -234,7 +234,7 @@ func TestSessionManyTransactions(t *testing.T) {
 			deposits = append(deposits, put(playerA, "usdc", "1"))
 		}
 		id := open(t, n, duel(), deposits...)
-		s := look(t, c, id, settlement.Look{})
+		s := look(t, c, id, settlement.ReadOptions{})
 		if len(s.Deposits) != many || !s.Open || s.Balance()[0].Amount.String() != decimalOf(many).String() {
 			t.Errorf("%d deposits, balance %v, want %d", len(s.Deposits), s.Balance(), many)
 		}
@@ -277,21 +277,21 @@ func TestSessionManySessions(t *testing.T) {
 	for _, tc := range []struct {
 		it      string
 		id      settlement.SessionID
-		look    settlement.Look
+		options settlement.ReadOptions
 		open    bool
 		version uint64
 	}{
-		{"funded, among the oldest", funded, settlement.Look{}, true, 1},
-		{"funded, among many older and newer", between, settlement.Look{}, true, 0},
-		{"funded, its version wanted", between, settlement.Look{Version: true}, true, 1},
-		{"funded, of one with few sessions", rareFunded, settlement.Look{}, true, 1},
-		{"empty", empty, settlement.Look{}, true, 1},
-		{"empty, of one with few sessions", rareEmpty, settlement.Look{}, true, 1},
-		{"closed and paid", paid, settlement.Look{}, false, 2},
-		{"closed and empty", closed, settlement.Look{}, false, 2},
-		{"closed and empty, of one with few sessions", rareClosed, settlement.Look{}, false, 2},
+		{"funded, among the oldest", funded, settlement.ReadOptions{}, true, 1},
+		{"funded, among many older and newer", between, settlement.ReadOptions{}, true, 0},
+		{"funded, its version wanted", between, settlement.ReadOptions{Version: true}, true, 1},
+		{"funded, of one with few sessions", rareFunded, settlement.ReadOptions{}, true, 1},
+		{"empty", empty, settlement.ReadOptions{}, true, 1},
+		{"empty, of one with few sessions", rareEmpty, settlement.ReadOptions{}, true, 1},
+		{"closed and paid", paid, settlement.ReadOptions{}, false, 2},
+		{"closed and empty", closed, settlement.ReadOptions{}, false, 2},
+		{"closed and empty, of one with few sessions", rareClosed, settlement.ReadOptions{}, false, 2},
 	} {
-		s := look(t, c, tc.id, tc.look)
+		s := look(t, c, tc.id, tc.options)
 		if s.Open != tc.open || s.Version != tc.version {
 			t.Errorf("%s: open %v, version %d", tc.it, s.Open, s.Version)
 		}
@@ -323,22 +323,22 @@ func TestSessionSeenByOthers(t *testing.T) {
 	if err := j.Call(t.Context(), "submit_app_state", out, clearnode.KeySigner(keyOf(keyA))); err != nil {
 		t.Fatal(err)
 	}
-	if s := look(t, j, gone, settlement.Look{}); !s.Open || s.Version != 2 || len(s.Payouts) != 1 {
+	if s := look(t, j, gone, settlement.ReadOptions{}); !s.Open || s.Version != 2 || len(s.Payouts) != 1 {
 		t.Errorf("spelled otherwise and emptied: %+v", s)
 	}
-	if s := look(t, j, spelled, settlement.Look{}); !s.Open || s.Version != 1 || s.Participants[2].Spelling != strings.ToLower(judge) {
+	if s := look(t, j, spelled, settlement.ReadOptions{}); !s.Open || s.Version != 1 || s.Participants[2].Spelling != strings.ToLower(judge) {
 		t.Errorf("spelled otherwise: %+v", s)
 	}
 	cfg := config(n.URL())
 	cfg.Signers = []clearnode.Signer{clearnode.KeySigner(keyOf(keyStranger))}
 	c := ready(t, cfg)
-	if s := look(t, c, empty, settlement.Look{}); !s.Open || s.Version != 1 {
+	if s := look(t, c, empty, settlement.ReadOptions{}); !s.Open || s.Version != 1 {
 		t.Errorf("empty, by a stranger: %+v", s)
 	}
-	if s := look(t, c, paid, settlement.Look{}); s.Open || text(s.Payouts) != "A 7 usdc; B 8 usdc; " {
+	if s := look(t, c, paid, settlement.ReadOptions{}); s.Open || text(s.Payouts) != "A 7 usdc; B 8 usdc; " {
 		t.Errorf("closed, by a stranger: %+v", s)
 	}
-	if s := look(t, c, funded, settlement.Look{}); !s.Open || s.Version != 1 {
+	if s := look(t, c, funded, settlement.ReadOptions{}); !s.Open || s.Version != 1 {
 		t.Errorf("funded, by a stranger: %+v", s)
 	}
 }
@@ -351,11 +351,11 @@ func TestClockSetBack(t *testing.T) {
 	n := startNode(t, clearnodetest.Config{Now: nodeNow})
 	c := ready(t, config(n.URL()))
 	id := openDuel(t, n)
-	if s := look(t, c, id, settlement.Look{}); s.AsOf.After(nodeNow()) || s.AsOf.Before(nodeNow().Add(-patience)) {
+	if s := look(t, c, id, settlement.ReadOptions{}); s.AsOf.After(nodeNow()) || s.AsOf.Before(nodeNow().Add(-patience)) {
 		t.Errorf("as of %s, the node's clock says %s", s.AsOf, nodeNow())
 	}
 	ahead.Store(0)
-	if s := look(t, c, id, settlement.Look{}); s.AsOf.After(nodeNow()) || s.AsOf.Before(nodeNow().Add(-patience)) {
+	if s := look(t, c, id, settlement.ReadOptions{}); s.AsOf.After(nodeNow()) || s.AsOf.Before(nodeNow().Add(-patience)) {
 		t.Errorf("set back: as of %s, the node's clock says %s", s.AsOf, nodeNow())
 	}
 	closeDuel(t, c, id)
@@ -374,7 +374,7 @@ func TestUnevenClocks(t *testing.T) {
 		c := ready(t, config(n.URL()))
 		for range 5 {
 			id := openDuel(t, n)
-			s := look(t, c, id, settlement.Look{InDoubt: true})
+			s := look(t, c, id, settlement.ReadOptions{InDoubt: true})
 			if s.AsOf.After(now()) {
 				t.Errorf("%s: as of %s, the node's clock says %s", it, s.AsOf, now())
 			}

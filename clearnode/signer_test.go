@@ -74,7 +74,7 @@ func TestSlowSigner(t *testing.T) {
 	cfg.Signers = []clearnode.Signer{far}
 	cfg.RequestTimeout = 300 * time.Millisecond
 	c := ready(t, cfg)
-	s := look(t, c, openDuel(t, n), settlement.Look{})
+	s := look(t, c, openDuel(t, n), settlement.ReadOptions{})
 	for it, err := range map[string]error{"slow": nil, "failing": errors.New("the vault is sealed")} {
 		away <- err
 		_, err := c.Prepare(t.Context(), settlement.Outcome{}, share(t, s, "7"), s)

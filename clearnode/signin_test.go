@@ -263,7 +263,7 @@ func TestStolen(t *testing.T) {
 		err := c.Ready()
 		return err != nil && strings.Contains(err.Error(), "session_keys") && strings.Contains(err.Error(), judge)
 	})
-	s := look(t, c, id, settlement.Look{})
+	s := look(t, c, id, settlement.ReadOptions{})
 	_, err = c.Prepare(t.Context(), settlement.Outcome{}, share(t, s, "7"), s)
 	wantNotReady(t, err)
 }

@@ -78,7 +78,7 @@ func TestNobodyCosigns(t *testing.T) {
 		switch {
 		case c.fails && (!errors.As(err, &f) || f.Code != settlement.QuorumNotReached || !strings.Contains(f.Message, party(2).Address().String())):
 			t.Errorf("%s: %v, want a failure that names %s", name, err, party(2).Address())
-		case !c.fails && (!errors.As(err, &w) || w.Reason != settlement.CosignersAway):
+		case !c.fails && (!errors.As(err, &w) || w.Reason != settlement.CosignersUnavailable):
 			t.Errorf("%s: %v, want waiting", name, err)
 		}
 	}

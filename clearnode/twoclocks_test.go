@@ -70,7 +70,7 @@ func TestTwoClocksBehindOneAddress(t *testing.T) {
 	read := func(when string) {
 		t.Helper()
 		for range 4 {
-			if late := look(t, c, id, settlement.Look{}).AsOf.Sub(time.Now().Add(-5 * time.Second)); late > 0 {
+			if late := look(t, c, id, settlement.ReadOptions{}).AsOf.Sub(time.Now().Add(-5 * time.Second)); late > 0 {
 				t.Errorf("%s: a read is dated %s after the slow clock", when, late)
 			}
 		}
@@ -115,7 +115,7 @@ func TestOneClockSet(t *testing.T) {
 	var s settlement.Session
 	eventually(t, "the new time is known", func() bool {
 		var err error
-		s, err = c.Session(t.Context(), id, settlement.Look{Funding: true})
+		s, err = c.Session(t.Context(), id, settlement.ReadOptions{Funding: true})
 		return err == nil && s.AsOf.After(time.Now().Add(time.Hour-time.Minute))
 	})
 	_ = waitReady(t, c, true)

@@ -21,7 +21,7 @@ func TestV1BookIsKept(t *testing.T) {
 		ids = append(ids, openDuel(t, n))
 	}
 	for _, id := range ids {
-		if s := look(t, c, id, settlement.Look{Funding: true}); s.Hidden.Funding || len(s.Deposits) != 2 {
+		if s := look(t, c, id, settlement.ReadOptions{Funding: true}); s.Undisclosed.Funding || len(s.Deposits) != 2 {
 			t.Fatalf("%+v", s)
 		}
 	}
@@ -30,7 +30,7 @@ func TestV1BookIsKept(t *testing.T) {
 		t.Errorf("%d pages were read, want no more than each player's three and the judge's", pages)
 	}
 	before := n.Requests(v1Transactions)
-	if s := look(t, c, openDuel(t, n), settlement.Look{Funding: true}); s.Hidden.Funding {
+	if s := look(t, c, openDuel(t, n), settlement.ReadOptions{Funding: true}); s.Undisclosed.Funding {
 		t.Errorf("a new session: %+v", s)
 	}
 	if pages := n.Requests(v1Transactions) - before; pages > 3 {
@@ -60,11 +60,11 @@ func TestV1BookAgrees(t *testing.T) {
 		fresh := ready(t, configV1(n))
 		for range 8 {
 			id := ids[random.IntN(len(ids))]
-			a, b := look(t, old, id, settlement.Look{Funding: true}), look(t, fresh, id, settlement.Look{Funding: true})
-			if a.Hidden != b.Hidden || text(sortedDeposits(a)) != text(sortedDeposits(b)) {
-				t.Fatalf("round %d: who remembers sees %v %s, who has just come %v %s", round, a.Hidden, text(a.Deposits), b.Hidden, text(b.Deposits))
+			a, b := look(t, old, id, settlement.ReadOptions{Funding: true}), look(t, fresh, id, settlement.ReadOptions{Funding: true})
+			if a.Undisclosed != b.Undisclosed || text(sortedDeposits(a)) != text(sortedDeposits(b)) {
+				t.Fatalf("round %d: who remembers sees %v %s, who has just come %v %s", round, a.Undisclosed, text(a.Deposits), b.Undisclosed, text(b.Deposits))
 			}
-			if a.Hidden.Funding {
+			if a.Undisclosed.Funding {
 				t.Fatalf("round %d: %s: the transactions explain it, and it is hidden", round, id)
 			}
 		}

@@ -42,19 +42,19 @@ func TestV1EndorsesBothSteps(t *testing.T) {
 	id := openDuel(t, n)
 	o := outcomeV1(t, id, "partial_service", map[string]any{"parties": map[string]any{"provider": playerB}, "completion": "0.3"})
 	policies := settlement.BuiltIn()
-	l := policies["partial_service"].Look(o)
+	l := policies["partial_service"].ReadOptions(o)
 	s := look(t, c, id, l)
 	plan, f := policies["partial_service"].Plan(o, s)
 	if f != nil {
 		t.Fatal(f)
 	}
-	if f := settlement.Endorse(o, policies, s, plan.Allocations); f != nil {
+	if f := settlement.CheckProposal(o, policies, s, plan.Allocations); f != nil {
 		t.Fatalf("the operate: %v", f)
 	}
 	if _, _, err := sendV1(t, c, o, *plan); err != nil {
 		t.Fatal(err)
 	}
-	if f := settlement.Endorse(o, policies, look(t, c, id, l), plan.Allocations); f != nil {
+	if f := settlement.CheckProposal(o, policies, look(t, c, id, l), plan.Allocations); f != nil {
 		t.Errorf("the close: %v", f)
 	}
 }
@@ -71,12 +71,12 @@ func TestV1PlanDoesNotAge(t *testing.T) {
 		id = openDuel(t, n)
 		submitV1(t, n, id, clearnodetest.IntentOperate)
 		submitV1(t, n, id, clearnodetest.IntentOperate)
-		look(t, old, id, settlement.Look{Funding: true})
+		look(t, old, id, settlement.ReadOptions{Funding: true})
 	}
 	o := outcomeV1(t, id, "cancellation", map[string]any{"parties": map[string]any{"funder": playerA}})
 	p := settlement.BuiltIn()["cancellation"]
-	a, f := p.Plan(o, look(t, old, id, settlement.Look{Funding: true}))
-	b, g := p.Plan(o, look(t, ready(t, configV1(n)), id, settlement.Look{Funding: true}))
+	a, f := p.Plan(o, look(t, old, id, settlement.ReadOptions{Funding: true}))
+	b, g := p.Plan(o, look(t, ready(t, configV1(n)), id, settlement.ReadOptions{Funding: true}))
 	if fmt.Sprint(a, f) != fmt.Sprint(b, g) {
 		t.Errorf("a replica of some age plans %v (%v), a new one %v (%v)", a, f, b, g)
 	}
@@ -110,7 +110,7 @@ func TestClaimedSpareKey(t *testing.T) {
 	cfg.Signers = append(cfg.Signers, spare)
 	c := ready(t, cfg)
 	closeDuel(t, c, openDuel(t, n))
-	s := look(t, c, openDuel(t, n), settlement.Look{})
+	s := look(t, c, openDuel(t, n), settlement.ReadOptions{})
 	s.Participants[0].Weight, s.Participants[2].Weight = 100, 0 // only the spare key could sign
 	if _, err := c.Prepare(t.Context(), settlement.Outcome{}, share(t, s, "7"), s); err == nil {
 		t.Error("a key signed that the node takes for another wallet's")

@@ -50,7 +50,7 @@ func splitV1(t testing.TB, s settlement.Session, asset string, due map[string]st
 // sendV1 prepares and sends the next request of a plan.
 func sendV1(t testing.TB, c *clearnode.Client, o settlement.Outcome, plan settlement.Plan) (settlement.Request, settlement.Answer, error) {
 	t.Helper()
-	r, err := c.Prepare(t.Context(), o, plan, look(t, c, plan.Session, settlement.Look{}))
+	r, err := c.Prepare(t.Context(), o, plan, look(t, c, plan.Session, settlement.ReadOptions{}))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -66,8 +66,8 @@ func TestV1Life(t *testing.T) {
 		t.Fatalf("the node's address: %s, %v", at, known)
 	}
 	id := openDuel(t, n)
-	s := look(t, c, id, settlement.Look{Funding: true})
-	if !s.Open || !s.Versioned || s.Version != 3 || !s.Ours || s.Hidden != (settlement.Hidden{}) || len(s.Deposits) != 2 || s.Decimals["usdc"] != 6 ||
+	s := look(t, c, id, settlement.ReadOptions{Funding: true})
+	if !s.Open || !s.Versioned || s.Version != 3 || !s.QuorumNeedsUs || s.Undisclosed != (settlement.Undisclosed{}) || len(s.Deposits) != 2 || s.Decimals["usdc"] != 6 ||
 		s.Protocol != clearnodetest.NitronodeV1 || s.Evidence.Signature != "" || !strings.Contains(s.Evidence.Response, string(id)) {
 		t.Fatalf("open: %+v", s)
 	}
@@ -81,14 +81,14 @@ func TestV1Life(t *testing.T) {
 	if err != nil || r.Closes || !r.ValidUntil.IsZero() || a.Version != 4 || a.Evidence.RequestID != r.Ref.ID || len(r.Ref.Digest) != 64 {
 		t.Fatalf("operate: %+v, %+v, %v", r.Ref, a, err)
 	}
-	if s := look(t, c, id, settlement.Look{Funding: true}); s.Version != 4 || s.Hidden.Funding || len(s.Deposits) != 2 || s.Hidden.Payouts {
+	if s := look(t, c, id, settlement.ReadOptions{Funding: true}); s.Version != 4 || s.Undisclosed.Funding || len(s.Deposits) != 2 || s.Undisclosed.Payouts {
 		t.Errorf("operated: %+v", s)
 	}
 	if r, a, err = sendV1(t, c, o, plan); err != nil || !r.Closes || a.Version != 5 {
 		t.Fatalf("close: %+v, %+v, %v", r.Ref, a, err)
 	}
-	s = look(t, c, id, settlement.Look{Funding: true})
-	if s.Open || s.Version != 5 || s.Hidden != (settlement.Hidden{}) || len(s.Payouts) != 2 || len(s.Deposits) != 2 || !s.Unfunded() {
+	s = look(t, c, id, settlement.ReadOptions{Funding: true})
+	if s.Open || s.Version != 5 || s.Undisclosed != (settlement.Undisclosed{}) || len(s.Payouts) != 2 || len(s.Deposits) != 2 || !s.Unfunded() {
 		t.Errorf("closed: %+v", s)
 	}
 	if got, _ := n.Session(string(id)); got.Closes != 1 || got.Status != "closed" || len(got.Payouts) != 2 {
@@ -103,7 +103,7 @@ func TestV1CloseAtOnce(t *testing.T) {
 	n := startV1(t)
 	c := ready(t, configV1(n))
 	id := openDuel(t, n)
-	plan := splitV1(t, look(t, c, id, settlement.Look{}), "usdc", map[string]string{playerA: "10", playerB: "5"})
+	plan := splitV1(t, look(t, c, id, settlement.ReadOptions{}), "usdc", map[string]string{playerA: "10", playerB: "5"})
 	slices.Reverse(plan.Allocations)
 	if r, _, err := sendV1(t, c, settlement.Outcome{}, plan); err != nil || !r.Closes || strings.Contains(string(r.Frame), `"amount":"0"`) {
 		t.Fatalf("%+v, %v", r.Ref, err)
@@ -117,7 +117,7 @@ func TestV1NotFound(t *testing.T) {
 	c := ready(t, configV1(n))
 	nobody := settlement.SessionID("0x" + strings.Repeat("1", 64))
 	before := n.Requests(v1Sessions)
-	if _, err := c.Session(t.Context(), nobody, settlement.Look{}); !errors.Is(err, settlement.ErrSessionNotFound) {
+	if _, err := c.Session(t.Context(), nobody, settlement.ReadOptions{}); !errors.Is(err, settlement.ErrSessionNotFound) {
 		t.Errorf("unknown: %v", err)
 	}
 	if looks := n.Requests(v1Sessions) - before; looks != 2 {
@@ -126,11 +126,11 @@ func TestV1NotFound(t *testing.T) {
 	id := openDuel(t, n)
 	n.Outage(true)
 	for _, id := range []settlement.SessionID{nobody, id} {
-		_, err := c.Session(t.Context(), id, settlement.Look{})
+		_, err := c.Session(t.Context(), id, settlement.ReadOptions{})
 		wantReadFailed(t, err)
 	}
 	n.Outage(false)
-	if s := look(t, c, id, settlement.Look{}); !s.Open {
+	if s := look(t, c, id, settlement.ReadOptions{}); !s.Open {
 		t.Errorf("after the outage: %+v", s)
 	}
 }
@@ -141,7 +141,7 @@ func TestV1Unfunded(t *testing.T) {
 	c := ready(t, configV1(n))
 	id := open(t, n, duel())
 	before := n.Requests(v1Sessions)
-	if s := look(t, c, id, settlement.Look{}); !s.Open || !s.Unfunded() {
+	if s := look(t, c, id, settlement.ReadOptions{}); !s.Open || !s.Unfunded() {
 		t.Errorf("%+v", s)
 	}
 	if looks := n.Requests(v1Sessions) - before; looks != 2 {
@@ -155,14 +155,14 @@ func TestV1Funding(t *testing.T) {
 	n := startV1(t)
 	c := ready(t, configV1(n))
 	id := openDuel(t, n)
-	if s := look(t, c, id, settlement.Look{}); !s.Hidden.Funding || n.Requests(v1Transactions) > 0 {
-		t.Errorf("nobody looked: %+v", s.Hidden)
+	if s := look(t, c, id, settlement.ReadOptions{}); !s.Undisclosed.Funding || n.Requests(v1Transactions) > 0 {
+		t.Errorf("nobody looked: %+v", s.Undisclosed)
 	}
 	release, struck := make(chan struct{}), make(chan struct{}, 1)
 	n.Inject(clearnodetest.Fault{Method: v1Transactions, Kind: clearnodetest.Delay, Release: release, Struck: struck})
 	done := make(chan error, 1)
 	go func() {
-		_, err := c.Session(t.Context(), id, settlement.Look{Funding: true})
+		_, err := c.Session(t.Context(), id, settlement.ReadOptions{Funding: true})
 		done <- err
 	}()
 	<-struck
@@ -176,7 +176,7 @@ func TestV1Funding(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if s := look(t, c, settlement.SessionID(text), settlement.Look{Funding: true}); !s.Hidden.Funding || s.Deposits != nil || s.Unfunded() {
+	if s := look(t, c, settlement.SessionID(text), settlement.ReadOptions{Funding: true}); !s.Undisclosed.Funding || s.Deposits != nil || s.Unfunded() {
 		t.Errorf("unexplained: %+v", s)
 	}
 }
@@ -194,8 +194,8 @@ func TestV1Withdrawn(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	s := look(t, c, id, settlement.Look{Funding: true})
-	if s.Hidden.Funding || len(s.Deposits) != 1 || s.Deposits[0].Amount.String() != "6" || len(s.Payouts) != 0 {
+	s := look(t, c, id, settlement.ReadOptions{Funding: true})
+	if s.Undisclosed.Funding || len(s.Deposits) != 1 || s.Deposits[0].Amount.String() != "6" || len(s.Payouts) != 0 {
 		t.Fatalf("withdrawn: %+v", s)
 	}
 	plan := splitV1(t, s, "weth", map[string]string{playerA: "6"})
@@ -203,7 +203,7 @@ func TestV1Withdrawn(t *testing.T) {
 	if _, _, err := sendV1(t, c, settlement.Outcome{}, plan); err != nil {
 		t.Fatal(err)
 	}
-	if s := look(t, c, id, settlement.Look{}); !s.Hidden.Payouts || len(s.Payouts) != 1 || s.Payouts[0].Amount.String() != "6" {
+	if s := look(t, c, id, settlement.ReadOptions{}); !s.Undisclosed.Payouts || len(s.Payouts) != 1 || s.Payouts[0].Amount.String() != "6" {
 		t.Errorf("ten seconds apart: %+v", s)
 	}
 
@@ -218,8 +218,8 @@ func TestV1Withdrawn(t *testing.T) {
 	if _, _, err := sendV1(t, c, settlement.Outcome{}, plan); err != nil {
 		t.Fatal(err)
 	}
-	s = look(t, c, id, settlement.Look{Funding: true})
-	if s.Hidden != (settlement.Hidden{}) || len(s.Payouts) != 1 || s.Payouts[0].Amount.String() != "6" || len(s.Deposits) != 1 {
+	s = look(t, c, id, settlement.ReadOptions{Funding: true})
+	if s.Undisclosed != (settlement.Undisclosed{}) || len(s.Payouts) != 1 || s.Payouts[0].Amount.String() != "6" || len(s.Deposits) != 1 {
 		t.Errorf("minutes apart: %+v", s)
 	}
 	wantChecked(t, n)
@@ -255,14 +255,14 @@ func TestV1ManyTransactions(t *testing.T) {
 		lot()
 	}
 	before := n.Requests(v1Transactions)
-	s := look(t, c, id, settlement.Look{})
-	if s.Open || len(s.Payouts) != 1 || s.Payouts[0].Amount.String() != "1" || s.Hidden.Payouts {
+	s := look(t, c, id, settlement.ReadOptions{})
+	if s.Open || len(s.Payouts) != 1 || s.Payouts[0].Amount.String() != "1" || s.Undisclosed.Payouts {
 		t.Errorf("%+v", s)
 	}
 	if pages := n.Requests(v1Transactions) - before; pages != 4 {
 		t.Errorf("%d pages: want one of each, and one more of player A", pages)
 	}
-	if s := look(t, c, id, settlement.Look{Funding: true}); s.Hidden.Funding || len(s.Deposits) != 1 {
+	if s := look(t, c, id, settlement.ReadOptions{Funding: true}); s.Undisclosed.Funding || len(s.Deposits) != 1 {
 		t.Errorf("%+v", s)
 	}
 }

@@ -46,7 +46,7 @@ func TestV1Faults(t *testing.T) {
 				cfg.RequestTimeout = 300 * time.Millisecond
 				c := ready(t, cfg)
 				id := openDuel(t, n)
-				plan := duelPlan(t, look(t, c, id, settlement.Look{}))
+				plan := duelPlan(t, look(t, c, id, settlement.ReadOptions{}))
 				for range step {
 					if _, _, err := sendV1(t, c, settlement.Outcome{}, plan); err != nil {
 						t.Fatal(err)
@@ -60,13 +60,13 @@ func TestV1Faults(t *testing.T) {
 				if err == nil || errors.As(err, &refused) != tc.refused || !tc.refused && !errors.Is(err, clearnode.ErrNoAnswer) {
 					t.Errorf("sent: %v", err)
 				}
-				s, err := c.Session(t.Context(), id, settlement.Look{})
+				s, err := c.Session(t.Context(), id, settlement.ReadOptions{})
 				for range 100 {
 					if err == nil {
 						break
 					}
 					_ = waitReady(t, c, true)
-					s, err = c.Session(t.Context(), id, settlement.Look{})
+					s, err = c.Session(t.Context(), id, settlement.ReadOptions{})
 				}
 				if moved := s.Version == 4+uint64(step); err != nil || moved != tc.applied {
 					t.Errorf("then: version %d, %v", s.Version, err)
@@ -83,7 +83,7 @@ func TestV1Rival(t *testing.T) {
 	n := startV1(t)
 	c := ready(t, configV1(n))
 	id := openDuel(t, n)
-	s := look(t, c, id, settlement.Look{})
+	s := look(t, c, id, settlement.ReadOptions{})
 	r, err := c.Prepare(t.Context(), settlement.Outcome{}, duelPlan(t, s), s)
 	if err != nil {
 		t.Fatal(err)
@@ -92,7 +92,7 @@ func TestV1Rival(t *testing.T) {
 		t.Fatal(err)
 	}
 	wantRefusedV1(t, c, r, "invalid app session version")
-	now := look(t, c, id, settlement.Look{})
+	now := look(t, c, id, settlement.ReadOptions{})
 	if _, err := c.Prepare(t.Context(), settlement.Outcome{}, duelPlan(t, s), now); err == nil {
 		t.Error("an update was made for a plan of another version")
 	}
@@ -115,7 +115,7 @@ func TestV1Escrow(t *testing.T) {
 	c := ready(t, configV1(n))
 	id := openDuel(t, n)
 	n.HoldEscrow(common.HexToAddress(playerA), "usdc")
-	plan := duelPlan(t, look(t, c, id, settlement.Look{}))
+	plan := duelPlan(t, look(t, c, id, settlement.ReadOptions{}))
 	if _, _, err := sendV1(t, c, settlement.Outcome{}, plan); err != nil {
 		t.Fatal(err)
 	}
@@ -138,7 +138,7 @@ func TestV1PrepareRefusals(t *testing.T) {
 	n := startV1(t)
 	c := ready(t, configV1(n))
 	id := openDuel(t, n)
-	s := look(t, c, id, settlement.Look{})
+	s := look(t, c, id, settlement.ReadOptions{})
 	data := func(text string) settlement.Outcome { return settlement.Outcome{SessionData: &text} }
 	changed := func(change func(*settlement.Plan)) settlement.Plan {
 		p := duelPlan(t, s)
@@ -199,7 +199,7 @@ func TestV1Flood(t *testing.T) {
 	var calls sync.WaitGroup
 	for range 300 {
 		calls.Go(func() {
-			_, err := c.Session(t.Context(), id, settlement.Look{})
+			_, err := c.Session(t.Context(), id, settlement.ReadOptions{})
 			mu.Lock()
 			defer mu.Unlock()
 			switch {
@@ -243,7 +243,7 @@ func TestV1HostileFrames(t *testing.T) {
 		for _, frame := range noise {
 			n.SendRaw(frame)
 		}
-		if s := look(t, c, id, settlement.Look{}); !s.Open || s.Version != 3 {
+		if s := look(t, c, id, settlement.ReadOptions{}); !s.Open || s.Version != 3 {
 			t.Fatalf("%+v", s)
 		}
 	}

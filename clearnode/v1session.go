@@ -10,10 +10,10 @@ import (
 
 // v1Reading is one read of a session, on one connection.
 type v1Reading struct {
-	v    *v1
-	conn *conn
-	id   settlement.SessionID
-	look settlement.Look
+	v       *v1
+	conn    *conn
+	id      settlement.SessionID
+	options settlement.ReadOptions
 }
 
 // session reads all of an open session in one answer. What its parts show may be
@@ -21,10 +21,10 @@ type v1Reading struct {
 // moves the version, so that a request made from such a sight is refused. Where a
 // doubt has to be settled a second look would show nothing that the version
 // doesn't, so there is none, and Quiet says nothing.
-func (v *v1) session(ctx context.Context, c *conn, id settlement.SessionID, look settlement.Look) (settlement.Session, error) {
-	r := v1Reading{v: v, conn: c, id: id, look: look}
+func (v *v1) session(ctx context.Context, c *conn, id settlement.SessionID, options settlement.ReadOptions) (settlement.Session, error) {
+	r := v1Reading{v: v, conn: c, id: id, options: options}
 	s, err := r.confirmed(ctx)
-	if err != nil || s.Open && !look.Funding {
+	if err != nil || s.Open && !options.Funding {
 		return s, err
 	}
 	if !s.Open {
@@ -70,7 +70,7 @@ func (r *v1Reading) glance(ctx context.Context) (s settlement.Session, err error
 	if err := r.conn.questions(ctx, qs...); err != nil {
 		return s, err
 	}
-	s.Hidden.Funding = true // as long as nobody looked
+	s.Undisclosed.Funding = true // as long as nobody looked
 	s.Evidence = r.v.client.evidence(seen, protocolV1)
 	return s, r.decimals(ctx, &s, listing)
 }
@@ -114,7 +114,7 @@ func (r *v1Reading) funded(ctx context.Context, s settlement.Session) (settlemen
 	if err != nil {
 		return s, err
 	}
-	s.Deposits, s.Hidden.Funding = deposits, !known
+	s.Deposits, s.Undisclosed.Funding = deposits, !known
 	if known {
 		return s, nil
 	}
@@ -131,7 +131,7 @@ func (r *v1Reading) closed(ctx context.Context, s settlement.Session) (settlemen
 	l := r.ledger(s)
 	reached, err := l.lastReleases(ctx)
 	if err != nil || !reached {
-		s.Hidden.Payouts = true
+		s.Undisclosed.Payouts = true
 		return s, err
 	}
 	payouts, told := closing(l.moves(v1Release))
@@ -144,7 +144,7 @@ func (r *v1Reading) closed(ctx context.Context, s settlement.Session) (settlemen
 			payouts, told = all, true
 		}
 	}
-	s.Hidden.Payouts = !told
+	s.Undisclosed.Payouts = !told
 	paid := map[settlement.Asset]settlement.Amount{}
 	for _, p := range payouts {
 		s.Payouts = append(s.Payouts, p.Transfer)
@@ -153,10 +153,10 @@ func (r *v1Reading) closed(ctx context.Context, s settlement.Session) (settlemen
 			s.Decimals[p.Asset] = n
 		}
 	}
-	if !r.look.Funding || !told {
+	if !r.options.Funding || !told {
 		return s, nil
 	}
 	deposits, known, err := l.deposits(ctx, s.Version-2, payouts, paid)
-	s.Deposits, s.Hidden.Funding = deposits, !known
+	s.Deposits, s.Undisclosed.Funding = deposits, !known
 	return s, err
 }

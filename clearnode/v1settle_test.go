@@ -56,7 +56,7 @@ func (l *fakeStream) Append(_ context.Context, h settlement.Head, e settlement.E
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if l.head(e.Session).Sequence() != h.Sequence() {
-		return settlement.Head{}, settlement.ErrMoved
+		return settlement.Head{}, settlement.ErrHeadMoved
 	}
 	e.Sequence, e.N, e.Time = uint64(len(l.entries)+1), h.N()+1, time.Now()
 	l.entries = append(l.entries, e)
@@ -78,7 +78,7 @@ func (l *fakeStream) Stop(_ context.Context, _ settlement.Outcome, f settlement.
 }
 
 func settlerV1(c settlement.Node, l *fakeStream) *settlement.Settler {
-	return &settlement.Settler{Node: c, Ledger: l, DeadLetters: l, Brake: l, Policies: settlement.BuiltIn(), MaxAttempts: 8, FenceMargin: 20 * time.Second}
+	return &settlement.Settler{Node: c, Ledger: l, DeadLetters: l, EmergencyStop: l, Policies: settlement.BuiltIn(), MaxAttempts: 8, FenceMargin: 20 * time.Second}
 }
 
 func outcomeV1(t testing.TB, id settlement.SessionID, scenario string, data map[string]any) settlement.Outcome {

@@ -27,7 +27,7 @@ func TestV1Quorum(t *testing.T) {
 	cfg.Signers = []clearnode.Signer{clearnode.KeySigner(keyOf(keyJudge)), clearnode.KeySigner(keyOf(keyA)), clearnode.KeySigner(keyOf(keyB))}
 	both := ready(t, cfg)
 	id := open(t, n, half(), put(playerA, "usdc", "15"))
-	plan := duelPlan(t, look(t, both, id, settlement.Look{}))
+	plan := duelPlan(t, look(t, both, id, settlement.ReadOptions{}))
 	for _, closes := range []bool{false, true} {
 		if r, _, err := sendV1(t, both, settlement.Outcome{}, plan); err != nil || r.Closes != closes {
 			t.Fatal(r.Ref, err)
@@ -38,8 +38,8 @@ func TestV1Quorum(t *testing.T) {
 	cfg.Protocol = clearnodetest.NitronodeV1
 	one := ready(t, cfg)
 	id = open(t, n, half(), put(playerA, "usdc", "15"))
-	s := look(t, one, id, settlement.Look{})
-	if !s.Ours {
+	s := look(t, one, id, settlement.ReadOptions{})
+	if !s.QuorumNeedsUs {
 		t.Error("the quorum is reached without us")
 	}
 	plan = duelPlan(t, s)
@@ -86,7 +86,7 @@ func TestV1Countersign(t *testing.T) {
 	o := settlement.Outcome{Session: id, SessionData: &data}
 	b := settlement.Address(common.HexToAddress(playerB))
 	asked.sign = func(of settlement.Address, p clearnode.Proposal) ([]byte, error) {
-		s := look(t, cosigner, id, settlement.Look{})
+		s := look(t, cosigner, id, settlement.ReadOptions{})
 		sign := func(p clearnode.Proposal, o settlement.Outcome) ([]byte, error) {
 			sig, until, err := cosigner.Countersign(t.Context(), b, p, o, s)
 			if !until.IsZero() {
@@ -114,7 +114,7 @@ func TestV1Countersign(t *testing.T) {
 		}
 		return sign(p, o)
 	}
-	plan := duelPlan(t, look(t, proposer, id, settlement.Look{}))
+	plan := duelPlan(t, look(t, proposer, id, settlement.ReadOptions{}))
 	for _, closes := range []bool{false, true} {
 		if r, _, err := sendV1(t, proposer, o, plan); err != nil || r.Closes != closes {
 			t.Fatal(r.Ref, err)

@@ -37,9 +37,9 @@ func lookAtAll(t *testing.T, c *clearnode.Client, ids []settlement.SessionID) {
 	for worker := range workers {
 		all.Go(func() {
 			for i := worker; i < len(ids); i += workers {
-				s, err := c.Session(t.Context(), ids[i], settlement.Look{Funding: true})
-				if err == nil && (s.Hidden.Funding || len(s.Deposits) != 2) {
-					t.Errorf("%s: funding hidden: %v, deposits %v", ids[i], s.Hidden.Funding, s.Deposits)
+				s, err := c.Session(t.Context(), ids[i], settlement.ReadOptions{Funding: true})
+				if err == nil && (s.Undisclosed.Funding || len(s.Deposits) != 2) {
+					t.Errorf("%s: funding hidden: %v, deposits %v", ids[i], s.Undisclosed.Funding, s.Deposits)
 				}
 			}
 		})

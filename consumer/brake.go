@@ -24,11 +24,11 @@ const (
 	brakeStoring  = 500 * time.Millisecond
 )
 
-// Brake is settlement.Brake on the stream of operations. What it knows it knows from
+// EmergencyStop is settlement.EmergencyStop on the stream of operations. What it knows it knows from
 // the stream's leader, asked once a second, and at once when it hears a stop or a
 // resume being published. What it doesn't know counts as stopped: before the first
 // look, after a reconnection, and where the stream couldn't be read for 5 seconds.
-type Brake struct {
+type EmergencyStop struct {
 	operations *Operations
 	hurried    chan struct{}
 
@@ -40,17 +40,17 @@ type Brake struct {
 	pulled  *incident  // by this replica, and not seen in the stream yet
 }
 
-var _ settlement.Brake = (*Brake)(nil)
+var _ settlement.EmergencyStop = (*EmergencyStop)(nil)
 
-// NewBrake needs Prefix and Log of cfg. It knows nothing before Look.
-func NewBrake(js jetstream.JetStream, cfg Config) *Brake {
+// NewEmergencyStop needs Prefix and Log of cfg. It knows nothing before Look.
+func NewEmergencyStop(js jetstream.JetStream, cfg Config) *EmergencyStop {
 	o := NewOperations(js, cfg)
 	o.Who = "settled, " + o.Who
-	return &Brake{operations: o, hurried: make(chan struct{}, 1)}
+	return &EmergencyStop{operations: o, hurried: make(chan struct{}, 1)}
 }
 
 // Run looks again and again until ctx ends.
-func (b *Brake) Run(ctx context.Context) {
+func (b *EmergencyStop) Run(ctx context.Context) {
 	for action, heard := range map[string]func(){ActionStop: func() { b.forget(brakeStoring) }, ActionResume: b.hurry} {
 		sub, err := b.operations.js.Conn().Subscribe(OperationSubject(b.operations.cfg.Prefix, action), func(*nats.Msg) { heard() })
 		if err != nil {
@@ -62,7 +62,7 @@ func (b *Brake) Run(ctx context.Context) {
 	tick := time.NewTicker(brakeLook)
 	defer tick.Stop()
 	for {
-		b.Look(ctx)
+		b.Refresh(ctx)
 		select {
 		case <-ctx.Done():
 			return
@@ -74,35 +74,35 @@ func (b *Brake) Run(ctx context.Context) {
 
 // Forget makes what is known worth nothing until the next look, which comes at once.
 // It is to be called whenever the connection to NATS was away.
-func (b *Brake) Forget() { b.forget(0) }
+func (b *EmergencyStop) Forget() { b.forget(0) }
 
 // forget does so for a while at least.
-func (b *Brake) forget(atLeast time.Duration) {
+func (b *EmergencyStop) forget(atLeast time.Duration) {
 	b.mu.Lock()
 	b.looked, b.from = time.Time{}, time.Now().Add(atLeast)
 	b.mu.Unlock()
 	b.hurry()
 }
 
-func (b *Brake) hurry() {
+func (b *EmergencyStop) hurry() {
 	select {
 	case b.hurried <- struct{}{}:
 	default: // a look comes already
 	}
 }
 
-// Stopped implements settlement.Brake.
-func (b *Brake) Stopped(context.Context) error {
-	stop, err := b.Standing()
+// Stopped implements settlement.EmergencyStop.
+func (b *EmergencyStop) Stopped(context.Context) error {
+	stop, err := b.Active()
 	if stop != nil {
 		return fmt.Errorf("all sending is stopped by %s since %s: %s; settled resume --reason … lets it go on", stop.Who, stop.At.UTC().Format(time.RFC3339), stop.Reason)
 	}
 	return err
 }
 
-// Standing is the stop that is in force, as far as is known, and an error where it
+// Active is the stop that is in force, as far as is known, and an error where it
 // isn't known whether there is one.
-func (b *Brake) Standing() (*Operation, error) {
+func (b *EmergencyStop) Active() (*Operation, error) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	switch {
@@ -120,9 +120,9 @@ func (b *Brake) Standing() (*Operation, error) {
 	}
 }
 
-// Stop implements settlement.Brake: for one incident once, whoever makes it. What was
+// Stop implements settlement.EmergencyStop: for one incident once, whoever makes it. What was
 // stopped for already is not stopped for again, for a person may have resumed.
-func (b *Brake) Stop(ctx context.Context, o settlement.Outcome, f settlement.Failure) error {
+func (b *EmergencyStop) Stop(ctx context.Context, o settlement.Outcome, f settlement.Failure) error {
 	found := incident{session: o.Session, text: line(f.Message, 1<<10), outcome: o, code: f.Code, at: time.Now()}
 	known, err := b.operations.stops.has(ctx, b.operations, found)
 	if known {
@@ -140,7 +140,7 @@ func (b *Brake) Stop(ctx context.Context, o settlement.Outcome, f settlement.Fai
 }
 
 // pull stops this replica, at once.
-func (b *Brake) pull(f incident) {
+func (b *EmergencyStop) pull(f incident) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	if b.pulled == nil {
@@ -149,8 +149,8 @@ func (b *Brake) pull(f incident) {
 	b.log().Error().Str("session", f.session.Token()).Str("reason", f.text).Msg("an incident: all sending stops, on every replica")
 }
 
-// Look asks the stream whether sending is stopped.
-func (b *Brake) Look(ctx context.Context) {
+// Refresh asks the stream whether sending is stopped.
+func (b *EmergencyStop) Refresh(ctx context.Context) {
 	ctx, cancel := context.WithTimeout(ctx, brakeLookTime)
 	defer cancel()
 	l := sight{began: time.Now()}
@@ -171,7 +171,7 @@ type sight struct {
 
 // look asks for what this replica stopped for by itself before it asks what holds:
 // the other way round a stop could come in between, and be missed.
-func (b *Brake) look(ctx context.Context, l *sight) error {
+func (b *EmergencyStop) look(ctx context.Context, l *sight) error {
 	if !b.operations.js.Conn().IsConnected() {
 		return errDisconnected
 	}
@@ -195,7 +195,7 @@ func (b *Brake) look(ctx context.Context, l *sight) error {
 
 // lost is the stop that this replica knows of and that the stream doesn't any more,
 // though nobody resumed since: the stream was deleted, or is an older copy.
-func (b *Brake) lost(stop, resume *Operation) *Operation {
+func (b *EmergencyStop) lost(stop, resume *Operation) *Operation {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	if b.stop == nil || inForce(stop, resume) || resume != nil && resume.Stored.After(b.stop.Stored) {
@@ -204,7 +204,7 @@ func (b *Brake) lost(stop, resume *Operation) *Operation {
 	return b.stop
 }
 
-func (b *Brake) again(ctx context.Context, lost Operation) (Operation, error) {
+func (b *EmergencyStop) again(ctx context.Context, lost Operation) (Operation, error) {
 	op := lost
 	op.Reason = line("the stream of operations lost a stop by "+lost.Who+", it is recorded again: "+lost.Reason, 4<<10)
 	op, err := b.operations.record(ctx, op, fmt.Sprintf("again/%d/%d", lost.Sequence, lost.Stored.UnixNano()))
@@ -214,7 +214,7 @@ func (b *Brake) again(ctx context.Context, lost Operation) (Operation, error) {
 
 // pulledAndRecorded is what this replica stopped for by itself, once it stands in
 // the stream: from then on the stream says what holds.
-func (b *Brake) pulledAndRecorded(ctx context.Context) (*incident, error) {
+func (b *EmergencyStop) pulledAndRecorded(ctx context.Context) (*incident, error) {
 	b.mu.Lock()
 	pulled := b.pulled
 	b.mu.Unlock()
@@ -229,7 +229,7 @@ func (b *Brake) pulledAndRecorded(ctx context.Context) (*incident, error) {
 }
 
 // learned takes note of a look.
-func (b *Brake) learned(l sight) {
+func (b *EmergencyStop) learned(l sight) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	if l.err != nil {
@@ -254,7 +254,7 @@ func (b *Brake) learned(l sight) {
 }
 
 // tell logs what changed.
-func (b *Brake) tell(was, resume *Operation) {
+func (b *EmergencyStop) tell(was, resume *Operation) {
 	switch {
 	case b.stop != nil && (was == nil || was.Sequence != b.stop.Sequence):
 		b.log().Error().Str("who", b.stop.Who).Time("since", b.stop.At).Str("reason", b.stop.Reason).Msg("all sending is stopped: outcomes wait until settled resume")
@@ -263,4 +263,4 @@ func (b *Brake) tell(was, resume *Operation) {
 	}
 }
 
-func (b *Brake) log() *zerolog.Logger { return &b.operations.cfg.Log }
+func (b *EmergencyStop) log() *zerolog.Logger { return &b.operations.cfg.Log }

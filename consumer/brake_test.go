@@ -26,9 +26,9 @@ func newBrakeRig(t *testing.T) *brakeRig {
 	return &brakeRig{r, NewOperations(r.js, r.cfg)}
 }
 
-func (r *brakeRig) brake() *Brake {
+func (r *brakeRig) brake() *EmergencyStop {
 	r.t.Helper()
-	b := NewBrake(connect(r.t, r.server), r.cfg)
+	b := NewEmergencyStop(connect(r.t, r.server), r.cfg)
 	ctx, cancel := context.WithCancel(context.Background())
 	ended := make(chan struct{})
 	go func() { defer close(ended); b.Run(ctx) }()
@@ -36,12 +36,12 @@ func (r *brakeRig) brake() *Brake {
 	return b
 }
 
-func (r *brakeRig) sends(b *Brake) {
+func (r *brakeRig) sends(b *EmergencyStop) {
 	r.t.Helper()
 	r.until("sending is allowed", func() bool { return b.Stopped(r.t.Context()) == nil })
 }
 
-func (r *brakeRig) stopped(b *Brake, why string) {
+func (r *brakeRig) stopped(b *EmergencyStop, why string) {
 	r.t.Helper()
 	r.until("stopped: "+why, func() bool {
 		err := b.Stopped(r.t.Context())
@@ -58,11 +58,11 @@ func overpaid(n int) (settlement.Outcome, settlement.Failure) {
 
 func TestNothingIsKnownBeforeTheFirstLook(t *testing.T) {
 	r := newBrakeRig(t)
-	b := NewBrake(r.js, r.cfg)
+	b := NewEmergencyStop(r.js, r.cfg)
 	if err := b.Stopped(t.Context()); err == nil || !strings.Contains(err.Error(), "not known yet") {
 		t.Errorf("err = %v", err)
 	}
-	b.Look(t.Context())
+	b.Refresh(t.Context())
 	if err := b.Stopped(t.Context()); err != nil {
 		t.Error(err)
 	}
@@ -96,7 +96,7 @@ func TestEverybodyStopsAndResumes(t *testing.T) {
 	}
 	r.sends(one)
 	r.sends(other)
-	for _, b := range []*Brake{one, other, r.brake()} {
+	for _, b := range []*EmergencyStop{one, other, r.brake()} {
 		if err := b.Stop(t.Context(), o, f); err != nil {
 			t.Error(err)
 		}
@@ -133,7 +133,7 @@ func TestAnIncidentIsRecordedOnce(t *testing.T) {
 	o, f := overpaid(1)
 	done := make(chan error)
 	for range 6 {
-		b := NewBrake(r.js, r.cfg)
+		b := NewEmergencyStop(r.js, r.cfg)
 		go func() { done <- b.Stop(context.Background(), o, f) }()
 	}
 	for range 6 {
@@ -197,8 +197,8 @@ func TestForeignResumesLiftNothing(t *testing.T) {
 	}
 	for _, data := range foreignOperations {
 		r.put("prod.operation.resume", data)
-		b := NewBrake(r.js, r.cfg)
-		b.Look(t.Context())
+		b := NewEmergencyStop(r.js, r.cfg)
+		b.Refresh(t.Context())
 		if err := b.Stopped(t.Context()); err == nil || !strings.Contains(err.Error(), "second") {
 			t.Errorf("%q: %v", data, err)
 		}
@@ -209,8 +209,8 @@ func TestForeignResumesLiftNothing(t *testing.T) {
 	for _, data := range foreignOperations {
 		r.put("prod.operation.resume", data)
 	}
-	b := NewBrake(r.js, r.cfg)
-	b.Look(t.Context())
+	b := NewEmergencyStop(r.js, r.cfg)
+	b.Refresh(t.Context())
 	if err := b.Stopped(t.Context()); err != nil {
 		t.Error(err)
 	}
@@ -221,7 +221,7 @@ func TestForeignStopsHoldNothing(t *testing.T) {
 	var heard []Foreign
 	r := newBrakeRig(t)
 	r.cfg.ForeignFunc = func(f Foreign) { heard = append(heard, f) }
-	b := NewBrake(r.js, r.cfg)
+	b := NewEmergencyStop(r.js, r.cfg)
 	foreign := slices.DeleteFunc(slices.Clone(foreignOperations), func(s string) bool { return strings.Contains(s, `"who"`) })
 	foreign = append(foreign, `{"action":"resume","who":"x","reason":"on the wrong subject","stop":2}`, `{"action":"stop","who":"x"}`)
 	all := func() {
@@ -231,7 +231,7 @@ func TestForeignStopsHoldNothing(t *testing.T) {
 		}
 	}
 	all()
-	b.Look(t.Context())
+	b.Refresh(t.Context())
 	if err := b.Stopped(t.Context()); err != nil || len(heard) != len(foreign) {
 		t.Errorf("%v; %d reported, want %d", err, len(heard), len(foreign))
 	}
@@ -239,8 +239,8 @@ func TestForeignStopsHoldNothing(t *testing.T) {
 		t.Fatal(err)
 	}
 	all()
-	for _, other := range []*Brake{b, NewBrake(r.js, r.cfg)} {
-		other.Look(t.Context())
+	for _, other := range []*EmergencyStop{b, NewEmergencyStop(r.js, r.cfg)} {
+		other.Refresh(t.Context())
 		if err := other.Stopped(t.Context()); err == nil || !strings.Contains(err.Error(), "an audit") {
 			t.Errorf("a stop is hidden by what is no stop: %v", err)
 		}
@@ -248,7 +248,7 @@ func TestForeignStopsHoldNothing(t *testing.T) {
 	if stop, err := r.operations.Resume(t.Context(), "audited"); err != nil || stop == nil {
 		t.Fatalf("%+v, %v", stop, err)
 	}
-	b.Look(t.Context())
+	b.Refresh(t.Context())
 	if err := b.Stopped(t.Context()); err != nil {
 		t.Error(err)
 	}
@@ -343,21 +343,21 @@ func TestTheBrakeOverARestart(t *testing.T) {
 func TestTheBrakeTells(t *testing.T) {
 	r := newBrakeRig(t)
 	r.cfg.Log = zerolog.New(r.log)
-	b := NewBrake(r.js, r.cfg)
+	b := NewEmergencyStop(r.js, r.cfg)
 	for range 2 {
-		b.Look(t.Context())
+		b.Refresh(t.Context())
 	}
 	if _, err := r.operations.Stop(t.Context(), "why"); err != nil {
 		t.Fatal(err)
 	}
 	for range 2 {
-		b.Look(t.Context())
+		b.Refresh(t.Context())
 	}
 	if _, err := r.operations.Resume(t.Context(), "because"); err != nil {
 		t.Fatal(err)
 	}
 	for range 2 {
-		b.Look(t.Context())
+		b.Refresh(t.Context())
 	}
 	stopped := r.log.events(t, "all sending is stopped: outcomes wait until settled resume")
 	resumed := r.log.events(t, "sending is resumed")
@@ -369,20 +369,20 @@ func TestTheBrakeTells(t *testing.T) {
 // A look that began before a stop was heard of counts for nothing.
 func TestAnEarlierLookDoesNotCount(t *testing.T) {
 	r := newBrakeRig(t)
-	b := NewBrake(r.js, r.cfg)
+	b := NewEmergencyStop(r.js, r.cfg)
 	b.forget(time.Hour)
-	b.Look(t.Context())
+	b.Refresh(t.Context())
 	if b.Stopped(t.Context()) == nil {
 		t.Error("a look that may have missed the stop is believed")
 	}
 	b.Forget()
-	b.Look(t.Context())
+	b.Refresh(t.Context())
 	if err := b.Stopped(t.Context()); err != nil {
 		t.Error(err)
 	}
 	ended, cancel := context.WithCancel(t.Context())
 	cancel()
-	b.Look(ended)
+	b.Refresh(ended)
 	if err := b.Stopped(t.Context()); err != nil || errors.Is(err, context.Canceled) {
 		t.Errorf("our own stop is taken for trouble: %v", err)
 	}

@@ -57,7 +57,7 @@ func TestFailedIsTerminated(t *testing.T) {
 func TestWaitingIsGivenBackUntilItEnds(t *testing.T) {
 	r := newRig(t, nil)
 	answers := []error{
-		&settlement.Waiting{Reason: settlement.NodeAway}, &settlement.Waiting{Reason: settlement.InDoubt, Delay: time.Millisecond},
+		&settlement.Waiting{Reason: settlement.NodeUnavailable}, &settlement.Waiting{Reason: settlement.InDoubt, Delay: time.Millisecond},
 		errors.New("nobody foresaw this"), context.Canceled, nil,
 	}
 	r.settler.do = func(_ context.Context, o settlement.Outcome, nth int) (settlement.Settlement, error) {
@@ -73,7 +73,7 @@ func TestWaitingIsGivenBackUntilItEnds(t *testing.T) {
 		if res.Reason != want || res.Delivered != uint64(i+1) {
 			t.Errorf("delivery %d: %s (delivered %d), want %s", i+1, res.Reason, res.Delivered, want)
 		}
-		if give := res.Disposition == GivenBack; give != (want != "closed") || give && res.Delay <= 0 {
+		if give := res.Disposition == Requeued; give != (want != "closed") || give && res.Delay <= 0 {
 			t.Errorf("delivery %d: %s after %s", i+1, res.Disposition, res.Delay)
 		}
 	}
@@ -84,7 +84,7 @@ func TestARepeatedNodeAwayIsToldOnce(t *testing.T) {
 	r := newRig(t, nil)
 	r.settler.do = func(_ context.Context, o settlement.Outcome, nth int) (settlement.Settlement, error) {
 		if nth < 4 {
-			return settlement.Settlement{}, &settlement.Waiting{Reason: settlement.NodeAway, Err: errors.New("connection\r\nrefused")}
+			return settlement.Settlement{}, &settlement.Waiting{Reason: settlement.NodeUnavailable, Err: errors.New("connection\r\nrefused")}
 		}
 		return closedBy(o), nil
 	}
@@ -109,7 +109,7 @@ func TestAPanicIsGivenBackAndTold(t *testing.T) {
 	}
 	r.start()
 	seq := r.publish("1")
-	if res := r.result(); res.Disposition != GivenBack || res.Reason != "panic" || res.Delay <= 0 {
+	if res := r.result(); res.Disposition != Requeued || res.Reason != "panic" || res.Delay <= 0 {
 		t.Errorf("got %+v", res)
 	}
 	r.settledAll(seq)
@@ -274,7 +274,7 @@ func TestCutShort(t *testing.T) {
 	r := newRig(t, nil)
 	r.settler.do = func(ctx context.Context, o settlement.Outcome, nth int) (settlement.Settlement, error) {
 		<-ctx.Done()
-		return settlement.Settlement{}, &settlement.Waiting{Reason: settlement.NodeAway, Delay: time.Hour, Err: ctx.Err()}
+		return settlement.Settlement{}, &settlement.Waiting{Reason: settlement.NodeUnavailable, Delay: time.Hour, Err: ctx.Err()}
 	}
 	if _, _, err := EnsureDurable(t.Context(), r.js, r.cfg); err != nil {
 		t.Fatal(err)
@@ -290,7 +290,7 @@ func TestCutShort(t *testing.T) {
 	m.read("", nil)
 	cancel(errStopping)
 	c.hand(stopped, m)
-	if res := r.result(); res.Disposition != GivenBack || res.Reason != "stopping" || res.Delay != 0 {
+	if res := r.result(); res.Disposition != Requeued || res.Reason != "stopping" || res.Delay != 0 {
 		t.Errorf("got %+v", res)
 	}
 	r.settler.do = nil
@@ -443,7 +443,7 @@ func deletedWithAMessageInHand(t *testing.T, before func(*rig)) {
 		t.Errorf("got %+v", res)
 	}
 	close(goOn)
-	if res := r.result(); res.Outcome.Ref.ID != "old" || res.Disposition != Withheld {
+	if res := r.result(); res.Outcome.Ref.ID != "old" || res.Disposition != Abandoned {
 		t.Errorf("got %+v, want its answer withheld", res)
 	}
 	r.settledAll(fresh)
@@ -615,7 +615,7 @@ func TestOneAnswerAndNothingAfter(t *testing.T) {
 	m := &message{nc: nc, msg: &nats.Msg{Reply: "answers"}}
 	h.add(m)
 	m.beat()
-	if err := h.answer(m, Verdict{Disposition: GivenBack, Delay: 1500 * time.Millisecond}); err != nil {
+	if err := h.answer(m, Verdict{Disposition: Requeued, Delay: 1500 * time.Millisecond}); err != nil {
 		t.Error(err)
 	}
 	m.beat()

@@ -67,7 +67,7 @@ func (r *letterRig) outcome(seq uint64) settlement.Outcome {
 	return o
 }
 
-func (r *letterRig) store(o settlement.Outcome, f *settlement.Failure) Letter {
+func (r *letterRig) store(o settlement.Outcome, f *settlement.Failure) DeadLetter {
 	r.t.Helper()
 	seq, err := r.letters.Store(r.t.Context(), o, *f, 3)
 	if err != nil {
@@ -295,7 +295,7 @@ func TestReplay(t *testing.T) {
 	o := r.publish("outcome.cancellation", header("Nats-Msg-Id", "orig", "X-Y", "z"), eventOf("1"))
 	l := r.store(o, settlement.Fail(settlement.Unauthorized, "x"))
 	at, err := r.letters.Replay(t.Context(), l.Sequence)
-	if err != nil || at != (Replayed{DeadLetter: 1, Stream: "PROD_OUTCOMES", Sequence: 2}) {
+	if err != nil || at != (ReplayResult{DeadLetter: 1, Stream: "PROD_OUTCOMES", Sequence: 2}) {
 		t.Fatalf("%+v, %v", at, err)
 	}
 	back := r.outcome(2)
@@ -388,7 +388,7 @@ func TestReplayOnRecordIsFinished(t *testing.T) {
 	if _, err := r.letters.ReplayEdited(t.Context(), edited); err == nil || !strings.Contains(err.Error(), "replayed already, as 2") {
 		t.Errorf("err = %v", err)
 	}
-	if at, err := r.letters.Replay(t.Context(), l.Sequence); err != nil || at != (Replayed{DeadLetter: 1, Stream: "OUTCOMES", Sequence: 2, Duplicate: true}) {
+	if at, err := r.letters.Replay(t.Context(), l.Sequence); err != nil || at != (ReplayResult{DeadLetter: 1, Stream: "OUTCOMES", Sequence: 2, Duplicate: true}) {
 		t.Errorf("%+v, %v", at, err)
 	}
 	if n := r.last("OUTCOMES"); n != 2 {
@@ -402,15 +402,15 @@ func TestReplayOnRecordIsFinished(t *testing.T) {
 // A letter whose replay is on record, and not in OUTCOMES, is replayed: OUTCOMES was set
 // back since, or the record is not genuine. The letter is all that is left of the outcome.
 func TestReplayOnRecordOnly(t *testing.T) {
-	for name, foreign := range map[string]func(Letter) string{
-		"beyond the end of OUTCOMES": func(l Letter) string {
+	for name, foreign := range map[string]func(DeadLetter) string{
+		"beyond the end of OUTCOMES": func(l DeadLetter) string {
 			return fmt.Sprintf(`{"action":"replay","dead_letter":1,"origin":%q,"session_id":%q,"outcome_sequence":77}`, l.Origin, l.Session)
 		},
-		"names another message": func(l Letter) string {
+		"names another message": func(l DeadLetter) string {
 			return fmt.Sprintf(`{"action":"replay","dead_letter":1,"origin":%q,"session_id":%q,"outcome_sequence":1,"edited":true}`, l.Origin, l.Session)
 		},
-		"names nothing": func(Letter) string { return `{"action":"replay"}` },
-		"of another letter": func(l Letter) string {
+		"names nothing": func(DeadLetter) string { return `{"action":"replay"}` },
+		"of another letter": func(l DeadLetter) string {
 			return fmt.Sprintf(`{"action":"replay","dead_letter":2,"origin":%q,"outcome_sequence":1,"edited":true}`, l.Origin)
 		},
 	} {
@@ -595,7 +595,7 @@ func TestDiscard(t *testing.T) {
 func TestListFilters(t *testing.T) {
 	r := newLetterRig(t, Config{})
 	session := func(n int) string { return fmt.Sprintf("0x%064x", n) }
-	put := func(subject, session string, f *settlement.Failure) Letter {
+	put := func(subject, session string, f *settlement.Failure) DeadLetter {
 		return r.store(r.publish(subject, nil, strings.Replace(eventOf("1"), testSession, session, 1)), f)
 	}
 	first := put("outcome.cancellation", session(1), settlement.Fail(settlement.Unauthorized, "x"))
@@ -658,7 +658,7 @@ func TestGarbage(t *testing.T) {
 			return closedBy(o), nil
 		}
 		if _, err := letters.Store(ctx, o, *o.Invalid, 0); err != nil {
-			return settlement.Settlement{}, &settlement.Waiting{Reason: settlement.LetterAway, Err: err}
+			return settlement.Settlement{}, &settlement.Waiting{Reason: settlement.DeadLetterUnavailable, Err: err}
 		}
 		return settlement.Settlement{}, &settlement.Failed{Failure: *o.Invalid}
 	}
@@ -673,7 +673,7 @@ func TestGarbage(t *testing.T) {
 		t.Errorf("%d at once", n)
 	}
 	r.until("all told", func() bool { mu.Lock(); defer mu.Unlock(); return ended[Acked]+ended[Terminated] >= garbage+good })
-	if ended[Acked] != good || ended[Terminated] != garbage || ended[GivenBack] != 0 {
+	if ended[Acked] != good || ended[Terminated] != garbage || ended[Requeued] != 0 {
 		t.Errorf("ended as %v, want %d acked and %d terminated", ended, good, garbage)
 	}
 }

@@ -15,15 +15,15 @@ type Disposition string
 const (
 	Acked      Disposition = "ack"      // settled: never delivered again
 	Terminated Disposition = "term"     // failed, recorded and dead-lettered: never delivered again
-	GivenBack  Disposition = "nak"      // delivered again after the delay
-	Withheld   Disposition = "withheld" // not answered, for who delivered it is gone; Decide never says so
+	Requeued   Disposition = "nak"      // delivered again after the delay
+	Abandoned  Disposition = "withheld" // not answered, for who delivered it is gone; Decide never says so
 )
 
 // Verdict is what Decide says about one message.
 type Verdict struct {
 	Disposition Disposition
 	Reason      string        // "closed", a settlement.Code, a settlement.Reason, or one of the constants below
-	Delay       time.Duration // of GivenBack
+	Delay       time.Duration // of Requeued
 }
 
 // Reasons of a Verdict beside the codes and reasons of settlement.
@@ -76,7 +76,7 @@ func Decide(s settlement.Settlement, err error, delivered uint64, b Backoff) Ver
 	var failed *settlement.Failed
 	var waiting *settlement.Waiting
 	var panicked *panicError
-	back := Verdict{Disposition: GivenBack, Delay: b.Delay(delivered)}
+	back := Verdict{Disposition: Requeued, Delay: b.Delay(delivered)}
 	switch {
 	case err == nil && s.Entry.State == settlement.EntryClosed:
 		return Verdict{Disposition: Acked, Reason: ReasonClosed}
@@ -85,7 +85,7 @@ func Decide(s settlement.Settlement, err error, delivered uint64, b Backoff) Ver
 	case errors.As(err, &failed):
 		return Verdict{Disposition: Terminated, Reason: string(failed.Code)}
 	case errors.Is(err, errStopping):
-		return Verdict{Disposition: GivenBack, Reason: ReasonStopping}
+		return Verdict{Disposition: Requeued, Reason: ReasonStopping}
 	case errors.As(err, &waiting):
 		back.Reason = string(waiting.Reason)
 		back.Delay = waitingDelay(waiting, back.Delay)
@@ -103,7 +103,7 @@ func waitingDelay(w *settlement.Waiting, backoff time.Duration) time.Duration {
 	if w.Delay > 0 {
 		delay = w.Delay
 	}
-	if w.Reason == settlement.NodeAway || w.Reason == settlement.NotReady {
+	if w.Reason == settlement.NodeUnavailable || w.Reason == settlement.NotReady {
 		delay = min(delay, awayDelay)
 	}
 	return delay

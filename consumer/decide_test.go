@@ -18,7 +18,7 @@ func TestDecide(t *testing.T) {
 	b := Backoff{Initial: 500 * time.Millisecond, Max: 2 * time.Minute, RandFunc: func(n int64) int64 { return n - 1 }}
 	wait := func(r settlement.Reason, d time.Duration) error { return &settlement.Waiting{Reason: r, Delay: d} }
 	failed := &settlement.Failed{Failure: *settlement.Fail(settlement.NotAParticipant, "x")}
-	again := &settlement.Failed{Failure: *settlement.Fail(settlement.OutcomeConflict, "x"), Again: true}
+	again := &settlement.Failed{Failure: *settlement.Fail(settlement.OutcomeConflict, "x"), Duplicate: true}
 	entry := func(s settlement.EntryState) settlement.Settlement {
 		return settlement.Settlement{Entry: settlement.Entry{State: s}}
 	}
@@ -31,32 +31,32 @@ func TestDecide(t *testing.T) {
 	}{
 		"closed":                    {closedEntry, nil, 1, Verdict{Acked, "closed", 0}},
 		"closed, after many":        {closedEntry, nil, 99, Verdict{Acked, "closed", 0}},
-		"nil without entry":         {none, nil, 1, Verdict{GivenBack, "unrecorded", time.Second}},
-		"nil with closing":          {entry(settlement.EntryClosing), nil, 1, Verdict{GivenBack, "unrecorded", time.Second}},
-		"nil with failed":           {entry(settlement.EntryFailed), nil, 1, Verdict{GivenBack, "unrecorded", time.Second}},
+		"nil without entry":         {none, nil, 1, Verdict{Requeued, "unrecorded", time.Second}},
+		"nil with closing":          {entry(settlement.EntryClosing), nil, 1, Verdict{Requeued, "unrecorded", time.Second}},
+		"nil with failed":           {entry(settlement.EntryFailed), nil, 1, Verdict{Requeued, "unrecorded", time.Second}},
 		"failed":                    {none, failed, 1, Verdict{Terminated, "not_a_participant", 0}},
 		"failed, wrapped":           {none, fmt.Errorf("settle: %w", failed), 1, Verdict{Terminated, "not_a_participant", 0}},
 		"failed before":             {none, again, 3, Verdict{Terminated, "outcome_conflict", 0}},
 		"failed while stopping":     {none, fmt.Errorf("%w: %w", errStopping, failed), 1, Verdict{Terminated, "not_a_participant", 0}},
-		"a Failure nobody recorded": {none, settlement.Fail(settlement.NodeRejected, "x"), 1, Verdict{GivenBack, "error", time.Second}},
-		"waits as long as it says":  {none, wait(settlement.InDoubt, 7*time.Second), 9, Verdict{GivenBack, "in_doubt", 7 * time.Second}},
-		"waits, first":              {none, wait(settlement.NodeTransient, 0), 1, Verdict{GivenBack, "node_transient", time.Second}},
-		"waits, third":              {none, wait(settlement.NodeTransient, 0), 3, Verdict{GivenBack, "node_transient", 4 * time.Second}},
-		"waits, at most":            {none, wait(settlement.LedgerAway, 0), 40, Verdict{GivenBack, "ledger_away", 2 * time.Minute}},
-		"waits, delivered 0":        {none, wait(settlement.LedgerAway, 0), 0, Verdict{GivenBack, "ledger_away", 500 * time.Millisecond}},
-		"waits, delivered huge":     {none, wait(settlement.LedgerAway, 0), math.MaxUint64, Verdict{GivenBack, "ledger_away", 2 * time.Minute}},
-		"negative delay":            {none, wait(settlement.InDoubt, -time.Second), 1, Verdict{GivenBack, "in_doubt", time.Second}},
-		"node away, late":           {none, wait(settlement.NodeAway, 0), 40, Verdict{GivenBack, "node_away", 5 * time.Second}},
-		"node away, early":          {none, wait(settlement.NodeAway, 0), 1, Verdict{GivenBack, "node_away", time.Second}},
-		"node not ready":            {none, wait(settlement.NotReady, time.Hour), 1, Verdict{GivenBack, "not_ready", 5 * time.Second}},
-		"waiting, wrapped":          {none, fmt.Errorf("x: %w", wait(settlement.LetterAway, 0)), 2, Verdict{GivenBack, "letter_away", 2 * time.Second}},
-		"stopped while waiting":     {none, fmt.Errorf("%w: %w", errStopping, wait(settlement.NodeAway, time.Hour)), 40, Verdict{GivenBack, "stopping", 0}},
-		"stopped":                   {none, fmt.Errorf("%w: %w", errStopping, context.Canceled), 40, Verdict{GivenBack, "stopping", 0}},
-		"context ended":             {none, context.Canceled, 2, Verdict{GivenBack, "error", 2 * time.Second}},
-		"deadline":                  {none, context.DeadlineExceeded, 1, Verdict{GivenBack, "error", time.Second}},
-		"unknown":                   {none, errors.New("who knows"), 1, Verdict{GivenBack, "error", time.Second}},
-		"unknown with closed entry": {closedEntry, errors.New("who knows"), 1, Verdict{GivenBack, "error", time.Second}},
-		"panic":                     {none, &panicError{value: "x"}, 1, Verdict{GivenBack, "panic", time.Second}},
+		"a Failure nobody recorded": {none, settlement.Fail(settlement.NodeRejected, "x"), 1, Verdict{Requeued, "error", time.Second}},
+		"waits as long as it says":  {none, wait(settlement.InDoubt, 7*time.Second), 9, Verdict{Requeued, "in_doubt", 7 * time.Second}},
+		"waits, first":              {none, wait(settlement.NodeTransient, 0), 1, Verdict{Requeued, "node_transient", time.Second}},
+		"waits, third":              {none, wait(settlement.NodeTransient, 0), 3, Verdict{Requeued, "node_transient", 4 * time.Second}},
+		"waits, at most":            {none, wait(settlement.LedgerUnavailable, 0), 40, Verdict{Requeued, "ledger_away", 2 * time.Minute}},
+		"waits, delivered 0":        {none, wait(settlement.LedgerUnavailable, 0), 0, Verdict{Requeued, "ledger_away", 500 * time.Millisecond}},
+		"waits, delivered huge":     {none, wait(settlement.LedgerUnavailable, 0), math.MaxUint64, Verdict{Requeued, "ledger_away", 2 * time.Minute}},
+		"negative delay":            {none, wait(settlement.InDoubt, -time.Second), 1, Verdict{Requeued, "in_doubt", time.Second}},
+		"node away, late":           {none, wait(settlement.NodeUnavailable, 0), 40, Verdict{Requeued, "node_away", 5 * time.Second}},
+		"node away, early":          {none, wait(settlement.NodeUnavailable, 0), 1, Verdict{Requeued, "node_away", time.Second}},
+		"node not ready":            {none, wait(settlement.NotReady, time.Hour), 1, Verdict{Requeued, "not_ready", 5 * time.Second}},
+		"waiting, wrapped":          {none, fmt.Errorf("x: %w", wait(settlement.DeadLetterUnavailable, 0)), 2, Verdict{Requeued, "letter_away", 2 * time.Second}},
+		"stopped while waiting":     {none, fmt.Errorf("%w: %w", errStopping, wait(settlement.NodeUnavailable, time.Hour)), 40, Verdict{Requeued, "stopping", 0}},
+		"stopped":                   {none, fmt.Errorf("%w: %w", errStopping, context.Canceled), 40, Verdict{Requeued, "stopping", 0}},
+		"context ended":             {none, context.Canceled, 2, Verdict{Requeued, "error", 2 * time.Second}},
+		"deadline":                  {none, context.DeadlineExceeded, 1, Verdict{Requeued, "error", time.Second}},
+		"unknown":                   {none, errors.New("who knows"), 1, Verdict{Requeued, "error", time.Second}},
+		"unknown with closed entry": {closedEntry, errors.New("who knows"), 1, Verdict{Requeued, "error", time.Second}},
+		"panic":                     {none, &panicError{value: "x"}, 1, Verdict{Requeued, "panic", time.Second}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			if got := Decide(c.s, c.err, c.delivered, b); got != c.want {

@@ -40,7 +40,7 @@
 //
 // # Stopping everybody
 //
-// Brake knows from the stream of operations whether all sending is stopped; what it
+// EmergencyStop knows from the stream of operations whether all sending is stopped; what it
 // doesn't know counts as stopped. It is asked by settlement, not here: messages are
 // taken and read all the same, and given back.
 //

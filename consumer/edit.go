@@ -10,18 +10,18 @@ import (
 )
 
 // Outcome is what the letter's message says, as a replay would publish it.
-func (d *DeadLetters) Outcome(l Letter) settlement.Outcome {
+func (d *DeadLetters) Outcome(l DeadLetter) settlement.Outcome {
 	o, _ := settlement.ParseOutcome(d.envelope(l)) // its error stands in o.Invalid
 	return o
 }
 
-func (d *DeadLetters) envelope(l Letter) settlement.Envelope {
+func (d *DeadLetters) envelope(l DeadLetter) settlement.Envelope {
 	return ReadEnvelope(l.Subject, restoredHeaders(l.Header), l.Payload, OutcomesStream(d.cfg.Prefix), 0, d.cfg.Prefix)
 }
 
 // Edited is the letter with another payload. Where that says another type of outcome
 // it goes to that type's subject. The error says why it would be invalid.
-func (d *DeadLetters) Edited(l Letter, payload []byte) (Letter, error) {
+func (d *DeadLetters) Edited(l DeadLetter, payload []byte) (DeadLetter, error) {
 	l.Payload = payload
 	name, isOutcome := strings.CutPrefix(d.envelope(l).Type, "outcome.")
 	if scenario, err := settlement.ParseScenario(name); isOutcome && err == nil {
@@ -36,16 +36,16 @@ func (d *DeadLetters) Edited(l Letter, payload []byte) (Letter, error) {
 // ReplayEdited is Replay with another payload, for a letter from Edited; its headers
 // are kept. What is no valid outcome is refused. Where another replay of the letter
 // published something else a moment ago, nothing is published and an error says so.
-func (d *DeadLetters) ReplayEdited(ctx context.Context, edited Letter) (Replayed, error) {
+func (d *DeadLetters) ReplayEdited(ctx context.Context, edited DeadLetter) (ReplayResult, error) {
 	if invalid := d.Outcome(edited).Invalid; invalid != nil {
-		return Replayed{}, fmt.Errorf("replay dead letter %d: %w", edited.Sequence, invalid)
+		return ReplayResult{}, fmt.Errorf("replay dead letter %d: %w", edited.Sequence, invalid)
 	}
 	if _, err := d.Get(ctx, edited.Sequence); err != nil {
-		return Replayed{}, fmt.Errorf("replay: %w", err)
+		return ReplayResult{}, fmt.Errorf("replay: %w", err)
 	}
 	r, err := d.replay(ctx, edited, true)
 	if err != nil {
-		return Replayed{}, fmt.Errorf("replay dead letter %d: %w", edited.Sequence, err)
+		return ReplayResult{}, fmt.Errorf("replay dead letter %d: %w", edited.Sequence, err)
 	}
 	return r, nil
 }

@@ -30,8 +30,8 @@ func (c *Consumer) hand(ctx context.Context, m *message) {
 	settled := time.Now()
 	answerErr := c.held.answer(m, v)
 	r.Disposition, r.Reason, r.Delay = v.Disposition, v.Reason, v.Delay
-	if errors.Is(answerErr, errWithheld) {
-		r.Disposition, r.Delay = Withheld, 0
+	if errors.Is(answerErr, errAbandoned) {
+		r.Disposition, r.Delay = Abandoned, 0
 	}
 	r.Elapsed, r.Answering = time.Since(began), time.Since(settled)
 	end(r)
@@ -87,7 +87,7 @@ func (c *Consumer) logResult(ctx context.Context, r Result, answerErr error) {
 		Str("session", r.Outcome.Session.Token()).Str("scenario", string(r.Outcome.Scenario)).
 		Str("disposition", string(r.Disposition)).Str("reason", r.Reason).
 		Int("attempt", r.Settlement.Entry.Attempt).Dur("elapsed", r.Elapsed)
-	if r.Disposition == GivenBack {
+	if r.Disposition == Requeued {
 		e = e.Dur("delay", r.Delay)
 	}
 	if err := errors.Join(r.Err, answerErr); err != nil {
@@ -104,7 +104,7 @@ func levelOf(r Result, answerErr error) zerolog.Level {
 		return zerolog.WarnLevel
 	case r.Reason == ReasonPanic:
 		return zerolog.ErrorLevel
-	case r.Reason == string(settlement.NodeAway) && r.Delivered > 1:
+	case r.Reason == string(settlement.NodeUnavailable) && r.Delivered > 1:
 		return zerolog.DebugLevel
 	default:
 		return zerolog.InfoLevel
@@ -117,7 +117,7 @@ func sentence(r Result) string {
 		return "outcome settled"
 	case Terminated:
 		return "outcome failed"
-	case Withheld:
+	case Abandoned:
 		return "outcome to be delivered again"
 	default:
 		return "outcome waits"

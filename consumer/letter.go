@@ -19,9 +19,9 @@ import (
 // replayed or discarded, or never was.
 var ErrNoDeadLetter = errors.New("no such dead letter: it was replayed or discarded, or never was; see deadletter list")
 
-// Letter is one dead letter. Members whose header is missing or unreadable are
+// DeadLetter is one dead letter. Members whose header is missing or unreadable are
 // zero: the stream may hold what others put there.
-type Letter struct {
+type DeadLetter struct {
 	Sequence uint64               `json:"sequence"`
 	Session  settlement.SessionID `json:"session_id"` // "unknown" where it could not be read
 	Scenario settlement.Scenario  `json:"scenario"`   // likewise
@@ -55,7 +55,7 @@ type Filter struct {
 	Limit int    // how many to return; zero: all
 }
 
-func (f Filter) takes(l Letter) bool {
+func (f Filter) takes(l DeadLetter) bool {
 	return (f.Code == "" || f.Code == l.Code) &&
 		(f.Class == "" || f.Class == l.Class) &&
 		(f.Scenario == "" || f.Scenario == l.Scenario) &&
@@ -66,9 +66,9 @@ func (f Filter) takes(l Letter) bool {
 
 // List returns the dead letters that the filter takes, oldest first, without their
 // payloads.
-func (d *DeadLetters) List(ctx context.Context, f Filter) ([]Letter, error) {
-	letters := []Letter{}
-	err := d.Each(ctx, f, func(l Letter) error {
+func (d *DeadLetters) List(ctx context.Context, f Filter) ([]DeadLetter, error) {
+	letters := []DeadLetter{}
+	err := d.Each(ctx, f, func(l DeadLetter) error {
 		letters = append(letters, l)
 		return nil
 	})
@@ -77,7 +77,7 @@ func (d *DeadLetters) List(ctx context.Context, f Filter) ([]Letter, error) {
 
 // Each calls do with every dead letter that the filter takes, oldest first, without
 // its payload; an error of do ends it.
-func (d *DeadLetters) Each(ctx context.Context, f Filter, do func(Letter) error) error {
+func (d *DeadLetters) Each(ctx context.Context, f Filter, do func(DeadLetter) error) error {
 	subject := DeadLetterSubject(d.cfg.Prefix, "*")
 	if f.Scenario != "" {
 		subject = DeadLetterSubject(d.cfg.Prefix, f.Scenario)
@@ -110,10 +110,10 @@ func (d *DeadLetters) Each(ctx context.Context, f Filter, do func(Letter) error)
 }
 
 // Get returns one dead letter, or ErrNoDeadLetter.
-func (d *DeadLetters) Get(ctx context.Context, seq uint64) (Letter, error) {
+func (d *DeadLetters) Get(ctx context.Context, seq uint64) (DeadLetter, error) {
 	raw, err := d.raw(ctx, seq)
 	if err != nil {
-		return Letter{}, fmt.Errorf("dead letter %d: %w", seq, err)
+		return DeadLetter{}, fmt.Errorf("dead letter %d: %w", seq, err)
 	}
 	return d.read(raw), nil
 }
@@ -144,7 +144,7 @@ func (d *DeadLetters) raw(ctx context.Context, seq uint64) (*jetstream.RawStream
 
 // check says why a message is not a dead letter: each names the message that failed, and
 // why it failed.
-func (l Letter) check() error {
+func (l DeadLetter) check() error {
 	stream, sequence, _ := strings.Cut(l.Origin, "/")
 	if n, err := strconv.ParseUint(sequence, 10, 64); err != nil || n == 0 || stream == "" {
 		return fmt.Errorf("its header %s is %s: want the stream and sequence of the message that failed", headerOrigin, brief(l.Origin))
@@ -155,9 +155,9 @@ func (l Letter) check() error {
 	return nil
 }
 
-func (d *DeadLetters) read(raw *jetstream.RawStreamMsg) Letter {
+func (d *DeadLetters) read(raw *jetstream.RawStreamMsg) DeadLetter {
 	h := raw.Header
-	l := Letter{
+	l := DeadLetter{
 		Sequence: raw.Sequence,
 		Scenario: settlement.Scenario(strings.TrimPrefix(raw.Subject, d.cfg.Prefix+"deadletter.")),
 		Code:     settlement.Code(h.Get(headerCode)),

@@ -60,7 +60,7 @@ func TestListWhileLettersAreRemoved(t *testing.T) {
 		t.Fatal(err)
 	}
 	last := uint64(0)
-	err = r.letters.Each(t.Context(), Filter{}, func(l Letter) error {
+	err = r.letters.Each(t.Context(), Filter{}, func(l DeadLetter) error {
 		if l.Sequence == 10 {
 			if err := s.Purge(context.Background(), jetstream.WithPurgeSequence(n-5)); err != nil {
 				return err
@@ -84,7 +84,7 @@ func TestEachStopsWhenTold(t *testing.T) {
 	r.fill(5)
 	enough := errors.New("no more")
 	var seen []uint64
-	err := r.letters.Each(t.Context(), Filter{From: 2}, func(l Letter) error {
+	err := r.letters.Each(t.Context(), Filter{From: 2}, func(l DeadLetter) error {
 		if seen = append(seen, l.Sequence); len(seen) == 2 {
 			return enough
 		}

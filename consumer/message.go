@@ -136,8 +136,8 @@ func (h *held) start(ackWait time.Duration) task {
 	})
 }
 
-// errWithheld: who delivered the message is gone.
-var errWithheld = errors.New("the consumer that delivered the message is gone: answer withheld, its successor delivers it again")
+// errAbandoned: who delivered the message is gone.
+var errAbandoned = errors.New("the consumer that delivered the message is gone: answer withheld, its successor delivers it again")
 
 // answer sends the one answer of a message, and lets go of it.
 func (h *held) answer(m *message, v Verdict) error {
@@ -146,7 +146,7 @@ func (h *held) answer(m *message, v Verdict) error {
 		return errors.New("answered already")
 	}
 	if m.generation != h.generation.Load() {
-		return errWithheld
+		return errAbandoned
 	}
 	switch v.Disposition {
 	case Acked:

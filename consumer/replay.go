@@ -11,8 +11,8 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 )
 
-// Replayed is where a replayed message stands now.
-type Replayed struct {
+// ReplayResult is where a replayed message stands now.
+type ReplayResult struct {
 	DeadLetter uint64 `json:"dead_letter"` // the letter, which is removed
 	Stream     string `json:"stream"`
 	Sequence   uint64 `json:"sequence"`
@@ -24,46 +24,46 @@ type Replayed struct {
 // terminals at once, publishes it once; and whatever is published twice all the
 // same, the ledger settles once. Errors: ErrNoDeadLetter; any other leaves the
 // letter where it is, and the replay can be repeated.
-func (d *DeadLetters) Replay(ctx context.Context, seq uint64) (Replayed, error) {
+func (d *DeadLetters) Replay(ctx context.Context, seq uint64) (ReplayResult, error) {
 	l, err := d.Get(ctx, seq)
 	if err != nil {
-		return Replayed{}, fmt.Errorf("replay: %w", err)
+		return ReplayResult{}, fmt.Errorf("replay: %w", err)
 	}
 	r, err := d.replay(ctx, l, false)
 	if err != nil {
-		return Replayed{}, fmt.Errorf("replay dead letter %d: %w", seq, err)
+		return ReplayResult{}, fmt.Errorf("replay dead letter %d: %w", seq, err)
 	}
 	return r, nil
 }
 
-func (d *DeadLetters) replay(ctx context.Context, l Letter, edited bool) (Replayed, error) {
+func (d *DeadLetters) replay(ctx context.Context, l DeadLetter, edited bool) (ReplayResult, error) {
 	m, err := d.replayed(l)
 	if err != nil {
-		return Replayed{}, err
+		return ReplayResult{}, err
 	}
-	r := Replayed{DeadLetter: l.Sequence, Stream: OutcomesStream(d.cfg.Prefix)}
+	r := ReplayResult{DeadLetter: l.Sequence, Stream: OutcomesStream(d.cfg.Prefix)}
 	done, err := d.done.find(ctx, d, l, m, edited)
 	if err != nil {
-		return Replayed{}, err
+		return ReplayResult{}, err
 	}
 	if done != nil && edited {
-		return Replayed{}, fmt.Errorf("it was replayed already, as %d, and only its removal failed: replay it without an edit, which removes it", done.OutcomeSequence)
+		return ReplayResult{}, fmt.Errorf("it was replayed already, as %d, and only its removal failed: replay it without an edit, which removes it", done.OutcomeSequence)
 	}
 	if done != nil {
 		r.Sequence, r.Duplicate = done.OutcomeSequence, true
 		return r, d.remove(ctx, l.Sequence)
 	}
 	if r.Sequence, r.Duplicate, err = d.publishAgain(ctx, l, m, edited); err != nil {
-		return Replayed{}, err
+		return ReplayResult{}, err
 	}
 	if err := d.record(ctx, ActionReplay, l, Operation{OutcomeSequence: r.Sequence, Edited: edited}); err != nil {
-		return Replayed{}, err
+		return ReplayResult{}, err
 	}
 	return r, d.remove(ctx, l.Sequence)
 }
 
 // publishAgain publishes a letter's message under an id of its own.
-func (d *DeadLetters) publishAgain(ctx context.Context, l Letter, m *nats.Msg, edited bool) (sequence uint64, duplicate bool, err error) {
+func (d *DeadLetters) publishAgain(ctx context.Context, l DeadLetter, m *nats.Msg, edited bool) (sequence uint64, duplicate bool, err error) {
 	id := fmt.Sprintf("%s/%d/%d", DeadLettersStream(d.cfg.Prefix), l.Sequence, l.Stored.UnixNano())
 	ack, err := publishTo(ctx, d.js, OutcomesStream(d.cfg.Prefix), m, id, func(there *jetstream.RawStreamMsg) bool {
 		// An edited replay is compared by the caller: another edit may have come first.
@@ -79,7 +79,7 @@ func (d *DeadLetters) publishAgain(ctx context.Context, l Letter, m *nats.Msg, e
 }
 
 // replayed is the message as it is published again.
-func (d *DeadLetters) replayed(l Letter) (*nats.Msg, error) {
+func (d *DeadLetters) replayed(l DeadLetter) (*nats.Msg, error) {
 	if err := l.check(); err != nil {
 		return nil, fmt.Errorf("it is not a dead letter (%w): discard it", err)
 	}
@@ -138,7 +138,7 @@ func (d *DeadLetters) remove(ctx context.Context, seq uint64) error {
 }
 
 // record appends what is about to happen to the letter, once for each action.
-func (d *DeadLetters) record(ctx context.Context, action string, l Letter, op Operation) error {
+func (d *DeadLetters) record(ctx context.Context, action string, l DeadLetter, op Operation) error {
 	op.Action = action
 	op.DeadLetter, op.Origin, op.Session, op.Scenario, op.Code = l.Sequence, l.Origin, l.Session, l.Scenario, l.Code
 	operations := &Operations{js: d.js, cfg: d.cfg, Who: d.Who}

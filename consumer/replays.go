@@ -29,7 +29,7 @@ type replays struct {
 // clocks is by how much the clocks of two servers may differ.
 const clocks = time.Minute
 
-func recordID(action string, l Letter) string {
+func recordID(action string, l DeadLetter) string {
 	return fmt.Sprintf("%s/%d/%d", action, l.Sequence, l.Stored.UnixNano())
 }
 
@@ -42,7 +42,7 @@ func recordOf(raw *jetstream.RawStreamMsg) string {
 
 // find is the replay of a letter that is on record, and whose message is in OUTCOMES; nil
 // where none is. m is the message as it would be published now, perhaps edited.
-func (r *replays) find(ctx context.Context, d *DeadLetters, l Letter, m *nats.Msg, edited bool) (*Operation, error) {
+func (r *replays) find(ctx context.Context, d *DeadLetters, l DeadLetter, m *nats.Msg, edited bool) (*Operation, error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if l.Stored.Before(r.since) || time.Since(r.read) > duplicateWindow/2 {

@@ -22,8 +22,8 @@ const headerRequeue = "Settled-Requeue"
 // or is a replay of one that was.
 func WasRequeued(headers nats.Header) bool { return headers.Get(headerRequeue) != "" }
 
-// Requeued is where an outcome stands now that was published again.
-type Requeued struct {
+// RequeueResult is where an outcome stands now that was published again.
+type RequeueResult struct {
 	Origin    string // stream/sequence of the message that it repeats
 	Stream    string
 	Sequence  uint64
@@ -35,9 +35,9 @@ type Requeued struct {
 // makes it harmless, whatever became of the first: a session is settled once. It is
 // recorded as operation.requeue, with the reason. An error says what was not done;
 // the call can be repeated.
-func (d *DeadLetters) Requeue(ctx context.Context, seq uint64, reason string) (Requeued, error) {
+func (d *DeadLetters) Requeue(ctx context.Context, seq uint64, reason string) (RequeueResult, error) {
 	stream := OutcomesStream(d.cfg.Prefix)
-	r := Requeued{Origin: fmt.Sprintf("%s/%d", stream, seq), Stream: stream}
+	r := RequeueResult{Origin: fmt.Sprintf("%s/%d", stream, seq), Stream: stream}
 	raw, err := storedOutcome(ctx, d.js, stream, seq)
 	if err != nil {
 		return r, fmt.Errorf("requeue %s: %w", r.Origin, err)
@@ -56,7 +56,7 @@ func (d *DeadLetters) Requeue(ctx context.Context, seq uint64, reason string) (R
 	}
 	r.Sequence, r.Duplicate = ack.Sequence, ack.Duplicate
 	o, _ := settlement.ParseOutcome(ReadEnvelope(raw.Subject, raw.Header, raw.Data, stream, seq, d.cfg.Prefix)) // what can't be read is recorded as unknown
-	of := Letter{Origin: r.Origin, Session: o.Session, Scenario: o.Scenario, Stored: raw.Time}
+	of := DeadLetter{Origin: r.Origin, Session: o.Session, Scenario: o.Scenario, Stored: raw.Time}
 	return r, d.record(ctx, ActionRequeue, of, Operation{OutcomeSequence: ack.Sequence, Reason: line(reason, 4<<10)})
 }
 

@@ -285,10 +285,10 @@ func (s *fakeSettler) begin(seq uint64, o settlement.Outcome) (nth int, err erro
 func (s *fakeSettler) again(o settlement.Outcome, err error) (settlement.Settlement, error) {
 	var failed *settlement.Failed
 	if errors.As(err, &failed) {
-		return settlement.Settlement{Again: true}, &settlement.Failed{Failure: failed.Failure, Again: true}
+		return settlement.Settlement{Duplicate: true}, &settlement.Failed{Failure: failed.Failure, Duplicate: true}
 	}
 	settled := closedBy(o)
-	settled.Again = true
+	settled.Duplicate = true
 	return settled, nil
 }
 

@@ -43,7 +43,7 @@ func (f *feed) giveBack(delay time.Duration) {
 }
 
 func (f *feed) answerUnbegun(m *message, delay time.Duration) {
-	if err := f.c.held.answer(m, Verdict{Disposition: GivenBack, Delay: delay}); err != nil {
+	if err := f.c.held.answer(m, Verdict{Disposition: Requeued, Delay: delay}); err != nil {
 		f.c.cfg.Log.Debug().Err(err).Uint64("sequence", m.meta.Sequence.Stream).Msg("not given back")
 	}
 }

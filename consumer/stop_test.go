@@ -79,7 +79,7 @@ func TestAStopWhileNATSIsSilent(t *testing.T) {
 		if o.Ref.ID == "closed" {
 			return closedBy(o), nil
 		}
-		return settlement.Settlement{}, &settlement.Waiting{Reason: settlement.NodeAway, Err: ctx.Err()}
+		return settlement.Settlement{}, &settlement.Waiting{Reason: settlement.NodeUnavailable, Err: ctx.Err()}
 	}
 	r.publish("closed")
 	for _, id := range []string{"waits", "not begun"} {
@@ -99,7 +99,7 @@ func TestAStopWhileNATSIsSilent(t *testing.T) {
 		res := r.result()
 		got[res.Outcome.Ref.ID+" "+res.Reason] = res.Disposition
 	}
-	if got["closed closed"] != Acked || got["waits stopping"] != GivenBack {
+	if got["closed closed"] != Acked || got["waits stopping"] != Requeued {
 		t.Errorf("in hand at the stop: %v", got)
 	}
 	if n := r.settler.count(3); n != 0 {

@@ -102,8 +102,8 @@ func (t taken) settle(ctx context.Context, seq uint64) error {
 	}}
 	m.read(cfg.Prefix, nil)
 	settled, err := t.c.settle(ctx, m)
-	if v := Decide(settled, err, 1, Backoff{Initial: cfg.BackoffInitial, Max: cfg.BackoffMax}); v.Disposition != GivenBack {
-		cfg.Log.Info().Uint64("sequence", seq).Str("session", m.outcome.Session.Token()).Str("reason", v.Reason).Bool("again", settled.Again).Msg("the outcome that was taken out of our hands has its result")
+	if v := Decide(settled, err, 1, Backoff{Initial: cfg.BackoffInitial, Max: cfg.BackoffMax}); v.Disposition != Requeued {
+		cfg.Log.Info().Uint64("sequence", seq).Str("session", m.outcome.Session.Token()).Str("reason", v.Reason).Bool("again", settled.Duplicate).Msg("the outcome that was taken out of our hands has its result")
 		return nil
 	}
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), ackTime) // also when we are stopped

@@ -63,7 +63,7 @@ func TestATerminatedMessageThatWaits(t *testing.T) {
 	r, letIt := takenRig(t)
 	r.settler.do = func(_ context.Context, o settlement.Outcome, nth int) (settlement.Settlement, error) {
 		if o.Ref.Sequence == 1 || nth == 1 {
-			return settlement.Settlement{}, &settlement.Waiting{Reason: settlement.NodeAway}
+			return settlement.Settlement{}, &settlement.Waiting{Reason: settlement.NodeUnavailable}
 		}
 		return closedBy(o), nil
 	}

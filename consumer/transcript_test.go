@@ -74,7 +74,7 @@ func story(t *testing.T, script string) string {
 	r.start()
 	r.settledAll(1)
 	var b strings.Builder
-	for res := (Result{Disposition: GivenBack}); res.Disposition == GivenBack; {
+	for res := (Result{Disposition: Requeued}); res.Disposition == Requeued; {
 		res = r.result()
 		answer, err := wire.NextMsg(patience)
 		if err != nil {

@@ -29,7 +29,7 @@ const (
 // Append stores an entry if the head is still the session's last, and returns the
 // new head with the entry as stored. It fills in N, Time, AttemptID and Previous.
 //
-// settlement.ErrMoved: another entry came first, or came on top of this one before
+// settlement.ErrHeadMoved: another entry came first, or came on top of this one before
 // it was known to be stored; decide again from the new head. *settlement.Waiting
 // with settlement.LedgerHeld: the stream lost entries or has settings that endanger
 // money, nothing may be sent yet; a closing entry may be stored all the same and is
@@ -161,7 +161,7 @@ func (l *Ledger) prepare(head settlement.Head, e settlement.Entry) (appending, e
 		a.ID = entryID(e)
 	} else {
 		e.N, e.Previous = head.N()+1, &head.Digest
-		a.Filter, a.Expect = filter, head.Expect()
+		a.Filter, a.Expect = filter, head.LastSequence()
 	}
 	var err error
 	if a.Payload, err = encode(l.cfg.Prefix, e); err != nil {
@@ -221,12 +221,12 @@ func (l *Ledger) store(ctx context.Context, a appending) (Message, error) {
 		if err == nil {
 			err = l.follows(ctx, a, m)
 		}
-		if err == nil || errors.Is(err, settlement.ErrMoved) {
+		if err == nil || errors.Is(err, settlement.ErrHeadMoved) {
 			return m, err
 		}
 		expected := a.Expect
 		m, found, readErr := l.resolve(ctx, &a, begun)
-		if found || errors.Is(readErr, settlement.ErrMoved) {
+		if found || errors.Is(readErr, settlement.ErrHeadMoved) {
 			return m, readErr
 		}
 		err = errors.Join(err, readErr)
@@ -293,7 +293,7 @@ func (l *Ledger) follows(ctx context.Context, a appending, m Message) error {
 		}
 	}
 	l.mark.fell(Message{}) // the entry that this one was to follow is gone
-	return settlement.ErrMoved
+	return settlement.ErrHeadMoved
 }
 
 // duplicate reads the message for which the server took a draft of an unknown session,
@@ -330,11 +330,11 @@ func (l *Ledger) resolve(ctx context.Context, a *appending, begun moment) (m Mes
 		l.mark.stored(begun, seen)
 		return seen, true, nil
 	case now.N() > a.head.N():
-		return Message{}, false, settlement.ErrMoved
-	case now.Digest != a.head.Digest || now.Sequence() != a.head.Sequence() || now.Expect() < a.Expect:
+		return Message{}, false, settlement.ErrHeadMoved
+	case now.Digest != a.head.Digest || now.Sequence() != a.head.Sequence() || now.LastSequence() < a.Expect:
 		l.mark.fell(Message{}) // the messages that this one was to follow are gone
-		return Message{}, false, settlement.ErrMoved
+		return Message{}, false, settlement.ErrHeadMoved
 	}
-	a.Expect = now.Expect()
+	a.Expect = now.LastSequence()
 	return Message{}, false, nil
 }

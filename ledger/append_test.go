@@ -98,7 +98,7 @@ func TestAppendLosesToAnotherEntry(t *testing.T) {
 			empty := mustHead(t, l, id)
 			won := mustAppend(t, l, empty, closing(id, outcome("a"), 1))
 			for _, e := range []settlement.Entry{closing(id, outcome("b"), 1), closed(id, outcome("b"), 0), failed(empty, id, outcome("b"), 0)} {
-				if _, err := l.Append(t.Context(), empty, e); !errors.Is(err, settlement.ErrMoved) {
+				if _, err := l.Append(t.Context(), empty, e); !errors.Is(err, settlement.ErrHeadMoved) {
 					t.Errorf("append %s to a head that is gone: %v, want ErrMoved", e.State, err)
 				}
 			}
@@ -128,7 +128,7 @@ func TestAppendCoveredByAnother(t *testing.T) {
 		return true, nil
 	}
 	_, err := l.Append(t.Context(), settlement.Head{Session: id}, closing(id, outcome("a"), 1))
-	if !errors.Is(err, settlement.ErrMoved) {
+	if !errors.Is(err, settlement.ErrHeadMoved) {
 		t.Errorf("append that was covered: %v, want ErrMoved", err)
 	}
 	history, err := l.History(t.Context(), mustHead(t, l, id))
@@ -175,7 +175,7 @@ func TestAppendGivesUpAfterTheBudget(t *testing.T) {
 		mem := &ledgertest.Stream{FaultFunc: func(ledgertest.Op) (bool, error) { return false, errLost }}
 		l, id, begun := ledger.New(mem, config()), session(1), time.Now()
 		_, err := l.Append(t.Context(), settlement.Head{Session: id}, closing(id, outcome("a"), 1))
-		if !errors.Is(err, errLost) || errors.Is(err, settlement.ErrMoved) {
+		if !errors.Is(err, errLost) || errors.Is(err, settlement.ErrHeadMoved) {
 			t.Errorf("append without a server: %v", err)
 		}
 		if spent := time.Since(begun); spent < ledger.AppendBudget-time.Second || spent > ledger.AppendBudget {

@@ -107,7 +107,7 @@ func TestForeignMessagesAreIgnored(t *testing.T) {
 			}
 			for range 2 { // also by what was kept of the first read
 				got := mustHead(t, l, session(1))
-				if got.N() != 3 || got.Digest != head.Digest || got.Sequence() != head.Sequence() || got.Expect() < got.Sequence() {
+				if got.N() != 3 || got.Digest != head.Digest || got.Sequence() != head.Sequence() || got.LastSequence() < got.Sequence() {
 					t.Fatalf("%s: head %+v, want entry %d", it, got, head.Sequence())
 				}
 				for _, h := range []settlement.Head{got, head} {
@@ -194,7 +194,7 @@ func TestAnotherEntryStillMovesTheHead(t *testing.T) {
 	stale := settlement.Head{Session: session(1)}
 	mustAppend(t, l, stale, closing(session(1), outcome("a"), 1))
 	mem.Put("settlement.failed."+string(session(1)), []byte("{}"))
-	if _, err := l.Append(t.Context(), stale, closing(session(1), outcome("a"), 1)); !errors.Is(err, settlement.ErrMoved) {
+	if _, err := l.Append(t.Context(), stale, closing(session(1), outcome("a"), 1)); !errors.Is(err, settlement.ErrHeadMoved) {
 		t.Errorf("append to a stale head: %v, want ErrMoved", err)
 	}
 }
@@ -258,8 +258,8 @@ func TestScanContinues(t *testing.T) {
 		t.Errorf("head %+v after the tail was lost, want entry 2", head)
 	}
 	flood(500)
-	if head := mustHead(t, l, session(1)); head.N() != 2 || head.Expect() != 601 {
-		t.Errorf("head %+v, expects %d", head, head.Expect())
+	if head := mustHead(t, l, session(1)); head.N() != 2 || head.LastSequence() != 601 {
+		t.Errorf("head %+v, expects %d", head, head.LastSequence())
 	}
 }
 

@@ -111,7 +111,7 @@ func (w *world) append(t *rapid.T) {
 			t.Fatalf("append answered %+v", got)
 		}
 		w.want[id], w.total = append(heads, got), w.total+1
-	case !stale || !errors.Is(err, settlement.ErrMoved):
+	case !stale || !errors.Is(err, settlement.ErrHeadMoved):
 		t.Fatalf("append to %s (stale %t): %v", id, stale, err)
 	}
 	w.check(t)

@@ -119,7 +119,7 @@ func TestNothingIsSentOnAGuess(t *testing.T) {
 					t.Error("nothing is wrong")
 				}
 				head, err := l.Append(t.Context(), settlement.Head{Session: session(1)}, closing(session(1), outcome("a"), 1))
-				if err == nil || errors.Is(err, settlement.ErrMoved) {
+				if err == nil || errors.Is(err, settlement.ErrHeadMoved) {
 					t.Errorf("append answers %+v, %v", head, err)
 				}
 				now = ledger.Told{Origin: ledger.Origin{Created: made, Age: time.Hour}}

@@ -36,8 +36,8 @@ func TestReusedSequence(t *testing.T) {
 			now := mustHead(t, other, session(3))
 			mustAppend(t, other, now, failed(now, session(3), outcome("b"), 0))
 			_, err := l.Append(t.Context(), head, entry(head))
-			if !errors.Is(err, settlement.ErrMoved) {
-				t.Errorf("%s, %s: %v, want %v", name, state, err, settlement.ErrMoved)
+			if !errors.Is(err, settlement.ErrHeadMoved) {
+				t.Errorf("%s, %s: %v, want %v", name, state, err, settlement.ErrHeadMoved)
 			}
 			if got := mustHead(t, l, session(3)); got.Last.Outcome != outcome("b") {
 				t.Errorf("%s, %s: the head is of %+v", name, state, got.Last.Outcome)
@@ -78,8 +78,8 @@ func TestReusedSequenceOnAServer(t *testing.T) {
 		none := settlement.Head{Session: session(n)}
 		mustAppend(t, other, none, failed(none, session(n), outcome("b"), 0))
 	}
-	if _, err := l.Append(t.Context(), head, closed(session(3), outcome("a"), 1)); !errors.Is(err, settlement.ErrMoved) {
-		t.Errorf("%v, want %v", err, settlement.ErrMoved)
+	if _, err := l.Append(t.Context(), head, closed(session(3), outcome("a"), 1)); !errors.Is(err, settlement.ErrHeadMoved) {
+		t.Errorf("%v, want %v", err, settlement.ErrHeadMoved)
 	}
 	if got := mustHead(t, l, session(3)); got.Last.Outcome != outcome("b") || got.N() != 1 {
 		t.Errorf("the head is entry %d of %+v", got.N(), got.Last.Outcome)

@@ -145,7 +145,7 @@ func (r *race) round() {
 		switch {
 		case err == nil:
 			won = append(won, heads[i])
-		case !errors.Is(err, settlement.ErrMoved):
+		case !errors.Is(err, settlement.ErrHeadMoved):
 			r.t.Errorf("%s: round %d: %v", r.id, head.N()+1, err)
 		}
 	}

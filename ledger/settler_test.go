@@ -22,7 +22,7 @@ type fakeNode struct {
 	sent    int
 }
 
-func (n *fakeNode) Session(context.Context, settlement.SessionID, settlement.Look) (settlement.Session, error) {
+func (n *fakeNode) Session(context.Context, settlement.SessionID, settlement.ReadOptions) (settlement.Session, error) {
 	n.session.AsOf = time.Unix(1_800_000_000, 0)
 	return n.session, nil
 }
@@ -86,7 +86,7 @@ func published(t *testing.T, id, data string, sequence uint64) settlement.Outcom
 // result to the audit: what the one writes is what the other expects.
 func TestSettlerOnLedger(t *testing.T) {
 	const payer, provider = "0x00000000000000000000000000000000000000a1", "0x00000000000000000000000000000000000000b2"
-	node := &fakeNode{session: settlement.Session{ID: session(1), Open: true, Version: 1, Quiet: true, Quorum: 100, Decimals: map[settlement.Asset]int32{"usdc": 6}}, refuse: true}
+	node := &fakeNode{session: settlement.Session{ID: session(1), Open: true, Version: 1, ConfirmedStable: true, Quorum: 100, Decimals: map[settlement.Asset]int32{"usdc": 6}}, refuse: true}
 	for _, spelling := range []string{payer, provider} {
 		address, err := settlement.ParseAddress(spelling)
 		if err != nil {
@@ -96,7 +96,7 @@ func TestSettlerOnLedger(t *testing.T) {
 		node.session.Deposits = append(node.session.Deposits, settlement.Transfer{Wallet: address, Asset: "usdc", Amount: amount("2.5"), At: time.Unix(1_700_000_000, 0)})
 	}
 	l := ledger.New(&ledgertest.Stream{}, config())
-	s := settlement.Settler{Node: node, Ledger: l, DeadLetters: &letters{}, Brake: released{}, Policies: settlement.BuiltIn(), MaxAttempts: 3, FenceMargin: time.Second}
+	s := settlement.Settler{Node: node, Ledger: l, DeadLetters: &letters{}, EmergencyStop: released{}, Policies: settlement.BuiltIn(), MaxAttempts: 3, FenceMargin: time.Second}
 	data := `{"session_id":"` + string(session(1)) + `","parties":{"provider":"` + provider + `"}}`
 
 	fails := func(o settlement.Outcome, code settlement.Code) {

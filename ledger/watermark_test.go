@@ -80,7 +80,7 @@ func TestFallSeenByALostHead(t *testing.T) {
 	head := fill(t, l, 1, 3)
 	mem.Rewind(2)
 	_, err := l.Append(t.Context(), head, closed(session(3), outcome("a"), 1))
-	if !errors.Is(err, settlement.ErrMoved) {
+	if !errors.Is(err, settlement.ErrHeadMoved) {
 		t.Errorf("append to a head that was lost: %v, want ErrMoved", err)
 	}
 	_, err = l.Append(t.Context(), mustHead(t, l, session(3)), closing(session(3), outcome("a"), 1))
@@ -95,7 +95,7 @@ func TestFallSeenByReplacedHead(t *testing.T) {
 	other := ledger.New(mem, config())
 	mustAppend(t, other, settlement.Head{Session: session(3)}, closing(session(3), outcome("a"), 1))
 	mem.FaultFunc = once(ledgertest.Publish, false)
-	if _, err := l.Append(t.Context(), head, closing(session(3), outcome("a"), 2)); !errors.Is(err, settlement.ErrMoved) {
+	if _, err := l.Append(t.Context(), head, closing(session(3), outcome("a"), 2)); !errors.Is(err, settlement.ErrHeadMoved) {
 		t.Errorf("append to a head of the same sequence and another hash: %v, want ErrMoved", err)
 	}
 	_, err := l.Append(t.Context(), mustHead(t, l, session(4)), closing(session(4), outcome("a"), 1))

@@ -6,7 +6,7 @@ import (
 	"testing"
 )
 
-// Stopped and Stop make the world a Brake.
+// Stopped and Stop make the world a EmergencyStop.
 func (w *world) Stopped(context.Context) error { return w.stopped }
 
 func (w *world) Stop(_ context.Context, _ Outcome, f Failure) error {

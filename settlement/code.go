@@ -81,7 +81,7 @@ func (f *Failure) Error() string { return string(f.Code) + ": " + f.Message }
 // the same message had stored it already.
 type Failed struct {
 	Failure
-	Again bool
+	Duplicate bool
 }
 
 func (f *Failed) Error() string { return f.Failure.Error() }
@@ -91,19 +91,19 @@ type Reason string
 
 // The reasons to wait.
 const (
-	NodeAway       Reason = "node_away"       // no connection, or no answer
-	ReadFailed     Reason = "read_failed"     // the node answered, and this session could not be read
-	InDoubt        Reason = "in_doubt"        // a request of ours may still land
-	LedgerAway     Reason = "ledger_away"     // the ledger can't be read or written
-	LedgerHeld     Reason = "ledger_held"     // the ledger lost entries while we watched; the fence is waited out
-	NotReady       Reason = "not_ready"       // signed out, or the node's message expiry is not probed yet
-	NodeTransient  Reason = "node_transient"  // the node definitely refused, for a reason that may pass
-	LetterAway     Reason = "letter_away"     // the dead letter can't be stored
-	EscrowPending  Reason = "escrow_pending"  // somebody's pending escrow at the node blocks the close
-	UnknownRefusal Reason = "unknown_refusal" // the node answered with an error that settled does not know, to a request that stays good: sent again by the backoff
-	NodeRefused    Reason = "node_refused"    // node or co-signer refuses the recorded plan's next request, which stays good: given up only once the session has moved on
-	CosignersAway  Reason = "cosigners_away"  // too few co-signatures came in time
-	Stopped        Reason = "stopped"         // all sending is stopped until a person resumes it, or it can't be told whether it is
+	NodeUnavailable       Reason = "node_away"       // no connection, or no answer
+	ReadFailed            Reason = "read_failed"     // the node answered, and this session could not be read
+	InDoubt               Reason = "in_doubt"        // a request of ours may still land
+	LedgerUnavailable     Reason = "ledger_away"     // the ledger can't be read or written
+	LedgerHeld            Reason = "ledger_held"     // the ledger lost entries while we watched; the fence is waited out
+	NotReady              Reason = "not_ready"       // signed out, or the node's message expiry is not probed yet
+	NodeTransient         Reason = "node_transient"  // the node definitely refused, for a reason that may pass
+	DeadLetterUnavailable Reason = "letter_away"     // the dead letter can't be stored
+	EscrowPending         Reason = "escrow_pending"  // somebody's pending escrow at the node blocks the close
+	UnknownRefusal        Reason = "unknown_refusal" // the node answered with an error that settled does not know, to a request that stays good: sent again by the backoff
+	NodeRefused           Reason = "node_refused"    // node or co-signer refuses the recorded plan's next request, which stays good: given up only once the session has moved on
+	CosignersUnavailable  Reason = "cosigners_away"  // too few co-signatures came in time
+	Stopped               Reason = "stopped"         // all sending is stopped until a person resumes it, or it can't be told whether it is
 )
 
 // Waiting means: nothing was decided, ask again later. The caller gives the

@@ -24,7 +24,7 @@ type PayoutDifference struct {
 // one that was found done without an intent was compared with all of them when it
 // was recorded. Either is good.
 func (s Session) PaidOtherwise(closed Entry) (rows []PayoutDifference, comparable bool) {
-	if s.Hidden.Payouts {
+	if s.Undisclosed.Payouts {
 		return nil, s.mayHavePaid(closed.Allocation)
 	}
 	last := s.Payouts
@@ -34,14 +34,14 @@ func (s Session) PaidOtherwise(closed Entry) (rows []PayoutDifference, comparabl
 		}
 		last = s.Payouts[max(len(s.Payouts)-len(closed.Allocation), 0):]
 	}
-	recorded, ok := due(closed.Allocation)
+	recorded, ok := sumAllocations(closed.Allocation)
 	if !ok {
 		return nil, false
 	}
-	return differences(recorded, paid(last)), true
+	return differences(recorded, sumPayouts(last)), true
 }
 
-func differences(recorded, shown map[line]Amount) []PayoutDifference {
+func differences(recorded, shown map[payoutKey]Amount) []PayoutDifference {
 	var rows []PayoutDifference
 	for at, amount := range recorded {
 		if !shown[at].Equal(amount) {

@@ -32,7 +32,7 @@ func TestPaidOtherwise(t *testing.T) {
 		"one row less":                     {Session{Payouts: []Transfer{at(b, "3", 2), at(a, "6", 2), zero}}, "1:7/6", true},
 		"to somebody else":                 {Session{Payouts: []Transfer{at(b, "3", 2), at(Address{3}, "7", 2), zero}}, "1:7/0 3:0/7", true},
 		"nothing":                          {Session{}, "1:7/0 2:3/0", true},
-		"not shown":                        {Session{Hidden: Hidden{Payouts: true}}, "", false},
+		"not shown":                        {Session{Undisclosed: Undisclosed{Payouts: true}}, "", false},
 		"versioned":                        {Session{Versioned: true, Payouts: []Transfer{at(a, "7", 2), at(b, "3", 2)}}, "", true},
 		"versioned, of which one is other": {Session{Versioned: true, Payouts: []Transfer{at(a, "7", 2), at(b, "4", 2)}}, "2:3/4", true},
 	} {

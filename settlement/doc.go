@@ -6,7 +6,7 @@
 // of the node's clock that comes with an observed Session. What it needs from
 // outside are four small interfaces, declared beside the Settler that uses
 // them: Node (observe, prepare, send), Ledger (head, history, append),
-// DeadLetters (store) and Brake (stopped, stop).
+// DeadLetters (store) and EmergencyStop (stopped, stop).
 //
 // Invariants, each held by a test:
 //
@@ -24,7 +24,7 @@
 //     participant is a unit or more away from the exact quota.
 //  4. The state of a session is the standing its last entry carries, never the
 //     kind of that entry.
-//  5. Nothing is recorded as an intent, nor sent, while the Brake says stopped; and
+//  5. Nothing is recorded as an intent, nor sent, while the EmergencyStop says stopped; and
 //     no outcome fails for money paid out that was not put in before that brake
 //     was pulled. Reading, and recording what reading finds, goes on.
 //  6. Every outcome ends in exactly one closed, or one failed with a dead
@@ -34,5 +34,5 @@
 // nobody for the content of an outcome; except that what a node doesn't show of a
 // session has to be taken from the outcome, which then has to say it. With a
 // TrustFunc it believes nothing of an outcome that isn't trusted, not even which
-// session it speaks of. A co-signer (Endorse) trusts nobody's plan but its own.
+// session it speaks of. A co-signer (CheckProposal) trusts nobody's plan but its own.
 package settlement

@@ -13,10 +13,10 @@ const (
 	maxDoubt  = 300
 )
 
-// doubts are why the last requests for sessions are in doubt: what the node said last, or
+// lastDoubts are why the last requests for sessions are in doubt: what the node said last, or
 // that it said nothing. They are words for the operator: nothing is decided by them, and
 // another process doesn't have them. The zero value is empty.
-type doubts struct {
+type lastDoubts struct {
 	mu   sync.Mutex
 	last map[SessionID]doubt
 }
@@ -27,7 +27,7 @@ type doubt struct {
 }
 
 // note keeps the last doubt of an intent.
-func (d *doubts) note(intent *Entry, err error) {
+func (d *lastDoubts) note(intent *Entry, err error) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	if d.last == nil {
@@ -43,7 +43,7 @@ func (d *doubts) note(intent *Entry, err error) {
 }
 
 // of is the last doubt of an intent, "" where there is none, or no intent.
-func (d *doubts) of(intent *Entry) string {
+func (d *lastDoubts) of(intent *Entry) string {
 	if intent == nil {
 		return ""
 	}
@@ -56,7 +56,7 @@ func (d *doubts) of(intent *Entry) string {
 }
 
 // forget drops the doubt of a session that no outcome holds any more.
-func (d *doubts) forget(id SessionID) {
+func (d *lastDoubts) forget(id SessionID) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	delete(d.last, id)

@@ -52,7 +52,7 @@ func TestExhaustedSaysWhy(t *testing.T) {
 
 // TestDoubtsAreBounded: what is remembered doesn't grow.
 func TestDoubtsAreBounded(t *testing.T) {
-	var d doubts
+	var d lastDoubts
 	for n := range uint64(3 * maxDoubts) {
 		intent := Entry{Session: SessionID(fmt.Sprintf("0x%064x", n)), Sequence: n + 1}
 		d.note(&intent, errors.New("no answer"))

@@ -9,39 +9,39 @@ import (
 
 // close signs a request, records the intent, and, only where that append was
 // won, sends the request, once.
-func (c *call) close(ctx context.Context, head Head, p past, plan *Plan, s Session) (*Settlement, error) {
+func (c *call) close(ctx context.Context, head Head, p history, plan *Plan, s Session) (*Settlement, error) {
 	r, err := c.prepare(ctx, plan, s)
 	var never *Failure
 	if errors.As(err, &never) {
 		return c.fail(ctx, head, p, never)
 	}
 	if err != nil {
-		return nil, waitingFor(err, NodeAway)
+		return nil, waitingFor(err, NodeUnavailable)
 	}
-	if err := c.held(ctx); err != nil {
+	if err := c.checkEmergencyStop(ctx); err != nil {
 		return nil, err
 	}
 	won, err := c.Ledger.Append(ctx, head, c.closing(p.attempts+1, plan, r))
-	if errors.Is(err, ErrMoved) {
+	if errors.Is(err, ErrHeadMoved) {
 		return nil, nil // the request is thrown away, unsent
 	}
 	if err != nil {
-		return nil, waitingFor(err, LedgerAway)
+		return nil, waitingFor(err, LedgerUnavailable)
 	}
-	return c.send(ctx, won, past{intention: won.Last, attempts: won.Last.Attempt}, plan, r)
+	return c.send(ctx, won, history{intent: won.Last, attempts: won.Last.Attempt}, plan, r)
 }
 
 // drive sends the next request of the plan that the intent recorded. It needs no
 // entry of its own: its bytes follow from the intent and the session's version,
 // so of any number that are sent, by anyone, one is carried out.
-func (c *call) drive(ctx context.Context, head Head, p past, plan *Plan, s Session) (*Settlement, error) {
+func (c *call) drive(ctx context.Context, head Head, p history, plan *Plan, s Session) (*Settlement, error) {
 	r, err := c.prepare(ctx, plan, s)
 	var never *Failure
 	if errors.As(err, &never) {
 		return nil, staysGood(never)
 	}
 	if err != nil {
-		return nil, waitingFor(err, NodeAway)
+		return nil, waitingFor(err, NodeUnavailable)
 	}
 	return c.send(ctx, head, p, plan, r)
 }
@@ -49,7 +49,7 @@ func (c *call) drive(ctx context.Context, head Head, p past, plan *Plan, s Sessi
 // prepare holds a request to the fence of its session: an intent whose fence is
 // not the session's could neither be driven on nor given up.
 func (c *call) prepare(ctx context.Context, plan *Plan, s Session) (Request, error) {
-	if err := c.held(ctx); err != nil {
+	if err := c.checkEmergencyStop(ctx); err != nil {
 		return Request{}, err
 	}
 	r, err := c.Node.Prepare(ctx, c.o, *plan, s)
@@ -61,12 +61,12 @@ func (c *call) prepare(ctx context.Context, plan *Plan, s Session) (Request, err
 
 // send sends a request of the intent that holds the session. It returns neither a
 // settlement nor an error where the session is to be observed again.
-func (c *call) send(ctx context.Context, head Head, p past, plan *Plan, r Request) (*Settlement, error) {
-	if err := c.held(ctx); err != nil {
+func (c *call) send(ctx context.Context, head Head, p history, plan *Plan, r Request) (*Settlement, error) {
+	if err := c.checkEmergencyStop(ctx); err != nil {
 		return nil, err
 	}
 	answer, err := c.Node.Send(ctx, r)
-	c.sends, c.intent, c.refused, c.answer = c.sends+1, p.intention.Sequence, nil, nil
+	c.sends, c.intent, c.refused, c.answer = c.sends+1, p.intent.Sequence, nil, nil
 	var refused *Refused
 	switch {
 	case err == nil && r.Closes:
@@ -75,7 +75,7 @@ func (c *call) send(ctx context.Context, head Head, p past, plan *Plan, r Reques
 	case err == nil:
 		return nil, nil
 	case !errors.As(err, &refused):
-		c.doubts.note(p.intention, err)
+		c.doubts.note(p.intent, err)
 		return nil, inDoubt(r, err)
 	case r.ValidUntil.IsZero():
 		return nil, staysGood(refused.Err)

@@ -30,7 +30,7 @@ func TestOperateThenClose(t *testing.T) {
 		t.Errorf("until %v, base %v, request %v", closing.ValidUntil, closing.BaseVersion, closing.Request)
 	}
 	for range 3 {
-		if s, err := w.run(partial(t, 1)); err != nil || !s.Again {
+		if s, err := w.run(partial(t, 1)); err != nil || !s.Duplicate {
 			t.Error(err)
 		}
 	}
@@ -203,10 +203,10 @@ func TestPrepareFails(t *testing.T) {
 	}
 	w.unpreparable = Fail(QuorumNotReached, "0x12 refuses")
 	w.waits(o, NodeRefused)
-	w.unpreparable = &Waiting{Reason: CosignersAway, Err: errors.New("nobody answers")}
-	w.waits(o, CosignersAway)
+	w.unpreparable = &Waiting{Reason: CosignersUnavailable, Err: errors.New("nobody answers")}
+	w.waits(o, CosignersUnavailable)
 	w.unpreparable = errors.New("connection lost")
-	w.waits(o, NodeAway)
+	w.waits(o, NodeUnavailable)
 	w.unpreparable = nil
 	w.settled(o)
 	w.want("failed(quorum_not_reached) closing closed ", 2)
@@ -268,7 +268,7 @@ func TestRequestWithAnotherFence(t *testing.T) {
 	for _, k := range kinds {
 		w := newWorldOf(t, k)
 		w.wrongFence = true
-		if text := w.waits(w.partial(1), NodeAway).Error(); !strings.Contains(text, "defect") {
+		if text := w.waits(w.partial(1), NodeUnavailable).Error(); !strings.Contains(text, "defect") {
 			t.Errorf("%s", text)
 		}
 		w.want("", 0)
@@ -279,8 +279,8 @@ func TestRequestWithAnotherFence(t *testing.T) {
 func TestNodeThatOnlySaysYes(t *testing.T) {
 	w := newWorldOf(t, versioned)
 	w.idle = true
-	w.waits(partial(t, 1), LedgerAway)
-	if got := w.states(); got != "closing " || w.sent != rounds {
+	w.waits(partial(t, 1), LedgerUnavailable)
+	if got := w.states(); got != "closing " || w.sent != maxSteps {
 		t.Errorf("%s, %d sent", got, w.sent)
 	}
 }

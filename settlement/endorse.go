@@ -2,15 +2,15 @@ package settlement
 
 import "fmt"
 
-// Endorse says whether a plan that another party proposes for an outcome's
+// CheckProposal says whether a plan that another party proposes for an outcome's
 // session is exactly what these policies would do with it: nil, or the Failure to
 // answer with. The session is the caller's own read of it, for which
-// Policy.Look says what to look at.
+// Policy.ReadOptions says what to look at.
 //
 // Where a state update to the plan's split comes before the close, the close is
 // endorsed as well: a session that was at the version the outcome expects, and has
 // moved by one to the very split proposed, is where that plan leads.
-func Endorse(o Outcome, policies Policies, s Session, proposed []Allocation) *Failure {
+func CheckProposal(o Outcome, policies Policies, s Session, proposed []Allocation) *Failure {
 	policy, known := policies[o.Scenario]
 	asset, in, out, overpaid := s.Overpaid()
 	switch {

@@ -68,7 +68,7 @@ func TestEndorse(t *testing.T) {
 			if c.policies == nil {
 				c.policies = builtIn5
 			}
-			f := Endorse(c.o, c.policies, w.shown(Look{Funding: true}), c.proposed)
+			f := CheckProposal(c.o, c.policies, w.shown(ReadOptions{Funding: true}), c.proposed)
 			switch {
 			case f == nil && c.code != "", f != nil && f.Code != c.code:
 				t.Errorf("%s, %s: %v, want %q", it, k, f, c.code)
@@ -80,7 +80,7 @@ func TestEndorse(t *testing.T) {
 	w := newWorld(t)
 	w.pay(all)
 	w.pay(all)
-	if f := Endorse(pay(""), builtIn5, w.session, all); f == nil || f.Code != Overpaid {
+	if f := CheckProposal(pay(""), builtIn5, w.session, all); f == nil || f.Code != Overpaid {
 		t.Errorf("overpaid: %v", f)
 	}
 }
@@ -93,20 +93,20 @@ func TestEndorseBothWrites(t *testing.T) {
 	if f != nil {
 		t.Fatal(f)
 	}
-	if f := Endorse(o, builtIn5, w.session, plan.Allocations); f != nil {
+	if f := CheckProposal(o, builtIn5, w.session, plan.Allocations); f != nil {
 		t.Errorf("operate: %v", f)
 	}
 	w.operate(plan.Allocations)
-	if f := Endorse(o, builtIn5, w.session, plan.Allocations); f != nil {
+	if f := CheckProposal(o, builtIn5, w.session, plan.Allocations); f != nil {
 		t.Errorf("close: %v", f)
 	}
 	w.operate(plan.Allocations) // and once more, by somebody
-	if f := Endorse(o, builtIn5, w.session, plan.Allocations); f == nil || f.Code != ExpectationFailed {
+	if f := CheckProposal(o, builtIn5, w.session, plan.Allocations); f == nil || f.Code != ExpectationFailed {
 		t.Errorf("two versions on: %v", f)
 	}
 	w = newWorldOf(t, versioned)
 	w.operate(w.allTo(2))
-	if f := Endorse(o, builtIn5, w.session, plan.Allocations); f == nil || f.Code != ExpectationFailed {
+	if f := CheckProposal(o, builtIn5, w.session, plan.Allocations); f == nil || f.Code != ExpectationFailed {
 		t.Errorf("moved elsewhere: %v", f)
 	}
 }
@@ -119,19 +119,19 @@ func TestEndorseIsPlan(t *testing.T) {
 		policies := Policies{o.Scenario: p}
 		plan, f := p.Plan(o, s)
 		if f != nil {
-			if got := Endorse(o, policies, s, nil); got == nil || got.Code != f.Code {
+			if got := CheckProposal(o, policies, s, nil); got == nil || got.Code != f.Code {
 				t.Fatalf("no plan (%v), and endorse says %v", f, got)
 			}
 			return
 		}
 		endorsed++
-		if f := Endorse(o, policies, s, plan.Allocations); f != nil {
+		if f := CheckProposal(o, policies, s, plan.Allocations); f != nil {
 			t.Fatalf("the own plan is refused: %v", f)
 		}
 		changed := slices.Clone(plan.Allocations)
 		at := rapid.IntRange(0, len(changed)-1).Draw(t, "row")
 		changed[at].Amount = changed[at].Amount.Add(amount("0.000000000000000000001"))
-		if f := Endorse(o, policies, s, changed); f == nil || f.Code != AllocationRejected {
+		if f := CheckProposal(o, policies, s, changed); f == nil || f.Code != AllocationRejected {
 			t.Fatalf("another plan is endorsed: %v", f)
 		}
 	})

@@ -89,9 +89,9 @@ type Head struct {
 	Entries []Entry
 }
 
-// Expect is the sequence that an append must find as the last on the session's
+// LastSequence is the sequence that an append must find as the last on the session's
 // subjects; 0 where there is no message.
-func (h Head) Expect() uint64 { return max(h.Tail, h.Sequence()) }
+func (h Head) LastSequence() uint64 { return max(h.Tail, h.Sequence()) }
 
 // Sequence is the sequence of the session's last entry; 0 without an entry.
 func (h Head) Sequence() uint64 {
@@ -135,22 +135,22 @@ func (o Outcome) entry(state EntryState, attempt int) Entry {
 	return e
 }
 
-// past is what a session's entries say of one outcome.
-type past struct {
-	closed    *Entry  // its closed entry
-	failed    []Entry // its failed entries, oldest first
-	ended     *Entry  // the last of them that is the result of this message too
-	recorded  []Entry // its closing entries, oldest first
-	attempts  int     // closing entries since its last failed one
-	holder    *Entry  // the entry the standing points to, of whichever outcome
-	intention *Entry  // holder, where it is a closing entry of this outcome
+// history is what a session's entries say of one outcome.
+type history struct {
+	closed   *Entry  // its closed entry
+	failed   []Entry // its failed entries, oldest first
+	ended    *Entry  // the last of them that is the result of this message too
+	recorded []Entry // its closing entries, oldest first
+	attempts int     // closing entries since its last failed one
+	holder   *Entry  // the entry the standing points to, of whichever outcome
+	intent   *Entry  // holder, where it is a closing entry of this outcome
 }
 
-// pastOf reads an outcome's past out of the session's history.
-func pastOf(o OutcomeRef, st Standing, history []Entry) past {
-	var p past
-	for i := range history {
-		e := &history[i]
+// historyOf reads an outcome's past out of the session's history.
+func historyOf(o OutcomeRef, st Standing, entries []Entry) history {
+	var p history
+	for i := range entries {
+		e := &entries[i]
 		if st.State != Free && e.Sequence == st.Sequence {
 			p.holder = e
 		}
@@ -172,7 +172,7 @@ func pastOf(o OutcomeRef, st Standing, history []Entry) past {
 		}
 	}
 	if st.State == Closing && p.holder != nil && p.holder.Outcome.Same(o) {
-		p.intention = p.holder
+		p.intent = p.holder
 	}
 	return p
 }

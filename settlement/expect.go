@@ -9,7 +9,7 @@ func (e *Expect) check(s Session) *Failure {
 	if e.Version != nil && *e.Version != s.Version {
 		return Fail(ExpectationFailed, "the session's version is %d, expected %d", s.Version, *e.Version)
 	}
-	if e.Totals == nil || s.Hidden.Balance {
+	if e.Totals == nil || s.Undisclosed.Balance {
 		return nil
 	}
 	expected := totals{}

@@ -13,7 +13,7 @@ func TestNoFailureWhileARequestMayLand(t *testing.T) {
 	o := outcome(t, "partial_service", `"parties":{"provider":"`+addrB+`"},"completion":"0.3"`, 1)
 	intent := Entry{State: EntryClosing, Sequence: 1, Outcome: o.Ref}
 	c := call{Settler: w.settler(), o: o}
-	_, err := c.fail(t.Context(), Head{Session: o.Session}, past{intention: &intent}, Fail(AttemptsExhausted, "a wrong decision"))
+	_, err := c.fail(t.Context(), Head{Session: o.Session}, history{intent: &intent}, Fail(AttemptsExhausted, "a wrong decision"))
 	var waits *Waiting
 	if !errors.As(err, &waits) || waits.Reason != InDoubt {
 		t.Errorf("%v, want a wait in doubt", err)
@@ -43,7 +43,7 @@ func TestNoFailureWhileEntriesMayBeMissing(t *testing.T) {
 			w.incomplete = func(context.Context) error { return missing }
 			_, err := w.deliver(o)
 			var waits *Waiting
-			if !errors.As(err, &waits) || waits.Reason != LedgerHeld && waits.Reason != LedgerAway {
+			if !errors.As(err, &waits) || waits.Reason != LedgerHeld && waits.Reason != LedgerUnavailable {
 				t.Errorf("%s: %v, want to wait", name, err)
 			}
 		}

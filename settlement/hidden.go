@@ -6,10 +6,10 @@ import "slices"
 // it. Where the node does, the role counts for nothing.
 const Funder = "funder"
 
-// stated is the session with what the node hides of its balance filled in from
+// withStatedBalance is the session with what the node hides of its balance filled in from
 // the outcome: expect.totals, which names every asset that has one.
-func (o Outcome) stated(s Session) (Session, *Failure) {
-	if !s.Hidden.Balance {
+func (o Outcome) withStatedBalance(s Session) (Session, *Failure) {
+	if !s.Undisclosed.Balance {
 		return s, nil
 	}
 	if o.Expect == nil || o.Expect.Totals == nil {
@@ -24,7 +24,7 @@ func (o Outcome) stated(s Session) (Session, *Failure) {
 	if len(balance) == 0 {
 		return s, Fail(SessionUnfunded, "the outcome says in expect.totals that nothing is in the session, and this node doesn't show otherwise")
 	}
-	s.balance = balance
+	s.statedBalance = balance
 	return s, nil
 }
 
@@ -32,7 +32,7 @@ func (o Outcome) stated(s Session) (Session, *Failure) {
 // order of participants; where the node hides it all of it is the one funder's
 // that the outcome names.
 func (o Outcome) funders(s Session, t Total) ([]Amount, *Failure) {
-	if s.Hidden.Funding {
+	if s.Undisclosed.Funding {
 		return o.namedFunder(s, t)
 	}
 	net, strangers := s.funders(t.Asset)
@@ -69,23 +69,23 @@ func (o Outcome) namedFunder(s Session, t Total) ([]Amount, *Failure) {
 	return net, nil
 }
 
-// closedUnseen decides about a closed session of which the node doesn't show what
+// closedUndisclosed decides about a closed session of which the node doesn't show what
 // it paid. Where nobody closes it without a key of ours, and an intent of this
 // outcome holds it, that intent's request closed it: the one before it could land
 // no more when it was recorded.
-func (v View) closedUnseen() Step {
-	if v.Session.Ours && v.Intent != nil && v.Refused == nil && !v.foreign() && v.closedByIntent() {
-		return Step{Move: MoveDone, Plan: v.Intent.plan()}
+func (obs Observation) closedUndisclosed() Decision {
+	if obs.Session.QuorumNeedsUs && obs.Intent != nil && obs.Refused == nil && !obs.recordedByOtherProtocol() && obs.closedByIntent() {
+		return Decision{Action: ActionDone, Plan: obs.Intent.plan()}
 	}
-	return v.elsewhere(Fail(ClosedElsewhere, "the session is closed at the node, which doesn't show what it paid, and nothing proves that it was this outcome's request: ask the participants for their balances at the node, and compare them with what the policy pays"))
+	return obs.closedElsewhere(Fail(ClosedElsewhere, "the session is closed at the node, which doesn't show what it paid, and nothing proves that it was this outcome's request: ask the participants for their balances at the node, and compare them with what the policy pays"))
 }
 
 // closedByIntent holds the version of a closed session to the close that the
 // intent may send: one above its base, or two.
-func (v View) closedByIntent() bool {
-	if !v.Session.Versioned {
+func (obs Observation) closedByIntent() bool {
+	if !obs.Session.Versioned {
 		return true
 	}
-	base := *v.Intent.BaseVersion
-	return v.Session.Version == base+1 || v.Session.Version == base+2
+	base := *obs.Intent.BaseVersion
+	return obs.Session.Version == base+1 || obs.Session.Version == base+2
 }

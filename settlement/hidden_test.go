@@ -73,12 +73,12 @@ func TestShownFundingWins(t *testing.T) {
 // where the policy pays funders, and where they can't be found the outcome says it.
 func TestLookForFunding(t *testing.T) {
 	for scenario, want := range map[Scenario]bool{PaymentCompleted: false, GameCompleted: false, PartialService: true, Cancellation: true, DisputeResolved: false} {
-		if got := BuiltIn()[scenario].Look(Outcome{}).Funding; got != want {
+		if got := BuiltIn()[scenario].ReadOptions(Outcome{}).Funding; got != want {
 			t.Errorf("%s: look for funding %v", scenario, got)
 		}
 	}
 	w := newWorldOf(t, versioned)
-	w.session.Hidden.Funding = true
+	w.session.Undisclosed.Funding = true
 	_, err := w.run(outcome(t, "cancellation", "", 1))
 	wantCode(t, err, InvalidOutcome)
 	w.settled(outcome(t, "cancellation", `"parties":{"funder":"`+addrB+`"}`, 2))
@@ -122,7 +122,7 @@ func TestClosedUnseen(t *testing.T) {
 	})
 	t.Run("and others can close it without us", func(t *testing.T) {
 		w := newWorldOf(t, legacy)
-		w.session.Ours = false
+		w.session.QuorumNeedsUs = false
 		w.sends(failed, always)
 		o := w.partial(1)
 		w.waits(o, InDoubt)
@@ -143,7 +143,7 @@ func TestClosedUnseen(t *testing.T) {
 	t.Run("versioned", func(t *testing.T) {
 		for version, states := range map[uint64]string{2: "closing closed ", 3: "closing closed ", 4: "closing failed(closed_elsewhere) "} {
 			w := newWorldOf(t, versioned)
-			w.session.Hidden.Payouts = true
+			w.session.Undisclosed.Payouts = true
 			w.sends(crashBefore, 1)
 			o := partial(t, 1)
 			_, _ = w.deliver(o)
@@ -164,8 +164,8 @@ func TestOverpaidNeedsBothSides(t *testing.T) {
 	}{
 		"both shown":         {Session{Payouts: payouts}, true},
 		"versioned, shown":   {Session{Versioned: true, Payouts: payouts}, true},
-		"funding not shown":  {Session{Versioned: true, Payouts: payouts, Hidden: Hidden{Funding: true}}, false},
-		"payouts not shown":  {Session{Payouts: payouts, Hidden: Hidden{Payouts: true}}, false},
+		"funding not shown":  {Session{Versioned: true, Payouts: payouts, Undisclosed: Undisclosed{Funding: true}}, false},
+		"payouts not shown":  {Session{Payouts: payouts, Undisclosed: Undisclosed{Payouts: true}}, false},
 		"nothing paid twice": {Session{Deposits: payouts, Payouts: payouts}, false},
 	} {
 		if _, _, _, found := c.s.Overpaid(); found != c.want {
@@ -180,7 +180,7 @@ func TestUnfundedOnlyWhereShown(t *testing.T) {
 		s    Session
 		want bool
 	}{
-		"hidden":             {Session{Hidden: Hidden{Balance: true}}, false},
+		"hidden":             {Session{Undisclosed: Undisclosed{Balance: true}}, false},
 		"never funded":       {Session{}, true},
 		"versioned, 0":       {Session{Versioned: true, Current: rows}, true},
 		"versioned, nothing": {Session{Versioned: true}, true},

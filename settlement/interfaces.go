@@ -13,7 +13,7 @@ type Node interface {
 	// With InDoubt a session is read twice where requests expire, and Quiet says
 	// whether that went well. A *Failure inside the error means that this session can never
 	// be read. Any other error means that nothing is known: the caller waits.
-	Session(ctx context.Context, id SessionID, look Look) (Session, error)
+	Session(ctx context.Context, id SessionID, options ReadOptions) (Session, error)
 
 	// Prepare builds and signs the one request that comes next on the way to the
 	// session closed as planned, everything in it fixed, and says until when it
@@ -36,8 +36,8 @@ type Node interface {
 	Send(ctx context.Context, r Request) (Answer, error)
 }
 
-// Look says what a read is for.
-type Look struct {
+// ReadOptions says what a read is for.
+type ReadOptions struct {
 	InDoubt bool // a request of ours may have landed: the session is read twice
 	Version bool // the session's version is needed, whatever it costs to find
 	Funding bool // who funded the session is needed, whatever it costs to find
@@ -75,13 +75,13 @@ type Ledger interface {
 	// History is every entry of the session up to the head, oldest first.
 	History(ctx context.Context, head Head) ([]Entry, error)
 	// Append stores an entry if the head is still the session's last. It returns
-	// the new head, with the entry as stored; ErrMoved where another entry came
+	// the new head, with the entry as stored; ErrHeadMoved where another entry came
 	// first; any other error where it is not known to be stored.
 	Append(ctx context.Context, head Head, e Entry) (Head, error)
 }
 
-// ErrMoved says that the session has a newer entry than the head: decide again.
-var ErrMoved = errors.New("the session has a newer ledger entry")
+// ErrHeadMoved says that the session has a newer entry than the head: decide again.
+var ErrHeadMoved = errors.New("the session has a newer ledger entry")
 
 // DeadLetters keeps what operators replay.
 type DeadLetters interface {

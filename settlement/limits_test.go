@@ -90,12 +90,12 @@ func TestLimitsHoldTheNextPlan(t *testing.T) {
 func TestLimitsSpareTheVersionedPath(t *testing.T) {
 	base := uint64(4)
 	plan := []Allocation{{Participant: addrA, Asset: "usdc", Amount: AmountOfUnits(one.Num(), 0)}}
-	v := View{
+	obs := Observation{
 		Limits: most(t, PerSession, "0"), Intent: &Entry{BaseVersion: &base, Allocation: plan},
 		Session: Session{Open: true, Versioned: true, Version: base}, MaxAttempts: 8,
 	}
-	if step := Next(v); step.Move != MoveDrive {
-		t.Errorf("%+v", step)
+	if decision := Next(obs); decision.Action != ActionDrive {
+		t.Errorf("%+v", decision)
 	}
 }
 

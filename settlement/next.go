@@ -6,9 +6,9 @@ import (
 	"time"
 )
 
-// View is everything that Next decides from: what the ledger has about one
+// Observation is everything that Next decides from: what the ledger has about one
 // outcome, and one observation of its session.
-type View struct {
+type Observation struct {
 	Outcome     Outcome
 	Policy      Policy
 	Limits      Limits // that a new plan is held to; what was recorded before isn't
@@ -29,40 +29,40 @@ type View struct {
 	Doubt string
 }
 
-// Move is what to do next.
-type Move string
+// Action is what to do next.
+type Action string
 
 // The moves.
 const (
-	MoveClose Move = "close" // record the intent, send its first request
-	MoveDrive Move = "drive" // send the recorded plan's next request; no new entry
-	MoveDone  Move = "done"  // closed as planned: record it
-	MoveFail  Move = "fail"  // record the failure
-	MoveWait  Move = "wait"  // ask again later
+	ActionClose Action = "close" // record the intent, send its first request
+	ActionDrive Action = "drive" // send the recorded plan's next request; no new entry
+	ActionDone  Action = "done"  // closed as planned: record it
+	ActionFail  Action = "fail"  // record the failure
+	ActionWait  Action = "wait"  // ask again later
 )
 
-// Step is the next move, with what it needs.
-type Step struct {
-	Move    Move
+// Decision is the next move, with what it needs.
+type Decision struct {
+	Action  Action
 	Plan    *Plan    // close, drive, done
 	Failure *Failure // fail
 	Waiting *Waiting // wait
 }
 
-// Fallen reports whether the fence has fallen: no request of this outcome can
+// FenceExpired reports whether the fence has fallen: no request of this outcome can
 // land any more. Where requests expire, the instant compared is one before which
 // the read did not begin; where versions fence, the session has gone past the path
 // of the recorded plan.
-func (v View) Fallen() bool {
+func (obs Observation) FenceExpired() bool {
 	switch {
-	case v.Intent == nil:
+	case obs.Intent == nil:
 		return true
-	case v.foreign():
+	case obs.recordedByOtherProtocol():
 		return false
-	case v.Session.Versioned:
-		return !v.onPath() && !v.outdated()
+	case obs.Session.Versioned:
+		return !obs.onPath() && !obs.staleRead()
 	default:
-		return v.Refused != nil || !v.Session.AsOf.Before(*v.Intent.ValidUntil)
+		return obs.Refused != nil || !obs.Session.AsOf.Before(*obs.Intent.ValidUntil)
 	}
 }
 
@@ -113,115 +113,115 @@ func (v View) Fallen() bool {
 //
 // An intent recorded with the other kind of node: done where that is proven, else
 // wait.
-func Next(v View) Step {
-	s := v.Session
-	if f := s.incident(); f != nil {
-		return v.failOrWait(f)
+func Next(obs Observation) Decision {
+	s := obs.Session
+	if f := s.overpayment(); f != nil {
+		return obs.failOrWait(f)
 	}
 	switch {
 	case !s.Open:
-		return v.closed()
+		return obs.decideClosed()
 	case s.Versioned:
-		return v.versioned()
+		return obs.decideVersioned()
 	default:
-		return v.expiring()
+		return obs.decideExpiring()
 	}
 }
 
-// expiring decides about an open session at a node whose requests expire.
-func (v View) expiring() Step {
-	s := v.Session
+// decideExpiring decides about an open session at a node whose requests expire.
+func (obs Observation) decideExpiring() Decision {
+	s := obs.Session
 	// ClearNode 0.5.2 may show a session open again that was closed and paid,
 	// where somebody's submit_app_state met the close.
-	if plan := v.paidAsRecorded(); plan != nil && s.Unfunded() {
-		return Step{Move: MoveDone, Plan: plan}
+	if plan := obs.paidAsRecorded(); plan != nil && s.Unfunded() {
+		return Decision{Action: ActionDone, Plan: plan}
 	}
-	if !v.Fallen() {
-		return v.waitForFence()
+	if !obs.FenceExpired() {
+		return obs.waitForFence()
 	}
-	if v.doubted() && !s.Quiet {
-		return v.waitForQuiet("the session was seen open, but the node or the connection was slow: looking again")
+	if obs.expiredInDoubt() && !s.ConfirmedStable {
+		return obs.waitForStableRead("the session was seen open, but the node or the connection was slow: looking again")
 	}
 	var permanent *Failure
 	var later *Waiting
 	switch {
-	case errors.As(v.Refused, &later): // not about the outcome: no further attempt now
-		return Step{Move: MoveWait, Waiting: later}
-	case errors.As(v.Refused, &permanent) && !v.moved():
-		return Step{Move: MoveFail, Failure: permanent}
-	case v.spent():
-		return v.exhausted()
-	case v.Refused != nil && v.Sends >= 2:
-		return Step{Move: MoveWait, Waiting: &Waiting{Reason: NodeTransient, Err: v.Refused}}
+	case errors.As(obs.Refused, &later): // not about the outcome: no further attempt now
+		return Decision{Action: ActionWait, Waiting: later}
+	case errors.As(obs.Refused, &permanent) && !obs.balanceChanged():
+		return Decision{Action: ActionFail, Failure: permanent}
+	case obs.attemptsSpent():
+		return obs.failExhausted()
+	case obs.Refused != nil && obs.Sends >= 2:
+		return Decision{Action: ActionWait, Waiting: &Waiting{Reason: NodeTransient, Err: obs.Refused}}
 	default:
-		return v.plan()
+		return obs.decideNewPlan()
 	}
 }
 
-// plan makes a new plan from this observation of an open session.
-func (v View) plan() Step {
-	if v.Session.Unfunded() {
-		return Step{Move: MoveFail, Failure: Fail(SessionUnfunded, "the session is open with nothing in it, seen twice")}
+// decideNewPlan makes a new plan from this observation of an open session.
+func (obs Observation) decideNewPlan() Decision {
+	if obs.Session.Unfunded() {
+		return Decision{Action: ActionFail, Failure: Fail(SessionUnfunded, "the session is open with nothing in it, seen twice")}
 	}
-	plan, f := v.Policy.Plan(v.Outcome, v.Session)
+	plan, f := obs.Policy.Plan(obs.Outcome, obs.Session)
 	if f == nil {
-		f = v.Limits.Check(v.Outcome.Scenario, plan.Allocations)
+		f = obs.Limits.Check(obs.Outcome.Scenario, plan.Allocations)
 	}
 	if f != nil {
-		return Step{Move: MoveFail, Failure: f}
+		return Decision{Action: ActionFail, Failure: f}
 	}
-	if err := v.Limits.Misspelt(plan.Allocations); err != nil {
-		return Step{Move: MoveWait, Waiting: &Waiting{Reason: NotReady, Err: err}}
+	if err := obs.Limits.Misspelt(plan.Allocations); err != nil {
+		return Decision{Action: ActionWait, Waiting: &Waiting{Reason: NotReady, Err: err}}
 	}
-	return Step{Move: MoveClose, Plan: plan}
+	return Decision{Action: ActionClose, Plan: plan}
 }
 
-func (v View) spent() bool { return v.Attempts >= v.MaxAttempts }
+func (obs Observation) attemptsSpent() bool { return obs.Attempts >= obs.MaxAttempts }
 
-func (v View) exhausted() Step {
-	return Step{Move: MoveFail, Failure: Fail(AttemptsExhausted, "%d attempts, none of which closed the session; it is open, and none of them can land any more%s", v.Attempts, v.because())}
+func (obs Observation) failExhausted() Decision {
+	return Decision{Action: ActionFail, Failure: Fail(AttemptsExhausted, "%d attempts, none of which closed the session; it is open, and none of them can land any more%s", obs.Attempts, obs.lastResult())}
 }
 
-// moved reports whether the session's balance changed after the intent was
+// balanceChanged reports whether the session's balance changed after the intent was
 // planned: what the node refused then says nothing of a plan made now. A balance
 // that only the outcome states never changes.
-func (v View) moved() bool {
-	if v.Intent == nil || v.Session.Hidden.Balance {
+func (obs Observation) balanceChanged() bool {
+	if obs.Intent == nil || obs.Session.Undisclosed.Balance {
 		return false
 	}
 	planned := totals{}
-	for _, a := range v.Intent.Allocation {
+	for _, a := range obs.Intent.Allocation {
 		planned.add(a.Asset, a.Amount)
 	}
-	return compareTotals(planned, v.Session, "planned") != nil
+	return compareTotals(planned, obs.Session, "planned") != nil
 }
 
-// closed decides about a session that is closed at the node.
-func (v View) closed() Step {
-	if plan := v.paidAsRecorded(); plan != nil {
-		return Step{Move: MoveDone, Plan: plan}
+// decideClosed decides about a session that is closed at the node.
+func (obs Observation) decideClosed() Decision {
+	if plan := obs.paidAsRecorded(); plan != nil {
+		return Decision{Action: ActionDone, Plan: plan}
 	}
-	if v.Session.Hidden.Payouts {
-		if plan := v.paidByPolicy(v.Session.possibleCloses()...); plan != nil {
-			return Step{Move: MoveDone, Plan: plan}
+	if obs.Session.Undisclosed.Payouts {
+		if plan := obs.paidByPolicy(obs.Session.possibleCloses()...); plan != nil {
+			return Decision{Action: ActionDone, Plan: plan}
 		}
-		return v.closedUnseen()
+		return obs.closedUndisclosed()
 	}
-	if plan := v.paidByPolicy(v.Session); plan != nil {
-		return Step{Move: MoveDone, Plan: plan}
+	if plan := obs.paidByPolicy(obs.Session); plan != nil {
+		return Decision{Action: ActionDone, Plan: plan}
 	}
-	return v.elsewhere(Fail(ClosedElsewhere, "the session is closed at the node, and what was paid is not what this outcome would pay"))
+	return obs.closedElsewhere(Fail(ClosedElsewhere, "the session is closed at the node, and what was paid is not what this outcome would pay"))
 }
 
 // paidByPolicy is what the policy makes of the first of these closed sessions that paid
 // exactly that; nil where none did, or where an intent holds the session, whose plan
 // alone counts.
-func (v View) paidByPolicy(closed ...Session) *Plan {
-	if v.Intent != nil {
+func (obs Observation) paidByPolicy(closed ...Session) *Plan {
+	if obs.Intent != nil {
 		return nil
 	}
 	for _, s := range closed {
-		plan, f := v.Policy.Allocate(v.Outcome, s.AsFunded())
+		plan, f := obs.Policy.Allocate(obs.Outcome, s.AsFunded())
 		if f == nil && paysOut(s.Payouts, plan.Allocations) {
 			return plan
 		}
@@ -229,68 +229,68 @@ func (v View) paidByPolicy(closed ...Session) *Plan {
 	return nil
 }
 
-// elsewhere fails an outcome whose session somebody else has closed. Beside that
+// closedElsewhere fails an outcome whose session somebody else has closed. Beside that
 // close a request of ours may still be at work in a node that is stuck, for longer
 // than the margin; it would pay a second time, and who has failed looks no more. So
 // after a doubt this too is believed only from a quiet moment.
-func (v View) elsewhere(f *Failure) Step {
-	if v.Fallen() && v.doubted() && !v.Session.Quiet {
-		return v.waitForQuiet("the session was seen closed otherwise than planned, but the node or the connection was slow: looking again")
+func (obs Observation) closedElsewhere(f *Failure) Decision {
+	if obs.FenceExpired() && obs.expiredInDoubt() && !obs.Session.ConfirmedStable {
+		return obs.waitForStableRead("the session was seen closed otherwise than planned, but the node or the connection was slow: looking again")
 	}
-	return v.failOrWait(f)
+	return obs.failOrWait(f)
 }
 
-// doubted reports whether a request of ours expired without the node having
+// expiredInDoubt reports whether a request of ours expired without the node having
 // refused it: it may still be at work.
-func (v View) doubted() bool {
-	return v.Intent != nil && v.Intent.ValidUntil != nil && v.Refused == nil && !v.Session.Versioned
+func (obs Observation) expiredInDoubt() bool {
+	return obs.Intent != nil && obs.Intent.ValidUntil != nil && obs.Refused == nil && !obs.Session.Versioned
 }
 
 // paidAsRecorded is the plan, recorded for this outcome, that the node paid; nil
 // where it paid none of them. The newest first: what a withdrawal and the close of a
 // later plan paid together can look like what an earlier plan would have.
-func (v View) paidAsRecorded() *Plan {
-	for _, intent := range slices.Backward(v.Recorded) {
-		if v.Session.PaidAs(intent) {
+func (obs Observation) paidAsRecorded() *Plan {
+	for _, intent := range slices.Backward(obs.Recorded) {
+		if obs.Session.PaidAs(intent) {
 			return intent.plan()
 		}
 	}
 	return nil
 }
 
-func (v View) failOrWait(f *Failure) Step {
-	if !v.Fallen() {
-		return v.waitForFence()
+func (obs Observation) failOrWait(f *Failure) Decision {
+	if !obs.FenceExpired() {
+		return obs.waitForFence()
 	}
-	return Step{Move: MoveFail, Failure: f}
+	return Decision{Action: ActionFail, Failure: f}
 }
 
 // waitForFence looks again after 1, 2, 4 … seconds, as old as the doubt is, the
 // last time when the fence falls: most doubts end by finding the session closed.
-func (v View) waitForFence() Step {
-	if v.foreign() {
-		return Step{Move: MoveWait, Waiting: &Waiting{Reason: InDoubt, Err: v.otherGeneration()}}
+func (obs Observation) waitForFence() Decision {
+	if obs.recordedByOtherProtocol() {
+		return Decision{Action: ActionWait, Waiting: &Waiting{Reason: InDoubt, Err: obs.otherProtocolError()}}
 	}
 	w := &Waiting{Reason: InDoubt, Err: errors.New("a request of ours may still land")}
-	if v.Intent.ValidUntil != nil {
-		w.Until = *v.Intent.ValidUntil
-		w.Delay = min(max(v.Session.AsOf.Sub(v.Intent.Time), time.Second), w.Until.Sub(v.Session.AsOf))
+	if obs.Intent.ValidUntil != nil {
+		w.Until = *obs.Intent.ValidUntil
+		w.Delay = min(max(obs.Session.AsOf.Sub(obs.Intent.Time), time.Second), w.Until.Sub(obs.Session.AsOf))
 	}
-	return Step{Move: MoveWait, Waiting: w}
+	return Decision{Action: ActionWait, Waiting: w}
 }
 
-// waitForQuiet looks again after a fence margin, and after that whenever the doubt is
-// twice as old, at most maxQuietWait margins later.
-func (v View) waitForQuiet(why string) Step {
-	since := v.Session.AsOf.Sub(*v.Intent.ValidUntil)
-	delay := min(max(since, v.FenceMargin), maxQuietWait*v.FenceMargin)
-	return Step{Move: MoveWait, Waiting: &Waiting{Reason: InDoubt, Delay: delay, Err: errors.New(why)}}
+// waitForStableRead looks again after a fence margin, and after that whenever the doubt is
+// twice as old, at most maxStableReadWait margins later.
+func (obs Observation) waitForStableRead(why string) Decision {
+	since := obs.Session.AsOf.Sub(*obs.Intent.ValidUntil)
+	delay := min(max(since, obs.FenceMargin), maxStableReadWait*obs.FenceMargin)
+	return Decision{Action: ActionWait, Waiting: &Waiting{Reason: InDoubt, Delay: delay, Err: errors.New(why)}}
 }
 
-// maxQuietWait is in fence margins.
-const maxQuietWait = 6
+// maxStableReadWait is in fence margins.
+const maxStableReadWait = 6
 
-// plan is what an intent recorded.
+// decideNewPlan is what an intent recorded.
 func (e Entry) plan() *Plan {
 	p := &Plan{Session: e.Session, Allocations: e.Allocation}
 	if e.Policy != nil {
@@ -302,13 +302,13 @@ func (e Entry) plan() *Plan {
 	return p
 }
 
-// because is what came of the last request.
-func (v View) because() string {
+// lastResult is what came of the last request.
+func (obs Observation) lastResult() string {
 	switch {
-	case v.Refused != nil:
-		return ": the last was refused with " + printable(v.Refused.Error(), maxDoubt)
-	case v.Doubt != "":
-		return ": the last is in doubt: " + v.Doubt
+	case obs.Refused != nil:
+		return ": the last was refused with " + printable(obs.Refused.Error(), maxDoubt)
+	case obs.Doubt != "":
+		return ": the last is in doubt: " + obs.Doubt
 	}
 	return ""
 }

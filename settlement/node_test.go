@@ -8,14 +8,14 @@ import (
 	"time"
 )
 
-func (w *world) Session(_ context.Context, _ SessionID, look Look) (s Session, err error) {
+func (w *world) Session(_ context.Context, _ SessionID, options ReadOptions) (s Session, err error) {
 	w.land()
-	w.looks = append(w.looks, look)
+	w.looks = append(w.looks, options)
 	err = w.step("session", func() {
-		s = w.shown(look)
+		s = w.shown(options)
 		s.AsOf = w.now
-		s.Quiet = look.InDoubt && w.troubled == 0
-		if w.troubled > 0 && look.InDoubt {
+		s.ConfirmedStable = options.InDoubt && w.troubled == 0
+		if w.troubled > 0 && options.InDoubt {
 			w.troubled--
 		}
 	})
@@ -29,18 +29,18 @@ func (w *world) Session(_ context.Context, _ SessionID, look Look) (s Session, e
 }
 
 // shown is the session as far as this kind of node shows it.
-func (w *world) shown(look Look) Session {
+func (w *world) shown(options ReadOptions) Session {
 	s := w.session
 	if w.kind == versioned {
-		s.Hidden.Funding = s.Hidden.Funding || !look.Funding
+		s.Undisclosed.Funding = s.Undisclosed.Funding || !options.Funding
 		s.Current = slices.Clone(s.Current)
 	} else {
 		s.Current = nil
 	}
-	if s.Hidden.Funding {
+	if s.Undisclosed.Funding {
 		s.Deposits = nil
 	}
-	if s.Hidden.Payouts {
+	if s.Undisclosed.Payouts {
 		s.Payouts = nil
 	}
 	return s

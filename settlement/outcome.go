@@ -128,7 +128,7 @@ type Award struct {
 	Amount      Amount
 }
 
-// Expect is what the publisher believes of the session; the session is not
+// LastSequence is what the publisher believes of the session; the session is not
 // closed where the node says otherwise.
 type Expect struct {
 	Totals  []Total // nil: not checked

@@ -5,33 +5,33 @@ import (
 	"time"
 )
 
-// line is one account and asset.
-type line struct {
+// payoutKey is one account and asset.
+type payoutKey struct {
 	wallet Address
 	asset  Asset
 }
 
-// paid sums payouts by account and asset; what is 0 is left out.
-func paid(transfers []Transfer) map[line]Amount {
-	m := map[line]Amount{}
+// sumPayouts sums payouts by account and asset; what is 0 is left out.
+func sumPayouts(transfers []Transfer) map[payoutKey]Amount {
+	m := map[payoutKey]Amount{}
 	for _, t := range transfers {
 		if !t.Amount.IsZero() {
-			m[line{t.Wallet, t.Asset}] = m[line{t.Wallet, t.Asset}].Add(t.Amount)
+			m[payoutKey{t.Wallet, t.Asset}] = m[payoutKey{t.Wallet, t.Asset}].Add(t.Amount)
 		}
 	}
 	return m
 }
 
-// due is the same for allocations. ok is false where a participant is no address.
-func due(allocations []Allocation) (m map[line]Amount, ok bool) {
-	m = map[line]Amount{}
+// sumAllocations is the same for allocations. ok is false where a participant is no address.
+func sumAllocations(allocations []Allocation) (m map[payoutKey]Amount, ok bool) {
+	m = map[payoutKey]Amount{}
 	for _, a := range allocations {
 		wallet, err := ParseAddress(a.Participant)
 		if err != nil {
 			return nil, false
 		}
 		if !a.Amount.IsZero() {
-			m[line{wallet, a.Asset}] = m[line{wallet, a.Asset}].Add(a.Amount)
+			m[payoutKey{wallet, a.Asset}] = m[payoutKey{wallet, a.Asset}].Add(a.Amount)
 		}
 	}
 	return m, true
@@ -39,12 +39,12 @@ func due(allocations []Allocation) (m map[line]Amount, ok bool) {
 
 // paysOut reports whether these payouts are exactly these allocations.
 func paysOut(transfers []Transfer, allocations []Allocation) bool {
-	want, ok := due(allocations)
-	return ok && sameAmounts(paid(transfers), want)
+	want, ok := sumAllocations(allocations)
+	return ok && sameAmounts(sumPayouts(transfers), want)
 }
 
 // sameAmounts compares amounts none of which is 0.
-func sameAmounts(a, b map[line]Amount) bool {
+func sameAmounts(a, b map[payoutKey]Amount) bool {
 	if len(a) != len(b) {
 		return false
 	}
@@ -67,13 +67,13 @@ func sameAmounts(a, b map[line]Amount) bool {
 // the same money to the same participants by the same quorum, so that the outcome counts
 // as settled either way; what it records is the rows that the policy explains.
 func (s Session) possibleCloses() (closes []Session) {
-	if !s.Versioned || s.Open || !s.Hidden.Payouts {
+	if !s.Versioned || s.Open || !s.Undisclosed.Payouts {
 		return nil
 	}
 	for i, p := range s.Payouts {
 		if i == 0 || p.At.After(s.Payouts[i-1].At) && s.Version >= withdrawnVersion {
 			one := s
-			one.Payouts, one.Hidden.Payouts = s.Payouts[i:], false
+			one.Payouts, one.Undisclosed.Payouts = s.Payouts[i:], false
 			closes = append(closes, one)
 		}
 	}
@@ -100,7 +100,7 @@ func (s Session) PaidAs(intent Entry) bool {
 	switch {
 	case s.Versioned:
 		return !s.Open && len(s.Payouts) > 0 && paysOut(s.Payouts, intent.Allocation) || s.mayHavePaid(intent.Allocation)
-	case s.Hidden.Payouts:
+	case s.Undisclosed.Payouts:
 		return false
 	case intent.Request == nil:
 		return false

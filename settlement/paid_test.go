@@ -29,8 +29,8 @@ func TestPaidAsTheNewestPlan(t *testing.T) {
 	withdrawn, paid := pays("1"), pays("14")
 	withdrawn.At, paid.At = first.Add(30*time.Second), second.Add(time.Second)
 	s.Payouts = []Transfer{withdrawn, paid}
-	step := Next(View{Session: s, Recorded: []Entry{intent(first, "first", "15"), intent(second, "second", "14")}})
-	if step.Move != MoveDone || step.Plan.Policy.Name != "second" || step.Plan.Allocations[0].Amount.String() != "14" {
-		t.Errorf("%+v %+v", step, step.Plan)
+	decision := Next(Observation{Session: s, Recorded: []Entry{intent(first, "first", "15"), intent(second, "second", "14")}})
+	if decision.Action != ActionDone || decision.Plan.Policy.Name != "second" || decision.Plan.Allocations[0].Amount.String() != "14" {
+		t.Errorf("%+v %+v", decision, decision.Plan)
 	}
 }

@@ -21,30 +21,30 @@ func TestFallen(t *testing.T) {
 	}
 	pinned := &Entry{BaseVersion: &base, Allocation: plan}
 	for it, c := range map[string]struct {
-		v    View
+		obs  Observation
 		want bool
 	}{
-		"no intent":                  {View{Session: Session{Open: true, AsOf: now}}, true},
-		"before valid_until":         {View{Intent: &Entry{ValidUntil: at(1)}, Session: Session{AsOf: now}}, false},
-		"at valid_until":             {View{Intent: &Entry{ValidUntil: at(0)}, Session: Session{AsOf: now}}, true},
-		"refused":                    {View{Intent: &Entry{ValidUntil: at(1)}, Session: Session{AsOf: now}, Refused: refused}, true},
-		"versioned, no intent":       {View{Session: v1(4, other)}, true},
-		"at the base":                {View{Intent: pinned, Session: v1(4, other)}, false},
-		"at the base, refused":       {View{Intent: pinned, Session: v1(4, other), Refused: refused}, false},
-		"half done":                  {View{Intent: pinned, Session: v1(5, plan)}, false},
-		"half done, zeros left out":  {View{Intent: pinned, Session: v1(5, plan[:1])}, false},
-		"one on, otherwise":          {View{Intent: pinned, Session: v1(5, other)}, true},
-		"two on":                     {View{Intent: pinned, Session: v1(6, plan)}, true},
-		"older than the base":        {View{Intent: pinned, Session: v1(3, plan)}, false},
-		"closed":                     {View{Intent: pinned, Session: Session{Versioned: true, Version: 4}}, true},
-		"expiring, then versioned":   {View{Intent: &Entry{ValidUntil: at(-1e12), BaseVersion: &base}, Session: v1(9, other)}, false},
-		"versioned, then expiring":   {View{Intent: pinned, Session: Session{Open: true, AsOf: now}}, false},
-		"versioned, refused by 0.x":  {View{Intent: pinned, Session: Session{Open: true, AsOf: now}, Refused: refused}, false},
-		"neither instant nor base":   {View{Intent: &Entry{}, Session: Session{Open: true, AsOf: now}}, false},
-		"versioned, without a base":  {View{Intent: &Entry{}, Session: v1(9, other)}, false},
-		"closed, neither of the two": {View{Intent: &Entry{}, Session: Session{Versioned: true}}, false},
+		"no intent":                  {Observation{Session: Session{Open: true, AsOf: now}}, true},
+		"before valid_until":         {Observation{Intent: &Entry{ValidUntil: at(1)}, Session: Session{AsOf: now}}, false},
+		"at valid_until":             {Observation{Intent: &Entry{ValidUntil: at(0)}, Session: Session{AsOf: now}}, true},
+		"refused":                    {Observation{Intent: &Entry{ValidUntil: at(1)}, Session: Session{AsOf: now}, Refused: refused}, true},
+		"versioned, no intent":       {Observation{Session: v1(4, other)}, true},
+		"at the base":                {Observation{Intent: pinned, Session: v1(4, other)}, false},
+		"at the base, refused":       {Observation{Intent: pinned, Session: v1(4, other), Refused: refused}, false},
+		"half done":                  {Observation{Intent: pinned, Session: v1(5, plan)}, false},
+		"half done, zeros left out":  {Observation{Intent: pinned, Session: v1(5, plan[:1])}, false},
+		"one on, otherwise":          {Observation{Intent: pinned, Session: v1(5, other)}, true},
+		"two on":                     {Observation{Intent: pinned, Session: v1(6, plan)}, true},
+		"older than the base":        {Observation{Intent: pinned, Session: v1(3, plan)}, false},
+		"closed":                     {Observation{Intent: pinned, Session: Session{Versioned: true, Version: 4}}, true},
+		"expiring, then versioned":   {Observation{Intent: &Entry{ValidUntil: at(-1e12), BaseVersion: &base}, Session: v1(9, other)}, false},
+		"versioned, then expiring":   {Observation{Intent: pinned, Session: Session{Open: true, AsOf: now}}, false},
+		"versioned, refused by 0.x":  {Observation{Intent: pinned, Session: Session{Open: true, AsOf: now}, Refused: refused}, false},
+		"neither instant nor base":   {Observation{Intent: &Entry{}, Session: Session{Open: true, AsOf: now}}, false},
+		"versioned, without a base":  {Observation{Intent: &Entry{}, Session: v1(9, other)}, false},
+		"closed, neither of the two": {Observation{Intent: &Entry{}, Session: Session{Versioned: true}}, false},
 	} {
-		if got := c.v.Fallen(); got != c.want {
+		if got := c.obs.FenceExpired(); got != c.want {
 			t.Errorf("%s: fallen %v", it, got)
 		}
 	}
@@ -74,7 +74,7 @@ func TestFailAssertsItsFence(t *testing.T) {
 	for _, k := range kinds {
 		w := newWorldOf(t, k)
 		c := call{Settler: w.settler(), o: w.partial(1)}
-		_, err := c.fail(context.Background(), w.head(sessionHex), past{intention: &Entry{}}, Fail(NodeRejected, "a defect"))
+		_, err := c.fail(context.Background(), w.head(sessionHex), history{intent: &Entry{}}, Fail(NodeRejected, "a defect"))
 		var waiting *Waiting
 		if !errors.As(err, &waiting) || len(w.letters) != 0 {
 			t.Errorf("%v, %d dead letters", err, len(w.letters))
@@ -114,8 +114,8 @@ func TestPaidAs(t *testing.T) {
 		want bool
 	}{
 		"nothing, shown":             {Session{}, zero, true},
-		"nothing, hidden":            {Session{Hidden: Hidden{Payouts: true}}, zero, false},
-		"paid, hidden":               {Session{Payouts: paid, Hidden: Hidden{Payouts: true}}, all, false},
+		"nothing, hidden":            {Session{Undisclosed: Undisclosed{Payouts: true}}, zero, false},
+		"paid, hidden":               {Session{Payouts: paid, Undisclosed: Undisclosed{Payouts: true}}, all, false},
 		"versioned, open":            {Session{Versioned: true, Open: true, Payouts: paid}, all, false},
 		"versioned, nothing, open":   {Session{Versioned: true, Open: true}, zero, false},
 		"versioned, closed":          {Session{Versioned: true, Payouts: paid}, all, true},

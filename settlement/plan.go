@@ -51,7 +51,7 @@ func (p Policy) Allocate(o Outcome, s Session) (*Plan, *Failure) {
 	if f := s.checkParticipants(); f != nil {
 		return nil, f
 	}
-	s, f := o.stated(s)
+	s, f := o.withStatedBalance(s)
 	if f != nil {
 		return nil, f
 	}
@@ -85,7 +85,7 @@ func (p Policy) amounts(o Outcome, s Session) (map[Asset][]Amount, *Failure) {
 		if s.unlisted(t.Asset) && !whole(quotas) {
 			return nil, Fail(AllocationRejected, "the node does not list asset %s: its smallest unit is not known, and %s of it can't be divided", quote(string(t.Asset)), t.Amount)
 		}
-		amounts[t.Asset] = round(quotas, s.unit(t))
+		amounts[t.Asset] = roundLargestRemainder(quotas, s.unit(t))
 	}
 	return amounts, nil
 }
@@ -229,9 +229,9 @@ func whole(quotas []*big.Rat) bool {
 	return true
 }
 
-// round turns exact quotas, in units, into whole units by largest remainder; on
+// roundLargestRemainder turns exact quotas, in units, into whole units by largest remainder; on
 // equal remainders the earlier participant comes first. The sum is kept.
-func round(quotas []*big.Rat, unit int32) []Amount {
+func roundLargestRemainder(quotas []*big.Rat, unit int32) []Amount {
 	units := make([]*big.Int, len(quotas))
 	remainders := make([]*big.Rat, len(quotas))
 	left := new(big.Rat)

@@ -205,10 +205,10 @@ func (p Policy) Check(o Outcome) *Failure {
 	return f
 }
 
-// Look is what this policy needs to see of an outcome's session. The zero Policy
+// ReadOptions is what this policy needs to see of an outcome's session. The zero Policy
 // needs nothing.
-func (p Policy) Look(o Outcome) Look {
-	return Look{
+func (p Policy) ReadOptions(o Outcome) ReadOptions {
+	return ReadOptions{
 		Version: o.Expect != nil && o.Expect.Version != nil,
 		Funding: slices.ContainsFunc(p.rules, func(r rule) bool { return r.payee == toFunders }),
 	}

@@ -212,7 +212,7 @@ func drawKind(t *rapid.T, o *Outcome, s *Session) {
 	balance := s.Balance()
 	switch rapid.SampledFrom(kinds).Draw(t, "kind of node") {
 	case legacy:
-		s.Hidden = Hidden{Balance: true, Funding: true, Payouts: true}
+		s.Undisclosed = Undisclosed{Balance: true, Funding: true, Payouts: true}
 		s.Deposits = nil
 		o.Expect = &Expect{Totals: balance}
 	case versioned:
@@ -222,7 +222,7 @@ func drawKind(t *rapid.T, o *Outcome, s *Session) {
 			s.Current = append(s.Current, Allocation{Participant: s.Participants[at].Spelling, Asset: total.Asset, Amount: total.Amount})
 		}
 		if rapid.Bool().Draw(t, "funding hidden") {
-			s.Hidden.Funding, s.Deposits = true, nil
+			s.Undisclosed.Funding, s.Deposits = true, nil
 		}
 	}
 }
@@ -262,7 +262,7 @@ func TestPlanConserves(t *testing.T) {
 			return
 		}
 		planned++
-		if s, f = o.stated(s); f != nil {
+		if s, f = o.withStatedBalance(s); f != nil {
 			t.Fatal(f)
 		}
 		out := totals{}

@@ -31,21 +31,21 @@ func TestPossibleCloses(t *testing.T) {
 		"nothing shown":            {nil, "", 0},
 	} {
 		s := newWorldOf(t, versioned).session
-		s.Open, s.Version, s.Payouts, s.Hidden.Payouts = false, cmp.Or(c.version, 5), c.payouts, true
-		step := Next(View{Outcome: o, Policy: builtIn5[o.Scenario], Session: s, MaxAttempts: 8, FenceMargin: margin})
+		s.Open, s.Version, s.Payouts, s.Undisclosed.Payouts = false, cmp.Or(c.version, 5), c.payouts, true
+		decision := Next(Observation{Outcome: o, Policy: builtIn5[o.Scenario], Session: s, MaxAttempts: 8, FenceMargin: margin})
 		if c.recorded == "" {
-			if step.Move != MoveFail || step.Failure.Code != ClosedElsewhere {
-				t.Errorf("%s: %+v", name, step)
+			if decision.Action != ActionFail || decision.Failure.Code != ClosedElsewhere {
+				t.Errorf("%s: %+v", name, decision)
 			}
 			continue
 		}
-		if step.Move != MoveDone {
-			t.Errorf("%s: %+v", name, step)
+		if decision.Action != ActionDone {
+			t.Errorf("%s: %+v", name, decision)
 			continue
 		}
-		closed := Entry{Allocation: step.Plan.Allocations}
-		paid, readable := due(closed.Allocation)
-		if !readable || len(paid) != 1 || !paid[line{b, "usdc"}].Equal(amount(c.recorded)) {
+		closed := Entry{Allocation: decision.Plan.Allocations}
+		paid, readable := sumAllocations(closed.Allocation)
+		if !readable || len(paid) != 1 || !paid[payoutKey{b, "usdc"}].Equal(amount(c.recorded)) {
 			t.Errorf("%s: recorded %v", name, closed.Allocation)
 		}
 		if rows, comparable := s.PaidOtherwise(closed); rows != nil || !comparable {

@@ -10,48 +10,48 @@ import (
 // from the ledger and one observation of its session, by the same decisions as
 // Settle. It records nothing, sends nothing, pulls no brake, and asks nobody for a
 // signature; so whether the keys reach the quorum, and whether the node takes the
-// request, it can't tell. It needs neither DeadLetters nor a Brake. An error means
+// request, it can't tell. It needs neither DeadLetters nor a EmergencyStop. An error means
 // that the ledger can't be read.
-func (s *Settler) Preview(ctx context.Context, o Outcome) (Step, error) {
+func (s *Settler) Preview(ctx context.Context, o Outcome) (Decision, error) {
 	o.Ref.Sequence = math.MaxUint64 // later than whatever failed
 	if o.Session == "" {
-		return Step{Move: MoveFail, Failure: o.unreadable()}, nil
+		return Decision{Action: ActionFail, Failure: o.unreadable()}, nil
 	}
-	if f := s.distrust(o); f != nil {
-		return Step{Move: MoveFail, Failure: f}, nil
+	if f := s.checkTrust(o); f != nil {
+		return Decision{Action: ActionFail, Failure: f}, nil
 	}
 	c := call{o: o, Settler: &Settler{
-		Node: s.Node, Ledger: s.Ledger, Brake: untouched{}, Policies: s.Policies, Limits: s.Limits,
+		Node: s.Node, Ledger: s.Ledger, EmergencyStop: noEmergencyStop{}, Policies: s.Policies, Limits: s.Limits,
 		MaxAttempts: s.MaxAttempts, FenceMargin: s.FenceMargin,
 	}}
 	head, err := c.Ledger.Head(ctx, o.Session)
 	if err != nil {
-		return Step{}, err
+		return Decision{}, err
 	}
-	p, err := c.past(ctx, head)
+	p, err := c.readHistory(ctx, head)
 	if err != nil {
-		return Step{}, err
+		return Decision{}, err
 	}
 	if p.closed != nil {
-		return Step{Move: MoveDone, Plan: p.closed.plan()}, nil
+		return Decision{Action: ActionDone, Plan: p.closed.plan()}, nil
 	}
 	policy, f := c.beforeNode(head, p)
 	if f != nil {
-		return Step{Move: MoveFail, Failure: f}, nil
+		return Decision{Action: ActionFail, Failure: f}, nil
 	}
-	step, _, err := c.observe(ctx, p, policy)
+	decision, _, err := c.observe(ctx, p, policy)
 	var waiting *Waiting
 	if errors.As(err, &waiting) {
-		return Step{Move: MoveWait, Waiting: waiting}, nil
+		return Decision{Action: ActionWait, Waiting: waiting}, nil
 	}
-	return step, err
+	return decision, err
 }
 
-// untouched is a brake that a preview leaves alone.
-type untouched struct{}
+// noEmergencyStop is a brake that a preview leaves alone.
+type noEmergencyStop struct{}
 
-func (untouched) Stopped(context.Context) error                { return nil }
-func (untouched) Stop(context.Context, Outcome, Failure) error { return nil }
+func (noEmergencyStop) Stopped(context.Context) error                { return nil }
+func (noEmergencyStop) Stop(context.Context, Outcome, Failure) error { return nil }
 
 // unreadable is why an outcome fails whose session can't be read.
 func (o Outcome) unreadable() *Failure {

@@ -11,23 +11,23 @@ func TestPreview(t *testing.T) {
 	for name, c := range map[string]struct {
 		before func(w *world)
 		o      Outcome
-		move   Move
+		move   Action
 		code   Code
 		reason Reason
 	}{
-		"open":             {nil, o(provider, 1), MoveClose, "", ""},
-		"settled":          {func(w *world) { w.settled(o(provider, 1)) }, o(provider, 1), MoveDone, "", ""},
-		"another settled":  {func(w *world) { w.settled(partial(t, 2)) }, o(provider, 1), MoveFail, OutcomeConflict, ""},
-		"failed before":    {func(w *world) { w.missing = true; _, _ = w.run(o(provider, 1)); w.missing = false }, o(provider, 1), MoveClose, "", ""},
-		"no such session":  {func(w *world) { w.missing = true }, o(provider, 1), MoveFail, SessionNotFound, ""},
-		"a stranger":       {nil, o(`"parties":{"provider":"`+addrX+`"}`, 1), MoveFail, NotAParticipant, ""},
-		"no such scenario": {nil, outcome(t, "no_such", "", 1), MoveFail, UnknownScenario, ""},
-		"in doubt":         {func(w *world) { w.sends(failed, 1); _, _ = w.deliver(o(provider, 1)) }, o(provider, 1), MoveWait, "", InDoubt},
-		"overpaid":         {func(w *world) { w.overpay() }, o(provider, 1), MoveFail, Overpaid, ""},
+		"open":             {nil, o(provider, 1), ActionClose, "", ""},
+		"settled":          {func(w *world) { w.settled(o(provider, 1)) }, o(provider, 1), ActionDone, "", ""},
+		"another settled":  {func(w *world) { w.settled(partial(t, 2)) }, o(provider, 1), ActionFail, OutcomeConflict, ""},
+		"failed before":    {func(w *world) { w.missing = true; _, _ = w.run(o(provider, 1)); w.missing = false }, o(provider, 1), ActionClose, "", ""},
+		"no such session":  {func(w *world) { w.missing = true }, o(provider, 1), ActionFail, SessionNotFound, ""},
+		"a stranger":       {nil, o(`"parties":{"provider":"`+addrX+`"}`, 1), ActionFail, NotAParticipant, ""},
+		"no such scenario": {nil, outcome(t, "no_such", "", 1), ActionFail, UnknownScenario, ""},
+		"in doubt":         {func(w *world) { w.sends(failed, 1); _, _ = w.deliver(o(provider, 1)) }, o(provider, 1), ActionWait, "", InDoubt},
+		"overpaid":         {func(w *world) { w.overpay() }, o(provider, 1), ActionFail, Overpaid, ""},
 		"node away": {func(w *world) {
 			w.fault = func(_ int, name string) fate { return map[string]fate{"session": failed}[name] }
-		}, o(provider, 1), MoveWait, "", NodeAway},
-		"no session": {nil, Outcome{Invalid: Fail(InvalidOutcome, "garbage")}, MoveFail, InvalidOutcome, ""},
+		}, o(provider, 1), ActionWait, "", NodeUnavailable},
+		"no session": {nil, Outcome{Invalid: Fail(InvalidOutcome, "garbage")}, ActionFail, InvalidOutcome, ""},
 	} {
 		w := newWorld(t)
 		if c.before != nil {
@@ -35,16 +35,16 @@ func TestPreview(t *testing.T) {
 		}
 		states, sent, letters := w.states(), w.sent, len(w.letters)
 		s := w.settler()
-		s.Brake, s.DeadLetters = nil, nil
-		step, err := s.Preview(t.Context(), c.o)
-		if err != nil || step.Move != c.move {
-			t.Errorf("%s: %s, %v; want %s", name, step.Move, err, c.move)
+		s.EmergencyStop, s.DeadLetters = nil, nil
+		decision, err := s.Preview(t.Context(), c.o)
+		if err != nil || decision.Action != c.move {
+			t.Errorf("%s: %s, %v; want %s", name, decision.Action, err, c.move)
 		}
-		if c.code != "" && (step.Failure == nil || step.Failure.Code != c.code) {
-			t.Errorf("%s: %+v, want %s", name, step.Failure, c.code)
+		if c.code != "" && (decision.Failure == nil || decision.Failure.Code != c.code) {
+			t.Errorf("%s: %+v, want %s", name, decision.Failure, c.code)
 		}
-		if c.reason != "" && (step.Waiting == nil || step.Waiting.Reason != c.reason) {
-			t.Errorf("%s: %+v, want %s", name, step.Waiting, c.reason)
+		if c.reason != "" && (decision.Waiting == nil || decision.Waiting.Reason != c.reason) {
+			t.Errorf("%s: %+v, want %s", name, decision.Waiting, c.reason)
 		}
 		if w.states() != states || w.sent != sent || len(w.letters) != letters || len(w.stops) > 0 {
 			t.Errorf("%s: a preview changed something: %s", name, w.states())
@@ -57,8 +57,8 @@ func TestPreviewNeedsTheLedger(t *testing.T) {
 		w := newWorld(t)
 		w.settled(partial(t, 1))
 		w.fault = func(_ int, name string) fate { return map[string]fate{op: failed}[name] }
-		if step, err := w.settler().Preview(t.Context(), partial(t, 1)); err == nil {
-			t.Errorf("%s away: %+v", op, step)
+		if decision, err := w.settler().Preview(t.Context(), partial(t, 1)); err == nil {
+			t.Errorf("%s away: %+v", op, decision)
 		}
 	}
 }

@@ -43,27 +43,27 @@ type Session struct {
 	// Current is the split as the node keeps it, where Versioned; rows of 0 may
 	// be there. A closed session has nothing left in it.
 	Current []Allocation
-	// Hidden is what this node does not show of the session.
-	Hidden Hidden
+	// Undisclosed is what this node does not show of the session.
+	Undisclosed Undisclosed
 	// Ours: nobody reaches the session's quorum without a key of ours.
-	Ours bool
+	QuorumNeedsUs bool
 
 	// AsOf is an instant on the node's clock before which this read did not
 	// begin: the only "now" that settlement knows.
 	AsOf time.Time
 	// Quiet: the session was seen twice in a row on one connection, open both times
 	// or closed both times, both answers quick, with nothing dropped in between.
-	Quiet bool
+	ConfirmedStable bool
 	// Evidence is the signed answer that showed the state.
 	Evidence NodeAnswer
 
-	balance totals // as an outcome states it, where the node hides it
+	statedBalance totals // as an outcome states it, where the node hides it
 }
 
-// Hidden is what a node does not show of a session. The outcome has to say it
+// Undisclosed is what a node does not show of a session. The outcome has to say it
 // where a policy needs it. Legacy ClearNodes hide all three; nitronode v1 hides
 // the funding unless the users' transactions explain the balance exactly.
-type Hidden struct {
+type Undisclosed struct {
 	Balance bool // Deposits, Payouts and Current don't say what is in it
 	Funding bool // Deposits don't say who put in what, or not all of it, or nobody looked
 	// Payouts don't say what a closed session paid. Where Versioned they may hold what
@@ -92,14 +92,14 @@ func sums(transfers []Transfer) totals {
 
 // assets are all assets of the session, by name. One that was emptied again still
 // wants its rows of 0.
-func (s Session) assets() []Asset { return s.held().assets() }
+func (s Session) assets() []Asset { return s.totals().assets() }
 
 // Balance is what is in the session now, by asset name; an asset that was
 // emptied is listed with 0. Where more was paid out than put in it is 0, and
 // Overpaid names the asset. Where the node hides it, it is empty until an outcome
 // states it.
 func (s Session) Balance() []Total {
-	held := s.held()
+	held := s.totals()
 	balance := make([]Total, 0, len(held))
 	for _, asset := range held.assets() {
 		balance = append(balance, Total{Asset: asset, Amount: held[asset]})
@@ -107,9 +107,9 @@ func (s Session) Balance() []Total {
 	return balance
 }
 
-func (s Session) held() totals {
-	if s.Hidden.Balance {
-		return s.balance
+func (s Session) totals() totals {
+	if s.Undisclosed.Balance {
+		return s.statedBalance
 	}
 	held := totals{}
 	if s.Versioned {
@@ -128,7 +128,7 @@ func (s Session) held() totals {
 // Overpaid finds an asset of which the node paid out more than was put in. It
 // finds nothing where the node doesn't show both.
 func (s Session) Overpaid() (asset Asset, in, out Amount, found bool) {
-	if s.Hidden.Funding || s.Hidden.Payouts {
+	if s.Undisclosed.Funding || s.Undisclosed.Payouts {
 		return "", Amount{}, Amount{}, false
 	}
 	deposits, payouts := sums(s.Deposits), sums(s.Payouts)
@@ -143,7 +143,7 @@ func (s Session) Overpaid() (asset Asset, in, out Amount, found bool) {
 // Unfunded reports whether nothing of any asset is in the session. It never is
 // where the node doesn't show that.
 func (s Session) Unfunded() bool {
-	if s.Hidden.Balance {
+	if s.Undisclosed.Balance {
 		return false
 	}
 	for _, t := range s.Balance() {
@@ -187,7 +187,7 @@ func (s Session) unit(t Total) int32 {
 // says what is in the session; what a node shows of a session it lists.
 func (s Session) unlisted(a Asset) bool {
 	_, listed := s.Decimals[a]
-	return s.Hidden.Balance && !listed
+	return s.Undisclosed.Balance && !listed
 }
 
 // funders is what each wallet put in of an asset less what it withdrew, in the

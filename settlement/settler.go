@@ -10,14 +10,14 @@ import (
 // Settler settles outcomes. All members but Limits and the functions are needed. Nothing
 // that it keeps between calls decides anything, and any number of calls may run at once.
 type Settler struct {
-	Node        Node
-	Ledger      Ledger
-	DeadLetters DeadLetters
-	Brake       Brake
-	Policies    Policies
-	Limits      Limits        // that a new plan is held to
-	MaxAttempts int           // closing entries an outcome may have before it fails
-	FenceMargin time.Duration // longer than the node works on a request, plus clock error
+	Node          Node
+	Ledger        Ledger
+	DeadLetters   DeadLetters
+	EmergencyStop EmergencyStop
+	Policies      Policies
+	Limits        Limits        // that a new plan is held to
+	MaxAttempts   int           // closing entries an outcome may have before it fails
+	FenceMargin   time.Duration // longer than the node works on a request, plus clock error
 
 	// HoldFunc says why entries may be missing from the ledger, as after it was set back,
 	// until requests that they recorded can land no more: nil where none may be. No
@@ -35,42 +35,42 @@ type Settler struct {
 	// again. Nil: every later message of a failed outcome is a new try.
 	ReplayFunc func(ctx context.Context, o Outcome, failed []Entry) error
 
-	doubts doubts
+	doubts lastDoubts
 }
 
 // Settlement is how an outcome ended.
 type Settlement struct {
-	Entry Entry // its closed or failed entry
-	Again bool  // an earlier delivery of the message had ended it already
+	Entry     Entry // its closed or failed entry
+	Duplicate bool  // an earlier delivery of the message had ended it already
 }
 
-// rounds bounds one call. Two are needed where a state update comes before the
+// maxSteps bounds one call. Two are needed where a state update comes before the
 // close; beyond that only entries of other outcomes and updates by other parties
 // of the same session take one, and then somebody else makes progress.
-const rounds = 16
+const maxSteps = 16
 
 // Settle brings one outcome to its end, however often it is asked. It returns nil
 // where the session is closed as the outcome's policy says; *Failed where the
 // outcome failed and that is recorded; *Waiting where nothing is decided yet.
 func (s *Settler) Settle(ctx context.Context, o Outcome) (Settlement, error) {
 	if o.Session == "" {
-		return s.failUnknown(ctx, o)
+		return s.failWithoutSession(ctx, o)
 	}
-	if f := s.distrust(o); f != nil {
-		return s.settleDistrusted(ctx, o, f)
+	if f := s.checkTrust(o); f != nil {
+		return s.settleUntrusted(ctx, o, f)
 	}
 	return s.settle(ctx, o)
 }
 
 func (s *Settler) settle(ctx context.Context, o Outcome) (Settlement, error) {
 	c := call{Settler: s, o: o}
-	for range rounds {
-		done, err := c.round(ctx)
+	for range maxSteps {
+		done, err := c.step(ctx)
 		if done != nil || err != nil {
 			return orZero(done), err
 		}
 	}
-	return Settlement{}, &Waiting{Reason: LedgerAway, Err: errors.New("other entries or updates of this session keep coming first")}
+	return Settlement{}, &Waiting{Reason: LedgerUnavailable, Err: errors.New("other entries or updates of this session keep coming first")}
 }
 
 func orZero(s *Settlement) Settlement {
@@ -84,37 +84,37 @@ func orZero(s *Settlement) Settlement {
 // call must not rely on.
 type call struct {
 	*Settler
-	o       Outcome
-	sends   int
-	intent  uint64  // ledger sequence of the intent that the last request was sent for
-	refused error   // the node's definite refusal of it
-	answer  *Answer // the node's answer that it closed the session
-	fallen  bool    // by the last observation: no request of this outcome can land any more
+	o            Outcome
+	sends        int
+	intent       uint64  // ledger sequence of the intent that the last request was sent for
+	refused      error   // the node's definite refusal of it
+	answer       *Answer // the node's answer that it closed the session
+	fenceExpired bool    // by the last observation: no request of this outcome can land any more
 }
 
-// round walks the loop once: ledger, node, decision, and at most one move. It
+// step walks the loop once: ledger, node, decision, and at most one move. It
 // returns neither a settlement nor an error where the loop begins again.
-func (c *call) round(ctx context.Context) (*Settlement, error) {
+func (c *call) step(ctx context.Context) (*Settlement, error) {
 	head, err := c.Ledger.Head(ctx, c.o.Session)
 	if err != nil {
-		return nil, &Waiting{Reason: LedgerAway, Err: err}
+		return nil, &Waiting{Reason: LedgerUnavailable, Err: err}
 	}
-	p, err := c.past(ctx, head)
+	p, err := c.readHistory(ctx, head)
 	if err != nil {
-		return nil, &Waiting{Reason: LedgerAway, Err: err}
+		return nil, &Waiting{Reason: LedgerUnavailable, Err: err}
 	}
 	if p.closed != nil {
-		return &Settlement{Entry: *p.closed, Again: true}, nil
+		return &Settlement{Entry: *p.closed, Duplicate: true}, nil
 	}
-	again, err := c.again(ctx, p)
+	again, err := c.checkRetry(ctx, p)
 	if err != nil {
 		return nil, err
 	}
 	if p.ended != nil && !again.allowed {
-		return &Settlement{Entry: *p.ended, Again: true}, &Failed{Failure: *p.ended.Error, Again: true}
+		return &Settlement{Entry: *p.ended, Duplicate: true}, &Failed{Failure: *p.ended.Error, Duplicate: true}
 	}
 	if c.answer != nil && c.holds(p) {
-		return c.done(ctx, head, p, p.intention.plan(), *c.answer, false)
+		return c.done(ctx, head, p, p.intent.plan(), *c.answer, false)
 	}
 	if again.refused != nil {
 		return c.fail(ctx, head, p, again.refused)
@@ -123,50 +123,50 @@ func (c *call) round(ctx context.Context) (*Settlement, error) {
 	if f != nil {
 		return c.fail(ctx, head, p, f)
 	}
-	step, session, err := c.observe(ctx, p, policy)
+	decision, session, err := c.observe(ctx, p, policy)
 	if err != nil {
 		return nil, err
 	}
-	switch step.Move {
-	case MoveDone:
-		return c.done(ctx, head, p, step.Plan, Answer{Version: session.Version, Evidence: session.Evidence}, true)
-	case MoveFail:
-		return c.fail(ctx, head, p, step.Failure)
-	case MoveClose:
-		return c.close(ctx, head, p, step.Plan, session)
-	case MoveDrive:
-		return c.drive(ctx, head, p, step.Plan, session)
+	switch decision.Action {
+	case ActionDone:
+		return c.done(ctx, head, p, decision.Plan, Answer{Version: session.Version, Evidence: session.Evidence}, true)
+	case ActionFail:
+		return c.fail(ctx, head, p, decision.Failure)
+	case ActionClose:
+		return c.close(ctx, head, p, decision.Plan, session)
+	case ActionDrive:
+		return c.drive(ctx, head, p, decision.Plan, session)
 	default:
-		return nil, step.Waiting
+		return nil, decision.Waiting
 	}
 }
 
-func (c *call) past(ctx context.Context, head Head) (past, error) {
+func (c *call) readHistory(ctx context.Context, head Head) (history, error) {
 	if head.Last == nil {
-		return past{}, nil
+		return history{}, nil
 	}
-	history, err := c.Ledger.History(ctx, head)
+	entries, err := c.Ledger.History(ctx, head)
 	if err != nil {
-		return past{}, err
+		return history{}, err
 	}
 	st := head.Standing()
-	p := pastOf(c.o.Ref, st, history)
+	p := historyOf(c.o.Ref, st, entries)
 	if st.State != Free && p.holder == nil {
-		return past{}, fmt.Errorf("entry %d, by which the session is %s, can't be read: the ledger is incomplete; run settled ledger verify", st.Sequence, st.State)
+		return history{}, fmt.Errorf("entry %d, by which the session is %s, can't be read: the ledger is incomplete; run settled ledger verify", st.Sequence, st.State)
 	}
 	return p, nil
 }
 
 // holds reports whether the session is held by the intent this call sent for.
-func (c *call) holds(p past) bool {
-	return p.intention != nil && c.intent > 0 && p.intention.Sequence == c.intent
+func (c *call) holds(p history) bool {
+	return p.intent != nil && c.intent > 0 && p.intent.Sequence == c.intent
 }
 
 // beforeNode finds what ends an outcome without asking the node. With an intent
 // of this outcome nothing does: its request may have landed.
-func (c *call) beforeNode(head Head, p past) (Policy, *Failure) {
+func (c *call) beforeNode(head Head, p history) (Policy, *Failure) {
 	policy, known := c.Policies[c.o.Scenario]
-	if p.intention != nil {
+	if p.intent != nil {
 		return policy, nil
 	}
 	if c.o.Invalid != nil {
@@ -198,49 +198,49 @@ func conflictWith(st Standing, o OutcomeRef) *Failure {
 }
 
 // observe reads the session at the node and decides.
-func (c *call) observe(ctx context.Context, p past, policy Policy) (Step, Session, error) {
+func (c *call) observe(ctx context.Context, p history, policy Policy) (Decision, Session, error) {
 	var refused error
 	if c.holds(p) {
 		refused = c.refused
 	}
-	look := policy.Look(c.o)
-	look.InDoubt = p.intention != nil && p.intention.ValidUntil != nil && refused == nil
-	session, err := c.look(ctx, p, look)
-	if errors.Is(err, ErrSessionNotFound) && p.intention == nil {
-		return Step{Move: MoveFail, Failure: Fail(SessionNotFound, "the node has no session %s, seen twice", c.o.Session)}, session, nil
+	options := policy.ReadOptions(c.o)
+	options.InDoubt = p.intent != nil && p.intent.ValidUntil != nil && refused == nil
+	session, err := c.readSession(ctx, p, options)
+	if errors.Is(err, ErrSessionNotFound) && p.intent == nil {
+		return Decision{Action: ActionFail, Failure: Fail(SessionNotFound, "the node has no session %s, seen twice", c.o.Session)}, session, nil
 	}
 	var never *Failure
-	if errors.As(err, &never) && p.intention == nil {
-		return Step{Move: MoveFail, Failure: never}, session, nil
+	if errors.As(err, &never) && p.intent == nil {
+		return Decision{Action: ActionFail, Failure: never}, session, nil
 	}
 	if err != nil {
-		return Step{}, session, waitingFor(err, NodeAway)
+		return Decision{}, session, waitingFor(err, NodeUnavailable)
 	}
-	if err := c.alarm(ctx, session); err != nil {
-		return Step{}, session, err
+	if err := c.stopOnOverpayment(ctx, session); err != nil {
+		return Decision{}, session, err
 	}
-	view := View{
-		Outcome: c.o, Policy: policy, Limits: c.Limits, Session: session, Intent: p.intention, Recorded: p.recorded,
+	observation := Observation{
+		Outcome: c.o, Policy: policy, Limits: c.Limits, Session: session, Intent: p.intent, Recorded: p.recorded,
 		Attempts: p.attempts, MaxAttempts: c.MaxAttempts, FenceMargin: c.FenceMargin, Refused: refused, Sends: c.sends,
-		Doubt: c.doubts.of(p.intention),
+		Doubt: c.doubts.of(p.intent),
 	}
-	c.fallen = view.Fallen()
-	return Next(view), session, nil
+	c.fenceExpired = observation.FenceExpired()
+	return Next(observation), session, nil
 }
 
-// look reads the session. Who funded it can cost many reads and is needed for a new
+// readSession reads the session. Who funded it can cost many reads and is needed for a new
 // plan only, which a session on the path of its intent gets none.
-func (c *call) look(ctx context.Context, p past, look Look) (Session, error) {
-	if !look.Funding || p.intention == nil || p.intention.ValidUntil != nil {
-		return c.Node.Session(ctx, c.o.Session, look)
+func (c *call) readSession(ctx context.Context, p history, options ReadOptions) (Session, error) {
+	if !options.Funding || p.intent == nil || p.intent.ValidUntil != nil {
+		return c.Node.Session(ctx, c.o.Session, options)
 	}
-	brief := look
-	brief.Funding = false
-	session, err := c.Node.Session(ctx, c.o.Session, brief)
-	if err != nil || (View{Session: session, Intent: p.intention}).onPath() {
+	withoutFunding := options
+	withoutFunding.Funding = false
+	session, err := c.Node.Session(ctx, c.o.Session, withoutFunding)
+	if err != nil || (Observation{Session: session, Intent: p.intent}).onPath() {
 		return session, err
 	}
-	return c.Node.Session(ctx, c.o.Session, look)
+	return c.Node.Session(ctx, c.o.Session, options)
 }
 
 // waitingFor keeps a *Waiting as it is and makes one of any other error.

@@ -57,7 +57,7 @@ func TestSettleStraight(t *testing.T) {
 	}
 	// Once more, and ten times more: nothing new.
 	for range 10 {
-		if s, err := w.run(partial(t, 1)); err != nil || !s.Again {
+		if s, err := w.run(partial(t, 1)); err != nil || !s.Duplicate {
 			t.Error(err)
 		}
 	}
@@ -162,7 +162,7 @@ func TestReplayAfterFailure(t *testing.T) {
 	wantCode(t, err, SessionNotFound)
 	_, err = w.run(o) // redelivered: no entry, no second dead letter
 	var f *Failed
-	if !errors.As(err, &f) || !f.Again {
+	if !errors.As(err, &f) || !f.Duplicate {
 		t.Errorf("%v", err)
 	}
 	w.missing = false
@@ -202,7 +202,7 @@ func TestTwoMessagesFailAtOnce(t *testing.T) {
 	}}
 	_, err := s.Settle(t.Context(), first)
 	var f *Failed
-	if !errors.As(err, &f) || !f.Again || f.Code != SessionNotFound {
+	if !errors.As(err, &f) || !f.Duplicate || f.Code != SessionNotFound {
 		t.Errorf("%v", err)
 	}
 	w.want("failed(session_not_found) ", 0)
@@ -212,7 +212,7 @@ func TestTwoMessagesFailAtOnce(t *testing.T) {
 	w.missing = false
 	for _, sequence := range []uint64{8, 9} {
 		first.Ref.Sequence = sequence
-		if s, err := w.run(first); err != nil || s.Again != (sequence == 9) {
+		if s, err := w.run(first); err != nil || s.Duplicate != (sequence == 9) {
 			t.Errorf("%+v, %v", s, err)
 		}
 	}
@@ -225,12 +225,12 @@ type beforeRead struct {
 	do func()
 }
 
-func (b *beforeRead) Session(ctx context.Context, id SessionID, look Look) (Session, error) {
+func (b *beforeRead) Session(ctx context.Context, id SessionID, options ReadOptions) (Session, error) {
 	if do := b.do; do != nil {
 		b.do = nil
 		do()
 	}
-	return b.Node.Session(ctx, id, look)
+	return b.Node.Session(ctx, id, options)
 }
 
 // A message whose outcome another message of it settles meanwhile sees the session
@@ -247,7 +247,7 @@ func TestClosedMeanwhileByAnotherMessage(t *testing.T) {
 		}
 	}}
 	got, err := s.Settle(t.Context(), second)
-	if err != nil || !got.Again {
+	if err != nil || !got.Duplicate {
 		t.Errorf("%+v, %v", got, err)
 	}
 	w.want("closing closed ", 1)
@@ -266,7 +266,7 @@ func TestNotFoundWithAnIntentIsWaiting(t *testing.T) {
 	w.missing = true
 	_, err := w.deliver(o)
 	var waiting *Waiting
-	if !errors.As(err, &waiting) || waiting.Reason != NodeAway {
+	if !errors.As(err, &waiting) || waiting.Reason != NodeUnavailable {
 		t.Errorf("%v", err)
 	}
 	w.missing = false

@@ -21,11 +21,11 @@ func (r OutcomeRef) SignedText() []byte {
 	return b.Bytes()
 }
 
-// distrust is why nothing may come of an outcome; nil where signatures aren't
+// checkTrust is why nothing may come of an outcome; nil where signatures aren't
 // demanded, or its own is good and it can be read. What a signature vouches for is
 // the outcome's identity: that a message which bears it can't be read, for its
 // envelope or its subject, may be the work of somebody who copied both.
-func (s *Settler) distrust(o Outcome) *Failure {
+func (s *Settler) checkTrust(o Outcome) *Failure {
 	if s.TrustFunc == nil {
 		return nil
 	}
@@ -35,7 +35,7 @@ func (s *Settler) distrust(o Outcome) *Failure {
 	return o.Invalid
 }
 
-// settleDistrusted ends an outcome that nothing may come of. Nothing that it says is
+// settleUntrusted ends an outcome that nothing may come of. Nothing that it says is
 // believed, its session neither: the entry belongs to no session. Were it one of
 // the session's, a copy without the signature would be taken for a failure of the
 // outcome that was copied, and end that.
@@ -43,16 +43,16 @@ func (s *Settler) distrust(o Outcome) *Failure {
 // Where the ledger has an entry of this very message, it was accepted when less
 // was demanded, and its request may still land: it goes on like an outcome that
 // became invalid, which fails once nothing can land any more.
-func (s *Settler) settleDistrusted(ctx context.Context, o Outcome, f *Failure) (Settlement, error) {
+func (s *Settler) settleUntrusted(ctx context.Context, o Outcome, f *Failure) (Settlement, error) {
 	accepted, err := s.accepted(ctx, o)
 	if err != nil {
-		return Settlement{}, &Waiting{Reason: LedgerAway, Err: err}
+		return Settlement{}, &Waiting{Reason: LedgerUnavailable, Err: err}
 	}
 	o.Invalid = f
 	if accepted {
 		return s.settle(ctx, o)
 	}
-	return s.failUnknown(ctx, o)
+	return s.failWithoutSession(ctx, o)
 }
 
 // accepted reports whether the ledger has an entry of this message.
@@ -61,39 +61,39 @@ func (s *Settler) accepted(ctx context.Context, o Outcome) (bool, error) {
 	if err != nil || head.Last == nil {
 		return false, err
 	}
-	history, err := s.Ledger.History(ctx, head)
+	entries, err := s.Ledger.History(ctx, head)
 	if err != nil {
 		return false, err
 	}
-	return slices.ContainsFunc(history, func(e Entry) bool { return e.Outcome.SameMessage(o.Ref) }), nil
+	return slices.ContainsFunc(entries, func(e Entry) bool { return e.Outcome.SameMessage(o.Ref) }), nil
 }
 
-// another says whether an outcome that failed may be settled again by this message.
-type another struct {
+// retry says whether an outcome that failed may be settled again by this message.
+type retry struct {
 	allowed bool     // an operator's replay of it is on record
 	refused *Failure // it must fail once more
 }
 
-// again asks whether the message of a failed outcome may be a new try, where outcomes
+// checkRetry asks whether the message of a failed outcome may be a new try, where outcomes
 // have to be signed. With an intent of its own it is one already, whatever copies of it
 // have failed meanwhile: its request may have landed. The message that failed itself has
 // its result.
-func (c *call) again(ctx context.Context, p past) (another, error) {
+func (c *call) checkRetry(ctx context.Context, p history) (retry, error) {
 	ended := p.ended != nil && p.ended.Outcome.SameMessage(c.o.Ref)
 	if c.TrustFunc == nil || c.ReplayFunc == nil || len(p.failed) == 0 || ended {
-		return another{}, nil
+		return retry{}, nil
 	}
-	if p.intention != nil {
-		return another{allowed: p.intention.Outcome.SameMessage(c.o.Ref)}, nil
+	if p.intent != nil {
+		return retry{allowed: p.intent.Outcome.SameMessage(c.o.Ref)}, nil
 	}
 	err := c.ReplayFunc(ctx, c.o, p.failed)
 	var refused *Failure
 	switch {
 	case err == nil:
-		return another{allowed: true}, nil
+		return retry{allowed: true}, nil
 	case errors.As(err, &refused):
-		return another{refused: refused}, nil
+		return retry{refused: refused}, nil
 	default:
-		return another{}, waitingFor(err, LedgerAway)
+		return retry{}, waitingFor(err, LedgerUnavailable)
 	}
 }

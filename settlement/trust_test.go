@@ -105,7 +105,7 @@ func TestUntrustedChangesNothing(t *testing.T) {
 			hostile(12) // afterwards
 			w.want("closing closed ", 1)
 			w.wantUnknown(c.code, c.code, c.code)
-			if s, err := w.run(o); err != nil || !s.Again {
+			if s, err := w.run(o); err != nil || !s.Duplicate {
 				t.Errorf("%+v %v", s, err)
 			}
 		})

@@ -45,7 +45,7 @@ type world struct {
 	unpreparable error  // no request can be made
 	refuse       error  // the next sends are definitely refused with this
 	refused      func() // what happens at the node meanwhile
-	looks        []Look
+	looks        []ReadOptions
 	troubled     int // reads that are not quiet
 }
 
@@ -96,9 +96,9 @@ func newWorld(t *testing.T) *world { return newWorldOf(t, expiring) }
 
 func newWorldOf(t *testing.T, k kind) *world {
 	w := &world{t: t, kind: k, now: time.Unix(1_800_000_000, 0), letters: map[uint64]int{}, fault: func(int, string) fate { return works }, events: map[int]func(){}, zombie: 1}
-	w.session = Session{ID: sessionHex, Open: true, Version: 1, Decimals: map[Asset]int32{"usdc": 6}, Quorum: 100, Versioned: k == versioned, Ours: true}
+	w.session = Session{ID: sessionHex, Open: true, Version: 1, Decimals: map[Asset]int32{"usdc": 6}, Quorum: 100, Versioned: k == versioned, QuorumNeedsUs: true}
 	if k == legacy {
-		w.session.Hidden = Hidden{Balance: true, Funding: true, Payouts: true}
+		w.session.Undisclosed = Undisclosed{Balance: true, Funding: true, Payouts: true}
 	}
 	for i, spelling := range []string{addrA, addrB, addrJudge} {
 		a, _ := ParseAddress(spelling)
@@ -179,12 +179,12 @@ func (w *world) Append(_ context.Context, h Head, e Entry) (stored Head, err err
 		return w.appendUnknown(h, e)
 	}
 	if h.Sequence() != w.head(e.Session).Sequence() {
-		return Head{}, ErrMoved
+		return Head{}, ErrHeadMoved
 	}
 	var moved error
 	err = w.step("append "+string(e.State), func() {
 		if h.Sequence() != w.head(e.Session).Sequence() {
-			moved = ErrMoved // somebody came first while ours was on its way
+			moved = ErrHeadMoved // somebody came first while ours was on its way
 			return
 		}
 		w.lawful(e)
@@ -270,7 +270,7 @@ var builtIn5 = BuiltIn()
 
 func (w *world) settler() *Settler {
 	return &Settler{
-		Node: w, Ledger: w, DeadLetters: w, Brake: w, Policies: builtIn5, Limits: w.limits, TrustFunc: w.trust, ReplayFunc: w.replayed, HoldFunc: w.incomplete, MaxAttempts: 8, FenceMargin: margin,
+		Node: w, Ledger: w, DeadLetters: w, EmergencyStop: w, Policies: builtIn5, Limits: w.limits, TrustFunc: w.trust, ReplayFunc: w.replayed, HoldFunc: w.incomplete, MaxAttempts: 8, FenceMargin: margin,
 	}
 }
 

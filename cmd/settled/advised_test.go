@@ -107,7 +107,7 @@ func TestForecastWithoutANodeIsUnknown(t *testing.T) {
 	if text := f.text(); text != "can't be told: the node is not asked: clearnode.url is not set" {
 		t.Error(text)
 	}
-	_, err := noNode{errors.New("x")}.Session(t.Context(), "", settlement.Look{})
+	_, err := noNode{errors.New("x")}.Session(t.Context(), "", settlement.ReadOptions{})
 	if !errors.Is(err, errNotAsked) {
 		t.Error(err)
 	}

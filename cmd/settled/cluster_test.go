@@ -228,7 +228,7 @@ func TestDeletedLedger(t *testing.T) {
 	sequence := c.publish("partial_service", "meanwhile", session, c.partial())
 	c.until("the outcome waits for the ledger", func() bool {
 		count, _ := s.Metrics.Waiting.Ages(time.Now())
-		return count[string(settlement.LedgerAway)] > 0
+		return count[string(settlement.LedgerUnavailable)] > 0
 	})
 	if n := c.node.Requests("close_app_session"); n != closes {
 		t.Errorf("%d closes were sent without a ledger", n-closes)

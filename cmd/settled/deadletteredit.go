@@ -44,7 +44,7 @@ func (p *program) replayEdited(cmd *cobra.Command, f replayFlags, args []string)
 
 // edit opens the payload in an editor, again and again until it is a valid outcome or
 // the user gives up. Nothing is changed before that.
-func (p *program) edit(ctx context.Context, d *letterRoom, l consumer.Letter) (consumer.Letter, error) {
+func (p *program) edit(ctx context.Context, d *letterRoom, l consumer.DeadLetter) (consumer.DeadLetter, error) {
 	file, err := os.CreateTemp("", "settled-deadletter-*.json")
 	if err != nil {
 		return l, err

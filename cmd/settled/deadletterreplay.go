@@ -92,25 +92,25 @@ func (p *program) dryRun(cmd *cobra.Command, w letterWork) error {
 // forecast turns the next move into what a person wants to know.
 func (o *outlook) forecast(ctx context.Context, outcome settlement.Outcome) (forecast, error) {
 	f := forecast{Session: outcome.Session, Scenario: outcome.Scenario, Allocations: []settlement.Allocation{}}
-	step, err := o.preview(ctx, outcome)
+	decision, err := o.preview(ctx, outcome)
 	if err != nil {
 		return f, err
 	}
-	if step.Plan != nil {
-		f.Allocations = step.Plan.Allocations
+	if decision.Plan != nil {
+		f.Allocations = decision.Plan.Allocations
 	}
-	switch step.Move {
-	case settlement.MoveFail:
-		f.Would, f.Code, f.Message = "fail", string(step.Failure.Code), step.Failure.Message
-	case settlement.MoveWait:
-		f.Would, f.Code = "wait", string(step.Waiting.Reason)
-		if step.Waiting.Err != nil {
-			f.Message = step.Waiting.Err.Error()
+	switch decision.Action {
+	case settlement.ActionFail:
+		f.Would, f.Code, f.Message = "fail", string(decision.Failure.Code), decision.Failure.Message
+	case settlement.ActionWait:
+		f.Would, f.Code = "wait", string(decision.Waiting.Reason)
+		if decision.Waiting.Err != nil {
+			f.Message = decision.Waiting.Err.Error()
 		}
-		if errors.Is(step.Waiting.Err, errNotAsked) {
+		if errors.Is(decision.Waiting.Err, errNotAsked) {
 			f.Would, f.Code = "unknown", ""
 		}
-	case settlement.MoveDone:
+	case settlement.ActionDone:
 		f.Would = "done"
 	default:
 		f.Would = "close"

@@ -40,7 +40,7 @@ func (p *program) deadletterShow() *cobra.Command {
 
 // shownLetter is a dead letter with everything one wants to know to decide.
 type shownLetter struct {
-	consumer.Letter
+	consumer.DeadLetter
 	Headers map[string][]string `json:"headers"`
 	Payload any                 `json:"payload"` // as JSON where it is JSON, else as text
 	Event   shownEvent          `json:"event"`
@@ -83,7 +83,7 @@ func showLetter(ctx context.Context, d *letterRoom, sequence uint64) (shownLette
 	}
 	outcome := d.Outcome(l)
 	s := shownLetter{
-		Letter: l, Headers: l.Header, Payload: payload(l.Payload), Advice: runbook()[l.Code],
+		DeadLetter: l, Headers: l.Header, Payload: payload(l.Payload), Advice: runbook()[l.Code],
 		Event: shownEvent{Source: outcome.Ref.Source, ID: outcome.Ref.ID, Type: outcome.Ref.Type},
 	}
 	if outcome.Invalid != nil {
@@ -131,7 +131,7 @@ func (o *outlook) session(ctx context.Context, id settlement.SessionID) shownNod
 	if id == "" {
 		return shownNode{Error: "its session id can't be read"}
 	}
-	session, err := o.node.Session(ctx, id, settlement.Look{Version: true})
+	session, err := o.node.Session(ctx, id, settlement.ReadOptions{Version: true})
 	if err != nil {
 		var waiting *settlement.Waiting
 		if errors.As(err, &waiting) && waiting.Err != nil {
@@ -170,7 +170,7 @@ func (s shownLetter) text() string {
 	for _, name := range sortedNames(s.Header) {
 		line("header", "%s: %s", name, strings.Join(s.Header[name], ", "))
 	}
-	b.WriteString("\nPayload\n" + indented(payloadText(s.Letter.Payload)))
+	b.WriteString("\nPayload\n" + indented(payloadText(s.DeadLetter.Payload)))
 	b.WriteString("\nIn the ledger\n" + indented(s.Ledger.text()))
 	b.WriteString("\nAt the node, now\n" + indented(s.Node.text()))
 	if s.Replay != nil {

@@ -332,7 +332,7 @@ func (d *deployment) wantCode(e settlement.Entry, code settlement.Code) {
 	}
 }
 
-func (d *deployment) letters() []consumer.Letter {
+func (d *deployment) letters() []consumer.DeadLetter {
 	d.t.Helper()
 	letters, err := consumer.NewDeadLetters(d.nats.JS, d.cfg.Consumer()).List(context.Background(), consumer.Filter{})
 	if errors.Is(err, jetstream.ErrStreamNotFound) {

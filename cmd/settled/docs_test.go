@@ -84,9 +84,9 @@ func TestRunbook(t *testing.T) {
 		}
 	}
 	for _, reason := range []settlement.Reason{
-		settlement.NodeAway, settlement.ReadFailed, settlement.InDoubt, settlement.LedgerAway, settlement.LedgerHeld,
-		settlement.NotReady, settlement.NodeTransient, settlement.LetterAway,
-		settlement.EscrowPending, settlement.NodeRefused, settlement.UnknownRefusal, settlement.CosignersAway, settlement.Stopped,
+		settlement.NodeUnavailable, settlement.ReadFailed, settlement.InDoubt, settlement.LedgerUnavailable, settlement.LedgerHeld,
+		settlement.NotReady, settlement.NodeTransient, settlement.DeadLetterUnavailable,
+		settlement.EscrowPending, settlement.NodeRefused, settlement.UnknownRefusal, settlement.CosignersUnavailable, settlement.Stopped,
 	} {
 		if !strings.Contains(string(text), "| `"+string(reason)+"` |") {
 			t.Errorf("the runbook does not say what waiting for %s means", reason)

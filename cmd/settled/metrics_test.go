@@ -115,9 +115,9 @@ func TestAResultIsCountedOnce(t *testing.T) {
 	r := consumer.Result{Disposition: consumer.Acked, Reason: "closed", Published: time.Now(), Delivered: 1}
 	r.Outcome.Scenario, r.Settlement.Entry.State = "cancellation", settlement.EntryClosed
 	m.Result(r)
-	r.Delivered, r.Settlement.Again = 2, true
+	r.Delivered, r.Settlement.Duplicate = 2, true
 	m.Result(r)
-	r = consumer.Result{Disposition: consumer.GivenBack, Reason: "in_doubt", Published: time.Now(), Delivered: 3}
+	r = consumer.Result{Disposition: consumer.Requeued, Reason: "in_doubt", Published: time.Now(), Delivered: 3}
 	m.Result(r)
 	wantSeries(t, scrape(t, m.Registry), map[string]float64{
 		`settled_settlements_total{code="",scenario="cancellation",state="closed"}`:         1,
@@ -133,7 +133,7 @@ func TestAResultIsCountedOnce(t *testing.T) {
 func TestWaitingIsWitnessed(t *testing.T) {
 	w := telemetry.NewWaiting(zerolog.Nop())
 	start := time.Unix(1_800_000_000, 0)
-	back := consumer.Result{Disposition: consumer.GivenBack, Reason: "node_away", Published: start.Add(-time.Hour)}
+	back := consumer.Result{Disposition: consumer.Requeued, Reason: "node_away", Published: start.Add(-time.Hour)}
 	back.Outcome.Ref = settlement.OutcomeRef{Sequence: 7}
 	w.Note(back, start)
 	w.Note(back, start.Add(20*time.Second))
@@ -147,7 +147,7 @@ func TestWaitingIsWitnessed(t *testing.T) {
 
 func TestAppendResult(t *testing.T) {
 	for want, err := range map[string]error{
-		telemetry.AppendStored: nil, telemetry.AppendMoved: fmt.Errorf("append: %w", settlement.ErrMoved),
+		telemetry.AppendStored: nil, telemetry.AppendMoved: fmt.Errorf("append: %w", settlement.ErrHeadMoved),
 		telemetry.AppendHeld:    fmt.Errorf("append: %w", &settlement.Waiting{Reason: settlement.LedgerHeld}),
 		telemetry.AppendUnknown: errors.New("no answer"),
 	} {

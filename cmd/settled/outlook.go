@@ -50,9 +50,9 @@ func openNodeReader(c *config.Config) (*audit.NodeReader, error) {
 }
 
 // preview is what would become of an outcome.
-func (o *outlook) preview(ctx context.Context, outcome settlement.Outcome) (settlement.Step, error) {
+func (o *outlook) preview(ctx context.Context, outcome settlement.Outcome) (settlement.Decision, error) {
 	if o.ledgerErr != nil {
-		return settlement.Step{}, fmt.Errorf("the ledger can't be read: %w", o.ledgerErr)
+		return settlement.Decision{}, fmt.Errorf("the ledger can't be read: %w", o.ledgerErr)
 	}
 	return o.settler.Preview(ctx, outcome)
 }
@@ -76,6 +76,6 @@ var errNotAsked = errors.New("the node is not asked")
 // noNode is a node that isn't asked, and why.
 type noNode struct{ why error }
 
-func (n noNode) Session(context.Context, settlement.SessionID, settlement.Look) (settlement.Session, error) {
-	return settlement.Session{}, &settlement.Waiting{Reason: settlement.NodeAway, Err: fmt.Errorf("%w: %w", errNotAsked, n.why)}
+func (n noNode) Session(context.Context, settlement.SessionID, settlement.ReadOptions) (settlement.Session, error) {
+	return settlement.Session{}, &settlement.Waiting{Reason: settlement.NodeUnavailable, Err: fmt.Errorf("%w: %w", errNotAsked, n.why)}
 }

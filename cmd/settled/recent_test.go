@@ -30,12 +30,12 @@ func TestRecent(t *testing.T) {
 		"an hour ago":         {[]error{broken, broken}, "", time.Hour, true},
 		"and one still waits": {[]error{broken, broken}, "ledger_away", time.Hour, false},
 		"succeeded since":     {[]error{broken, broken, nil}, "ledger_away", 0, true},
-		"another came first":  {[]error{broken, broken, settlement.ErrMoved}, "", 0, true},
+		"another came first":  {[]error{broken, broken, settlement.ErrHeadMoved}, "", 0, true},
 		"held says nothing":   {[]error{broken, broken, &settlement.Waiting{Reason: settlement.LedgerHeld}}, "", 0, false},
 		"stopped ourselves":   {[]error{context.Canceled, fmt.Errorf("x: %w", context.Canceled)}, "", 0, true},
 		"no such session":     {[]error{settlement.ErrSessionNotFound, settlement.ErrSessionNotFound}, "", 0, true},
 		"refused for good":    {[]error{settlement.Fail(settlement.NodeRejected, "no"), settlement.Fail(settlement.NodeRejected, "no")}, "", 0, true},
-		"away":                {[]error{&settlement.Waiting{Reason: settlement.NodeAway, Err: broken}, &settlement.Waiting{Reason: settlement.NodeAway, Err: broken}}, "", 0, false},
+		"away":                {[]error{&settlement.Waiting{Reason: settlement.NodeUnavailable, Err: broken}, &settlement.Waiting{Reason: settlement.NodeUnavailable, Err: broken}}, "", 0, false},
 		"an escrow":           {[]error{&settlement.Waiting{Reason: settlement.EscrowPending}, &settlement.Waiting{Reason: settlement.EscrowPending}}, "", 0, true},
 	} {
 		t.Run(name, func(t *testing.T) {

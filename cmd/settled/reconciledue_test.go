@@ -66,9 +66,9 @@ type meddling struct {
 	do    func()
 }
 
-func (m *meddling) Session(ctx context.Context, id settlement.SessionID, look settlement.Look) (settlement.Session, error) {
+func (m *meddling) Session(ctx context.Context, id settlement.SessionID, options settlement.ReadOptions) (settlement.Session, error) {
 	m.first.Do(m.do)
-	return m.SessionNode.Session(ctx, id, look)
+	return m.SessionNode.Session(ctx, id, options)
 }
 
 // A session that was free when the ledger was read, and that settled closed before the

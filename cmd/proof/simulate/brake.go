@@ -16,9 +16,9 @@ type brake struct {
 	stops map[settlement.SessionID]bool // for which it was pulled
 }
 
-var _ settlement.Brake = (*brake)(nil)
+var _ settlement.EmergencyStop = (*brake)(nil)
 
-// Stopped implements settlement.Brake. Every replica knows at once: that the news
+// Stopped implements settlement.EmergencyStop. Every replica knows at once: that the news
 // takes a moment is another's send that is on its way already.
 func (b *brake) Stopped(context.Context) error {
 	if b.on {
@@ -27,7 +27,7 @@ func (b *brake) Stopped(context.Context) error {
 	return nil
 }
 
-// Stop implements settlement.Brake: once for each session, as it is recorded.
+// Stop implements settlement.EmergencyStop: once for each session, as it is recorded.
 func (b *brake) Stop(_ context.Context, o settlement.Outcome, f settlement.Failure) error {
 	if b.stops[o.Session] {
 		return nil

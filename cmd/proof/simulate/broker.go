@@ -155,7 +155,7 @@ func (b *broker) answered(d delivery, v consumer.Verdict) {
 		}
 		m.done = true
 		b.forget(m)
-	case consumer.GivenBack:
+	case consumer.Requeued:
 		if !m.done && m.turn == d.turn {
 			m.turn++
 			turn := m.turn

@@ -233,7 +233,7 @@ func (g gate) complete(ctx context.Context) error {
 	return g.r.ledger.Complete(ctx, settingsAge)
 }
 
-// Stopped implements settlement.Brake.
+// Stopped implements settlement.EmergencyStop.
 func (g gate) Stopped(ctx context.Context) error {
 	if left := g.r.heldUntil.Sub(g.r.w.now); left > 0 {
 		return &settlement.Waiting{Reason: settlement.LedgerHeld, Delay: left, Err: errors.New("started after a restore")}
@@ -244,7 +244,7 @@ func (g gate) Stopped(ctx context.Context) error {
 	case errors.As(err, &unsafe):
 		return &settlement.Waiting{Reason: settlement.LedgerHeld, Delay: settingsAge, Err: err}
 	case err != nil:
-		return &settlement.Waiting{Reason: settlement.LedgerAway, Err: err}
+		return &settlement.Waiting{Reason: settlement.LedgerUnavailable, Err: err}
 	}
 	return g.brake.Stopped(ctx)
 }
@@ -271,7 +271,7 @@ func (l *laws) held(r *replica, f *flight) {
 }
 
 var (
-	_ ledger.Origins   = (*stream)(nil)
-	_ ledger.Tail      = (*replica)(nil)
-	_ settlement.Brake = gate{}
+	_ ledger.Origins           = (*stream)(nil)
+	_ ledger.Tail              = (*replica)(nil)
+	_ settlement.EmergencyStop = gate{}
 )

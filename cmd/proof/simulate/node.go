@@ -55,38 +55,38 @@ var errAway = errors.New("the node is away")
 
 // Session implements settlement.Node. Its caller may come to a stop before it uses
 // what was read.
-func (n *node) Session(_ context.Context, id settlement.SessionID, look settlement.Look) (settlement.Session, error) {
+func (n *node) Session(_ context.Context, id settlement.SessionID, options settlement.ReadOptions) (settlement.Session, error) {
 	a := n.w.running
-	s, err := n.observe(a, id, look)
+	s, err := n.observe(a, id, options)
 	a.perish(n.w.fate("decide"))
 	a.sleep(0)
 	return s, err
 }
 
 // observe is one look, or two where one could mislead.
-func (n *node) observe(a *actor, id settlement.SessionID, look settlement.Look) (settlement.Session, error) {
+func (n *node) observe(a *actor, id settlement.SessionID, options settlement.ReadOptions) (settlement.Session, error) {
 	if err := a.signedIn(); err != nil {
 		return settlement.Session{}, err
 	}
 	asOf := a.bound()
-	s, quick, err := n.look(a, id, look)
+	s, quick, err := n.look(a, id, options)
 	absent := errors.Is(err, settlement.ErrSessionNotFound)
 	if err != nil && !absent {
 		return s, err
 	}
 	s.AsOf = asOf
 	unfunded := !absent && s.Open && s.Unfunded()
-	if !absent && !unfunded && (!look.InDoubt || n.w.dialect == Versioned) {
+	if !absent && !unfunded && (!options.InDoubt || n.w.dialect == Versioned) {
 		return s, nil
 	}
 	if absent || unfunded {
 		a.sleep(time.Second)
 	}
-	return n.lookAgain(a, id, look, s, quick, absent)
+	return n.lookAgain(a, id, options, s, quick, absent)
 }
 
-func (n *node) lookAgain(a *actor, id settlement.SessionID, look settlement.Look, first settlement.Session, quick, absent bool) (settlement.Session, error) {
-	s, quickToo, err := n.look(a, id, look)
+func (n *node) lookAgain(a *actor, id settlement.SessionID, options settlement.ReadOptions, first settlement.Session, quick, absent bool) (settlement.Session, error) {
+	s, quickToo, err := n.look(a, id, options)
 	s.AsOf = first.AsOf
 	switch gone := errors.Is(err, settlement.ErrSessionNotFound); {
 	case gone && absent:
@@ -98,30 +98,30 @@ func (n *node) lookAgain(a *actor, id settlement.SessionID, look settlement.Look
 	case s.Open && s.Unfunded() && !first.Unfunded():
 		return s, errors.New("it was emptied between two looks: looking again later")
 	}
-	s.Quiet = look.InDoubt && s.Open == first.Open && quick && quickToo && !n.w.faulty(n.w.weather.dropped)
+	s.ConfirmedStable = options.InDoubt && s.Open == first.Open && quick && quickToo && !n.w.faulty(n.w.weather.dropped)
 	return s, nil
 }
 
 // look reads the session once. quick: the answer came within a quarter of the
 // fence margin.
-func (n *node) look(a *actor, id settlement.SessionID, look settlement.Look) (s settlement.Session, quick bool, err error) {
+func (n *node) look(a *actor, id settlement.SessionID, options settlement.ReadOptions) (s settlement.Session, quick bool, err error) {
 	began := n.w.now
 	var seen sight
-	lost := a.remote("look", func() { s, seen, err = n.read(a, id, look) })
+	lost := a.remote("look", func() { s, seen, err = n.read(a, id, options) })
 	if n.mired() && lost == nil {
 		a.sleep(n.w.choices.between(6*time.Second, requestTimeout))
 	}
 	if lost != nil {
-		return s, false, &settlement.Waiting{Reason: settlement.NodeAway, Err: lost}
+		return s, false, &settlement.Waiting{Reason: settlement.NodeUnavailable, Err: lost}
 	}
 	a.seen = seen
 	return s, n.w.now.Sub(began) <= fenceMargin/4, err
 }
 
 // read is a look, at the node.
-func (n *node) read(a *actor, id settlement.SessionID, look settlement.Look) (settlement.Session, sight, error) {
+func (n *node) read(a *actor, id settlement.SessionID, options settlement.ReadOptions) (settlement.Session, sight, error) {
 	if n.away() {
-		return settlement.Session{}, sight{}, &settlement.Waiting{Reason: settlement.NodeAway, Err: errAway}
+		return settlement.Session{}, sight{}, &settlement.Waiting{Reason: settlement.NodeUnavailable, Err: errAway}
 	}
 	s := n.find(id)
 	if s == nil || s.missing {
@@ -134,7 +134,7 @@ func (n *node) read(a *actor, id settlement.SessionID, look settlement.Look) (se
 		return settlement.Session{}, sight{}, settlement.ErrSessionNotFound
 	}
 	a.note("looks: %s", s.state())
-	return n.shown(s, look), s.sight(), nil
+	return n.shown(s, options), s.sight(), nil
 }
 
 func (n *node) find(id settlement.SessionID) *appSession {
@@ -183,7 +183,7 @@ func (a *actor) signedIn() error {
 func (n *node) Prepare(_ context.Context, o settlement.Outcome, plan settlement.Plan, s settlement.Session) (settlement.Request, error) {
 	a := n.w.running
 	if err := a.remote("sign", func() {}); err != nil || n.w.faulty(n.w.weather.unsigned) {
-		return settlement.Request{}, &settlement.Waiting{Reason: settlement.CosignersAway, Err: err}
+		return settlement.Request{}, &settlement.Waiting{Reason: settlement.CosignersUnavailable, Err: err}
 	}
 	if err := a.signedIn(); err != nil {
 		return settlement.Request{}, err

@@ -75,7 +75,7 @@ func (r *replica) start() {
 		RandomFunc: c.fill,
 	})
 	r.settler = settlement.Settler{
-		Node: &w.node, Ledger: oneStep{r.ledger, w}, DeadLetters: &w.letters, Brake: gate{&w.brake, r},
+		Node: &w.node, Ledger: oneStep{r.ledger, w}, DeadLetters: &w.letters, EmergencyStop: gate{&w.brake, r},
 		Policies: r.policies.parsed, MaxAttempts: w.weather.attempts, FenceMargin: fenceMargin,
 		HoldFunc: gate{&w.brake, r}.complete,
 	}

@@ -7,9 +7,9 @@ import (
 )
 
 // shown is the session as far as this kind of node shows it.
-func (n *node) shown(s *appSession, look settlement.Look) settlement.Session {
+func (n *node) shown(s *appSession, options settlement.ReadOptions) settlement.Session {
 	v := settlement.Session{
-		ID: s.id, Open: s.open, Version: s.version, Participants: slices.Clone(s.participants), Quorum: 100, Ours: s.ours,
+		ID: s.id, Open: s.open, Version: s.version, Participants: slices.Clone(s.participants), Quorum: 100, QuorumNeedsUs: s.ours,
 		Decimals: map[settlement.Asset]int32{}, Evidence: evidence,
 	}
 	for asset := range s.assets {
@@ -17,13 +17,13 @@ func (n *node) shown(s *appSession, look settlement.Look) settlement.Session {
 	}
 	switch n.w.dialect {
 	case Legacy:
-		v.Hidden = settlement.Hidden{Balance: true, Funding: true, Payouts: true}
+		v.Undisclosed = settlement.Undisclosed{Balance: true, Funding: true, Payouts: true}
 		v.Version = 1
 	case Versioned:
-		n.showVersioned(s, look, &v)
+		n.showVersioned(s, options, &v)
 	default:
 		v.Deposits, v.Payouts = s.transfers(s.deposits), s.transfers(s.payouts)
-		if !look.Version && n.w.choices.pick(2) == 1 {
+		if !options.Version && n.w.choices.pick(2) == 1 {
 			v.Version = 0
 		}
 	}
@@ -32,8 +32,8 @@ func (n *node) shown(s *appSession, look settlement.Look) settlement.Session {
 
 // showVersioned: rows in an order of the node's own, what was put in only where it
 // is asked for, and what a close paid without its zeros.
-func (n *node) showVersioned(s *appSession, look settlement.Look, v *settlement.Session) {
-	v.Versioned, v.Hidden.Funding = true, !look.Funding
+func (n *node) showVersioned(s *appSession, options settlement.ReadOptions, v *settlement.Session) {
+	v.Versioned, v.Undisclosed.Funding = true, !options.Funding
 	for i := range s.participants {
 		for asset, units := range s.current[i] {
 			if units != 0 || s.held(asset) && n.w.choices.pick(2) == 0 {
@@ -42,10 +42,10 @@ func (n *node) showVersioned(s *appSession, look settlement.Look, v *settlement.
 		}
 	}
 	slices.Reverse(v.Current)
-	if look.Funding {
+	if options.Funding {
 		v.Deposits = s.transfers(s.deposits)
 	}
-	v.Hidden.Payouts = s.unseen && !s.open
+	v.Undisclosed.Payouts = s.unseen && !s.open
 	if !s.open && !s.unseen {
 		v.Payouts = slices.DeleteFunc(s.transfers(s.payouts), func(t settlement.Transfer) bool { return t.Amount.IsZero() })
 	}

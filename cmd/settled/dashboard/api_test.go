@@ -266,7 +266,7 @@ func TestReplayAndDiscard(t *testing.T) {
 	if shown.Payload != `{"id":"a"}` || shown.Code != settlement.NodeRejected || shown.Headers["Settled-Code"] == nil {
 		t.Errorf("%+v", shown)
 	}
-	var done consumer.Replayed
+	var done consumer.ReplayResult
 	if status := w.do("POST", fmt.Sprintf("/api/deadletters/%d/replay", a), "", token, &done); status != http.StatusOK || done.Stream != "OUTCOMES" || done.Sequence != 1 {
 		t.Errorf("%d %+v", status, done)
 	}

@@ -17,9 +17,9 @@ import (
 
 // Letters are the dead letters; consumer.DeadLetters is one.
 type Letters interface {
-	List(ctx context.Context, f consumer.Filter) ([]consumer.Letter, error)
-	Get(ctx context.Context, sequence uint64) (consumer.Letter, error)
-	Replay(ctx context.Context, sequence uint64) (consumer.Replayed, error)
+	List(ctx context.Context, f consumer.Filter) ([]consumer.DeadLetter, error)
+	Get(ctx context.Context, sequence uint64) (consumer.DeadLetter, error)
+	Replay(ctx context.Context, sequence uint64) (consumer.ReplayResult, error)
 	Discard(ctx context.Context, sequence uint64, reason string) error
 }
 

@@ -33,9 +33,9 @@ func (b *Board) online(answer func(*http.Request) (any, error)) func(*http.Reque
 
 // letterPage is a page of dead letters, newest first.
 type letterPage struct {
-	Letters []consumer.Letter `json:"letters"`
-	Next    uint64            `json:"next"`  // before= of the next page; 0: there is none
-	Total   uint64            `json:"total"` // when last looked
+	Letters []consumer.DeadLetter `json:"letters"`
+	Next    uint64                `json:"next"`  // before= of the next page; 0: there is none
+	Total   uint64                `json:"total"` // when last looked
 }
 
 // letters answers a page below the sequence before=. What was replayed or discarded
@@ -50,7 +50,7 @@ func (b *Board) letters(r *http.Request) (any, error) {
 	if err != nil {
 		return nil, err
 	}
-	page := letterPage{Letters: []consumer.Letter{}, Total: state.Msgs}
+	page := letterPage{Letters: []consumer.DeadLetter{}, Total: state.Msgs}
 	before = min(before, state.LastSeq+1)
 	width := uint64(2 * lettersPage)
 	for step := 0; step < mostSteps && before > max(state.FirstSeq, 1) && state.Msgs > 0 && len(page.Letters) < lettersPage; step++ {
@@ -60,7 +60,7 @@ func (b *Board) letters(r *http.Request) (any, error) {
 			return nil, err
 		}
 		beyond := len(found) == 2*lettersPage && found[len(found)-1].Sequence+1 < before // more than fit: look closer
-		found = slices.DeleteFunc(found, func(l consumer.Letter) bool { return l.Sequence >= before })
+		found = slices.DeleteFunc(found, func(l consumer.DeadLetter) bool { return l.Sequence >= before })
 		if beyond {
 			width = 2 * lettersPage
 			continue
@@ -81,7 +81,7 @@ func (b *Board) letters(r *http.Request) (any, error) {
 
 // shownLetter is a dead letter with its message.
 type shownLetter struct {
-	consumer.Letter
+	consumer.DeadLetter
 	Headers map[string][]string `json:"headers"`
 	Payload string              `json:"payload"`
 	Binary  bool                `json:"binary"` // the payload is no text: what is no UTF-8 is replaced
@@ -97,7 +97,7 @@ func (b *Board) letter(r *http.Request) (any, error) {
 	if err != nil {
 		return nil, err
 	}
-	shown := shownLetter{Letter: l, Headers: l.Header, Size: len(l.Payload), Binary: !utf8.Valid(l.Payload)}
+	shown := shownLetter{DeadLetter: l, Headers: l.Header, Size: len(l.Payload), Binary: !utf8.Valid(l.Payload)}
 	shown.Payload = strings.ToValidUTF8(string(l.Payload[:min(len(l.Payload), mostPayload)]), "\uFFFD")
 	return shown, nil
 }

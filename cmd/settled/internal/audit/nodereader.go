@@ -17,7 +17,7 @@ import (
 
 // SessionNode is the node, as far as it shows sessions.
 type SessionNode interface {
-	Session(ctx context.Context, id settlement.SessionID, look settlement.Look) (settlement.Session, error)
+	Session(ctx context.Context, id settlement.SessionID, options settlement.ReadOptions) (settlement.Session, error)
 }
 
 // closedLister is the node, as far as it lists closed sessions.
@@ -71,13 +71,13 @@ func (r *NodeReader) Close() {
 // ReadSession reads one session, when it is its turn. errNodeGone: there is no
 // connection, and for nodePatience there was none.
 func (r *NodeReader) ReadSession(ctx context.Context, id settlement.SessionID) (settlement.Session, error) {
-	return r.Session(ctx, id, settlement.Look{})
+	return r.Session(ctx, id, settlement.ReadOptions{})
 }
 
 // Session is session, with what the read is for.
-func (r *NodeReader) Session(ctx context.Context, id settlement.SessionID, look settlement.Look) (s settlement.Session, err error) {
+func (r *NodeReader) Session(ctx context.Context, id settlement.SessionID, options settlement.ReadOptions) (s settlement.Session, err error) {
 	err = r.inTurn(ctx, func(ctx context.Context) (err error) {
-		s, err = r.Node.Session(ctx, id, look)
+		s, err = r.Node.Session(ctx, id, options)
 		return err
 	})
 	return s, err

@@ -252,7 +252,7 @@ func paidOut(s settlement.Session) string {
 		}
 	}
 	switch {
-	case s.Hidden.Payouts:
+	case s.Undisclosed.Payouts:
 		return "doesn't show what was paid"
 	case len(parts) == 0:
 		return "paid nobody"

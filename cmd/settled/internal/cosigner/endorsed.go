@@ -58,7 +58,7 @@ func secondHalf(p clearnode.Proposal, s settlement.Session) bool {
 // can't be told any more once its first half is done: whoever started since then
 // doesn't know, which is no refusal.
 func (c *Cosigner) unendorsed(f *settlement.Failure, j judged, s settlement.Session) error {
-	if s.Hidden.Funding && f.Code == settlement.InvalidOutcome && secondHalf(j.proposal, s) {
+	if s.Undisclosed.Funding && f.Code == settlement.InvalidOutcome && secondHalf(j.proposal, s) {
 		return waits(settlement.ReadFailed, errors.New(f.Message)) // not the failure itself, which would be a refusal
 	}
 	return c.explained(f, j)

@@ -91,7 +91,7 @@ func (f *cosignFence) held(s settlement.Session, digest [sha256.Size]byte, now t
 			Err: errors.New("another request that I signed for this session may still land"),
 		}
 	}
-	if !s.Quiet {
+	if !s.ConfirmedStable {
 		return &settlement.Waiting{Reason: settlement.InDoubt, Err: errors.New("the session looks open, but the node or my connection was slow")}
 	}
 	return f.room(s.AsOf)

@@ -14,7 +14,7 @@ var fenceStart = time.Unix(1_800_000_000, 0)
 
 // fenceCase asks a fence at an instant, which is the node's clock too.
 func fenceCase(f *cosignFence, session, payload string, at, until time.Time) error {
-	s := settlement.Session{ID: settlement.SessionID(session), Open: true, AsOf: at, Quiet: true}
+	s := settlement.Session{ID: settlement.SessionID(session), Open: true, AsOf: at, ConfirmedStable: true}
 	return f.sign(s, []byte(payload), at, func() (time.Time, error) { return until, nil })
 }
 
@@ -55,7 +55,7 @@ func TestCosignFence(t *testing.T) {
 // or a request that would never expire, is not signed for.
 func TestCosignFenceSignsNothingElse(t *testing.T) {
 	f := NewCosignFence(fenceStart, 0)
-	s := settlement.Session{ID: "s", Open: true, AsOf: fenceStart, Quiet: true}
+	s := settlement.Session{ID: "s", Open: true, AsOf: fenceStart, ConfirmedStable: true}
 	broken := errors.New("broken")
 	if err := f.sign(s, []byte("a"), fenceStart, func() (time.Time, error) { return fenceStart.Add(time.Minute), broken }); !errors.Is(err, broken) {
 		t.Error(err)
@@ -66,7 +66,7 @@ func TestCosignFenceSignsNothingElse(t *testing.T) {
 	if err := fenceCase(f, "endless", "a", fenceStart, time.Time{}); err == nil {
 		t.Error("a request that never expires was signed")
 	}
-	s.ID, s.Quiet = "loud", false
+	s.ID, s.ConfirmedStable = "loud", false
 	wantWaiting(t, "seen in a troubled moment", f.sign(s, []byte("a"), fenceStart, func() (time.Time, error) {
 		t.Error("it was signed")
 		return fenceStart, nil

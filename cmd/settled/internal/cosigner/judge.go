@@ -39,7 +39,7 @@ func (c *Cosigner) judge(ctx context.Context, of settlement.Address, request []b
 		return j, waits(settlement.NotReady, err)
 	}
 	if !c.endorsed.has(j.proposal, session) {
-		f := settlement.Endorse(j.outcome, c.cfg.Policies, session, j.proposal.Allocations)
+		f := settlement.CheckProposal(j.outcome, c.cfg.Policies, session, j.proposal.Allocations)
 		if f == nil {
 			f = c.cfg.Limits.Check(j.outcome.Scenario, j.proposal.Allocations)
 		}
@@ -90,9 +90,9 @@ func (c *Cosigner) outcome(ctx context.Context, p clearnode.Proposal) (settlemen
 // earlier round did to it nobody tells a co-signer. Where it looks otherwise than
 // the other party must have seen it, both look again later: that is no refusal.
 func (c *Cosigner) session(ctx context.Context, p clearnode.Proposal, o settlement.Outcome) (settlement.Session, error) {
-	look := c.cfg.Policies[o.Scenario].Look(o)
-	look.InDoubt = true
-	s, err := c.node.Session(ctx, o.Session, look)
+	options := c.cfg.Policies[o.Scenario].ReadOptions(o)
+	options.InDoubt = true
+	s, err := c.node.Session(ctx, o.Session, options)
 	var never *settlement.Failure
 	switch {
 	case errors.As(err, &never):
@@ -112,7 +112,7 @@ func (c *Cosigner) session(ctx context.Context, p clearnode.Proposal, o settleme
 // sameBalance compares what is in the session with what the proposal pays out of
 // it. A deposit between the two reads makes a difference that passes.
 func sameBalance(s settlement.Session, proposed []settlement.Allocation) error {
-	if _, _, _, overpaid := s.Overpaid(); overpaid || s.Hidden.Balance {
+	if _, _, _, overpaid := s.Overpaid(); overpaid || s.Undisclosed.Balance {
 		return nil // Endorse says what is wrong, or the outcome states the balance
 	}
 	paid := map[settlement.Asset]settlement.Amount{}
@@ -175,7 +175,7 @@ func (p *private) Error() string { return p.told.Err.Error() + ": " + p.cause.Er
 func (p *private) Unwrap() error { return p.told }
 
 func hidden(told string, cause error) error {
-	reason := settlement.NodeAway
+	reason := settlement.NodeUnavailable
 	var w *settlement.Waiting
 	if errors.As(cause, &w) {
 		reason = w.Reason

@@ -31,7 +31,7 @@ func (d *Doctor) foreign(ctx context.Context) {
 			return d.foreignEntries(ctx, func(f ledger.Foreign) { found[name] = append(found[name], f) })
 		}},
 		{consumer.DeadLettersStream(cfg.Prefix), func() error {
-			return consumer.NewDeadLetters(d.Nats.JS, cfg).Each(ctx, consumer.Filter{}, func(consumer.Letter) error { return nil })
+			return consumer.NewDeadLetters(d.Nats.JS, cfg).Each(ctx, consumer.Filter{}, func(consumer.DeadLetter) error { return nil })
 		}},
 		{consumer.OperationsStream(cfg.Prefix), func() error {
 			_, err := consumer.NewOperations(d.Nats.JS, cfg).Stopped(ctx)

@@ -35,7 +35,7 @@ func (d *Doctor) examineNode(ctx context.Context) {
 		d.fail("node.connect", "", "%s", err)
 		return
 	}
-	x, err := clearnode.Examine(ctx, cfg)
+	x, err := clearnode.Diagnose(ctx, cfg)
 	if err != nil {
 		d.fail("node.connect", "clearnode.url: the node's websocket; is the node running?", "%s", err)
 		return
@@ -57,7 +57,7 @@ func (d *Doctor) examineNode(ctx context.Context) {
 }
 
 // beyondSignIn are the checks that the node answers only to whom it knows.
-func (d *Doctor) beyondSignIn(ctx context.Context, x *clearnode.Checkup) {
+func (d *Doctor) beyondSignIn(ctx context.Context, x *clearnode.Diagnosis) {
 	d.clock(ctx, x)
 	d.expiry(ctx, x)
 	d.rate(x)
@@ -70,7 +70,7 @@ func (d *Doctor) beyondSignIn(ctx context.Context, x *clearnode.Checkup) {
 	}
 }
 
-func (d *Doctor) protocol(x *clearnode.Checkup) {
+func (d *Doctor) protocol(x *clearnode.Diagnosis) {
 	line := "clearnode.protocol: " + x.Protocol()
 	switch {
 	case !x.SameProtocol(d.Cfg.NodeProtocol):
@@ -84,7 +84,7 @@ func (d *Doctor) protocol(x *clearnode.Checkup) {
 
 // transport: whoever sits between us and the node can read what goes over ws://,
 // and at a node that signs nothing also write the answers.
-func (d *Doctor) transport(x *clearnode.Checkup) {
+func (d *Doctor) transport(x *clearnode.Diagnosis) {
 	u, err := url.Parse(d.Cfg.NodeURL)
 	if err != nil || u.Scheme != "ws" {
 		return
@@ -102,7 +102,7 @@ func (d *Doctor) transport(x *clearnode.Checkup) {
 
 // nodeAddress compares who answers with the pinned address, where the node shows
 // it already. Our key signs nothing for a node that isn't the pinned one.
-func (d *Doctor) nodeAddress(ctx context.Context, x *clearnode.Checkup, pinned *settlement.Address) (shown, same bool) {
+func (d *Doctor) nodeAddress(ctx context.Context, x *clearnode.Diagnosis, pinned *settlement.Address) (shown, same bool) {
 	address, known, err := x.Address(ctx)
 	line := fmt.Sprintf("clearnode.node_address: %q", address)
 	switch {
@@ -122,7 +122,7 @@ func (d *Doctor) nodeAddress(ctx context.Context, x *clearnode.Checkup, pinned *
 	return true, true
 }
 
-func (d *Doctor) signIn(ctx context.Context, x *clearnode.Checkup) bool {
+func (d *Doctor) signIn(ctx context.Context, x *clearnode.Diagnosis) bool {
 	useless, err := x.SignIn(ctx)
 	switch {
 	case err != nil && strings.Contains(err.Error(), "clearnode.node_address"):
@@ -142,7 +142,7 @@ func (d *Doctor) signIn(ctx context.Context, x *clearnode.Checkup) bool {
 
 // clock compares the two clocks. settled reckons by the node's, so a difference
 // endangers nothing; but its cause may, and the times in the ledger are off.
-func (d *Doctor) clock(ctx context.Context, x *clearnode.Checkup) {
+func (d *Doctor) clock(ctx context.Context, x *clearnode.Diagnosis) {
 	ahead, within, err := x.Clock(ctx)
 	switch {
 	case err != nil:
@@ -162,7 +162,7 @@ func aheadOf(d time.Duration) string {
 }
 
 // expiry compares the node's message expiry, on which the fence rests.
-func (d *Doctor) expiry(ctx context.Context, x *clearnode.Checkup) {
+func (d *Doctor) expiry(ctx context.Context, x *clearnode.Diagnosis) {
 	e, err := x.Expiry(ctx)
 	line := fmt.Sprintf("clearnode.message_expiry: %s", e.Actual)
 	if e.Actual > 0 && e.Actual <= d.Cfg.NodeRequestValidity {
@@ -185,7 +185,7 @@ func (d *Doctor) expiry(ctx context.Context, x *clearnode.Checkup) {
 }
 
 // limitAssets compares the limits with the assets that the node lists.
-func (d *Doctor) limitAssets(ctx context.Context, x *clearnode.Checkup) {
+func (d *Doctor) limitAssets(ctx context.Context, x *clearnode.Diagnosis) {
 	if !slices.ContainsFunc(d.Cfg.Limits, func(l settlement.Limit) bool { return l.Asset != "" }) {
 		return
 	}
@@ -203,7 +203,7 @@ func (d *Doctor) limitAssets(ctx context.Context, x *clearnode.Checkup) {
 	}
 }
 
-func (d *Doctor) rate(x *clearnode.Checkup) {
+func (d *Doctor) rate(x *clearnode.Diagnosis) {
 	ours, allowed := x.FramesPerSecond()
 	switch {
 	case allowed > 0 && ours > allowed:

@@ -37,7 +37,7 @@ func (d *Doctor) openLedger(ctx context.Context) (*ledger.Ledger, error) {
 
 // closedElsewhere looks for sessions of our accounts that are closed at the node
 // and that the ledger knows nothing of: somebody else closes sessions.
-func (d *Doctor) closedElsewhere(ctx context.Context, x *clearnode.Checkup) {
+func (d *Doctor) closedElsewhere(ctx context.Context, x *clearnode.Diagnosis) {
 	l, err := d.openLedger(ctx)
 	if err != nil {
 		d.skip("node.closed", "the ledger can't be read: "+err.Error())
@@ -113,7 +113,7 @@ func (d *Doctor) strangers(strange []settlement.SessionID, seen int) {
 }
 
 // namedSession says whether our keys can close one session.
-func (d *Doctor) namedSession(ctx context.Context, x *clearnode.Checkup) {
+func (d *Doctor) namedSession(ctx context.Context, x *clearnode.Diagnosis) {
 	s, err := x.Session(ctx, d.Session)
 	switch {
 	case errors.Is(err, settlement.ErrSessionNotFound):

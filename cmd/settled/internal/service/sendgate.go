@@ -24,7 +24,7 @@ const (
 // sending, whether the store, the streams and
 // the rights at NATS are as they must be, and whether each limit matches an asset.
 type sendGate struct {
-	*consumer.Brake
+	*consumer.EmergencyStop
 	settings *consumer.Settings
 	ledger   *ledger.Ledger
 	hold     *SendHold
@@ -33,11 +33,11 @@ type sendGate struct {
 	rights   *natsconn.RightsWatch
 }
 
-var _ settlement.Brake = sendGate{}
+var _ settlement.EmergencyStop = sendGate{}
 
-// Stopped implements settlement.Brake.
+// Stopped implements settlement.EmergencyStop.
 func (g sendGate) Stopped(ctx context.Context) error {
-	if err := g.Brake.Stopped(ctx); err != nil {
+	if err := g.EmergencyStop.Stopped(ctx); err != nil {
 		return err
 	}
 	if err := g.hold.Err(); err != nil {
@@ -58,7 +58,7 @@ func (g sendGate) Stopped(ctx context.Context) error {
 	case errors.As(err, &unsafe):
 		return &settlement.Waiting{Reason: settlement.LedgerHeld, Delay: settingsRetry, Err: err}
 	case err != nil:
-		return &settlement.Waiting{Reason: settlement.LedgerAway, Err: err}
+		return &settlement.Waiting{Reason: settlement.LedgerUnavailable, Err: err}
 	}
 	if err := g.assets.Verified(ctx); err != nil {
 		return &settlement.Waiting{Reason: settlement.NotReady, Delay: settingsRetry, Err: err}

@@ -65,7 +65,7 @@ type Service struct {
 	Mu       sync.Mutex
 	Consumer *consumer.Consumer // nil until the streams are there
 	Ledger   *ledger.Ledger
-	brake    *consumer.Brake
+	brake    *consumer.EmergencyStop
 	settings *consumer.Settings
 	Books    *ledgerWatch
 	waits    error // why the streams are not there yet, as the last try told
@@ -273,8 +273,8 @@ func (s *Service) openStreams(ctx context.Context) error {
 	for _, w := range append(warnings, more...) {
 		s.Log.Warn().Msg(w)
 	}
-	brake := consumer.NewBrake(s.Nats.JS, cfg)
-	brake.Look(ctx)
+	brake := consumer.NewEmergencyStop(s.Nats.JS, cfg)
+	brake.Refresh(ctx)
 	fence := s.Cfg.NodeMessageExpiry + s.Cfg.NodeFenceMargin
 	settings := consumer.NewSettings(s.Nats.JS, cfg, fence)
 	_ = settings.Verify(ctx) // it logs what is wrong, and holds sending
@@ -282,7 +282,7 @@ func (s *Service) openStreams(ctx context.Context) error {
 	rights.TryAll(ctx)
 	gate := sendGate{brake, settings, l, s.Hold, s.assets, s.store, rights}
 	settler := &settlement.Settler{
-		Node: s.Node, Ledger: l, DeadLetters: consumer.NewDeadLetters(s.Nats.JS, cfg), Brake: gate, HoldFunc: gate.complete,
+		Node: s.Node, Ledger: l, DeadLetters: consumer.NewDeadLetters(s.Nats.JS, cfg), EmergencyStop: gate, HoldFunc: gate.complete,
 		Policies: s.Cfg.Policies, Limits: s.Cfg.Limits, MaxAttempts: s.Cfg.ConsumerMaxAttempts, FenceMargin: s.Cfg.NodeFenceMargin,
 		TrustFunc: s.Cfg.TrustFunc(), ReplayFunc: consumer.NewApprovals(s.Nats.JS, cfg).Approved,
 	}
@@ -341,7 +341,7 @@ func (s *Service) Ready() error {
 	if err := s.WriteRights().Problem(); err != nil {
 		return err
 	}
-	if stop, err := brake.Standing(); stop == nil && err != nil {
+	if stop, err := brake.Active(); stop == nil && err != nil {
 		return err
 	}
 	if err := c.Status().Err(); err != nil {
@@ -377,7 +377,7 @@ func (s *Service) Stopped() string {
 	if brake == nil {
 		return ""
 	}
-	stop, _ := brake.Standing()
+	stop, _ := brake.Active()
 	if stop == nil {
 		return ""
 	}

@@ -30,8 +30,8 @@ const (
 
 // waitingFor are the reasons by which outcomes wait for a part.
 var waitingFor = map[string][]settlement.Reason{
-	PartRead: {settlement.ReadFailed, settlement.NodeAway}, partSend: {settlement.NodeTransient, settlement.UnknownRefusal},
-	PartAppend: {settlement.LedgerAway}, partLetter: {settlement.LetterAway},
+	PartRead: {settlement.ReadFailed, settlement.NodeUnavailable}, partSend: {settlement.NodeTransient, settlement.UnknownRefusal},
+	PartAppend: {settlement.LedgerUnavailable}, partLetter: {settlement.DeadLetterUnavailable},
 }
 
 // Recent remembers the last failure of each part until it succeeds again.
@@ -136,13 +136,13 @@ func partFailed(err error) (bad, known bool) {
 	var never *settlement.Failure
 	var waits *settlement.Waiting
 	switch {
-	case err == nil, errors.As(err, &never), errors.Is(err, settlement.ErrMoved), errors.Is(err, settlement.ErrSessionNotFound):
+	case err == nil, errors.As(err, &never), errors.Is(err, settlement.ErrHeadMoved), errors.Is(err, settlement.ErrSessionNotFound):
 		return false, true
 	case errors.Is(err, context.Canceled):
 		return false, false
 	case errors.As(err, &waits):
 		switch waits.Reason {
-		case settlement.NodeAway, settlement.ReadFailed, settlement.NodeTransient, settlement.LedgerAway, settlement.LetterAway, settlement.UnknownRefusal:
+		case settlement.NodeUnavailable, settlement.ReadFailed, settlement.NodeTransient, settlement.LedgerUnavailable, settlement.DeadLetterUnavailable, settlement.UnknownRefusal:
 			return true, true
 		}
 		return false, false
@@ -203,7 +203,7 @@ const (
 // readNode is the node as far as it is read to see whether it answers.
 type readNode interface {
 	Ready() error
-	Session(context.Context, settlement.SessionID, settlement.Look) (settlement.Session, error)
+	Session(context.Context, settlement.SessionID, settlement.ReadOptions) (settlement.Session, error)
 	Stored(context.Context, settlement.SessionID) error
 }
 
@@ -228,7 +228,7 @@ func (r *Recent) Watch(ctx context.Context, node readNode, log zerolog.Logger) {
 		var err error
 		if failed {
 			reading, cancel := context.WithTimeout(ctx, 10*time.Second)
-			_, err = node.Session(reading, session, settlement.Look{})
+			_, err = node.Session(reading, session, settlement.ReadOptions{})
 			cancel()
 		} else {
 			reading, cancel := context.WithTimeout(ctx, storedTime)

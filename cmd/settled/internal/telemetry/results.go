@@ -75,7 +75,7 @@ func (r *results) scenario(o settlement.Outcome) string {
 // count takes one delivery's result, and notices the ones that ended an outcome.
 func (r *results) count(got consumer.Result, now time.Time) {
 	e := got.Settlement.Entry
-	if e.State == "" || got.Settlement.Again {
+	if e.State == "" || got.Settlement.Duplicate {
 		return
 	}
 	var code string

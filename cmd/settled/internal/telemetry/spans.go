@@ -109,7 +109,7 @@ func errorType(err error) string {
 		return string(failure.Code)
 	case errors.As(err, &waiting):
 		return string(waiting.Reason)
-	case errors.Is(err, settlement.ErrMoved):
+	case errors.Is(err, settlement.ErrHeadMoved):
 		return AppendMoved
 	default:
 		return "_OTHER"

@@ -102,10 +102,10 @@ type observedNode struct {
 	m    *Metrics
 }
 
-func (n observedNode) Session(ctx context.Context, id settlement.SessionID, look settlement.Look) (settlement.Session, error) {
+func (n observedNode) Session(ctx context.Context, id settlement.SessionID, options settlement.ReadOptions) (settlement.Session, error) {
 	ctx, end := n.m.stage(ctx, stageRead, "read session", ofSession(id))
 	ended := n.m.Recent.Begin(PartRead, time.Now())
-	session, err := n.node.Session(ctx, id, look)
+	session, err := n.node.Session(ctx, id, options)
 	end(err)
 	ended(id, err, time.Now())
 	journeyOf(ctx).seen = time.Now()
@@ -184,7 +184,7 @@ func AppendResult(err error) string {
 	switch {
 	case err == nil:
 		return AppendStored
-	case errors.Is(err, settlement.ErrMoved):
+	case errors.Is(err, settlement.ErrHeadMoved):
 		return AppendMoved
 	case errors.As(err, &held):
 		return AppendHeld

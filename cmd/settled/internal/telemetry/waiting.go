@@ -45,7 +45,7 @@ func (w *Waiting) Note(r consumer.Result, now time.Time) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	sequence := r.Outcome.Ref.Sequence
-	if r.Disposition != consumer.GivenBack {
+	if r.Disposition != consumer.Requeued {
 		delete(w.open, sequence)
 		return
 	}

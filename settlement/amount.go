@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"math/big"
-	"sort"
 
 	"github.com/shopspring/decimal"
 )
@@ -122,25 +121,4 @@ func isDigits(s string) bool {
 		}
 	}
 	return s != ""
-}
-
-// Total is an amount of one asset.
-type Total struct {
-	Asset  Asset  `json:"asset"`
-	Amount Amount `json:"amount"`
-}
-
-// totals sums amounts by asset.
-type totals map[Asset]Amount
-
-func (t totals) add(asset Asset, a Amount) { t[asset] = t[asset].Add(a) }
-
-// assets are the names in order, so that nothing depends on map iteration.
-func (t totals) assets() []Asset {
-	names := make([]Asset, 0, len(t))
-	for a := range t {
-		names = append(names, a)
-	}
-	sort.Slice(names, func(i, j int) bool { return names[i] < names[j] })
-	return names
 }

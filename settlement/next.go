@@ -2,6 +2,7 @@ package settlement
 
 import (
 	"errors"
+	"fmt"
 	"slices"
 	"time"
 )
@@ -47,23 +48,6 @@ type Decision struct {
 	Plan    *Plan    // close, drive, done
 	Failure *Failure // fail
 	Waiting *Waiting // wait
-}
-
-// FenceExpired reports whether the fence has fallen: no request of this outcome can
-// land any more. Where requests expire, the instant compared is one before which
-// the read did not begin; where versions fence, the session has gone past the path
-// of the recorded plan.
-func (obs Observation) FenceExpired() bool {
-	switch {
-	case obs.Intent == nil:
-		return true
-	case obs.recordedByOtherProtocol():
-		return false
-	case obs.Session.Versioned:
-		return !obs.onPath() && !obs.staleRead()
-	default:
-		return obs.Refused != nil || !obs.Session.AsOf.Before(*obs.Intent.ValidUntil)
-	}
 }
 
 // Next decides, from one observation, what happens to an outcome. It is the whole
@@ -240,12 +224,6 @@ func (obs Observation) closedElsewhere(f *Failure) Decision {
 	return obs.failOrWait(f)
 }
 
-// expiredInDoubt reports whether a request of ours expired without the node having
-// refused it: it may still be at work.
-func (obs Observation) expiredInDoubt() bool {
-	return obs.Intent != nil && obs.Intent.ValidUntil != nil && obs.Refused == nil && !obs.Session.Versioned
-}
-
 // paidAsRecorded is the plan, recorded for this outcome, that the node paid; nil
 // where it paid none of them. The newest first: what a withdrawal and the close of a
 // later plan paid together can look like what an earlier plan would have.
@@ -265,30 +243,42 @@ func (obs Observation) failOrWait(f *Failure) Decision {
 	return Decision{Action: ActionFail, Failure: f}
 }
 
-// waitForFence looks again after 1, 2, 4 … seconds, as old as the doubt is, the
-// last time when the fence falls: most doubts end by finding the session closed.
-func (obs Observation) waitForFence() Decision {
-	if obs.recordedByOtherProtocol() {
-		return Decision{Action: ActionWait, Waiting: &Waiting{Reason: InDoubt, Err: obs.otherProtocolError()}}
+// decideVersioned decides about an open session at a node that fences by version.
+func (obs Observation) decideVersioned() Decision {
+	switch {
+	case obs.onPath():
+		return Decision{Action: ActionDrive, Plan: obs.Intent.plan()}
+	case obs.staleRead():
+		return Decision{Action: ActionWait, Waiting: &Waiting{Reason: InDoubt, Err: fmt.Errorf("the node shows version %d of the session, older than version %d, from which ledger entry %d was made: what it shows is out of date, or it lost data, and the recorded request may still fit one day", obs.Session.Version, *obs.Intent.BaseVersion, obs.Intent.Sequence)}}
+	case !obs.FenceExpired():
+		return obs.waitForFence()
+	case obs.attemptsSpent():
+		return obs.failExhausted()
+	default:
+		return obs.decideNewPlan()
 	}
-	w := &Waiting{Reason: InDoubt, Err: errors.New("a request of ours may still land")}
-	if obs.Intent.ValidUntil != nil {
-		w.Until = *obs.Intent.ValidUntil
-		w.Delay = min(max(obs.Session.AsOf.Sub(obs.Intent.Time), time.Second), w.Until.Sub(obs.Session.AsOf))
-	}
-	return Decision{Action: ActionWait, Waiting: w}
 }
 
-// waitForStableRead looks again after a fence margin, and after that whenever the doubt is
-// twice as old, at most maxStableReadWait margins later.
-func (obs Observation) waitForStableRead(why string) Decision {
-	since := obs.Session.AsOf.Sub(*obs.Intent.ValidUntil)
-	delay := min(max(since, obs.FenceMargin), maxStableReadWait*obs.FenceMargin)
-	return Decision{Action: ActionWait, Waiting: &Waiting{Reason: InDoubt, Delay: delay, Err: errors.New(why)}}
+// closedUndisclosed decides about a closed session of which the node doesn't show what
+// it paid. Where nobody closes it without a key of ours, and an intent of this
+// outcome holds it, that intent's request closed it: the one before it could land
+// no more when it was recorded.
+func (obs Observation) closedUndisclosed() Decision {
+	if obs.Session.QuorumNeedsUs && obs.Intent != nil && obs.Refused == nil && !obs.recordedByOtherProtocol() && obs.closedByIntent() {
+		return Decision{Action: ActionDone, Plan: obs.Intent.plan()}
+	}
+	return obs.closedElsewhere(Fail(ClosedElsewhere, "the session is closed at the node, which doesn't show what it paid, and nothing proves that it was this outcome's request: ask the participants for their balances at the node, and compare them with what the policy pays"))
 }
 
-// maxStableReadWait is in fence margins.
-const maxStableReadWait = 6
+// closedByIntent holds the version of a closed session to the close that the
+// intent may send: one above its base, or two.
+func (obs Observation) closedByIntent() bool {
+	if !obs.Session.Versioned {
+		return true
+	}
+	base := *obs.Intent.BaseVersion
+	return obs.Session.Version == base+1 || obs.Session.Version == base+2
+}
 
 // decideNewPlan is what an intent recorded.
 func (e Entry) plan() *Plan {

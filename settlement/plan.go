@@ -2,7 +2,6 @@ package settlement
 
 import (
 	"math/big"
-	"sort"
 )
 
 // Allocation is what one participant gets of one asset.
@@ -219,46 +218,38 @@ func (w weights) quotas(s Session, t Total) ([]*big.Rat, *Failure) {
 	return quotas, nil
 }
 
-// whole reports whether nothing has to be rounded.
-func whole(quotas []*big.Rat) bool {
-	for _, q := range quotas {
-		if !q.IsInt() {
-			return false
-		}
-	}
-	return true
-}
-
-// roundLargestRemainder turns exact quotas, in units, into whole units by largest remainder; on
-// equal remainders the earlier participant comes first. The sum is kept.
-func roundLargestRemainder(quotas []*big.Rat, unit int32) []Amount {
-	units := make([]*big.Int, len(quotas))
-	remainders := make([]*big.Rat, len(quotas))
-	left := new(big.Rat)
-	order := make([]int, len(quotas))
-	for i, q := range quotas {
-		units[i] = new(big.Int).Quo(q.Num(), q.Denom())
-		remainders[i] = new(big.Rat).Sub(q, new(big.Rat).SetInt(units[i]))
-		left.Add(left, remainders[i])
-		order[i] = i
-	}
-	sort.SliceStable(order, func(a, b int) bool {
-		return remainders[order[a]].Cmp(remainders[order[b]]) > 0
-	})
-	// The quotas sum to a whole number of units, so what is left is one, and
-	// smaller than the number of participants.
-	for _, i := range order[:left.Num().Int64()] {
-		units[i].Add(units[i], big.NewInt(1))
-	}
-	amounts := make([]Amount, len(quotas))
-	for i, u := range units {
-		amounts[i] = AmountOfUnits(u, unit)
-	}
-	return amounts
-}
-
 // awardsAmounts reports whether the policy pays what the outcome awards, and that
 // by amount. Awards that the policy doesn't name count for nothing.
 func (p Policy) awardsAmounts(o Outcome) bool {
 	return len(p.rules) == 1 && p.rules[0].payee == toAwards && len(o.Awards) > 0 && o.Awards[0].Share == nil
+}
+
+// awarded are the amounts of a ruling by amount, by asset in the order of
+// participants. They must sum to exactly the balance.
+func (o Outcome) awarded(s Session) (map[Asset][]Amount, *Failure) {
+	amounts, units := map[Asset][]Amount{}, map[Asset]int32{}
+	for _, t := range s.Balance() {
+		amounts[t.Asset] = make([]Amount, len(s.Participants))
+		units[t.Asset] = s.unit(t)
+	}
+	sum := totals{}
+	for _, a := range o.Awards {
+		at, found := s.participant(a.Participant)
+		if !found {
+			return nil, Fail(NotAParticipant, "%s (awards) is no participant of the session", a.Participant)
+		}
+		// The node takes a finer amount and rounds it in its database: what it pays
+		// would then be neither what was awarded nor what was in the session.
+		if unit, held := units[a.Asset]; held && a.Amount.Decimals() > unit {
+			return nil, Fail(ExpectationFailed, "awards: %s of %s is finer than its smallest unit (%d decimals)", a.Amount, quote(string(a.Asset)), unit)
+		}
+		sum.add(a.Asset, a.Amount)
+		if by := amounts[a.Asset]; by != nil {
+			by[at] = by[at].Add(a.Amount)
+		}
+	}
+	if f := compareTotals(sum, s, "awarded"); f != nil {
+		return nil, f
+	}
+	return amounts, nil
 }

@@ -47,9 +47,6 @@ func (s *Settler) Preview(ctx context.Context, o Outcome) (Decision, error) {
 	return decision, err
 }
 
-// noEmergencyStop is a brake that a preview leaves alone.
-type noEmergencyStop struct{}
-
 func (noEmergencyStop) Stopped(context.Context) error                { return nil }
 func (noEmergencyStop) Stop(context.Context, Outcome, Failure) error { return nil }
 

@@ -1,8 +1,6 @@
 package settlement
 
 import (
-	"bytes"
-	"slices"
 	"time"
 )
 
@@ -81,92 +79,6 @@ type NodeAnswer struct {
 	Signature string `json:"signature"`
 }
 
-// sums adds up transfers by asset.
-func sums(transfers []Transfer) totals {
-	t := totals{}
-	for _, tr := range transfers {
-		t.add(tr.Asset, tr.Amount)
-	}
-	return t
-}
-
-// assets are all assets of the session, by name. One that was emptied again still
-// wants its rows of 0.
-func (s Session) assets() []Asset { return s.totals().assets() }
-
-// Balance is what is in the session now, by asset name; an asset that was
-// emptied is listed with 0. Where more was paid out than put in it is 0, and
-// Overpaid names the asset. Where the node hides it, it is empty until an outcome
-// states it.
-func (s Session) Balance() []Total {
-	held := s.totals()
-	balance := make([]Total, 0, len(held))
-	for _, asset := range held.assets() {
-		balance = append(balance, Total{Asset: asset, Amount: held[asset]})
-	}
-	return balance
-}
-
-func (s Session) totals() totals {
-	if s.Undisclosed.Balance {
-		return s.statedBalance
-	}
-	held := totals{}
-	if s.Versioned {
-		for _, a := range s.Current {
-			held.add(a.Asset, a.Amount)
-		}
-		return held
-	}
-	out := sums(s.Payouts)
-	for asset, in := range sums(s.Deposits) {
-		held[asset], _ = in.Sub(out[asset]) // 0 where it would be below
-	}
-	return held
-}
-
-// Overpaid finds an asset of which the node paid out more than was put in. It
-// finds nothing where the node doesn't show both.
-func (s Session) Overpaid() (asset Asset, in, out Amount, found bool) {
-	if s.Undisclosed.Funding || s.Undisclosed.Payouts {
-		return "", Amount{}, Amount{}, false
-	}
-	deposits, payouts := sums(s.Deposits), sums(s.Payouts)
-	for _, a := range payouts.assets() {
-		if payouts[a].Cmp(deposits[a]) > 0 {
-			return a, deposits[a], payouts[a], true
-		}
-	}
-	return "", Amount{}, Amount{}, false
-}
-
-// Unfunded reports whether nothing of any asset is in the session. It never is
-// where the node doesn't show that.
-func (s Session) Unfunded() bool {
-	if s.Undisclosed.Balance {
-		return false
-	}
-	for _, t := range s.Balance() {
-		if !t.Amount.IsZero() {
-			return false
-		}
-	}
-	return true
-}
-
-// AsFunded is the session as it was before anything was paid out. A versioned one
-// held, when it was closed, what its close paid.
-func (s Session) AsFunded() Session {
-	if s.Versioned && !s.Open {
-		s.Current = make([]Allocation, len(s.Payouts))
-		for i, p := range s.Payouts {
-			s.Current[i] = Allocation{Participant: p.Wallet.String(), Asset: p.Asset, Amount: p.Amount}
-		}
-	}
-	s.Payouts = nil
-	return s
-}
-
 func (s Session) participant(a Address) (int, bool) {
 	for i, p := range s.Participants {
 		if p.Address == a {
@@ -174,50 +86,4 @@ func (s Session) participant(a Address) (int, bool) {
 		}
 	}
 	return 0, false
-}
-
-// unit is how many decimals the smallest unit of an asset has: as the node lists
-// it, but never coarser than the balance itself, for ClearNode 0.5.2 keeps any
-// precision it is given.
-func (s Session) unit(t Total) int32 {
-	return max(s.Decimals[t.Asset], t.Amount.Decimals())
-}
-
-// unlisted: nobody knows an asset's smallest unit. Only where the outcome alone
-// says what is in the session; what a node shows of a session it lists.
-func (s Session) unlisted(a Asset) bool {
-	_, listed := s.Decimals[a]
-	return s.Undisclosed.Balance && !listed
-}
-
-// funders is what each wallet put in of an asset less what it withdrew, in the
-// order of participants; one that withdrew more counts as nothing. ClearNode
-// 0.5.2 lets a wallet fund a session that it is no participant of: such wallets
-// with something left are returned as strangers, for they can't be paid back.
-func (s Session) funders(asset Asset) (net []Amount, strangers []Address) {
-	in, out := byWallet(s.Deposits, asset), byWallet(s.Payouts, asset)
-	net = make([]Amount, len(s.Participants))
-	for wallet, amount := range in {
-		left, err := amount.Sub(out[wallet])
-		if err != nil || left.IsZero() {
-			continue
-		}
-		if at, found := s.participant(wallet); found {
-			net[at] = left
-		} else {
-			strangers = append(strangers, wallet)
-		}
-	}
-	slices.SortFunc(strangers, func(a, b Address) int { return bytes.Compare(a[:], b[:]) })
-	return net, strangers
-}
-
-func byWallet(transfers []Transfer, asset Asset) map[Address]Amount {
-	m := map[Address]Amount{}
-	for _, t := range transfers {
-		if t.Asset == asset {
-			m[t.Wallet] = m[t.Wallet].Add(t.Amount)
-		}
-	}
-	return m
 }

@@ -243,6 +243,219 @@ func (c *call) readSession(ctx context.Context, p history, options ReadOptions) 
 	return c.Node.Session(ctx, c.o.Session, options)
 }
 
+// close signs a request, records the intent, and, only where that append was
+// won, sends the request, once.
+func (c *call) close(ctx context.Context, head Head, p history, plan *Plan, s Session) (*Settlement, error) {
+	r, err := c.prepare(ctx, plan, s)
+	var never *Failure
+	if errors.As(err, &never) {
+		return c.fail(ctx, head, p, never)
+	}
+	if err != nil {
+		return nil, waitingFor(err, NodeUnavailable)
+	}
+	if err := c.checkEmergencyStop(ctx); err != nil {
+		return nil, err
+	}
+	won, err := c.Ledger.Append(ctx, head, c.closing(p.attempts+1, plan, r))
+	if errors.Is(err, ErrHeadMoved) {
+		return nil, nil // the request is thrown away, unsent
+	}
+	if err != nil {
+		return nil, waitingFor(err, LedgerUnavailable)
+	}
+	return c.send(ctx, won, history{intent: won.Last, attempts: won.Last.Attempt}, plan, r)
+}
+
+// drive sends the next request of the plan that the intent recorded. It needs no
+// entry of its own: its bytes follow from the intent and the session's version,
+// so of any number that are sent, by anyone, one is carried out.
+func (c *call) drive(ctx context.Context, head Head, p history, plan *Plan, s Session) (*Settlement, error) {
+	r, err := c.prepare(ctx, plan, s)
+	var never *Failure
+	if errors.As(err, &never) {
+		return nil, staysGood(never)
+	}
+	if err != nil {
+		return nil, waitingFor(err, NodeUnavailable)
+	}
+	return c.send(ctx, head, p, plan, r)
+}
+
+// prepare holds a request to the fence of its session: an intent whose fence is
+// not the session's could neither be driven on nor given up.
+func (c *call) prepare(ctx context.Context, plan *Plan, s Session) (Request, error) {
+	if err := c.checkEmergencyStop(ctx); err != nil {
+		return Request{}, err
+	}
+	r, err := c.Node.Prepare(ctx, c.o, *plan, s)
+	if err == nil && r.ValidUntil.IsZero() != s.Versioned {
+		return Request{}, errors.New("the request made for this session has the fence of another generation of node: a defect of settled, please report it")
+	}
+	return r, err
+}
+
+// closing is the write-ahead intent of a request.
+func (c *call) closing(attempt int, plan *Plan, r Request) Entry {
+	e := c.o.entry(EntryClosing, attempt)
+	standing := c.o.Ref.Standing(Closing)
+	e.Standing = &standing
+	e.Policy, e.Allocation = &plan.Policy, plan.Allocations
+	e.Request = &r.Ref
+	versioned := r.ValidUntil.IsZero()
+	if !versioned {
+		e.ValidUntil = &r.ValidUntil
+	}
+	if versioned || plan.BaseVersion > 0 {
+		e.BaseVersion = &plan.BaseVersion
+	}
+	return e
+}
+
+// send sends a request of the intent that holds the session. It returns neither a
+// settlement nor an error where the session is to be observed again.
+func (c *call) send(ctx context.Context, head Head, p history, plan *Plan, r Request) (*Settlement, error) {
+	if err := c.checkEmergencyStop(ctx); err != nil {
+		return nil, err
+	}
+	answer, err := c.Node.Send(ctx, r)
+	c.sends, c.intent, c.refused, c.answer = c.sends+1, p.intent.Sequence, nil, nil
+	var refused *Refused
+	switch {
+	case err == nil && r.Closes:
+		c.answer = &answer
+		return c.done(ctx, head, p, plan, answer, false)
+	case err == nil:
+		return nil, nil
+	case !errors.As(err, &refused):
+		c.doubts.note(p.intent, err)
+		return nil, inDoubt(r, err)
+	case r.ValidUntil.IsZero():
+		return nil, staysGood(refused.Err)
+	default:
+		c.refused = refused.Err
+		return nil, nil
+	}
+}
+
+// inDoubt is the wait after a send whose effect is not known. A request that expires
+// is looked for after a second, and after that as the fence says (waitForFence). One
+// that does not expire is sent again by the next delivery of the outcome, so that the
+// caller's backoff spaces the sends.
+func inDoubt(r Request, err error) *Waiting {
+	if r.ValidUntil.IsZero() {
+		return waitingFor(err, InDoubt)
+	}
+	return &Waiting{Reason: InDoubt, Delay: time.Second, Until: r.ValidUntil, Err: err}
+}
+
+// staysGood is what a refusal comes to where nothing expires the request: what is
+// signed may be sent again by whoever holds it, and be accepted, as long as the
+// session's version stands. So the outcome waits, and where the refusal won't pass
+// by itself the error says so to the operator.
+func staysGood(refusal error) *Waiting {
+	var w *Waiting
+	if errors.As(refusal, &w) {
+		return w
+	}
+	var never *Failure
+	if errors.As(refusal, &never) {
+		return &Waiting{Reason: NodeRefused, Err: fmt.Errorf("permanent, an operator has to look: the next request of the recorded plan is refused, and the outcome is not given up while the session stands where that request fits; mend the cause, or have the session's participants move it on: %w", never)}
+	}
+	return &Waiting{Reason: NodeRefused, Err: refusal}
+}
+
+// done records that the session is closed as planned.
+func (c *call) done(ctx context.Context, head Head, p history, plan *Plan, a Answer, recovered bool) (*Settlement, error) {
+	e := c.o.entry(EntryClosed, p.attempts)
+	standing := c.o.Ref.Standing(Closed)
+	e.Standing = &standing
+	e.Policy, e.Allocation = &plan.Policy, plan.Allocations
+	e.Node, e.Recovered = &a.Evidence, &recovered
+	if a.Version > 0 {
+		e.SessionVersion = &a.Version
+	}
+	stored, err := c.Ledger.Append(ctx, head, e)
+	if errors.Is(err, ErrHeadMoved) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, waitingFor(err, LedgerUnavailable)
+	}
+	c.doubts.forget(c.o.Session)
+	return &Settlement{Entry: *stored.Last}, nil
+}
+
+// fail records that the outcome failed: first the dead letter, then the entry.
+// An outcome that holds the session gets here only when its fence has fallen;
+// whatever decided otherwise is held up here.
+func (c *call) fail(ctx context.Context, head Head, p history, f *Failure) (*Settlement, error) {
+	if p.intent != nil && !c.fenceExpired {
+		return nil, &Waiting{Reason: InDoubt, Err: f}
+	}
+	// The intent of a request that may land can be among entries that are missing.
+	if c.HoldFunc != nil {
+		if err := c.HoldFunc(ctx); err != nil {
+			return nil, waitingFor(err, LedgerUnavailable)
+		}
+	}
+	// What the node showed may be what another message of this outcome has done since
+	// the head was read. Its intent is in the ledger before anything is sent, so that
+	// the head has moved then, and this isn't taken for somebody else's close.
+	now, err := c.Ledger.Head(ctx, c.o.Session)
+	if err != nil {
+		return nil, waitingFor(err, LedgerUnavailable)
+	}
+	if now.Sequence() != head.Sequence() || now.Digest != head.Digest { // a ledger that was set back uses sequences again
+		return nil, nil
+	}
+	letter, err := c.DeadLetters.Store(ctx, c.o, *f, p.attempts)
+	if err != nil {
+		return nil, waitingFor(err, DeadLetterUnavailable)
+	}
+	e := c.o.entry(EntryFailed, p.attempts)
+	e.Error, e.DeadLetter = f, letter
+	st := head.Standing()
+	if p.intent != nil {
+		st = Standing{State: Free}
+	}
+	e.Standing = &st
+	stored, err := c.Ledger.Append(ctx, head, e)
+	if errors.Is(err, ErrHeadMoved) {
+		// Where another message of this outcome failed first, under a later sequence,
+		// the next round ends this one without an entry, and its letter stays beside
+		// the other's. It isn't taken back: another delivery of this message may be
+		// between the same letter and its entry, and a letter that an entry names
+		// must never be gone. To replay both is harmless.
+		return nil, nil
+	}
+	if err != nil {
+		return nil, waitingFor(err, LedgerUnavailable)
+	}
+	if p.intent != nil {
+		c.doubts.forget(c.o.Session)
+	}
+	return &Settlement{Entry: *stored.Last}, &Failed{Failure: *f}
+}
+
+// failWithoutSession records an outcome whose session can't be read, or isn't believed: it
+// has no head. The dead letter says what the message claims.
+func (s *Settler) failWithoutSession(ctx context.Context, o Outcome) (Settlement, error) {
+	f := o.unreadable()
+	c := call{Settler: s, o: o}
+	letter, err := s.DeadLetters.Store(ctx, o, *f, 0)
+	if err != nil {
+		return Settlement{}, waitingFor(err, DeadLetterUnavailable)
+	}
+	e := c.o.entry(EntryFailed, 0)
+	e.Session, e.Error, e.DeadLetter = "", f, letter
+	stored, err := s.Ledger.Append(ctx, Head{}, e)
+	if err != nil {
+		return Settlement{}, waitingFor(err, LedgerUnavailable)
+	}
+	return Settlement{Entry: *stored.Last}, &Failed{Failure: *f}
+}
+
 // waitingFor keeps a *Waiting as it is and makes one of any other error.
 func waitingFor(err error, reason Reason) *Waiting {
 	var w *Waiting

@@ -52,3 +52,6 @@ func (s Session) overpayment() *Failure {
 	}
 	return Fail(Overpaid, "the node paid out %s of %s, but only %s were put in: an incident, stop the closers of this session and ask the node's operator", out, quote(string(asset)), in)
 }
+
+// noEmergencyStop is a brake that a preview leaves alone.
+type noEmergencyStop struct{}

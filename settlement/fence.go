@@ -1,20 +1,25 @@
 package settlement
 
-import "fmt"
+import (
+	"errors"
+	"fmt"
+	"time"
+)
 
-// decideVersioned decides about an open session at a node that fences by version.
-func (obs Observation) decideVersioned() Decision {
+// FenceExpired reports whether the fence has fallen: no request of this outcome can
+// land any more. Where requests expire, the instant compared is one before which
+// the read did not begin; where versions fence, the session has gone past the path
+// of the recorded plan.
+func (obs Observation) FenceExpired() bool {
 	switch {
-	case obs.onPath():
-		return Decision{Action: ActionDrive, Plan: obs.Intent.plan()}
-	case obs.staleRead():
-		return Decision{Action: ActionWait, Waiting: &Waiting{Reason: InDoubt, Err: fmt.Errorf("the node shows version %d of the session, older than version %d, from which ledger entry %d was made: what it shows is out of date, or it lost data, and the recorded request may still fit one day", obs.Session.Version, *obs.Intent.BaseVersion, obs.Intent.Sequence)}}
-	case !obs.FenceExpired():
-		return obs.waitForFence()
-	case obs.attemptsSpent():
-		return obs.failExhausted()
+	case obs.Intent == nil:
+		return true
+	case obs.recordedByOtherProtocol():
+		return false
+	case obs.Session.Versioned:
+		return !obs.onPath() && !obs.staleRead()
 	default:
-		return obs.decideNewPlan()
+		return obs.Refused != nil || !obs.Session.AsOf.Before(*obs.Intent.ValidUntil)
 	}
 }
 
@@ -36,16 +41,6 @@ func (obs Observation) onPath() bool {
 func (obs Observation) staleRead() bool {
 	s := obs.Session
 	return obs.Intent != nil && !obs.recordedByOtherProtocol() && s.Versioned && s.Open && s.Version < *obs.Intent.BaseVersion
-}
-
-// IsSplit reports whether the split that a versioned session has now is this one.
-func (s Session) IsSplit(allocations []Allocation) bool { return sameSplit(s.Current, allocations) }
-
-// sameSplit compares by account and asset; rows of 0 count for nothing.
-func sameSplit(a, b []Allocation) bool {
-	x, readable := sumAllocations(a)
-	y, readableToo := sumAllocations(b)
-	return readable && readableToo && sameAmounts(x, y)
 }
 
 // recordedByOtherProtocol reports whether the intent was recorded with the other kind of node
@@ -70,4 +65,35 @@ func (obs Observation) otherProtocolError() error {
 	default:
 		return fmt.Errorf("ledger entry %d, by which this outcome holds the session, says neither until when its request may land nor from which version it was made: check it with settled ledger verify, and settle this session by hand", entry)
 	}
+}
+
+// waitForFence looks again after 1, 2, 4 … seconds, as old as the doubt is, the
+// last time when the fence falls: most doubts end by finding the session closed.
+func (obs Observation) waitForFence() Decision {
+	if obs.recordedByOtherProtocol() {
+		return Decision{Action: ActionWait, Waiting: &Waiting{Reason: InDoubt, Err: obs.otherProtocolError()}}
+	}
+	w := &Waiting{Reason: InDoubt, Err: errors.New("a request of ours may still land")}
+	if obs.Intent.ValidUntil != nil {
+		w.Until = *obs.Intent.ValidUntil
+		w.Delay = min(max(obs.Session.AsOf.Sub(obs.Intent.Time), time.Second), w.Until.Sub(obs.Session.AsOf))
+	}
+	return Decision{Action: ActionWait, Waiting: w}
+}
+
+// waitForStableRead looks again after a fence margin, and after that whenever the doubt is
+// twice as old, at most maxStableReadWait margins later.
+func (obs Observation) waitForStableRead(why string) Decision {
+	since := obs.Session.AsOf.Sub(*obs.Intent.ValidUntil)
+	delay := min(max(since, obs.FenceMargin), maxStableReadWait*obs.FenceMargin)
+	return Decision{Action: ActionWait, Waiting: &Waiting{Reason: InDoubt, Delay: delay, Err: errors.New(why)}}
+}
+
+// maxStableReadWait is in fence margins.
+const maxStableReadWait = 6
+
+// expiredInDoubt reports whether a request of ours expired without the node having
+// refused it: it may still be at work.
+func (obs Observation) expiredInDoubt() bool {
+	return obs.Intent != nil && obs.Intent.ValidUntil != nil && obs.Refused == nil && !obs.Session.Versioned
 }

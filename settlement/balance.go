@@ -1,0 +1,266 @@
+package settlement
+
+import (
+	"bytes"
+	"slices"
+	"sort"
+)
+
+// Total is an amount of one asset.
+type Total struct {
+	Asset  Asset  `json:"asset"`
+	Amount Amount `json:"amount"`
+}
+
+// totals sums amounts by asset.
+type totals map[Asset]Amount
+
+func (t totals) add(asset Asset, a Amount) { t[asset] = t[asset].Add(a) }
+
+// assets are the names in order, so that nothing depends on map iteration.
+func (t totals) assets() []Asset {
+	names := make([]Asset, 0, len(t))
+	for a := range t {
+		names = append(names, a)
+	}
+	sort.Slice(names, func(i, j int) bool { return names[i] < names[j] })
+	return names
+}
+
+// sums adds up transfers by asset.
+func sums(transfers []Transfer) totals {
+	t := totals{}
+	for _, tr := range transfers {
+		t.add(tr.Asset, tr.Amount)
+	}
+	return t
+}
+
+// Balance is what is in the session now, by asset name; an asset that was
+// emptied is listed with 0. Where more was paid out than put in it is 0, and
+// Overpaid names the asset. Where the node hides it, it is empty until an outcome
+// states it.
+func (s Session) Balance() []Total {
+	held := s.totals()
+	balance := make([]Total, 0, len(held))
+	for _, asset := range held.assets() {
+		balance = append(balance, Total{Asset: asset, Amount: held[asset]})
+	}
+	return balance
+}
+
+func (s Session) totals() totals {
+	if s.Undisclosed.Balance {
+		return s.statedBalance
+	}
+	held := totals{}
+	if s.Versioned {
+		for _, a := range s.Current {
+			held.add(a.Asset, a.Amount)
+		}
+		return held
+	}
+	out := sums(s.Payouts)
+	for asset, in := range sums(s.Deposits) {
+		held[asset], _ = in.Sub(out[asset]) // 0 where it would be below
+	}
+	return held
+}
+
+// assets are all assets of the session, by name. One that was emptied again still
+// wants its rows of 0.
+func (s Session) assets() []Asset { return s.totals().assets() }
+
+// Unfunded reports whether nothing of any asset is in the session. It never is
+// where the node doesn't show that.
+func (s Session) Unfunded() bool {
+	if s.Undisclosed.Balance {
+		return false
+	}
+	for _, t := range s.Balance() {
+		if !t.Amount.IsZero() {
+			return false
+		}
+	}
+	return true
+}
+
+// Overpaid finds an asset of which the node paid out more than was put in. It
+// finds nothing where the node doesn't show both.
+func (s Session) Overpaid() (asset Asset, in, out Amount, found bool) {
+	if s.Undisclosed.Funding || s.Undisclosed.Payouts {
+		return "", Amount{}, Amount{}, false
+	}
+	deposits, payouts := sums(s.Deposits), sums(s.Payouts)
+	for _, a := range payouts.assets() {
+		if payouts[a].Cmp(deposits[a]) > 0 {
+			return a, deposits[a], payouts[a], true
+		}
+	}
+	return "", Amount{}, Amount{}, false
+}
+
+// AsFunded is the session as it was before anything was paid out. A versioned one
+// held, when it was closed, what its close paid.
+func (s Session) AsFunded() Session {
+	if s.Versioned && !s.Open {
+		s.Current = make([]Allocation, len(s.Payouts))
+		for i, p := range s.Payouts {
+			s.Current[i] = Allocation{Participant: p.Wallet.String(), Asset: p.Asset, Amount: p.Amount}
+		}
+	}
+	s.Payouts = nil
+	return s
+}
+
+// unit is how many decimals the smallest unit of an asset has: as the node lists
+// it, but never coarser than the balance itself, for ClearNode 0.5.2 keeps any
+// precision it is given.
+func (s Session) unit(t Total) int32 {
+	return max(s.Decimals[t.Asset], t.Amount.Decimals())
+}
+
+// unlisted: nobody knows an asset's smallest unit. Only where the outcome alone
+// says what is in the session; what a node shows of a session it lists.
+func (s Session) unlisted(a Asset) bool {
+	_, listed := s.Decimals[a]
+	return s.Undisclosed.Balance && !listed
+}
+
+// funders is what each wallet put in of an asset less what it withdrew, in the
+// order of participants; one that withdrew more counts as nothing. ClearNode
+// 0.5.2 lets a wallet fund a session that it is no participant of: such wallets
+// with something left are returned as strangers, for they can't be paid back.
+func (s Session) funders(asset Asset) (net []Amount, strangers []Address) {
+	in, out := byWallet(s.Deposits, asset), byWallet(s.Payouts, asset)
+	net = make([]Amount, len(s.Participants))
+	for wallet, amount := range in {
+		left, err := amount.Sub(out[wallet])
+		if err != nil || left.IsZero() {
+			continue
+		}
+		if at, found := s.participant(wallet); found {
+			net[at] = left
+		} else {
+			strangers = append(strangers, wallet)
+		}
+	}
+	slices.SortFunc(strangers, func(a, b Address) int { return bytes.Compare(a[:], b[:]) })
+	return net, strangers
+}
+
+func byWallet(transfers []Transfer, asset Asset) map[Address]Amount {
+	m := map[Address]Amount{}
+	for _, t := range transfers {
+		if t.Asset == asset {
+			m[t.Wallet] = m[t.Wallet].Add(t.Amount)
+		}
+	}
+	return m
+}
+
+// Funder is the role that says who funded a session where the node doesn't show
+// it. Where the node does, the role counts for nothing.
+const Funder = "funder"
+
+// withStatedBalance is the session with what the node hides of its balance filled in from
+// the outcome: expect.totals, which names every asset that has one.
+func (o Outcome) withStatedBalance(s Session) (Session, *Failure) {
+	if !s.Undisclosed.Balance {
+		return s, nil
+	}
+	if o.Expect == nil || o.Expect.Totals == nil {
+		return s, Fail(InvalidOutcome, "this node doesn't show what is in a session: the outcome has to say it in expect.totals")
+	}
+	balance := totals{}
+	for _, t := range o.Expect.Totals {
+		if !t.Amount.IsZero() {
+			balance.add(t.Asset, t.Amount)
+		}
+	}
+	if len(balance) == 0 {
+		return s, Fail(SessionUnfunded, "the outcome says in expect.totals that nothing is in the session, and this node doesn't show otherwise")
+	}
+	s.statedBalance = balance
+	return s, nil
+}
+
+// funders is what everybody put in of an asset and has not withdrawn, in the
+// order of participants; where the node hides it all of it is the one funder's
+// that the outcome names.
+func (o Outcome) funders(s Session, t Total) ([]Amount, *Failure) {
+	if s.Undisclosed.Funding {
+		return o.namedFunder(s, t)
+	}
+	net, strangers := s.funders(t.Asset)
+	if len(strangers) > 0 {
+		return nil, Fail(NotAParticipant, "%s put %s into the session and is no participant of it: it can't be paid back", strangers[0], quote(string(t.Asset)))
+	}
+	if !slices.ContainsFunc(net, func(a Amount) bool { return !a.IsZero() }) {
+		return nil, Fail(SessionUnfunded, "%s of %s are in the session, but no participant put in more than it withdrew: nobody to give back to", t.Amount, quote(string(t.Asset)))
+	}
+	return net, nil
+}
+
+func (o Outcome) namedFunder(s Session, t Total) ([]Amount, *Failure) {
+	party, named := o.Parties[Funder]
+	switch {
+	case !named:
+		return nil, Fail(InvalidOutcome, "this node doesn't show who funded the session: the outcome has to say it in parties.%s", Funder)
+	case party.err != nil:
+		return nil, Fail(InvalidOutcome, "parties.%s: %s", Funder, party.err)
+	case len(party.Addresses) != 1:
+		return nil, Fail(InvalidOutcome, "parties.%s: %d addresses, and nothing says what each put in: name exactly one", Funder, len(party.Addresses))
+	}
+	at, found := s.participant(party.Addresses[0])
+	if !found {
+		return nil, Fail(NotAParticipant, "%s (parties.%s) is no participant of the session", party.Addresses[0], Funder)
+	}
+	for _, d := range s.Deposits {
+		if d.Wallet != party.Addresses[0] {
+			return nil, Fail(ExpectationFailed, "parties.%s says that %s funded the session alone, and the node shows that %s put in %s of %s", Funder, party.Addresses[0], d.Wallet, d.Amount, quote(string(d.Asset)))
+		}
+	}
+	net := make([]Amount, len(s.Participants))
+	net[at] = t.Amount
+	return net, nil
+}
+
+// check holds a session to what the publisher expects of it. Totals that stand
+// for what the node hides are not compared with themselves.
+func (e *Expect) check(s Session) *Failure {
+	if e == nil {
+		return nil
+	}
+	if e.Version != nil && *e.Version != s.Version {
+		return Fail(ExpectationFailed, "the session's version is %d, expected %d", s.Version, *e.Version)
+	}
+	if e.Totals == nil || s.Undisclosed.Balance {
+		return nil
+	}
+	expected := totals{}
+	for _, t := range e.Totals {
+		expected.add(t.Asset, t.Amount)
+	}
+	return compareTotals(expected, s, "expected")
+}
+
+// compareTotals demands that every asset of the session's balance has exactly
+// the wanted total, and that nothing else is wanted.
+func compareTotals(want totals, s Session, word string) *Failure {
+	balance := totals{}
+	for _, t := range s.Balance() {
+		balance.add(t.Asset, t.Amount)
+	}
+	for _, asset := range balance.assets() {
+		if !balance[asset].Equal(want[asset]) {
+			return Fail(ExpectationFailed, "the session holds %s of %s, %s %s", balance[asset], quote(string(asset)), word, want[asset])
+		}
+	}
+	for _, asset := range want.assets() {
+		if _, held := balance[asset]; !held && !want[asset].IsZero() {
+			return Fail(ExpectationFailed, "the session holds nothing of %s, %s %s", quote(string(asset)), word, want[asset])
+		}
+	}
+	return nil
+}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"settled/settlement"
@@ -178,34 +179,55 @@ func (a *actor) signedIn() error {
 	return nil
 }
 
-// Prepare implements settlement.Node: it fixes everything in the request, between
-// two moments in which the process may come to a stop.
-func (n *node) Prepare(_ context.Context, o settlement.Outcome, plan settlement.Plan, s settlement.Session) (settlement.Request, error) {
-	a := n.w.running
-	if err := a.remote("sign", func() {}); err != nil || n.w.faulty(n.w.weather.unsigned) {
-		return settlement.Request{}, &settlement.Waiting{Reason: settlement.CosignersUnavailable, Err: err}
+// shown is the session as far as this kind of node shows it.
+func (n *node) shown(s *appSession, options settlement.ReadOptions) settlement.Session {
+	v := settlement.Session{
+		ID: s.id, Open: s.open, Version: s.version, Participants: slices.Clone(s.participants), Quorum: 100, QuorumNeedsUs: s.ours,
+		Decimals: map[settlement.Asset]int32{}, Evidence: evidence,
 	}
-	if err := a.signedIn(); err != nil {
-		return settlement.Request{}, err
+	for asset := range s.assets {
+		v.Decimals[assets[asset].name] = assets[asset].decimals
 	}
-	n.w.laws.planned(a, o, plan)
-	if a.seen.session.noQuorum {
-		return settlement.Request{}, fmt.Errorf("prepare: %w", settlement.Fail(settlement.QuorumNotReached, "our keys don't reach the quorum"))
+	switch n.w.dialect {
+	case Legacy:
+		v.Undisclosed = settlement.Undisclosed{Balance: true, Funding: true, Payouts: true}
+		v.Version = 1
+	case Versioned:
+		n.showVersioned(s, options, &v)
+	default:
+		v.Deposits, v.Payouts = s.transfers(s.deposits), s.transfers(s.payouts)
+		if !options.Version && n.w.choices.pick(2) == 1 {
+			v.Version = 0
+		}
 	}
-	f := n.file(a, o, plan, s)
-	a.note("prepares %s", f)
-	return f.request(), nil
+	return v
 }
 
-// file makes the request and remembers it.
-func (n *node) file(a *actor, o settlement.Outcome, plan settlement.Plan, s settlement.Session) *flight {
-	f := &flight{number: len(n.flights), outcome: o.Ref, session: a.seen.session, rows: plan.Allocations, base: plan.BaseVersion, closes: true}
-	if n.w.dialect == Versioned {
-		f.version, f.closes = s.Version+1, sameRows(s.Current, plan.Allocations)
-	} else {
-		f.stamp = a.bound().Add(requestValidity - messageExpiry).Truncate(time.Millisecond)
-		f.until = f.stamp.Add(messageExpiry + fenceMargin)
+// showVersioned: rows in an order of the node's own, what was put in only where it
+// is asked for, and what a close paid without its zeros.
+func (n *node) showVersioned(s *appSession, options settlement.ReadOptions, v *settlement.Session) {
+	v.Versioned, v.Undisclosed.Funding = true, !options.Funding
+	for i := range s.participants {
+		for asset, units := range s.current[i] {
+			if units != 0 || s.held(asset) && n.w.choices.pick(2) == 0 {
+				v.Current = append(v.Current, settlement.Allocation{Participant: s.participants[i].Spelling, Asset: assets[asset].name, Amount: amountOf(units, asset)})
+			}
+		}
 	}
-	n.flights = append(n.flights, f)
-	return f
+	slices.Reverse(v.Current)
+	if options.Funding {
+		v.Deposits = s.transfers(s.deposits)
+	}
+	v.Undisclosed.Payouts = s.unseen && !s.open
+	if !s.open && !s.unseen {
+		v.Payouts = slices.DeleteFunc(s.transfers(s.payouts), func(t settlement.Transfer) bool { return t.Amount.IsZero() })
+	}
+}
+
+func (s *appSession) transfers(moves []move) []settlement.Transfer {
+	list := make([]settlement.Transfer, len(moves))
+	for i, m := range moves {
+		list[i] = settlement.Transfer{Wallet: s.participants[m.wallet].Address, Asset: assets[m.asset].name, Amount: amountOf(m.units, m.asset), At: m.at}
+	}
+	return list
 }

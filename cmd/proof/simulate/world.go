@@ -1,8 +1,10 @@
 package simulate
 
 import (
+	"bytes"
 	"container/heap"
 	"fmt"
+	"math/rand/v2"
 	"time"
 )
 
@@ -124,4 +126,73 @@ func (w *world) violate(law Law, format string, args ...any) {
 	}
 	w.broken = &Violation{law, fmt.Sprintf(format, args...), w.now.Sub(dawn)}
 	w.note("LAW", "broken: %s: %s", law, w.broken.Text)
+}
+
+// trace is the story of a schedule, a line for each thing that happened.
+type trace struct{ bytes.Buffer }
+
+// note adds a line, where the story is kept.
+func (w *world) note(who, format string, args ...any) {
+	if w.trace == nil {
+		return
+	}
+	fmt.Fprintf(w.trace, "%10s  %-12s ", clock(w.now.Sub(dawn)), who)
+	fmt.Fprintf(w.trace, format, args...)
+	w.trace.WriteByte('\n')
+}
+
+func (a *actor) note(format string, args ...any) { a.w.note(a.name, format, args...) }
+
+// clock shows virtual time as minutes and seconds.
+func clock(d time.Duration) string {
+	return fmt.Sprintf("%d:%06.3f", int(d.Minutes()), (d % time.Minute).Seconds())
+}
+
+// choices is where the decisions of a schedule come from: a seed, or bytes of a
+// fuzzer. Bytes that ran out choose 0, which everywhere means that all goes well.
+type choices struct {
+	rng   *rand.Rand // nil: bytes
+	bytes []byte
+}
+
+func seeded(seed uint64) *choices {
+	return &choices{rng: rand.New(rand.NewPCG(seed, 0x5e771ed))} // #nosec G404 -- a schedule has to be repeatable
+}
+
+// below draws from [0, n).
+func (c *choices) below(n int64) int64 {
+	switch {
+	case n <= 1:
+		return 0
+	case c.rng != nil:
+		return c.rng.Int64N(n)
+	case len(c.bytes) < 2:
+		c.bytes = nil
+		return 0
+	}
+	v := int64(c.bytes[0])<<8 | int64(c.bytes[1])
+	c.bytes = c.bytes[2:]
+	if n <= 1<<16 {
+		return v % n
+	}
+	return n / (1 << 16) * v
+}
+
+func (c *choices) pick(n int) int { return int(c.below(int64(n))) }
+
+// chance is true so many times in a thousand.
+func (c *choices) chance(perMille int) bool {
+	return perMille > 0 && c.below(1000) >= int64(1000-perMille)
+}
+
+// between draws a duration, in steps of a thousandth of the difference.
+func (c *choices) between(least, most time.Duration) time.Duration {
+	return least + (most-least)/1000*time.Duration(c.below(1001))
+}
+
+// fill makes random bits.
+func (c *choices) fill(b []byte) {
+	for i := range b {
+		b[i] = byte(c.below(256)) // #nosec G115 -- below 256
+	}
 }

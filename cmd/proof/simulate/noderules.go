@@ -1,6 +1,7 @@
 package simulate
 
 import (
+	"errors"
 	"fmt"
 	"strings"
 
@@ -86,4 +87,46 @@ func (n *node) operate(s *appSession, rows []settlement.Allocation) {
 		s.current = split
 	}
 	s.version++
+}
+
+// refuse is why the node doesn't take a request; nil: it does.
+func (n *node) refuse(f *flight) error {
+	if n.w.dialect == Versioned {
+		return n.fits(f)
+	}
+	if f.expired(n) {
+		return errors.New("invalid message timestamp")
+	}
+	if !f.session.open {
+		return errors.New("an open app session not found: record not found")
+	}
+	return f.session.redistributed(f.rows, n.w.dialect)
+}
+
+// redistributed is nil where the rows give out all that is in the session.
+func (s *appSession) redistributed(rows []settlement.Allocation, dialect Dialect) error {
+	sums := make([]int64, s.assets)
+	for _, r := range rows {
+		units, asset := unitsOf(r)
+		if s.wallet(r.Participant) < 0 || asset < 0 || asset >= s.assets {
+			return settlement.Fail(settlement.NotAParticipant, "allocation to non-participant %s", r.Participant)
+		}
+		sums[asset] += units
+	}
+	if dialect == Legacy && len(rows) != len(s.participants) {
+		return settlement.Fail(settlement.AllocationRejected, "allocations must be provided for every participant exactly once")
+	}
+	for asset, sum := range sums {
+		if sum != s.balance(asset) {
+			return settlement.Fail(settlement.AllocationRejected, "asset %s not fully redistributed", assets[asset].name)
+		}
+	}
+	return nil
+}
+
+// empty leaves nothing in a versioned session.
+func (s *appSession) empty() {
+	for i := range s.current {
+		clear(s.current[i])
+	}
 }

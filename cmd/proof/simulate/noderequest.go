@@ -5,6 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"strconv"
+	"strings"
+	"time"
 
 	"settled/settlement"
 )
@@ -151,46 +153,128 @@ func (n *node) commit(f *flight) {
 	n.w.laws.paid(f.session)
 }
 
-// refuse is why the node doesn't take a request; nil: it does.
-func (n *node) refuse(f *flight) error {
-	if n.w.dialect == Versioned {
-		return n.fits(f)
-	}
-	if f.expired(n) {
-		return errors.New("invalid message timestamp")
-	}
-	if !f.session.open {
-		return errors.New("an open app session not found: record not found")
-	}
-	return f.session.redistributed(f.rows, n.w.dialect)
-}
-
-// redistributed is nil where the rows give out all that is in the session.
-func (s *appSession) redistributed(rows []settlement.Allocation, dialect Dialect) error {
-	sums := make([]int64, s.assets)
-	for _, r := range rows {
-		units, asset := unitsOf(r)
-		if s.wallet(r.Participant) < 0 || asset < 0 || asset >= s.assets {
-			return settlement.Fail(settlement.NotAParticipant, "allocation to non-participant %s", r.Participant)
-		}
-		sums[asset] += units
-	}
-	if dialect == Legacy && len(rows) != len(s.participants) {
-		return settlement.Fail(settlement.AllocationRejected, "allocations must be provided for every participant exactly once")
-	}
-	for asset, sum := range sums {
-		if sum != s.balance(asset) {
-			return settlement.Fail(settlement.AllocationRejected, "asset %s not fully redistributed", assets[asset].name)
-		}
-	}
-	return nil
-}
-
-// empty leaves nothing in a versioned session.
-func (s *appSession) empty() {
-	for i := range s.current {
-		clear(s.current[i])
-	}
-}
-
 var _ settlement.Node = (*node)(nil)
+
+// Prepare implements settlement.Node: it fixes everything in the request, between
+// two moments in which the process may come to a stop.
+func (n *node) Prepare(_ context.Context, o settlement.Outcome, plan settlement.Plan, s settlement.Session) (settlement.Request, error) {
+	a := n.w.running
+	if err := a.remote("sign", func() {}); err != nil || n.w.faulty(n.w.weather.unsigned) {
+		return settlement.Request{}, &settlement.Waiting{Reason: settlement.CosignersUnavailable, Err: err}
+	}
+	if err := a.signedIn(); err != nil {
+		return settlement.Request{}, err
+	}
+	n.w.laws.planned(a, o, plan)
+	if a.seen.session.noQuorum {
+		return settlement.Request{}, fmt.Errorf("prepare: %w", settlement.Fail(settlement.QuorumNotReached, "our keys don't reach the quorum"))
+	}
+	f := n.file(a, o, plan, s)
+	a.note("prepares %s", f)
+	return f.request(), nil
+}
+
+// file makes the request and remembers it.
+func (n *node) file(a *actor, o settlement.Outcome, plan settlement.Plan, s settlement.Session) *flight {
+	f := &flight{number: len(n.flights), outcome: o.Ref, session: a.seen.session, rows: plan.Allocations, base: plan.BaseVersion, closes: true}
+	if n.w.dialect == Versioned {
+		f.version, f.closes = s.Version+1, sameRows(s.Current, plan.Allocations)
+	} else {
+		f.stamp = a.bound().Add(requestValidity - messageExpiry).Truncate(time.Millisecond)
+		f.until = f.stamp.Add(messageExpiry + fenceMargin)
+	}
+	n.flights = append(n.flights, f)
+	return f
+}
+
+// flight is one signed request of ours.
+type flight struct {
+	number  int
+	outcome settlement.OutcomeRef
+	session *appSession
+	rows    []settlement.Allocation
+	closes  bool
+	stamp   time.Time // 0.x: on the node's clock
+	until   time.Time // 0.x: when the fence of it falls
+	base    uint64    // v1: the version that the plan was made from
+	version uint64    // v1: to which it moves the session
+
+	sent       int // copies on their way or at work
+	running    bool
+	recorded   bool // its closing entry was in the ledger
+	recordedAt time.Time
+}
+
+func (f *flight) digest() string { return fmt.Sprintf("%064x", f.number+1) }
+
+func (f *flight) request() settlement.Request {
+	r := settlement.Request{
+		Ref:        settlement.RequestRef{ID: uint64(f.number + 1), Digest: f.digest()}, // #nosec G115 -- counts from 0
+		ValidUntil: f.until, Closes: f.closes, Frame: fmt.Append(nil, f.number),
+	}
+	if !f.stamp.IsZero() {
+		r.Ref.Timestamp = uint64(f.stamp.UnixMilli()) // #nosec G115 -- after 1970
+	}
+	return r
+}
+
+func (f *flight) String() string {
+	what := "close"
+	if !f.closes {
+		what = "operate"
+	}
+	if f.version > 0 {
+		what += fmt.Sprintf(" at version %d (base %d)", f.version, f.base)
+	}
+	return fmt.Sprintf("request %d: %s of %s by %s, %s", f.number+1, what, f.session, f.outcome.ID, rowText(f.rows))
+}
+
+func rowText(rows []settlement.Allocation) string {
+	parts := make([]string, len(rows))
+	for i, r := range rows {
+		parts[i] = r.Amount.String()
+		if len(rows) > 4 {
+			parts[i] += " " + string(r.Asset)
+		}
+	}
+	return "paying " + strings.Join(parts, ", ")
+}
+
+// mayLand: it is at work, or on its way and the node would take it now.
+func (f *flight) mayLand(n *node) bool {
+	switch {
+	case f.sent == 0:
+		return false
+	case n.w.dialect == Versioned:
+		return n.fits(f) == nil
+	case f.running:
+		return true
+	default:
+		return f.session.open && !f.expired(n)
+	}
+}
+
+func (f *flight) expired(n *node) bool { return n.now().Sub(f.stamp) > messageExpiry }
+
+// sameRows compares two splits by account and asset; rows of 0 count for nothing.
+func sameRows(a, b []settlement.Allocation) bool {
+	return covers(a, b) && covers(b, a)
+}
+
+func covers(a, b []settlement.Allocation) bool {
+	for _, r := range a {
+		if !r.Amount.IsZero() && !has(b, r) {
+			return false
+		}
+	}
+	return true
+}
+
+func has(rows []settlement.Allocation, want settlement.Allocation) bool {
+	for _, r := range rows {
+		if r.Asset == want.Asset && strings.EqualFold(r.Participant, want.Participant) {
+			return r.Amount.Equal(want.Amount)
+		}
+	}
+	return false
+}

@@ -185,3 +185,32 @@ func (s *appSession) paidAsPlanned(r *record) bool {
 		return e.Session == s.id && sameRows(e.Allocation, s.closes[0].rows)
 	}))
 }
+
+// held holds a request to the hold after a loss: who knew an entry that is gone, or was
+// told, sends nothing for a fence that was recorded since, nor does anybody while the
+// settings have been dangerous for longer than a verification counts. Where one that did
+// not know sends for a session that lost entries, that session may be paid twice.
+func (l *laws) held(r *replica, f *flight) {
+	s := &l.w.stream
+	if s.danger != "" && l.w.now.Sub(s.dangerFrom) > settingsAge {
+		l.w.violate(Held, "%s is sent by %s, and since %s the ledger has had %s", f, r.name, clock(s.dangerFrom.Sub(dawn)), s.danger)
+	}
+	if l.w.dialect == Versioned || s.lostAt.IsZero() || f.recordedAt.Before(s.lostAt) || l.w.now.Sub(s.lostAt) >= fence {
+		return
+	}
+	switch {
+	case !r.heldFrom.Before(s.lostAt):
+		l.w.violate(Held, "%s is sent by %s, which knows since %s that the ledger lost entries", f, r.name, clock(r.heldFrom.Sub(dawn)))
+	case f.session.lost && !f.session.unheld:
+		l.w.note("LAW", "%s is unheld: %s didn't know of the lost entries", f.session, r.name)
+		f.session.unheld = true
+	}
+}
+
+// braked holds a request to the brake, and the end of an incident to its having
+// been pulled.
+func (l *laws) braked(f *flight) {
+	if l.w.brake.on {
+		l.w.violate(Braked, "%s is sent while everybody is stopped", f)
+	}
+}

@@ -153,21 +153,6 @@ func (s *stream) returned(m ledger.Message) {
 	}
 }
 
-// readAgain makes the laws' books of what is left in the ledger.
-func (l *laws) readAgain() {
-	l.holders, l.closed = map[settlement.SessionID]*record{}, map[settlement.SessionID]bool{}
-	for _, r := range l.outcomes {
-		r.closings, r.attempts, r.closed, r.failed = nil, 0, false, nil
-	}
-	s := &l.w.stream
-	for _, m := range s.messages[s.gone:] {
-		e, err := ledger.ParseEntry(m.Subject, m.Payload, m.Sequence)
-		if err == nil && !slices.Contains(s.intruders, m.Sequence) {
-			l.book(l.of(e.Outcome), e)
-		}
-	}
-}
-
 // knows: the process is up, and knows an entry after that one.
 func (r *replica) knows(sequence uint64) bool { return r.up && r.furthest > sequence }
 
@@ -247,27 +232,6 @@ func (g gate) Stopped(ctx context.Context) error {
 		return &settlement.Waiting{Reason: settlement.LedgerUnavailable, Err: err}
 	}
 	return g.brake.Stopped(ctx)
-}
-
-// held holds a request to the hold after a loss: who knew an entry that is gone, or was
-// told, sends nothing for a fence that was recorded since, nor does anybody while the
-// settings have been dangerous for longer than a verification counts. Where one that did
-// not know sends for a session that lost entries, that session may be paid twice.
-func (l *laws) held(r *replica, f *flight) {
-	s := &l.w.stream
-	if s.danger != "" && l.w.now.Sub(s.dangerFrom) > settingsAge {
-		l.w.violate(Held, "%s is sent by %s, and since %s the ledger has had %s", f, r.name, clock(s.dangerFrom.Sub(dawn)), s.danger)
-	}
-	if l.w.dialect == Versioned || s.lostAt.IsZero() || f.recordedAt.Before(s.lostAt) || l.w.now.Sub(s.lostAt) >= fence {
-		return
-	}
-	switch {
-	case !r.heldFrom.Before(s.lostAt):
-		l.w.violate(Held, "%s is sent by %s, which knows since %s that the ledger lost entries", f, r.name, clock(r.heldFrom.Sub(dawn)))
-	case f.session.lost && !f.session.unheld:
-		l.w.note("LAW", "%s is unheld: %s didn't know of the lost entries", f.session, r.name)
-		f.session.unheld = true
-	}
 }
 
 var (

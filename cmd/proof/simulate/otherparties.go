@@ -1,8 +1,12 @@
 package simulate
 
 import (
+	"bytes"
+	"slices"
 	"time"
 
+	"settled/ledger"
+	"settled/ledger/ledgertest"
 	"settled/settlement"
 )
 
@@ -118,4 +122,104 @@ func (n *node) operated(s *appSession) {
 	n.w.note("RIVAL", "moves %s on", s)
 	s.moved = true
 	n.operate(s, n.rivalRows(s))
+}
+
+// copied publishes an outcome's message again, as it is or with other data.
+func (b *broker) copied() {
+	if len(b.all) == 0 {
+		return
+	}
+	m := b.all[b.w.choices.pick(len(b.all))]
+	d := m.deal
+	if b.w.choices.pick(2) == 0 {
+		b.w.note("ADVERSARY", "publishes a copy of %s", d)
+		b.publish(d).forged = m.forged
+		return
+	}
+	other := *d
+	other.name += "x"
+	other.provider = 0
+	other.payload = other.event(b.w.dialect)
+	b.w.note("ADVERSARY", "publishes %s, with other data", d)
+	b.publish(&other).forged = true
+}
+
+// An adversary gets messages onto the ledger's subjects: the server's answers to
+// requests that name such a subject for their reply, copies of entries, forgeries. It
+// can't make an entry of the chain: that carries the digest of the one before it.
+
+// intrude stores a foreign message on a session's subjects.
+func (s *stream) intrude(id settlement.SessionID) {
+	m := s.foreign(id)
+	m.Sequence, m.Time = uint64(len(s.messages)+1), s.w.now
+	s.messages = append(s.messages, m)
+	s.intruders = append(s.intruders, m.Sequence)
+	s.w.note("ADVERSARY", "writes message %d on %s", m.Sequence, short(m.Subject))
+}
+
+// intrudeOn does so just before an append to that filter is compared.
+func (s *stream) intrudeOn(filter string) {
+	for _, session := range s.w.scene.sessions {
+		if ledgertest.Matches(filter, subjectOf("closing", session.id)) && s.w.faulty(s.w.weather.wedged) {
+			s.intrude(session.id)
+		}
+	}
+}
+
+func subjectOf(state string, id settlement.SessionID) string {
+	return "settlement." + state + "." + string(id)
+}
+
+// foreign draws a message that is no entry of the session's chain.
+func (s *stream) foreign(id settlement.SessionID) ledger.Message {
+	c := s.w.choices
+	subject := subjectOf([]string{"closing", "closed", "failed"}[c.pick(3)], id)
+	chain := s.entries(id)
+	kind := c.pick(5)
+	if len(chain) == 0 {
+		kind = c.pick(2)
+	}
+	switch kind {
+	case 0:
+		return ledger.Message{Subject: subject, Payload: []byte(`{"stream":"OUTCOMES","seq":1}`)}
+	case 1:
+		return ledger.Message{Subject: subject}
+	case 2: // a copy
+		m := chain[c.pick(len(chain))]
+		return ledger.Message{Subject: m.Subject, Payload: m.Payload}
+	case 3: // on another subject
+		return ledger.Message{Subject: subject, Payload: chain[c.pick(len(chain))].Payload}
+	default: // the last one, said to follow on another
+		return forged(chain[len(chain)-1])
+	}
+}
+
+// forged alters the hash by which an entry follows on the one before it.
+func forged(m ledger.Message) ledger.Message {
+	const member = `"previous":"`
+	payload := slices.Clone(m.Payload)
+	if at := bytes.Index(payload, []byte(member)); at >= 0 && payload[at+len(member)] != '"' {
+		at += len(member)
+		payload[at] = map[bool]byte{true: '1', false: '0'}[payload[at] == '0']
+	}
+	return ledger.Message{Subject: m.Subject, Payload: payload}
+}
+
+// entries are the genuine entries of a session.
+func (s *stream) entries(id settlement.SessionID) []ledger.Message {
+	filter := "settlement.*." + string(id)
+	return slices.DeleteFunc(slices.Clone(s.messages[s.gone:]), func(m ledger.Message) bool {
+		return !ledgertest.Matches(filter, m.Subject) || slices.Contains(s.intruders, m.Sequence)
+	})
+}
+
+// intruded counts the foreign messages on a session's subjects.
+func (s *stream) intruded(id settlement.SessionID) (n uint64) {
+	filter := "settlement.*." + string(id)
+	for _, at := range s.intruders {
+		if at > s.gone && ledgertest.Matches(filter, s.messages[at-1].Subject) {
+			n++
+		}
+	}
+	return n
 }

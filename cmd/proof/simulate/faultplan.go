@@ -158,3 +158,40 @@ func (w *world) moments(n int, what func()) {
 		w.at(dawn.Add(w.choices.between(0, w.weather.lasts)), what)
 	}
 }
+
+// drawTroubles says when the rest of the world moves.
+func (w *world) drawTroubles() {
+	is := w.weather
+	w.spells(is.outages, 2*time.Minute, func(until time.Time) {
+		w.note("NODE", "is AWAY until %s", clock(until.Sub(dawn)))
+		w.node.awayUntil = later(w.node.awayUntil, until)
+	})
+	w.spells(is.mires, 5*time.Minute, func(until time.Time) {
+		w.note("NODE", "its database is in a MIRE until %s", clock(until.Sub(dawn)))
+		w.node.miredUntil = later(w.node.miredUntil, until)
+	})
+	w.spells(is.ledgerOutages, time.Minute, func(until time.Time) {
+		w.note("LEDGER", "is AWAY until %s", clock(until.Sub(dawn)))
+		w.stream.awayUntil = later(w.stream.awayUntil, until)
+	})
+	w.moments(is.restarts, func() { w.crash(w.replicas[w.choices.pick(len(w.replicas))], "by kill -9") })
+	w.moments(is.replays, w.letters.replay)
+	w.moments(is.foreign, func() { w.stream.intrude(w.anySession().id) })
+	w.moments(is.clockJumps, func() { w.replicas[w.choices.pick(len(w.replicas))].setClock() })
+	w.moments(is.outcomesSetBack, w.broker.setBack)
+	w.moments(is.setBacks, w.stream.setBack)
+	w.moments(is.settings, w.stream.changeSettings)
+	w.moments(is.copies, w.broker.copied)
+	w.moments(is.rivals, func() { w.node.rival(w.anySession()) })
+	w.moments(is.deposits, func() { w.node.deposited(w.anySession()) })
+	w.moments(is.withdrawals, func() { w.node.withdrawn(w.anySession()) })
+	w.moments(is.operations, func() { w.node.operated(w.anySession()) })
+}
+
+// later: spells may overlap.
+func later(a, b time.Time) time.Time {
+	if a.After(b) {
+		return a
+	}
+	return b
+}

@@ -3,6 +3,7 @@ package simulate
 import (
 	"context"
 	"errors"
+	"strings"
 	"time"
 
 	"settled/ledger"
@@ -136,3 +137,12 @@ func (s *stream) Gaps(context.Context) (bool, error) { return s.gone > 0, nil }
 
 // away: the stream has no leader.
 func (s *stream) away() bool { return s.awayUntil.After(s.w.now) }
+
+// short is a subject without most of its session's id.
+func short(subject string) string {
+	at := strings.LastIndex(subject, ".0x")
+	if at < 0 {
+		return subject
+	}
+	return subject[:at] + "." + subject[len(subject)-2:]
+}

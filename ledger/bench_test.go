@@ -1,7 +1,12 @@
 package ledger_test
 
 import (
+	"context"
+	"fmt"
 	"testing"
+	"time"
+
+	"github.com/nats-io/nats.go/jetstream"
 
 	"settled/ledger"
 	"settled/ledger/ledgertest"
@@ -26,4 +31,100 @@ func BenchmarkParseEntry(b *testing.B) {
 			b.Fatal(err)
 		}
 	}
+}
+
+// BenchmarkVerify is an audit of a whole ledger on a server, signatures aside.
+func BenchmarkVerify(b *testing.B) {
+	js := connect(b, runServer(b, serverOptions))
+	l := mustOpen(b, js, config())
+	const sessions = 10_000
+	pour(b, js, sessions)
+	for b.Loop() {
+		if r := mustVerify(b, l); r.Entries != 2*sessions || r.Closed != sessions {
+			b.Fatalf("%+v", r)
+		}
+	}
+	b.ReportMetric(float64(2*sessions*b.N)/b.Elapsed().Seconds(), "entries/s")
+}
+
+// far is a stream that is milliseconds away, as for an auditor in another place.
+type far struct {
+	ledger.Stream
+	away time.Duration
+}
+
+func (f far) Get(ctx context.Context, filter string, from uint64) (ledger.Message, error) {
+	select {
+	case <-time.After(f.away):
+		return f.Stream.Get(ctx, filter, from)
+	case <-ctx.Done():
+		return ledger.Message{}, ctx.Err()
+	}
+}
+
+// BenchmarkVerifyFar is an audit over a line of 20 ms there and back.
+func BenchmarkVerifyFar(b *testing.B) {
+	mem := &ledgertest.Stream{}
+	const entries = 4096
+	fill(b, ledger.New(mem, config()), 1, entries)
+	l := ledger.New(far{mem, 20 * time.Millisecond}, config())
+	for b.Loop() {
+		if r := mustVerify(b, l); r.Entries != entries {
+			b.Fatalf("%+v", r)
+		}
+	}
+	b.ReportMetric(float64(entries*b.N)/b.Elapsed().Seconds(), "entries/s")
+}
+
+// pour stores so many settled sessions as fast as the server takes them.
+func pour(t testing.TB, js jetstream.JetStream, sessions int) {
+	t.Helper()
+	for n := range sessions {
+		mem := &ledgertest.Stream{}
+		l := ledger.New(mem, config())
+		head := mustAppend(t, l, settlement.Head{Session: session(n)}, closing(session(n), outcome("a"), 1))
+		mustAppend(t, l, head, closed(session(n), outcome("a"), 1))
+		for _, m := range mem.Messages() {
+			if _, err := js.PublishAsync(m.Subject, m.Payload); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	<-js.PublishAsyncComplete()
+}
+
+// BenchmarkHistory reads, from a server, what the settler reads in every round: the
+// ordinary session, and sessions that a publisher floods with other outcomes,
+// between others' entries and at one go.
+func BenchmarkHistory(b *testing.B) {
+	js := connect(b, runServer(b, serverOptions))
+	l := mustOpen(b, js, config())
+	for i, c := range []struct{ entries, between int }{{2, 1}, {4, 1}, {20, 1}, {100, 9}, {1_000, 9}, {10_000, 1}, {10_000, 0}} {
+		head := flood(b, js, l, session(i), c.entries, c.between)
+		b.Run(fmt.Sprintf("entries=%d/between=%d", c.entries, c.between), func(b *testing.B) {
+			for b.Loop() {
+				if history, err := l.History(b.Context(), head); err != nil || len(history) != c.entries {
+					b.Fatalf("%d entries, %v", len(history), err)
+				}
+			}
+		})
+	}
+}
+
+// flood gives a session its first entry, then so many others' messages as it will
+// have, each so many times, and its other entries between these.
+func flood(t testing.TB, js jetstream.JetStream, l *ledger.Ledger, id settlement.SessionID, entries, between int) settlement.Head {
+	t.Helper()
+	head := mustAppend(t, l, settlement.Head{Session: id}, closing(id, outcome("a"), 1))
+	for n := 1; n < entries; n++ {
+		for range between {
+			if _, err := js.PublishAsync("settlement.failed.unknown", []byte("{}")); err != nil {
+				t.Fatal(err)
+			}
+		}
+		e := failed(head, id, outcome(fmt.Sprint("stranger ", n)), 0)
+		e.Reason, e.Evidence = "paid elsewhere", []string{"receipt 1", "receipt 2"}
+		head = mustAppend(t, l, head, e)
+	}
+	return head
 }

@@ -2,6 +2,7 @@ package ledger
 
 import (
 	"context"
+	"crypto/rand"
 	"errors"
 	"fmt"
 	"time"
@@ -143,3 +144,33 @@ func (s leader) Gaps(ctx context.Context) (bool, error) { return s.l.stream.Gaps
 // readWait bounds one read: 0.3 ms when all is well, and no answer at all while
 // the stream has no leader.
 const readWait = 2 * time.Second
+
+func (c Config) withDefaults() Config {
+	if c.NowFunc == nil {
+		c.NowFunc = time.Now
+	}
+	if c.SteadyFunc == nil {
+		c.SteadyFunc = c.NowFunc
+	}
+	if c.WaitFunc == nil {
+		c.WaitFunc = wait
+	}
+	if c.RandomFunc == nil {
+		c.RandomFunc = func(b []byte) { _, _ = rand.Read(b) } // never fails; it ends the process instead
+	}
+	if c.Replicas == 0 {
+		c.Replicas = 1
+	}
+	return c
+}
+
+func wait(ctx context.Context, d time.Duration) error {
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-ctx.Done():
+		return ctx.Err()
+	case <-t.C:
+		return nil
+	}
+}

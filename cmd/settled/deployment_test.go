@@ -341,3 +341,5 @@ func (d *deployment) letters() []consumer.DeadLetter {
 	d.must(err)
 	return letters
 }
+
+func addressOf(key *ecdsa.PrivateKey) string { return crypto.PubkeyToAddress(key.PublicKey).Hex() }

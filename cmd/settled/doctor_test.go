@@ -17,6 +17,7 @@ import (
 
 	"settled/clearnode/clearnodetest"
 	"settled/cmd/settled/internal/config"
+	"settled/cmd/settled/internal/demo"
 	"settled/cmd/settled/internal/doctor"
 	"settled/cmd/settled/internal/natsconn"
 	"settled/consumer"
@@ -231,7 +232,7 @@ func (d *deployment) closedByAnother() {
 	d.cfg.NATSPrefix = "other."
 	_, stop := d.serve()
 	session := d.open()
-	msg, err := (&demoCase{scenario: "partial_service", id: "x", session: session, data: map[string]any{"session_id": session, "parties": d.partial()["parties"], "completion": "0.5"}}).message("other.")
+	msg, err := demo.Message("other.", "partial_service", "x", map[string]any{"session_id": session, "parties": d.partial()["parties"], "completion": "0.5"}, false)
 	d.must(err)
 	_, err = d.nats.JS.PublishMsg(d.t.Context(), msg)
 	d.must(err)

@@ -17,6 +17,7 @@ import (
 	"github.com/gorilla/websocket"
 
 	"settled/clearnode/clearnodetest"
+	"settled/cmd/settled/internal/demo"
 	"settled/settlement"
 )
 
@@ -171,7 +172,7 @@ func TestHostileNode(t *testing.T) {
 	const outcomes = 12
 	for _, protocol := range []string{clearnodetest.Legacy, clearnodetest.Nitro02, clearnodetest.Nitro04, clearnodetest.NitronodeV1} {
 		t.Run(protocol, func(t *testing.T) {
-			d := &twinScene{deployment: deployOn(t, clearnodetest.Config{Protocol: protocol, RateLimit: -1}), scene: sceneOf(protocol)}
+			d := &twinScene{deployment: deployOn(t, clearnodetest.Config{Protocol: protocol, RateLimit: -1}), scene: demo.SceneFor(protocol)}
 			address := d.node.Address().Hex()
 			d.cfg.NodeAddress, d.cfg.NodeProtocol = address, protocol
 			d.cfg.NodeConnections, d.cfg.NodeRequestTimeout, d.cfg.NodeRateLimit, d.cfg.NodeRateBurst = 4, 2*time.Second, 1000, 1000

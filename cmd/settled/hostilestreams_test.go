@@ -12,6 +12,7 @@ import (
 	"settled/cmd/settled/internal/audit"
 	"settled/cmd/settled/internal/config"
 	"settled/ledger"
+	"settled/ledger/streamreader"
 	"settled/settlement"
 )
 
@@ -91,7 +92,7 @@ func (d *deployment) wantWatched(session settlement.SessionID) {
 	ctx, cancel := context.WithTimeout(d.t.Context(), patience)
 	defer cancel()
 	seen := errors.New("seen")
-	err = watchLedger(ctx, source.Reader, "", "settlement.*.*", 1, nil, func(s ledger.Stored) error {
+	err = ledger.Follow(ctx, source.Reader, streamreader.Selection{Subjects: []string{"settlement.*.*"}, From: 1}, nil, func(s ledger.Stored) error {
 		if e := s.Entry; e.Session == session && e.State == settlement.EntryClosed {
 			return seen
 		}

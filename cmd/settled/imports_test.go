@@ -50,6 +50,10 @@ var mayImport = map[string][]string{
 		"settled/cmd/settled/internal",
 		"github.com/nats-io", "github.com/rs/zerolog", "github.com/prometheus/client_golang", "golang.org/x/sys",
 	},
+	"cmd/settled/internal/demo": {
+		"settled/settlement", "settled/clearnode", "settled/consumer", "settled/ledger", "settled/cmd/settled/internal",
+		"github.com/ethereum/go-ethereum/crypto", "github.com/nats-io/nats.go", "github.com/rs/zerolog", "github.com/shopspring/decimal",
+	},
 	"cmd/settled/internal/doctor": {
 		"settled/settlement", "settled/clearnode", "settled/consumer", "settled/ledger", "settled/cmd/settled/internal",
 		"github.com/nats-io", "golang.org/x/sys",

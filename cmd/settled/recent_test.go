@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"settled/clearnode/clearnodetest"
+	"settled/cmd/settled/internal/demo"
 	"settled/cmd/settled/internal/telemetry"
 	"settled/consumer"
 	"settled/settlement"
@@ -143,7 +144,7 @@ func TestIdleServiceNoticesTheDatabase(t *testing.T) {
 	for _, protocol := range []string{clearnodetest.Legacy, clearnodetest.NitronodeV1} {
 		t.Run(protocol, func(t *testing.T) {
 			t.Parallel() // it waits more than it works
-			d := &twinScene{deployment: deployOn(t, clearnodetest.Config{Protocol: protocol}), scene: sceneOf(protocol)}
+			d := &twinScene{deployment: deployOn(t, clearnodetest.Config{Protocol: protocol}), scene: demo.SceneFor(protocol)}
 			s, _ := d.serve()
 			session := d.openTwin()
 			d.result(session, d.publish("partial_service", "x", session, d.settling()))

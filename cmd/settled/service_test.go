@@ -17,6 +17,7 @@ import (
 
 	"settled/clearnode"
 	"settled/clearnode/clearnodetest"
+	"settled/cmd/settled/internal/demo"
 	"settled/settlement"
 )
 
@@ -73,7 +74,7 @@ func TestEveryScenario(t *testing.T) {
 			n++
 			session := d.open()
 			c.data["session_id"] = "0x" + strings.ToUpper(string(session[2:]))
-			msg, err := (&demoCase{scenario: c.scenario, id: fmt.Sprint(n), session: settlement.SessionID(c.data["session_id"].(string)), data: c.data, binary: binary}).message("")
+			msg, err := demo.Message("", c.scenario, fmt.Sprint(n), c.data, binary)
 			d.must(err)
 			ack, err := d.nats.JS.PublishMsg(t.Context(), msg)
 			d.must(err)

@@ -11,6 +11,7 @@ import (
 	"settled/clearnode/clearnodetest"
 	"settled/cmd/proof/record"
 	"settled/cmd/settled/internal/config"
+	"settled/cmd/settled/internal/demo"
 	"settled/settlement"
 )
 
@@ -61,7 +62,7 @@ type twinStory struct {
 type twinScene struct {
 	*deployment
 	proxy   *natsProxy
-	scene   demoScene
+	scene   demo.Scene
 	partner *ecdsa.PrivateKey // whose signature is needed too
 	n       int
 
@@ -112,7 +113,7 @@ func apart(ops []twinOp) []twinOp {
 }
 
 func (op twinOp) run(t *testing.T, table *twinTable) {
-	d := &twinScene{deployment: deployOn(t, clearnodetest.Config{Protocol: op.protocol, RateLimit: -1}), scene: sceneOf(op.protocol)}
+	d := &twinScene{deployment: deployOn(t, clearnodetest.Config{Protocol: op.protocol, RateLimit: -1}), scene: demo.SceneFor(op.protocol)}
 	d.proxy = proxyNATS(t, d.cfg.NATSURL)
 	d.cfg.NATSURL = d.proxy.url
 	d.cfg.NodeConnections, d.cfg.NodeRequestTimeout, d.cfg.NodeRateLimit, d.cfg.NodeRateBurst = 2, time.Second, 1000, 1000
@@ -148,7 +149,7 @@ func (op twinOp) run(t *testing.T, table *twinTable) {
 }
 
 func (d *twinScene) verifyTwin(closed int) {
-	if d.scene.protocol == clearnodetest.NitronodeV1 {
+	if d.scene.Protocol == clearnodetest.NitronodeV1 {
 		d.verifyPaid(closed)
 		return
 	}
@@ -235,7 +236,7 @@ func (d *twinScene) ended(op twinOp, session settlement.SessionID, e settlement.
 	}
 	state, _ := d.node.Session(string(session))
 	r.Paid, r.Sent = state.Closes, len(d.node.Closes(string(session)))
-	if d.scene.protocol == clearnodetest.NitronodeV1 {
+	if d.scene.Protocol == clearnodetest.NitronodeV1 {
 		r.Sent = len(d.node.Submissions(string(session)))
 	} else {
 		d.checkFence(session, true)
@@ -253,24 +254,20 @@ func cmpOr(s, fallback string) string {
 // openTwin opens a session with what the generation of node allows in it.
 func (d *twinScene) openTwin() settlement.SessionID {
 	d.nonce++
-	people := []string{addressOf(d.players[0]), addressOf(d.players[1]), addressOf(d.judge)}
-	var rows []clearnodetest.Allocation
-	for _, p := range d.scene.deposits {
-		rows = append(rows, clearnodetest.Allocation{Participant: people[p.player], Asset: p.asset, Amount: mustDecimal(p.amount)})
-	}
-	id, err := d.node.OpenSession(clearnodetest.Definition{
-		Application: "test", Protocol: d.scene.definition, Participants: people, Weights: []int64{0, 0, 100}, Quorum: 100, Challenge: 86400, Nonce: d.nonce,
-	}, rows)
+	id, err := d.scene.Open(d.node, "test", d.people(), d.nonce)
 	d.must(err)
-	return settlement.SessionID(id)
+	return id
+}
+
+// people are the addresses of the players and the judge.
+func (d *twinScene) people() []string {
+	return []string{addressOf(d.players[0]), addressOf(d.players[1]), addressOf(d.judge)}
 }
 
 // settling is what settles a session. A second plan made after the session changed
 // would pay otherwise, and be seen.
 func (d *twinScene) settling() map[string]any {
 	members := d.partial()
-	if d.scene.tells {
-		(&demo{scene: d.scene, players: d.players}).tell(members)
-	}
+	d.scene.AddUndisclosed(members, d.people())
 	return members
 }

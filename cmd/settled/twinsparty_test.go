@@ -53,7 +53,7 @@ func (d *twinScene) startPartner() {
 }
 
 func (d *twinScene) openWithPartner() settlement.SessionID {
-	return d.openSharedBy(d.scene.definition, []string{"10", "5.000001"}, 100, share{d.judge, 50}, share{d.partner, 50})
+	return d.openSharedBy(d.scene.Definition, []string{"10", "5.000001"}, 100, share{d.judge, 50}, share{d.partner, 50})
 }
 
 // publishAndReplay publishes what fails, and repeats `settled deadletter replay` until

@@ -1,7 +1,6 @@
 package main
 
 import (
-	"context"
 	"errors"
 	"fmt"
 
@@ -37,7 +36,11 @@ func (p *program) watchCommand() *cobra.Command {
 				return err
 			}
 			defer source.Close()
-			return watchLedger(cmd.Context(), source.Reader, cfg.NATSPrefix, subject, from, p.noticed, p.showEntry(settlement.EntryState(state)))
+			entries := streamreader.Selection{Subjects: []string{cfg.NATSPrefix + subject}, From: from, Fresh: from == 0}
+			if err := ledger.Follow(cmd.Context(), source.Reader, entries, p.reportFollowError, p.showEntry(settlement.EntryState(state))); err != nil {
+				return fmt.Errorf("watch %s: %w", ledger.StreamName(cfg.NATSPrefix), err)
+			}
+			return nil
 		},
 	}
 	c.Flags().StringVar(&state, "state", "", "only closing, closed or failed")
@@ -89,21 +92,9 @@ func watchSubject(session string) (string, error) {
 	return "settlement.*." + token, nil
 }
 
-// watchLedger calls show with every message on the subjects, classified, in order, from a
-// sequence on (0: only what is stored from now on), until ctx ends or show returns an
-// error. Why the ledger can't be read, and that it can be again, is passed to notice; it
-// goes on then. The subjects must not leave out messages of a session.
-func watchLedger(ctx context.Context, open func(context.Context) (*streamreader.Reader, error), prefix, subject string, from uint64, notice func(error) error, show func(ledger.Stored) error) error {
-	entries := streamreader.Selection{Subjects: []string{prefix + subject}, From: from, Fresh: from == 0}
-	err := ledger.Follow(ctx, open, entries, notice, show)
-	if err != nil {
-		return fmt.Errorf("watch %s: %w", ledger.StreamName(prefix), err)
-	}
-	return nil
-}
-
-// noticed tells on standard error why the ledger can't be followed at the moment.
-func (p *program) noticed(err error) error {
+// reportFollowError reports on standard error why the ledger can't be followed at the
+// moment; nil: it can be again.
+func (p *program) reportFollowError(err error) error {
 	text := "settled: the ledger can be read again"
 	switch {
 	case errors.Is(err, streamreader.ErrSetBack):

@@ -25,7 +25,7 @@ func TestWatchGoesOnPastAForeignEntry(t *testing.T) {
 	var unread []bool
 	ctx, cancel := context.WithTimeout(t.Context(), patience)
 	defer cancel()
-	d.must(watchLedger(ctx, d.ledgerReader, "", "settlement.*.*", 1, nil, func(s ledger.Stored) error {
+	d.must(ledger.Follow(ctx, d.ledgerReader, streamreader.Selection{Subjects: []string{"settlement.*.*"}, From: 1}, nil, func(s ledger.Stored) error {
 		if unread = append(unread, s.Foreign != nil); len(unread) == 2 {
 			cancel()
 		}

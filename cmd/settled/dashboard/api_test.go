@@ -111,7 +111,7 @@ func TestForeignEntries(t *testing.T) {
 		t.Helper()
 		var o overview
 		w.get("/api/overview?window=24h", &o)
-		if o.Ledger.Unread != (unread{8, all - 1}) || o.Window.Closed != 1 || o.Window.Failed != 2 || o.Closing != 1 {
+		if o.Ledger.Unreadable != (messageCount{8, all - 1}) || o.Window.Closed != 1 || o.Window.Failed != 2 || o.Closing != 1 {
 			t.Errorf("%s: %+v %+v, %d closing", when, o.Ledger, o.Window, o.Closing)
 		}
 		for _, forgotten := range []bool{false, true} {
@@ -179,12 +179,12 @@ func TestForeignEntries(t *testing.T) {
 // A session that a publisher writes to without end still has a page.
 func TestLongSession(t *testing.T) {
 	w := newWorld(t, nil)
-	for range mostEntries + 30 {
+	for range maxSessionEntries + 30 {
 		w.append(failed(1))
 	}
 	var page sessionPage
 	w.get("/api/session/"+string(session(1)), &page)
-	if len(page.Entries) != mostEntries+1 || page.Whole || page.Chain != "" || page.Entries[mostEntries].Sequence != mostEntries+30 {
+	if len(page.Entries) != maxSessionEntries+1 || page.Whole || page.Chain != "" || page.Entries[maxSessionEntries].Sequence != maxSessionEntries+30 {
 		t.Errorf("%d entries, whole %v, %s", len(page.Entries), page.Whole, page.Chain)
 	}
 }
@@ -202,13 +202,13 @@ func TestSearch(t *testing.T) {
 	if len(page.Matches) != 1 || page.Matches[0].State != settlement.EntryClosing {
 		t.Errorf("%+v", page)
 	}
-	if w.get("/api/search?q=", nil) != http.StatusBadRequest || w.get("/api/search?q="+strings.Repeat("x", mostQuery+1), nil) != http.StatusBadRequest {
+	if w.get("/api/search?q=", nil) != http.StatusBadRequest || w.get("/api/search?q="+strings.Repeat("x", maxQueryBytes+1), nil) != http.StatusBadRequest {
 		t.Error("a useless question is answered")
 	}
 }
 
-// letter stores a dead letter of a message and returns its sequence.
-func (w *world) letter(id string) uint64 {
+// storeDeadLetter stores a dead letter of a message and returns its sequence.
+func (w *world) storeDeadLetter(id string) uint64 {
 	w.t.Helper()
 	o := settlement.Outcome{Session: session(1), Scenario: "cancellation", Envelope: settlement.Envelope{
 		Subject: "outcome.cancellation", Stream: "OUTCOMES", Payload: []byte(`{"id":"` + id + `"}`), Sequence: uint64(len(id)), // #nosec G115 -- a test's
@@ -238,7 +238,7 @@ func TestDeadLetterPages(t *testing.T) {
 	}
 	got, last := 0, uint64(1000)
 	for path := "/api/deadletters"; path != ""; {
-		var page letterPage
+		var page deadLetterPage
 		w.get(path, &page)
 		for _, l := range page.Letters {
 			if l.Sequence >= last {
@@ -259,9 +259,9 @@ func TestDeadLetterPages(t *testing.T) {
 
 func TestReplayAndDiscard(t *testing.T) {
 	w := newWorld(t, nil)
-	a, b := w.letter("a"), w.letter("bb")
+	a, b := w.storeDeadLetter("a"), w.storeDeadLetter("bb")
 	token := map[string]string{"Authorization": "Bearer " + testToken}
-	var shown shownLetter
+	var shown deadLetterView
 	w.get(fmt.Sprint("/api/deadletters/", a), &shown)
 	if shown.Payload != `{"id":"a"}` || shown.Code != settlement.NodeRejected || shown.Headers["Settled-Code"] == nil {
 		t.Errorf("%+v", shown)
@@ -282,7 +282,7 @@ func TestReplayAndDiscard(t *testing.T) {
 	if status := w.do("POST", discard, `{"reason":"a duplicate"}`, token, nil); status != http.StatusOK {
 		t.Errorf("discard: %d", status)
 	}
-	var page letterPage
+	var page deadLetterPage
 	if w.get("/api/deadletters", &page); len(page.Letters) != 0 || page.Next != 0 {
 		t.Errorf("%+v", page)
 	}

@@ -2,9 +2,9 @@ package dashboard
 
 import (
 	"context"
-	"net"
+	"errors"
+	"fmt"
 	"net/http"
-	"slices"
 	"sync"
 	"time"
 
@@ -13,140 +13,84 @@ import (
 
 	"settled/consumer"
 	"settled/ledger"
+	"settled/ledger/streamreader"
 )
 
-// Letters are the dead letters; consumer.DeadLetters is one.
-type Letters interface {
+// DeadLetters lists, replays and discards dead letters; consumer.DeadLetters is one.
+type DeadLetters interface {
 	List(ctx context.Context, f consumer.Filter) ([]consumer.DeadLetter, error)
 	Get(ctx context.Context, sequence uint64) (consumer.DeadLetter, error)
 	Replay(ctx context.Context, sequence uint64) (consumer.ReplayResult, error)
 	Discard(ctx context.Context, sequence uint64, reason string) error
 }
 
-// Config is what a Board stands on.
+// Config configures a Board.
 type Config struct {
-	// JS is JetStream on a connection that is the board's own.
-	JS jetstream.JetStream
-	// Prefix is nats.prefix. Empty: none.
-	Prefix string
-	// Letters are shown, replayed and discarded.
-	Letters Letters
-	// StatusFunc says how the process does. It must not block for long.
-	StatusFunc func() Status
-	// ForeignFunc is called for each message of the ledger that is not an entry. It may be
-	// called several times for the same message. Nil: no call.
+	JS          jetstream.JetStream // on a connection that only the board uses
+	Prefix      string              // nats.prefix
+	DeadLetters DeadLetters
+	// Status describes the process. It must not block for long.
+	Status func() Status
+	// ForeignFunc, if not nil, is called for each message of the ledger that is not an
+	// entry. It may be called several times for the same message.
 	ForeignFunc func(ledger.Foreign)
 	// Token is what requests that change something must carry. Empty: they are refused.
 	Token string
-	// Loopback says that only this machine reaches the board: other host names are
-	// then refused.
+	// Loopback reports that the board listens on a loopback address: requests for the
+	// names of other hosts are then refused.
 	Loopback bool
-	// Origin is where browsers open the board behind a proxy, as they send it in the
-	// header Origin. Empty: only where the board itself is reached.
-	Origin string
-	// Version is shown.
+	// Origin is the address at which browsers open the board behind a proxy, as they send
+	// it in the header Origin. Empty: the address at which the board listens.
+	Origin  string
 	Version string
 	Log     zerolog.Logger
 }
 
-// Board is the dashboard while it runs. Its methods may run at the same time.
+// Board is the dashboard. Its methods may be called concurrently.
 type Board struct {
 	cfg        Config
 	model      *model
-	src        source
+	reader     ledgerReader
 	operations *consumer.Operations
 
-	mu   sync.Mutex
-	seen outlook // what the last look found
-	made map[string]madeOverview
+	mu        sync.Mutex
+	streams   streamState
+	overviews map[string]cachedOverview // by window
 
-	readers []*reader // open event streams, oldest first
-	stopped chan struct{}
-	streams sync.WaitGroup
+	subscribers     []*subscriber // oldest first
+	stopped         chan struct{}
+	subscribersDone sync.WaitGroup
 }
 
-// New makes a Board. It doesn't talk to NATS yet.
+// New returns a Board. It does not contact NATS; Run does.
 func New(cfg Config) *Board {
 	return &Board{
-		cfg: cfg, model: newModel(), src: source{cfg.JS, cfg.Prefix}, operations: consumer.NewOperations(cfg.JS, consumer.Config{Prefix: cfg.Prefix}), made: map[string]madeOverview{},
-		stopped: make(chan struct{}),
+		cfg: cfg, model: newModel(), reader: ledgerReader{cfg.JS, cfg.Prefix},
+		operations: consumer.NewOperations(cfg.JS, consumer.Config{Prefix: cfg.Prefix}),
+		overviews:  map[string]cachedOverview{}, stopped: make(chan struct{}),
 	}
 }
 
-// Run follows the ledger until ctx ends; then it ends all event streams and waits
-// for them. It runs once.
+// Run follows the ledger until ctx ends; then it ends all event streams and waits for
+// them. It may be called once.
 func (b *Board) Run(ctx context.Context) {
-	var looking sync.WaitGroup
-	looking.Go(func() { b.look(ctx) })
+	var polling sync.WaitGroup
+	polling.Go(func() { b.pollStreams(ctx) })
 	for ctx.Err() == nil {
 		if err := b.follow(ctx); err != nil && ctx.Err() == nil {
-			b.model.broken(err)
+			b.model.setProblem(err)
 			b.cfg.Log.Debug().Err(err).Msg("the dashboard can't follow the ledger; it tries again")
 		}
-		pause(ctx, time.Second)
+		sleep(ctx, time.Second)
 	}
-	looking.Wait()
+	polling.Wait()
 	b.mu.Lock()
 	close(b.stopped)
 	b.mu.Unlock()
-	b.streams.Wait()
+	b.subscribersDone.Wait()
 }
 
-// reader is one open event stream.
-type reader struct {
-	from    string        // the client's address, without its port
-	evicted chan struct{} // closed once its place is needed
-}
-
-// enter gives an event stream a place, unless the board has ended. Where all places are
-// taken the oldest stream of the address with the most of them ends, so that nobody keeps
-// others out; a page whose stream ends connects again.
-func (b *Board) enter(remote string) (*reader, bool) {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	select {
-	case <-b.stopped:
-		return nil, false
-	default:
-	}
-	if len(b.readers) >= mostClients {
-		b.evict()
-	}
-	host, _, err := net.SplitHostPort(remote)
-	if err != nil {
-		host = remote
-	}
-	r := &reader{from: host, evicted: make(chan struct{})}
-	b.readers = append(b.readers, r)
-	b.streams.Add(1)
-	return r, true
-}
-
-// evict ends one stream. b.mu is held.
-func (b *Board) evict() {
-	count := map[string]int{}
-	for _, r := range b.readers {
-		count[r.from]++
-	}
-	victim := 0 // readers stand in the order in which they came
-	for i, r := range b.readers {
-		if count[r.from] > count[b.readers[victim].from] {
-			victim = i
-		}
-	}
-	close(b.readers[victim].evicted)
-	b.readers = slices.Delete(b.readers, victim, victim+1)
-}
-
-// leave gives the place of a stream back.
-func (b *Board) leave(r *reader) {
-	b.mu.Lock()
-	b.readers = slices.DeleteFunc(b.readers, func(other *reader) bool { return other == r })
-	b.mu.Unlock()
-	b.streams.Done()
-}
-
-func pause(ctx context.Context, d time.Duration) {
+func sleep(ctx context.Context, d time.Duration) {
 	timer := time.NewTimer(d)
 	defer timer.Stop()
 	select {
@@ -155,23 +99,114 @@ func pause(ctx context.Context, d time.Duration) {
 	}
 }
 
-// Mount adds the page and its data to a mux.
-func (b *Board) Mount(mux *http.ServeMux) {
-	for pattern, answer := range map[string]func(*http.Request) (any, error){
-		"GET /api/overview":                        b.overview,
-		"GET /api/settlements":                     b.settlements,
-		"GET /api/session/{id}":                    b.session,
-		"GET /api/search":                          b.search,
-		"GET /api/deadletters":                     b.online(b.letters),
-		"GET /api/deadletters/{sequence}":          b.online(b.letter),
-		"POST /api/deadletters/{sequence}/replay":  b.permitted(b.online(b.replay)),
-		"POST /api/deadletters/{sequence}/discard": b.permitted(b.online(b.discard)),
-	} {
-		mux.Handle(pattern, b.known(answerJSON(answer)))
+// maxReadAtStart is how many entries are read at the start. They fill the search index
+// and, in most deployments, the counters of a day.
+const maxReadAtStart = 100_000
+
+// follow reads the ledger, entry by entry, until ctx ends or the stream is set back.
+func (b *Board) follow(ctx context.Context) error {
+	info, err := b.reader.info(ctx)
+	if err != nil {
+		return err
 	}
-	mux.Handle("GET /api/events", b.known(http.HandlerFunc(b.events)))
-	mux.Handle("/api/", b.known(answerJSON(func(*http.Request) (any, error) {
-		return nil, problem{http.StatusNotFound, "there is no such address or method under /api/"}
-	})))
-	mux.Handle("/", b.known(pages()))
+	from := max(info.State.FirstSeq, 1)
+	if info.State.LastSeq > maxReadAtStart {
+		from = max(from, info.State.LastSeq-maxReadAtStart+1)
+	}
+	from = b.model.startReading(info.Created, from, info.State.LastSeq)
+	entries := b.reader.allFrom(from)
+	last, err := ledger.List(ctx, b.reader.stream(), entries, false, b.handleMessage) // reads many messages at once
+	if err == nil {
+		entries.From = max(last+1, from)
+		open := func(context.Context) (*streamreader.Reader, error) { return b.reader.stream(), nil }
+		err = ledger.Follow(ctx, open, entries, b.reportProblem, b.handleMessage)
+	}
+	if err != nil {
+		return fmt.Errorf("follow the ledger: %w", err)
+	}
+	return nil
+}
+
+// reportProblem shows why the ledger can't be followed; nil: it can be again. A ledger
+// that was set back is read from the beginning.
+func (b *Board) reportProblem(err error) error {
+	if errors.Is(err, streamreader.ErrSetBack) {
+		b.model.invalidate()
+		return err
+	}
+	b.model.setProblem(err)
+	return nil
+}
+
+func (b *Board) handleMessage(s ledger.Stored) error {
+	if s.Foreign != nil && b.cfg.ForeignFunc != nil {
+		b.cfg.ForeignFunc(*s.Foreign)
+	}
+	if s.Err != nil {
+		b.model.addUnreadable(s.Sequence)
+	} else {
+		b.model.add(s.Entry, s.Time)
+	}
+	return nil
+}
+
+// How often the state of the streams is read, and how long one read may take.
+const (
+	pollInterval = 2 * time.Second
+	pollTimeout  = 5 * time.Second
+)
+
+// streamState is what the overview shows of the streams themselves.
+type streamState struct {
+	lastSequence uint64 // of the ledger
+	deadLetters  uint64
+	stop         *Stop // in force
+	err          error // of the last read
+}
+
+// pollStreams reads the state of the streams again and again until ctx ends. After a
+// failure the last known state stays, with the error.
+func (b *Board) pollStreams(ctx context.Context) {
+	for ctx.Err() == nil {
+		pollCtx, cancel := context.WithTimeout(ctx, pollTimeout)
+		state, err := b.readStreamState(pollCtx)
+		cancel()
+		b.mu.Lock()
+		if err != nil {
+			b.streams.err = err
+		} else {
+			b.streams = state
+		}
+		b.mu.Unlock()
+		sleep(ctx, pollInterval)
+	}
+}
+
+func (b *Board) readStreamState(ctx context.Context) (state streamState, err error) {
+	info, err := b.reader.info(ctx)
+	if err != nil {
+		return state, err
+	}
+	state.lastSequence = info.State.LastSeq
+	deadLetters, err := streamreader.New(b.cfg.JS, consumer.DeadLettersStream(b.cfg.Prefix)).Info(ctx)
+	if err != nil {
+		return state, err
+	}
+	state.deadLetters = deadLetters.State.Msgs
+	op, err := b.operations.Stopped(ctx)
+	if err != nil || op == nil {
+		return state, err
+	}
+	state.stop = &Stop{Sequence: op.Sequence, At: op.Stored, Who: op.Who, Reason: op.Reason}
+	if op.Session != "" {
+		state.stop.Session = op.Session.Token()
+	}
+	return state, nil
+}
+
+// Mount registers the routes of the dashboard.
+func (b *Board) Mount(mux *http.ServeMux) {
+	for pattern, handler := range b.routes() {
+		mux.Handle(pattern, b.checkHost(handler))
+	}
 }

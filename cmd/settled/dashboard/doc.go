@@ -1,28 +1,27 @@
-// Package dashboard shows a running settled to people: a page in the browser, and
-// the JSON and the events that it is made of.
+// Package dashboard serves a web page that shows a running settled, and the JSON API
+// and event stream behind it.
 //
-// It follows the ledger by a connection and an ordered consumer of its own, and
-// keeps what the page asks for most in memory: the newest entries, counters of the
-// last day, the sessions being closed, and an index of references. What is older is
-// read from the ledger's leader when somebody asks. It decides nothing about money,
-// and what it shows may be a moment old.
+// It follows the ledger on a connection of its own and keeps in memory what the page
+// requests most: the newest entries, counters of the last day, the sessions that are
+// being closed, and a search index. Older entries are read from the ledger on request.
+// It takes no part in settling, and what it shows may be a few seconds old.
 //
 // Invariants, each held by a test:
 //
-//  1. It is not in the money path: where it stands still, or NATS is away from it,
-//     outcomes are settled as before.
-//  2. Its memory is bounded, whatever is published: entries, minutes, names of
-//     scenarios, sessions, index, clients and answers each have a limit, and where
-//     one is reached the answer says so.
-//  3. Nothing is changed without the token, nor by another site's page; without a
-//     configured token nothing can be changed at all. Reading needs none: who may
-//     reach http.listen may read. Where that is loopback only, a foreign host name
-//     is refused, so that no web page can read by rebinding its name.
-//  4. A page is refused by the browser to run or to load anything but its own
-//     files, and what publishers wrote reaches it as text, never as markup.
-//  5. Amounts are decimal strings from the ledger to the screen. Only the length of
-//     a bar is computed from a rounded one.
+//  1. It cannot slow settlement down: outcomes are settled as before while the
+//     dashboard hangs or has no connection to NATS.
+//  2. Its memory is bounded, whatever is published: entries, counters, scenario names,
+//     sessions, the index, clients and responses each have a limit. A response that
+//     reached its limit says so.
+//  3. Changes require the token and are refused to pages of other sites; without a
+//     configured token they are refused to everybody. Reading requires no token:
+//     whoever reaches http.listen can read. On a loopback address, requests with
+//     another host's name are refused, which stops DNS rebinding.
+//  4. The browser loads and runs only the dashboard's own files, and text from
+//     publishers is inserted as text, never as markup.
+//  5. Amounts stay decimal strings from the ledger to the screen. Only the length of
+//     a bar is computed from a rounded number.
 //
-// It trusts the ledger for what happened and NATS for dead letters and operations;
-// it trusts no content of them.
+// It trusts the ledger for what happened and NATS for dead letters and operations, but
+// not the content of any of them.
 package dashboard

@@ -3,73 +3,66 @@ package dashboard
 import (
 	"encoding/json"
 	"fmt"
+	"net"
 	"net/http"
+	"slices"
 	"strconv"
 	"time"
 )
 
 // The bounds of event streams.
 const (
-	mostClients = 64                     // open at once
-	mostAtOnce  = 100                    // rows in one event: more can't be read by anybody
-	eventPause  = 250 * time.Millisecond // between two events of one client
-	heartbeat   = 10 * time.Second       // a sign of life where nothing happens
-	slowClient  = 10 * time.Second       // who takes longer to take an event is dropped
+	maxSubscribers     = 64                     // open at once
+	maxEventRows       = 100                    // in one event: nobody reads more
+	eventInterval      = 250 * time.Millisecond // between two events to one client
+	heartbeatInterval  = 10 * time.Second
+	clientWriteTimeout = 10 * time.Second
 )
 
-// entriesEvent is what one event carries.
+// entriesEvent is the data of an event.
 type entriesEvent struct {
 	Entries []row  `json:"entries"` // oldest first
 	Skipped uint64 `json:"skipped"` // older ones since the last event, left out
 }
 
-// events streams new entries. Last-Event-ID, or ?after=, is the sequence of the
-// last one that the client has; without any only what comes from now on is sent.
+// events streams new entries. Last-Event-ID, or ?after=, is the sequence of the last entry
+// that the client has; without either, only entries that are recorded from now on are sent.
 func (b *Board) events(w http.ResponseWriter, r *http.Request) {
-	reader, entered := b.enter(r.RemoteAddr)
-	if !entered {
-		refuse(w, problem{http.StatusServiceUnavailable, "settled is stopping"})
+	sub, ok := b.addSubscriber(r.RemoteAddr)
+	if !ok {
+		writeError(w, apiError{http.StatusServiceUnavailable, "settled is stopping"})
 		return
 	}
-	defer b.leave(reader)
-	after, err := b.lastEvent(r)
-	if err != nil {
-		refuse(w, err)
-		return
-	}
-	h := w.Header()
-	h.Set("Content-Type", "text/event-stream")
-	h.Set("Cache-Control", "no-store")
-	h.Set("X-Accel-Buffering", "no") // nginx would collect events
-	h.Set("X-Content-Type-Options", "nosniff")
-	s := eventStream{w, http.NewResponseController(w)}
-	if err := s.send("retry: 1000\n: connected\n\n"); err != nil {
-		return
-	}
-	b.stream(r, s, after, reader.evicted)
-}
-
-func (b *Board) lastEvent(r *http.Request) (uint64, error) {
+	defer b.removeSubscriber(sub)
+	after := b.model.lastRead()
 	text := r.Header.Get("Last-Event-ID")
 	if text == "" {
 		text = r.URL.Query().Get("after")
 	}
-	if text == "" {
-		return b.model.lastRead(), nil
+	if text != "" {
+		var err error
+		if after, err = strconv.ParseUint(text, 10, 64); err != nil {
+			writeError(w, apiError{http.StatusBadRequest, "after: want a sequence"})
+			return
+		}
 	}
-	after, err := strconv.ParseUint(text, 10, 64)
-	if err != nil {
-		return 0, problem{http.StatusBadRequest, "after: want a sequence"}
+	h := w.Header()
+	h.Set("Content-Type", "text/event-stream")
+	h.Set("Cache-Control", "no-store")
+	h.Set("X-Accel-Buffering", "no") // nginx would buffer the events
+	h.Set("X-Content-Type-Options", "nosniff")
+	s := eventStream{w, http.NewResponseController(w)}
+	if err := s.send("retry: 1000\n: connected\n\n"); err == nil {
+		b.sendEvents(r, s, after, sub.evicted)
 	}
-	return after, nil
 }
 
-// stream sends until the client is gone, its place is needed or the board ends.
-func (b *Board) stream(r *http.Request, s eventStream, after uint64, evicted <-chan struct{}) {
-	beat := time.NewTicker(heartbeat)
-	defer beat.Stop()
+// sendEvents sends events until the client disconnects or is evicted, or the board stops.
+func (b *Board) sendEvents(r *http.Request, s eventStream, after uint64, evicted <-chan struct{}) {
+	heartbeat := time.NewTicker(heartbeatInterval)
+	defer heartbeat.Stop()
 	for {
-		rows, skipped, reset, changed := b.model.after(after, mostAtOnce)
+		rows, skipped, reset, changed := b.model.rowsAfter(after, maxEventRows)
 		var err error
 		switch {
 		case reset:
@@ -77,15 +70,15 @@ func (b *Board) stream(r *http.Request, s eventStream, after uint64, evicted <-c
 			err = s.send(fmt.Sprintf("id: %d\nevent: reset\ndata: {}\n\n", after))
 		case len(rows) > 0:
 			after = rows[len(rows)-1].Sequence
-			err = s.entries(entriesEvent{rows, skipped})
+			err = s.sendEntries(entriesEvent{rows, skipped})
 		}
 		if err != nil {
 			return
 		}
 		select {
 		case <-changed:
-			pause(r.Context(), eventPause)
-		case <-beat.C:
+			sleep(r.Context(), eventInterval)
+		case <-heartbeat.C:
 			err = s.send(": still here\n\n")
 		case <-b.stopped:
 			return
@@ -100,13 +93,13 @@ func (b *Board) stream(r *http.Request, s eventStream, after uint64, evicted <-c
 	}
 }
 
-// eventStream is one client.
+// eventStream is the connection to one client.
 type eventStream struct {
 	w       http.ResponseWriter
 	control *http.ResponseController
 }
 
-func (s eventStream) entries(e entriesEvent) error {
+func (s eventStream) sendEntries(e entriesEvent) error {
 	data, err := json.Marshal(e)
 	if err != nil {
 		return err
@@ -114,11 +107,59 @@ func (s eventStream) entries(e entriesEvent) error {
 	return s.send(fmt.Sprintf("id: %d\nevent: entries\ndata: %s\n\n", e.Entries[len(e.Entries)-1].Sequence, data))
 }
 
-// send writes and flushes, and fails where the client doesn't take it in time.
+// send writes and flushes. It fails if the client does not accept the data in time.
 func (s eventStream) send(text string) error {
-	_ = s.control.SetWriteDeadline(time.Now().Add(slowClient))
+	_ = s.control.SetWriteDeadline(time.Now().Add(clientWriteTimeout))
 	if _, err := s.w.Write([]byte(text)); err != nil {
 		return err
 	}
 	return s.control.Flush()
+}
+
+// subscriber is one open event stream.
+type subscriber struct {
+	host    string        // the client's address, without its port
+	evicted chan struct{} // closed when another client takes its place
+}
+
+// addSubscriber adds an event stream, unless the board has stopped. If maxSubscribers are
+// open, it evicts the oldest stream of the address that has the most, so that one client
+// can't exclude others; a page whose stream ends connects again.
+func (b *Board) addSubscriber(remoteAddr string) (*subscriber, bool) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	select {
+	case <-b.stopped:
+		return nil, false
+	default:
+	}
+	if len(b.subscribers) >= maxSubscribers {
+		count := map[string]int{}
+		for _, s := range b.subscribers {
+			count[s.host]++
+		}
+		victim := 0
+		for i, s := range b.subscribers {
+			if count[s.host] > count[b.subscribers[victim].host] {
+				victim = i
+			}
+		}
+		close(b.subscribers[victim].evicted)
+		b.subscribers = slices.Delete(b.subscribers, victim, victim+1)
+	}
+	host, _, err := net.SplitHostPort(remoteAddr)
+	if err != nil {
+		host = remoteAddr
+	}
+	s := &subscriber{host: host, evicted: make(chan struct{})}
+	b.subscribers = append(b.subscribers, s)
+	b.subscribersDone.Add(1)
+	return s, true
+}
+
+func (b *Board) removeSubscriber(s *subscriber) {
+	b.mu.Lock()
+	b.subscribers = slices.DeleteFunc(b.subscribers, func(other *subscriber) bool { return other == s })
+	b.mu.Unlock()
+	b.subscribersDone.Done()
 }

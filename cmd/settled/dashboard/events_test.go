@@ -107,7 +107,7 @@ func TestEventsAreBounded(t *testing.T) {
 	for i := range 150 {
 		w.append(closing(i))
 	}
-	if _, e := w.follow("?after=10", "").next(); len(e.Entries) != mostAtOnce || e.Skipped != 40 || e.Entries[mostAtOnce-1].Sequence != 150 {
+	if _, e := w.follow("?after=10", "").next(); len(e.Entries) != maxEventRows || e.Skipped != 40 || e.Entries[maxEventRows-1].Sequence != 150 {
 		t.Errorf("%d entries, %d skipped", len(e.Entries), e.Skipped)
 	}
 }
@@ -116,16 +116,16 @@ func TestEventsAreBounded(t *testing.T) {
 // the most streams, the oldest of them first.
 func TestEventsGiveWay(t *testing.T) {
 	b := New(Config{})
-	other, _ := b.enter("192.0.2.9:1")
-	var greedy []*reader
-	for range mostClients + 9 {
-		r, entered := b.enter("192.0.2.1:2")
+	other, _ := b.addSubscriber("192.0.2.9:1")
+	var greedy []*subscriber
+	for range maxSubscribers + 9 {
+		r, entered := b.addSubscriber("192.0.2.1:2")
 		if !entered {
 			t.Fatal("refused")
 		}
 		greedy = append(greedy, r)
 	}
-	gone := func(r *reader) bool {
+	gone := func(r *subscriber) bool {
 		select {
 		case <-r.evicted:
 			return true
@@ -138,18 +138,18 @@ func TestEventsGiveWay(t *testing.T) {
 			t.Errorf("stream %d ended: %t", i, gone(r))
 		}
 	}
-	if gone(other) || len(b.readers) != mostClients {
-		t.Errorf("another client's stream ended: %t; %d are open", gone(other), len(b.readers))
+	if gone(other) || len(b.subscribers) != maxSubscribers {
+		t.Errorf("another client's stream ended: %t; %d are open", gone(other), len(b.subscribers))
 	}
 	for _, r := range append(greedy, other) {
-		b.leave(r)
+		b.removeSubscriber(r)
 	}
-	if len(b.readers) > 0 {
-		t.Errorf("%d places are not given back", len(b.readers))
+	if len(b.subscribers) > 0 {
+		t.Errorf("%d places are not given back", len(b.subscribers))
 	}
 	w := newWorld(t, nil)
 	first := w.follow("", "")
-	for range mostClients {
+	for range maxSubscribers {
 		if f := w.follow("", ""); f.status != http.StatusOK {
 			t.Fatalf("a new reader: %d", f.status)
 		}

@@ -25,7 +25,7 @@ func FuzzBoard(f *testing.F) {
 	}
 	w := newWorld(f, nil)
 	w.append(closing(1), closed(1))
-	w.letter("a")
+	w.storeDeadLetter("a")
 	f.Fuzz(func(t *testing.T, raw []byte) {
 		r, err := http.ReadRequest(bufio.NewReader(bytes.NewReader(raw)))
 		if err != nil || strings.Contains(r.Header.Get("Authorization"), testToken) {
@@ -44,7 +44,7 @@ func FuzzBoard(f *testing.F) {
 		if r.Method == http.MethodGet || r.Method == http.MethodHead {
 			return
 		}
-		letters, err := w.board.cfg.Letters.List(context.Background(), consumer.Filter{})
+		letters, err := w.board.cfg.DeadLetters.List(context.Background(), consumer.Filter{})
 		if err != nil || len(letters) != 1 || answer.Code < 300 {
 			t.Fatalf("%s %s is answered %d, and leaves %d letters, %v", r.Method, r.URL, answer.Code, len(letters), err)
 		}

@@ -11,7 +11,7 @@ import (
 
 func TestChangesNeedTheToken(t *testing.T) {
 	w := newWorld(t, nil)
-	sequence := w.letter("a")
+	sequence := w.storeDeadLetter("a")
 	path := "/api/deadletters/1/replay"
 	for _, c := range []struct {
 		name   string
@@ -33,7 +33,7 @@ func TestChangesNeedTheToken(t *testing.T) {
 	if status := w.get(path, nil); status != http.StatusNotFound {
 		t.Errorf("a GET: %d", status)
 	}
-	var page letterPage
+	var page deadLetterPage
 	if w.get("/api/deadletters", &page); len(page.Letters) != 1 || page.Letters[0].Sequence != sequence {
 		t.Errorf("%+v: something was changed", page.Letters)
 	}

@@ -99,8 +99,8 @@ func newWorld(t testing.TB, change func(*Config)) *world {
 	w.must(err)
 	w.openLedger()
 	cfg := Config{
-		JS: w.connect(), Letters: consumer.NewDeadLetters(w.js, consumer.Config{}), Token: testToken, Log: zerolog.Nop(),
-		StatusFunc: func() Status { return Status{Waiting: []Wait{}} },
+		JS: w.connect(), DeadLetters: consumer.NewDeadLetters(w.js, consumer.Config{}), Token: testToken, Log: zerolog.Nop(),
+		Status: func() Status { return Status{Waiting: []Wait{}} },
 	}
 	if change != nil {
 		change(&cfg)

@@ -28,7 +28,7 @@ func seen(m *model, name string, now time.Time) overview {
 
 func TestOverviewCounts(t *testing.T) {
 	m := newModel()
-	m.begin(noon, 1, 5)
+	m.startReading(noon, 1, 5)
 	at(m, 1, closing(1), noon)
 	at(m, 2, closing(2), noon.Add(time.Second))
 	at(m, 3, closed(1), noon.Add(100*time.Millisecond))
@@ -47,7 +47,7 @@ func TestOverviewCounts(t *testing.T) {
 	if len(o.Codes) != 1 || o.Codes[0] != (codeView{settlement.NodeRejected, settlement.Rejected, 1}) {
 		t.Errorf("%+v", o.Codes)
 	}
-	if len(o.Scenarios) != 1 || o.Scenarios[0] != (scenarioView{"payment_completed", tally{1, 1}}) {
+	if len(o.Scenarios) != 1 || o.Scenarios[0] != (scenarioView{"payment_completed", resultCount{1, 1}}) {
 		t.Errorf("%+v", o.Scenarios)
 	}
 	// Every window is a sum of the same slots, and a day later nothing is left.
@@ -85,49 +85,49 @@ func TestFlights(t *testing.T) {
 // Whatever is published, memory stays bounded.
 func TestModelIsBounded(t *testing.T) {
 	m := newModel()
-	for i := range 3 * recent {
+	for i := range 3 * maxRows {
 		e := failed(i)
 		e.Scenario = settlement.Scenario(fmt.Sprint("scenario_", i))
 		e.Reference, e.Outcome.ID = strings.Repeat("r", 256), strings.Repeat("i", 1024)
 		at(m, uint64(i+1), e, noon) // #nosec G115 -- from 0
 	}
-	if len(m.rows) != recent || m.index.bytes > indexedBytes || len(m.index.queue) > mostIndexed {
+	if len(m.rows) != maxRows || m.index.bytes > maxIndexBytes || len(m.index.queue) > maxIndexed {
 		t.Errorf("%d rows, %d names in %d bytes", len(m.rows), len(m.index.queue), m.index.bytes)
 	}
-	if n := len(m.slots.ring[numberOf(noon)%slotCount].scenarios); n > mostNames+1 {
+	if n := len(m.counters.ring[slotNumber(noon)%slotCount].scenarios); n > maxScenarios+1 {
 		t.Errorf("%d names of scenarios in one slot", n)
 	}
-	if o := seen(m, "1h", noon); int(o.Window.Failed) != 3*recent || len(o.Scenarios) > mostNames {
+	if o := seen(m, "1h", noon); int(o.Window.Failed) != 3*maxRows || len(o.Scenarios) > maxScenarios {
 		t.Errorf("%d failed, %d scenarios", o.Window.Failed, len(o.Scenarios))
 	}
-	for i := range mostIndexed {
+	for i := range maxIndexed {
 		m.index.add(failed(i))
 	}
-	if len(m.index.queue) > mostIndexed || m.index.bytes > indexedBytes {
+	if len(m.index.queue) > maxIndexed || m.index.bytes > maxIndexBytes {
 		t.Errorf("%d names in %d bytes", len(m.index.queue), m.index.bytes)
 	}
-	f := flights{}
-	for i := range mostFlights + 10 {
-		f.note(closing(i), noon)
+	f := closingSessions{}
+	for i := range maxClosing + 10 {
+		f.apply(closing(i), noon)
 	}
-	if len(f) > mostFlights {
+	if len(f) > maxClosing {
 		t.Errorf("%d sessions", len(f))
 	}
 }
 
 func TestAfter(t *testing.T) {
 	m := newModel()
-	for i := 1; i <= 2*recent+10; i++ {
+	for i := 1; i <= 2*maxRows+10; i++ {
 		at(m, uint64(i), closing(i), noon) // #nosec G115 -- above 0
 	}
-	last := uint64(2*recent + 10)
+	last := uint64(2*maxRows + 10)
 	for _, c := range []struct {
 		after   uint64
 		rows    int
 		skipped uint64
 		reset   bool
 	}{{last, 0, 0, false}, {last - 3, 3, 0, false}, {last - 150, 100, 50, false}, {0, 100, last - 100, false}, {last + 1, 0, 0, true}} {
-		rows, skipped, reset, _ := m.after(c.after, 100)
+		rows, skipped, reset, _ := m.rowsAfter(c.after, 100)
 		if len(rows) != c.rows || skipped != c.skipped || reset != c.reset {
 			t.Errorf("after %d: %d rows, %d skipped, reset %v", c.after, len(rows), skipped, reset)
 		}
@@ -140,35 +140,35 @@ func TestAfter(t *testing.T) {
 }
 
 func TestFind(t *testing.T) {
-	var x index
+	var x searchIndex
 	for i := range 20 {
 		x.add(closing(i))
 		x.add(closed(i))
 	}
 	x.add(failed(7))
 	for text, want := range map[string]int{"INVOICE 7": 1, "invoice 1": 11, "order-19": 1, "nothing": 0, string(session(7))[:20]: 20, string(session(7)): 1} {
-		if found := x.find(text, 30); len(found) != want {
+		if found := x.search(text, 30); len(found) != want {
 			t.Errorf("%q: %d found, want %d", text, len(found), want)
 		}
 	}
-	if found := x.find("invoice 7", 30); found[0].State != settlement.EntryFailed || found[0].By != "reference" {
+	if found := x.search("invoice 7", 30); found[0].State != settlement.EntryFailed || found[0].By != "reference" {
 		t.Errorf("%+v, want the newest result", found[0])
 	}
-	if found := x.find("invoice", 5); len(found) != 5 {
+	if found := x.search("invoice", 5); len(found) != 5 {
 		t.Errorf("%d found", len(found))
 	}
 }
 
 func TestQuantile(t *testing.T) {
-	var l latency
+	var l latencyHistogram
 	if l.quantile(0.5) != nil {
 		t.Error("a quantile of nothing")
 	}
 	for i := 1; i <= 1000; i++ {
-		l.note(time.Duration(i) * time.Millisecond)
+		l.observe(time.Duration(i) * time.Millisecond)
 	}
-	l.note(-time.Second) // clocks
-	l.note(1000 * time.Hour)
+	l.observe(-time.Second) // clocks
+	l.observe(1000 * time.Hour)
 	for q, want := range map[float64]float64{0.5: 500, 0.95: 950} {
 		if got := *l.quantile(q); got < want*0.8 || got > want*1.2 {
 			t.Errorf("quantile %v is %v, want about %v", q, got, want)

@@ -80,7 +80,7 @@ func (s *Service) boardOn(cfg *config.Config, token string) (*natsconn.Link, *da
 	letters := consumer.NewDeadLetters(link.JS, cfg.Consumer())
 	letters.Who = "dashboard of " + letters.Who
 	return link, dashboard.New(dashboard.Config{
-		JS: link.JS, Prefix: cfg.NATSPrefix, Letters: letters, StatusFunc: s.Status, Token: token, ForeignFunc: s.foreignEntry,
+		JS: link.JS, Prefix: cfg.NATSPrefix, DeadLetters: letters, Status: s.Status, Token: token, ForeignFunc: s.foreignEntry,
 		Loopback: natsconn.Loopback(cfg.HTTPListen), Origin: origin, Version: telemetry.Build().Version, Log: s.Log,
 	}), nil
 }

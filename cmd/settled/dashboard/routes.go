@@ -1,0 +1,174 @@
+package dashboard
+
+import (
+	"bytes"
+	"context"
+	"crypto/sha256"
+	"embed"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"net/http"
+	"path"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
+
+	"settled/consumer"
+)
+
+// routes lists every route of the dashboard. The other routes of http.listen (/metrics,
+// /healthz, /readyz) are in package host.
+func (b *Board) routes() map[string]http.Handler {
+	return map[string]http.Handler{
+		"GET /api/overview":                        jsonHandler(b.overview),
+		"GET /api/settlements":                     jsonHandler(b.settlements),
+		"GET /api/session/{id}":                    jsonHandler(b.session),
+		"GET /api/search":                          jsonHandler(b.search),
+		"GET /api/deadletters":                     jsonHandler(b.requireNATS(b.deadLetters)),
+		"GET /api/deadletters/{sequence}":          jsonHandler(b.requireNATS(b.deadLetter)),
+		"POST /api/deadletters/{sequence}/replay":  jsonHandler(b.requireToken(b.requireNATS(b.replay))),
+		"POST /api/deadletters/{sequence}/discard": jsonHandler(b.requireToken(b.requireNATS(b.discard))),
+		"GET /api/events":                          http.HandlerFunc(b.events),
+		"/api/":                                    jsonHandler(noSuchRoute),
+		"/":                                        http.HandlerFunc(serveStatic),
+	}
+}
+
+func noSuchRoute(*http.Request) (any, error) {
+	return nil, apiError{http.StatusNotFound, "there is no such address or method under /api/"}
+}
+
+// requestTimeout bounds the requests to NATS of one HTTP request.
+const requestTimeout = 15 * time.Second
+
+// apiFunc returns the value of a response, or an error.
+type apiFunc func(*http.Request) (any, error)
+
+// apiError is an error with an HTTP status.
+type apiError struct {
+	status  int
+	message string
+}
+
+func (e apiError) Error() string { return e.message }
+
+// jsonHandler writes what f returns as JSON, an error as {"error": …}.
+func jsonHandler(f apiFunc) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		ctx, cancel := context.WithTimeout(r.Context(), requestTimeout)
+		defer cancel()
+		value, err := f(r.WithContext(ctx))
+		if err != nil {
+			writeError(w, err)
+			return
+		}
+		writeJSON(w, http.StatusOK, value)
+	})
+}
+
+func writeError(w http.ResponseWriter, err error) {
+	status := http.StatusInternalServerError
+	var e apiError
+	switch {
+	case errors.As(err, &e):
+		status = e.status
+	case errors.Is(err, consumer.ErrNoDeadLetter):
+		status = http.StatusNotFound
+	case isUnavailable(err):
+		status = http.StatusServiceUnavailable
+	}
+	if status == http.StatusUnauthorized {
+		w.Header().Set("WWW-Authenticate", `Bearer realm="settled"`)
+	}
+	writeJSON(w, status, map[string]string{"error": err.Error()})
+}
+
+// isUnavailable reports whether NATS did not answer, or not in time.
+func isUnavailable(err error) bool {
+	for _, target := range []error{
+		context.DeadlineExceeded, nats.ErrTimeout, nats.ErrNoResponders, nats.ErrConnectionClosed,
+		nats.ErrDisconnected, nats.ErrConnectionReconnecting, jetstream.ErrStreamNotFound,
+	} {
+		if errors.Is(err, target) {
+			return true
+		}
+	}
+	return false
+}
+
+func writeJSON(w http.ResponseWriter, status int, value any) {
+	body, err := json.Marshal(value)
+	if err != nil {
+		status, body = http.StatusInternalServerError, []byte(`{"error":"the response could not be encoded as JSON"}`)
+	}
+	h := w.Header()
+	h.Set("Content-Type", "application/json; charset=utf-8")
+	h.Set("Cache-Control", "no-store")
+	h.Set("X-Content-Type-Options", "nosniff")
+	w.WriteHeader(status)
+	_, _ = w.Write(body)
+}
+
+// requireNATS fails at once where NATS is disconnected, instead of waiting for it.
+func (b *Board) requireNATS(f apiFunc) apiFunc {
+	return func(r *http.Request) (any, error) {
+		if err := b.reader.checkConnected(); err != nil {
+			return nil, err
+		}
+		return f(r)
+	}
+}
+
+// queryNumber parses a query parameter as a number.
+func queryNumber(r *http.Request, name string, missing uint64) (uint64, error) {
+	text := r.URL.Query().Get(name)
+	if text == "" {
+		return missing, nil
+	}
+	n, err := strconv.ParseUint(text, 10, 64)
+	if err != nil {
+		return 0, apiError{http.StatusBadRequest, name + ": want a whole number"}
+	}
+	return n, nil
+}
+
+//go:embed static
+var static embed.FS
+
+// contentSecurityPolicy lets the page load and run only its own files and connect only
+// to its own server, and forbids other pages to frame it. With trusted types, the browser
+// refuses every assignment of markup.
+const contentSecurityPolicy = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; manifest-src 'self'; " +
+	"base-uri 'none'; form-action 'none'; frame-ancestors 'none'; require-trusted-types-for 'script'; trusted-types 'none'"
+
+// serveStatic serves the embedded files.
+func serveStatic(w http.ResponseWriter, r *http.Request) {
+	if r.Method != http.MethodGet && r.Method != http.MethodHead {
+		w.Header().Set("Allow", "GET, HEAD")
+		http.Error(w, "only GET and HEAD", http.StatusMethodNotAllowed)
+		return
+	}
+	name := strings.TrimPrefix(path.Clean(r.URL.Path), "/")
+	if name == "" {
+		name = "index.html"
+	}
+	body, err := static.ReadFile(path.Join("static", name))
+	if err != nil {
+		http.Error(w, "there is no such page; the dashboard is at /", http.StatusNotFound)
+		return
+	}
+	h := w.Header()
+	h.Set("Content-Security-Policy", contentSecurityPolicy)
+	h.Set("X-Content-Type-Options", "nosniff")
+	h.Set("Referrer-Policy", "no-referrer")
+	h.Set("Cross-Origin-Opener-Policy", "same-origin")
+	h.Set("Cross-Origin-Resource-Policy", "same-origin")
+	h.Set("Cache-Control", "no-cache")
+	sum := sha256.Sum256(body)
+	h.Set("ETag", `"`+hex.EncodeToString(sum[:8])+`"`)
+	http.ServeContent(w, r, name, time.Time{}, bytes.NewReader(body))
+}

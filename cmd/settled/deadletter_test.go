@@ -37,7 +37,7 @@ func TestAdvice(t *testing.T) {
 	if len(all) != len(settlement.Codes()) {
 		t.Errorf("advice on %d codes, there are %d", len(all), len(settlement.Codes()))
 	}
-	if a := all[settlement.SessionUnfunded]; a.Do != "replay once it is funded; else discard." || !strings.HasPrefix(a.Look, "whether the deposit") {
+	if a := all[settlement.SessionUnfunded]; a.Do != "replay when it is funded; otherwise discard." || !strings.HasPrefix(a.Look, "whether the deposit") {
 		t.Errorf("%+v", a)
 	}
 }

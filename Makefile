@@ -52,7 +52,7 @@ model: ## every state of a small model of the settlement loop; writes the table 
 
 SEEDS ?= 20000
 SEED ?= 1
-simulate: ## SEEDS schedules of faults in virtual time, from SEED on; TRACE=1 tells the story of one (DIALECT=nitro|legacy|v1)
+simulate: ## SEEDS schedules of faults in virtual time, from SEED on; TRACE=1 prints the trace of one (DIALECT=nitro|legacy|v1)
 	@go run ./cmd/proof/schedules -seed $(SEED) -seeds $(SEEDS) $(if $(DIALECT),-dialect $(DIALECT)) $(if $(TRACE),-trace) $(KEEPRECORD)
 
 mutants: ## deliberate defects, one at a time: the simulation must catch each (ONLY=part of a name)

@@ -1,6 +1,6 @@
-// Schedules runs the simulation over a row of seeds, and stops at the first that
-// breaks a law: with its story, and the command that tells it again. Exit status 0:
-// all laws held; 1: one was broken; 2: misused.
+// Schedules runs the simulation over a range of seeds and stops at the first that
+// violates an invariant: with its trace, and the command that repeats it. Exit status 0:
+// all invariants held; 1: one was violated; 2: wrong usage.
 package main
 
 import (
@@ -18,7 +18,6 @@ import (
 
 func main() { os.Exit(run(os.Args[1:], os.Stdout, os.Stderr)) }
 
-// options are the command line.
 type options struct {
 	simulate.Campaign
 	trace, json bool
@@ -32,28 +31,31 @@ func run(args []string, stdout, stderr io.Writer) int {
 		return 2
 	}
 	if !o.json {
-		o.ProgressFunc = func(t simulate.Tally) { fmt.Fprintln(stderr, progress(t, o.Seeds)) }
+		o.ProgressFunc = func(t simulate.Tally) {
+			fmt.Fprintf(stderr, "%d of %d schedules, %d a second, %s of virtual time\n", t.Schedules, o.Seeds, perSecond(t), t.Virtual.Round(time.Hour))
+		}
 	}
 	if o.trace {
-		return tell(simulate.Schedule{Seed: o.First, Dialect: o.Dialect}, stdout)
+		return printTrace(simulate.Schedule{Seed: o.First, Dialect: o.Dialect}, stdout)
 	}
 	began := time.Now()
-	tally, broken := o.Run()
+	tally, violated := o.Run()
 	if o.record != "" {
-		if err := o.keep(tally, broken, began); err != nil {
+		if err := o.writeRecord(tally, violated, began); err != nil {
 			fmt.Fprintln(stderr, err)
 			return 2
 		}
 	}
 	switch {
 	case o.json:
-		return report(tally, broken, stdout)
-	case broken == nil:
-		fmt.Fprintln(stdout, summary(tally, o.First))
+		return printJSON(tally, violated, stdout)
+	case violated == nil:
+		fmt.Fprintf(stdout, "%d schedules from seed %d, %d messages, %d sessions closed, %d outcomes failed, %d steps, %s of virtual time in %s (%d schedules a second): all invariants held; the ledger lost entries in %d schedules, in %d of them where not all replicas held sending or the node was stuck\n",
+			tally.Schedules, o.First, tally.Messages, tally.Closed, tally.Failed, tally.Steps, tally.Virtual.Round(time.Hour), tally.Elapsed.Round(time.Second), perSecond(tally), tally.Lost, tally.Unprotected)
 		return 0
 	}
-	status := tell(*broken, stdout)
-	fmt.Fprintf(stdout, "\nseed %d, after %d schedules. Tell it again: make simulate SEED=%d TRACE=1%s\n", broken.Seed, tally.Schedules, broken.Seed, dialectArg(broken.Dialect))
+	status := printTrace(*violated, stdout)
+	fmt.Fprintf(stdout, "\nseed %d, after %d schedules. To repeat it: make simulate SEED=%d TRACE=1%s\n", violated.Seed, tally.Schedules, violated.Seed, dialectArg(violated.Dialect))
 	return status
 }
 
@@ -63,78 +65,68 @@ func parse(args []string, stderr io.Writer) (o options, err error) {
 	flags.Uint64Var(&o.First, "seed", 1, "the first seed")
 	flags.Uint64Var(&o.Seeds, "seeds", 1000, "how many seeds")
 	dialect := flags.String("dialect", "", fmt.Sprintf("of the node: one of %v; empty: each seed's own", simulate.Dialects()))
-	flags.BoolVar(&o.trace, "trace", false, "tell the story of the first seed")
+	flags.BoolVar(&o.trace, "trace", false, "print the trace of the first seed")
 	flags.BoolVar(&o.json, "json", false, "print one JSON object")
-	flags.StringVar(&o.record, "record", "", "keep the run's record in this folder; empty: nowhere")
+	flags.StringVar(&o.record, "record", "", "write the run's record to this folder; empty: write none")
 	if err := flags.Parse(args); err != nil {
 		return o, err
 	}
 	o.Dialect = simulate.Dialect(*dialect)
 	if *dialect != "" && !slices.Contains(simulate.Dialects(), o.Dialect) {
-		return o, fmt.Errorf("no dialect %q: want one of %v", *dialect, simulate.Dialects())
+		return o, fmt.Errorf("unknown dialect %q: want one of %v", *dialect, simulate.Dialects())
 	}
 	return o, nil
 }
 
-// tell runs a schedule with its story.
-func tell(s simulate.Schedule, stdout io.Writer) int {
+// printTrace runs a schedule and prints its trace and result.
+func printTrace(s simulate.Schedule, stdout io.Writer) int {
 	s.Trace = true
 	r := simulate.Run(s)
 	fmt.Fprint(stdout, r.Trace)
 	if r.Violation == nil {
-		fmt.Fprintf(stdout, "seed %d (%s): all laws held\n", s.Seed, s.Spoken())
+		fmt.Fprintf(stdout, "seed %d (%s): all invariants held\n", s.Seed, s.NodeDialect())
 		return 0
 	}
-	fmt.Fprintf(stdout, "seed %d (%s) broke a law: %s\n", s.Seed, s.Spoken(), r.Violation)
+	fmt.Fprintf(stdout, "seed %d (%s) violated an invariant: %s\n", s.Seed, s.NodeDialect(), r.Violation)
 	return 1
 }
 
-// found is a campaign's end for programs.
-type found struct {
-	Schedules uint64           `json:"schedules"`
-	Seconds   int64            `json:"seconds"`
-	Seed      uint64           `json:"seed,omitempty"` // 0: no law was broken
-	Dialect   simulate.Dialect `json:"dialect,omitempty"`
-	Law       simulate.Law     `json:"law,omitempty"`
-	Text      string           `json:"text,omitempty"`
-}
-
-func report(t simulate.Tally, broken *simulate.Schedule, stdout io.Writer) int {
-	f, status := found{Schedules: t.Schedules, Seconds: int64(t.Elapsed / time.Second)}, 0
-	if broken != nil {
-		v := simulate.Run(*broken).Violation
-		f.Seed, f.Dialect, f.Law, f.Text, status = broken.Seed, broken.Spoken(), v.Law, v.Text, 1
+// printJSON prints the result of a campaign for programs.
+func printJSON(t simulate.Tally, violated *simulate.Schedule, stdout io.Writer) int {
+	result := struct {
+		Schedules uint64             `json:"schedules"`
+		Seconds   int64              `json:"seconds"`
+		Seed      uint64             `json:"seed,omitempty"` // 0: no invariant was violated
+		Dialect   simulate.Dialect   `json:"dialect,omitempty"`
+		Invariant simulate.Invariant `json:"law,omitempty"`
+		Text      string             `json:"text,omitempty"`
+	}{Schedules: t.Schedules, Seconds: int64(t.Elapsed / time.Second)}
+	status := 0
+	if violated != nil {
+		v := simulate.Run(*violated).Violation
+		result.Seed, result.Dialect, result.Invariant, result.Text, status = violated.Seed, violated.NodeDialect(), v.Invariant, v.Text, 1
 	}
-	if err := json.NewEncoder(stdout).Encode(f); err != nil {
+	if err := json.NewEncoder(stdout).Encode(result); err != nil {
 		return 2
 	}
 	return status
 }
 
-// keep keeps the record of a whole campaign.
-func (o options) keep(t simulate.Tally, broken *simulate.Schedule, began time.Time) error {
+// writeRecord writes the record of a campaign.
+func (o options) writeRecord(t simulate.Tally, violated *simulate.Schedule, began time.Time) error {
 	f := record.Schedules{
-		First: o.First, Schedules: t.Schedules, Steps: t.Steps, Messages: t.Messages, Closed: t.Closed, Failed: t.Failed, Lost: t.Lost, Unheld: t.Unheld,
+		First: o.First, Schedules: t.Schedules, Steps: t.Steps, Messages: t.Messages, Closed: t.Closed, Failed: t.Failed, Lost: t.Lost, Unheld: t.Unprotected,
 		VirtualSeconds: int64(t.Virtual / time.Second), Dialect: string(o.Dialect),
 	}
-	if broken != nil {
-		f.Broken = broken.Seed
+	if violated != nil {
+		f.Broken = violated.Seed
 	}
 	command := fmt.Sprintf("make simulate SEED=%d SEEDS=%d%s", o.First, o.Seeds, dialectArg(o.Dialect))
-	return record.New(record.Simulate, broken == nil, command, began, f).Write(o.record, string(o.Dialect))
-}
-
-func progress(t simulate.Tally, of uint64) string {
-	return fmt.Sprintf("%d of %d schedules, %d a second, %s of virtual time", t.Schedules, of, perSecond(t), t.Virtual.Round(time.Hour))
+	return record.New(record.Simulate, violated == nil, command, began, f).Write(o.record, string(o.Dialect))
 }
 
 func perSecond(t simulate.Tally) uint64 {
 	return t.Schedules * 1000 / uint64(max(t.Elapsed.Milliseconds(), 1)) // #nosec G115 -- above 0
-}
-
-func summary(t simulate.Tally, first uint64) string {
-	return fmt.Sprintf("%d schedules from seed %d, %d messages, %d sessions closed, %d outcomes failed, %d steps, %s of virtual time in %s (%d schedules a second): all laws held; the ledger lost entries in %d schedules, in %d of them where not all replicas held or the node was stuck",
-		t.Schedules, first, t.Messages, t.Closed, t.Failed, t.Steps, t.Virtual.Round(time.Hour), t.Elapsed.Round(time.Second), perSecond(t), t.Lost, t.Unheld)
 }
 
 func dialectArg(d simulate.Dialect) string {

@@ -7,70 +7,70 @@ import (
 	"time"
 )
 
-// actor is a coroutine: one worker of a process at one message, or somebody
-// outside. It runs only while the scheduler lets it, until it waits for something.
+// actor is a coroutine: one worker of a process, settling one message. It runs only
+// when the scheduler resumes it, until it waits for something.
 type actor struct {
-	w     *world
-	home  *replica // the process it is part of; nil: none
-	name  string
-	next  func() (struct{}, bool)
-	stop  func()
-	yield func(struct{}) bool
-	turn  uint64 // of its waits, so that each is ended once
-	dead  bool
+	w       *world
+	process *replica
+	message *message
+	name    string
+	resume  func() (struct{}, bool)
+	stop    func()
+	yield   func(struct{}) bool
+	waits   uint64 // numbers its waits, so that each ends once
+	done    bool
 
-	seen  sight  // the session as its last look at the node showed it
-	heads uint64 // how far the ledger went when it last read a head
+	lastRead  snapshot // the session as last read from the node
+	ledgerEnd uint64   // the ledger's last sequence when it last read a head
 }
 
-// abandoned unwinds an actor whose process is gone.
-type abandoned struct{}
+// killed unwinds an actor whose process has ended.
+type killed struct{}
 
-// errLost is what an operation answers that nobody answered.
-var errLost = errors.New("no answer")
+// errNoAnswer is the error of an operation that got no answer.
+var errNoAnswer = errors.New("no answer")
 
-// begin starts an actor; it first runs when the scheduler comes to it.
-func (w *world) begin(home *replica, name string, body func(*actor)) {
-	a := &actor{w: w, home: home, name: name}
-	a.next, a.stop = iter.Pull(func(yield func(struct{}) bool) {
+// spawn starts an actor; it first runs when the scheduler resumes it. A panic of the
+// code under test is a violation.
+func (w *world) spawn(r *replica, m *message, name string, body func(*actor)) {
+	a := &actor{w: w, process: r, message: m, name: name}
+	a.resume, a.stop = iter.Pull(func(yield func(struct{}) bool) {
 		a.yield = yield
-		defer a.end()
+		defer func() {
+			a.done = true
+			value := recover()
+			if _, ok := value.(killed); value != nil && !ok {
+				w.violate(NoPanic, "%s panicked: %v\n%s", name, value, debug.Stack())
+			}
+		}()
 		body(a)
 	})
 	w.actors = append(w.actors, a)
+	r.workers = append(r.workers, a)
 	w.after(0, func() { a.wake(0) })
 }
 
-// end takes note that the actor is done, or was abandoned. A panic of the code
-// under test is a violation.
-func (a *actor) end() {
-	a.dead = true
-	value := recover()
-	if _, gone := value.(abandoned); value != nil && !gone {
-		a.w.violate(NoPanic, "%s panicked: %v\n%s", a.name, value, debug.Stack())
-	}
-}
-
-// wake lets an actor go on that waits. A process that is stalled goes on later.
-func (a *actor) wake(turn uint64) {
+// wake resumes an actor from one of its waits. Where its process is stalled, that
+// happens when the stall ends.
+func (a *actor) wake(wait uint64) {
 	switch w := a.w; {
-	case a.dead || a.turn != turn:
-	case a.home != nil && a.home.stalledUntil.After(w.now):
-		w.at(a.home.stalledUntil, func() { a.wake(turn) })
+	case a.done || a.waits != wait:
+	case a.process.stalledUntil.After(w.now):
+		w.at(a.process.stalledUntil, func() { a.wake(wait) })
 	default:
-		a.turn++
+		a.waits++
 		w.running = a
-		a.next()
+		a.resume()
 		w.running = nil
 	}
 }
 
-// wait gives way until something calls wake.
-func (a *actor) wait(start func(wake func())) {
-	turn := a.turn
-	start(func() { a.wake(turn) })
+// wait suspends the actor until something calls wake.
+func (a *actor) wait(begin func(wake func())) {
+	wait := a.waits
+	begin(func() { a.wake(wait) })
 	if !a.yield(struct{}{}) {
-		panic(abandoned{})
+		panic(killed{})
 	}
 }
 
@@ -78,61 +78,57 @@ func (a *actor) sleep(d time.Duration) {
 	a.wait(func(wake func()) { a.w.after(d, wake) })
 }
 
-// abandon ends an actor where it stands: nothing of it happens any more.
-func (a *actor) abandon() {
-	if !a.dead {
-		a.dead = true
+// kill ends an actor where it waits; it never runs again.
+func (a *actor) kill() {
+	if !a.done {
+		a.done = true
 		a.stop()
 	}
 }
 
-func (w *world) abandonAll() {
+func (w *world) killAll() {
 	for _, a := range w.actors {
-		a.abandon()
+		a.kill()
 	}
 }
 
-// remote is one operation at somebody else's process: apply is carried out there,
-// at most once, and an error says that no answer came, whatever happened.
-func (a *actor) remote(op string, apply func()) error {
-	f := a.w.fate(op)
-	a.perish(f)
+// call performs one remote operation. apply runs at the other side at most once; an
+// error says only that no answer came, not that apply did not run.
+func (a *actor) call(op string, apply func()) error {
+	w, p := a.w, a.w.planCall(op)
+	a.applyProcessFaults(p)
 	a.wait(func(wake func()) {
-		if f.arrives {
-			a.w.after(f.there, func() { a.arrive(f, apply, wake) })
+		if p.arrives {
+			w.after(p.requestDelay, func() {
+				apply()
+				if p.crashAfter {
+					w.crash(a.process, "once its request was carried out")
+				}
+				if p.answered {
+					w.after(p.answerDelay, wake)
+				}
+			})
 		}
-		if !f.answered {
-			a.w.after(f.patience, wake)
+		if !p.answered {
+			w.after(p.timeout, wake)
 		}
 	})
-	if !f.answered {
-		a.note("%s: no answer", op)
-		return errLost
+	if !p.answered {
+		a.tracef("%s: no answer", op)
+		return errNoAnswer
 	}
 	return nil
 }
 
-func (a *actor) arrive(f fate, apply, wake func()) {
-	apply()
-	if f.kills {
-		a.w.crash(a.home, "once its request was carried out")
+// applyProcessFaults stalls or crashes the calling process before an operation.
+func (a *actor) applyProcessFaults(p callPlan) {
+	if p.stall > 0 {
+		a.process.stall(p.stall)
 	}
-	if f.answered {
-		a.w.after(f.back, wake)
-	}
-}
-
-// perish is what happens to the process itself before an operation.
-func (a *actor) perish(f fate) {
-	w := a.w
-	if a.home == nil {
-		return
-	}
-	if f.stall > 0 {
-		a.home.stall(f.stall)
-	}
-	if f.crash {
-		w.after(0, func() { w.crash(a.home, "before its next step") })
+	if p.crashBefore {
+		a.w.after(0, func() { a.w.crash(a.process, "before its next step") })
 		a.wait(func(func()) {})
 	}
 }
+
+func (a *actor) tracef(format string, args ...any) { a.w.tracef(a.name, format, args...) }

@@ -7,115 +7,128 @@ import (
 	"settled/settlement"
 )
 
-// The laws: what no schedule may break, whatever goes wrong in it.
+// Invariant names what no schedule may violate.
+type Invariant string
+
 const (
-	OneInFlight Law = "two closes in flight"            // never are two closes of ours of one session on their way that could both land
-	PaidOnce    Law = "paid twice"                      // a session is paid out once at most
-	WriteAhead  Law = "sent or paid without an intent"  // what is sent, and what is paid, was recorded before by the outcome that holds the session
-	AllPaid     Law = "paid is not what was put in"     // to the last unit, with nothing left behind
-	AsDue       Law = "planned is not what is due"      // a plan is what the policy says of the session as it was seen
-	Agreement   Law = "ledger and node disagree"        // closed is recorded of what the node paid, and of nothing else
-	NotInDoubt  Law = "failed while a request may land" // nor lands one after its outcome failed
-	OneEnd      Law = "an outcome has not just one end" // for each time it was published
-	Justified   Law = "an end without a reason"         // failed with a code that the schedule gave no reason for, or closed though it couldn't be
-	LetterFirst Law = "no dead letter before failed"    // and none for what had failed already
-	Recorded    Law = "answered without a result"       // nothing is acknowledged or terminated before the ledger has its result
-	Bounded     Law = "too many attempts"               // closing entries of an outcome since it last failed
-	Braked      Law = "sent while stopped"              // nor does an outcome fail for money paid twice before everybody is stopped
-	Signed      Law = "settled without a signature"     // where outcomes are signed: nor does one that failed begin again without an operator's replay
-	Held        Law = "sent while held"                 // after the ledger lost entries, or while its settings endanger money
-	Chained     Law = "the ledger doesn't verify"       // by its own audit
-	Liveness    Law = "doesn't end"                     // once nothing goes wrong any more everything ends
-	NoPanic     Law = "panic"                           // of the code under test
+	OneInFlight     Invariant = "two closes in flight"            // of one session, never two closes of ours could both be executed
+	PaidOnce        Invariant = "paid twice"                      // a session is paid out at most once
+	WriteAhead      Invariant = "sent or paid without an intent"  // what is sent or paid was recorded before, by the outcome that holds the session
+	AllPaid         Invariant = "paid is not what was put in"     // to the last unit, with nothing left behind
+	AsDue           Invariant = "planned is not what is due"      // a plan follows from the policy and the session as it was read
+	Agreement       Invariant = "ledger and node disagree"        // closed is recorded of what the node paid, and of nothing else
+	NotInDoubt      Invariant = "failed while a request may land" // nor is a request executed after its outcome failed
+	OneEnd          Invariant = "an outcome has not just one end" // for each time it was published
+	Justified       Invariant = "an end without a reason"         // an outcome failed with a code that nothing in the schedule justifies
+	DeadLetterFirst Invariant = "no dead letter before failed"    // nor one for what had failed already
+	Recorded        Invariant = "answered without a result"       // nothing is acknowledged or terminated before the ledger has its result
+	Bounded         Invariant = "too many attempts"               // closing entries of an outcome since it last failed
+	Stopped         Invariant = "sent while stopped"              // nor does an outcome fail as overpaid before an emergency stop
+	Signed          Invariant = "settled without a signature"     // where outcomes are signed; a failed one needs an operator's replay to begin again
+	Held            Invariant = "sent while held"                 // after the ledger lost entries, or while its settings can lose them
+	Chained         Invariant = "the ledger doesn't verify"       // by its own audit
+	Liveness        Invariant = "doesn't end"                     // everything ends once no more faults occur
+	NoPanic         Invariant = "panic"                           // of the code under test
 )
 
-// laws is what the ledger and the node have come to, kept a second time.
-type laws struct {
+// checker checks the invariants. It keeps its own account of what the ledger contains.
+type checker struct {
 	w        *world
-	outcomes []*record
-	holders  map[settlement.SessionID]*record // who holds or settled a session
+	outcomes []*outcomeRecord
+	holders  map[settlement.SessionID]*outcomeRecord // the outcome that holds or closed a session
 	closed   map[settlement.SessionID]bool
 }
 
-// record is what the ledger holds of one outcome.
-type record struct {
+// outcomeRecord is what the ledger contains of one outcome.
+type outcomeRecord struct {
 	ref      settlement.OutcomeRef
-	closings []settlement.Entry
-	attempts int // closing entries since it last failed
+	intents  []settlement.Entry // closing entries
+	attempts int                // closing entries since it last failed
 	closed   bool
-	failed   []failing
+	failures []failure
 
-	// What was true once, also where the ledger lost it.
-	recorded []settlement.Entry // its closing entries
-	ends     []failing
-	settled  bool
-	lost     bool // entries of it are gone
+	// The same, including what the ledger lost.
+	allIntents  []settlement.Entry
+	allFailures []failure
+	everClosed  bool
+	entriesLost bool
 }
 
-// failing is one failed entry, and the message that it ended.
-type failing struct {
-	message *message
-	entry   uint64
-	unknown bool // the entry belongs to no session: a redelivery of the message doesn't find it
+// failure is one failed entry, and the message that failed.
+type failure struct {
+	message   *message
+	entry     uint64
+	noSession bool // the entry belongs to no session: a redelivery of the message doesn't find it
 }
 
-// over: a failure ended the message.
-func (r *record) over(m *message) bool {
-	return slices.ContainsFunc(r.failed, func(f failing) bool { return f.ends(m) })
+// ends reports whether a failure also ended a message. One that was stored later is a
+// new attempt; so is one with a higher sequence, which settled can't tell from it once
+// OUTCOMES was rolled back. What an operator replayed, where outcomes are signed, is
+// ended by its own failure only.
+func (f failure) ends(m *message) bool {
+	return f.message == m || m.replayOf == 0 && f.message.number >= m.number && f.message.sequence >= m.sequence
 }
 
-// ends: a message that was stored later is a new try; so is one with a higher sequence,
-// which the product can't tell from a later one once OUTCOMES was set back. Where
-// outcomes are signed only its own failure ends what an operator published again.
-func (f failing) ends(m *message) bool {
-	return f.message == m || m.letter == 0 && f.message.number >= m.number && f.message.sequence >= m.sequence
+// failed reports whether a failure ended the message.
+func (r *outcomeRecord) failed(m *message) bool {
+	return slices.ContainsFunc(r.failures, func(f failure) bool { return f.ends(m) })
 }
 
-func (l *laws) of(o settlement.OutcomeRef) *record {
-	for _, r := range l.outcomes {
-		if same(r.ref, o) {
+func (c *checker) recordOf(o settlement.OutcomeRef) *outcomeRecord {
+	for _, r := range c.outcomes {
+		if sameOutcome(r.ref, o) {
 			return r
 		}
 	}
-	r := &record{ref: o}
-	l.outcomes = append(l.outcomes, r)
+	r := &outcomeRecord{ref: o}
+	c.outcomes = append(c.outcomes, r)
 	return r
 }
 
-// same is worked out here a second time, like everything that the laws go by.
-func same(a, b settlement.OutcomeRef) bool {
+// sameOutcome deliberately does not use settled's own comparison.
+func sameOutcome(a, b settlement.OutcomeRef) bool {
 	return a.Source == b.Source && a.ID == b.ID && a.Type == b.Type && a.Digest == b.Digest
 }
 
-// book takes an entry into the books.
-func (l *laws) book(r *record, e settlement.Entry) {
+// apply adds an entry to the account.
+func (c *checker) apply(r *outcomeRecord, e settlement.Entry) {
 	switch e.State {
 	case settlement.EntryClosing:
-		r.closings = append(r.closings, e)
+		r.intents = append(r.intents, e)
 		r.attempts++
-		l.holders[e.Session] = r
+		c.holders[e.Session] = r
 	case settlement.EntryClosed:
-		r.closed, l.holders[e.Session], l.closed[e.Session] = true, r, true
+		r.closed, c.holders[e.Session], c.closed[e.Session] = true, r, true
 	default:
-		r.failed = append(r.failed, failing{l.w.broker.of(e.Outcome), e.Sequence, e.Session == ""})
+		r.failures = append(r.failures, failure{c.w.broker.messageOf(e.Outcome), e.Sequence, e.Session == ""})
 		r.attempts = 0
-		if l.holders[e.Session] == r {
-			delete(l.holders, e.Session)
+		if c.holders[e.Session] == r {
+			delete(c.holders, e.Session)
 		}
 	}
 }
 
-// readAgain makes the laws' books of what is left in the ledger.
-func (l *laws) readAgain() {
-	l.holders, l.closed = map[settlement.SessionID]*record{}, map[settlement.SessionID]bool{}
-	for _, r := range l.outcomes {
-		r.closings, r.attempts, r.closed, r.failed = nil, 0, false, nil
+// rebuild makes the account again from what is left in the ledger.
+func (c *checker) rebuild() {
+	c.holders, c.closed = map[settlement.SessionID]*outcomeRecord{}, map[settlement.SessionID]bool{}
+	for _, r := range c.outcomes {
+		r.intents, r.attempts, r.closed, r.failures = nil, 0, false, nil
 	}
-	s := &l.w.stream
-	for _, m := range s.messages[s.gone:] {
+	s := &c.w.ledger
+	for _, m := range s.messages[s.expired:] {
 		e, err := ledger.ParseEntry(m.Subject, m.Payload, m.Sequence)
-		if err == nil && !slices.Contains(s.intruders, m.Sequence) {
-			l.book(l.of(e.Outcome), e)
+		if err == nil && !slices.Contains(s.foreign, m.Sequence) {
+			c.apply(c.recordOf(e.Outcome), e)
 		}
 	}
+}
+
+// closedBy is the close of a session by a request of the outcome; nil: none.
+func (s *appSession) closedBy(o settlement.OutcomeRef) *executedClose {
+	for _, c := range s.closes {
+		if c.request != nil && sameOutcome(c.request.outcome, o) {
+			return c
+		}
+	}
+	return nil
 }

@@ -9,23 +9,22 @@ import (
 	"settled/settlement"
 )
 
-// settledWorld is one in which one outcome closed its session, and nothing went
-// wrong: request 1, entries 1 (closing) and 2 (closed).
+// settledWorld is a world in which one outcome closed its session without a fault:
+// request 1, entries 1 (closing) and 2 (closed).
 func settledWorld(t *testing.T) *world {
 	t.Helper()
 	w := newWorld(Schedule{Dialect: Nitro, Bytes: []byte{}, Trace: true})
 	w.draw()
 	w.run()
-	if w.broken != nil || len(w.node.flights) != 1 || len(w.stream.messages) != 2 {
-		t.Fatalf("%v\n%s", w.broken, w.trace)
+	if w.violation != nil || len(w.node.requests) != 1 || len(w.ledger.messages) != 2 {
+		t.Fatalf("%v\n%s", w.violation, w.trace)
 	}
 	return w
 }
 
-// entry is one of its entries.
 func entry(t *testing.T, w *world, sequence int) settlement.Entry {
 	t.Helper()
-	m := w.stream.messages[sequence-1]
+	m := w.ledger.messages[sequence-1]
 	e, err := ledger.ParseEntry(m.Subject, m.Payload, m.Sequence)
 	if err != nil {
 		t.Fatal(err)
@@ -38,167 +37,168 @@ func failedEntry(t *testing.T, w *world) settlement.Entry {
 	e := entry(t, w, 2)
 	e.State, e.Sequence = settlement.EntryFailed, 3
 	e.Error = settlement.Fail(settlement.InvalidOutcome, "planted")
-	e.DeadLetter = w.letters.store(1)
+	e.DeadLetter = w.deadLetters.add(w.broker.published[0])
 	return e
 }
 
-// A violation of each law is reported, as what it is.
-func TestPlantedViolations(t *testing.T) {
-	for law, plants := range map[Law][]func(*testing.T, *world){
+func TestViolationsAreReported(t *testing.T) {
+	for invariant, plants := range map[Invariant][]func(*testing.T, *world){
 		OneInFlight: {func(_ *testing.T, w *world) {
-			f, second := w.node.flights[0], *w.node.flights[0]
-			f.sent, f.session.open, f.stamp = 1, true, w.node.now()
-			second.stamp = f.stamp
-			w.laws.sending(&second)
+			r, second := w.node.requests[0], *w.node.requests[0]
+			r.copies, r.session.open, r.timestamp = 1, true, w.node.now()
+			second.timestamp = r.timestamp
+			w.checker.checkSending(&second)
 		}, func(_ *testing.T, w *world) {
-			w.node.flights[0].session.running = 1
-			w.node.laboured(w.node.flights[0])
+			w.node.requests[0].session.executing = 1
+			w.checker.checkExecuting(w.node.requests[0])
 		}},
-		PaidOnce: {func(_ *testing.T, w *world) { w.node.commit(w.node.flights[0]) }},
+		PaidOnce: {func(_ *testing.T, w *world) { w.node.commit(w.node.requests[0]) }},
 		WriteAhead: {func(_ *testing.T, w *world) {
-			w.node.flights[0].recorded = false
-			w.laws.sending(w.node.flights[0])
+			w.node.requests[0].recorded = false
+			w.checker.checkSending(w.node.requests[0])
 		}, func(_ *testing.T, w *world) {
-			f := *w.node.flights[0]
-			f.rows = nil
-			w.laws.landing(&f)
+			r := *w.node.requests[0]
+			r.allocation = nil
+			w.checker.checkCommit(&r)
 		}, func(t *testing.T, w *world) {
 			e := entry(t, w, 1)
-			e.Request = &settlement.RequestRef{Digest: "nobody's"}
-			*w.laws.of(e.Outcome), w.laws.closed = record{ref: e.Outcome}, map[settlement.SessionID]bool{}
-			w.laws.closingStored(w.laws.of(e.Outcome), e)
+			e.Request = &settlement.RequestRef{Digest: "unknown"}
+			*w.checker.recordOf(e.Outcome), w.checker.closed = outcomeRecord{ref: e.Outcome}, map[settlement.SessionID]bool{}
+			w.checker.checkClosing(w.checker.recordOf(e.Outcome), e)
+		}},
+		Stopped: {func(_ *testing.T, w *world) {
+			w.emergencyStop.active = true
+			w.checker.checkSending(w.node.requests[0])
 		}},
 		Held: {func(_ *testing.T, w *world) {
-			w.stream.danger, w.stream.dangerFrom = "max_age", w.now.Add(-time.Minute)
-			w.laws.held(w.replicas[0], w.node.flights[0])
+			w.ledger.unsafeSetting, w.ledger.unsafeSince = "max_age", w.now.Add(-time.Minute)
+			w.checker.checkHeld(w.replicas[0], w.node.requests[0])
 		}, func(_ *testing.T, w *world) {
-			f := w.node.flights[0]
-			w.stream.lostAt, f.recordedAt, w.replicas[0].heldFrom = w.now, w.now, w.now
-			w.laws.held(w.replicas[0], f)
+			r := w.node.requests[0]
+			w.ledger.lostAt, r.recordedAt, w.replicas[0].knowsLossSince = w.now, w.now, w.now
+			w.checker.checkHeld(w.replicas[0], r)
 		}},
 		Signed: {func(t *testing.T, w *world) {
-			w.weather.trust, w.laws.holders, w.broker.all[0].forged = true, map[settlement.SessionID]*record{}, true
-			w.laws.closingStored(w.laws.outcomes[0], entry(t, w, 1))
+			w.faults.signedOutcomes, w.checker.holders, w.broker.published[0].forged = true, map[settlement.SessionID]*outcomeRecord{}, true
+			w.checker.checkClosing(w.checker.outcomes[0], entry(t, w, 1))
 		}, func(t *testing.T, w *world) {
-			r := &record{ref: w.laws.outcomes[0].ref, failed: []failing{{message: &message{}, entry: 2}}}
-			w.weather.trust = true
-			w.laws.closedStored(r, entry(t, w, 2))
+			r := &outcomeRecord{ref: w.checker.outcomes[0].ref, failures: []failure{{message: &message{}, entry: 2}}}
+			w.faults.signedOutcomes = true
+			w.checker.checkClosed(r, entry(t, w, 2))
 		}},
 		AllPaid: {func(_ *testing.T, w *world) {
-			s := w.scene.sessions[0]
-			s.deposits = append(s.deposits, move{units: 1})
-			w.laws.paid(s)
+			s := w.sessions[0]
+			s.deposits = append(s.deposits, transfer{units: 1})
+			w.checker.checkPayout(s)
 		}},
 		AsDue: {func(t *testing.T, w *world) {
-			a := &actor{w: w, home: w.replicas[0], seen: w.scene.sessions[0].sight()}
-			w.laws.planned(a, w.broker.messages[0].outcome, settlement.Plan{Allocations: entry(t, w, 1).Allocation[:1]})
+			a := &actor{w: w, process: w.replicas[0], lastRead: w.sessions[0].snapshot()}
+			w.checker.checkPlan(a, w.broker.messages[0].parsed, settlement.Plan{Allocations: entry(t, w, 1).Allocation[:1]})
 		}},
 		Agreement: {func(t *testing.T, w *world) {
 			e := entry(t, w, 2)
 			e.Allocation = e.Allocation[1:]
-			w.laws.closed = map[settlement.SessionID]bool{}
-			w.laws.closedStored(w.laws.of(e.Outcome), e)
+			w.checker.closed = map[settlement.SessionID]bool{}
+			w.checker.checkClosed(w.checker.recordOf(e.Outcome), e)
 		}, func(_ *testing.T, w *world) {
-			w.laws.outcomes[0].closed = false
-			w.laws.reconciled(w.scene.sessions[0])
+			w.checker.outcomes[0].closed = false
+			w.checker.checkPaidIsRecorded(w.sessions[0])
 		}},
 		NotInDoubt: {func(_ *testing.T, w *world) {
-			w.laws.holders = map[settlement.SessionID]*record{}
-			w.laws.landing(w.node.flights[0])
+			w.checker.holders = map[settlement.SessionID]*outcomeRecord{}
+			w.checker.checkCommit(w.node.requests[0])
 		}, func(t *testing.T, w *world) {
-			w.laws.outcomes[0].closed, w.scene.sessions[0].closes = false, nil
-			w.node.flights[0].sent, w.node.flights[0].running = 1, true
-			w.laws.failedStored(w.laws.outcomes[0], failedEntry(t, w))
+			w.checker.outcomes[0].closed, w.sessions[0].closes = false, nil
+			w.node.requests[0].copies, w.node.requests[0].executing = 1, true
+			w.checker.checkFailed(w.checker.outcomes[0], failedEntry(t, w))
 		}, func(t *testing.T, w *world) {
-			w.laws.outcomes[0].closed = false
-			w.laws.failedStored(w.laws.outcomes[0], failedEntry(t, w))
+			w.checker.outcomes[0].closed = false
+			w.checker.checkFailed(w.checker.outcomes[0], failedEntry(t, w))
 		}},
 		OneEnd: {func(t *testing.T, w *world) {
-			w.laws.failedStored(w.laws.outcomes[0], failedEntry(t, w))
+			w.checker.checkFailed(w.checker.outcomes[0], failedEntry(t, w))
 		}, func(t *testing.T, w *world) {
-			w.laws.closedStored(w.laws.outcomes[0], entry(t, w, 2))
+			w.checker.checkClosed(w.checker.outcomes[0], entry(t, w, 2))
 		}},
 		Justified: {func(t *testing.T, w *world) {
-			w.laws.outcomes[0].closed, w.scene.sessions[0].closes = false, nil
-			w.laws.failedStored(w.laws.outcomes[0], failedEntry(t, w))
+			w.checker.outcomes[0].closed, w.sessions[0].closes = false, nil
+			w.checker.checkFailed(w.checker.outcomes[0], failedEntry(t, w))
 		}},
-		LetterFirst: {func(t *testing.T, w *world) {
+		DeadLetterFirst: {func(t *testing.T, w *world) {
 			e := failedEntry(t, w)
 			e.DeadLetter++
-			w.laws.failedStored(w.laws.outcomes[0], e)
+			w.checker.checkFailed(w.checker.outcomes[0], e)
 		}, func(_ *testing.T, w *world) {
-			w.laws.outcomes[0].failed = []failing{{message: w.broker.all[0], entry: 2}}
-			w.laws.letter(&actor{w: w, heads: 2}, w.broker.messages[0].outcome)
+			w.checker.outcomes[0].failures = []failure{{message: w.broker.published[0], entry: 2}}
+			w.checker.checkDeadLetter(&actor{w: w, ledgerEnd: 2}, w.broker.messages[0].parsed)
 		}},
 		Recorded: {func(_ *testing.T, w *world) {
-			w.laws.outcomes[0].settled = false
-			w.laws.answered(w.broker.messages[0], consumer.Verdict{Disposition: consumer.Acked})
+			w.checker.outcomes[0].everClosed = false
+			w.checker.checkAnswer(w.broker.messages[0], consumer.Verdict{Disposition: consumer.Acked})
 		}},
 		Bounded: {func(t *testing.T, w *world) {
-			w.laws.outcomes[0].attempts = w.weather.attempts
-			w.laws.closingStored(w.laws.outcomes[0], entry(t, w, 1))
+			w.checker.outcomes[0].attempts = w.faults.attempts
+			w.checker.checkClosing(w.checker.outcomes[0], entry(t, w, 1))
 		}},
 		Chained: {func(_ *testing.T, w *world) {
-			w.stream.messages[1].Payload = append(w.stream.messages[1].Payload, ' ')
-			w.stream.messages[1], w.stream.messages[0] = w.stream.messages[0], w.stream.messages[1]
-			w.laws.verified(w.scene.sessions[0])
+			w.ledger.messages[1].Payload = append(w.ledger.messages[1].Payload, ' ')
+			w.ledger.messages[1], w.ledger.messages[0] = w.ledger.messages[0], w.ledger.messages[1]
+			w.checker.checkAudit(w.sessions[0])
 		}, func(_ *testing.T, w *world) {
-			w.laws.stored(ledger.Message{Subject: "settlement.closed.unknown", Sequence: 3, Payload: []byte("{}")})
+			w.checker.checkEntry(ledger.Message{Subject: "settlement.closed.unknown", Sequence: 3, Payload: []byte("{}")})
 		}},
 		Liveness: {func(_ *testing.T, w *world) {
-			w.broker.messages[0].done = false
-			w.atTheEnd()
+			w.broker.messages[0].answered = false
+			w.checkEnd()
 		}, func(_ *testing.T, w *world) {
-			w.at(w.calmAt.Add(2*mostCalm), func() {})
+			w.at(w.faultsEnd.Add(2*maxRecovery), func() {})
 			w.run()
 		}},
 		NoPanic: {func(_ *testing.T, w *world) {
-			w.begin(nil, "planted", func(*actor) { panic("planted") })
+			w.spawn(w.replicas[0], nil, "planted", func(*actor) { panic("planted") })
 			w.run()
 		}},
 	} {
 		for i, plant := range plants {
 			w := settledWorld(t)
 			plant(t, w)
-			if w.broken == nil || w.broken.Law != law {
-				t.Errorf("%s, plant %d: reported is %v", law, i+1, w.broken)
+			if w.violation == nil || w.violation.Invariant != invariant {
+				t.Errorf("%s, plant %d: reported is %v", invariant, i+1, w.violation)
 			}
 		}
 	}
 }
 
-// What an actor gave up on is carried out all the same, and changes nothing of the
-// actor; one that is abandoned does nothing more.
-func TestAbandonedActor(t *testing.T) {
+// What a process sent is carried out although the process crashes, and the process
+// does nothing more.
+func TestCrashedProcess(t *testing.T) {
 	w := newWorld(Schedule{Dialect: Nitro, Bytes: []byte{}})
-	w.calmAt, w.scene.policies = dawn, policySets
+	w.faultsEnd = epoch
 	r := &replica{w: w, name: "r", up: true}
-	applied, went := false, false
-	w.begin(r, "r/1", func(a *actor) {
-		_ = a.remote("get", func() { applied = true })
-		went = true
+	applied, returned := false, false
+	w.spawn(r, nil, "r/1", func(a *actor) {
+		_ = a.call("get", func() { applied = true })
+		returned = true
 	})
-	r.hands = w.actors
 	w.after(0, func() { w.at(w.now, func() { w.crash(r, "now") }) })
 	w.run()
-	if !applied || went {
-		t.Errorf("applied %t, went on %t: want what was sent carried out, and nothing after it", applied, went)
+	if !applied || returned {
+		t.Errorf("applied %t, returned %t: want the call applied, and no return from it", applied, returned)
 	}
 }
 
-// A process that is stalled goes on when it is let.
-func TestStalledActor(t *testing.T) {
+func TestStalledProcess(t *testing.T) {
 	w := newWorld(Schedule{Dialect: Nitro, Bytes: []byte{}})
-	w.calmAt = dawn
+	w.faultsEnd = epoch
 	r := &replica{w: w, name: "r", up: true}
 	var at time.Time
-	w.begin(r, "r/1", func(a *actor) {
+	w.spawn(r, nil, "r/1", func(a *actor) {
 		r.stall(time.Minute)
-		_ = a.remote("get", func() {})
+		_ = a.call("get", func() {})
 		at = w.now
 	})
 	w.run()
-	if w.broken != nil || at.Before(dawn.Add(time.Minute)) {
-		t.Errorf("it went on at %s: %v", at, w.broken)
+	if w.violation != nil || at.Before(epoch.Add(time.Minute)) {
+		t.Errorf("resumed at %s, before the stall ended: %v", at, w.violation)
 	}
 }

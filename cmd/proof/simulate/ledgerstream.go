@@ -1,62 +1,67 @@
 package simulate
 
 import (
+	"bytes"
 	"context"
 	"errors"
+	"fmt"
+	"slices"
 	"strings"
 	"time"
 
 	"settled/ledger"
 	"settled/ledger/ledgertest"
+	"settled/settlement"
 )
 
-// stream is the ledger's stream: lawful like that of a server cluster, which takes
-// any filter for an expectation and doesn't ask whether it fits the subject.
-type stream struct {
-	w          *world
-	messages   []ledger.Message
-	intruders  []uint64          // sequences of the foreign ones
-	ids        map[string]uint64 // by Nats-Msg-Id
-	awayUntil  time.Time
-	gone       uint64 // messages up to there expired
-	lostAt     time.Time
-	lost       []string // digests of the messages that were lost
-	danger     string   // a setting that endangers money; empty: none
-	dangerFrom time.Time
-	still      bool // reads are part of a step that was taken: nobody gives way
+// ledgerStream is the ledger's stream. Like a NATS server it accepts any filter for an
+// expectation, whether or not the filter matches the subject.
+type ledgerStream struct {
+	w                *world
+	messages         []ledger.Message
+	foreign          []uint64          // sequences of an attacker's messages
+	ids              map[string]uint64 // by Nats-Msg-Id
+	unavailableUntil time.Time
+	immediate        bool // reads belong to a step that already took its time: the actor does not wait
+
+	// What was lost, see ledgerloss.go.
+	expired       uint64 // messages up to this sequence expired
+	lostAt        time.Time
+	lostDigests   []string
+	unsafeSetting string // empty: none
+	unsafeSince   time.Time
 }
+
+var (
+	_ ledger.Stream  = (*ledgerStream)(nil)
+	_ ledger.Origins = (*ledgerStream)(nil)
+)
 
 var errConflict = errors.New("wrong last sequence")
 
 // Publish implements ledger.Stream.
-func (s *stream) Publish(_ context.Context, d ledger.Draft) (ledger.Ack, error) {
-	var ack ledger.Ack
-	var refused error
-	var before time.Time // what was lost before it was stored
+func (s *ledgerStream) Publish(_ context.Context, d ledger.Draft) (ack ledger.Ack, err error) {
+	var lostAt time.Time
 	a := s.w.running
-	err := a.remote("publish", func() {
-		s.intrudeOn(d.Filter)
-		before = s.lostAt
-		ack, refused = s.store(d)
-		s.w.note("LEDGER", "%s publishes %s: %s", a.name, short(d.Subject), stored(ack, refused))
+	noAnswer := a.call("publish", func() {
+		s.maybeWriteForeign(d.Filter)
+		lostAt = s.lostAt
+		ack, err = s.compareAndSet(d)
+		result := fmt.Sprintf("entry %d", ack.Sequence)
+		if err != nil {
+			result = err.Error()
+		}
+		s.w.tracef("LEDGER", "%s publishes %s: %s", a.name, shortSubject(d.Subject), result)
 	})
-	if err == nil && refused == nil && s.lostAt.Equal(before) {
-		a.home.saw(ack.Sequence)
+	if noAnswer == nil && err == nil && s.lostAt.Equal(lostAt) {
+		a.process.learn(ack.Sequence)
 	}
-	return ack, errors.Join(err, refused)
+	return ack, errors.Join(noAnswer, err)
 }
 
-func stored(ack ledger.Ack, err error) string {
-	if err != nil {
-		return err.Error()
-	}
-	return "entry " + utoa(ack.Sequence)
-}
-
-// store compares and sets.
-func (s *stream) store(d ledger.Draft) (ledger.Ack, error) {
-	if s.away() {
-		return ledger.Ack{}, errLost
+func (s *ledgerStream) compareAndSet(d ledger.Draft) (ledger.Ack, error) {
+	if s.unavailable() {
+		return ledger.Ack{}, errNoAnswer
 	}
 	if sequence, seen := s.ids[d.ID]; seen && d.ID != "" {
 		return ledger.Ack{Sequence: sequence, Duplicate: true}, nil
@@ -66,56 +71,55 @@ func (s *stream) store(d ledger.Draft) (ledger.Ack, error) {
 			return ledger.Ack{}, errConflict
 		}
 	}
-	m := ledger.Message{Subject: d.Subject, Sequence: uint64(len(s.messages) + 1), Time: s.w.now, Payload: d.Payload}
-	genuine := s.continues(m)
-	s.returned(m)
+	m := ledger.Message{Subject: d.Subject, Sequence: s.end() + 1, Time: s.w.now, Payload: d.Payload}
+	genuine := s.followsChain(m)
+	s.forgetLossIfRestored(m)
 	s.messages = append(s.messages, m)
 	if d.ID != "" {
 		s.ids[d.ID] = m.Sequence
 	}
-	if !genuine {
-		s.w.note("LEDGER", "message %d doesn't follow on the session's last entry", m.Sequence)
-		s.intruders = append(s.intruders, m.Sequence)
-		return ledger.Ack{Sequence: m.Sequence}, nil
+	if genuine {
+		s.w.checker.checkEntry(m)
+	} else {
+		s.w.tracef("LEDGER", "message %d doesn't follow the session's last entry", m.Sequence)
+		s.foreign = append(s.foreign, m.Sequence)
 	}
-	s.w.laws.stored(m)
 	return ledger.Ack{Sequence: m.Sequence}, nil
 }
 
-// Get implements ledger.Stream. What is read beside the last message of a filter may be
-// read by goroutines of the ledger's own, which the scheduler must not see: it takes no
-// time, and is read when the last message has arrived.
-func (s *stream) Get(_ context.Context, filter string, from uint64) (m ledger.Message, err error) {
-	if s.still || from > 0 {
+// Get implements ledger.Stream. Reads other than that of a filter's last message may
+// run on goroutines of the ledger, which the scheduler must not see: they take no
+// time, as if they were read together with the last message.
+func (s *ledgerStream) Get(_ context.Context, filter string, from uint64) (m ledger.Message, err error) {
+	if s.immediate || from > 0 {
 		return s.find(filter, from)
 	}
 	a := s.w.running
-	var missing error
 	var end uint64
-	var before time.Time // what was lost before it was read
-	lost := a.remote("get", func() {
-		if s.away() {
-			missing = errLost
+	var lostAt time.Time
+	noAnswer := a.call("get", func() {
+		if s.unavailable() {
+			err = errNoAnswer
 			return
 		}
-		m, missing = s.find(filter, from)
-		end, before = s.end(), s.lostAt
+		m, err = s.find(filter, from)
+		end, lostAt = s.end(), s.lostAt
 	})
-	if lost != nil {
-		return ledger.Message{}, lost
+	if noAnswer != nil {
+		return ledger.Message{}, noAnswer
 	}
-	if a.heads = 0; s.lostAt.Equal(before) {
-		a.heads = end
-		a.home.saw(m.Sequence)
+	if a.ledgerEnd = 0; s.lostAt.Equal(lostAt) {
+		a.ledgerEnd = end
+		a.process.learn(m.Sequence)
 	}
-	return m, missing
+	return m, err
 }
 
-func (s *stream) find(filter string, from uint64) (ledger.Message, error) {
+func (s *ledgerStream) find(filter string, from uint64) (ledger.Message, error) {
 	if from == 0 {
 		return s.last(filter)
 	}
-	for i := max(from, s.gone+1); i <= uint64(len(s.messages)); i++ {
+	for i := max(from, s.expired+1); i <= s.end(); i++ {
 		if m := s.messages[i-1]; ledgertest.Matches(filter, m.Subject) {
 			return m, nil
 		}
@@ -123,26 +127,92 @@ func (s *stream) find(filter string, from uint64) (ledger.Message, error) {
 	return ledger.Message{}, ledger.ErrNoMessage
 }
 
-func (s *stream) last(filter string) (ledger.Message, error) {
-	for i := len(s.messages) - 1; i >= int(s.gone); i-- { // #nosec G115 -- at most as many as there are
-		if ledgertest.Matches(filter, s.messages[i].Subject) {
-			return s.messages[i], nil
+func (s *ledgerStream) last(filter string) (ledger.Message, error) {
+	for _, m := range slices.Backward(s.messages[s.expired:]) {
+		if ledgertest.Matches(filter, m.Subject) {
+			return m, nil
 		}
 	}
 	return ledger.Message{}, ledger.ErrNoMessage
 }
 
 // Gaps implements ledger.Stream.
-func (s *stream) Gaps(context.Context) (bool, error) { return s.gone > 0, nil }
+func (s *ledgerStream) Gaps(context.Context) (bool, error) { return s.expired > 0, nil }
 
-// away: the stream has no leader.
-func (s *stream) away() bool { return s.awayUntil.After(s.w.now) }
+// unavailable reports whether the stream has no leader.
+func (s *ledgerStream) unavailable() bool { return s.unavailableUntil.After(s.w.now) }
 
-// short is a subject without most of its session's id.
-func short(subject string) string {
+// end is the sequence of the last message.
+func (s *ledgerStream) end() uint64 { return uint64(len(s.messages)) }
+
+// entries are the genuine entries of a session.
+func (s *ledgerStream) entries(id settlement.SessionID) []ledger.Message {
+	return slices.DeleteFunc(slices.Clone(s.messages[s.expired:]), func(m ledger.Message) bool {
+		return !ledgertest.Matches(subjectOf("*", id), m.Subject) || slices.Contains(s.foreign, m.Sequence)
+	})
+}
+
+func subjectOf(state string, id settlement.SessionID) string {
+	return "settlement." + state + "." + string(id)
+}
+
+// shortSubject is a subject with only the end of its session's id.
+func shortSubject(subject string) string {
 	at := strings.LastIndex(subject, ".0x")
 	if at < 0 {
 		return subject
 	}
 	return subject[:at] + "." + subject[len(subject)-2:]
+}
+
+// An attacker gets messages onto the ledger's subjects: the server's answers to requests
+// that name such a subject for their reply, copies of entries, forgeries. They can't
+// be entries of the chain, which contain the digest of the entry before.
+
+// writeForeign stores an attacker's message on a session's subjects.
+func (s *ledgerStream) writeForeign(id settlement.SessionID) {
+	m := s.drawForeign(id)
+	m.Sequence, m.Time = s.end()+1, s.w.now
+	s.messages = append(s.messages, m)
+	s.foreign = append(s.foreign, m.Sequence)
+	s.w.tracef("ATTACKER", "writes message %d on %s", m.Sequence, shortSubject(m.Subject))
+}
+
+// maybeWriteForeign does so just before an append is compared.
+func (s *ledgerStream) maybeWriteForeign(filter string) {
+	for _, session := range s.w.sessions {
+		if ledgertest.Matches(filter, subjectOf("closing", session.id)) && s.w.faultOccurs(s.w.faults.foreignBeforeAppend) {
+			s.writeForeign(session.id)
+		}
+	}
+}
+
+func (s *ledgerStream) drawForeign(id settlement.SessionID) ledger.Message {
+	c := s.w.choices
+	subject := subjectOf([]string{"closing", "closed", "failed"}[c.pick(3)], id)
+	chain := s.entries(id)
+	kind := c.pick(5)
+	if len(chain) == 0 {
+		kind = c.pick(2)
+	}
+	switch kind {
+	case 0:
+		return ledger.Message{Subject: subject, Payload: []byte(`{"stream":"OUTCOMES","seq":1}`)}
+	case 1:
+		return ledger.Message{Subject: subject}
+	case 2: // a copy
+		m := chain[c.pick(len(chain))]
+		return ledger.Message{Subject: m.Subject, Payload: m.Payload}
+	case 3: // on another subject
+		return ledger.Message{Subject: subject, Payload: chain[c.pick(len(chain))].Payload}
+	default: // the last entry with another digest of the entry before
+		const member = `"previous":"`
+		m := chain[len(chain)-1]
+		payload := slices.Clone(m.Payload)
+		if at := bytes.Index(payload, []byte(member)); at >= 0 && payload[at+len(member)] != '"' {
+			at += len(member)
+			payload[at] = map[bool]byte{true: '1', false: '0'}[payload[at] == '0']
+		}
+		return ledger.Message{Subject: m.Subject, Payload: payload}
+	}
 }

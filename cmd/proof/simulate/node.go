@@ -3,7 +3,6 @@ package simulate
 import (
 	"context"
 	"errors"
-	"fmt"
 	"slices"
 	"time"
 
@@ -13,133 +12,116 @@ import (
 // Dialect is a generation of node.
 type Dialect string
 
-// The dialects.
 const (
 	Nitro     Dialect = "nitro"  // NitroRPC 0.2 and 0.4: requests expire
-	Legacy    Dialect = "legacy" // the same, and it hides balance, funding and payouts
-	Versioned Dialect = "v1"     // nitronode v1: the session's version fences
+	Legacy    Dialect = "legacy" // the same, and it hides balance, deposits and payouts
+	Nitronode Dialect = "v1"     // nitronode v1: the session's version is the fence
 )
 
-// Dialects are all of them.
-func Dialects() []Dialect { return []Dialect{Nitro, Legacy, Versioned} }
+// Dialects returns all dialects.
+func Dialects() []Dialect { return []Dialect{Nitro, Legacy, Nitronode} }
 
-// mostWork is how long the node works on a request at most, but for a mire. With
-// the greatest error of a clock it is below the fence margin, as the margin demands.
-const mostWork = 12 * time.Second
+// maxNodeWork is the longest time the node executes a request, unless its database
+// stalls. With the greatest clock error it is below the fence margin, as it has to be.
+const maxNodeWork = 12 * time.Second
 
-// node is the ClearNode, with the clients that speak to it.
+// node is the ClearNode, together with the clients that speak to it.
 type node struct {
-	w          *world
-	skew       time.Duration // of its clock
-	awayUntil  time.Time     // nobody reaches it
-	miredUntil time.Time     // its database hardly moves: it commits nothing, and answers slowly
-	flights    []*flight
+	w                *world
+	clockOffset      time.Duration
+	unavailableUntil time.Time
+	stalledUntil     time.Time // its database commits nothing, and it answers slowly
+	requests         []*nodeRequest
 }
 
-func (n *node) now() time.Time { return n.w.now.Add(n.skew) }
-func (n *node) away() bool     { return n.awayUntil.After(n.w.now) }
-func (n *node) mired() bool    { return n.miredUntil.After(n.w.now) }
+var _ settlement.Node = (*node)(nil)
 
-// bound is what a process believes the node's clock to be.
-func (a *actor) bound() time.Time { return a.w.node.now().Add(a.home.clockError) }
+func (n *node) now() time.Time    { return n.w.now.Add(n.clockOffset) }
+func (n *node) unavailable() bool { return n.unavailableUntil.After(n.w.now) }
+func (n *node) stalled() bool     { return n.stalledUntil.After(n.w.now) }
 
-// sight is a session as one look showed it, in the units it is kept in.
-type sight struct {
-	session *appSession
-	version uint64
-	balance []int64
-	held    []bool    // was in it once, by asset
-	net     [][]int64 // by participant and asset
-}
+// nodeTime is what the actor's process believes the node's clock to be.
+func (a *actor) nodeTime() time.Time { return a.w.node.now().Add(a.process.nodeClockError) }
 
-var errAway = errors.New("the node is away")
-
-// Session implements settlement.Node. Its caller may come to a stop before it uses
+// Session implements settlement.Node. The process may crash or stall before it uses
 // what was read.
 func (n *node) Session(_ context.Context, id settlement.SessionID, options settlement.ReadOptions) (settlement.Session, error) {
 	a := n.w.running
-	s, err := n.observe(a, id, options)
-	a.perish(n.w.fate("decide"))
+	s, err := n.read(a, id, options)
+	a.applyProcessFaults(n.w.planCall("decide"))
 	a.sleep(0)
 	return s, err
 }
 
-// observe is one look, or two where one could mislead.
-func (n *node) observe(a *actor, id settlement.SessionID, options settlement.ReadOptions) (settlement.Session, error) {
-	if err := a.signedIn(); err != nil {
+// read reads a session as clearnode does: a second time where one read could mislead.
+func (n *node) read(a *actor, id settlement.SessionID, options settlement.ReadOptions) (settlement.Session, error) {
+	if err := a.checkSignedIn(); err != nil {
 		return settlement.Session{}, err
 	}
-	asOf := a.bound()
-	s, quick, err := n.look(a, id, options)
+	asOf := a.nodeTime()
+	first, firstFast, err := n.readOnce(a, id, options)
 	absent := errors.Is(err, settlement.ErrSessionNotFound)
 	if err != nil && !absent {
-		return s, err
+		return first, err
 	}
-	s.AsOf = asOf
-	unfunded := !absent && s.Open && s.Unfunded()
-	if !absent && !unfunded && (!options.InDoubt || n.w.dialect == Versioned) {
-		return s, nil
+	first.AsOf = asOf
+	unfunded := !absent && first.Open && first.Unfunded()
+	if !absent && !unfunded && (!options.InDoubt || n.w.dialect == Nitronode) {
+		return first, nil
 	}
 	if absent || unfunded {
 		a.sleep(time.Second)
 	}
-	return n.lookAgain(a, id, options, s, quick, absent)
-}
-
-func (n *node) lookAgain(a *actor, id settlement.SessionID, options settlement.ReadOptions, first settlement.Session, quick, absent bool) (settlement.Session, error) {
-	s, quickToo, err := n.look(a, id, options)
-	s.AsOf = first.AsOf
-	switch gone := errors.Is(err, settlement.ErrSessionNotFound); {
-	case gone && absent:
+	s, fast, err := n.readOnce(a, id, options)
+	s.AsOf = asOf
+	switch absentNow := errors.Is(err, settlement.ErrSessionNotFound); {
+	case absentNow && absent:
 		return s, err
 	case !absent && !first.Open && (err != nil || s.Open):
-		return first, nil // what is closed stays so: the second look only leaves Quiet unsaid
-	case gone || absent || err != nil:
-		return s, errors.New("two looks disagree: looking again later")
+		return first, nil // a closed session stays closed: only ConfirmedStable is missing
+	case absentNow || absent || err != nil:
+		return s, errors.New("two reads disagree: reading again later")
 	case s.Open && s.Unfunded() && !first.Unfunded():
-		return s, errors.New("it was emptied between two looks: looking again later")
+		return s, errors.New("the session was emptied between two reads: reading again later")
 	}
-	s.ConfirmedStable = options.InDoubt && s.Open == first.Open && quick && quickToo && !n.w.faulty(n.w.weather.dropped)
+	s.ConfirmedStable = options.InDoubt && s.Open == first.Open && firstFast && fast && !n.w.faultOccurs(n.w.faults.disconnected)
 	return s, nil
 }
 
-// look reads the session once. quick: the answer came within a quarter of the
-// fence margin.
-func (n *node) look(a *actor, id settlement.SessionID, options settlement.ReadOptions) (s settlement.Session, quick bool, err error) {
+// readOnce reads the session once. fast: the answer came within a quarter of the fence
+// margin.
+func (n *node) readOnce(a *actor, id settlement.SessionID, options settlement.ReadOptions) (s settlement.Session, fast bool, err error) {
 	began := n.w.now
-	var seen sight
-	lost := a.remote("look", func() { s, seen, err = n.read(a, id, options) })
-	if n.mired() && lost == nil {
+	var state snapshot
+	noAnswer := a.call("read", func() {
+		session := n.find(id)
+		switch {
+		case n.unavailable():
+			err = &settlement.Waiting{Reason: settlement.NodeUnavailable, Err: errors.New("the node is unavailable")}
+		case session == nil || session.missing:
+			a.tracef("reads: no such session")
+			err = settlement.ErrSessionNotFound
+		case n.w.faultOccurs(n.w.faults.falseNotFound):
+			session.falselyNotFound = true
+			a.tracef("reads: the node reports its database's error as no such session")
+			err = settlement.ErrSessionNotFound
+		default:
+			a.tracef("reads: %s", session.state())
+			s, state = n.visibleSession(session, options), session.snapshot()
+		}
+	})
+	if noAnswer != nil {
+		return s, false, &settlement.Waiting{Reason: settlement.NodeUnavailable, Err: noAnswer}
+	}
+	if n.stalled() {
 		a.sleep(n.w.choices.between(6*time.Second, requestTimeout))
 	}
-	if lost != nil {
-		return s, false, &settlement.Waiting{Reason: settlement.NodeUnavailable, Err: lost}
-	}
-	a.seen = seen
+	a.lastRead = state
 	return s, n.w.now.Sub(began) <= fenceMargin/4, err
 }
 
-// read is a look, at the node.
-func (n *node) read(a *actor, id settlement.SessionID, options settlement.ReadOptions) (settlement.Session, sight, error) {
-	if n.away() {
-		return settlement.Session{}, sight{}, &settlement.Waiting{Reason: settlement.NodeUnavailable, Err: errAway}
-	}
-	s := n.find(id)
-	if s == nil || s.missing {
-		a.note("looks: no such session")
-		return settlement.Session{}, sight{}, settlement.ErrSessionNotFound
-	}
-	if n.w.faulty(n.w.weather.misled) {
-		s.misled = true
-		a.note("looks: the node takes its database's trouble for no such session")
-		return settlement.Session{}, sight{}, settlement.ErrSessionNotFound
-	}
-	a.note("looks: %s", s.state())
-	return n.shown(s, options), s.sight(), nil
-}
-
 func (n *node) find(id settlement.SessionID) *appSession {
-	for _, s := range n.w.scene.sessions {
+	for _, s := range n.w.sessions {
 		if s.id == id {
 			return s
 		}
@@ -147,87 +129,66 @@ func (n *node) find(id settlement.SessionID) *appSession {
 	return nil
 }
 
-func (s *appSession) sight() sight {
-	v := sight{session: s, version: s.version}
-	for asset := range s.assets {
-		v.balance, v.held = append(v.balance, s.balance(asset)), append(v.held, s.held(asset))
-	}
-	for i := range s.participants {
-		v.net = append(v.net, nil)
-		for asset := range s.assets {
-			v.net[i] = append(v.net[i], s.net(i, asset))
-		}
-	}
-	return v
-}
-
-func (s *appSession) state() string {
-	open := map[bool]string{true: "open", false: "closed"}[s.open]
-	return fmt.Sprintf("%s %s at version %d, %d closes", s, open, s.version, len(s.closes))
-}
-
-// signedIn: the node forgets who signed in, now and then.
-func (a *actor) signedIn() error {
+// checkSignedIn fails while the node has forgotten the process's sign-in.
+func (a *actor) checkSignedIn() error {
 	w := a.w
-	if w.faulty(w.weather.signedOut) {
-		a.home.signedOut = w.now.Add(w.choices.between(time.Second, 20*time.Second))
-		w.note(a.home.name, "is signed out until %s", clock(a.home.signedOut.Sub(dawn)))
+	if w.faultOccurs(w.faults.signedOut) {
+		a.process.signedOutUntil = w.now.Add(w.choices.between(time.Second, 20*time.Second))
+		w.tracef(a.process.name, "is signed out until %s", elapsed(a.process.signedOutUntil))
 	}
-	if a.home.signedOut.After(w.now) {
+	if a.process.signedOutUntil.After(w.now) {
 		return &settlement.Waiting{Reason: settlement.NotReady, Err: errors.New("signed out")}
 	}
 	return nil
 }
 
-// shown is the session as far as this kind of node shows it.
-func (n *node) shown(s *appSession, options settlement.ReadOptions) settlement.Session {
+// nodeEvidence stands for the node's signed answer.
+var nodeEvidence = settlement.NodeAnswer{URL: "ws://node", Protocol: "sim", Address: "0x00", RequestID: 1, Response: "[]", Signature: "0x00"}
+
+// visibleSession is the session as far as this kind of node shows it.
+func (n *node) visibleSession(s *appSession, options settlement.ReadOptions) settlement.Session {
 	v := settlement.Session{
-		ID: s.id, Open: s.open, Version: s.version, Participants: slices.Clone(s.participants), Quorum: 100, QuorumNeedsUs: s.ours,
-		Decimals: map[settlement.Asset]int32{}, Evidence: evidence,
+		ID: s.id, Open: s.open, Version: s.version, Participants: slices.Clone(s.participants), Quorum: 100, QuorumNeedsUs: s.quorumNeedsUs,
+		Decimals: map[settlement.Asset]int32{}, Evidence: nodeEvidence,
 	}
 	for asset := range s.assets {
 		v.Decimals[assets[asset].name] = assets[asset].decimals
 	}
 	switch n.w.dialect {
-	case Legacy:
-		v.Undisclosed = settlement.Undisclosed{Balance: true, Funding: true, Payouts: true}
-		v.Version = 1
-	case Versioned:
-		n.showVersioned(s, options, &v)
-	default:
+	case Nitro:
 		v.Deposits, v.Payouts = s.transfers(s.deposits), s.transfers(s.payouts)
 		if !options.Version && n.w.choices.pick(2) == 1 {
 			v.Version = 0
+		}
+	case Legacy:
+		v.Undisclosed = settlement.Undisclosed{Balance: true, Funding: true, Payouts: true}
+		v.Version = 1
+	case Nitronode: // rows in an order of its own, deposits only on request, payouts without zeros
+		v.Versioned = true
+		for i := range s.participants {
+			for asset, units := range s.current[i] {
+				if units != 0 || s.everHeld(asset) && n.w.choices.pick(2) == 0 {
+					v.Current = append(v.Current, settlement.Allocation{Participant: s.participants[i].Spelling, Asset: assets[asset].name, Amount: amountOf(units, asset)})
+				}
+			}
+		}
+		slices.Reverse(v.Current)
+		if options.Funding {
+			v.Deposits = s.transfers(s.deposits)
+		}
+		v.Undisclosed.Funding = !options.Funding
+		v.Undisclosed.Payouts = s.hidesPayouts && !s.open
+		if !s.open && !s.hidesPayouts {
+			v.Payouts = slices.DeleteFunc(s.transfers(s.payouts), func(t settlement.Transfer) bool { return t.Amount.IsZero() })
 		}
 	}
 	return v
 }
 
-// showVersioned: rows in an order of the node's own, what was put in only where it
-// is asked for, and what a close paid without its zeros.
-func (n *node) showVersioned(s *appSession, options settlement.ReadOptions, v *settlement.Session) {
-	v.Versioned, v.Undisclosed.Funding = true, !options.Funding
-	for i := range s.participants {
-		for asset, units := range s.current[i] {
-			if units != 0 || s.held(asset) && n.w.choices.pick(2) == 0 {
-				v.Current = append(v.Current, settlement.Allocation{Participant: s.participants[i].Spelling, Asset: assets[asset].name, Amount: amountOf(units, asset)})
-			}
-		}
-	}
-	slices.Reverse(v.Current)
-	if options.Funding {
-		v.Deposits = s.transfers(s.deposits)
-	}
-	v.Undisclosed.Payouts = s.unseen && !s.open
-	if !s.open && !s.unseen {
-		v.Payouts = slices.DeleteFunc(s.transfers(s.payouts), func(t settlement.Transfer) bool { return t.Amount.IsZero() })
-	}
-}
-
-func (s *appSession) transfers(moves []move) []settlement.Transfer {
-	list := make([]settlement.Transfer, len(moves))
-	for i, m := range moves {
-		list[i] = settlement.Transfer{Wallet: s.participants[m.wallet].Address, Asset: assets[m.asset].name, Amount: amountOf(m.units, m.asset), At: m.at}
+func (s *appSession) transfers(of []transfer) []settlement.Transfer {
+	list := make([]settlement.Transfer, len(of))
+	for i, t := range of {
+		list[i] = settlement.Transfer{Wallet: s.participants[t.participant].Address, Asset: assets[t.asset].name, Amount: amountOf(t.units, t.asset), At: t.at}
 	}
 	return list
 }

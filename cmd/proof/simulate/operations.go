@@ -9,134 +9,124 @@ import (
 	"settled/settlement"
 )
 
-// letters is the stream of dead letters, and who replays them.
-type letters struct {
-	w     *world
-	count uint64
-	kept  []letter
-	ids   map[uint64]letter // by the number of the message: its sequence and stored time are the Nats-Msg-Id
+// deadLetterStream is the stream of dead letters.
+type deadLetterStream struct {
+	w      *world
+	count  uint64
+	stored []deadLetter
+	ids    map[uint64]deadLetter // by message number, which stands for the Nats-Msg-Id
 }
 
-type letter struct {
+type deadLetter struct {
 	sequence uint64
-	message  uint64
-	deal     *deal
+	message  *message
 	at       time.Time
 }
 
-// letterWindow is how long the server knows a letter's id.
-const letterWindow = time.Hour
+// duplicateWindow is how long the server remembers the id of a dead letter.
+const duplicateWindow = time.Hour
 
 // Store implements settlement.DeadLetters.
-func (l *letters) Store(_ context.Context, o settlement.Outcome, f settlement.Failure, _ int) (sequence uint64, err error) {
-	a := l.w.running
-	l.w.laws.letter(a, o)
-	away := false
-	err = a.remote("letter", func() {
-		if away = l.w.stream.away(); away {
+func (d *deadLetterStream) Store(_ context.Context, o settlement.Outcome, f settlement.Failure, _ int) (sequence uint64, err error) {
+	a := d.w.running
+	d.w.checker.checkDeadLetter(a, o)
+	unavailable := false
+	err = a.call("dead letter", func() {
+		if unavailable = d.w.ledger.unavailable(); unavailable {
 			return
 		}
-		sequence = l.store(l.w.broker.of(o.Ref).number)
-		a.note("dead letter %d of message %d: %s", sequence, o.Ref.Sequence, f.Error())
+		sequence = d.add(d.w.broker.messageOf(o.Ref))
+		a.tracef("dead letter %d of message %d: %s", sequence, o.Ref.Sequence, f.Error())
 	})
-	if away {
-		return 0, errLost
+	if unavailable {
+		return 0, errNoAnswer
 	}
 	return sequence, err
 }
 
-func (l *letters) store(message uint64) uint64 {
-	if known, found := l.ids[message]; found && l.w.now.Sub(known.at) < letterWindow {
+func (d *deadLetterStream) add(m *message) uint64 {
+	if known, found := d.ids[m.number]; found && d.w.now.Sub(known.at) < duplicateWindow {
 		return known.sequence
 	}
-	l.count++
-	n := letter{l.count, message, l.w.broker.all[message-1].deal, l.w.now}
-	l.ids[message] = n
-	l.kept = append(l.kept, n)
-	return n.sequence
+	d.count++
+	l := deadLetter{d.count, m, d.w.now}
+	d.ids[m.number] = l
+	d.stored = append(d.stored, l)
+	return l.sequence
 }
 
-// replay is an operator at work: the letter's message is published again, that is
-// recorded, and the letter removed.
-func (l *letters) replay() {
-	if len(l.kept) == 0 {
+// replay has an operator replay a dead letter: its message is published again, the
+// replay is recorded, and the dead letter removed.
+func (d *deadLetterStream) replay() {
+	if len(d.stored) == 0 {
 		return
 	}
-	i := l.w.choices.pick(len(l.kept))
-	n := l.kept[i]
-	l.kept = append(l.kept[:i:i], l.kept[i+1:]...)
-	l.w.note("OPERATOR", "replays dead letter %d (message %d)", n.sequence, n.message)
-	m := l.w.broker.publish(n.deal)
-	m.forged = l.w.broker.all[n.message-1].forged
-	if !l.w.weather.trust {
-		return
+	i := d.w.choices.pick(len(d.stored))
+	l := d.stored[i]
+	d.stored = append(d.stored[:i:i], d.stored[i+1:]...)
+	d.w.tracef("OPERATOR", "replays dead letter %d (message %d)", l.sequence, l.message.number)
+	m := d.w.broker.publish(l.message.outcome)
+	m.forged = l.message.forged
+	if d.w.faults.signedOutcomes {
+		m.replayOf = l.sequence
+		d.w.after(d.w.choices.between(0, 3*time.Second), func() { m.replayRecorded = true })
 	}
-	m.letter = n.sequence
-	l.w.after(l.w.choices.between(0, 3*time.Second), func() { m.recorded = true })
 }
 
-// brake is the stream of operations: who stopped all sending, and the person who
-// looks into it and resumes.
-type brake struct {
-	w     *world
-	on    bool
-	stops map[settlement.SessionID]bool // for which it was pulled
-}
-
-var _ settlement.EmergencyStop = (*brake)(nil)
-
-// Stopped implements settlement.EmergencyStop. Every replica knows at once: that the news
-// takes a moment is another's send that is on its way already.
-func (b *brake) Stopped(context.Context) error {
-	if b.on {
-		return errors.New("stopped for a session that was paid twice")
+// checkTrust is settlement.Settler's TrustFunc.
+func (b *broker) checkTrust(o settlement.Outcome) *settlement.Failure {
+	if b.messageOf(o.Ref).forged {
+		return settlement.Fail(settlement.UntrustedOutcome, "not signed by a trusted publisher")
 	}
 	return nil
 }
 
-// Stop implements settlement.EmergencyStop: once for each session, as it is recorded.
-func (b *brake) Stop(_ context.Context, o settlement.Outcome, f settlement.Failure) error {
-	if b.stops[o.Session] {
-		return nil
-	}
-	return b.w.running.remote("stop", func() {
-		if b.stops[o.Session] {
-			return
-		}
-		b.w.note("OPERATIONS", "everybody stops: %s", f.Message)
-		b.on, b.stops[o.Session] = true, true
-		b.w.after(b.w.choices.between(time.Minute, 10*time.Minute), b.resume)
-	})
-}
-
-func (b *brake) resume() {
-	b.w.note("OPERATOR", "resumes")
-	b.on = false
-}
-
-// Where outcomes are signed, an adversary publishes copies of signed messages, and
-// messages of its own that have the same source and id.
-
-// trusted is settlement.Settler's TrustFunc.
-func (b *broker) trusted(o settlement.Outcome) *settlement.Failure {
-	if b.of(o.Ref).forged {
-		return settlement.Fail(settlement.UntrustedOutcome, "nobody signed it")
-	}
-	return nil
-}
-
-// approved is settlement.Settler's ReplayFunc: it reads the stream of operations.
-func (b *broker) approved(_ context.Context, o settlement.Outcome, failed []settlement.Entry) error {
-	m := b.of(o.Ref)
-	if err := b.w.running.remote("operations", func() {}); err != nil {
+// checkReplay is settlement.Settler's ReplayFunc. It reads the stream of operations.
+func (b *broker) checkReplay(_ context.Context, o settlement.Outcome, failed []settlement.Entry) error {
+	m := b.messageOf(o.Ref)
+	if err := b.w.running.call("operations", func() {}); err != nil {
 		return err
 	}
-	named := slices.ContainsFunc(failed, func(e settlement.Entry) bool { return e.DeadLetter == m.letter })
+	named := slices.ContainsFunc(failed, func(e settlement.Entry) bool { return e.DeadLetter == m.replayOf })
 	switch {
-	case m.letter > 0 && !m.recorded:
+	case m.replayOf > 0 && !m.replayRecorded:
 		return errors.New("the record of the replay is not stored yet")
-	case m.letter == 0 || !named:
+	case m.replayOf == 0 || !named:
 		return settlement.Fail(settlement.UntrustedOutcome, "the outcome failed, and no operator replayed it")
 	}
 	return nil
+}
+
+// emergencyStop is the stream of operations, and the operator who resumes.
+type emergencyStop struct {
+	w        *world
+	active   bool
+	sessions map[settlement.SessionID]bool // that caused a stop
+}
+
+// Stopped implements settlement.EmergencyStop. Every replica sees a stop at once: a
+// replica that sees it late is the same as a request that is already in flight.
+func (s *emergencyStop) Stopped(context.Context) error {
+	if s.active {
+		return errors.New("stopped because a session was paid twice")
+	}
+	return nil
+}
+
+// Stop implements settlement.EmergencyStop. It is recorded once for each session.
+func (s *emergencyStop) Stop(_ context.Context, o settlement.Outcome, f settlement.Failure) error {
+	if s.sessions[o.Session] {
+		return nil
+	}
+	return s.w.running.call("stop", func() {
+		if s.sessions[o.Session] {
+			return
+		}
+		s.w.tracef("OPERATIONS", "emergency stop: %s", f.Message)
+		s.active, s.sessions[o.Session] = true, true
+		s.w.after(s.w.choices.between(time.Minute, 10*time.Minute), func() {
+			s.w.tracef("OPERATOR", "resumes")
+			s.active = false
+		})
+	})
 }

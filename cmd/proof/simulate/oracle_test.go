@@ -25,13 +25,3 @@ func TestApportion(t *testing.T) {
 		}
 	}
 }
-
-func TestBytesRunOut(t *testing.T) {
-	c := &choices{bytes: []byte{1, 2, 3}}
-	if c.below(1<<16) != 0x102 || c.below(1<<16) != 0 || c.chance(999) {
-		t.Error("bytes that ran out don't choose 0")
-	}
-	if c = seeded(1); c.chance(0) || !c.chance(1000) {
-		t.Error("a chance of none or all isn't")
-	}
-}

@@ -7,20 +7,20 @@ import (
 	"settled/settlement"
 )
 
-// deal is an outcome as its publisher meant it: what the product has to make of it
-// is worked out from here, not from what the product reads.
-type deal struct {
+// expectedOutcome is an outcome as its publisher meant it. What settled has to make of
+// it is computed from here, not from what settled parses.
+type expectedOutcome struct {
 	name       string
 	id         string
 	scenario   settlement.Scenario
-	session    *appSession // nil: nobody can read which
-	provider   int         // participant; -1: a stranger
+	session    *appSession
+	provider   int // participant; -1: a stranger
 	winners    []int
 	completion string
 	awards     []award
-	totals     []int64 // by asset; nil: nothing is expected
-	version    uint64  // 0: nothing is expected
-	funder     int     // where the node hides it
+	totals     []int64 // expected, by asset; nil: none
+	version    uint64  // expected; 0: none
+	funder     int     // named where the node hides the deposits
 	flaw       flaw
 	payload    []byte
 }
@@ -36,31 +36,30 @@ type award struct {
 type flaw string
 
 const (
-	none       flaw = ""
-	unreadable flaw = "unreadable session"
-	malformed  flaw = "malformed"
-	lacking    flaw = "lacks a role"
-	unheardOf  flaw = "unknown scenario"
-	alien      flaw = "pays a stranger"
-	mistaken   flaw = "expects other totals"
-	stale      flaw = "expects another version"
-	unstated   flaw = "doesn't state what the node hides"
+	flawNone              flaw = ""
+	flawUnreadableSession flaw = "unreadable session"
+	flawMalformed         flaw = "malformed"
+	flawMissingRole       flaw = "missing role"
+	flawUnknownScenario   flaw = "unknown scenario"
+	flawPaysStranger      flaw = "pays a stranger"
+	flawWrongTotals       flaw = "expects other totals"
+	flawWrongVersion      flaw = "expects another version"
+	flawMissingFunder     flaw = "does not name the funder that the node hides"
 )
 
-// drawDeals draws the outcomes of one session: some of them rivals of one another,
-// some with the same id.
-func (w *world) drawDeals(s *appSession) {
+// drawOutcomes draws the outcomes of one session. Some of them have the same id.
+func (w *world) drawOutcomes(s *appSession) {
 	c := w.choices
-	first := len(w.scene.deals)
+	first := len(w.outcomes)
 	for i := range 1 + c.pick(6)/3 + c.pick(8)/7 {
-		d := w.drawDeal(s)
-		d.name = "o" + utoa(uint64(len(w.scene.deals)+1))
-		d.id = d.name
+		o := w.drawOutcome(s)
+		o.name = fmt.Sprintf("o%d", len(w.outcomes)+1)
+		o.id = o.name
 		if i > 0 && c.pick(5) == 4 {
-			d.id = w.scene.deals[first].id
+			o.id = w.outcomes[first].id
 		}
-		d.payload = d.event(w.dialect)
-		w.scene.deals = append(w.scene.deals, d)
+		o.payload = o.event(w.dialect)
+		w.outcomes = append(w.outcomes, o)
 	}
 }
 
@@ -69,110 +68,119 @@ var scenarios = []settlement.Scenario{
 	settlement.DisputeResolved, league, settlement.PaymentCompleted,
 }
 
-func (w *world) drawDeal(s *appSession) *deal {
+func (w *world) drawOutcome(s *appSession) *expectedOutcome {
 	c := w.choices
 	n := len(s.participants) - 1
-	d := &deal{session: s, scenario: scenarios[c.pick(len(scenarios))], provider: c.pick(n), funder: c.pick(n)}
-	d.winners = []int{c.pick(n)}
+	o := &expectedOutcome{session: s, scenario: scenarios[c.pick(len(scenarios))], provider: c.pick(n), funder: c.pick(n)}
+	o.winners = []int{c.pick(n)}
 	if c.pick(2) == 1 {
-		d.winners = []int{(d.winners[0] + 1) % n, d.winners[0]}
+		o.winners = []int{(o.winners[0] + 1) % n, o.winners[0]}
 	}
-	d.completion = []string{"0.3", "0.5", "1", "0", "0.333333333333", "0.999"}[c.pick(6)]
+	o.completion = []string{"0.3", "0.5", "1", "0", "0.333333333333", "0.999"}[c.pick(6)]
 	if w.dialect == Legacy || c.pick(6) == 5 {
-		d.totals = make([]int64, s.assets)
-		for asset := range d.totals {
-			d.totals[asset] = s.balance(asset)
-		}
+		o.totals = s.balances()
 	}
 	if c.pick(12) == 11 {
-		d.version = s.version
+		o.version = s.version
 	}
-	w.drawAwards(d)
-	w.drawFlaw(d)
-	return d
+	w.drawAwards(o)
+	if c.pick(8) == 7 {
+		w.drawFlaw(o)
+	}
+	return o
 }
 
-func (w *world) drawAwards(d *deal) {
-	n := len(d.session.participants)
+func (w *world) drawAwards(o *expectedOutcome) {
+	n := len(o.session.participants)
 	a, b := w.choices.pick(n), w.choices.pick(n)
 	if w.choices.pick(2) == 0 {
-		d.awards = []award{{to: a, share: "0.7"}, {to: b, share: "0.3"}}
+		o.awards = []award{{to: a, share: "0.7"}, {to: b, share: "0.3"}}
 		return
 	}
-	for asset := range d.session.assets {
-		all := d.session.balance(asset)
-		part := w.choices.below(all + 1)
-		d.awards = append(d.awards, award{to: a, asset: asset, units: part}, award{to: b, asset: asset, units: all - part})
+	for asset, balance := range o.session.balances() {
+		part := w.choices.below(balance + 1)
+		o.awards = append(o.awards, award{to: a, asset: asset, units: part}, award{to: b, asset: asset, units: balance - part})
 	}
 }
 
-func (w *world) drawFlaw(d *deal) {
-	if w.choices.pick(8) != 7 {
-		return
-	}
-	flaws := []flaw{lacking, unreadable, malformed, unheardOf, alien, mistaken, stale, unstated}
-	d.flaw = flaws[w.choices.pick(len(flaws))]
-	switch d.flaw {
-	case unheardOf:
-		d.scenario = "never_heard_of"
-	case alien:
-		d.scenario, d.provider = settlement.PaymentCompleted, -1
-	case lacking:
-		d.scenario = settlement.PaymentCompleted
-	case mistaken:
-		d.totals = make([]int64, d.session.assets)
-		for asset := range d.totals {
-			d.totals[asset] = d.session.balance(asset) + 1
+func (w *world) drawFlaw(o *expectedOutcome) {
+	flaws := []flaw{flawMissingRole, flawUnreadableSession, flawMalformed, flawUnknownScenario, flawPaysStranger, flawWrongTotals, flawWrongVersion, flawMissingFunder}
+	o.flaw = flaws[w.choices.pick(len(flaws))]
+	switch o.flaw {
+	case flawUnknownScenario:
+		o.scenario = "never_heard_of"
+	case flawPaysStranger:
+		o.scenario, o.provider = settlement.PaymentCompleted, -1
+	case flawMissingRole:
+		o.scenario = settlement.PaymentCompleted
+	case flawWrongTotals:
+		o.totals = o.session.balances()
+		for asset := range o.totals {
+			o.totals[asset]++
 		}
-	case stale:
-		d.version = 77
-	case unstated:
+	case flawWrongVersion:
+		o.version = 77
+	case flawMissingFunder:
 		if w.dialect != Legacy {
-			d.flaw = none
+			o.flaw = flawNone
 			return
 		}
-		d.totals = nil
+		o.totals = nil
 	}
 }
 
-func (d *deal) subject() string { return "outcome." + string(d.scenario) }
+func (o *expectedOutcome) subject() string { return "outcome." + string(o.scenario) }
 
-// event is the outcome as it is published.
-func (d *deal) event(dialect Dialect) []byte {
-	if d.flaw == malformed {
-		return fmt.Appendf(nil, `{"specversion":"1.0","id":%q,"source":"/sim","type":%q,"data":{"session_id":%q,"parties":7}}`, d.id, d.subject(), d.session.id)
+// event encodes the outcome as a CloudEvent.
+func (o *expectedOutcome) event(dialect Dialect) []byte {
+	var data any = o.data(dialect)
+	if o.flaw == flawMalformed {
+		data = map[string]any{"session_id": o.session.id, "parties": 7}
 	}
-	text, err := json.Marshal(map[string]any{
-		"specversion": "1.0", "id": d.id, "source": "/sim", "type": d.subject(), "data": d.data(dialect),
-	})
+	text, err := json.Marshal(map[string]any{"specversion": "1.0", "id": o.id, "source": "/sim", "type": o.subject(), "data": data})
 	if err != nil {
 		panic(err) // strings and numbers
 	}
 	return text
 }
 
-func (d *deal) data(dialect Dialect) map[string]any {
-	data := map[string]any{"session_id": string(d.session.id), "completion": d.completion, "reference": d.name}
-	if d.flaw == unreadable {
+func (o *expectedOutcome) data(dialect Dialect) map[string]any {
+	winners := make([]string, len(o.winners))
+	for i, n := range o.winners {
+		winners[i] = o.address(n)
+	}
+	parties := map[string]any{"winner": winners}
+	if o.flaw != flawMissingRole {
+		parties["provider"] = o.address(o.provider)
+	}
+	if dialect == Legacy && o.flaw != flawMissingFunder {
+		parties["funder"] = o.address(o.funder)
+	}
+	data := map[string]any{"session_id": string(o.session.id), "completion": o.completion, "reference": o.name, "parties": parties}
+	if o.flaw == flawUnreadableSession {
 		data["session_id"] = "0x12"
 	}
-	parties := map[string]any{"winner": d.addresses(d.winners...)}
-	if d.flaw != lacking {
-		parties["provider"] = d.addresses(d.provider)[0]
-	}
-	if dialect == Legacy && d.flaw != unstated {
-		parties["funder"] = d.addresses(d.funder)[0]
-	}
-	data["parties"] = parties
-	if d.scenario == settlement.DisputeResolved {
-		data["awards"] = d.awarded()
+	if o.scenario == settlement.DisputeResolved {
+		var rows []map[string]string
+		for _, a := range o.awards {
+			row := map[string]string{"participant": o.address(a.to), "share": a.share}
+			if a.share == "" {
+				row = map[string]string{"participant": o.address(a.to), "asset": string(assets[a.asset].name), "amount": amountOf(a.units, a.asset).String()}
+			}
+			rows = append(rows, row)
+		}
+		data["awards"] = rows
 	}
 	expect := map[string]any{}
-	if d.totals != nil {
-		expect["totals"] = d.stated()
+	if o.totals != nil {
+		var totals []map[string]string
+		for asset, units := range o.totals {
+			totals = append(totals, map[string]string{"asset": string(assets[asset].name), "amount": amountOf(units, asset).String()})
+		}
+		expect["totals"] = totals
 	}
-	if d.version > 0 {
-		expect["version"] = d.version
+	if o.version > 0 {
+		expect["version"] = o.version
 	}
 	if len(expect) > 0 {
 		data["expect"] = expect
@@ -180,41 +188,17 @@ func (d *deal) data(dialect Dialect) map[string]any {
 	return data
 }
 
-func (d *deal) stated() []any {
-	var totals []any
-	for asset, units := range d.totals {
-		totals = append(totals, map[string]string{"asset": string(assets[asset].name), "amount": amountOf(units, asset).String()})
+func (o *expectedOutcome) address(participant int) string {
+	if participant < 0 {
+		return checksummed[stranger]
 	}
-	return totals
+	return checksummed[o.session.participants[participant].Address]
 }
 
-func (d *deal) addresses(of ...int) []string {
-	list := make([]string, len(of))
-	for i, n := range of {
-		list[i] = spelled[stranger]
-		if n >= 0 {
-			list[i] = spelled[d.session.participants[n].Address]
-		}
-	}
-	return list
-}
-
-func (d *deal) awarded() []any {
-	var list []any
-	for _, a := range d.awards {
-		row := map[string]string{"participant": d.addresses(a.to)[0], "share": a.share}
-		if a.share == "" {
-			row = map[string]string{"participant": d.addresses(a.to)[0], "asset": string(assets[a.asset].name), "amount": amountOf(a.units, a.asset).String()}
-		}
-		list = append(list, row)
-	}
-	return list
-}
-
-func (d *deal) String() string {
-	text := fmt.Sprintf("%s %s of %s", d.name, d.scenario, d.session)
-	if d.flaw != none {
-		text += " (" + string(d.flaw) + ")"
+func (o *expectedOutcome) String() string {
+	text := fmt.Sprintf("%s %s of %s", o.name, o.scenario, o.session)
+	if o.flaw != flawNone {
+		text += " (" + string(o.flaw) + ")"
 	}
 	return text
 }

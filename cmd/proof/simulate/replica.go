@@ -2,7 +2,9 @@ package simulate
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"settled/consumer"
@@ -10,150 +12,234 @@ import (
 	"settled/settlement"
 )
 
-// What the replicas are set to: the product's defaults.
+// The configuration of the replicas: settled's defaults.
 const (
 	messageExpiry   = 60 * time.Second
 	requestValidity = 20 * time.Second
 	fenceMargin     = 20 * time.Second
 	requestTimeout  = 10 * time.Second
 	ackWait         = 30 * time.Second
+	maxCheckAge     = 5 * time.Second // of the last check of the ledger's stream
 )
 
-// replica is one process: settled serve.
+// replica is one process of settled serve.
 type replica struct {
-	w            *world
-	name         string
-	up           bool
-	life         int // how often it was started
-	stalledUntil time.Time
-	hands        []*actor
-	policies     *policySet
-	ledger       *ledger.Ledger
-	settler      settlement.Settler
-	clockError   time.Duration // of what it believes the node's clock to be
-	signedOut    time.Time     // until then
-	drift        time.Duration // of its own clock
+	w              *world
+	name           string
+	up             bool
+	life           int // how often it was started
+	stalledUntil   time.Time
+	workers        []*actor
+	policies       *policySet
+	ledger         *ledger.Ledger
+	settler        settlement.Settler
+	nodeClockError time.Duration // of its estimate of the node's clock
+	clockOffset    time.Duration // of its own clock
+	signedOutUntil time.Time
 
-	// What becomes of it where the ledger loses entries.
-	tail         ledger.TailEntry // that it remembers across its lives, where it kept one
-	kept         bool
-	furthest     uint64    // the furthest entry that it knows, in this life
-	afterRestore bool      // it is started with --after-restore
-	heldUntil    time.Time // by that
-	heldFrom     time.Time // when entries were lost that it knew, or was told of
+	// What it knows of lost ledger entries.
+	tail           ledger.TailEntry // survives a restart
+	hasTail        bool
+	lastKnown      uint64    // the last sequence that it knows in this life
+	afterRestore   bool      // it is started next with --after-restore
+	holdUntil      time.Time // of that
+	knowsLossSince time.Time // when entries that it knew were lost, or it was told of a loss
 }
 
-// start is a process coming up: it remembers nothing.
+var _ ledger.Tail = (*replica)(nil)
+
+// start starts the process, which remembers only its tail.
 func (r *replica) start() {
 	w, c := r.w, r.w.choices
-	if w.stream.danger != "" { // ledger.Open refuses
-		w.after(settingsAge, r.start)
+	if w.ledger.unsafeSetting != "" { // ledger.Open refuses it
+		w.after(maxCheckAge, r.start)
 		return
 	}
-	r.up, r.life, r.hands, r.furthest = true, r.life+1, nil, 0
+	r.up, r.life, r.workers, r.lastKnown = true, r.life+1, nil, 0
 	if r.afterRestore {
-		r.heldUntil, r.afterRestore = w.now.Add(fence), false
+		r.holdUntil, r.afterRestore = w.now.Add(fence), false
 	}
-	if r.misses() {
-		r.heldFrom = w.now
+	if r.missesTail() {
+		r.knowsLossSince = w.now
 	}
-	r.policies = w.scene.policies[0]
-	if w.weather.policies {
-		r.policies = w.scene.policies[c.pick(len(w.scene.policies))]
+	r.policies = policySets[0]
+	if w.faults.mixedPolicies {
+		r.policies = policySets[c.pick(len(policySets))]
 	}
-	r.clockError = c.between(-w.weather.clockLag, w.weather.clockAhead)
-	r.drift = c.between(-time.Second, time.Second)
-	r.ledger = ledger.New(&w.stream, ledger.Config{
+	r.nodeClockError = c.between(-w.faults.clockBehind, w.faults.clockAhead)
+	r.clockOffset = c.between(-time.Second, time.Second)
+	r.ledger = ledger.New(&w.ledger, ledger.Config{
 		Fence:      fence,
 		Tail:       r,
-		NowFunc:    func() time.Time { return w.now.Add(r.drift) },
+		NowFunc:    func() time.Time { return w.now.Add(r.clockOffset) },
 		SteadyFunc: func() time.Time { return w.now },
 		WaitFunc: func(_ context.Context, d time.Duration) error {
 			w.running.sleep(d)
 			return nil
 		},
-		RandomFunc: c.fill,
+		RandomFunc: c.randomBytes,
 	})
+	gate := sendGate{&w.emergencyStop, r}
 	r.settler = settlement.Settler{
-		Node: &w.node, Ledger: oneStep{r.ledger, w}, DeadLetters: &w.letters, EmergencyStop: gate{&w.brake, r},
-		Policies: r.policies.parsed, MaxAttempts: w.weather.attempts, FenceMargin: fenceMargin,
-		HoldFunc: gate{&w.brake, r}.complete,
+		Node: &w.node, Ledger: atomicHistory{r.ledger, w}, DeadLetters: &w.deadLetters, EmergencyStop: gate,
+		Policies: r.policies.parsed, MaxAttempts: w.faults.attempts, FenceMargin: fenceMargin,
+		HoldFunc: gate.ledgerComplete,
 	}
-	if w.weather.trust {
-		r.settler.TrustFunc, r.settler.ReplayFunc = w.broker.trusted, w.broker.approved
+	if w.faults.signedOutcomes {
+		r.settler.TrustFunc, r.settler.ReplayFunc = w.broker.checkTrust, w.broker.checkReplay
 	}
-	w.note(r.name, "starts, with policies %s", r.policies.name)
-	if w.weather.setBacks+w.weather.settings > 0 {
-		w.after(0, func() { r.verify(r.life) })
+	w.tracef(r.name, "starts, with policies %s", r.policies.name)
+	if w.faults.ledgerRollbacks+w.faults.settingChanges > 0 {
+		w.after(0, func() { r.checkLedger(r.life) })
 	}
 }
 
-// oneStep is a ledger whose History is one step: it may read with goroutines of its
-// own, which the scheduler must not see. What stands below a head never changes, so
-// nothing is lost by it.
-type oneStep struct {
+// atomicHistory is a ledger whose History is one step: it may read on goroutines of its
+// own, which the scheduler must not see. Entries below a head never change, so this
+// hides no schedule.
+type atomicHistory struct {
 	*ledger.Ledger
 	w *world
 }
 
-func (l oneStep) History(ctx context.Context, head settlement.Head) ([]settlement.Entry, error) {
-	if err := l.w.running.remote("history", func() {}); err != nil {
+func (l atomicHistory) History(ctx context.Context, head settlement.Head) ([]settlement.Entry, error) {
+	if err := l.w.running.call("history", func() {}); err != nil {
 		return nil, err
 	}
-	l.w.stream.still = true
-	defer func() { l.w.stream.still = false }()
+	l.w.ledger.immediate = true
+	defer func() { l.w.ledger.immediate = false }()
 	return l.Ledger.History(ctx, head)
 }
 
-// crash ends a process. What it sent is on its way all the same.
+// crash ends a process. Requests that it sent still arrive.
 func (w *world) crash(r *replica, when string) {
-	if r == nil || !r.up {
+	if !r.up {
 		return
 	}
-	w.note(r.name, "CRASHES %s", when)
+	w.tracef(r.name, "CRASHES %s", when)
 	r.up, r.stalledUntil = false, time.Time{}
-	for _, a := range r.hands {
-		a.abandon()
+	for _, a := range r.workers {
+		a.kill()
 	}
 	w.after(w.choices.between(100*time.Millisecond, 2*time.Minute), r.start)
 }
 
-// stall stops a process for a while, as a SIGSTOP does.
+// stall stops a process for a while, as SIGSTOP does.
 func (r *replica) stall(d time.Duration) {
 	if until := r.w.now.Add(d); until.After(r.stalledUntil) {
-		r.w.note(r.name, "STALLS for %s", d.Round(time.Millisecond))
+		r.w.tracef(r.name, "STALLS for %s", d.Round(time.Millisecond))
 		r.stalledUntil = until
 	}
 }
 
-// setClock sets the wall clock of a process's host, as an operator or a time server does.
+// setClock moves the wall clock of a process.
 func (r *replica) setClock() {
 	by := r.w.choices.between(-time.Hour, time.Hour)
-	r.w.note(r.name, "its CLOCK is set by %s", by)
-	r.drift += by
+	r.w.tracef(r.name, "its CLOCK is set by %s", by)
+	r.clockOffset += by
 }
 
-// alive: a process that is up and runs tells the broker that it works.
-func (r *replica) alive() bool { return r.up && !r.stalledUntil.After(r.w.now) }
+// responsive reports whether a process is up and not stalled.
+func (r *replica) responsive() bool { return r.up && !r.stalledUntil.After(r.w.now) }
 
-// take settles one delivery of a message and answers it.
-func (r *replica) take(d delivery) {
-	name := fmt.Sprintf("%s/%d.%d", r.name, d.message.number, d.message.delivered)
-	r.w.begin(r, name, func(a *actor) {
-		a.note("takes message %d: %s", d.message.sequence, d.message.deal)
-		s, err := r.settler.Settle(context.Background(), d.message.outcome)
-		v := consumer.Decide(s, err, d.message.delivered, consumer.Backoff{
+// worksOn reports whether a worker still settles the message. Otherwise its answer was
+// lost.
+func (r *replica) worksOn(m *message) bool {
+	return slices.ContainsFunc(r.workers, func(a *actor) bool { return !a.done && a.message == m })
+}
+
+// settle settles one delivery of a message and answers it.
+func (r *replica) settle(d delivery) {
+	m := d.message
+	r.w.spawn(r, m, fmt.Sprintf("%s/%d.%d", r.name, m.number, m.delivered), func(a *actor) {
+		a.tracef("takes message %d: %s", m.sequence, m.outcome)
+		s, err := r.settler.Settle(context.Background(), m.parsed)
+		v := consumer.Decide(s, err, m.delivered, consumer.Backoff{
 			Initial: 500 * time.Millisecond, Max: 2 * time.Minute, RandFunc: r.w.choices.below,
 		})
-		a.note("settle says %s: %s", verdict(s, err), v.Disposition)
-		_ = a.remote(string(v.Disposition), func() { r.w.broker.answered(d, v) }) // lost: it is delivered again
+		if err != nil {
+			a.tracef("Settle returns %v: %s", err, v.Disposition)
+		} else {
+			a.tracef("Settle returns entry %d %s: %s", s.Entry.Sequence, s.Entry.State, v.Disposition)
+		}
+		_ = a.call(string(v.Disposition), func() { r.w.broker.answer(d, v) }) // lost: it is delivered again
 	})
-	r.hands = append(r.hands, r.w.actors[len(r.w.actors)-1])
 }
 
-func verdict(s settlement.Settlement, err error) string {
-	if err != nil {
-		return err.Error()
+// knowsAfter reports whether the process runs and knows an entry after a sequence.
+func (r *replica) knowsAfter(sequence uint64) bool { return r.up && r.lastKnown > sequence }
+
+// learn records that the process has seen an entry.
+func (r *replica) learn(sequence uint64) { r.lastKnown = max(r.lastKnown, sequence) }
+
+// missesTail reports whether the last entry that the process remembers is gone.
+func (r *replica) missesTail() bool {
+	at, s := r.tail.Sequence, &r.w.ledger
+	if at == 0 {
+		return false
 	}
-	return fmt.Sprintf("entry %d %s", s.Entry.Sequence, s.Entry.State)
+	return at > s.end() || at <= s.expired || digest(s.messages[at-1].Payload) != r.tail.Digest
+}
+
+// Recall implements ledger.Tail.
+func (r *replica) Recall(string, time.Time) (ledger.TailEntry, bool) { return r.tail, r.hasTail }
+
+// Keep implements ledger.Tail.
+func (r *replica) Keep(_ string, _ time.Time, e ledger.TailEntry, again bool) {
+	if again || e.Sequence > r.tail.Sequence {
+		r.tail, r.hasTail = e, true
+	}
+}
+
+// checkLedger checks the ledger's stream regularly, as settled serve does.
+func (r *replica) checkLedger(life int) {
+	if r.life != life || !r.up || r.w.now.After(r.w.faultsEnd.Add(2*fence)) {
+		return
+	}
+	if r.responsive() {
+		r.w.ledger.immediate = true
+		_ = r.ledger.Check(context.Background())
+		r.w.ledger.immediate = false
+	}
+	r.w.after(maxCheckAge, func() { r.checkLedger(life) })
+}
+
+// sendGate decides whether a replica may send: it asks for the emergency stop, the hold
+// after a restore and the stream's settings.
+type sendGate struct {
+	*emergencyStop
+	r *replica
+}
+
+var _ settlement.EmergencyStop = sendGate{}
+
+func (g sendGate) restoreHold() error {
+	if left := g.r.holdUntil.Sub(g.r.w.now); left > 0 {
+		return &settlement.Waiting{Reason: settlement.LedgerHeld, Delay: left, Err: errors.New("started after a restore")}
+	}
+	return nil
+}
+
+// ledgerComplete is settlement.Settler's HoldFunc.
+func (g sendGate) ledgerComplete(ctx context.Context) error {
+	if err := g.restoreHold(); err != nil {
+		return err
+	}
+	return g.r.ledger.Complete(ctx, maxCheckAge)
+}
+
+// Stopped implements settlement.EmergencyStop.
+func (g sendGate) Stopped(ctx context.Context) error {
+	if err := g.restoreHold(); err != nil {
+		return err
+	}
+	err := g.r.ledger.Verified(ctx, maxCheckAge)
+	var unsafe *ledger.SettingsError
+	switch {
+	case errors.As(err, &unsafe):
+		return &settlement.Waiting{Reason: settlement.LedgerHeld, Delay: maxCheckAge, Err: err}
+	case err != nil:
+		return &settlement.Waiting{Reason: settlement.LedgerUnavailable, Err: err}
+	}
+	return g.emergencyStop.Stopped(ctx)
 }

@@ -6,211 +6,143 @@ import (
 	"settled/settlement"
 )
 
-// planned holds a plan to what is due: by the policies of its replica and the
-// session as it was seen. What is only driven on was due when it was recorded.
-func (l *laws) planned(a *actor, o settlement.Outcome, plan settlement.Plan) {
-	r := l.of(o.Ref)
-	if l.w.dialect == Versioned && slices.ContainsFunc(r.recorded, func(e settlement.Entry) bool {
-		return *e.BaseVersion == plan.BaseVersion && equalRows(e.Allocation, plan.Allocations)
+// checkPlan compares a plan with what is due by the policies of its replica and the
+// session as it was read. A nitronode plan that is continued was due when it was
+// recorded.
+func (c *checker) checkPlan(a *actor, o settlement.Outcome, plan settlement.Plan) {
+	if c.w.dialect == Nitronode && slices.ContainsFunc(c.recordOf(o.Ref).allIntents, func(e settlement.Entry) bool {
+		return *e.BaseVersion == plan.BaseVersion && sameRows(e.Allocation, plan.Allocations)
 	}) {
 		return
 	}
-	d := l.w.broker.of(o.Ref).deal
-	due := d.due(a.home.policies, a.seen, l.w.dialect)
-	if !equalRows(due, plan.Allocations) {
-		l.w.violate(AsDue, "%s: the plan is %v, due is %v", d, plan.Allocations, due)
+	outcome := c.w.broker.messageOf(o.Ref).outcome
+	due := outcome.expectedPayouts(a.process.policies, a.lastRead, c.w.dialect)
+	if !sameRows(due, plan.Allocations) {
+		c.w.violate(AsDue, "%s: the plan is %v, due is %v", outcome, plan.Allocations, due)
 	}
 }
 
-// equalRows compares row by row, spelling included.
-func equalRows(a, b []settlement.Allocation) bool {
-	return slices.EqualFunc(a, b, func(x, y settlement.Allocation) bool {
-		return x.Participant == y.Participant && x.Asset == y.Asset && x.Amount.Equal(y.Amount)
-	})
-}
-
-// sending holds a request to what must be true when it leaves.
-func (l *laws) sending(f *flight) {
-	n := &l.w.node
-	l.braked(f)
-	if why := l.unrecorded(f); why != "" {
-		l.w.violate(WriteAhead, "%s is sent: %s", f, why)
+// checkHeld checks that a request respects the hold after a loss. A replica that knew a
+// lost entry, or was told of the loss, sends nothing for a fence that was recorded
+// since; no replica sends while settings have been unsafe for longer than a check of
+// the stream counts. If a replica that did not know sends for a session that lost
+// entries, that session may be paid twice: it is unprotected.
+func (c *checker) checkHeld(p *replica, r *nodeRequest) {
+	s, now := &c.w.ledger, c.w.now
+	if s.unsafeSetting != "" && now.Sub(s.unsafeSince) > maxCheckAge {
+		c.w.violate(Held, "%s is sent by %s, and since %s the ledger has had %s", r, p.name, elapsed(s.unsafeSince), s.unsafeSetting)
 	}
-	if n.w.dialect == Versioned || f.session.unheld {
+	if c.w.dialect == Nitronode || s.lostAt.IsZero() || r.recordedAt.Before(s.lostAt) || now.Sub(s.lostAt) >= fence {
 		return
 	}
-	for _, other := range n.flights {
-		if f.session.lost && other.session == f.session && other.running && other.until.Before(n.now()) {
-			l.w.note("LAW", "%s is unheld: the node has been at work on request %d for longer than the fence margin", f.session, other.number+1)
-			f.session.unheld = true
+	switch {
+	case !p.knowsLossSince.Before(s.lostAt):
+		c.w.violate(Held, "%s is sent by %s, which knows since %s that the ledger lost entries", r, p.name, elapsed(p.knowsLossSince))
+	case r.session.entriesLost && !r.session.unprotected:
+		c.w.tracef("CHECK", "%s is unprotected: %s didn't know of the lost entries", r.session, p.name)
+		r.session.unprotected = true
+	}
+}
+
+// checkSending checks a request when it is sent.
+func (c *checker) checkSending(r *nodeRequest) {
+	n := &c.w.node
+	if c.w.emergencyStop.active {
+		c.w.violate(Stopped, "%s is sent during an emergency stop", r)
+	}
+	if why := c.whyUnrecorded(r); why != "" {
+		c.w.violate(WriteAhead, "%s is sent: %s", r, why)
+	}
+	if n.w.dialect == Nitronode || r.session.unprotected {
+		return
+	}
+	for _, other := range n.requests {
+		if other.session != r.session {
+			continue
+		}
+		if r.session.entriesLost && other.executing && other.fenceUntil.Before(n.now()) {
+			c.w.tracef("CHECK", "%s is unprotected: the node has executed request %d for longer than the fence margin", r.session, other.number+1)
+			r.session.unprotected = true
 			return
 		}
-		if other.session == f.session && other.mayLand(n) && !f.expired(n) {
-			l.w.violate(OneInFlight, "%s is sent while this may land: %s", f, other)
+		if other.mayExecute(n) && !r.expired(n) {
+			c.w.violate(OneInFlight, "%s is sent while this may be executed: %s", r, other)
 		}
 	}
 }
 
-// unrecorded is empty where a request was recorded before it is sent. A versioned
-// one was where some intent of its outcome leads to it.
-func (l *laws) unrecorded(f *flight) string {
-	if l.w.dialect != Versioned {
-		if !f.recorded {
-			return "no closing entry has its digest"
-		}
+// whyUnrecorded is empty if a request was recorded before it was sent. A nitronode's
+// was if an intent of its outcome leads to it.
+func (c *checker) whyUnrecorded(r *nodeRequest) string {
+	switch {
+	case c.w.dialect != Nitronode && r.recorded:
 		return ""
+	case c.w.dialect != Nitronode:
+		return "no closing entry has its digest"
 	}
-	for _, e := range l.of(f.outcome).recorded {
+	for _, e := range c.recordOf(r.outcome).allIntents {
 		base := *e.BaseVersion
-		if sameRows(e.Allocation, f.rows) && (f.version == base+1 || f.closes && f.version == base+2) {
+		if sameSplit(e.Allocation, r.allocation) && (r.version == base+1 || r.closes && r.version == base+2) {
 			return ""
 		}
 	}
 	return "no intent of its outcome leads to it"
 }
 
-// landing holds a request to what must be true when the node carries it out: its
-// outcome holds the session, by the intent that says so.
-func (l *laws) landing(f *flight) {
-	r := l.of(f.outcome)
-	switch {
-	case l.holders[f.session.id] != r && !f.session.lost:
-		l.w.violate(NotInDoubt, "%s lands, and its outcome doesn't hold the session", f)
-	case l.unrecorded(f) != "":
-		l.w.violate(WriteAhead, "%s lands: %s", f, l.unrecorded(f))
-	case l.w.dialect != Versioned && !l.asRecorded(r, f):
-		l.w.violate(WriteAhead, "%s lands, and its closing entry says otherwise", f)
+// checkExecuting checks that the 0.x node executes one close of ours at a time.
+func (c *checker) checkExecuting(r *nodeRequest) {
+	if c.w.dialect != Nitronode && r.session.executing > 0 && !r.session.unprotected {
+		c.w.violate(OneInFlight, "%s is executed while another close of its session is", r)
 	}
 }
 
-func (l *laws) asRecorded(r *record, f *flight) bool {
-	return slices.ContainsFunc(r.recorded, func(e settlement.Entry) bool {
-		return e.Request.Digest == f.digest() && equalRows(e.Allocation, f.rows) && e.ValidUntil != nil && e.ValidUntil.Equal(f.until)
-	})
+// checkCommit checks that the node carries out a request only as an intent of the
+// outcome that holds the session says.
+func (c *checker) checkCommit(r *nodeRequest) {
+	o := c.recordOf(r.outcome)
+	why := c.whyUnrecorded(r)
+	switch {
+	case c.holders[r.session.id] != o && !r.session.entriesLost:
+		c.w.violate(NotInDoubt, "%s is carried out, and its outcome doesn't hold the session", r)
+	case why != "":
+		c.w.violate(WriteAhead, "%s is carried out: %s", r, why)
+	case c.w.dialect != Nitronode && !slices.ContainsFunc(o.allIntents, func(e settlement.Entry) bool {
+		return e.Request.Digest == r.digest() && sameRows(e.Allocation, r.allocation) && e.ValidUntil != nil && e.ValidUntil.Equal(r.fenceUntil)
+	}):
+		c.w.violate(WriteAhead, "%s is carried out, and its closing entry says otherwise", r)
+	}
 }
 
-// paid holds a payout to what was put in.
-func (l *laws) paid(s *appSession) {
-	if s.incident || s.unheld {
-		return // whoever sees it has to say so
+// checkPayout compares a payout with what was deposited.
+func (c *checker) checkPayout(s *appSession) {
+	if s.concurrentRival || s.unprotected {
+		return // it may be paid twice: settled has to report that
 	}
 	if len(s.closes) > 1 {
-		l.w.violate(PaidOnce, "%s was paid out %d times", s, len(s.closes))
+		c.w.violate(PaidOnce, "%s was paid out %d times", s, len(s.closes))
 		return
 	}
-	for asset := range s.assets {
-		if left := s.balance(asset); left != 0 {
-			l.w.violate(AllPaid, "%s: %d units of %s are left after the close", s, left, assets[asset].name)
+	for asset, left := range s.balances() {
+		if left != 0 {
+			c.w.violate(AllPaid, "%s: %d units of %s are left after the close", s, left, assets[asset].name)
 		}
 		for i := range s.participants {
-			if s.net(i, asset) > 0 && l.w.dialect != Versioned && !s.named(i, asset, s.closes[0].rows) && !s.namedAsSpelled(i, asset) {
-				l.w.violate(AllPaid, "%s: participant %d put in %s and stands in no row: it stays behind", s, i, assets[asset].name)
+			if s.net(i, asset) > 0 && c.w.dialect != Nitronode && !s.hasRow(i, asset, s.closes[0].allocation) {
+				c.w.violate(AllPaid, "%s: participant %d deposited %s and is in no row: its deposit stays behind", s, i, assets[asset].name)
 			}
 		}
 	}
 }
 
-// namedAsSpelled: a row has the participant as the definition spells it.
-func (s *appSession) namedAsSpelled(wallet, asset int) bool {
-	return slices.ContainsFunc(s.closes[0].rows, func(r settlement.Allocation) bool {
-		return r.Participant == s.participants[wallet].Spelling && r.Asset == assets[asset].name
-	})
-}
-
-// paidAs: the close paid these rows. What a rival closed counts as paid so, too,
-// where it comes to the same together with what players had taken out before: the
-// node shows both as the same kind of payment.
-func (s *appSession) paidAs(e settlement.Entry) bool {
-	rows := e.Allocation
-	if by := s.closedBy(e.Outcome); by != nil && !s.lost {
-		return sameRows(by.rows, rows)
-	}
-	// Else another outcome's request closed it, whose intent the ledger may have lost.
-	return (s.byRival || s.lost) && s.comesTo(rows)
-}
-
-// comesTo: the close paid these rows, by itself or together with withdrawals.
-func (s *appSession) comesTo(rows []settlement.Allocation) bool {
-	if sameRows(s.closes[0].rows, rows) {
-		return true
-	}
-	for from := range s.payouts {
-		if sameRows(s.sums(s.payouts[from:]), rows) {
-			return true
-		}
-	}
-	return false
-}
-
-// sums adds payouts up by participant and asset.
-func (s *appSession) sums(payouts []move) []settlement.Allocation {
-	v := sight{session: s, held: []bool{true, true}}
-	units := make([][]int64, len(s.participants))
-	for i := range units {
-		units[i] = make([]int64, s.assets)
-	}
-	for _, m := range payouts {
-		units[m.wallet][m.asset] += m.units
-	}
-	return v.rows(units)
-}
-
-// onceRecorded is a split of the session that some intent recorded and that still
-// gives out all there is; nil: there is none.
-func (l *laws) onceRecorded(s *appSession) []settlement.Allocation {
-	for _, r := range l.outcomes {
-		for _, e := range r.recorded {
-			if e.Session == s.id && s.redistributed(e.Allocation, l.w.dialect) == nil {
+// recordedAllocation is an allocation of the session that some intent recorded and
+// that still pays out all there is; nil: there is none.
+func (c *checker) recordedAllocation(s *appSession) []settlement.Allocation {
+	for _, r := range c.outcomes {
+		for _, e := range r.allIntents {
+			if e.Session == s.id && s.checkRedistribution(e.Allocation, c.w.dialect) == nil {
 				return e.Allocation
 			}
 		}
 	}
 	return nil
-}
-
-// closedBy is the close of a session that an outcome's request made; nil: none did.
-func (s *appSession) closedBy(o settlement.OutcomeRef) *closing {
-	for _, c := range s.closes {
-		if c.by != nil && same(c.by.outcome, o) {
-			return c
-		}
-	}
-	return nil
-}
-
-// paidAsPlanned: the close paid what some intent of an outcome had recorded, and
-// shows it.
-func (s *appSession) paidAsPlanned(r *record) bool {
-	return !s.unseen && (s.closedBy(r.ref) != nil || slices.ContainsFunc(r.recorded, func(e settlement.Entry) bool {
-		return e.Session == s.id && sameRows(e.Allocation, s.closes[0].rows)
-	}))
-}
-
-// held holds a request to the hold after a loss: who knew an entry that is gone, or was
-// told, sends nothing for a fence that was recorded since, nor does anybody while the
-// settings have been dangerous for longer than a verification counts. Where one that did
-// not know sends for a session that lost entries, that session may be paid twice.
-func (l *laws) held(r *replica, f *flight) {
-	s := &l.w.stream
-	if s.danger != "" && l.w.now.Sub(s.dangerFrom) > settingsAge {
-		l.w.violate(Held, "%s is sent by %s, and since %s the ledger has had %s", f, r.name, clock(s.dangerFrom.Sub(dawn)), s.danger)
-	}
-	if l.w.dialect == Versioned || s.lostAt.IsZero() || f.recordedAt.Before(s.lostAt) || l.w.now.Sub(s.lostAt) >= fence {
-		return
-	}
-	switch {
-	case !r.heldFrom.Before(s.lostAt):
-		l.w.violate(Held, "%s is sent by %s, which knows since %s that the ledger lost entries", f, r.name, clock(r.heldFrom.Sub(dawn)))
-	case f.session.lost && !f.session.unheld:
-		l.w.note("LAW", "%s is unheld: %s didn't know of the lost entries", f.session, r.name)
-		f.session.unheld = true
-	}
-}
-
-// braked holds a request to the brake, and the end of an incident to its having
-// been pulled.
-func (l *laws) braked(f *flight) {
-	if l.w.brake.on {
-		l.w.violate(Braked, "%s is sent while everybody is stopped", f)
-	}
 }

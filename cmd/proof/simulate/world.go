@@ -2,154 +2,132 @@ package simulate
 
 import (
 	"bytes"
-	"container/heap"
 	"fmt"
 	"math/rand/v2"
+	"slices"
 	"time"
 )
 
-// dawn is when every schedule begins.
-var dawn = time.Date(2030, 1, 1, 0, 0, 0, 0, time.UTC)
+// epoch is the virtual time at which every schedule begins.
+var epoch = time.Date(2030, 1, 1, 0, 0, 0, 0, time.UTC)
 
-// world is one schedule on its way: virtual time, what is going to happen, and
-// everybody in it.
+// world is the state of one running schedule.
 type world struct {
-	choices *choices
-	dialect Dialect
-	weather weather
-	now     time.Time
-	calmAt  time.Time // from then on nothing goes wrong any more
-	events  events
-	serial  uint64 // of events, so that those of one instant keep their order
-	steps   int
-	running *actor // nil: the scheduler itself
-	actors  []*actor
-	trace   *trace
-	broken  *Violation
+	choices   *choices
+	dialect   Dialect
+	faults    faultPlan
+	now       time.Time // virtual
+	faultsEnd time.Time // no fault occurs from then on
+	events    []event   // by time; events of the same instant in the order of their creation
+	steps     uint64
+	running   *actor // nil while the scheduler itself runs
+	actors    []*actor
+	trace     *bytes.Buffer // nil: no trace is kept
+	violation *Violation
 
-	scene    scene
-	replicas []*replica
-	broker   broker
-	stream   stream
-	letters  letters
-	brake    brake
-	node     node
-	laws     laws
+	sessions      []*appSession
+	outcomes      []*expectedOutcome
+	replicas      []*replica
+	broker        broker
+	ledger        ledgerStream
+	deadLetters   deadLetterStream
+	emergencyStop emergencyStop
+	node          node
+	checker       checker
 }
 
-// event is something that is going to happen.
+// event is a function to run at a virtual time.
 type event struct {
-	at     time.Time
-	serial uint64
-	run    func()
+	at  time.Time
+	run func()
 }
 
-type events []event
-
-func (e events) Len() int      { return len(e) }
-func (e events) Swap(i, j int) { e[i], e[j] = e[j], e[i] }
-func (e *events) Push(x any)   { *e = append(*e, x.(event)) }
-
-func (e events) Less(i, j int) bool {
-	if !e[i].at.Equal(e[j].at) {
-		return e[i].at.Before(e[j].at)
-	}
-	return e[i].serial < e[j].serial
-}
-
-func (e *events) Pop() any {
-	last := (*e)[len(*e)-1]
-	(*e)[len(*e)-1].run = nil
-	*e = (*e)[:len(*e)-1]
-	return last
-}
-
-// at has something happen at an instant; one that is past means now.
+// at schedules run; a time in the past means now.
 func (w *world) at(t time.Time, run func()) {
 	if t.Before(w.now) {
 		t = w.now
 	}
-	w.serial++
-	heap.Push(&w.events, event{t, w.serial, run})
+	i, _ := slices.BinarySearchFunc(w.events, t, func(e event, t time.Time) int {
+		if e.at.After(t) {
+			return 1
+		}
+		return -1
+	})
+	w.events = slices.Insert(w.events, i, event{t, run})
 }
 
 func (w *world) after(d time.Duration, run func()) { w.at(w.now.Add(d), run) }
 
-// Bounds of a schedule. Liveness is held to the first: with a backoff of two
-// minutes at most, eight attempts and a fence of 80 s each, whatever ends at all
-// ends well within it.
+// Bounds of a schedule. With a backoff of at most two minutes, eight attempts and a
+// fence of 80 s each, whatever ends at all ends well within maxRecovery.
 const (
-	mostCalm  = 90 * time.Minute // from the end of the faults to the end of everything
-	mostSteps = 60_000
+	maxRecovery = 90 * time.Minute // from the end of the faults to the last event
+	maxSteps    = 60_000
 )
 
-// run lets everything happen until nothing is left to happen.
+// run runs events until none is left or an invariant is violated.
 func (w *world) run() {
-	defer w.abandonAll()
-	for len(w.events) > 0 && w.broken == nil {
-		e := heap.Pop(&w.events).(event)
+	defer w.killAll()
+	for len(w.events) > 0 && w.violation == nil {
+		e := w.events[0]
+		w.events[0].run = nil
+		w.events = w.events[1:]
 		w.now = e.at
-		if w.steps++; w.steps > mostSteps || w.now.After(w.calmAt.Add(mostCalm)) {
-			w.violate(Liveness, "%s after the faults ended this is still going on: %s", w.now.Sub(w.calmAt).Round(time.Second), w.broker.unanswered())
+		if w.steps++; w.steps > maxSteps || w.now.After(w.faultsEnd.Add(maxRecovery)) {
+			w.violate(Liveness, "still running %s after the faults ended: %s", w.now.Sub(w.faultsEnd).Round(time.Second), w.broker.unansweredText())
 			return
 		}
 		e.run()
 	}
-	if w.broken == nil {
-		w.atTheEnd()
+	if w.violation == nil {
+		w.checkEnd()
 	}
 }
 
-// faulty says whether something may go wrong, so many times in a thousand.
-func (w *world) faulty(perMille int) bool {
-	return w.now.Before(w.calmAt) && w.choices.chance(perMille)
+// faultOccurs draws whether a fault occurs, with a probability in thousandths.
+func (w *world) faultOccurs(perMille int) bool {
+	return w.now.Before(w.faultsEnd) && w.choices.chance(perMille)
 }
 
-// Law names what must hold.
-type Law string
-
-// Violation is a law that a schedule broke.
+// Violation is an invariant that a schedule violated.
 type Violation struct {
-	Law  Law
-	Text string
-	At   time.Duration // since the schedule began
+	Invariant Invariant
+	Text      string
+	At        time.Duration // since the schedule began
 }
 
 func (v *Violation) Error() string {
-	return fmt.Sprintf("%s: %s (at +%s)", v.Law, v.Text, v.At)
+	return fmt.Sprintf("%s: %s (at +%s)", v.Invariant, v.Text, v.At)
 }
 
-// violate reports the first violation; it ends the schedule.
-func (w *world) violate(law Law, format string, args ...any) {
-	if w.broken != nil {
+// violate reports the first violation and ends the schedule.
+func (w *world) violate(i Invariant, format string, args ...any) {
+	if w.violation != nil {
 		return
 	}
-	w.broken = &Violation{law, fmt.Sprintf(format, args...), w.now.Sub(dawn)}
-	w.note("LAW", "broken: %s: %s", law, w.broken.Text)
+	w.violation = &Violation{i, fmt.Sprintf(format, args...), w.now.Sub(epoch)}
+	w.tracef("CHECK", "VIOLATION: %s: %s", i, w.violation.Text)
 }
 
-// trace is the story of a schedule, a line for each thing that happened.
-type trace struct{ bytes.Buffer }
-
-// note adds a line, where the story is kept.
-func (w *world) note(who, format string, args ...any) {
+// tracef adds a line to the trace, if one is kept.
+func (w *world) tracef(who, format string, args ...any) {
 	if w.trace == nil {
 		return
 	}
-	fmt.Fprintf(w.trace, "%10s  %-12s ", clock(w.now.Sub(dawn)), who)
+	fmt.Fprintf(w.trace, "%10s  %-12s ", elapsed(w.now), who)
 	fmt.Fprintf(w.trace, format, args...)
 	w.trace.WriteByte('\n')
 }
 
-func (a *actor) note(format string, args ...any) { a.w.note(a.name, format, args...) }
-
-// clock shows virtual time as minutes and seconds.
-func clock(d time.Duration) string {
+// elapsed formats a virtual time as minutes and seconds since the epoch.
+func elapsed(t time.Time) string {
+	d := t.Sub(epoch)
 	return fmt.Sprintf("%d:%06.3f", int(d.Minutes()), (d % time.Minute).Seconds())
 }
 
-// choices is where the decisions of a schedule come from: a seed, or bytes of a
-// fuzzer. Bytes that ran out choose 0, which everywhere means that all goes well.
+// choices is the source of every decision of a schedule: a seeded generator, or the
+// bytes of a fuzzer. Exhausted bytes choose 0, which always means the choice without
+// a fault.
 type choices struct {
 	rng   *rand.Rand // nil: bytes
 	bytes []byte
@@ -180,18 +158,17 @@ func (c *choices) below(n int64) int64 {
 
 func (c *choices) pick(n int) int { return int(c.below(int64(n))) }
 
-// chance is true so many times in a thousand.
+// chance is true with a probability in thousandths.
 func (c *choices) chance(perMille int) bool {
 	return perMille > 0 && c.below(1000) >= int64(1000-perMille)
 }
 
-// between draws a duration, in steps of a thousandth of the difference.
+// between draws a duration, in steps of a thousandth of the range.
 func (c *choices) between(least, most time.Duration) time.Duration {
 	return least + (most-least)/1000*time.Duration(c.below(1001))
 }
 
-// fill makes random bits.
-func (c *choices) fill(b []byte) {
+func (c *choices) randomBytes(b []byte) {
 	for i := range b {
 		b[i] = byte(c.below(256)) // #nosec G115 -- below 256
 	}

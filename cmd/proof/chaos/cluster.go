@@ -1,104 +1,82 @@
 package main
 
 import (
-	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
+	"time"
+
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
 
 	"settled/cmd/proof/process"
 )
 
-// servers is how many NATS servers there are, each with a copy of every stream.
+// servers is the number of NATS servers. Each has a replica of every stream.
 const servers = 3
 
-// password is everybody's: nothing outside loopback reaches these servers.
+// password is that of every user; the servers listen only on the loopback interface.
 const password = "chaos"
 
-// cluster is the NATS servers, with a proxy on the way of every party to every
-// server, the other servers included: parties[name][i] leads to server i.
+// runner is the name of this process among the clients of the cluster.
+const runner = "runner"
+
+// cluster is the NATS servers. A proxy stands between each client and each server,
+// and between every two servers: proxies[name][i] leads from name to server i.
 type cluster struct {
-	servers [servers]*process.Process
-	ports   [servers]int
-	routes  [servers]int
-	parties map[string][]*proxy
-	disk    *smallDisk // of the last server; nil: it has none
-	noDisk  error      // why
+	servers     [servers]*process.Process
+	clientPorts [servers]int
+	routePorts  [servers]int
+	proxies     map[string][]*proxy
+	disk        *smallDisk // of the last server; nil if there is none
+	diskErr     error      // why there is none
 }
 
-// runnerParty is this process among the parties.
-const runnerParty = "runner"
-
-// newCluster prepares the servers; nothing runs yet.
-func newCluster(programs process.Programs, dir, logs string, disk int64, parties []string) (*cluster, error) {
-	c := &cluster{parties: map[string][]*proxy{}}
+// newCluster prepares the servers without starting them. On an error the caller closes
+// the cluster all the same.
+func newCluster(p process.Programs, dir, logs string, diskSize int64, clients []string) (*cluster, error) {
+	c := &cluster{proxies: map[string][]*proxy{}}
 	var err error
 	for i := range servers {
-		c.ports[i], err = process.FreePort()
-		if err == nil {
-			c.routes[i], err = process.FreePort()
+		if c.clientPorts[i], err = process.FreePort(); err != nil {
+			return c, err
 		}
-		if err != nil {
+		if c.routePorts[i], err = process.FreePort(); err != nil {
 			return c, err
 		}
 	}
-	for _, name := range parties {
-		if c.parties[name], err = proxiesTo(c.ports[:]); err != nil {
+	for _, name := range clients {
+		if err := c.openProxies(name, c.clientPorts); err != nil {
 			return c, err
 		}
 	}
 	for i := range servers {
-		if c.parties[serverName(i)], err = proxiesTo(c.routes[:]); err != nil {
+		if err := c.openProxies(serverName(i), c.routePorts); err != nil {
 			return c, err
 		}
-		if c.servers[i], err = c.server(i, programs, dir, logs); err != nil {
+		if c.servers[i], err = c.newServer(i, p, dir, logs); err != nil {
 			return c, err
 		}
 	}
-	last := filepath.Join(dir, serverName(servers-1), "jetstream")
-	c.disk, c.noDisk = mountSmallDisk(last, disk)
+	c.disk, c.diskErr = mountSmallDisk(filepath.Join(dir, serverName(servers-1), "jetstream"), diskSize)
 	return c, nil
+}
+
+func (c *cluster) openProxies(name string, ports [servers]int) error {
+	for _, port := range ports {
+		p, err := openProxy(fmt.Sprintf("127.0.0.1:%d", port))
+		if err != nil {
+			return err
+		}
+		c.proxies[name] = append(c.proxies[name], p)
+	}
+	return nil
 }
 
 func serverName(i int) string { return fmt.Sprintf("nats-%d", i+1) }
 
-// server writes a server's configuration: the one that is deployed, with ports of
-// its own. Servers reach one another through the proxies alone: each is told all
-// routes, and advertises an address where nobody is.
-func (c *cluster) server(i int, p process.Programs, dir, logs string) (*process.Process, error) {
-	home := filepath.Join(dir, serverName(i))
-	if err := os.MkdirAll(home, 0o755); err != nil {
-		return nil, err
-	}
-	for _, name := range []string{"accounts.conf", "settled.conf", "roles.conf"} {
-		text, err := os.ReadFile(filepath.Join(p.Root, "deploy", "nats", name))
-		if err == nil {
-			err = os.WriteFile(filepath.Join(home, name), text, 0o600)
-		}
-		if err != nil {
-			return nil, err
-		}
-	}
-	var routes []string
-	for k, proxy := range c.parties[serverName(i)] {
-		if k != i {
-			routes = append(routes, "nats://route:"+password+"@"+proxy.address())
-		}
-	}
-	conf := filepath.Join(home, "nats.conf")
-	text := fmt.Sprintf(serverConf, serverName(i), c.ports[i], filepath.Join(home, "jetstream"), c.routes[i], password, strings.Join(routes, ", "))
-	if err := os.WriteFile(conf, []byte(text), 0o600); err != nil {
-		return nil, err
-	}
-	var env []string
-	for _, user := range []string{"SETTLED", "UPSTREAM", "DASHBOARD", "OPERATOR"} {
-		env = append(env, user+"_PASSWORD="+password)
-	}
-	return process.New(logs, serverName(i), p.NATS, []string{"-c", conf}, env), nil
-}
-
-const serverConf = `server_name: %s
+const serverConfiguration = `server_name: %s
 listen: 127.0.0.1:%d
 jetstream { store_dir: %q, sync_interval: always, max_file_store: 4GB, max_memory_store: 64MB }
 cluster {
@@ -112,59 +90,89 @@ cluster {
 include "accounts.conf"
 `
 
-func proxiesTo(ports []int) ([]*proxy, error) {
-	var all []*proxy
-	for _, port := range ports {
-		p, err := openProxy(fmt.Sprintf("127.0.0.1:%d", port))
-		if err != nil {
-			return all, err
-		}
-		all = append(all, p)
+// newServer writes a server's configuration: the deployed one, with its own ports. The
+// servers reach each other only through the proxies: each has explicit routes, and
+// advertises an address on which nobody listens.
+func (c *cluster) newServer(i int, p process.Programs, dir, logs string) (*process.Process, error) {
+	home := filepath.Join(dir, serverName(i))
+	if err := os.MkdirAll(home, 0o755); err != nil {
+		return nil, err
 	}
-	return all, nil
+	for _, name := range []string{"accounts.conf", "settled.conf", "roles.conf"} {
+		text, err := os.ReadFile(filepath.Join(p.Root, "deploy", "nats", name))
+		if err != nil {
+			return nil, err
+		}
+		if err := os.WriteFile(filepath.Join(home, name), text, 0o600); err != nil {
+			return nil, err
+		}
+	}
+	var routes []string
+	for k, proxy := range c.proxies[serverName(i)] {
+		if k != i {
+			routes = append(routes, "nats://route:"+password+"@"+proxy.address())
+		}
+	}
+	file := filepath.Join(home, "nats.conf")
+	text := fmt.Sprintf(serverConfiguration, serverName(i), c.clientPorts[i], filepath.Join(home, "jetstream"), c.routePorts[i], password, strings.Join(routes, ", "))
+	if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
+		return nil, err
+	}
+	var env []string
+	for _, user := range []string{"SETTLED", "UPSTREAM", "DASHBOARD", "OPERATOR"} {
+		env = append(env, user+"_PASSWORD="+password)
+	}
+	return process.New(logs, serverName(i), p.NATS, []string{"-c", file}, env), nil
 }
 
-// url is how a party reaches the servers, as a user of theirs.
-func (c *cluster) url(party, user string) string {
+// url lists the servers for a client that connects as a user.
+func (c *cluster) url(client, user string) string {
 	var all []string
-	for _, p := range c.parties[party] {
+	for _, p := range c.proxies[client] {
 		all = append(all, "nats://"+user+":"+password+"@"+p.address())
 	}
 	return strings.Join(all, ",")
 }
 
-// around are the proxies on all ways to and from one server: of the other servers,
-// and of the parties too where those are parted from it as well.
-func (c *cluster) around(server int, parties bool) []*proxy {
+// connect connects this process as a user.
+func (c *cluster) connect(user string) (*nats.Conn, jetstream.JetStream, error) {
+	nc, err := nats.Connect(c.url(runner, user), nats.Name("chaos "+user), nats.MaxReconnects(-1), nats.ReconnectWait(200*time.Millisecond),
+		nats.CustomInboxPrefix("_INBOX_"+user), nats.RetryOnFailedConnect(true), nats.PingInterval(time.Second), nats.MaxPingsOutstanding(2), nats.Timeout(2*time.Second),
+		nats.ErrorHandler(func(*nats.Conn, *nats.Subscription, error) {}))
+	if err != nil {
+		return nil, nil, err
+	}
+	if user == "settled" {
+		js, err := jetstream.New(nc)
+		return nc, js, err
+	}
+	js, err := jetstream.NewWithDomain(nc, "ledger") // as in deploy/nats/roles.conf
+	return nc, js, err
+}
+
+// around returns the proxies to and from a server: those of the other servers, and if
+// wanted those of the clients.
+func (c *cluster) around(server int, clients bool) []*proxy {
 	var all []*proxy
-	own := serverName(server)
-	for name, proxies := range c.parties {
+	for name, proxies := range c.proxies {
 		switch isServer := strings.HasPrefix(name, "nats-"); {
-		case name == own:
+		case name == serverName(server):
 			all = append(all, proxies...)
-		case isServer || parties:
+		case isServer || clients:
 			all = append(all, proxies[server])
 		}
 	}
 	return all
 }
 
-func (c *cluster) start() error {
-	var errs []error
-	for _, s := range c.servers {
-		errs = append(errs, s.Start())
-	}
-	return errors.Join(errs...)
-}
-
-// close kills what runs and takes the ways away.
+// close kills the servers and closes the proxies.
 func (c *cluster) close() {
 	for _, s := range c.servers {
 		if s != nil {
 			s.Kill()
 		}
 	}
-	for _, proxies := range c.parties {
+	for _, proxies := range c.proxies {
 		for _, p := range proxies {
 			p.close()
 		}

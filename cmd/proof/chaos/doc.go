@@ -1,27 +1,23 @@
-// Chaos runs settled as it is deployed, breaks everything around it, heals it, and
-// then holds every outcome to its result: three nats-server processes in a cluster
-// with replicated streams, several `settled serve` processes, and the simulated
-// node in this process behind a proxy that cuts, stalls, delays and falls silent.
-// A seed fixes what is published and which faults strike what, and when; how
-// the processes come to run beside one another it can't fix, so a seed that fails
-// may have to be run again.
+// Chaos runs settled as it is deployed, injects faults into everything around it, ends
+// the faults, and then checks every outcome's result: three nats-server processes in a
+// cluster with replicated streams, several `settled serve` processes, and the simulated
+// node in this process behind a proxy that cuts, stalls, delays and drops traffic. A
+// seed determines what is published, and which faults are injected where and when. It
+// can't determine how the processes are scheduled, so a seed that fails may pass when
+// it is repeated.
 //
-// What strikes: kill -9, SIGSTOP beyond the time after which messages are delivered
-// again, SIGTERM; leaders that step down; one server parted from the others, or a
-// settled from the servers; a full disk; a node that is away, without its database,
-// slow, or that loses requests and answers; outcomes published twice, with
-// conflicting ones beside them; dead letters replayed. What doesn't: lost or
-// altered disks, clocks that are off, machines that lose power.
+// The faults: kill -9, SIGSTOP for longer than the redelivery time, SIGTERM; leaders
+// that step down; a server cut off from the others, or a settled from the servers; a
+// full disk; a node that is down, without its database, slow, or that loses requests
+// and answers; outcomes published twice and together with conflicting ones; dead
+// letters replayed. Not covered: lost or altered disks, wrong clocks, power failures.
 //
-// Invariants, each held by a test:
+// Invariants, each with a test:
 //
 //  1. The same seed draws the same faults and the same outcomes.
-//  2. Nothing is believed that settled says: what an outcome is due stands in a
-//     table here, what was stored is read from the streams, and what was paid from
-//     the node's own books. Each kind of disagreement is found.
-//  3. A proxy passes bytes whole and in order, or not at all.
-//  4. Only processes that were started here are signalled, and all of them end.
+//  2. A proxy passes bytes whole and in order, or not at all.
+//  3. Only processes that were started here are signalled, and all of them end.
 //
-// It trusts clearnodetest to be as the real node is, and `ledger verify` for the
-// chains and signatures alone.
+// It trusts clearnodetest to behave like the real node, and `ledger verify` only for
+// chains and signatures. Package verdict judges everything else.
 package main

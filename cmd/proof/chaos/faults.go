@@ -1,175 +1,139 @@
 package main
 
 import (
+	"context"
 	"time"
 
 	"settled/clearnode/clearnodetest"
-
 	"settled/cmd/proof/process"
 )
 
-// leaders are what can be made to step down: the API subjects' ends.
-var leaders = []string{"STREAM.LEADER.STEPDOWN.OUTCOMES", "STREAM.LEADER.STEPDOWN.SETTLEMENTS", "CONSUMER.LEADER.STEPDOWN.OUTCOMES.settled"}
-
-// strike makes the fault happen and returns what ends it; nil where nothing does.
-func (r *run) strike(id int, f fault) (heal func()) {
-	switch f.Kind {
-	case killReplica, killReplicas, pauseReplica, termReplica, partReplica, cutReplica:
-		return r.strikeReplica(id, f)
-	case stopNode, nodeOutage, dropNode, wayToNode, nodeFaults, stallAndDrop:
-		return r.strikeNode(id, f)
-	case replayLetter:
-		r.load.replaySome(r.ctx, f.Times)
-		return nil
-	default:
-		return r.strikeServer(id, f)
-	}
-}
-
-func (r *run) strikeReplica(id int, f fault) func() {
-	target := r.replicas[f.Target]
+// inject begins a fault and returns what ends it, or nil. ctx ends with all faults.
+func (r *run) inject(ctx context.Context, id int, f fault) (end func()) {
+	replica := r.replicas[f.Target%len(r.replicas)]
+	server := r.cluster.servers[f.Target%servers]
 	switch f.Kind {
 	case killReplica:
-		target.Kill()
-		return func() { r.started(target.Process) }
+		return r.kill(replica.Process)
 	case killReplicas:
-		for _, p := range r.replicas {
-			p.Kill()
-		}
-		return func() {
-			for _, p := range r.replicas {
-				r.started(p.Process)
-			}
-		}
+		return r.kill(r.replicaProcesses()...)
 	case pauseReplica:
-		target.Pause()
-		return target.Resume
+		replica.Pause()
+		return replica.Resume
 	case termReplica:
-		r.noted(target.Stop(stopsWithin + 5*time.Second))
-		return func() { r.started(target.Process) }
+		r.note(replica.Stop(stopTimeout + 5*time.Second))
+		return func() { r.note(replica.Start()) }
 	case partReplica:
-		return bring(id, f.How, r.cluster.parties[target.Name])
-	default:
-		for _, p := range r.cluster.parties[target.Name] {
+		return impair(id, f.Impairment, r.cluster.proxies[replica.Name])
+	case cutReplica:
+		for _, p := range r.cluster.proxies[replica.Name] {
 			p.cut()
 		}
-		return nil
-	}
-}
 
-func (r *run) strikeServer(id int, f fault) func() {
-	c := r.cluster
-	hit := c.servers[:]
-	switch f.Kind {
-	case pauseServer:
-		c.servers[f.Target].Pause()
-		return c.servers[f.Target].Resume
-	case partServer:
-		return bring(id, f.How, c.around(f.Target, true))
-	case partRoutes:
-		return bring(id, f.How, c.around(f.Target, false))
-	case stepDown:
-		r.watch.stepDown(r.ctx, leaders[f.Target])
-		return nil
-	case fillDisk:
-		return r.fillDisk()
 	case killServer:
-		hit = hit[f.Target : f.Target+1]
+		return r.kill(server)
 	case killServers:
-		hit = []*process.Process{hit[f.Target], hit[(f.Target+1)%servers]}
-	}
-	for _, s := range hit {
-		s.Kill()
-	}
-	return func() {
-		for _, s := range hit {
-			r.started(s)
+		return r.kill(server, r.cluster.servers[(f.Target+1)%servers])
+	case killCluster:
+		return r.kill(r.cluster.servers[:]...)
+	case pauseServer:
+		server.Pause()
+		return server.Resume
+	case partServer:
+		return impair(id, f.Impairment, r.cluster.around(f.Target, true))
+	case partRoutes:
+		return impair(id, f.Impairment, r.cluster.around(f.Target, false))
+	case stepDown:
+		r.background.Go(func() {
+			ctx, cancel := context.WithTimeout(ctx, 3*time.Second)
+			defer cancel()
+			_, _ = r.monitor.nc.RequestWithContext(ctx, "$JS.API."+leaders[f.Target], nil) // there may be no leader now
+		})
+	case fillDisk:
+		// A server that ran out of space disables JetStream until it is restarted, which
+		// an operator would do once there is space.
+		disk, server := r.cluster.disk, r.cluster.servers[servers-1]
+		r.note(disk.fill())
+		return func() {
+			r.note(disk.empty())
+			server.Kill()
+			r.note(server.Start())
 		}
-	}
-}
 
-// fillDisk leaves the last server no room. A server that ran out of room keeps its
-// JetStream off until it is started again, as an operator would once there is room.
-func (r *run) fillDisk() func() {
-	disk, server := r.cluster.disk, r.cluster.servers[servers-1]
-	r.noted(disk.fill())
-	return func() {
-		r.noted(disk.empty())
-		server.Kill()
-		r.started(server)
-	}
-}
-
-func (r *run) strikeNode(id int, f fault) func() {
-	node := r.stage.node
-	switch f.Kind {
 	case stopNode:
-		node.Stop()
-		return node.Resume
+		r.node.Stop()
+		return r.node.Resume
 	case nodeOutage:
-		node.Outage(true)
-		return func() { node.Outage(false) }
+		r.node.Outage(true)
+		return func() { r.node.Outage(false) }
 	case dropNode:
-		node.DropConnections()
-		return nil
-	case wayToNode:
-		var all []*proxy
-		for _, p := range r.replicas {
-			all = append(all, p.node)
+		r.node.DropConnections()
+	case impairNode:
+		var proxies []*proxy
+		for _, replica := range r.replicas {
+			proxies = append(proxies, replica.node)
 		}
-		return bring(id, f.How, all)
+		return impair(id, f.Impairment, proxies)
+	case nodeFaults:
+		method := r.closeMethod()
+		if f.Times%4 == 0 && f.NodeFault != clearnodetest.Stall {
+			method = "" // any
+		}
+		r.node.Inject(clearnodetest.Fault{Method: method, Times: f.Times, Kind: f.NodeFault, Delay: f.Delay, Text: "internal error"})
 	case stallAndDrop:
-		r.stallAndDrop(f.Times)
-		return nil
-	default:
-		node.Inject(clearnodetest.Fault{Method: r.faultyMethod(f), Times: f.Times, Kind: f.Strike, Delay: f.Late, Text: "internal error"})
-		return nil
+		r.stallAndDrop(ctx, f.Times)
+	case replayDeadLetters:
+		r.load.running.Go(func() { r.load.replayDeadLetters(r.ctx, f.Times) })
+	}
+	return nil
+}
+
+// kill kills processes and returns what restarts them.
+func (r *run) kill(processes ...*process.Process) (restart func()) {
+	for _, p := range processes {
+		p.Kill()
+	}
+	return func() {
+		for _, p := range processes {
+			r.note(p.Start())
+		}
 	}
 }
 
-// stallAndDrop holds closes up between their checks and their commit, and drops all
-// connections meanwhile. Whoever sends again before the fence has fallen has two
-// closes of one session at work, and pays twice.
-// It lasts until it struck so often as drawn: while NATS is away nothing is closed.
-func (r *run) stallAndDrop(times int) {
+func impair(fault int, i impairment, proxies []*proxy) (restore func()) {
+	for _, p := range proxies {
+		p.impair(fault, i)
+	}
+	return func() {
+		for _, p := range proxies {
+			p.restore(fault)
+		}
+	}
+}
+
+// stallAndDrop stalls closes between their checks and their commit, and drops all
+// connections meanwhile. A settled that sends again before the fence has expired would
+// have two closes of one session at work, and pay twice. The fault lasts until it has
+// stalled as many closes as drawn, because nothing is closed while NATS is down.
+func (r *run) stallAndDrop(ctx context.Context, times int) {
 	struck := make(chan struct{}, 1)
-	r.stage.node.Inject(clearnodetest.Fault{Method: r.closeMethod(), Times: times, Kind: clearnodetest.Stall, Delay: longestStall, Struck: struck})
-	r.watch.running.Go(func() {
+	r.node.Inject(clearnodetest.Fault{Method: r.closeMethod(), Times: times, Kind: clearnodetest.Stall, Delay: longestStall, Struck: struck})
+	r.background.Go(func() {
 		for range times {
 			select {
 			case <-struck:
-				r.stage.node.DropConnections()
-			case <-r.healed:
+				r.node.DropConnections()
+			case <-ctx.Done():
 				return
 			}
 		}
 	})
 }
 
-// faultyMethod is what the node's faults strike: mostly what moves money, sometimes
-// anything.
-func (r *run) faultyMethod(f fault) string {
-	if f.Times%4 == 0 && f.Strike != clearnodetest.Stall {
-		return ""
-	}
-	return r.closeMethod()
-}
-
+// closeMethod is the method that moves money.
 func (r *run) closeMethod() string {
 	if r.protocol == clearnodetest.NitronodeV1 {
 		return "app_sessions.v1.submit_app_state"
 	}
 	return "close_app_session"
-}
-
-// bring brings a weather to all of the ways.
-func bring(id int, w weather, ways []*proxy) (heal func()) {
-	for _, p := range ways {
-		p.strike(id, w)
-	}
-	return func() {
-		for _, p := range ways {
-			p.heal(id)
-		}
-	}
 }

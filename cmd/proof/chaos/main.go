@@ -3,95 +3,80 @@ package main
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"flag"
 	"fmt"
 	"io"
 	"os"
-	"os/signal"
 	"path/filepath"
 	"runtime"
 	"slices"
 	"strings"
-	"syscall"
 	"time"
-
-	"settled/clearnode/clearnodetest"
 
 	"settled/cmd/proof/process"
 	"settled/cmd/proof/record"
+	"settled/cmd/proof/workload"
 )
 
 // options are the command line.
 type options struct {
-	seed        uint64
-	protocols   []string
-	short, long bool
-	length      time.Duration
-	json, keep  bool
-	record      string // folder
+	seed       uint64
+	protocols  []string
+	length     time.Duration
+	replicas   int
+	json, keep bool
+	record     string // folder
 }
 
-// How long the faults last: with starting, healing and verifying the standard form
-// takes two minutes, the short one half a minute, the long one an hour.
+// How long the faults last. With start, recovery and verdict the standard form takes
+// two minutes, the short one half a minute, the long one an hour.
 const (
 	standardLength = 80 * time.Second
 	shortLength    = 12 * time.Second
-	longLength     = 14 * time.Minute // with each of four generations of node
-	rate           = 15               // stories a second
-	recoverWithin  = 3 * time.Minute
+	longLength     = 14 * time.Minute // with each of four protocols
 )
 
-var protocols = []string{clearnodetest.Nitro04, clearnodetest.Nitro02, clearnodetest.Legacy, clearnodetest.NitronodeV1}
-
-// main keeps its thread: the processes that it starts end with it.
+// main keeps its thread: the processes that it starts end with the thread.
 func main() {
 	runtime.LockOSThread()
-	if status, done := enterOwnMounts(); done {
+	if status, done := enterMountNamespace(); done {
 		os.Exit(status)
 	}
-	os.Exit(chaos(os.Args[1:], os.Stdout, os.Stderr))
+	os.Exit(command(os.Args[1:], os.Stdout, os.Stderr))
 }
 
-func chaos(args []string, stdout, stderr io.Writer) int {
+func command(args []string, stdout, stderr io.Writer) int {
 	o, err := parse(args, stderr)
 	if err != nil {
 		fmt.Fprintln(stderr, err)
 		return 2
 	}
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-	defer stop()
-	p, err := process.Build(ctx)
-	if err != nil {
-		fmt.Fprintln(stderr, err)
-		return 1
-	}
-	status := 0
-	for _, protocol := range o.protocols {
-		ok, err := o.once(ctx, protocol, p, stdout, stderr)
-		if err != nil {
-			fmt.Fprintf(stderr, "chaos with seed %d: %s\n", o.seed, err)
+	return process.Run(fmt.Sprintf("chaos with seed %d", o.seed), stderr, func(ctx context.Context, p process.Programs) (bool, error) {
+		var errs []error
+		passed := true
+		for _, protocol := range o.protocols {
+			if ctx.Err() == nil {
+				ok, err := o.run(ctx, protocol, p, stdout, stderr)
+				errs, passed = append(errs, err), passed && ok
+			}
 		}
-		if err != nil || !ok {
-			status = 1
-		}
-		if ctx.Err() != nil {
-			break
-		}
-	}
-	return status
+		return passed, errors.Join(errs...)
+	})
 }
 
 func parse(args []string, stderr io.Writer) (o options, err error) {
+	protocols := workload.Protocols
 	flags := flag.NewFlagSet("chaos", flag.ContinueOnError)
 	flags.SetOutput(stderr)
-	flags.Uint64Var(&o.seed, "seed", 0, "of the faults and the outcomes; 0: a new one")
-	protocol := flags.String("protocol", "", fmt.Sprintf("of the node, one of %v; empty: %s, with --long all of them", protocols, protocols[0]))
-	flags.BoolVar(&o.short, "short", false, "half a minute")
-	flags.BoolVar(&o.long, "long", false, "an hour")
-	flags.DurationVar(&o.length, "for", 0, "how long the faults last instead")
+	flags.Uint64Var(&o.seed, "seed", 0, "seed of the faults and the outcomes; 0: a new one")
+	protocol := flags.String("protocol", "", fmt.Sprintf("protocol of the node, one of %v; empty: %s, or all of them with --long", protocols, protocols[0]))
+	short := flags.Bool("short", false, "take half a minute")
+	long := flags.Bool("long", false, "take an hour")
+	flags.DurationVar(&o.length, "for", 0, "how long the faults last, instead")
 	output := flags.String("output", "text", "text, or json for the record: one line a run")
-	flags.BoolVar(&o.keep, "keep", false, "keep the logs where all is well, too")
-	flags.StringVar(&o.record, "record", "", "keep the run's record in this folder; empty: nowhere")
+	flags.BoolVar(&o.keep, "keep", false, "keep the logs of a run that passed, too")
+	flags.StringVar(&o.record, "record", "", "write the record of the run into this `folder`")
 	if err := flags.Parse(args); err != nil {
 		return o, err
 	}
@@ -100,48 +85,37 @@ func parse(args []string, stderr io.Writer) (o options, err error) {
 		return o, fmt.Errorf("--protocol %q: want one of %s", *protocol, strings.Join(protocols, ", "))
 	case *output != "text" && *output != "json":
 		return o, fmt.Errorf("--output %q: want text or json", *output)
-	case o.short && o.long:
+	case *short && *long:
 		return o, fmt.Errorf("--short and --long: want one of them")
 	}
 	o.json = *output == "json"
-	o.fill(*protocol)
-	return o, nil
-}
-
-func (o *options) fill(protocol string) {
 	if o.seed == 0 {
 		o.seed = uint64(time.Now().UnixNano()) % 1_000_000_000
 	}
-	o.protocols = protocols[:1]
-	if o.long {
-		o.protocols = protocols
+	length := standardLength
+	o.protocols, o.replicas = protocols[:1], 2
+	switch {
+	case *short:
+		length = shortLength
+	case *long:
+		length, o.protocols, o.replicas = longLength, protocols, 3
 	}
-	if protocol != "" {
-		o.protocols = []string{protocol}
+	if *protocol != "" {
+		o.protocols = []string{*protocol}
 	}
-	if o.length > 0 {
-		return
+	if o.length <= 0 {
+		o.length = length
 	}
-	o.length = standardLength
-	if o.short {
-		o.length = shortLength
-	}
-	if o.long {
-		o.length = longLength
-	}
+	return o, nil
 }
 
-// once runs one deployment with one generation of node.
-func (o options) once(ctx context.Context, protocol string, p process.Programs, stdout, stderr io.Writer) (ok bool, err error) {
+// run runs one deployment with one protocol, and reports whether it passed.
+func (o options) run(ctx context.Context, protocol string, p process.Programs, stdout, stderr io.Writer) (ok bool, err error) {
 	r := &run{
-		plan: plan{seed: o.seed, protocol: protocol, length: o.length, settleds: 2, rate: rate, settle: recoverWithin},
-		ctx:  ctx, programs: p, say: &teller{print: func(line string) { fmt.Fprintln(stderr, line) }},
+		seed: o.seed, protocol: protocol, length: o.length, ctx: ctx, programs: p, stderr: stderr,
 		logs: filepath.Join(p.Root, "build", "chaos", fmt.Sprint(o.seed), strings.ReplaceAll(protocol, "/", "-")),
 	}
-	if o.long {
-		r.settleds = 3
-	}
-	fmt.Fprintf(stderr, "chaos: seed %d, %s, %s of faults over %d servers and %d settled\n", o.seed, protocol, o.length, servers, r.settleds)
+	fmt.Fprintf(stderr, "chaos: seed %d, %s, %s of faults over %d servers and %d settled\n", o.seed, protocol, o.length, servers, o.replicas)
 	if err := os.RemoveAll(r.logs); err != nil {
 		return false, err
 	}
@@ -152,57 +126,26 @@ func (o options) once(ctx context.Context, protocol string, p process.Programs, 
 		return false, err
 	}
 	began := time.Now()
-	found, err := r.perform()
+	evidence, err := r.perform(o.replicas)
 	if err != nil {
 		return false, fmt.Errorf("%w; the logs are in %s", err, r.logs)
 	}
-	rec := r.result(found)
+	res := r.result(evidence)
 	if o.record != "" {
-		name := fmt.Sprintf("%d-%s", rec.Seed, rec.Protocol)
-		if err := record.New(record.Chaos, rec.OK, rec.Command, began, rec).Write(o.record, name); err != nil {
+		if err := record.New(record.Chaos, res.OK, res.Command, began, res).Write(o.record, fmt.Sprintf("%d-%s", res.Seed, res.Protocol)); err != nil {
 			return false, err
 		}
 	}
-	return o.conclude(r, rec, stdout)
-}
-
-// conclude prints the record, and keeps the logs or throws them away.
-func (o options) conclude(r *run, rec result, stdout io.Writer) (ok bool, err error) {
-	if rec.OK && !o.keep {
+	if res.OK && !o.keep {
 		err = os.RemoveAll(r.logs)
-		_ = os.Remove(filepath.Dir(r.logs)) // where no other run left anything
+		_ = os.Remove(filepath.Dir(r.logs)) // if no other run left logs there
 	} else {
-		rec.Logs = r.logs
-		err = r.keep(rec)
+		res.Logs = r.logs
+		err = r.keep(res)
 	}
 	if !o.json {
-		rec.print(stdout)
-		return rec.OK, err
+		res.print(stdout)
+		return res.OK, err
 	}
-	line, jsonErr := json.Marshal(rec)
-	if jsonErr == nil {
-		fmt.Fprintln(stdout, string(line))
-	}
-	if err == nil {
-		err = jsonErr
-	}
-	return rec.OK, err
-}
-
-// passSignals hands signals on to a process that is another copy of this program.
-func passSignals(p *os.Process) (stop func()) {
-	signals := make(chan os.Signal, 4)
-	signal.Notify(signals, os.Interrupt, syscall.SIGTERM)
-	done := make(chan struct{})
-	go func() {
-		defer close(done)
-		for s := range signals {
-			_ = p.Signal(s)
-		}
-	}()
-	return func() {
-		signal.Stop(signals)
-		close(signals)
-		<-done
-	}
+	return res.OK, errors.Join(err, json.NewEncoder(stdout).Encode(res))
 }

@@ -1,93 +1,108 @@
 package main
 
 import (
+	"context"
 	"errors"
 	"net"
 	"sync"
 	"time"
 )
 
-// weather is how a proxy treats what goes through it.
-type weather struct {
-	kind  weatherKind
-	delay time.Duration // of delayed: each piece arrives by so much later
+// impairment is how a proxy treats traffic.
+type impairment struct {
+	kind  impairmentKind
+	delay time.Duration // if delayed
 }
 
-// weatherKind is ordered: of several at once the worst rules.
-type weatherKind int
+// impairmentKind is ordered: of several at once the worst applies.
+type impairmentKind int
 
 const (
-	clear   weatherKind = iota
-	delayed             // every piece arrives late
-	stalled             // nothing arrives until it is over, and then all of it: what a short partition looks like to TCP
-	silent              // nothing arrives, ever; connections that were open stay dead when it is over, and neither end is told
-	refused             // open connections are reset, and so are new ones
+	unimpaired impairmentKind = iota
+	delayed                   // every piece arrives late
+	stalled                   // nothing arrives until it ends, and then everything does, as after a short network partition
+	silent                    // nothing arrives; connections stay dead when it ends, and neither end is told
+	refused                   // open connections are reset, and so are new ones
 )
 
-// proxy stands on the way of one party to another.
+func (k impairmentKind) String() string {
+	return [...]string{"unimpaired", "delayed", "stalled", "silent", "refused"}[k]
+}
+
+// proxy forwards TCP connections to a target.
 type proxy struct {
 	listener net.Listener
 	target   string
 	running  sync.WaitGroup
 
-	mu      sync.Mutex
-	faults  map[int]weather
-	changed chan struct{} // closed and made anew with every change of the weather
-	lines   map[*line]bool
-	closed  bool
+	mu          sync.Mutex
+	impairments map[int]impairment // by fault
+	changed     chan struct{}      // closed and replaced whenever impairments change
+	connections map[*connection]bool
+	closed      bool
 }
 
-// line is one connection through a proxy.
-type line struct {
-	client, server net.Conn
-	over           chan struct{} // closed when either end is
-	once           sync.Once
-	dead           bool // it went through silence; guarded by the proxy's mu
+// connection is a client's connection through a proxy.
+type connection struct {
+	done context.Context
+	end  context.CancelFunc
+	dead bool // it went through silence; guarded by the proxy's mu
 }
 
-// openProxy listens on a free port of loopback. The target need not be there yet.
+// openProxy listens on a free port of the loopback interface. The target may start later.
 func openProxy(target string) (*proxy, error) {
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		return nil, err
 	}
-	p := &proxy{listener: listener, target: target, faults: map[int]weather{}, changed: make(chan struct{}), lines: map[*line]bool{}}
-	p.running.Go(p.accept)
+	p := &proxy{listener: listener, target: target, impairments: map[int]impairment{}, changed: make(chan struct{}), connections: map[*connection]bool{}}
+	p.running.Go(func() {
+		for {
+			client, err := listener.Accept()
+			if errors.Is(err, net.ErrClosed) {
+				return
+			}
+			if err == nil {
+				p.running.Go(func() { p.forward(client) })
+			}
+		}
+	})
 	return p, nil
 }
 
-// address is host:port, where the party connects to.
+// address is the host:port on which the proxy listens.
 func (p *proxy) address() string { return p.listener.Addr().String() }
 
-// strike adds a fault under an id, which heal takes away again.
-func (p *proxy) strike(id int, w weather) {
-	p.change(func() { p.faults[id] = w })
-	if w.kind == refused {
+// impair adds the impairment of a fault.
+func (p *proxy) impair(fault int, i impairment) {
+	p.update(func() { p.impairments[fault] = i })
+	if i.kind == refused {
 		p.cut()
 	}
 }
 
-func (p *proxy) heal(id int) { p.change(func() { delete(p.faults, id) }) }
+// restore removes the impairment of a fault.
+func (p *proxy) restore(fault int) { p.update(func() { delete(p.impairments, fault) }) }
 
-func (p *proxy) change(do func()) {
+func (p *proxy) update(change func()) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	do()
-	if p.now().kind == silent {
-		for l := range p.lines {
-			l.dead = true
+	change()
+	if p.worst().kind == silent {
+		for c := range p.connections {
+			c.dead = true
 		}
 	}
 	close(p.changed)
 	p.changed = make(chan struct{})
 }
 
-// now is the weather; mu is held.
-func (p *proxy) now() weather {
-	var worst weather
-	for _, w := range p.faults {
-		if w.kind > worst.kind || w.kind == worst.kind && w.delay > worst.delay {
-			worst = w
+// worst returns the impairment that applies; mu is held.
+func (p *proxy) worst() impairment {
+	var worst impairment
+	for _, i := range p.impairments {
+		if i.kind > worst.kind || i.kind == worst.kind && i.delay > worst.delay {
+			worst = i
 		}
 	}
 	return worst
@@ -97,12 +112,12 @@ func (p *proxy) now() weather {
 func (p *proxy) cut() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	for l := range p.lines {
-		l.end()
+	for c := range p.connections {
+		c.end()
 	}
 }
 
-// close ends everything and waits for it.
+// close ends all connections and waits for them.
 func (p *proxy) close() {
 	p.mu.Lock()
 	p.closed = true
@@ -112,112 +127,92 @@ func (p *proxy) close() {
 	p.running.Wait()
 }
 
-func (p *proxy) accept() {
-	for {
-		c, err := p.listener.Accept()
-		if errors.Is(err, net.ErrClosed) {
-			return
-		}
-		if err == nil {
-			p.running.Go(func() { p.carry(c) })
-		}
-	}
-}
-
-// carry takes one connection from its beginning to its end.
-func (p *proxy) carry(client net.Conn) {
+// forward serves one connection until it ends.
+func (p *proxy) forward(client net.Conn) {
 	defer reset(client)
-	l := &line{client: client, over: make(chan struct{})}
-	if !p.admit(l) {
+	c := &connection{}
+	c.done, c.end = context.WithCancel(context.Background())
+	defer c.end()
+	p.mu.Lock()
+	worst := p.worst()
+	if p.closed || worst.kind == refused {
+		p.mu.Unlock()
 		return
 	}
-	defer p.forget(l)
-	defer l.end()
-	var err error
-	if l.server, err = net.DialTimeout("tcp", p.target, 5*time.Second); err != nil {
+	c.dead = worst.kind == silent
+	p.connections[c] = true
+	p.mu.Unlock()
+	defer func() {
+		p.mu.Lock()
+		defer p.mu.Unlock()
+		delete(p.connections, c)
+	}()
+	server, err := net.DialTimeout("tcp", p.target, 5*time.Second)
+	if err != nil {
 		return
 	}
-	defer reset(l.server)
+	defer reset(server)
 	var both sync.WaitGroup
-	both.Go(func() { p.pump(l, l.client, l.server) })
-	both.Go(func() { p.pump(l, l.server, l.client) })
-	<-l.over
-	reset(l.server)
-	reset(l.client)
+	both.Go(func() { p.copy(c, client, server) })
+	both.Go(func() { p.copy(c, server, client) })
+	<-c.done.Done()
+	reset(server)
+	reset(client)
 	both.Wait()
 }
 
-func (p *proxy) admit(l *line) bool {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	w := p.now()
-	if p.closed || w.kind == refused {
-		return false
-	}
-	l.dead = w.kind == silent
-	p.lines[l] = true
-	return true
-}
-
-func (p *proxy) forget(l *line) {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	delete(p.lines, l)
-}
-
-func (l *line) end() { l.once.Do(func() { close(l.over) }) }
-
-// pump carries one direction. The end of one side ends the line, but not through
-// silence: there the other side isn't told.
-func (p *proxy) pump(l *line, from, to net.Conn) {
+// copy forwards one direction. When either side ends it ends the connection, unless
+// that is dead: then the other side isn't told.
+func (p *proxy) copy(c *connection, from, to net.Conn) {
 	buffer := make([]byte, 32<<10)
 	for {
 		n, err := from.Read(buffer)
-		if !p.pass(l) {
+		if !p.waitToPass(c) {
 			if err != nil {
 				return
 			}
-			continue // into the void
+			continue // drop it
 		}
 		if n > 0 {
-			if _, werr := to.Write(buffer[:n]); werr != nil && err == nil {
-				err = werr
+			if _, writeErr := to.Write(buffer[:n]); err == nil {
+				err = writeErr
 			}
 		}
 		if err != nil {
-			l.end()
+			c.end()
 			return
 		}
 	}
 }
 
-// pass waits for the weather, and says whether what was read may arrive at all.
-func (p *proxy) pass(l *line) bool {
-	late := false
+// waitToPass waits as the impairments demand, and reports whether what was read may
+// arrive at all.
+func (p *proxy) waitToPass(c *connection) bool {
+	wasDelayed := false
 	for {
 		p.mu.Lock()
-		w, dead, changed := p.now(), l.dead, p.changed
+		worst, dead, changed := p.worst(), c.dead, p.changed
 		p.mu.Unlock()
 		var timer <-chan time.Time
 		switch {
 		case dead:
 			return false
-		case w.kind == delayed && !late:
-			timer, changed, late = time.After(w.delay), nil, true
-		case w.kind != stalled:
+		case worst.kind == delayed && !wasDelayed:
+			timer, changed, wasDelayed = time.After(worst.delay), nil, true
+		case worst.kind != stalled:
 			return true
 		}
 		select {
 		case <-timer:
 		case <-changed:
-		case <-l.over:
+		case <-c.done.Done():
 			return false
 		}
 	}
 }
 
-// reset closes a connection without a goodbye: what was written and not sent is
-// lost, as with a process that was killed.
+// reset closes a connection with RST: what was written but not sent is lost, as when
+// a process is killed.
 func reset(c net.Conn) {
 	if t, ok := c.(*net.TCPConn); ok {
 		_ = t.SetLinger(0)

@@ -14,8 +14,8 @@ import (
 
 const patience = 30 * time.Second
 
-// echo is a server that answers every byte with itself.
-func echo(t *testing.T) string {
+// startEcho starts a server that sends back every byte.
+func startEcho(t *testing.T) string {
 	t.Helper()
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -37,9 +37,9 @@ func echo(t *testing.T) string {
 	return listener.Addr().String()
 }
 
-func through(t *testing.T) *proxy {
+func startProxy(t *testing.T) *proxy {
 	t.Helper()
-	p, err := openProxy(echo(t))
+	p, err := openProxy(startEcho(t))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -57,106 +57,106 @@ func dial(t *testing.T, p *proxy) net.Conn {
 	return c
 }
 
-// said sends a line and demands it back.
-func said(t *testing.T, c net.Conn, text string) {
+// sendAndReceive sends a line and expects it back.
+func sendAndReceive(t *testing.T, c net.Conn, text string) {
 	t.Helper()
 	_ = c.SetDeadline(time.Now().Add(patience))
 	if _, err := fmt.Fprintln(c, text); err != nil {
 		t.Fatal(err)
 	}
-	heard(t, c, text)
+	receive(t, c, text)
 }
 
-func heard(t *testing.T, c net.Conn, text string) {
+func receive(t *testing.T, c net.Conn, text string) {
 	t.Helper()
 	_ = c.SetReadDeadline(time.Now().Add(patience))
 	got := make([]byte, len(text)+1)
 	if _, err := io.ReadFull(c, got); err != nil || string(got) != text+"\n" {
-		t.Fatalf("heard %q, %v; want %q", got, err, text)
+		t.Fatalf("received %q, %v; want %q", got, err, text)
 	}
 }
 
-// nothing demands that nothing comes for a moment, and the connection stays.
-func nothing(t *testing.T, c net.Conn) {
+// receiveNothing expects that nothing arrives for a moment and the connection stays.
+func receiveNothing(t *testing.T, c net.Conn) {
 	t.Helper()
 	_ = c.SetReadDeadline(time.Now().Add(100 * time.Millisecond))
 	if n, err := c.Read(make([]byte, 1)); n > 0 || !errors.Is(err, os.ErrDeadlineExceeded) {
-		t.Fatalf("read %d bytes, %v; want silence", n, err)
+		t.Fatalf("read %d bytes, %v; want nothing", n, err)
 	}
 }
 
-func ended(t *testing.T, c net.Conn) {
+func expectEnd(t *testing.T, c net.Conn) {
 	t.Helper()
 	_ = c.SetReadDeadline(time.Now().Add(patience))
 	if n, err := c.Read(make([]byte, 1)); n > 0 || err == nil || errors.Is(err, os.ErrDeadlineExceeded) {
-		t.Fatalf("read %d bytes, %v; want the connection's end", n, err)
+		t.Fatalf("read %d bytes, %v; want the end of the connection", n, err)
 	}
 }
 
-func TestProxyPassesBytesWhole(t *testing.T) {
-	p := through(t)
-	p.strike(1, weather{kind: delayed, delay: time.Millisecond})
+func TestProxyDelays(t *testing.T) {
+	p := startProxy(t)
+	p.impair(1, impairment{kind: delayed, delay: time.Millisecond})
 	c := dial(t, p)
 	sent := bytes.Repeat([]byte("settled\n"), 100_000)
 	go func() { _, _ = c.Write(sent) }()
 	_ = c.SetReadDeadline(time.Now().Add(patience))
 	got := make([]byte, len(sent))
 	if _, err := io.ReadFull(bufio.NewReader(c), got); err != nil || !bytes.Equal(got, sent) {
-		t.Fatalf("not what was sent came back: %v", err)
+		t.Fatalf("received other bytes than were sent: %v", err)
 	}
 }
 
-func TestProxyStallsAndGoesOn(t *testing.T) {
-	p := through(t)
+func TestProxyStalls(t *testing.T) {
+	p := startProxy(t)
 	c := dial(t, p)
-	said(t, c, "before")
-	p.strike(1, weather{kind: stalled})
+	sendAndReceive(t, c, "before")
+	p.impair(1, impairment{kind: stalled})
 	_, _ = fmt.Fprintln(c, "meanwhile")
-	nothing(t, c)
-	p.strike(2, weather{kind: stalled})
-	p.heal(1)
-	nothing(t, c)
-	p.heal(2)
-	heard(t, c, "meanwhile")
-	said(t, c, "after")
+	receiveNothing(t, c)
+	p.impair(2, impairment{kind: stalled})
+	p.restore(1)
+	receiveNothing(t, c)
+	p.restore(2)
+	receive(t, c, "meanwhile")
+	sendAndReceive(t, c, "after")
 }
 
 func TestProxyRefuses(t *testing.T) {
-	p := through(t)
+	p := startProxy(t)
 	c := dial(t, p)
-	said(t, c, "before")
-	p.strike(1, weather{kind: refused})
-	ended(t, c)
-	endedAtOnce(t, p)
-	p.heal(1)
-	said(t, dial(t, p), "after")
+	sendAndReceive(t, c, "before")
+	p.impair(1, impairment{kind: refused})
+	expectEnd(t, c)
+	expectEndAtOnce(t, p)
+	p.restore(1)
+	sendAndReceive(t, dial(t, p), "after")
 }
 
-func TestProxyFallsSilentForGood(t *testing.T) {
-	p := through(t)
+func TestProxySilence(t *testing.T) {
+	p := startProxy(t)
 	open := dial(t, p)
-	said(t, open, "before")
-	p.strike(1, weather{kind: silent})
+	sendAndReceive(t, open, "before")
+	p.impair(1, impairment{kind: silent})
 	during := dial(t, p)
 	for _, c := range []net.Conn{open, during} {
 		_, _ = fmt.Fprintln(c, "lost")
-		nothing(t, c)
+		receiveNothing(t, c)
 	}
-	p.heal(1)
+	p.restore(1)
 	for _, c := range []net.Conn{open, during} {
 		_, _ = fmt.Fprintln(c, "lost too")
-		nothing(t, c)
+		receiveNothing(t, c)
 	}
-	said(t, dial(t, p), "after")
+	sendAndReceive(t, dial(t, p), "after")
 }
 
 func TestProxyCuts(t *testing.T) {
-	p := through(t)
+	p := startProxy(t)
 	c := dial(t, p)
-	said(t, c, "before")
+	sendAndReceive(t, c, "before")
 	p.cut()
-	ended(t, c)
-	said(t, dial(t, p), "after")
+	expectEnd(t, c)
+	sendAndReceive(t, dial(t, p), "after")
 }
 
 func TestProxyWithoutTarget(t *testing.T) {
@@ -165,16 +165,16 @@ func TestProxyWithoutTarget(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer p.close()
-	endedAtOnce(t, p)
+	expectEndAtOnce(t, p)
 }
 
-// endedAtOnce: the reset may come while dialling, or after it.
-func endedAtOnce(t *testing.T, p *proxy) {
+// expectEndAtOnce expects a reset while dialling or after it.
+func expectEndAtOnce(t *testing.T, p *proxy) {
 	t.Helper()
 	c, err := net.Dial("tcp", p.address())
 	if err != nil {
 		return
 	}
 	defer func() { _ = c.Close() }()
-	ended(t, c)
+	expectEnd(t, c)
 }

@@ -1,256 +1,351 @@
 package main
 
 import (
+	"bytes"
+	"cmp"
 	"context"
 	"fmt"
+	"io"
 	"os"
 	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
 	"time"
 
 	"github.com/nats-io/nats.go"
 
+	"settled/clearnode/clearnodetest"
 	"settled/cmd/proof/process"
 	"settled/cmd/proof/verdict"
+	"settled/cmd/proof/workload"
 )
 
-// plan is what a run does.
-type plan struct {
-	seed     uint64
-	protocol string
-	length   time.Duration // of the faults
-	settleds int
-	rate     float64 // stories a second
-	settle   time.Duration
-}
+// The configuration of the replicas and of the node: what takes a minute in production
+// takes seconds here, in the same order of durations.
+const (
+	ackWait       = 5 * time.Second
+	messageExpiry = 8 * time.Second
+	validity      = 3 * time.Second
+	fenceMargin   = 4 * time.Second
+	nodeWork      = 20 * time.Millisecond // of a close, between its checks and its commit
+	longestStall  = 2 * time.Second       // of a close at the same point; a margin must be well above it
+	stopTimeout   = 15 * time.Second      // of SIGTERM, as documented
+)
+
+const (
+	rate            = 15 // stories a second
+	recoveryTimeout = 3 * time.Minute
+	// A replica counts a failed call for a minute if no other call has succeeded since.
+	readyTimeout = 90 * time.Second
+)
 
 // run is one deployment from its start to its verdict.
 type run struct {
-	plan
+	seed     uint64
+	protocol string
+	length   time.Duration // of the faults
 	ctx      context.Context
 	programs process.Programs
-	dir      string // of what is thrown away
-	logs     string // kept where the verdict is bad
-	say      *teller
+	dir      string // temporary
+	logs     string // kept if the run fails
+	stderr   io.Writer
 
-	stage    *stage
-	cluster  *cluster
-	replicas []*replica
-	load     *load
-	watch    *watch
-	conns    []*nats.Conn
-	healed   chan struct{} // closed when all faults are over, or the run is
+	node       *workload.Node
+	cluster    *cluster
+	replicas   []*replica
+	load       *load
+	monitor    *monitor
+	conns      []*nats.Conn
+	background sync.WaitGroup
 
-	began   time.Time
-	struck  map[faultKind]int
-	skipped map[faultKind]string     // and why
-	noticed map[*process.Process]int // how many of its surprises the supervisor has seen
-	notes   []string
-	wrong   verdict.Disagreements
-	recover time.Duration
+	began    time.Time
+	injected map[faultKind]int
+	skipped  map[faultKind]string     // and why
+	exits    map[*process.Process]int // unsolicited exits after which the process was restarted
+	notes    []string                 // errors of the runner that don't affect the verdict
+	found    verdict.Disagreements
+	recovery time.Duration
 }
 
-// perform starts everything, runs the faults and the load, heals, waits, verifies
-// and ends everything. The error is of the run itself, not of the verdict.
-func (r *run) perform() (evidence *evidence, err error) {
+// replica is one `settled serve`, with its own proxy to the node.
+type replica struct {
+	*workload.Settled
+	node *proxy
+}
+
+func replicaName(i int) string { return fmt.Sprintf("settled-%d", i+1) }
+
+// perform starts everything, injects the faults under load, waits for the recovery and
+// gathers the evidence. The error is the run's own, not the verdict's.
+func (r *run) perform(replicas int) (*verdict.Evidence, error) {
+	background, cancel := context.WithCancel(r.ctx)
 	defer r.close()
-	if err := r.start(); err != nil {
+	defer cancel()
+	if err := r.start(replicas); err != nil {
 		return nil, fmt.Errorf("start: %w", err)
 	}
-	stories := drawStories(r.seed, max(int(r.rate*r.length.Seconds()), 1))
-	loading, stop := context.WithTimeout(r.ctx, r.length+r.settle)
+	r.background.Go(func() { r.monitor.run(background) })
+	stories := drawStories(r.seed, max(int(rate*r.length.Seconds()), 1))
+	loading, stop := context.WithTimeout(r.ctx, r.length+recoveryTimeout)
 	defer stop()
 	r.load.running.Go(func() { r.load.run(loading, stories, r.length) })
-	err = r.faults(drawSchedule(r.seed, r.length, len(r.replicas), r.protocol))
-	r.heal()
-	if err != nil {
+	if err := r.injectFaults(drawSchedule(r.seed, r.length, replicas, r.protocol)); err != nil {
 		return nil, err
 	}
-	if err := r.settled(); err != nil {
+	if err := r.waitRecovered(); err != nil {
 		return nil, err
 	}
-	if err := r.allReady(); err != nil {
-		r.disagree("not ready", "%s", err)
+	if err := r.waitReady(); err != nil {
+		r.found.Add("not ready", "%s", err)
 	}
-	r.stopReplicas()
-	if evidence, err = r.gather(); err != nil {
-		return nil, fmt.Errorf("gather the evidence: %w", err)
+	for _, p := range r.replicas {
+		if err := p.Stop(stopTimeout + 5*time.Second); err != nil {
+			r.found.Add("not stopped", "%s", err)
+		}
 	}
-	r.wrong = append(r.wrong, evidence.disagreements()...)
-	return evidence, nil
+	return r.gather()
 }
 
-// start brings everything up, and waits until outcomes can be settled.
-func (r *run) start() error {
-	var err error
-	r.healed = make(chan struct{})
-	r.struck, r.skipped, r.noticed = map[faultKind]int{}, map[faultKind]string{}, map[*process.Process]int{}
-	if r.stage, err = newStage(r.protocol, r.dir); err != nil {
+// start starts everything, and waits until outcomes can be settled.
+func (r *run) start(replicas int) (err error) {
+	r.began = time.Now()
+	r.injected, r.skipped, r.exits = map[faultKind]int{}, map[faultKind]string{}, map[*process.Process]int{}
+	if r.node, err = workload.StartNode(r.protocol, r.dir, clearnodetest.Config{MessageExpiry: messageExpiry, Work: nodeWork}); err != nil {
 		return err
 	}
-	parties := []string{runnerParty}
-	for i := range r.settleds {
-		parties = append(parties, replicaName(i))
+	clients := []string{runner}
+	for i := range replicas {
+		clients = append(clients, replicaName(i))
 	}
-	disk := int64(128<<20) + int64(r.rate*r.length.Seconds())*(64<<10)
-	if r.cluster, err = newCluster(r.programs, r.dir, r.logs, disk, parties); err != nil {
+	diskSize := int64(128<<20) + int64(rate*r.length.Seconds())*(64<<10)
+	if r.cluster, err = newCluster(r.programs, r.dir, r.logs, diskSize, clients); err != nil {
 		return err
 	}
-	if r.cluster.noDisk != nil {
-		r.skipped[fillDisk] = r.cluster.noDisk.Error()
+	if r.cluster.diskErr != nil {
+		r.skipped[fillDisk] = r.cluster.diskErr.Error()
 	}
-	if err := r.cluster.start(); err != nil {
-		return err
+	for _, server := range r.cluster.servers {
+		if err := server.Start(); err != nil {
+			return err
+		}
 	}
 	if err := r.connect(); err != nil {
 		return err
 	}
-	if err := r.watch.up(r.ctx, time.Minute); err != nil {
-		return fmt.Errorf("the NATS servers found no leader: %w", err)
+	if err := r.monitor.waitLeader(r.ctx, time.Minute); err != nil {
+		return err
 	}
-	for i := range r.settleds {
-		replica, err := r.newReplica(i)
-		if err != nil {
-			return err
-		}
-		r.replicas = append(r.replicas, replica)
-		if err := replica.Start(); err != nil {
+	for i := range replicas {
+		if err := r.startReplica(replicaName(i)); err != nil {
 			return err
 		}
 	}
-	return r.allReady()
+	return r.waitReady()
 }
 
-// connect makes this process's own connections, one for each user it acts as.
+// connect opens this process's own connections, one for each user.
 func (r *run) connect() error {
-	nc, js, err := connectParty(r.cluster, "settled")
+	nc, js, err := r.cluster.connect("settled")
 	if err != nil {
 		return err
 	}
-	r.conns, r.watch = append(r.conns, nc), &watch{nc: nc, js: js}
-	upstream, publishing, err := connectParty(r.cluster, "upstream")
+	r.conns, r.monitor = append(r.conns, nc), &monitor{nc: nc, js: js}
+	nc, upstream, err := r.cluster.connect("upstream")
 	if err != nil {
 		return err
 	}
-	r.conns = append(r.conns, upstream)
-	operator, operating, err := connectParty(r.cluster, "operator")
+	r.conns = append(r.conns, nc)
+	nc, operator, err := r.cluster.connect("operator")
 	if err != nil {
 		return err
 	}
-	r.conns = append(r.conns, operator)
-	r.load = newLoad(r.stage, publishing, operating)
+	r.conns, r.load = append(r.conns, nc), newLoad(r.node, upstream, operator)
 	return nil
 }
 
-// faults runs the schedule, one moment after the other in this goroutine, and
-// starts again what ended by itself, as a supervisor would.
-func (r *run) faults(schedule []fault) error {
-	r.began = time.Now()
-	due := newAgenda()
+func (r *run) startReplica(name string) error {
+	node, err := openProxy(strings.TrimSuffix(strings.TrimPrefix(r.node.URL(), "ws://"), "/ws"))
+	if err != nil {
+		return err
+	}
+	settled, err := r.node.NewSettled(r.programs, workload.Deployment{
+		Name: name, Dir: r.dir, Logs: r.logs, NATS: r.cluster.url(name, "settled"), Node: "ws://" + node.address() + "/ws", Replicas: servers,
+		Clearnode: fmt.Sprintf("  connections: 3\n  rate_limit: 1000\n  rate_burst: 1000\n  request_timeout: 4s\n  message_expiry: %s\n  request_validity: %s\n  fence_margin: %s", messageExpiry, validity, fenceMargin),
+		// No outcome needs so many attempts: one that could be settled and isn't shows.
+		Others: fmt.Sprintf("consumer: {ack_wait: %s, workers: 24, max_attempts: 200, backoff: {initial: 200ms, max: 5s}}", ackWait),
+	})
+	if err != nil {
+		node.close()
+		return err
+	}
+	r.replicas = append(r.replicas, &replica{settled, node})
+	return settled.Start()
+}
+
+// injectFaults runs the schedule in this goroutine, one event after the other, and
+// ends all faults that are left.
+func (r *run) injectFaults(schedule []fault) error {
+	type event struct {
+		at time.Duration
+		do func()
+	}
+	ctx, cancel := context.WithCancel(r.ctx)
+	defer func() {
+		cancel()
+		r.node.ClearFaults()
+		r.node.Outage(false)
+		r.node.Resume()
+		r.logf("all faults are over")
+	}()
+	var events []event
 	for id, f := range schedule {
 		if r.skipped[f.Kind] != "" {
 			continue
 		}
-		due.at(f.At, func() {
-			r.say.event("%s", f)
-			r.struck[f.Kind]++
-			if heal := r.strike(id, f); heal != nil {
-				due.at(f.At+f.For, heal)
+		var end func()
+		events = append(events, event{f.At, func() {
+			r.logf("%s", f)
+			r.injected[f.Kind]++
+			end = r.inject(ctx, id, f)
+		}}, event{f.At + f.Duration, func() {
+			if end != nil {
+				end()
 			}
-		})
+		}})
 	}
+	slices.SortStableFunc(events, func(a, b event) int { return cmp.Compare(a.at, b.at) })
+	r.began = time.Now()
 	for tick := time.Duration(0); ; tick += time.Second {
-		for do := due.next(tick); do != nil; do = due.next(tick) {
-			if !process.Pause(r.ctx, time.Until(r.began.Add(due.now))) {
+		for len(events) > 0 && events[0].at <= tick {
+			if !process.Sleep(r.ctx, time.Until(r.began.Add(events[0].at))) {
 				return r.ctx.Err()
 			}
-			do()
+			events[0].do()
+			events = events[1:]
 		}
-		if tick >= r.length && due.empty() {
+		if tick >= r.length && len(events) == 0 {
 			return nil
 		}
-		if !process.Pause(r.ctx, time.Until(r.began.Add(tick))) {
+		if !process.Sleep(r.ctx, time.Until(r.began.Add(tick))) {
 			return r.ctx.Err()
 		}
 		r.supervise()
-		r.progress()
-	}
-}
-
-// heal ends every fault that is left. The load may have messages left to publish.
-func (r *run) heal() {
-	close(r.healed)
-	r.stage.node.ClearFaults()
-	r.stage.node.Outage(false)
-	r.stage.node.Resume()
-	r.say.event("all faults are over")
-}
-
-// settled waits until everything that was published is stored and answered.
-func (r *run) settled() error {
-	healed := time.Now()
-	done := make(chan struct{})
-	go func() {
-		defer close(done)
-		r.load.running.Wait()
-	}()
-	finished := make(chan error, 1)
-	go func() {
-		<-done
-		finished <- r.watch.done(r.ctx, r.settle)
-	}()
-	for {
-		select {
-		case err := <-finished:
-			r.recover = time.Since(healed)
-			if r.ctx.Err() != nil {
-				return r.ctx.Err()
-			}
-			if err != nil {
-				r.disagree("not ended", "%s", err)
-			}
-			return nil
-		case <-time.After(time.Second):
-			r.supervise()
-			r.progress()
+		if tick%(5*time.Second) == 0 {
+			r.logProgress()
 		}
 	}
 }
 
-// readyWithin is longer than the minute for which a replica counts a call that failed
-// where no other has succeeded since.
-const readyWithin = 90 * time.Second
+// waitRecovered waits until everything that was published is stored and acknowledged.
+func (r *run) waitRecovered() error {
+	began := time.Now()
+	finished := make(chan error, 1)
+	go func() {
+		r.load.running.Wait()
+		finished <- r.monitor.waitAnswered(r.ctx, recoveryTimeout)
+	}()
+	for seconds := 1; ; seconds++ {
+		select {
+		case err := <-finished:
+			r.recovery = time.Since(began)
+			if err != nil {
+				r.found.Add("not ended", "%s", err)
+			}
+			return r.ctx.Err()
+		case <-time.After(time.Second):
+			r.supervise()
+			if seconds%5 == 0 {
+				r.logProgress()
+			}
+		}
+	}
+}
 
-// allReady waits until every replica says that it can settle.
-func (r *run) allReady() error {
+// waitReady waits until every replica reports that it is ready.
+func (r *run) waitReady() error {
 	var why string
-	for deadline := time.Now().Add(readyWithin); time.Now().Before(deadline); {
+	for deadline := time.Now().Add(readyTimeout); time.Now().Before(deadline); {
 		why = ""
 		for _, p := range r.replicas {
-			if not := p.whyNotReady(r.ctx); not != "" {
-				why = p.Name + ": " + not
+			if reason := process.WhyNotReady(r.ctx, p.URL+"/readyz"); reason != "" {
+				why = p.Name + ": " + reason
 			}
 		}
 		if why == "" {
 			return nil
 		}
-		if !process.Pause(r.ctx, 200*time.Millisecond) {
+		if !process.Sleep(r.ctx, 200*time.Millisecond) {
 			return r.ctx.Err()
 		}
 		r.supervise()
 	}
-	return fmt.Errorf("%s after everything was well %s", readyWithin, why)
+	return fmt.Errorf("not ready after %s without faults: %s", readyTimeout, why)
 }
 
-// stopReplicas stops them as a deployment does, which must go well.
-func (r *run) stopReplicas() {
-	for _, p := range r.replicas {
-		if err := p.Stop(stopsWithin + 5*time.Second); err != nil {
-			r.disagree("not stopped", "%s", err)
+// supervise restarts processes that exited by themselves, as systemd or Kubernetes
+// would.
+func (r *run) supervise() {
+	for _, p := range r.processes() {
+		if exits := p.UnsolicitedExits(); len(exits) > r.exits[p] {
+			r.logf("%s exited: %s", p.Name, exits[r.exits[p]])
+			r.exits[p] = len(exits)
+			r.note(p.Start())
 		}
 	}
 }
 
-// close ends whatever was started.
+func (r *run) replicaProcesses() []*process.Process {
+	var all []*process.Process
+	for _, p := range r.replicas {
+		all = append(all, p.Process)
+	}
+	return all
+}
+
+func (r *run) processes() []*process.Process {
+	return append(r.replicaProcesses(), r.cluster.servers[:]...)
+}
+
+// gather reads the evidence, and keeps a copy of the ledger beside the logs.
+func (r *run) gather() (*verdict.Evidence, error) {
+	ctx, cancel := context.WithTimeout(r.ctx, 5*time.Minute)
+	defer cancel()
+	l := r.load
+	e := &verdict.Evidence{Outcomes: l.outcomes, Acked: l.acked, Unpublished: l.unpublished, Replayed: l.replayed}
+	for _, p := range r.replicas {
+		e.Panics = append(e.Panics, p.Panics()...)
+	}
+	var dump bytes.Buffer
+	source := verdict.Source{
+		Node: r.node, JetStream: r.monitor.js, DeadLetters: l.deadLetters, Fence: messageExpiry + fenceMargin,
+		Dump: &dump, Progress: func(uint64) {},
+	}
+	if err := source.Gather(ctx, e); err != nil {
+		return nil, err
+	}
+	return e, os.WriteFile(filepath.Join(r.logs, "ledger.txt"), dump.Bytes(), 0o644)
+}
+
+func (r *run) note(err error) {
+	if err != nil {
+		r.notes = append(r.notes, err.Error())
+	}
+}
+
+func (r *run) logf(format string, args ...any) {
+	fmt.Fprintf(r.stderr, "%4.0f s  %s\n", time.Since(r.began).Seconds(), fmt.Sprintf(format, args...))
+}
+
+func (r *run) logProgress() {
+	s, faults := r.monitor.last(), 0
+	for _, n := range r.injected {
+		faults += n
+	}
+	r.logf("%d faults, %d messages published, %d ledger entries, %d messages unanswered", faults, r.load.published(), s.entries, s.unanswered+int(s.undelivered))
+}
+
+// close ends everything that was started.
 func (r *run) close() {
 	for _, p := range r.replicas {
 		p.Kill()
@@ -259,17 +354,12 @@ func (r *run) close() {
 	for _, nc := range r.conns {
 		nc.Close()
 	}
-	if r.watch != nil {
-		r.watch.running.Wait()
-	}
+	r.background.Wait()
 	if r.cluster != nil {
 		r.cluster.close()
 	}
-	if r.stage != nil && r.stage.node != nil {
-		_ = r.stage.node.Close()
+	if r.node != nil && r.node.Node != nil {
+		_ = r.node.Close()
 	}
 	_ = os.RemoveAll(r.dir)
 }
-
-// logFile is where something about this run is kept.
-func (r *run) logFile(name string) string { return filepath.Join(r.logs, name) }

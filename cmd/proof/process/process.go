@@ -1,145 +1,158 @@
+// Package process builds settled and nats-server from this tree and runs them as
+// processes, for the programs that test settled as it is deployed.
+//
+//  1. It signals only processes that it started.
+//  2. On Linux they end with the thread that started them, so that a runner that
+//     dies leaves no process behind.
 package process
 
 import (
+	"bufio"
 	"bytes"
 	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strings"
 	"sync"
 	"syscall"
 	"time"
 )
 
-// Process is a program that is started, killed, paused and started again. Its
-// output goes to one file, in the order of its lives.
+// Process is a program that can be started, paused, killed and started again. Its
+// output is appended to one log file.
 type Process struct {
 	Name string
 	path string
 	args []string
 	env  []string
-	Log  string
+	log  string
 
-	mu    sync.Mutex
-	life  *life    // nil: it was never started, or ended as we wished
-	ended []string // how it ended without being told to
+	mu          sync.Mutex
+	execution   *execution // nil: it doesn't run
+	unsolicited []string
 }
 
-// life is a process from one start to its end.
-type life struct {
-	cmd    *exec.Cmd
-	over   chan struct{} // closed when it ended
-	state  string        // how, once over
-	failed bool          // with another status than 0
-	wanted bool          // we ended it; guarded by the process's mu
+// execution is the process from one start to its exit.
+type execution struct {
+	cmd       *exec.Cmd
+	exited    chan struct{} // closed on exit
+	state     string        // exit status; valid after exit
+	failed    bool          // exit status other than 0; valid after exit
+	requested bool          // Kill or Stop was called; guarded by the process's mu
 }
 
-// New prepares a program; nothing runs yet. Its output goes to a file in dir.
+// New prepares a program without starting it. Its log is a file in dir.
 func New(dir, name, path string, args, env []string) *Process {
-	return &Process{Name: name, path: path, args: args, env: env, Log: filepath.Join(dir, name+".log")}
+	return &Process{Name: name, path: path, args: args, env: env, log: filepath.Join(dir, name+".log")}
 }
 
-// Start starts it, unless it runs. It is called by one goroutine only, which keeps
-// its thread: the process ends with that thread.
+// Start starts the program unless it runs. The process ends with the calling thread.
 func (p *Process) Start() error {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if p.life != nil {
+	if p.execution != nil {
 		return nil
 	}
-	out, err := os.OpenFile(p.Log, os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o644)
+	out, err := os.OpenFile(p.log, os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o644)
 	if err != nil {
 		return fmt.Errorf("start %s: %w", p.Name, err)
 	}
 	defer func() { _ = out.Close() }()
-	l := &life{cmd: exec.Command(p.path, p.args...), over: make(chan struct{})}
-	l.cmd.Env, l.cmd.Stdout, l.cmd.Stderr = append(os.Environ(), p.env...), out, out
-	l.cmd.SysProcAttr = childAttributes()
-	if err := l.cmd.Start(); err != nil {
+	e := &execution{cmd: exec.Command(p.path, p.args...), exited: make(chan struct{})}
+	e.cmd.Env, e.cmd.Stdout, e.cmd.Stderr = append(os.Environ(), p.env...), out, out
+	e.cmd.SysProcAttr = childAttributes()
+	if err := e.cmd.Start(); err != nil {
 		return fmt.Errorf("start %s: %w", p.Name, err)
 	}
-	p.life = l
-	go p.await(l)
+	p.execution = e
+	go p.wait(e)
 	return nil
 }
 
-func (p *Process) await(l *life) {
-	err := l.cmd.Wait()
-	l.failed = err != nil
-	l.state = l.cmd.ProcessState.String()
-	p.mu.Lock()
-	if !l.wanted {
-		p.ended = append(p.ended, l.state+": "+lastLine(p.Log))
-	}
-	if p.life == l {
-		p.life = nil
-	}
-	p.mu.Unlock()
-	close(l.over)
-}
-
-// signal sends a signal to the running process; none where it doesn't run.
-func (p *Process) signal(s syscall.Signal, last bool) *life {
+func (p *Process) wait(e *execution) {
+	e.failed = e.cmd.Wait() != nil
+	e.state = e.cmd.ProcessState.String()
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	l := p.life
-	if l == nil {
-		return nil
+	if !e.requested {
+		p.unsolicited = append(p.unsolicited, e.state+": "+p.lastLogLine())
 	}
-	l.wanted = l.wanted || last
-	_ = l.cmd.Process.Signal(s) // one that just ended is awaited
-	return l
+	p.execution = nil
+	close(e.exited)
 }
 
-// Pause stops it as SIGSTOP does, where the system can.
+// signal sends a signal if the process runs, and returns its execution or nil.
+func (p *Process) signal(s syscall.Signal, end bool) *execution {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	e := p.execution
+	if e != nil {
+		e.requested = e.requested || end
+		_ = e.cmd.Process.Signal(s) // it may have just exited
+	}
+	return e
+}
+
+// Pause sends SIGSTOP.
 func (p *Process) Pause() { p.signal(pauseSignal, false) }
 
-// Resume ends a pause.
+// Resume sends SIGCONT.
 func (p *Process) Resume() { p.signal(resumeSignal, false) }
 
-// Kill ends it as kill -9 does, paused or not.
+// Kill sends SIGKILL and waits for the exit. It works on a paused process too.
 func (p *Process) Kill() {
-	if l := p.signal(syscall.SIGKILL, true); l != nil {
-		<-l.over
+	if e := p.signal(syscall.SIGKILL, true); e != nil {
+		<-e.exited
 	}
 }
 
-// Stop asks it to end, and kills it where it doesn't within the time. The error
-// says how it ended if not with status 0.
+// Stop sends SIGTERM, and kills the process unless it exits within the time. It
+// fails if the process was killed or if its exit status isn't 0.
 func (p *Process) Stop(within time.Duration) error {
-	l := p.signal(syscall.SIGTERM, true)
-	if l == nil {
+	e := p.signal(syscall.SIGTERM, true)
+	if e == nil {
 		return nil
 	}
 	select {
-	case <-l.over:
+	case <-e.exited:
 	case <-time.After(within):
 		p.Kill()
 		return fmt.Errorf("%s did not stop within %s of SIGTERM", p.Name, within)
 	}
-	if l.failed {
-		return fmt.Errorf("%s stopped with %s", p.Name, l.state)
+	if e.failed {
+		return fmt.Errorf("%s stopped with %s", p.Name, e.state)
 	}
 	return nil
 }
 
-// Running reports whether it runs, paused or not.
-func (p *Process) Running() bool {
+// UnsolicitedExits describes each exit that neither Kill nor Stop requested.
+func (p *Process) UnsolicitedExits() []string {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	return p.life != nil
+	return append([]string(nil), p.unsolicited...)
 }
 
-// Surprises are how it ended without being told to.
-func (p *Process) Surprises() []string {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	return append([]string(nil), p.ended...)
+// Panics returns the lines of the log that report a panic or a fatal error.
+func (p *Process) Panics() []string {
+	f, err := os.Open(p.log)
+	if err != nil {
+		return nil
+	}
+	defer func() { _ = f.Close() }()
+	var panics []string
+	lines := bufio.NewScanner(f)
+	lines.Buffer(nil, 1<<20)
+	for lines.Scan() {
+		if line := lines.Text(); strings.Contains(line, "panic") || strings.HasPrefix(line, "fatal error:") {
+			panics = append(panics, p.Name+": "+line)
+		}
+	}
+	return panics
 }
 
-// lastLine is the end of a log: what a process that ended by itself said last.
-func lastLine(path string) string {
-	text, err := os.ReadFile(path)
+func (p *Process) lastLogLine() string {
+	text, err := os.ReadFile(p.log)
 	if err != nil {
 		return err.Error()
 	}

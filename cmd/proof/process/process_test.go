@@ -10,13 +10,13 @@ import (
 
 const patience = 30 * time.Second
 
-func sleeper(t *testing.T, script string) *Process {
+func startScript(t *testing.T, script string) *Process {
 	t.Helper()
 	sh, err := exec.LookPath("sh")
 	if err != nil {
-		t.Skip("no sh here")
+		t.Skip("this system has no sh")
 	}
-	p := New(t.TempDir(), "sleeper", sh, []string{"-c", script}, nil)
+	p := New(t.TempDir(), "script", sh, []string{"-c", script}, nil)
 	t.Cleanup(p.Kill)
 	if err := p.Start(); err != nil {
 		t.Fatal(err)
@@ -24,61 +24,68 @@ func sleeper(t *testing.T, script string) *Process {
 	return p
 }
 
-// await looks until it is so.
-func await(t *testing.T, what string, so func() bool) {
+func waitUntil(t *testing.T, what string, condition func() bool) {
 	t.Helper()
-	for deadline := time.Now().Add(patience); !so(); {
+	for deadline := time.Now().Add(patience); !condition(); time.Sleep(5 * time.Millisecond) {
 		if time.Now().After(deadline) {
-			t.Fatalf("waited in vain until %s", what)
+			t.Fatalf("not within %s: %s", patience, what)
 		}
-		time.Sleep(5 * time.Millisecond) // between two looks
 	}
 }
 
-func logged(p *Process) string {
-	text, _ := os.ReadFile(p.Log)
-	return string(text)
+func waitUntilUp(t *testing.T, p *Process, starts int) {
+	t.Helper()
+	waitUntil(t, "the script is up", func() bool {
+		text, _ := os.ReadFile(p.log)
+		return strings.Count(string(text), "up") == starts
+	})
 }
 
-func TestProcessIsKilledAndStartedAgain(t *testing.T) {
-	p := sleeper(t, "echo up; exec sleep 1000")
-	await(t, "it is up", func() bool { return strings.Count(logged(p), "up") == 1 })
+func running(p *Process) bool { return p.signal(0, false) != nil }
+
+func TestKillAndRestart(t *testing.T) {
+	p := startScript(t, "echo up; exec sleep 1000")
+	waitUntilUp(t, p, 1)
 	p.Pause()
 	p.Kill()
-	if p.Running() {
-		t.Error("it runs after kill -9")
+	if running(p) {
+		t.Error("the process runs after Kill")
 	}
 	if err := p.Start(); err != nil {
 		t.Fatal(err)
 	}
-	await(t, "it is up again", func() bool { return strings.Count(logged(p), "up") == 2 })
-	if got := p.Surprises(); len(got) > 0 {
-		t.Errorf("what we ended counts as a surprise: %v", got)
+	waitUntilUp(t, p, 2)
+	if got := p.UnsolicitedExits(); len(got) > 0 {
+		t.Errorf("a kill counts as an unsolicited exit: %v", got)
 	}
 }
 
-func TestProcessStops(t *testing.T) {
-	p := sleeper(t, "trap 'exit 0' TERM; echo up; while :; do sleep 0.02; done")
-	await(t, "it is up", func() bool { return strings.Contains(logged(p), "up") })
-	if err := p.Stop(patience); err != nil || p.Running() {
-		t.Errorf("stop: %v", err)
-	}
-	p = sleeper(t, "trap 'exit 3' TERM; echo up; while :; do sleep 0.02; done")
-	await(t, "it is up", func() bool { return strings.Contains(logged(p), "up") })
-	if err := p.Stop(patience); err == nil || !strings.Contains(err.Error(), "exit status 3") {
-		t.Errorf("stop: %v, want its status", err)
-	}
-	p = sleeper(t, "trap '' TERM; echo up; while :; do sleep 0.02; done")
-	await(t, "it is up", func() bool { return strings.Contains(logged(p), "up") })
-	if err := p.Stop(50 * time.Millisecond); err == nil || p.Running() {
-		t.Errorf("stop: %v, want that it did not, and that it is gone", err)
+func TestStop(t *testing.T) {
+	for _, c := range []struct {
+		onTERM string
+		within time.Duration
+		want   string // in the error; empty: none
+	}{
+		{"exit 0", patience, ""},
+		{"exit 3", patience, "exit status 3"},
+		{"", 50 * time.Millisecond, "did not stop"},
+	} {
+		p := startScript(t, "trap '"+c.onTERM+"' TERM; echo up; while :; do sleep 0.02; done")
+		waitUntilUp(t, p, 1)
+		err := p.Stop(c.within)
+		if running(p) || (err == nil) != (c.want == "") || err != nil && !strings.Contains(err.Error(), c.want) {
+			t.Errorf("trap %q: running %t, error %v, want %q", c.onTERM, running(p), err, c.want)
+		}
 	}
 }
 
-func TestProcessEndsByItself(t *testing.T) {
-	p := sleeper(t, "echo one; echo because; exit 4")
-	await(t, "it ended", func() bool { return !p.Running() })
-	if got := p.Surprises(); len(got) != 1 || got[0] != "exit status 4: because" {
-		t.Errorf("surprises %v", got)
+func TestUnsolicitedExitAndPanics(t *testing.T) {
+	p := startScript(t, "echo one; echo panic: nil; echo because; exit 4")
+	waitUntil(t, "the script has ended", func() bool { return !running(p) })
+	if got := p.UnsolicitedExits(); len(got) != 1 || got[0] != "exit status 4: because" {
+		t.Errorf("unsolicited exits: %q", got)
+	}
+	if got := p.Panics(); len(got) != 1 || got[0] != "script: panic: nil" {
+		t.Errorf("panics: %q", got)
 	}
 }

@@ -2,13 +2,17 @@ package process
 
 import (
 	"context"
+	"errors"
+	"fmt"
 	"io"
+	"math/rand/v2"
+	"net"
 	"net/http"
 	"time"
 )
 
-// Pause waits, and reports whether ctx is still going on.
-func Pause(ctx context.Context, d time.Duration) bool {
+// Sleep waits, and reports whether ctx is still alive.
+func Sleep(ctx context.Context, d time.Duration) bool {
 	if d <= 0 {
 		return ctx.Err() == nil
 	}
@@ -22,7 +26,7 @@ func Pause(ctx context.Context, d time.Duration) bool {
 	}
 }
 
-// WhyNotReady asks a settled at the URL of its /readyz what it misses; "" is nothing.
+// WhyNotReady asks the /readyz URL of a settled why it isn't ready; "" means ready.
 func WhyNotReady(ctx context.Context, url string) string {
 	ctx, cancel := context.WithTimeout(ctx, 2*time.Second)
 	defer cancel()
@@ -35,9 +39,21 @@ func WhyNotReady(ctx context.Context, url string) string {
 		return err.Error()
 	}
 	defer func() { _ = answer.Body.Close() }()
-	text, _ := io.ReadAll(io.LimitReader(answer.Body, 4<<10))
 	if answer.StatusCode == http.StatusOK {
 		return ""
 	}
-	return string(text)
+	text, _ := io.ReadAll(io.LimitReader(answer.Body, 4<<10))
+	return answer.Status + ": " + string(text)
+}
+
+// FreePort returns a port on which nobody listens. It is below the ports that systems
+// give to outgoing connections, so that it is still free when a process restarts.
+func FreePort() (int, error) {
+	for range 100 {
+		port := 10000 + rand.IntN(20000)
+		if l, err := net.Listen("tcp", fmt.Sprintf("127.0.0.1:%d", port)); err == nil {
+			return port, l.Close()
+		}
+	}
+	return 0, errors.New("no free port found between 10000 and 30000")
 }

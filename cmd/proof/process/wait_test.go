@@ -21,21 +21,21 @@ func TestWhyNotReady(t *testing.T) {
 	}
 	why = ""
 	if got := WhyNotReady(t.Context(), server.URL); got != "" {
-		t.Errorf("%q of a ready one", got)
+		t.Errorf("%q, want ready", got)
 	}
 	server.Close()
 	if got := WhyNotReady(t.Context(), server.URL); got == "" {
-		t.Error("one that is gone is ready")
+		t.Error("a server that was closed is ready")
 	}
 }
 
-func TestPauseEndsWithItsContext(t *testing.T) {
+func TestSleepEndsWithItsContext(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
-	if !Pause(ctx, time.Nanosecond) || !Pause(ctx, 0) {
-		t.Error("a pause ended although its context goes on")
+	if !Sleep(ctx, time.Nanosecond) || !Sleep(ctx, 0) {
+		t.Error("Sleep reports an end although its context is alive")
 	}
 	cancel()
-	if Pause(ctx, time.Hour) || Pause(ctx, 0) {
-		t.Error("a pause outlasts its context")
+	if Sleep(ctx, time.Hour) || Sleep(ctx, 0) {
+		t.Error("Sleep outlasts its context")
 	}
 }

@@ -9,67 +9,75 @@ import (
 
 	"github.com/nats-io/nats.go/jetstream"
 
+	"settled/cmd/proof/workload"
 	"settled/consumer"
 	"settled/ledger"
 	"settled/ledger/streamreader"
 	"settled/settlement"
 )
 
-// load publishes the outcomes, so many ahead of their results that settled always
-// has work and never more than that.
+// load publishes the outcomes. It limits how many of them have no result yet, so that
+// settled always has work but never a backlog.
 type load struct {
-	stage    *stage
+	node     *workload.Node
 	js       jetstream.JetStream
-	sessions uint64 // to settle
-	next     atomic.Uint64
-	settled  atomic.Uint64 // sessions whose result is there
-	results  atomic.Uint64 // of all kinds
+	sessions uint64        // to settle
+	started  atomic.Uint64 // sessions
+	settled  atomic.Uint64 // sessions
+	results  atomic.Uint64 // closed and failed entries
 	running  sync.WaitGroup
-	slots    chan struct{} // one for each outcome whose result isn't there yet
+	slots    chan struct{} // one for each outcome without a result
 
 	mu       sync.Mutex
-	outcomes []*outcome
-	waiting  map[string]*outcome // by id
-	acked    map[uint64]*outcome // by sequence
-	err      error               // the first
+	outcomes []*workload.Outcome
+	waiting  map[string]*publication      // by the id of the outcome
+	acked    map[uint64]*workload.Outcome // by sequence
+	err      error                        // the first
 }
 
-// ahead is how many outcomes have no result yet at most; publishers are how many
-// publish at once.
 const (
-	ahead      = 512
+	maxWaiting = 512 // outcomes without a result
 	publishers = 16
 )
 
-func newLoad(d *deployment, sessions uint64) *load {
+func newLoad(node *workload.Node, js jetstream.JetStream, sessions uint64) *load {
 	return &load{
-		stage: d.stage, js: d.js, sessions: sessions, slots: make(chan struct{}, ahead),
-		waiting: map[string]*outcome{}, acked: map[uint64]*outcome{},
+		node: node, js: js, sessions: sessions, slots: make(chan struct{}, maxWaiting),
+		waiting: map[string]*publication{}, acked: map[uint64]*workload.Outcome{},
 	}
 }
 
-// run publishes until all sessions are told; what comes after a result is published
-// by the goroutine that follows the results.
-func (l *load) run(ctx context.Context) {
+// start starts the publishers, and a follower of the results, which publishes what
+// follows a result. They end with ctx.
+func (l *load) start(ctx context.Context) {
 	for range publishers {
 		l.running.Go(func() {
-			for number := l.next.Add(1); number <= l.sessions && ctx.Err() == nil; number = l.next.Add(1) {
-				told, err := l.stage.story(number)
+			for number := l.started.Add(1); number <= l.sessions && ctx.Err() == nil; number = l.started.Add(1) {
+				all, err := publications(l.node, number)
 				if err != nil {
-					l.failed(err)
+					l.fail(err)
 					return
 				}
-				for _, o := range told {
-					l.tell(ctx, o)
+				for _, p := range all {
+					l.publish(ctx, p)
 				}
 			}
 		})
 	}
+	results := streamreader.Selection{Subjects: []string{"settlement.closed.*", "settlement.failed.*"}}
+	l.running.Go(func() {
+		_ = streamreader.New(l.js, ledger.StreamName("")).Follow(ctx, results, nil, func(m *jetstream.RawStreamMsg) error {
+			l.handleResult(ctx, m.Data)
+			return nil
+		})
+	})
 }
 
-// tell publishes an outcome and its copies, as soon as there is room for it.
-func (l *load) tell(ctx context.Context, o *outcome) {
-	if o.session != "" { // what has none can't be told from its result
+// publish publishes an outcome and its copies as soon as there is a slot for it.
+func (l *load) publish(ctx context.Context, p *publication) {
+	o := p.outcome
+	waits := o.Session != "" // otherwise its result doesn't carry its id
+	if waits {
 		select {
 		case l.slots <- struct{}{}:
 		case <-ctx.Done():
@@ -78,19 +86,19 @@ func (l *load) tell(ctx context.Context, o *outcome) {
 	}
 	l.mu.Lock()
 	l.outcomes = append(l.outcomes, o)
-	if o.session != "" {
-		l.waiting[o.id] = o
+	if waits {
+		l.waiting[o.ID] = p
 	}
 	l.mu.Unlock()
-	for i := range o.again + 1 {
-		l.publish(ctx, o, i)
+	for i := range p.copies + 1 {
+		l.publishMessage(ctx, o, i)
 	}
 }
 
-func (l *load) publish(ctx context.Context, o *outcome, copyNumber int) {
-	ack, err := l.js.PublishMsg(ctx, o.message(copyNumber))
+func (l *load) publishMessage(ctx context.Context, o *workload.Outcome, copyNumber int) {
+	ack, err := l.js.PublishMsg(ctx, o.Message(copyNumber))
 	if err != nil {
-		l.failed(fmt.Errorf("publish outcome %s: %w", o.id, err))
+		l.fail(fmt.Errorf("publish %s: %w", o, err))
 		return
 	}
 	l.mu.Lock()
@@ -98,7 +106,7 @@ func (l *load) publish(ctx context.Context, o *outcome, copyNumber int) {
 	l.acked[ack.Sequence] = o
 }
 
-func (l *load) failed(err error) {
+func (l *load) fail(err error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if l.err == nil {
@@ -106,66 +114,46 @@ func (l *load) failed(err error) {
 	}
 }
 
-// follow takes every result as a subscriber does, until the returned function is
-// called.
-func (l *load) follow(ctx context.Context) (stop func()) {
-	ctx, end := context.WithCancel(ctx)
-	done := make(chan struct{})
-	results := streamreader.Selection{Subjects: []string{"settlement.closed.*", "settlement.failed.*"}}
-	go func() {
-		defer close(done)
-		_ = streamreader.New(l.js, ledger.StreamName("")).Follow(ctx, results, nil, func(m *jetstream.RawStreamMsg) error {
-			l.result(ctx, m.Data)
-			return nil
-		})
-	}()
-	return func() {
-		end()
-		<-done
-	}
-}
-
-// result notes that an outcome has its result. Whether it is the right one is found
-// out from the ledger, when all is over.
-func (l *load) result(ctx context.Context, entry []byte) {
+// handleResult frees the slot of the outcome and publishes what follows. The verdict
+// checks later whether the result is correct.
+func (l *load) handleResult(ctx context.Context, entry []byte) {
 	var e struct {
 		Data struct {
 			Outcome settlement.OutcomeRef `json:"outcome"`
 		} `json:"data"`
 	}
 	if err := json.Unmarshal(entry, &e); err != nil {
-		l.failed(fmt.Errorf("a result can't be read: %w", err))
+		l.fail(fmt.Errorf("read a result: %w", err))
 		return
 	}
 	l.results.Add(1)
 	l.mu.Lock()
-	o := l.waiting[e.Data.Outcome.ID]
+	p := l.waiting[e.Data.Outcome.ID]
 	delete(l.waiting, e.Data.Outcome.ID)
 	l.mu.Unlock()
-	if o == nil {
+	if p == nil {
 		return
 	}
 	<-l.slots
-	if o.paid != "" {
+	if p.outcome.Paid != "" {
 		l.settled.Add(1)
 	}
-	switch o.after {
-	case nil:
-	case o:
-		l.running.Go(func() { l.publish(ctx, o, o.again+1) })
-	default:
-		l.running.Go(func() { l.tell(ctx, o.after) })
+	if p.repeat {
+		l.running.Go(func() { l.publishMessage(ctx, p.outcome, p.copies+1) })
+	}
+	if p.next != nil {
+		l.running.Go(func() { l.publish(ctx, p.next) })
 	}
 }
 
-// left is how many outcomes have no result yet.
-func (l *load) left() (waiting int, err error) {
+// progress returns how many outcomes have no result yet, and the first error.
+func (l *load) progress() (waiting int, err error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	return len(l.waiting), l.err
 }
 
-// answered reports whether every stored message has its final answer.
+// answered reports whether settled has acknowledged every stored message.
 func (l *load) answered(ctx context.Context) (bool, error) {
 	c, err := l.js.Consumer(ctx, consumer.OutcomesStream(""), "settled")
 	if err != nil {

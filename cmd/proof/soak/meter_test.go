@@ -1,19 +1,23 @@
 package main
 
 import (
+	"encoding/json"
 	"fmt"
 	"io"
+	"runtime"
 	"strings"
 	"testing"
 	"time"
 
+	"settled/clearnode/clearnodetest"
+	"settled/cmd/proof/workload"
 	"settled/settlement"
 )
 
 func TestParseMetrics(t *testing.T) {
 	var text strings.Builder
-	for i, name := range wanted {
-		fmt.Fprintf(&text, "# HELP %s is told.\n# TYPE %s gauge\n%s %d.5e+06\n", name, name, name, i)
+	for i, name := range settledMetrics {
+		fmt.Fprintf(&text, "# HELP %s says.\n# TYPE %s gauge\n%s %d.5e+06\n", name, name, name, i)
 	}
 	text.WriteString(`settled_outcomes_total{scenario="a b",reason=""} 7` + "\n")
 	values, err := parseMetrics(strings.NewReader(text.String()))
@@ -26,7 +30,7 @@ func TestParseMetrics(t *testing.T) {
 	}
 }
 
-// samplesOf are ten samples, a second and a hundred sessions apart.
+// samplesOf returns ten samples, a second and a hundred sessions apart.
 func samplesOf(heap, each float64) []sample {
 	var all []sample
 	for i := range 10 {
@@ -38,17 +42,17 @@ func samplesOf(heap, each float64) []sample {
 	return all
 }
 
-func TestTenthOf(t *testing.T) {
-	got := tenthOf(samplesOf(1000, 5))
+func TestNewTenth(t *testing.T) {
+	got := newTenth(samplesOf(1000, 5))
 	want := tenth{Sessions: 900, Seconds: 9, PerSecond: 100, HeapLive: 1005, Resident: 7, Goroutines: 8, Files: 9, Allocated: 5, Mallocs: 5, CPU: 5, Samples: 10}
 	if got != want {
 		t.Errorf("%+v, want %+v", got, want)
 	}
 }
 
-// More than a tenth more, or less, fails; a tenth doesn't.
+// A difference of more than a tenth fails.
 func TestCompare(t *testing.T) {
-	first := tenthOf(samplesOf(1000, 100))
+	first := newTenth(samplesOf(1000, 100))
 	for _, c := range []struct {
 		heap, each float64
 		wrong      []string
@@ -60,7 +64,7 @@ func TestCompare(t *testing.T) {
 		{1000, 112, []string{"bytes allocated per settlement", "objects allocated per settlement", "processor time per settlement, µs *"}},
 	} {
 		var wrong []string
-		for _, g := range compare(first, tenthOf(samplesOf(c.heap, c.each))) {
+		for _, g := range compare(first, newTenth(samplesOf(c.heap, c.each))) {
 			if !g.OK {
 				wrong = append(wrong, g.What)
 			}
@@ -71,47 +75,66 @@ func TestCompare(t *testing.T) {
 	}
 }
 
-func TestSamplesOfATenth(t *testing.T) {
+func TestSamplesBetween(t *testing.T) {
 	m := &meter{samples: samplesOf(1000, 1)}
 	if got, err := m.between(1100, 1900); err != nil || len(got) != 9 || got[0].settled != 1100 {
 		t.Errorf("%d samples, %v", len(got), err)
 	}
 	if _, err := m.between(1100, 1200); err == nil {
-		t.Error("two samples are enough")
+		t.Error("two samples count as enough")
 	}
 }
 
-// Every kind of failure comes, and every session is closed by one outcome.
-func TestStories(t *testing.T) {
-	s, err := newStage(protocols[0], t.TempDir())
+// A settlement that takes more processor time only because the processor is slower
+// isn't more expensive.
+func TestCPUAtPaceOf(t *testing.T) {
+	first := tenth{CPU: 5000, Pace: 1000}
+	for _, c := range []struct{ cpu, pace, want float64 }{
+		{6000, 1200, 5000}, // on a slower processor
+		{6000, 1000, 6000},
+		{6000, 0, 6000}, // unknown
+	} {
+		if got := (tenth{CPU: c.cpu, Pace: c.pace}).cpuAtPaceOf(first); got != c.want {
+			t.Errorf("%v µs at pace %v: got %v, want %v", c.cpu, c.pace, got, c.want)
+		}
+	}
+	runtime.LockOSThread()
+	defer runtime.UnlockOSThread()
+	if took := doReferenceWork(); took <= 0 && runtime.GOOS == "linux" || !json.Valid(referenceInput) {
+		t.Errorf("the reference work took %v s", took)
+	}
+}
+
+// Every kind of failure occurs, and every session is closed by one outcome.
+func TestPublications(t *testing.T) {
+	node, err := workload.StartNode(protocols[0], t.TempDir(), clearnodetest.Config{})
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer func() { _ = s.node.Close() }()
+	defer func() { _ = node.Close() }()
 	closing := map[settlement.SessionID]int{}
 	codes := map[settlement.Code]int{}
 	copies := 0
-	var count func(o *outcome)
-	count = func(o *outcome) {
-		copies += o.again
-		if o.paid != "" {
-			closing[o.session]++
-		} else {
-			codes[o.code]++
-		}
-		if o.after == o {
-			copies++
-		} else if o.after != nil {
-			count(o.after)
-		}
-	}
 	for number := uint64(1); number <= 100; number++ {
-		told, err := s.story(number)
+		all, err := publications(node, number)
 		if err != nil {
 			t.Fatal(err)
 		}
-		for _, o := range told {
-			count(o)
+		for len(all) > 0 {
+			p := all[0]
+			all = all[1:]
+			copies += p.copies
+			if p.repeat {
+				copies++
+			}
+			if p.next != nil {
+				all = append(all, p.next)
+			}
+			if p.outcome.Paid != "" {
+				closing[p.outcome.Session]++
+			} else {
+				codes[p.outcome.Codes[0]]++
+			}
 		}
 	}
 	if len(closing) != 100 || copies != 4 {

@@ -8,19 +8,20 @@ import (
 	"time"
 
 	"settled/cmd/proof/record"
+	"settled/cmd/proof/verdict"
 )
 
-// What is told of a run is read by the names under which it is kept.
+// Package record reads the figures by the names under which they are written.
 func TestRecordOfARun(t *testing.T) {
 	folder := t.TempDir()
 	o := options{Sessions: 200_000, WarmUp: 25_000, Protocol: protocols[1], Synced: true, out: filepath.Join(folder, "out", "soak.json"), record: filepath.Join(folder, "runs")}
-	f := figures{options: o, NATS: "v2", Settling: 10, PerSecond: 5, Outcomes: 1, Messages: 2, Closed: 3, Duplicates: 4, Losses: 5}
-	f.Tenths = slices.Repeat([]tenth{tenthOf(samplesOf(1000, 5))}, 10)
-	f.Growth = compare(f.Tenths[0], tenthOf(samplesOf(2000, 5)))
+	f := figures{options: o, NATS: "v2", Settling: 10, PerSecond: 5, Summary: verdict.Summary{Outcomes: 1, Messages: 2, Closed: 3, Duplicates: 4, Losses: 5}}
+	f.Tenths = slices.Repeat([]tenth{newTenth(samplesOf(1000, 5))}, 10)
+	f.Growth = compare(f.Tenths[0], newTenth(samplesOf(2000, 5)))
 	if f.ok() {
-		t.Error("a heap that doubled is well")
+		t.Error("a heap that doubled passes")
 	}
-	if err := o.conclude(f, record.New(record.Soak, f.ok(), o.command(), time.Now(), f), io.Discard); err != nil {
+	if err := o.report(f, record.New(record.Soak, f.ok(), o.command(), time.Now(), f), io.Discard); err != nil {
 		t.Fatal(err)
 	}
 	for _, folder := range []string{filepath.Dir(o.out), o.record} {

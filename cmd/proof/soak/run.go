@@ -8,89 +8,163 @@ import (
 	"path/filepath"
 	"time"
 
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
+
+	"settled/clearnode/clearnodetest"
 	"settled/cmd/proof/process"
+	"settled/cmd/proof/verdict"
+	"settled/cmd/proof/workload"
+	"settled/consumer"
 )
 
-// run is one deployment from its start to its verdict.
+// run is one nats-server, one settled and the node, from their start to the verdict.
 type run struct {
 	options
-	*deployment
-	load   *load
-	meter  *meter
-	began  time.Time
-	stderr io.Writer
+	node    *workload.Node
+	nats    *process.Process
+	settled *workload.Settled
+	js      jetstream.JetStream
+	load    *load
+	meter   *meter
+	began   time.Time
+	stderr  io.Writer
 }
 
-// stuckAfter is how long nothing may happen.
-const stuckAfter = 3 * time.Minute
-
-// soak does a whole run. The error is of the run itself, not of the verdict.
-func soak(ctx context.Context, o options, stderr io.Writer) (figures, error) {
-	p, err := process.Build(ctx)
-	if err != nil {
-		return figures{}, err
-	}
+// soak settles all sessions and judges the result. The error is the run's own, not the
+// verdict's.
+func soak(ctx context.Context, o options, p process.Programs, stderr io.Writer) (f figures, err error) {
 	dir, err := os.MkdirTemp(filepath.Join(p.Root, "build"), "soak-")
 	if err != nil {
-		return figures{}, err
+		return f, err
 	}
 	defer func() { _ = os.RemoveAll(dir) }()
 	r := &run{options: o, stderr: stderr}
-	if r.deployment, err = deploy(ctx, o, p, dir); err != nil {
-		return figures{}, fmt.Errorf("start: %w", err)
-	}
-	defer r.close()
-	f, err := r.perform(ctx)
-	f.NATS = p.NATSVersion()
-	return f, err
-}
-
-// perform settles everything, and holds it to what is due.
-func (r *run) perform(ctx context.Context) (figures, error) {
-	r.began = time.Now()
-	r.load = newLoad(r.deployment, r.all())
-	r.meter = &meter{url: r.http + "/metrics", settled: r.load.settled.Load}
-	if err := r.settle(ctx); err != nil {
-		return figures{}, err
-	}
-	f := figures{options: r.options, Settling: round(time.Since(r.began).Seconds(), 1)}
-	if err := f.measure(r.meter, r.options); err != nil {
+	if r.node, err = workload.StartNode(o.Protocol, dir, clearnodetest.Config{}); err != nil {
 		return f, err
 	}
-	r.say("settled all; reading everything back")
-	found, err := r.gather(ctx)
+	defer func() { _ = r.node.Close() }()
+	url, err := r.startNATS(p, dir)
 	if err != nil {
-		return f, fmt.Errorf("gather the evidence: %w", err)
+		return f, err
 	}
-	f.count(found)
-	return f, nil
+	defer r.nats.Kill()
+	nc, err := nats.Connect(url, nats.Name("soak"), nats.MaxReconnects(-1), nats.RetryOnFailedConnect(true))
+	if err != nil {
+		return f, err
+	}
+	defer nc.Close()
+	if r.js, err = jetstream.New(nc); err != nil {
+		return f, err
+	}
+	r.settled, err = r.node.NewSettled(p, workload.Deployment{
+		Name: "settled", Dir: dir, Logs: dir, NATS: url, Node: r.node.URL(), Replicas: 1, Clearnode: "  rate_limit: 1000000\n  rate_burst: 1000000",
+	})
+	if err != nil {
+		return f, err
+	}
+	defer r.settled.Kill()
+	if err := r.settled.Start(); err != nil {
+		return f, err
+	}
+	if err := r.waitReady(ctx); err != nil {
+		return f, fmt.Errorf("start: %w", err)
+	}
+	f = figures{options: o, NATS: p.NATSVersion()}
+	return f, r.perform(ctx, &f)
 }
 
-// settle publishes, and waits until every message has its final answer.
-func (r *run) settle(ctx context.Context) error {
-	ctx, stop := context.WithCancel(ctx)
-	unfollow := r.load.follow(ctx)
-	done := make(chan struct{})
-	go func() {
-		defer close(done)
-		r.meter.run(ctx)
-	}()
-	r.load.run(ctx)
-	err := r.await(ctx)
+func (r *run) startNATS(p process.Programs, dir string) (url string, err error) {
+	port, err := process.FreePort()
+	if err != nil {
+		return "", err
+	}
+	sync := ""
+	if r.Synced {
+		sync = ", sync_interval: always"
+	}
+	conf := filepath.Join(dir, "nats.conf")
+	text := fmt.Sprintf("listen: \"127.0.0.1:%d\"\njetstream { store_dir: %q, max_file_store: 64GB, max_memory_store: 64MB%s }\n", port, filepath.Join(dir, "jetstream"), sync)
+	if err := os.WriteFile(conf, []byte(text), 0o600); err != nil {
+		return "", err
+	}
+	r.nats = process.New(dir, "nats-server", p.NATS, []string{"-c", conf}, nil)
+	return fmt.Sprintf("nats://127.0.0.1:%d", port), r.nats.Start()
+}
+
+func (r *run) waitReady(ctx context.Context) error {
+	why := ""
+	for deadline := time.Now().Add(time.Minute); time.Now().Before(deadline); {
+		if why = process.WhyNotReady(ctx, r.settled.URL+"/readyz"); why == "" {
+			return nil
+		}
+		if err := r.checkProcesses(); err != nil {
+			return err
+		}
+		if !process.Sleep(ctx, 100*time.Millisecond) {
+			return ctx.Err()
+		}
+	}
+	return fmt.Errorf("settled isn't ready after a minute: %s", why)
+}
+
+// checkProcesses fails if a process has exited.
+func (r *run) checkProcesses() error {
+	for _, p := range []*process.Process{r.nats, r.settled.Process} {
+		if exits := p.UnsolicitedExits(); len(exits) > 0 {
+			return fmt.Errorf("%s exited: %s", p.Name, exits[0])
+		}
+	}
+	return nil
+}
+
+// perform settles all sessions, compares the tenths and judges the evidence.
+func (r *run) perform(ctx context.Context, f *figures) error {
+	r.began = time.Now()
+	r.load = newLoad(r.node, r.js, r.total())
+	r.meter = &meter{url: r.settled.URL + "/metrics", settled: r.load.settled.Load}
+	loading, stop := context.WithCancel(ctx)
+	r.load.start(loading)
+	r.load.running.Go(func() { r.meter.run(loading) })
+	err := r.waitSettled(loading)
 	stop()
-	<-done
-	unfollow()
 	r.load.running.Wait()
-	return err
+	if err != nil {
+		return err
+	}
+	f.Settling = round(time.Since(r.began).Seconds(), 1)
+	if err := f.measure(r.meter); err != nil {
+		return err
+	}
+	r.logf("all sessions are settled; reading everything back")
+	evidence := &verdict.Evidence{Outcomes: r.load.outcomes, Acked: r.load.acked, Faultless: true, Panics: r.settled.Panics()}
+	source := verdict.Source{
+		Node: r.node, JetStream: r.js, DeadLetters: consumer.NewDeadLetters(r.js, consumer.Config{}),
+		Fence: 80 * time.Second, // with the default configuration
+		Progress: func(entries uint64) {
+			if entries%(20*1024) == 0 {
+				r.logf("%d entries verified", entries)
+			}
+		},
+	}
+	if err := source.Gather(ctx, evidence); err != nil {
+		return err
+	}
+	f.Summary = evidence.Summary(evidence.Disagreements())
+	return nil
 }
 
-// await tells how far everything is until all is answered.
-func (r *run) await(ctx context.Context) error {
+// stallTimeout is how long settled may make no progress.
+const stallTimeout = 3 * time.Minute
+
+// waitSettled waits until every session is settled and every message is answered. It
+// logs the progress every ten seconds.
+func (r *run) waitSettled(ctx context.Context) error {
 	last, since := uint64(0), time.Now()
-	for process.Pause(ctx, time.Second) {
-		waiting, err := r.load.left()
+	for seconds := 1; process.Sleep(ctx, time.Second); seconds++ {
+		waiting, err := r.load.progress()
 		if err == nil {
-			err = r.ended()
+			err = r.checkProcesses()
 		}
 		if err != nil {
 			return err
@@ -98,11 +172,14 @@ func (r *run) await(ctx context.Context) error {
 		if now := r.load.results.Load(); now != last {
 			last, since = now, time.Now()
 		}
-		if time.Since(since) > stuckAfter {
-			return fmt.Errorf("nothing was settled for %s: %d outcomes have no result", stuckAfter, waiting)
+		if time.Since(since) > stallTimeout {
+			return fmt.Errorf("nothing was settled for %s: %d outcomes have no result", stallTimeout, waiting)
 		}
-		r.progress(waiting)
-		if r.load.settled.Load() < r.all() || waiting > 0 {
+		settled := r.load.settled.Load()
+		if seconds%10 == 0 {
+			r.logf("%d of %d sessions settled, %.0f a second, %d outcomes wait%s", settled, r.total(), float64(settled)/time.Since(r.began).Seconds(), waiting, r.meter.latest())
+		}
+		if settled < r.total() || waiting > 0 {
 			continue
 		}
 		if done, err := r.load.answered(ctx); done || err != nil {
@@ -112,20 +189,6 @@ func (r *run) await(ctx context.Context) error {
 	return ctx.Err()
 }
 
-func (r *run) say(format string, args ...any) {
-	_, _ = fmt.Fprintf(r.stderr, "%6.0f s  %s\n", time.Since(r.began).Seconds(), fmt.Sprintf(format, args...))
-}
-
-// progress is told once in ten seconds.
-func (r *run) progress(waiting int) {
-	elapsed := time.Since(r.began)
-	if int(elapsed.Seconds())%10 != 0 {
-		return
-	}
-	settled := r.load.settled.Load()
-	line := fmt.Sprintf("%d of %d sessions settled, %.0f a second, %d outcomes wait", settled, r.all(), float64(settled)/elapsed.Seconds(), waiting)
-	if s, err := r.meter.last(); err == nil {
-		line += fmt.Sprintf("; settled: %.1f MiB live, %.1f MiB resident, %.0f goroutines, %.0f files", s.values[heapLive]/(1<<20), s.values[resident]/(1<<20), s.values[goroutines], s.values[openFiles])
-	}
-	r.say("%s", line)
+func (r *run) logf(format string, args ...any) {
+	fmt.Fprintf(r.stderr, "%6.0f s  %s\n", time.Since(r.began).Seconds(), fmt.Sprintf(format, args...))
 }

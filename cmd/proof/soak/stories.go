@@ -6,54 +6,54 @@ import (
 
 	"github.com/ethereum/go-ethereum/crypto"
 
+	"settled/cmd/proof/workload"
 	"settled/settlement"
 )
 
-// story is what is published for the session of this number: the outcome that
-// closes it, and for some something else before, beside or after it. Every session
-// is closed in the end.
-func (s *stage) story(number uint64) ([]*outcome, error) {
-	p := pairOf(number)
-	scenario := scenarios[number%uint64(len(scenarios))]
-	session, err := s.open(p, number)
+// publication is an outcome to be published, and what follows its result.
+type publication struct {
+	outcome *workload.Outcome
+	copies  int          // further messages at once
+	repeat  bool         // publish it again after its result
+	next    *publication // publish this after its result
+}
+
+// sessionsOfPair limits the sessions of a pair, because settled reads a wallet's
+// history when it looks for a session in it.
+const sessionsOfPair = 16
+
+// publications returns what is published for the session of this number: the outcome
+// that closes it, and for some sessions another outcome before, beside or after it.
+func publications(node *workload.Node, number uint64) ([]*publication, error) {
+	pair := workload.PairOf(number / sessionsOfPair)
+	scenario := workload.Scenarios[number%uint64(len(workload.Scenarios))]
+	session, err := node.OpenSession(pair)
 	if err != nil {
 		return nil, err
 	}
-	o := &outcome{id: fmt.Sprint(number), scenario: scenario, session: session, pair: p, data: says(scenario, p), paid: paid[scenario]}
-	bad := &outcome{id: o.id + "-bad", scenario: "payment_completed", session: session, pair: p, data: says("payment_completed", p)}
-	switch number % 100 {
-	case 10, 40, 50: // the outcome comes right at the second try
-		bad.fault(number)
-		bad.after = o
-		return []*outcome{bad}, nil
-	case 20, 30: // of no session of ours
-		bad.fault(number)
-		return []*outcome{bad, o}, nil
-	case 60, 61: // the same once more, when it is long settled: no second result
-		o.after = o
-	case 70: // another outcome of the session comes too late
-		bad.code, bad.scenario, bad.data = settlement.OutcomeConflict, "cancellation", says("cancellation", p)
-		o.after = bad
-	case 80: // three messages of it at once
-		o.again = 2
+	id := fmt.Sprint(number)
+	good := &publication{outcome: node.NewOutcome(id, id, scenario, pair).Encode(session, false)}
+	failing := func(code settlement.Code, scenario string) *publication {
+		return &publication{outcome: node.NewFailure(code, id+"-bad", scenario, pair).Encode(session, false)}
 	}
-	return []*outcome{o}, nil
-}
-
-// fault is what is wrong with an outcome that can't be settled.
-func (o *outcome) fault(number uint64) {
-	switch number % 100 {
-	case 10:
-		o.code, o.data = settlement.NotAParticipant, map[string]any{"parties": map[string]any{"provider": addressOf(1 << 60).Hex()}}
+	before := map[uint64]settlement.Code{10: settlement.NotAParticipant, 40: settlement.UnknownScenario, 50: settlement.ExpectationFailed}
+	switch n := number % 100; n {
+	case 10, 40, 50: // the upstream service corrects its outcome
+		bad := failing(before[n], scenario)
+		bad.next = good
+		return []*publication{bad}, nil
 	case 20:
-		o.code, o.data, o.session = settlement.InvalidOutcome, nil, ""
+		return []*publication{{outcome: workload.NewGarbage(id+"-bad", scenario)}, good}, nil
 	case 30:
-		o.code = settlement.SessionNotFound
-		o.session = settlement.SessionID(fmt.Sprintf("0x%x", crypto.Keccak256(binary.BigEndian.AppendUint64([]byte("nowhere"), number))))
-	case 40:
-		o.code, o.scenario = settlement.UnknownScenario, "lost_in_space"
-	case 50:
-		o.code = settlement.ExpectationFailed
-		o.data["expect"] = map[string]any{"totals": []any{map[string]any{"asset": "usdc", "amount": "99"}}}
+		bad := node.NewFailure(settlement.SessionNotFound, id+"-bad", scenario, pair)
+		bad.Encode(settlement.SessionID(fmt.Sprintf("0x%x", crypto.Keccak256(binary.BigEndian.AppendUint64([]byte("nowhere"), number)))), false)
+		return []*publication{{outcome: bad}, good}, nil
+	case 60, 61:
+		good.repeat = true
+	case 70:
+		good.next = failing(settlement.OutcomeConflict, "cancellation")
+	case 80:
+		good.copies = 2
 	}
+	return []*publication{good}, nil
 }

@@ -1,21 +1,24 @@
-// Package verdict is what the long runs with real processes have in common when they
-// judge: the disagreements that they find, and the laws that hold for all sessions
-// together. What a single outcome or session must come to each run knows itself.
+// Package verdict judges a run with real processes: it gathers what the streams and
+// the simulated node hold, and compares that with what every outcome must come to.
+// Nothing that settled says is evidence.
 package verdict
 
 import (
 	"fmt"
+	"io"
+	"maps"
+	"slices"
 
-	"settled/clearnode/clearnodetest"
+	"settled/settlement"
 )
 
-// Disagreement is one thing that is not as it must be.
+// Disagreement is a breach of a law.
 type Disagreement struct {
 	Law  string `json:"law"`
 	Text string `json:"text"`
 }
 
-// The laws whose breaches are counted by themselves.
+// The laws whose breaches are counted separately.
 const (
 	Lost  = "lost"
 	Twice = "twice"
@@ -24,56 +27,65 @@ const (
 // Disagreements are all that were found.
 type Disagreements []Disagreement
 
-// Found adds one.
-func (d *Disagreements) Found(law, format string, args ...any) {
+// Add adds one.
+func (d *Disagreements) Add(law, format string, args ...any) {
 	*d = append(*d, Disagreement{law, fmt.Sprintf(format, args...)})
 }
 
-// Count is how many sessions and outcomes there are that were paid or ended twice,
-// and that have no end.
-func (d Disagreements) Count() (duplicates, losses int) {
-	for _, one := range d {
-		switch one.Law {
-		case Twice:
-			duplicates++
-		case Lost:
-			losses++
+// Print writes the first twenty.
+func (d Disagreements) Print(w io.Writer) {
+	for _, one := range d[:min(len(d), 20)] {
+		fmt.Fprintf(w, "  %s: %s\n", one.Law, one.Text)
+	}
+}
+
+// Summary counts what a run came to.
+type Summary struct {
+	Outcomes      int                     `json:"outcomes"`
+	Messages      int                     `json:"messages"` // with copies and replays
+	Closed        int                     `json:"closed"`
+	Failed        map[settlement.Code]int `json:"failed"`
+	Attempts      int                     `json:"closing_entries"`
+	Recovered     int                     `json:"recovered"` // closed entries whose request was not answered
+	Duplicates    int                     `json:"duplicates"`
+	Losses        int                     `json:"losses"`
+	Disagreements Disagreements           `json:"disagreements"`
+}
+
+// Summary counts the evidence and the disagreements.
+func (e *Evidence) Summary(found Disagreements) Summary {
+	s := Summary{
+		Outcomes: len(e.Outcomes), Messages: len(e.Messages), Attempts: e.Intents,
+		Failed: map[settlement.Code]int{}, Disagreements: append(Disagreements{}, found...),
+	}
+	for _, entry := range e.Entries {
+		switch {
+		case entry.State == settlement.EntryClosed:
+			s.Closed++
+			if entry.Recovered != nil && *entry.Recovered {
+				s.Recovered++
+			}
+		case entry.Error != nil:
+			s.Failed[entry.Error.Code]++
 		}
 	}
-	return duplicates, losses
+	for _, d := range found {
+		switch d.Law {
+		case Twice:
+			s.Duplicates++
+		case Lost:
+			s.Losses++
+		}
+	}
+	return s
 }
 
-// Whole is the evidence about all sessions together.
-type Whole struct {
-	Books    error    // of the node: what is wrong with them
-	InFlight int      // closes of one session at once, the most there ever were
-	Crowded  string   // that session
-	MayFly   int      // as many may be; 0: any number
-	Findings []string // of `ledger verify`
-	Stops    uint64   // how often settled stopped itself, since too much was paid
-}
-
-// MayFly is how many closes of a session may be at work at once: on a nitronode any
-// number (0), for there its version lets one of them win.
-func MayFly(protocol string) int {
-	if protocol == clearnodetest.NitronodeV1 {
-		return 0
+// Print writes the counts, without the disagreements.
+func (s Summary) Print(w io.Writer) {
+	fmt.Fprintf(w, "  %-38s %7d in %d messages\n", "outcomes", s.Outcomes, s.Messages)
+	fmt.Fprintf(w, "  %-38s %7d with %d attempts, %d of them found closed\n", "closed", s.Closed, s.Attempts, s.Recovered)
+	for _, code := range slices.Sorted(maps.Keys(s.Failed)) {
+		fmt.Fprintf(w, "  %-38s %7d\n", "failed: "+string(code), s.Failed[code])
 	}
-	return 1
-}
-
-// Judge adds what is wrong.
-func (w Whole) Judge(d *Disagreements) {
-	if w.Books != nil {
-		d.Found("books", "%s", w.Books)
-	}
-	if w.MayFly > 0 && w.InFlight > w.MayFly {
-		d.Found("in flight", "%d closes of session %s were in flight at once", w.InFlight, w.Crowded)
-	}
-	for _, f := range w.Findings {
-		d.Found("ledger", "%s", f)
-	}
-	if w.Stops > 0 {
-		d.Found("stop", "settled stopped itself %d times: more was paid than was put in", w.Stops)
-	}
+	fmt.Fprintf(w, "  %-38s %7d\n  %-38s %7d\n", "duplicates", s.Duplicates, "losses", s.Losses)
 }

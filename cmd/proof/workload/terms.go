@@ -1,35 +1,34 @@
-package main
+package workload
 
 import (
 	"settled/clearnode/clearnodetest"
 	"settled/settlement"
 )
 
-// scene is what one generation of node makes different: what is put into every
-// session, and what each scenario must pay out of it. Amounts are worked out by
-// hand, not by the code under test.
-type scene struct {
-	definition string // the protocol that sessions name
+// terms are what depends on the protocol: what every session holds and what each
+// scenario pays out of it. The amounts were computed by hand.
+type terms struct {
+	definition string // the protocol in the session's definition
 	deposits   []deposit
-	paid       map[string]string // by scenario: "alice usdc 7, bob usdc 8.000001", without zeros
-	tells      bool              // the outcome must say what is in the session and who funded it
+	paid       map[string]string // by scenario, such as "alice usdc 7, bob usdc 8.000001", without zeros
+	disclose   bool              // outcomes must tell the deposits and the funder, which the node doesn't show
 	wrongTotal settlement.Code   // of an outcome that expects another total
 }
 
 type deposit struct{ who, asset, amount string }
 
-func sceneOf(protocol string) scene {
+func termsOf(protocol string) terms {
 	if protocol == clearnodetest.Legacy {
-		return legacyScene
+		return legacyTerms
 	}
-	s := commonScene
+	t := commonTerms
 	if protocol == clearnodetest.Nitro02 {
-		s.definition = "NitroRPC/0.2"
+		t.definition = "NitroRPC/0.2"
 	}
-	return s
+	return t
 }
 
-var commonScene = scene{
+var commonTerms = terms{
 	definition: "NitroRPC/0.4",
 	deposits:   []deposit{{"alice", "usdc", "10"}, {"bob", "usdc", "5.000001"}, {"alice", "weth", "0.25"}},
 	paid: map[string]string{
@@ -43,9 +42,8 @@ var commonScene = scene{
 	wrongTotal: settlement.ExpectationFailed,
 }
 
-// legacyScene: a legacy node pays one asset to a participant, and shows neither
-// what is in a session nor who put it there.
-var legacyScene = scene{
+// A legacy node pays only one asset to a participant.
+var legacyTerms = terms{
 	definition: "NitroRPC/0.2",
 	deposits:   []deposit{{"alice", "usdc", "15.000001"}},
 	paid: map[string]string{
@@ -56,5 +54,5 @@ var legacyScene = scene{
 		"dispute_resolved":  "alice usdc 11.250001, bob usdc 3.75",
 		"no_show":           "alice usdc 7.500001, bob usdc 7.5",
 	},
-	tells: true, wrongTotal: settlement.AllocationRejected,
+	disclose: true, wrongTotal: settlement.AllocationRejected,
 }

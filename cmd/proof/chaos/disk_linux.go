@@ -1,21 +1,23 @@
 package main
 
 import (
+	"errors"
 	"fmt"
 	"os"
 	"os/exec"
+	"os/signal"
 	"path/filepath"
 	"syscall"
 )
 
-// insideVariable marks the runner that has mounts of its own.
+// insideVariable marks the runner that has its own mount namespace.
 const insideVariable = "SETTLED_CHAOS_INSIDE"
 
-// enterOwnMounts runs the program again where it may mount a small disk: with
-// mounts of its own, that nobody else sees and that end with it, and as the root of
-// a user namespace where it isn't root. done is false where it is there already, or
-// the system refuses; the run goes on without a full disk then.
-func enterOwnMounts() (status int, done bool) {
+// enterMountNamespace runs the program again in a mount namespace of its own, where it
+// may mount a small disk that nobody else sees and that ends with it. A user other
+// than root also gets a user namespace, as its root. done is false inside the
+// namespace, and where the system refuses; then the run goes on without a small disk.
+func enterMountNamespace() (status int, done bool) {
 	if os.Getenv(insideVariable) != "" {
 		return 0, false
 	}
@@ -35,27 +37,31 @@ func enterOwnMounts() (status int, done bool) {
 	if err := cmd.Start(); err != nil {
 		return 0, false
 	}
-	stop := passSignals(cmd.Process)
+	signals := make(chan os.Signal, 4)
+	signal.Notify(signals, os.Interrupt, syscall.SIGTERM)
+	go func() {
+		for s := range signals {
+			_ = cmd.Process.Signal(s)
+		}
+	}()
 	_ = cmd.Wait()
-	stop()
 	return max(cmd.ProcessState.ExitCode(), -1) & 0xff, true
 }
 
-// smallDisk is a file system in memory whose size can be changed.
+// smallDisk is a tmpfs whose size can be changed.
 type smallDisk struct {
 	path string
 	size int64
 }
 
-// mountSmallDisk mounts one at path. The error says why this can't be had here.
 func mountSmallDisk(path string, size int64) (*smallDisk, error) {
 	if os.Getenv(insideVariable) == "" {
-		return nil, fmt.Errorf("a small disk needs mounts of our own, which this system refuses (CLONE_NEWNS)")
+		return nil, errors.New("a small disk needs a mount namespace, which this system refuses (CLONE_NEWNS)")
 	}
 	if err := os.MkdirAll(path, 0o755); err != nil {
 		return nil, err
 	}
-	// Where mounts are shared, ours would show outside.
+	// Otherwise a shared mount would show the disk outside.
 	if err := syscall.Mount("", "/", "", syscall.MS_REC|syscall.MS_PRIVATE, ""); err != nil {
 		return nil, fmt.Errorf("make mounts private: %w", err)
 	}
@@ -65,10 +71,17 @@ func mountSmallDisk(path string, size int64) (*smallDisk, error) {
 	return &smallDisk{path: path, size: size}, nil
 }
 
-// fill leaves next to no room: whatever is written fails with "no space left".
-func (d *smallDisk) fill() error { return d.resize(max(d.used()+64<<10, 1<<20)) }
+// fill leaves almost no space, so that writes fail with "no space left on device".
+func (d *smallDisk) fill() error {
+	var used int64
+	var s syscall.Statfs_t
+	if syscall.Statfs(d.path, &s) == nil {
+		used = int64(s.Blocks-s.Bfree) * s.Bsize
+	}
+	return d.resize(max(used+64<<10, 1<<20))
+}
 
-// empty gives the room back.
+// empty gives the space back.
 func (d *smallDisk) empty() error { return d.resize(d.size) }
 
 func (d *smallDisk) resize(size int64) error {
@@ -76,14 +89,6 @@ func (d *smallDisk) resize(size int64) error {
 		return fmt.Errorf("resize %s to %d bytes: %w", filepath.Base(d.path), size, err)
 	}
 	return nil
-}
-
-func (d *smallDisk) used() int64 {
-	var s syscall.Statfs_t
-	if syscall.Statfs(d.path, &s) != nil {
-		return 0
-	}
-	return int64(s.Blocks-s.Bfree) * s.Bsize
 }
 
 func (d *smallDisk) unmount() { _ = syscall.Unmount(d.path, syscall.MNT_DETACH) }

@@ -2,7 +2,7 @@ package main
 
 import "golang.org/x/sys/unix"
 
-// threadTime is the processor time that this thread has used, in seconds.
+// threadTime returns the processor time that this thread has used, in seconds.
 func threadTime() float64 {
 	var t unix.Timespec
 	if unix.ClockGettime(unix.CLOCK_THREAD_CPUTIME_ID, &t) != nil {

@@ -4,13 +4,12 @@ package main
 
 import "errors"
 
-func enterOwnMounts() (status int, done bool) { return 0, false }
+func enterMountNamespace() (status int, done bool) { return 0, false }
 
-// smallDisk is a file system whose size can be changed; only Linux has one here.
 type smallDisk struct{}
 
 func mountSmallDisk(string, int64) (*smallDisk, error) {
-	return nil, errors.New("a small disk is made on Linux only")
+	return nil, errors.New("mounting a small disk needs Linux")
 }
 
 func (d *smallDisk) fill() error  { return nil }

@@ -95,7 +95,11 @@ func (r *run) startNATS(p process.Programs, dir string) (url string, err error) 
 func (r *run) waitReady(ctx context.Context) error {
 	why := ""
 	for deadline := time.Now().Add(time.Minute); time.Now().Before(deadline); {
-		if why = process.WhyNotReady(ctx, r.settled.URL+"/readyz"); why == "" {
+		why = process.WhyNotReady(ctx, r.settled.URL+"/readyz")
+		if why == "" && !r.js.Conn().IsConnected() {
+			why = "the publisher isn't connected to NATS"
+		}
+		if why == "" {
 			return nil
 		}
 		if err := r.checkProcesses(); err != nil {

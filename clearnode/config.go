@@ -2,15 +2,23 @@ package clearnode
 
 import (
 	"context"
+	"crypto/tls"
+	"crypto/x509"
 	"errors"
 	"fmt"
+	"net/http"
 	"net/url"
+	"os"
 	"strconv"
 	"time"
 	"unicode/utf8"
 
 	"github.com/rs/zerolog"
 
+	"settled/clearnode/internal/legacy"
+	"settled/clearnode/internal/nitronode"
+	"settled/clearnode/internal/nitrorpc"
+	"settled/clearnode/internal/protocol"
 	"settled/settlement"
 )
 
@@ -24,21 +32,21 @@ type Config struct {
 	// Signers are our accounts. The first one signs in; of all of them the fewest
 	// that reach a session's quorum sign its close.
 	Signers []Signer
-	// ReadOnly is for who only reads sessions: a client that needs no Signers, and
-	// signs in only where a node answers nobody else, as an account that is made up.
-	// It is never Ready, and can neither prepare nor send anything.
+	// ReadOnly makes a client that only reads sessions. It needs no Signers, and signs in
+	// only where a node answers nothing before sign-in, with a key made for it. It is never
+	// Ready, and can neither prepare nor send anything.
 	ReadOnly bool
 
 	// Cosigners reaches the other parties of a session, where our keys don't reach
 	// the quorum. Nil: there are none.
 	Cosigners Cosigners
-	// CosignTimeout is how long their signatures are waited for. Zero: 3s. Where
-	// requests expire never more than half of RequestValidity, for a request is stamped
-	// before its signatures are gathered.
+	// CosignTimeout is how long to wait for their signatures. Zero: 3s. Where requests
+	// expire it is never more than half of RequestValidity, because a request is stamped
+	// before its signatures are collected.
 	CosignTimeout time.Duration
-	// CosignPatience is for how long a co-signer may give no answer before an outcome
-	// that needs its signature fails with quorum_not_reached. Zero: at once, where
-	// nobody listens.
+	// CosignPatience is for how long a co-signer may give no answer before an outcome that
+	// needs its signature fails with quorum_not_reached. Zero: at once, where nobody
+	// listens.
 	CosignPatience time.Duration
 	// CAFile has the certificates (PEM) that the node's certificate is checked against
 	// (clearnode.tls.ca). Empty: the machine's.
@@ -54,7 +62,7 @@ type Config struct {
 	RateBurst int
 
 	// NodeAddress signs the node's answers. Nil: learned from the first answer
-	// whose signature recovers, and then held for the process's life.
+	// whose signature recovers, and then enforced for the life of the process.
 	NodeAddress *settlement.Address
 
 	// MessageExpiry is how old a request the node accepts: its MSG_EXPIRY_TIME.
@@ -70,20 +78,19 @@ type Config struct {
 	// Application is what the node is told that its session keys are for when we
 	// sign in; each process adds something of its own. Empty: "settled".
 	Application string
-	// SessionKeyLife is how long they are registered for: three quarters of it later
-	// we sign in anew. At most a day, for which a node lets in. Zero: 24h.
+	// SessionKeyLife is how long they are registered for; the client signs in anew after
+	// three quarters of it. At most a day, which is how long a sign-in lasts. Zero: 24h.
 	SessionKeyLife time.Duration
 
 	Log zerolog.Logger
 
-	// CallFunc is told of each call when it has ended. Class is "ok", "refused"
-	// (nothing happened), "in_doubt" (a close without a conclusive answer) or
-	// "waiting" (a read that told nothing). The context is the one that the call was
-	// made for, so that it can be told which outcome's it was. Nil: nobody is.
+	// CallFunc is called with each call when it has ended. Class is "ok", "refused"
+	// (nothing happened), "in_doubt" (a close without a conclusive answer) or "waiting" (a
+	// read that showed nothing). The context is the one that the call was made for.
 	CallFunc func(ctx context.Context, method, class string, elapsed time.Duration)
 
-	// UnknownErrorFunc is told of each error of the node about a request that changes a
-	// session whose text settled does not know. Nil: nobody is.
+	// UnknownErrorFunc is called with each error of the node about a request that changes a
+	// session whose text settled does not know.
 	UnknownErrorFunc func(method, text string)
 
 	pace pace // only tests change it
@@ -95,32 +102,29 @@ const (
 	maxSessionKeyLife = 24 * time.Hour
 )
 
-// maxConnections is far above what helps: more than four buy nothing but latency
-// at a ClearNode on Postgres, and each costs the node notifications.
+// maxConnections is far above what helps: more than four only add latency at a ClearNode on
+// Postgres, and each costs the node notifications.
 const maxConnections = 256
 
-// maxRate is more than any node takes.
+// maxRate is more than any node accepts.
 const maxRate = 1e6
 
-// pace is how fast the client does what nobody asks it to do.
+// pace is how fast the client does what no caller asks for.
 type pace struct {
 	redial, redialMost time.Duration // the pause before dialing again grows between these
 	signIn, signInMost time.Duration // the same for a sign-in that was refused
 	challenge          time.Duration // at least this between two sign-ins at a legacy node
 	idle               time.Duration // silence after which the connection is tried with a ping
-	secondLook         time.Duration // between the two looks that "not found" and "unfunded" need
+	secondRead         time.Duration // between the two reads that "not found" and "unfunded" need
 	probeGap           time.Duration // at least this between two probes, unless a connection has its first
-	probeEvery         time.Duration // at least as often as this is every connection probed
+	probeEvery         time.Duration // every connection is probed at least this often
 }
 
-func (p pace) filled() pace {
-	return pace{
-		redial: orDefault(p.redial, 100*time.Millisecond), redialMost: orDefault(p.redialMost, 5*time.Second),
-		challenge: orDefault(p.challenge, 700*time.Millisecond),
-		signIn:    orDefault(p.signIn, 250*time.Millisecond), signInMost: orDefault(p.signInMost, 10*time.Second),
-		idle: orDefault(p.idle, 10*time.Second), secondLook: orDefault(p.secondLook, time.Second),
-		probeGap: orDefault(p.probeGap, 3*time.Second), probeEvery: orDefault(p.probeEvery, time.Hour),
-	}
+var defaultPace = pace{
+	redial: 100 * time.Millisecond, redialMost: 5 * time.Second,
+	signIn: 250 * time.Millisecond, signInMost: 10 * time.Second,
+	challenge: 700 * time.Millisecond, idle: 10 * time.Second, secondRead: time.Second,
+	probeGap: 3 * time.Second, probeEvery: time.Hour,
 }
 
 func orDefault[T comparable](value, fallback T) T {
@@ -131,7 +135,7 @@ func orDefault[T comparable](value, fallback T) T {
 	return value
 }
 
-func (c Config) filled() Config {
+func (c Config) withDefaults() Config {
 	c.Protocol = orDefault(c.Protocol, protocolAuto)
 	c.Application = orDefault(c.Application, "settled")
 	c.SessionKeyLife = orDefault(c.SessionKeyLife, maxSessionKeyLife)
@@ -141,14 +145,14 @@ func (c Config) filled() Config {
 	c.RequestValidity = orDefault(c.RequestValidity, 20*time.Second)
 	c.FenceMargin = orDefault(c.FenceMargin, 20*time.Second)
 	c.CosignTimeout = orDefault(c.CosignTimeout, 3*time.Second)
-	c.pace = c.pace.filled()
+	c.pace = orDefault(c.pace, defaultPace)
 	return c
 }
 
 // Validate says what is wrong with the configuration, and what to write instead.
 // Defaults count as given.
 func (c Config) Validate() error {
-	c = c.filled()
+	c = c.withDefaults()
 	if _, err := parseURL(c.URL); err != nil {
 		return err
 	}
@@ -197,10 +201,10 @@ func (c Config) checkTimes() error {
 
 func checkProtocol(name string) error {
 	switch name {
-	case protocolAuto, protocolLegacy, protocol02, protocol04, protocolV1:
+	case protocolAuto, legacy.Protocol, nitrorpc.Protocol02, nitrorpc.Protocol04, nitronode.Protocol:
 		return nil
 	}
-	return fmt.Errorf("clearnode.protocol: %s: want %s, %s, %s, %s or %s", quote(name), protocolAuto, protocolLegacy, protocol02, protocol04, protocolV1)
+	return fmt.Errorf("clearnode.protocol: %s: want %s, %s, %s, %s or %s", protocol.Quote(name), protocolAuto, legacy.Protocol, nitrorpc.Protocol02, nitrorpc.Protocol04, nitronode.Protocol)
 }
 
 // checkSigners demands at least one key, and none twice.
@@ -246,12 +250,51 @@ func publicURL(u *url.URL) string {
 	return (&url.URL{Scheme: u.Scheme, Host: u.Host, Path: u.Path}).String()
 }
 
-// quote shows a piece of foreign text in a message: quoted, and cut where it is
-// long, so that hostile input can't flood a log.
-func quote(s string) string {
-	const most = 200
-	if len(s) > most {
-		return fmt.Sprintf("%.*q… (%d bytes)", most, s, len(s))
+// roots are the certificates of Config.CAFile; nil: the machine's.
+func (c Config) roots() (*x509.CertPool, error) {
+	if c.CAFile == "" {
+		return nil, nil
 	}
-	return fmt.Sprintf("%q", s)
+	text, err := os.ReadFile(c.CAFile)
+	if err != nil {
+		return nil, fmt.Errorf("clearnode.tls.ca: %w", err)
+	}
+	pool := x509.NewCertPool()
+	if !pool.AppendCertsFromPEM(text) {
+		return nil, fmt.Errorf("clearnode.tls.ca: %s holds no certificate: want PEM, with lines BEGIN CERTIFICATE", c.CAFile)
+	}
+	return pool, nil
+}
+
+// tlsConfig is read anew for each dial, so that a file that was replaced counts.
+func (c Config) tlsConfig() (*tls.Config, error) {
+	pool, err := c.roots()
+	if err != nil || pool == nil {
+		return nil, err
+	}
+	return &tls.Config{RootCAs: pool, MinVersion: tls.VersionTLS12}, nil
+}
+
+// dialError adds to an error of a dial what to do about it.
+func dialError(err error, response *http.Response) error {
+	var unknown x509.UnknownAuthorityError
+	var host x509.HostnameError
+	var invalid x509.CertificateInvalidError
+	var record tls.RecordHeaderError
+	switch {
+	case errors.As(err, &unknown):
+		return fmt.Errorf("dial: %w: name the file with the certificate authority's certificate (PEM) in clearnode.tls.ca", err)
+	case errors.As(err, &host):
+		return fmt.Errorf("dial: %w: clearnode.url must name a host of the node's certificate", err)
+	case errors.As(err, &invalid):
+		return fmt.Errorf("dial: %w: check the node's certificate, the clocks and clearnode.tls.ca", err)
+	case errors.As(err, &record):
+		return fmt.Errorf("dial: %w: the node does not speak TLS there: clearnode.url may want ws:// in place of wss://", err)
+	case response == nil:
+		return fmt.Errorf("dial: %w", err)
+	}
+	if location := response.Header.Get("Location"); location != "" {
+		return fmt.Errorf("dial: %w (HTTP %s to %s): redirects are not followed, set clearnode.url to the final address", err, response.Status, protocol.Quote(location))
+	}
+	return fmt.Errorf("dial: %w (HTTP %s): check the path of clearnode.url", err, response.Status)
 }

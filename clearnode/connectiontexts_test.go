@@ -4,6 +4,10 @@ import (
 	"errors"
 	"testing"
 
+	"settled/clearnode/internal/legacy"
+	"settled/clearnode/internal/nitronode"
+	"settled/clearnode/internal/nitrorpc"
+	"settled/clearnode/internal/protocol"
 	"settled/settlement"
 )
 
@@ -12,28 +16,28 @@ import (
 // the outcome, and none costs a further attempt.
 func TestConnectionTexts(t *testing.T) {
 	for name, g := range map[string]struct {
-		table table
+		node  dialect
 		texts map[string]settlement.Reason
 	}{
-		"nitrorpc/0.2 and 0.4": {nitroRefusals, map[string]settlement.Reason{
+		"nitrorpc/0.2 and 0.4": {nitrorpc.New(nil, &protocol.Settings{}), map[string]settlement.Reason{
 			"authentication required":                 settlement.NotReady,
 			"session expired, please re-authenticate": settlement.NotReady,
 			"invalid policy type in storage":          settlement.NotReady,
 			"invalid message timestamp":               settlement.NotReady,
 		}},
-		"nitrorpc/legacy": {legacyRefusals, map[string]settlement.Reason{
+		"nitrorpc/legacy": {legacy.New(nil, &protocol.Settings{}), map[string]settlement.Reason{
 			"Authentication required. Please send auth_request first.":                                         settlement.NotReady,
 			"Session expired. Please re-authenticate.":                                                         settlement.NotReady,
 			"Message timestamp validation failed: timestamp expired: 2026-11-22T01:00:57.489Z older than 60 s": settlement.NotReady,
 		}},
-		"nitronode/v1": {v1Refusals, map[string]settlement.Reason{
+		"nitronode/v1": {nitronode.New(nil, &protocol.Settings{}), map[string]settlement.Reason{
 			"rate limit exceeded": settlement.NodeTransient,
 			"action app_session_operation limit reached: used 10 of 10 allowed in 24h": settlement.NodeTransient,
 			"action 'operate' limit reached: used 3 of 3 allowed in 24h":               settlement.NodeTransient,
 		}},
 	} {
 		for text, reason := range g.texts {
-			err := refused("close", text, g.table.find(text))
+			err := g.node.Classify(text).Err("close", text)
 			var r *settlement.Refused
 			var w *settlement.Waiting
 			if !errors.As(err, &r) || !errors.As(err, &w) || w.Reason != reason {
@@ -43,7 +47,7 @@ func TestConnectionTexts(t *testing.T) {
 	}
 	for _, text := range []string{"application settled-test is not registered", `application "settled" is not registered`} {
 		var f *settlement.Failure
-		if err := refused(v1Submit, text, v1Refusals.find(text)); !errors.As(err, &f) || f.Code != settlement.Unauthorized {
+		if err := nitronode.New(nil, &protocol.Settings{}).Classify(text).Err("submit", text); !errors.As(err, &f) || f.Code != settlement.Unauthorized {
 			t.Errorf("%q: %v", text, err)
 		}
 	}

@@ -6,6 +6,11 @@ import (
 	"slices"
 	"testing"
 	"time"
+
+	"settled/clearnode/internal/nitronode"
+	"settled/clearnode/internal/nitrorpc"
+	"settled/clearnode/internal/protocol"
+	"settled/settlement"
 )
 
 // Quick makes the client do at once what it does slowly in production.
@@ -14,7 +19,7 @@ func (c Config) Quick() Config {
 		challenge: time.Millisecond,
 		redial:    time.Millisecond, redialMost: 20 * time.Millisecond,
 		signIn: time.Millisecond, signInMost: 20 * time.Millisecond,
-		idle: time.Hour, secondLook: 5 * time.Millisecond,
+		idle: time.Hour, secondRead: 5 * time.Millisecond,
 		probeGap: time.Millisecond, probeEvery: time.Hour,
 	}
 	return c
@@ -28,7 +33,7 @@ func (c Config) Idle(d time.Duration) Config {
 
 // SecondLook sets the time between two looks.
 func (c Config) SecondLook(d time.Duration) Config {
-	c.pace.secondLook = d
+	c.pace.secondRead = d
 	return c
 }
 
@@ -49,7 +54,7 @@ func (c *Client) Fit() (n int) {
 	c.pool.mu.Lock()
 	defer c.pool.mu.Unlock()
 	for _, k := range c.pool.conns {
-		if k.fit() {
+		if k.canSend() {
 			n++
 		}
 	}
@@ -60,14 +65,10 @@ func (c *Client) Fit() (n int) {
 func KeySigner(k *ecdsa.PrivateKey) Signer { return newKey(k) }
 
 // Token is the shared token, to see that it isn't shown.
-func (c *Client) Token() string { return c.login.current() }
+func (c *Client) Token() string { return c.settings.Login.Token(false) }
 
 // SpoilToken puts another one in its place.
-func (c *Client) SpoilToken(text string) {
-	c.login.mu.Lock()
-	defer c.login.mu.Unlock()
-	c.login.token = text
-}
+func (c *Client) SpoilToken(text string) { c.settings.Login.Replace(text, time.Hour) }
 
 // Call makes a request signed by anybody, over a connection of the client's.
 func (c *Client) Call(ctx context.Context, method string, params any, signers ...Signer) error {
@@ -75,33 +76,33 @@ func (c *Client) Call(ctx context.Context, method string, params any, signers ..
 	if err != nil {
 		return err
 	}
-	defer c.pool.giveBack(k, 1)
-	id := nextID()
-	req, err := body(id, method, params, millis(c.nodeTime()))
+	defer c.pool.release(k, 1)
+	id := protocol.NextID()
+	req, err := protocol.Compact(method, id, method, params, protocol.Millis(c.nodeTime()))
 	if err != nil {
 		return err
 	}
 	var sigs []string
 	for _, s := range signers {
-		sig, err := signText(ctx, s, keccak(req))
+		sig, err := protocol.SignHex(ctx, s, protocol.Keccak(req))
 		if err != nil {
 			return err
 		}
 		sigs = append(sigs, sig)
 	}
-	answers, err := k.round(ctx, request{id: id, method: method, frame: envelope(req, sigs...)})
+	answers, err := k.RoundTrip(ctx, protocol.Request{ID: id, Method: method, Frame: nitrorpc.Envelope(req, sigs...)})
 	if err != nil {
 		return err
 	}
 	var result any
-	return answers[0].into(method, &result)
+	return answers[0].Decode(method, &result)
 }
 
 // BoundLists sets how far back wallets' transactions are looked at, until the test ends.
 func BoundLists(t interface{ Cleanup(func()) }, rows int) {
-	before := maxListRows
-	maxListRows = rows
-	t.Cleanup(func() { maxListRows = before })
+	before := nitronode.MaxListRows
+	nitronode.MaxListRows = rows
+	t.Cleanup(func() { nitronode.MaxListRows = before })
 }
 
 // BoundKeystores lowers what a keystore may ask of this machine, until the test ends.
@@ -118,11 +119,25 @@ func (c *Client) Crowd() (leave func()) {
 	defer c.pool.mu.Unlock()
 	conns := slices.Clone(c.pool.conns)
 	for _, k := range conns {
-		k.limit.queued.Add(int64(120 * c.cfg.RateLimit))
+		k.throttle.queued.Add(int64(120 * c.cfg.RateLimit))
 	}
 	return func() {
 		for _, k := range conns {
-			k.limit.queued.Add(-int64(120 * c.cfg.RateLimit))
+			k.throttle.queued.Add(-int64(120 * c.cfg.RateLimit))
 		}
 	}
 }
+
+// SignInAs signs any account in on a connection of the client's, with any session key.
+func (c *Client) SignInAs(ctx context.Context, s Signer, sessionKey settlement.Address, application string, expires time.Time) error {
+	k, err := c.pool.lease(ctx, true, 1)
+	if err != nil {
+		return err
+	}
+	defer c.pool.release(k, 1)
+	_, err = nitrorpc.New(dialectHost{c}, &c.settings).RegisterSessionKey(ctx, k, s, application, sessionKey, expires)
+	return err
+}
+
+// RenewalDue reports whether it is time for another token.
+func (c *Client) RenewalDue() bool { return c.settings.Login.Token(true) == "" }

@@ -8,15 +8,18 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/ethereum/go-ethereum/common/hexutil"
 	"pgregory.net/rapid"
 
+	"settled/clearnode/internal/nitronode"
+	"settled/clearnode/internal/protocol"
 	"settled/settlement"
 )
 
-// lot is a drawn session, whose keys are ours, and what the others do.
-type lot struct {
+// drawnSession is a session, whose keys are ours, and what the others do.
+type drawnSession struct {
 	s       settlement.Session
-	scheme  scheme
+	scheme  protocol.Scheme
 	own     []int
 	does    map[int]string
 	given   []string
@@ -24,11 +27,11 @@ type lot struct {
 	payload []byte
 }
 
-func drawLot(t *rapid.T) lot {
-	l := lot{does: map[int]string{}, payload: []byte("close it"), scheme: plain, alone: rapid.Bool().Draw(t, "alone")}
-	l.scheme.spelled = rapid.Bool().Draw(t, "spelled")
+func drawSession(t *rapid.T) drawnSession {
+	l := drawnSession{does: map[int]string{}, payload: []byte("close it"), scheme: protocol.Plain, alone: rapid.Bool().Draw(t, "alone")}
+	l.scheme.Checksummed = rapid.Bool().Draw(t, "spelled")
 	if rapid.Bool().Draw(t, "prefixed") {
-		l.scheme = v1Scheme
+		l.scheme = nitronode.Scheme
 	}
 	l.s.Quorum = rapid.Int64Range(-1, 14).Draw(t, "quorum")
 	for range rapid.IntRange(1, 6).Draw(t, "participants") {
@@ -52,13 +55,13 @@ func drawLot(t *rapid.T) lot {
 }
 
 // drawGiven: good ones, of another payload, of strangers, twice, and none at all.
-func (l *lot) drawGiven(t *rapid.T) {
+func (l *drawnSession) drawGiven(t *rapid.T) {
 	for range rapid.IntRange(0, 3).Draw(t, "given") {
 		payload, who := l.payload, rapid.IntRange(1, 9).Draw(t, "by")
 		if rapid.IntRange(0, 3).Draw(t, "stale") == 0 {
 			payload = []byte("as it was")
 		}
-		text, err := l.scheme.sign(t.Context(), party(who), payload)
+		text, err := signHex(t.Context(), l.scheme, party(who), payload)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -67,7 +70,7 @@ func (l *lot) drawGiven(t *rapid.T) {
 	}
 }
 
-func (l lot) parties() *fakeParties {
+func (l drawnSession) parties() *fakeParties {
 	f := &fakeParties{do: map[settlement.Address]func(context.Context, Proposal) ([]byte, error){}}
 	for n, does := range l.does {
 		f.do[party(n).Address()] = map[string]func(context.Context, Proposal) ([]byte, error){
@@ -79,13 +82,13 @@ func (l lot) parties() *fakeParties {
 }
 
 // weights are what counts, figured out once more.
-func (l lot) weights() map[settlement.Address]int64 {
+func (l drawnSession) weights() map[settlement.Address]int64 {
 	w := map[settlement.Address]int64{}
 	for i, p := range l.s.Participants {
 		later := slices.ContainsFunc(l.s.Participants[i+1:], func(q settlement.Participant) bool {
-			return q.Address == p.Address && (!l.scheme.spelled || q.Spelling == q.Address.String())
+			return q.Address == p.Address && (!l.scheme.Checksummed || q.Spelling == q.Address.String())
 		})
-		if !later && (!l.scheme.spelled || p.Spelling == p.Address.String()) && p.Weight > 0 {
+		if !later && (!l.scheme.Checksummed || p.Spelling == p.Address.String()) && p.Weight > 0 {
 			w[p.Address] = p.Weight
 		}
 	}
@@ -93,7 +96,7 @@ func (l lot) weights() map[settlement.Address]int64 {
 }
 
 // fewest is how many of our keys it takes, by trying all sets; 0: they don't reach.
-func (l lot) fewest(w map[settlement.Address]int64) int {
+func (l drawnSession) fewest(w map[settlement.Address]int64) int {
 	best := 0
 	for set := uint(1); set < 1<<len(l.own); set++ {
 		var sum int64
@@ -114,13 +117,13 @@ func (l lot) fewest(w map[settlement.Address]int64) int {
 // TestGather: whatever the weights, whoever is ours, and whatever the others do.
 func TestGather(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
-		l := drawLot(t)
+		l := drawSession(t)
 		parties := l.parties()
 		c := clientOf(parties, l.own...)
 		if l.alone {
 			c.cfg.Cosigners = nil
 		}
-		sigs, err := c.gather(t.Context(), Proposal{Payload: l.payload}, l.s, l.scheme, l.given)
+		sigs, err := c.collectSignatures(t.Context(), Proposal{Payload: l.payload}, l.s, l.scheme, l.given)
 		parties.idle(t)
 		w := l.weights()
 		if fewest := l.fewest(w); fewest > 0 {
@@ -141,13 +144,13 @@ func TestGather(t *testing.T) {
 }
 
 // wantOurs: where our keys reach the quorum the fewest sign, and nobody is asked.
-func (l lot) wantOurs(t *rapid.T, w map[settlement.Address]int64, sigs []string, err error, fewest int, parties *fakeParties) {
+func (l drawnSession) wantOurs(t *rapid.T, w map[settlement.Address]int64, sigs []string, err error, fewest int, parties *fakeParties) {
 	if err != nil || len(sigs) != fewest || len(parties.asked) != 0 {
 		t.Fatalf("%d signatures, %d asked, %v; %d of our keys are enough", len(sigs), len(parties.asked), err, fewest)
 	}
 	l.wantReached(t, w, sigs)
 	for _, s := range sigs {
-		if signer, _ := l.scheme.signer(l.payload, s); !slices.ContainsFunc(l.own, func(n int) bool { return party(n).Address() == signer }) {
+		if signer, _ := signerOf(l.scheme, l.payload, s); !slices.ContainsFunc(l.own, func(n int) bool { return party(n).Address() == signer }) {
 			t.Errorf("signed by %s", signer)
 		}
 	}
@@ -155,11 +158,11 @@ func (l lot) wantOurs(t *rapid.T, w map[settlement.Address]int64, sigs []string,
 
 // wantReached: each signature counts, each once, and together they are enough, not
 // without the last one.
-func (l lot) wantReached(t *rapid.T, w map[settlement.Address]int64, sigs []string) {
+func (l drawnSession) wantReached(t *rapid.T, w map[settlement.Address]int64, sigs []string) {
 	var sum, last int64
 	seen := map[settlement.Address]bool{}
 	for _, s := range sigs {
-		signer, err := l.scheme.signer(l.payload, s)
+		signer, err := signerOf(l.scheme, l.payload, s)
 		if err != nil || w[signer] == 0 || seen[signer] {
 			t.Errorf("signature %s of %s: %v", s, signer, err)
 		}
@@ -173,14 +176,14 @@ func (l lot) wantReached(t *rapid.T, w map[settlement.Address]int64, sigs []stri
 
 // wantReason: a failure exactly where nobody who might still sign makes it
 // possible; else it is waited.
-func (l lot) wantReason(t *rapid.T, w map[settlement.Address]int64, err error) {
+func (l drawnSession) wantReason(t *rapid.T, w map[settlement.Address]int64, err error) {
 	var all, sure int64
 	n, some := 0, 0
 	for who := 1; who <= 7; who++ {
 		a := party(who).Address()
 		given := slices.ContainsFunc(l.given, func(text string) bool {
 			sig, err := parseSignature(text)
-			signer, _, err2 := l.scheme.recover(l.payload, sig)
+			signer, _, err2 := l.scheme.Recover(l.payload, sig)
 			return err == nil && err2 == nil && signer == a
 		})
 		if w[a] > 0 && (l.does[who] == "ours" || given || l.does[who] == "signs" && !l.alone) {
@@ -201,4 +204,20 @@ func (l lot) wantReason(t *rapid.T, w map[settlement.Address]int64, err error) {
 	case !never && (!errors.As(err, &waiting) || waiting.Reason != settlement.CosignersUnavailable):
 		t.Errorf("got %v, want cosigners_away", err)
 	}
+}
+
+// signHex signs a payload, in hex.
+func signHex(ctx context.Context, h protocol.Scheme, s Signer, payload []byte) (string, error) {
+	sig, err := h.Sign(ctx, s, payload)
+	return hexutil.Encode(sig), err
+}
+
+// signerOf is the account that made a signature in hex over a payload.
+func signerOf(h protocol.Scheme, payload []byte, text string) (settlement.Address, error) {
+	sig, err := hexutil.Decode(text)
+	if err != nil {
+		return settlement.Address{}, err
+	}
+	signer, _, err := h.Recover(payload, sig)
+	return signer, err
 }

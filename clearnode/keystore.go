@@ -10,12 +10,13 @@ import (
 
 	"github.com/ethereum/go-ethereum/accounts/keystore"
 
+	"settled/clearnode/internal/protocol"
 	"settled/settlement"
 )
 
-// sealedKey is what is looked at of a keystore ("Web3 Secret Storage", version 3, as
-// geth and its kin write it) before it is opened.
-type sealedKey struct {
+// keystoreFile is what is checked of a keystore ("Web3 Secret Storage", version 3, as
+// geth writes it) before it is opened.
+type keystoreFile struct {
 	Address string `json:"address"` // may be left out
 	Version int    `json:"version"`
 	Crypto  struct {
@@ -33,8 +34,7 @@ type sealedKey struct {
 // n 262144, r 8, p 1, which is 256 MiB, or for c 262144.
 const maxScryptMemory = 1 << 30 // 128 n r
 
-// Variables for the fuzz target alone, which would try little else than what takes
-// minutes.
+// Variables only for the fuzz target, which would mostly try what takes minutes.
 var (
 	maxScryptWork int64 = 1 << 26 // n r p
 	maxRounds     int64 = 1 << 24
@@ -42,7 +42,7 @@ var (
 
 // openKeystore decrypts a keystore with the password in a file.
 func openKeystore(text []byte, passwordFile string) (*ecdsa.PrivateKey, error) {
-	var k sealedKey
+	var k keystoreFile
 	if json.Unmarshal(text, &k) != nil || k.Version != 3 {
 		return nil, errors.New("no keystore of version 3, as geth writes it")
 	}
@@ -53,18 +53,17 @@ func openKeystore(text []byte, passwordFile string) (*ecdsa.PrivateKey, error) {
 	if err != nil {
 		return nil, err
 	}
-	if !k.bearable() {
+	if !k.isAffordable() {
 		return nil, errors.New("the keystore's kdfparams can't be right: want n, r and p such as 262144, 8 and 1, or c such as 262144")
 	}
 	private, err := decryptKey(text, password)
 	if err != nil {
 		return nil, err
 	}
-	return private, k.belongs(newKey(private).address)
+	return private, k.checkAddress(newKey(private).address)
 }
 
-// decryptKey opens it. The library panics where a member is missing or of another
-// type.
+// decryptKey opens it. The library panics where a member is missing or of another type.
 func decryptKey(text, password []byte) (private *ecdsa.PrivateKey, err error) {
 	defer func() {
 		if recover() != nil {
@@ -76,7 +75,7 @@ func decryptKey(text, password []byte) (private *ecdsa.PrivateKey, err error) {
 	case errors.Is(err, keystore.ErrDecrypt):
 		return nil, errors.New("the password in clearnode.password_file does not open it, or it is damaged")
 	case err != nil:
-		return nil, fmt.Errorf("the keystore can't be opened: %s", quote(err.Error()))
+		return nil, fmt.Errorf("the keystore can't be opened: %s", protocol.Quote(err.Error()))
 	}
 	return key.PrivateKey, nil
 }
@@ -100,8 +99,7 @@ func withID(text []byte) []byte {
 	return text
 }
 
-// readPassword cuts one line end, which editors put there and passwords don't end
-// with.
+// readPassword removes one line end, which editors add and passwords don't end with.
 func readPassword(path string) ([]byte, error) {
 	text, err := ReadSecretFile("password file", path)
 	if err != nil {
@@ -114,8 +112,9 @@ func readPassword(path string) ([]byte, error) {
 	return text, nil
 }
 
-// bearable: it takes neither all memory nor for ever. The library checks the rest.
-func (k sealedKey) bearable() bool {
+// isAffordable reports whether opening it takes bounded memory and time. The library checks
+// the rest.
+func (k keystoreFile) isAffordable() bool {
 	const most = 1 << 26
 	p := k.Crypto.Params
 	if max(p.N, p.R, p.P) > most || min(p.N, p.R, p.P, p.C) < 0 || p.C > maxRounds {
@@ -124,9 +123,9 @@ func (k sealedKey) bearable() bool {
 	return p.N*p.R <= maxScryptMemory/128 && p.N*p.R*p.P <= maxScryptWork
 }
 
-// belongs holds the key to the address beside it. A keystore that says another was
-// put together from two, and nobody can know which account was meant.
-func (k sealedKey) belongs(a settlement.Address) error {
+// checkAddress compares the key with the address beside it. A keystore that names another
+// account was put together from two, and nobody can know which one was meant.
+func (k keystoreFile) checkAddress(a settlement.Address) error {
 	if k.Address == "" {
 		return nil
 	}

@@ -16,20 +16,20 @@ type pool struct {
 	running bool
 	changed chan struct{} // closed and replaced when a connection comes, goes, signs in or is probed
 
-	// against says of a line what speaks against sending closes. Unlike a good
-	// verdict it outlives its connection: until the next one is probed it is all
-	// that is known of what the line reaches.
-	against map[*line]error
+	// mismatches are the failed probes of connectors. Unlike a successful probe, one
+	// outlives its connection: until the next connection is probed it is all that is known
+	// of the node that the connector reaches.
+	mismatches map[*connector]error
 
-	// refusal is why the node refused a close as not allowed on the connection; nil once
-	// a close was carried out after it. As long as it is set, a probe also shows that the
-	// connection takes closes. distrusted counts such refusals.
-	refusal    error
-	distrusted uint64
+	// closeRefusal is why the node refused a close as not allowed on the connection; nil
+	// once a later close was carried out. As long as it is set, a probe also shows that the
+	// connection accepts closes. closeRefusals counts such refusals.
+	closeRefusal  error
+	closeRefusals uint64
 }
 
 func newPool() *pool {
-	return &pool{changed: make(chan struct{}), against: map[*line]error{}}
+	return &pool{changed: make(chan struct{}), mismatches: map[*connector]error{}}
 }
 
 func (p *pool) wake() {
@@ -37,11 +37,11 @@ func (p *pool) wake() {
 	p.changed = make(chan struct{})
 }
 
-// run says whether there will be connections at all.
-func (p *pool) run(on bool) {
+// setRunning says whether there will be connections at all.
+func (p *pool) setRunning(running bool) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.running = on
+	p.running = running
 	p.wake()
 }
 
@@ -56,17 +56,17 @@ func (p *pool) remove(c *conn) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.conns = slices.DeleteFunc(p.conns, func(other *conn) bool { return other == c })
-	c.signed, c.probed = false, false
+	c.signedIn, c.probed = false, false
 	p.wake()
 }
 
-// distrust takes every connection's good verdict away, and keeps why: the node
-// refused a close for what is true of all of them, most likely. It returns them all.
+// distrust discards every connection's successful probe: the node refused a close for a
+// reason that most likely applies to all of them. It returns them all.
 func (p *pool) distrust(refusal error) []*conn {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.refusal = refusal
-	p.distrusted++
+	p.closeRefusal = refusal
+	p.closeRefusals++
 	for _, c := range p.conns {
 		c.probed = false
 	}
@@ -78,120 +78,115 @@ func (p *pool) distrust(refusal error) []*conn {
 func (p *pool) trust() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.refusal = nil
+	p.closeRefusal = nil
 }
 
-// distrusting is why closes are not trusted to be taken, and how often they were
-// refused so.
-func (p *pool) distrusting() (times uint64, refusal error) {
+// refusals returns why the node refused the last close as not allowed on its connection,
+// and how often it has.
+func (p *pool) refusals() (times uint64, refusal error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	return p.distrusted, p.refusal
+	return p.closeRefusals, p.closeRefusal
 }
 
-// probed keeps a probe's verdict: nil, it is good. A good one is of a connection
-// that lasts, and was not distrusted since the probe began, or nothing. It reports
-// whether the verdict is the first bad one of its line.
-func (p *pool) probed(c *conn, verdict error, distrusted uint64) (news bool) {
+// setProbed keeps a probe's result: nil, or a mismatch. A success counts only of a
+// connection that is up, and only if the node has refused no close since the probe began.
+// It reports whether a mismatch is the first of its connector.
+func (p *pool) setProbed(c *conn, mismatch error, refusalsBefore uint64) (first bool) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	switch {
-	case verdict != nil:
-		news = p.against[c.line] == nil
-		p.against[c.line], c.probed = verdict, false
-	case distrusted != p.distrusted:
+	case mismatch != nil:
+		first = p.mismatches[c.connector] == nil
+		p.mismatches[c.connector], c.probed = mismatch, false
+	case refusalsBefore != p.closeRefusals:
 		return false
-	case slices.Contains(p.conns, c) && !c.over():
+	case slices.Contains(p.conns, c) && !c.ended():
 		c.probed = true
-		delete(p.against, c.line)
+		delete(p.mismatches, c.connector)
 	}
 	p.wake()
-	return news
+	return first
 }
 
-// fit reports whether a close may be sent on some connection.
-func (p *pool) fit() (bool, error) {
+// canSend reports whether a close may be sent on some connection, and a mismatch that keeps
+// closes from being sent at all.
+func (p *pool) canSend() (bool, error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	return slices.ContainsFunc(p.conns, (*conn).fit), p.barred()
+	return slices.ContainsFunc(p.conns, (*conn).canSend), p.mismatch()
 }
 
-// barred is what speaks against sending closes at all: a node behind one line
-// whose fence doesn't hold. The lock is held.
-func (p *pool) barred() error {
-	var first *line
-	for l := range p.against {
+// mismatch is that of the first connector that has one: a node behind it accepts expired
+// requests. The lock is held.
+func (p *pool) mismatch() error {
+	var first *connector
+	for l := range p.mismatches {
 		if first == nil || l.number < first.number {
 			first = l
 		}
 	}
-	return p.against[first]
+	return p.mismatches[first]
 }
 
-// fit: the pool's lock is held.
-func (c *conn) fit() bool { return c.signed && c.probed && !c.over() }
+// canSend reports whether a close may be sent on the connection. The pool's lock is held.
+func (c *conn) canSend() bool { return c.signedIn && c.probed && !c.ended() }
 
-// sign marks a connection as signed in, or not.
-func (p *pool) sign(c *conn, in bool) {
+// setSignedIn marks a connection as signed in, or not.
+func (p *pool) setSignedIn(c *conn, signedIn bool) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	c.signed = in && slices.Contains(p.conns, c)
+	c.signedIn = signedIn && slices.Contains(p.conns, c)
 	p.wake()
 }
 
-func (p *pool) signedIn(c *conn) bool {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	return c.signed && !c.over()
-}
-
 // count is how many connections are up, and how many of them signed in.
-func (p *pool) count() (up, signed int) {
+func (p *pool) count() (up, signedIn int) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	for _, c := range p.conns {
-		if c.over() {
+		if c.ended() {
 			continue
 		}
 		up++
-		if c.signed {
-			signed++
+		if c.signedIn {
+			signedIn++
 		}
 	}
-	return up, signed
+	return up, signedIn
 }
 
 // Why there is nothing to lease.
 var (
 	errNotRunning   = errors.New("the client is not running")
 	errNoConnection = errors.New("no connection to the node")
-	errNotFit       = errors.New("no connection that is signed in and probed")
+	errNotProbed    = errors.New("no connection that is signed in and probed")
 )
 
-// crowded reports whether every connection that a close may be sent on has more
-// waiting for it than it may send in that time.
+// crowded reports whether every connection that a close may be sent on has more waiting for
+// it than it may send in that time.
 func (p *pool) crowded(left time.Duration) bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	fit := 0
+	sendable := 0
 	for _, c := range p.conns {
-		if !c.fit() {
+		if !c.canSend() {
 			continue
 		}
-		if fit++; !c.limit.crowded(left) {
+		if sendable++; !c.throttle.crowded(left) {
 			return false
 		}
 	}
-	return fit > 0
+	return sendable > 0
 }
 
-// lease takes the least loaded connection, for work of a weight, until it is
-// given back. Fit: one that a close may be sent on, waited for until the context
-// ends, and an error at once where closes are barred. Otherwise any, and an error
-// at once where there is none.
-func (p *pool) lease(ctx context.Context, fit bool, weight int) (*conn, error) {
+// lease takes the least loaded connection, for work of a weight, until it is released. For
+// closes it is one that a close may be sent on, waited for until the context ends, and an
+// error at once where a mismatch forbids closes. Otherwise it is any, and an error at once
+// where there is none.
+func (p *pool) lease(ctx context.Context, closes bool, weight int) (*conn, error) {
 	for {
-		c, changed, err := p.least(fit, weight)
+		c, changed, err := p.leastLoaded(closes, weight)
 		if err != nil {
 			return nil, fmt.Errorf("%w: %w", ErrNotSent, err)
 		}
@@ -201,55 +196,40 @@ func (p *pool) lease(ctx context.Context, fit bool, weight int) (*conn, error) {
 		select {
 		case <-changed:
 		case <-ctx.Done():
-			return nil, fmt.Errorf("%w: %w: %w", ErrNotSent, errNotFit, context.Cause(ctx))
+			return nil, fmt.Errorf("%w: %w: %w", ErrNotSent, errNotProbed, context.Cause(ctx))
 		}
 	}
 }
 
-// least is the least loaded connection; none where it is worth waiting for a
-// change; an error where it isn't.
-func (p *pool) least(fit bool, weight int) (best *conn, changed <-chan struct{}, err error) {
+// leastLoaded returns no connection where it is worth waiting for a change, and an error
+// where it isn't. A connection that is signed in comes first, because a legacy node answers
+// on no other.
+func (p *pool) leastLoaded(closes bool, weight int) (best *conn, changed <-chan struct{}, err error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	for _, c := range p.conns {
-		if (c.fit() || !fit && !c.over()) && (best == nil || c.better(best)) {
+		if !c.canSend() && (closes || c.ended()) {
+			continue
+		}
+		if best == nil || c.signedIn && !best.signedIn || c.signedIn == best.signedIn && c.load < best.load {
 			best = c
 		}
 	}
 	switch {
 	case !p.running:
 		return nil, nil, errNotRunning
-	case fit && p.barred() != nil:
-		return nil, nil, p.barred()
+	case closes && p.mismatch() != nil:
+		return nil, nil, p.mismatch()
 	case best != nil:
 		best.load += weight
-	case !fit && len(p.conns) == 0:
+	case !closes && len(p.conns) == 0:
 		return nil, nil, errNoConnection
 	}
 	return best, p.changed, nil
 }
 
-// better: one that is signed in, for a legacy node answers no other; then the less
-// loaded. The pool's lock is held.
-func (c *conn) better(other *conn) bool {
-	if c.signed != other.signed {
-		return c.signed
-	}
-	return c.load < other.load
-}
-
-func (p *pool) giveBack(c *conn, weight int) {
+func (p *pool) release(c *conn, weight int) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	c.load -= weight
-}
-
-// over reports whether the connection has ended.
-func (c *conn) over() bool {
-	select {
-	case <-c.gone:
-		return true
-	default:
-		return false
-	}
 }

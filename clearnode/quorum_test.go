@@ -14,6 +14,8 @@ import (
 	"github.com/ethereum/go-ethereum/common/hexutil"
 	"github.com/ethereum/go-ethereum/crypto"
 
+	"settled/clearnode/internal/nitronode"
+	"settled/clearnode/internal/protocol"
 	"settled/settlement"
 )
 
@@ -41,7 +43,7 @@ func clientOf(cosigners Cosigners, own ...int) *Client {
 	for _, n := range own {
 		cfg.Signers = append(cfg.Signers, party(n))
 	}
-	return &Client{cfg: cfg.filled()}
+	return &Client{cfg: cfg.withDefaults(), disabledKeys: map[settlement.Address]bool{}}
 }
 
 // fakeParties are the other parties: what each does when it is asked.
@@ -81,8 +83,8 @@ func (f *fakeParties) idle(t interface{ Errorf(string, ...any) }) {
 	}
 }
 
-func signsBy(n int, h scheme) func(context.Context, Proposal) ([]byte, error) {
-	return func(ctx context.Context, p Proposal) ([]byte, error) { return h.signed(ctx, party(n), p.Payload) }
+func signsBy(n int, h protocol.Scheme) func(context.Context, Proposal) ([]byte, error) {
+	return func(ctx context.Context, p Proposal) ([]byte, error) { return h.Sign(ctx, party(n), p.Payload) }
 }
 
 func refuses(context.Context, Proposal) ([]byte, error) {
@@ -115,7 +117,7 @@ func TestMaySign(t *testing.T) {
 		{"no weight, and co-signers", []int{1}, parties, nil, sessionOf(100, 0, 100), ""},
 		{"twice, the last counts", []int{1}, nil, nil, twice(sessionOf(100, 100)), settlement.QuorumNotReached},
 	} {
-		f := clientOf(tc.cosigners, tc.own...).maySign(tc.s, tc.given)
+		f := clientOf(tc.cosigners, tc.own...).checkQuorum(tc.s, tc.given)
 		if (f == nil) != (tc.code == "") || f != nil && f.Code != tc.code {
 			t.Errorf("%s: %v", tc.it, f)
 		}
@@ -145,7 +147,7 @@ func TestNeeded(t *testing.T) {
 		{[]int{2}, twice(sessionOf(101, 100, 1)), false},
 		{[]int{1}, sessionOf(0, 1), false},
 	} {
-		if got := clientOf(nil, tc.own...).needed(tc.s); got != tc.want {
+		if got := clientOf(nil, tc.own...).isNeeded(tc.s); got != tc.want {
 			t.Errorf("%v of %+v: %v", tc.own, tc.s, got)
 		}
 	}
@@ -162,20 +164,20 @@ func TestCosigned(t *testing.T) {
 		code settlement.Code
 		says []string
 	}{
-		{"signs", sessionOf(100, 50, 50), does{two: signsBy(2, plain)}, "", nil},
-		{"one signs, one is slow", sessionOf(100, 50, 50, 50), does{two: signsBy(2, plain)}, "", nil},
-		{"one signs, one refuses", sessionOf(100, 50, 50, 50), does{two: refuses, three: signsBy(3, plain)}, "", nil},
+		{"signs", sessionOf(100, 50, 50), does{two: signsBy(2, protocol.Plain)}, "", nil},
+		{"one signs, one is slow", sessionOf(100, 50, 50, 50), does{two: signsBy(2, protocol.Plain)}, "", nil},
+		{"one signs, one refuses", sessionOf(100, 50, 50, 50), does{two: refuses, three: signsBy(3, protocol.Plain)}, "", nil},
 		{"the one refuses", sessionOf(100, 50, 50), does{two: refuses}, settlement.QuorumNotReached, []string{two.String(), "I would pay less", "50", "100"}},
 		{"refused by one, the other slow", sessionOf(100, 50, 25, 25), does{two: refuses}, settlement.QuorumNotReached, []string{two.String(), "I would pay less"}},
-		{"another signs for him", sessionOf(100, 50, 50, 50), does{two: signsBy(3, plain), three: answers(nil, context.DeadlineExceeded)}, settlement.Code(settlement.CosignersUnavailable),
+		{"another signs for him", sessionOf(100, 50, 50, 50), does{two: signsBy(3, protocol.Plain), three: answers(nil, context.DeadlineExceeded)}, settlement.Code(settlement.CosignersUnavailable),
 			[]string{two.String(), "signed by " + three.String(), three.String() + " did not answer in time"}},
-		{"a stranger signs", sessionOf(100, 50, 50), does{two: signsBy(9, plain)}, settlement.Code(settlement.CosignersUnavailable), []string{party(9).Address().String()}},
-		{"our own signature comes back", sessionOf(100, 50, 50), does{two: signsBy(1, plain)}, settlement.Code(settlement.CosignersUnavailable), []string{one.String()}},
+		{"a stranger signs", sessionOf(100, 50, 50), does{two: signsBy(9, protocol.Plain)}, settlement.Code(settlement.CosignersUnavailable), []string{party(9).Address().String()}},
+		{"our own signature comes back", sessionOf(100, 50, 50), does{two: signsBy(1, protocol.Plain)}, settlement.Code(settlement.CosignersUnavailable), []string{one.String()}},
 		{"no signature", sessionOf(100, 50, 50), does{two: answers(nil, nil)}, settlement.Code(settlement.CosignersUnavailable), []string{two.String(), "0 bytes"}},
 		{"not now", sessionOf(100, 50, 50), does{two: answers(nil, &settlement.Waiting{Reason: settlement.NotReady})}, settlement.Code(settlement.CosignersUnavailable), []string{two.String(), "not_ready"}},
 	} {
 		parties := &fakeParties{do: tc.does}
-		sigs, err := clientOf(parties, 1).gather(t.Context(), Proposal{Payload: []byte("close it")}, tc.s, plain, nil)
+		sigs, err := clientOf(parties, 1).collectSignatures(t.Context(), Proposal{Payload: []byte("close it")}, tc.s, protocol.Plain, nil)
 		parties.idle(t)
 		if tc.code == "" && (err != nil || len(sigs) != 2) {
 			t.Errorf("%s: %d signatures, %v", tc.it, len(sigs), err)
@@ -215,10 +217,10 @@ func TestCosignedAtOnce(t *testing.T) {
 		parties.do[party(n).Address()] = func(ctx context.Context, p Proposal) ([]byte, error) {
 			all.Done()
 			all.Wait()
-			return signsBy(n, plain)(ctx, p)
+			return signsBy(n, protocol.Plain)(ctx, p)
 		}
 	}
-	sigs, err := clientOf(parties, 1).gather(t.Context(), Proposal{Payload: []byte("close it")}, sessionOf(4, 1, 1, 1, 1), plain, nil)
+	sigs, err := clientOf(parties, 1).collectSignatures(t.Context(), Proposal{Payload: []byte("close it")}, sessionOf(4, 1, 1, 1, 1), protocol.Plain, nil)
 	if err != nil || len(sigs) != 4 {
 		t.Errorf("%d signatures, %v", len(sigs), err)
 	}
@@ -230,7 +232,7 @@ func TestCosignedInTime(t *testing.T) {
 	parties := &fakeParties{}
 	c := clientOf(parties, 1)
 	c.cfg.CosignTimeout = 10 * time.Millisecond
-	_, err := c.gather(t.Context(), Proposal{}, sessionOf(100, 50, 50, 50), plain, nil)
+	_, err := c.collectSignatures(t.Context(), Proposal{}, sessionOf(100, 50, 50, 50), protocol.Plain, nil)
 	parties.idle(t)
 	wantCode(t, "time", err, settlement.Code(settlement.CosignersUnavailable), []string{party(2).Address().String(), party(3).Address().String(), "in time"})
 	c.cfg.CosignTimeout = time.Hour
@@ -238,7 +240,7 @@ func TestCosignedInTime(t *testing.T) {
 	parties.do = map[settlement.Address]func(context.Context, Proposal) ([]byte, error){
 		party(2).Address(): func(context.Context, Proposal) ([]byte, error) { cancel(); return nil, errors.New("gone") },
 	}
-	if _, err := c.gather(ctx, Proposal{}, sessionOf(100, 50, 50, 50), plain, nil); !errors.Is(err, context.Canceled) {
+	if _, err := c.collectSignatures(ctx, Proposal{}, sessionOf(100, 50, 50, 50), protocol.Plain, nil); !errors.Is(err, context.Canceled) {
 		t.Errorf("nobody waits: %v", err)
 	}
 	parties.idle(t)
@@ -247,14 +249,14 @@ func TestCosignedInTime(t *testing.T) {
 // TestGiven: a signature that came with the outcome is written anew.
 func TestGiven(t *testing.T) {
 	payload := []byte("close it")
-	sig, err := v1Scheme.signed(t.Context(), party(2), payload)
+	sig, err := nitronode.Scheme.Sign(t.Context(), party(2), payload)
 	if err != nil {
 		t.Fatal(err)
 	}
 	want := hexutil.Encode(sig)
 	sig[65] -= 27
 	for _, text := range []string{want, want[2:], strings.ToUpper(want[2:]), hexutil.Encode(sig)} {
-		sigs, err := clientOf(nil, 1).gather(t.Context(), Proposal{Payload: payload}, sessionOf(100, 50, 50), v1Scheme, []string{"0x", text, text})
+		sigs, err := clientOf(nil, 1).collectSignatures(t.Context(), Proposal{Payload: payload}, sessionOf(100, 50, 50), nitronode.Scheme, []string{"0x", text, text})
 		if err != nil || len(sigs) != 2 || sigs[1] != want {
 			t.Errorf("%s: %v, %v", text, sigs, err)
 		}
@@ -272,7 +274,7 @@ func TestMany(t *testing.T) {
 		weights[i] = 1
 		parties.do[party(i+1).Address()] = answers(nil, settlement.Fail(settlement.NodeRejected, "%s", strings.Repeat("no\n", 1<<16)))
 	}
-	_, err := clientOf(parties, 1).gather(t.Context(), Proposal{}, sessionOf(40, weights...), plain, nil)
+	_, err := clientOf(parties, 1).collectSignatures(t.Context(), Proposal{}, sessionOf(40, weights...), protocol.Plain, nil)
 	if err == nil || len(err.Error()) > 8<<10 || strings.Contains(err.Error(), "\n") || !strings.Contains(err.Error(), "more") {
 		t.Errorf("%d bytes: %.300v", len(err.Error()), err)
 	}

@@ -8,6 +8,7 @@ import (
 	"testing"
 	"time"
 
+	"settled/clearnode/internal/protocol"
 	"settled/settlement"
 )
 
@@ -39,7 +40,7 @@ func TestSilences(t *testing.T) {
 	} {
 		s := silences{patience: c.patience, timeout: time.Second}
 		for i, e := range c.events {
-			err := s.note(e.of, e.outcome, e.err, start.Add(e.at))
+			err := s.record(e.of, e.outcome, e.err, start.Add(e.at))
 			if (err != nil) != e.givenUp || err != nil && !strings.Contains(err.Error(), e.of.String()) {
 				t.Errorf("%s: event %d: %v", name, i+1, err)
 			}
@@ -72,7 +73,7 @@ func TestNobodyCosigns(t *testing.T) {
 		}
 		client := clientOf(parties, 1)
 		client.silences = silences{patience: c.patience, timeout: time.Second}
-		_, err := client.gather(t.Context(), Proposal{Payload: []byte("payload")}, sessionOf(c.quorum, weights...), plain, nil)
+		_, err := client.collectSignatures(t.Context(), Proposal{Payload: []byte("payload")}, sessionOf(c.quorum, weights...), protocol.Plain, nil)
 		var f *settlement.Failure
 		var w *settlement.Waiting
 		switch {
@@ -83,7 +84,7 @@ func TestNobodyCosigns(t *testing.T) {
 		}
 	}
 	client := clientOf(nil, 1)
-	if f := client.maySign(sessionOf(100, 50, 50), nil); f == nil || !strings.Contains(f.Message, party(2).Address().String()) {
+	if f := client.checkQuorum(sessionOf(100, 50, 50), nil); f == nil || !strings.Contains(f.Message, party(2).Address().String()) {
 		t.Errorf("co-signing is off: %v", f)
 	}
 }

@@ -16,7 +16,14 @@ import (
 // library each package imports only what stands here.
 var mayImport = map[string][]string{
 	"settlement": {"github.com/shopspring/decimal", "github.com/ethereum/go-ethereum/common"},
-	"clearnode":  {"settled/settlement", "github.com/gorilla/websocket", "github.com/ethereum/go-ethereum", "github.com/rs/zerolog", "golang.org/x/time/rate"},
+	"clearnode":  {"settled/settlement", "settled/clearnode/internal", "github.com/gorilla/websocket", "github.com/ethereum/go-ethereum", "github.com/rs/zerolog", "golang.org/x/time/rate"},
+	// The generations of the node's protocol know no client. The legacy protocol is an
+	// earlier form of NitroRPC, and shares its frames.
+	"clearnode/internal/protocol":     {"settled/settlement", "github.com/ethereum/go-ethereum", "github.com/rs/zerolog"},
+	"clearnode/internal/protocoltest": {"settled/settlement", "settled/clearnode/internal/protocol", "github.com/ethereum/go-ethereum"},
+	"clearnode/internal/nitrorpc":     {"settled/settlement", "settled/clearnode/internal/protocol", "github.com/ethereum/go-ethereum"},
+	"clearnode/internal/legacy":       {"settled/settlement", "settled/clearnode/internal/protocol", "settled/clearnode/internal/nitrorpc", "github.com/ethereum/go-ethereum"},
+	"clearnode/internal/nitronode":    {"settled/settlement", "settled/clearnode/internal/protocol", "github.com/ethereum/go-ethereum"},
 	// Decimal, because the real node takes amounts that settlement's one parser refuses.
 	"clearnode/clearnodetest": {"settled/settlement", "github.com/gorilla/websocket", "github.com/ethereum/go-ethereum", "github.com/shopspring/decimal"},
 	"ledger":                  {"settled/settlement", "settled/ledger/streamreader", "github.com/nats-io/nats.go"},

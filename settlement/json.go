@@ -7,27 +7,31 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"strconv"
-	"unicode/utf16"
+	"io"
 	"unicode/utf8"
+
+	"github.com/go-json-experiment/json/jsontext"
 )
 
-// maxDepth bounds how deeply an outcome's data may be nested. The contract's own
-// members need four levels.
+// maxDepth bounds how deeply an outcome's data may be nested. The members of an
+// outcome need four levels.
 const maxDepth = 64
 
-// jsonValue is parsed JSON text: map[string]any, []any, string, json.Number,
-// bool or nil. encoding/json alone won't do: it takes member names in any case,
-// keeps the last of two equal names, and mends broken UTF-8 in silence, so two
-// readers of one outcome could see different money.
-type jsonValue struct{ v any }
+// jsonValue is a parsed JSON text: map[string]any, []any, string, json.Number, bool
+// or nil. It is parsed strictly (RFC 8259, RFC 7493), since encoding/json matches member
+// names in any case, keeps the last of two equal names, and replaces invalid UTF-8
+// without an error: two readers of one outcome could read different amounts.
+type jsonValue struct {
+	v    any
+	text []byte
+}
 
-// twice stands for the value of a member whose name stands twice.
-type twice struct{}
+// duplicateName stands for the value of a member whose name occurs twice.
+type duplicateName struct{}
 
-// parseJSON reads one JSON value. Where the only fault is a name that stands
-// twice the value is returned beside the error, so that the session an event
-// speaks of can still be told.
+// parseJSON parses one JSON value. If the only fault is a duplicate member name, it
+// returns the value together with the error, so that the caller can still read the
+// session that the event names.
 func parseJSON(text []byte) (jsonValue, error) {
 	if len(text) == 0 {
 		return jsonValue{}, errors.New("missing")
@@ -35,85 +39,81 @@ func parseJSON(text []byte) (jsonValue, error) {
 	if !utf8.Valid(text) {
 		return jsonValue{}, errors.New("not UTF-8")
 	}
-	if !json.Valid(text) {
-		return jsonValue{}, errors.New("not JSON")
-	}
-	if loneSurrogate(text) {
-		return jsonValue{}, errors.New("a \\u escape that is half a surrogate pair")
-	}
-	p := jsonParser{dec: json.NewDecoder(bytes.NewReader(text))}
-	p.dec.UseNumber()
-	v, err := p.value(0)
+	p := jsonParser{Decoder: jsontext.NewDecoder(bytes.NewReader(text), jsontext.AllowDuplicateNames(true))}
+	v, err := p.value()
 	if err != nil {
 		return jsonValue{}, err
 	}
-	return jsonValue{v}, p.twice
+	if _, err := p.ReadToken(); !errors.Is(err, io.EOF) {
+		return jsonValue{}, errors.New("not JSON: text follows the value")
+	}
+	return jsonValue{v, text}, p.duplicate
 }
 
 type jsonParser struct {
-	dec   *json.Decoder
-	twice error // the first name seen twice
+	*jsontext.Decoder
+	duplicate error // names the first duplicate member
 }
 
-func (p *jsonParser) value(depth int) (any, error) {
-	if depth > maxDepth {
+func (p *jsonParser) value() (any, error) {
+	if p.StackDepth() > maxDepth {
 		return nil, fmt.Errorf("nested more than %d levels deep", maxDepth)
 	}
-	token, err := p.dec.Token()
+	token, err := p.ReadToken()
 	if err != nil {
-		return nil, err
+		return nil, fmt.Errorf("not JSON: %w", err)
 	}
-	switch t := token.(type) {
-	case json.Delim:
-		if t == '{' {
-			return p.members(depth)
+	switch token.Kind() {
+	case '{':
+		return p.object()
+	case '[':
+		list := []any{}
+		for p.PeekKind() != ']' {
+			v, err := p.value()
+			if err != nil {
+				return nil, err
+			}
+			list = append(list, v)
 		}
-		return p.elements(depth)
-	case json.Number:
-		if _, err := canonicalNumber(t); err != nil {
-			return nil, err
+		_, err := p.ReadToken()
+		return list, err
+	case '0':
+		n := json.Number(token.String())
+		if _, err := n.Float64(); err != nil {
+			return nil, fmt.Errorf("number %s is beyond the range of a double", quote(string(n)))
 		}
-		return t, nil
+		return n, nil
+	case '"':
+		return token.String(), nil
+	case 'n':
+		return nil, nil
 	default:
-		return t, nil
+		return token.Bool(), nil
 	}
 }
 
-func (p *jsonParser) members(depth int) (any, error) {
+func (p *jsonParser) object() (any, error) {
 	object := map[string]any{}
-	for p.dec.More() {
-		token, err := p.dec.Token()
+	for p.PeekKind() != '}' {
+		token, err := p.ReadToken()
 		if err != nil {
-			return nil, err
+			return nil, fmt.Errorf("not JSON: %w", err)
 		}
-		name, _ := token.(string)
-		v, err := p.value(depth + 1)
+		name := token.String()
+		v, err := p.value()
 		if err != nil {
 			return nil, err
 		}
 		if _, seen := object[name]; seen {
-			v = twice{}
-			if p.twice == nil {
-				p.twice = fmt.Errorf("the name %s stands twice in one object", quote(name))
+			v = duplicateName{}
+			if p.duplicate == nil {
+				p.duplicate = fmt.Errorf("the name %s stands twice in one object", quote(name))
 			}
 		}
 		object[name] = v
 	}
-	_, err := p.dec.Token()
+	_, err := p.ReadToken()
 	return object, err
-}
-
-func (p *jsonParser) elements(depth int) (any, error) {
-	list := []any{}
-	for p.dec.More() {
-		v, err := p.value(depth + 1)
-		if err != nil {
-			return nil, err
-		}
-		list = append(list, v)
-	}
-	_, err := p.dec.Token()
-	return list, err
 }
 
 func (j jsonValue) object(what string) (map[string]any, error) {
@@ -124,7 +124,24 @@ func (j jsonValue) object(what string) (map[string]any, error) {
 	return m, nil
 }
 
-// jsonDigest is SHA-256 over a value's JSON in RFC 8785 form, lower-case hex.
+// Canonical returns JSON text in its canonical form (RFC 8785). It returns an error for
+// text that has none: duplicate names, invalid UTF-8, numbers beyond a double.
+func Canonical(text []byte) ([]byte, error) {
+	j, err := parseJSON(text)
+	if err != nil {
+		return nil, err
+	}
+	return j.canonical()
+}
+
+func (j jsonValue) canonical() ([]byte, error) {
+	text := jsontext.Value(bytes.Clone(j.text))
+	err := text.Canonicalize()
+	return text, err
+}
+
+// jsonDigest returns the SHA-256 digest of a value's canonical JSON (RFC 8785) as
+// lower-case hex.
 func jsonDigest(v any) (string, error) {
 	text, err := json.Marshal(v)
 	if err != nil {
@@ -137,39 +154,4 @@ func jsonDigest(v any) (string, error) {
 func hexSum(text []byte) string {
 	sum := sha256.Sum256(text)
 	return hex.EncodeToString(sum[:])
-}
-
-// loneSurrogate finds a \u escape that is half a surrogate pair, which
-// encoding/json would replace in silence. The text is valid JSON.
-func loneSurrogate(text []byte) bool {
-	for i := 0; i < len(text); i++ {
-		if text[i] != '\\' {
-			continue
-		}
-		i++
-		if text[i] != 'u' {
-			continue
-		}
-		r := hexRune(text[i+1:])
-		i += 4
-		if !utf16.IsSurrogate(r) {
-			continue
-		}
-		if i+6 >= len(text) || text[i+1] != '\\' || text[i+2] != 'u' {
-			return true
-		}
-		if utf16.DecodeRune(r, hexRune(text[i+3:])) == utf8.RuneError {
-			return true
-		}
-		i += 6
-	}
-	return false
-}
-
-func hexRune(b []byte) rune {
-	n, err := strconv.ParseUint(string(b[:4]), 16, 16)
-	if err != nil {
-		return utf8.RuneError
-	}
-	return rune(n)
 }

@@ -1,8 +1,8 @@
 package settlement
 
 import (
-	"bytes"
 	"context"
+	"encoding/json"
 	"errors"
 	"slices"
 )
@@ -15,10 +15,9 @@ const signedHead = "settled outcome\n"
 // four are the outcome's identity, and the digest is that of its data. All are
 // strings, so that nothing but JSON's escapes has to be right.
 func (r OutcomeRef) SignedText() []byte {
-	var b bytes.Buffer
-	b.WriteString(signedHead)
-	_ = writeArray(&b, []any{r.Source, r.ID, r.Type, r.Digest}) // strings can always be written
-	return b.Bytes()
+	text, _ := json.Marshal([]string{r.Source, r.ID, r.Type, r.Digest}) // strings are always valid JSON
+	canonical, _ := Canonical(text)
+	return append([]byte(signedHead), canonical...)
 }
 
 // checkTrust is why nothing may come of an outcome; nil where signatures aren't

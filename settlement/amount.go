@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"math/big"
+	"strings"
 
 	"github.com/shopspring/decimal"
 )
@@ -15,7 +16,7 @@ const MaxDigits = 78
 // Amount is an exact, non-negative quantity of an asset. Its zero value is 0.
 type Amount struct{ d decimal.Decimal }
 
-// ErrNegative says that a subtraction would go below zero.
+// ErrNegative means that the result of a subtraction would be negative.
 var ErrNegative = errors.New("amount below zero")
 
 // ParseAmount reads a decimal string: digits, and optionally a point and more
@@ -31,27 +32,27 @@ func ParseAmount(s string) (Amount, error) {
 	return Amount{d}, nil
 }
 
-// AmountOfUnits is units of 10^-decimals each. Units must not be negative.
+// AmountOfUnits returns units of 10^-decimals each. Units must not be negative.
 func AmountOfUnits(units *big.Int, decimals int32) Amount {
 	return Amount{decimal.NewFromBigInt(units, -decimals)}
 }
 
-// String is the canonical decimal: no exponent, no trailing zero.
+// String returns the canonical decimal: no exponent, no trailing zero.
 func (a Amount) String() string { return a.d.String() }
 
 // IsZero reports whether the amount is 0.
 func (a Amount) IsZero() bool { return a.d.IsZero() }
 
-// Cmp is -1, 0 or 1.
+// Cmp returns -1, 0 or 1.
 func (a Amount) Cmp(b Amount) int { return a.d.Cmp(b.d) }
 
 // Equal compares by value: 8 equals 8.00.
 func (a Amount) Equal(b Amount) bool { return a.d.Equal(b.d) }
 
-// Add is the exact sum.
+// Add returns the exact sum.
 func (a Amount) Add(b Amount) Amount { return Amount{a.d.Add(b.d)} }
 
-// Sub is the exact difference, or ErrNegative.
+// Sub returns the exact difference, or ErrNegative.
 func (a Amount) Sub(b Amount) (Amount, error) {
 	d := a.d.Sub(b.d)
 	if d.IsNegative() {
@@ -60,23 +61,20 @@ func (a Amount) Sub(b Amount) (Amount, error) {
 	return Amount{d}, nil
 }
 
-// Decimals is how many digits after the point the value needs.
+// Decimals returns how many digits after the point the value needs.
 func (a Amount) Decimals() int32 {
-	_, fraction, found := cutPoint(a.String())
-	if !found {
-		return 0
-	}
+	_, fraction, _ := strings.Cut(a.String(), ".")
 	return int32(len(fraction)) // #nosec G115 -- at most MaxDigits when parsed
 }
 
-// Units is the amount in units of 10^-decimals. It is exact where decimals is at
-// least Decimals().
+// Units returns the amount in units of 10^-decimals. It is exact if decimals is at least
+// Decimals().
 func (a Amount) Units(decimals int32) *big.Int { return a.d.Shift(decimals).BigInt() }
 
 // MarshalJSON writes the canonical decimal as a string, never a number.
 func (a Amount) MarshalJSON() ([]byte, error) { return json.Marshal(a.String()) }
 
-// UnmarshalJSON reads a string by ParseAmount and refuses a number.
+// UnmarshalJSON reads a string by ParseAmount and rejects a number.
 func (a *Amount) UnmarshalJSON(b []byte) error {
 	var s string
 	if err := json.Unmarshal(b, &s); err != nil {
@@ -90,9 +88,9 @@ func (a *Amount) UnmarshalJSON(b []byte) error {
 	return nil
 }
 
-// checkDecimal holds s to (0|[1-9][0-9]*)(\.[0-9]+)? with at most MaxDigits digits.
+// checkDecimal matches s with (0|[1-9][0-9]*)(\.[0-9]+)?, at most MaxDigits digits.
 func checkDecimal(s string) error {
-	whole, fraction, point := cutPoint(s)
+	whole, fraction, point := strings.Cut(s, ".")
 	if len(whole)+len(fraction) > MaxDigits {
 		return fmt.Errorf("more than %d digits", MaxDigits)
 	}
@@ -103,15 +101,6 @@ func checkDecimal(s string) error {
 		return errors.New("leading zero")
 	}
 	return nil
-}
-
-func cutPoint(s string) (whole, fraction string, found bool) {
-	for i := range len(s) {
-		if s[i] == '.' {
-			return s[:i], s[i+1:], true
-		}
-	}
-	return s, "", false
 }
 
 func isDigits(s string) bool {

@@ -2,8 +2,8 @@ package settlement
 
 import (
 	"bytes"
+	"maps"
 	"slices"
-	"sort"
 )
 
 // Total is an amount of one asset.
@@ -17,14 +17,9 @@ type totals map[Asset]Amount
 
 func (t totals) add(asset Asset, a Amount) { t[asset] = t[asset].Add(a) }
 
-// assets are the names in order, so that nothing depends on map iteration.
+// assets returns the names in order, so that nothing depends on map iteration.
 func (t totals) assets() []Asset {
-	names := make([]Asset, 0, len(t))
-	for a := range t {
-		names = append(names, a)
-	}
-	sort.Slice(names, func(i, j int) bool { return names[i] < names[j] })
-	return names
+	return slices.Sorted(maps.Keys(t))
 }
 
 // sums adds up transfers by asset.
@@ -36,10 +31,9 @@ func sums(transfers []Transfer) totals {
 	return t
 }
 
-// Balance is what is in the session now, by asset name; an asset that was
-// emptied is listed with 0. Where more was paid out than put in it is 0, and
-// Overpaid names the asset. Where the node hides it, it is empty until an outcome
-// states it.
+// Balance returns what is in the session now, by asset name. An asset that was withdrawn
+// completely has the amount 0; so has one of which more was paid out than put in (Overpaid).
+// If the node does not show the balance, it is empty until an outcome states it.
 func (s Session) Balance() []Total {
 	held := s.totals()
 	balance := make([]Total, 0, len(held))
@@ -67,12 +61,12 @@ func (s Session) totals() totals {
 	return held
 }
 
-// assets are all assets of the session, by name. One that was emptied again still
-// wants its rows of 0.
+// assets returns all assets of the session, by name. One that was withdrawn completely
+// still gets rows of 0.
 func (s Session) assets() []Asset { return s.totals().assets() }
 
-// Unfunded reports whether nothing of any asset is in the session. It never is
-// where the node doesn't show that.
+// Unfunded reports whether the session holds nothing of any asset. It is false if the node
+// doesn't show the balance.
 func (s Session) Unfunded() bool {
 	if s.Undisclosed.Balance {
 		return false
@@ -85,8 +79,8 @@ func (s Session) Unfunded() bool {
 	return true
 }
 
-// Overpaid finds an asset of which the node paid out more than was put in. It
-// finds nothing where the node doesn't show both.
+// Overpaid finds an asset of which the node paid out more than was put in. It finds none
+// if the node doesn't show both.
 func (s Session) Overpaid() (asset Asset, in, out Amount, found bool) {
 	if s.Undisclosed.Funding || s.Undisclosed.Payouts {
 		return "", Amount{}, Amount{}, false
@@ -100,8 +94,8 @@ func (s Session) Overpaid() (asset Asset, in, out Amount, found bool) {
 	return "", Amount{}, Amount{}, false
 }
 
-// AsFunded is the session as it was before anything was paid out. A versioned one
-// held, when it was closed, what its close paid.
+// AsFunded returns the session as it was before anything was paid out. A closed versioned
+// session held what its close paid.
 func (s Session) AsFunded() Session {
 	if s.Versioned && !s.Open {
 		s.Current = make([]Allocation, len(s.Payouts))
@@ -113,24 +107,23 @@ func (s Session) AsFunded() Session {
 	return s
 }
 
-// unit is how many decimals the smallest unit of an asset has: as the node lists
-// it, but never coarser than the balance itself, for ClearNode 0.5.2 keeps any
-// precision it is given.
+// unit returns how many decimals the smallest unit of an asset has: as the node lists it,
+// but no fewer than the balance has, since ClearNode 0.5.2 accepts any precision.
 func (s Session) unit(t Total) int32 {
 	return max(s.Decimals[t.Asset], t.Amount.Decimals())
 }
 
-// unlisted: nobody knows an asset's smallest unit. Only where the outcome alone
-// says what is in the session; what a node shows of a session it lists.
+// unlisted reports whether an asset's smallest unit is unknown. That is possible only if
+// the outcome alone says what is in the session; a node lists every asset that it shows.
 func (s Session) unlisted(a Asset) bool {
 	_, listed := s.Decimals[a]
 	return s.Undisclosed.Balance && !listed
 }
 
-// funders is what each wallet put in of an asset less what it withdrew, in the
-// order of participants; one that withdrew more counts as nothing. ClearNode
-// 0.5.2 lets a wallet fund a session that it is no participant of: such wallets
-// with something left are returned as strangers, for they can't be paid back.
+// funders returns what each participant put in of an asset less what it withdrew, in the
+// order of participants; 0 if it withdrew more. ClearNode 0.5.2 lets a wallet fund a session
+// in which it is no participant. Such wallets with a remainder are returned as strangers:
+// they can't be paid back.
 func (s Session) funders(asset Asset) (net []Amount, strangers []Address) {
 	in, out := byWallet(s.Deposits, asset), byWallet(s.Payouts, asset)
 	net = make([]Amount, len(s.Participants))
@@ -159,12 +152,12 @@ func byWallet(transfers []Transfer, asset Asset) map[Address]Amount {
 	return m
 }
 
-// Funder is the role that says who funded a session where the node doesn't show
-// it. Where the node does, the role counts for nothing.
+// Funder is the role that says who funded a session if the node doesn't show it. If the
+// node does, the role is ignored.
 const Funder = "funder"
 
-// withStatedBalance is the session with what the node hides of its balance filled in from
-// the outcome: expect.totals, which names every asset that has one.
+// withStatedBalance returns the session with the balance that the outcome states
+// (expect.totals, which names every asset), if the node doesn't show it.
 func (o Outcome) withStatedBalance(s Session) (Session, *Failure) {
 	if !s.Undisclosed.Balance {
 		return s, nil
@@ -185,9 +178,9 @@ func (o Outcome) withStatedBalance(s Session) (Session, *Failure) {
 	return s, nil
 }
 
-// funders is what everybody put in of an asset and has not withdrawn, in the
-// order of participants; where the node hides it all of it is the one funder's
-// that the outcome names.
+// funders returns what each participant put in of an asset and has not withdrawn, in the
+// order of participants. If the node doesn't show that, everything was put in by the one
+// funder that the outcome names.
 func (o Outcome) funders(s Session, t Total) ([]Amount, *Failure) {
 	if s.Undisclosed.Funding {
 		return o.namedFunder(s, t)
@@ -226,8 +219,8 @@ func (o Outcome) namedFunder(s Session, t Total) ([]Amount, *Failure) {
 	return net, nil
 }
 
-// check holds a session to what the publisher expects of it. Totals that stand
-// for what the node hides are not compared with themselves.
+// check compares a session with what the publisher expects of it. Totals that state a
+// balance which the node doesn't show are not compared with themselves.
 func (e *Expect) check(s Session) *Failure {
 	if e == nil {
 		return nil
@@ -245,8 +238,8 @@ func (e *Expect) check(s Session) *Failure {
 	return compareTotals(expected, s, "expected")
 }
 
-// compareTotals demands that every asset of the session's balance has exactly
-// the wanted total, and that nothing else is wanted.
+// compareTotals fails unless every asset of the session's balance has exactly the wanted
+// total, and no other asset is wanted.
 func compareTotals(want totals, s Session, word string) *Failure {
 	balance := totals{}
 	for _, t := range s.Balance() {

@@ -2,14 +2,13 @@ package settlement
 
 import "fmt"
 
-// CheckProposal says whether a plan that another party proposes for an outcome's
-// session is exactly what these policies would do with it: nil, or the Failure to
-// answer with. The session is the caller's own read of it, for which
-// Policy.ReadOptions says what to look at.
+// CheckProposal returns nil if a plan that another party proposes for an outcome's session
+// is exactly what these policies would do with it, else the Failure to answer with. The
+// session is the caller's own read of it, with the options that Policy.ReadOptions names.
 //
-// Where a state update to the plan's split comes before the close, the close is
-// endorsed as well: a session that was at the version the outcome expects, and has
-// moved by one to the very split proposed, is where that plan leads.
+// If a state update to the plan's allocation comes before the close, the close is accepted
+// as well: a session that was at the version the outcome expects, and has moved by one to
+// the allocation proposed, has come that far by the plan.
 func CheckProposal(o Outcome, policies Policies, s Session, proposed []Allocation) *Failure {
 	policy, known := policies[o.Scenario]
 	asset, in, out, overpaid := s.Overpaid()
@@ -35,14 +34,14 @@ func CheckProposal(o Outcome, policies Policies, s Session, proposed []Allocatio
 	return differs(plan.Allocations, proposed)
 }
 
-// metBefore reports whether the session was at the expected version, and a state
-// update to the proposed split moved it on: its close is to come.
+// metBefore reports whether the session was at the expected version, and a state update to
+// the proposed allocation moved it on: its close is next.
 func (e *Expect) metBefore(s Session, proposed []Allocation) bool {
 	return e != nil && e.Version != nil && s.Versioned && s.Version == *e.Version+1 && sameSplit(s.Current, proposed)
 }
 
-// differs compares row by row: what is signed is these rows in this order, spelled
-// so.
+// differs compares row by row: the signature covers these rows, in this order, with this
+// spelling.
 func differs(own, proposed []Allocation) *Failure {
 	for i := range max(len(own), len(proposed)) {
 		if i >= len(own) || i >= len(proposed) || !own[i].equal(proposed[i]) {

@@ -6,16 +6,14 @@ import (
 	"unicode"
 )
 
-// maxDoubts bounds how many doubts a Settler remembers, and maxDoubt how long one
-// is, in bytes.
 const (
-	maxDoubts = 1024
-	maxDoubt  = 300
+	maxDoubts = 1024 // sessions that a Settler keeps the last doubt of
+	maxDoubt  = 300  // bytes of one doubt
 )
 
-// lastDoubts are why the last requests for sessions are in doubt: what the node said last, or
-// that it said nothing. They are words for the operator: nothing is decided by them, and
-// another process doesn't have them. The zero value is empty.
+// lastDoubts keeps why the last request for a session is in doubt: the node's last words,
+// or that it did not answer. The texts are for the operator. Nothing is decided by them,
+// and another process doesn't have them. The zero value is empty.
 type lastDoubts struct {
 	mu   sync.Mutex
 	last map[SessionID]doubt
@@ -23,11 +21,11 @@ type lastDoubts struct {
 
 type doubt struct {
 	intent uint64 // ledger sequence of the intent that the request was sent for
-	said   string
+	reason string
 }
 
-// note keeps the last doubt of an intent.
-func (d *lastDoubts) note(intent *Entry, err error) {
+// record keeps the last doubt of an intent, and drops another if there are too many.
+func (d *lastDoubts) record(intent *Entry, err error) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	if d.last == nil {
@@ -42,7 +40,7 @@ func (d *lastDoubts) note(intent *Entry, err error) {
 	d.last[intent.Session] = doubt{intent.Sequence, printable(err.Error(), maxDoubt)}
 }
 
-// of is the last doubt of an intent, "" where there is none, or no intent.
+// of returns the last doubt of an intent; "" if there is none, or intent is nil.
 func (d *lastDoubts) of(intent *Entry) string {
 	if intent == nil {
 		return ""
@@ -50,7 +48,7 @@ func (d *lastDoubts) of(intent *Entry) string {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	if last := d.last[intent.Session]; last.intent == intent.Sequence {
-		return last.said
+		return last.reason
 	}
 	return ""
 }
@@ -62,15 +60,15 @@ func (d *lastDoubts) forget(id SessionID) {
 	delete(d.last, id)
 }
 
-// printable is a text of at most so many bytes in which every character that is not
-// printable is a question mark.
-func printable(text string, most int) string {
+// printable returns at most limit bytes of text, with a question mark for every character
+// that is not printable.
+func printable(text string, limit int) string {
 	var b strings.Builder
 	for _, r := range text {
 		if !unicode.IsPrint(r) {
 			r = '?'
 		}
-		if b.Len()+len(string(r)) > most {
+		if b.Len()+len(string(r)) > limit {
 			return b.String() + "…"
 		}
 		b.WriteRune(r)

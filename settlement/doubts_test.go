@@ -55,7 +55,7 @@ func TestDoubtsAreBounded(t *testing.T) {
 	var d lastDoubts
 	for n := range uint64(3 * maxDoubts) {
 		intent := Entry{Session: SessionID(fmt.Sprintf("0x%064x", n)), Sequence: n + 1}
-		d.note(&intent, errors.New("no answer"))
+		d.record(&intent, errors.New("no answer"))
 		if got := d.of(&intent); got != "no answer" || len(d.last) > maxDoubts {
 			t.Fatalf("%d: %q, %d remembered", n, got, len(d.last))
 		}

@@ -268,7 +268,7 @@ func TestRequestWithAnotherFence(t *testing.T) {
 	for _, k := range kinds {
 		w := newWorldOf(t, k)
 		w.wrongFence = true
-		if text := w.waits(w.partial(1), NodeUnavailable).Error(); !strings.Contains(text, "defect") {
+		if text := w.waits(w.partial(1), NodeUnavailable).Error(); !strings.Contains(text, "internal error") {
 			t.Errorf("%s", text)
 		}
 		w.want("", 0)

@@ -22,9 +22,9 @@ const (
 	Closed  StandingState = "closed"
 )
 
-// Standing is a session's state after an entry: which outcome holds it, and the
-// ledger sequence of the entry that says so. Sequence is 0 in that entry itself,
-// which can't know its own; Head.Standing fills it in.
+// Standing is a session's state after an entry: which outcome holds it, and the ledger
+// sequence of the entry that says so. Sequence is 0 in that entry itself, whose sequence is
+// not known before it is stored; Head.Standing fills it in.
 type Standing struct {
 	State    StandingState `json:"state"`
 	Source   string        `json:"source,omitempty"`
@@ -40,12 +40,12 @@ type RequestRef struct {
 	Digest    string `json:"digest"`    // SHA-256 over the signed bytes, lower-case hex
 }
 
-// Entry is one line of the ledger: the data of a settlement event. The members
-// without a JSON name stand in the event's envelope or come with the append.
+// Entry is one entry of the ledger: the data of a settlement event. The members without a
+// JSON name are in the event's envelope or result from the append.
 type Entry struct {
 	State       EntryState `json:"-"`
 	Sequence    uint64     `json:"-"` // in the ledger's stream
-	N           uint64     `json:"-"` // the how-manieth entry of its session, from 1
+	N           uint64     `json:"-"` // 1-based index among the entries of its session
 	Time        time.Time  `json:"-"` // of the append
 	Traceparent string     `json:"-"`
 
@@ -55,10 +55,10 @@ type Entry struct {
 	Reason     string       `json:"reason,omitempty"`
 	Evidence   []string     `json:"evidence,omitempty"`
 	Outcome    OutcomeRef   `json:"outcome"`
-	Standing   *Standing    `json:"standing,omitempty"` // nil only where the session is unknown
+	Standing   *Standing    `json:"standing,omitempty"` // nil only if the session is unknown
 	Attempt    int          `json:"attempt"`
 	AttemptID  string       `json:"attempt_id"`
-	Previous   *string      `json:"previous,omitempty"` // nil only where the session is unknown
+	Previous   *string      `json:"previous,omitempty"` // nil only if the session is unknown
 	Policy     *PolicyRef   `json:"policy,omitempty"`
 	Allocation []Allocation `json:"allocations,omitempty"`
 
@@ -74,23 +74,23 @@ type Entry struct {
 	DeadLetter uint64   `json:"dead_letter,omitempty"`
 }
 
-// Head is the last entry of a session, as the ledger's leader has it. The zero
-// Last means that the session has no entry.
+// Head is the last entry of a session, as the stream's leader has it. Last is nil if the
+// session has no entry.
 type Head struct {
 	Session SessionID
 	Last    *Entry
 	Digest  string // SHA-256 over the payload of Last as stored, lower-case hex; "" without one
 
-	// Tail is the sequence of the last message on the session's subjects, where that is
-	// not Last: a foreign message, which nothing is decided from. 0: Last is the last.
+	// Tail is the sequence of the last message on the session's subjects if that is not
+	// Last but a foreign message, which decides nothing. 0: Last is the last message.
 	Tail uint64
-	// Entries are the session's entries up to Last, oldest first, where the ledger read
-	// them to find the head; nil where it did not. They are shared: do not alter them.
+	// Entries are the session's entries up to Last, oldest first, if the ledger read them to
+	// find the head, else nil. They are shared: do not modify them.
 	Entries []Entry
 }
 
 // LastSequence is the sequence that an append must find as the last on the session's
-// subjects; 0 where there is no message.
+// subjects; 0 if they have no message.
 func (h Head) LastSequence() uint64 { return max(h.Tail, h.Sequence()) }
 
 // Sequence is the sequence of the session's last entry; 0 without an entry.
@@ -115,15 +115,15 @@ func (h Head) Standing() Standing {
 		return Standing{State: Free}
 	}
 	st := *h.Last.Standing
-	// A failed entry without a closing before it copied "free" from a session
-	// nobody had held: no entry says so, and the sequence stays 0.
+	// A failed entry without a closing entry before it repeats "free" of a session that no
+	// outcome has held: no entry says so, and the sequence stays 0.
 	if st.Sequence == 0 && (st.State != Free || h.Last.Attempt > 0) {
 		st.Sequence = h.Last.Sequence
 	}
 	return st
 }
 
-// entry starts an entry of an outcome with what all kinds share.
+// entry starts an entry of an outcome with what all kinds have in common.
 func (o Outcome) entry(state EntryState, attempt int) Entry {
 	e := Entry{
 		State: state, Session: o.Session, Scenario: o.Scenario, Outcome: o.Ref, Attempt: attempt,
@@ -146,33 +146,33 @@ type history struct {
 	intent   *Entry  // holder, where it is a closing entry of this outcome
 }
 
-// historyOf reads an outcome's past out of the session's history.
+// historyOf extracts an outcome's history from the session's entries.
 func historyOf(o OutcomeRef, st Standing, entries []Entry) history {
-	var p history
+	var hist history
 	for i := range entries {
 		e := &entries[i]
 		if st.State != Free && e.Sequence == st.Sequence {
-			p.holder = e
+			hist.holder = e
 		}
 		if !e.Outcome.Same(o) {
 			continue
 		}
 		switch e.State {
 		case EntryClosing:
-			p.recorded = append(p.recorded, *e)
-			p.attempts++
+			hist.recorded = append(hist.recorded, *e)
+			hist.attempts++
 		case EntryClosed:
-			p.closed = e
+			hist.closed = e
 		case EntryFailed:
-			p.attempts = 0
-			p.failed = append(p.failed, *e)
-			if e.Outcome.Covers(o, e.Time) && !(p.ended != nil && p.ended.Outcome.SameMessage(o)) {
-				p.ended = e
+			hist.attempts = 0
+			hist.failed = append(hist.failed, *e)
+			if e.Outcome.Covers(o, e.Time) && !(hist.ended != nil && hist.ended.Outcome.SameMessage(o)) {
+				hist.ended = e
 			}
 		}
 	}
-	if st.State == Closing && p.holder != nil && p.holder.Outcome.Same(o) {
-		p.intent = p.holder
+	if st.State == Closing && hist.holder != nil && hist.holder.Outcome.Same(o) {
+		hist.intent = hist.holder
 	}
-	return p
+	return hist
 }

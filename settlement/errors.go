@@ -10,9 +10,9 @@ type Class string
 
 // The classes of failure.
 const (
-	Rejected  Class = "rejected"  // can never settle as it is: mend the outcome or the configuration and publish or replay
-	Conflict  Class = "conflict"  // ledger or node disagrees with the outcome: a person looks
-	Exhausted Class = "exhausted" // tried as often as allowed: replay once the cause is gone
+	Rejected  Class = "rejected"  // can't settle as it is: correct the outcome or the configuration, and publish or replay
+	Conflict  Class = "conflict"  // ledger or node disagrees with the outcome: a person has to decide
+	Exhausted Class = "exhausted" // all allowed attempts failed: replay once the cause is removed
 )
 
 // Code says why an outcome failed. The list is part of the public contract.
@@ -59,26 +59,25 @@ func (c Code) Class() Class {
 	}
 }
 
-// Failure is the permanent end of an outcome: it can't be settled as it is. The
-// caller stores a dead letter and a failed entry, then terminates the message.
-// As an answer of Node.Send it means that the node definitely refused the
-// request and always would.
+// Failure is the permanent end of an outcome: it can't be settled as it is. The caller
+// stores a dead letter and a failed entry, then terminates the message. As an answer of
+// Node.Send it means that the node definitely refused the request and always would.
 type Failure struct {
 	Code    Code   `json:"code"`
 	Message string `json:"message"`
 	Class   Class  `json:"class"`
 }
 
-// Fail makes a Failure with its message formatted.
+// Fail returns a Failure with its message formatted.
 func Fail(code Code, format string, args ...any) *Failure {
 	return &Failure{Code: code, Class: code.Class(), Message: fmt.Sprintf(format, args...)}
 }
 
 func (f *Failure) Error() string { return string(f.Code) + ": " + f.Message }
 
-// Failed is what Settle answers once the failed entry of an outcome is stored:
-// the caller terminates the message. Again is true where an earlier delivery of
-// the same message had stored it already.
+// Failed is the error of Settle once the failed entry of an outcome is stored: the caller
+// terminates the message. Duplicate is true if an earlier delivery of the same message had
+// already stored it.
 type Failed struct {
 	Failure
 	Duplicate bool
@@ -86,34 +85,34 @@ type Failed struct {
 
 func (f *Failed) Error() string { return f.Failure.Error() }
 
-// Reason is why an outcome waits, as a label of few values.
+// Reason is why an outcome waits. It has few values, so that it can be a metric's label.
 type Reason string
 
 // The reasons to wait.
 const (
 	NodeUnavailable       Reason = "node_away"       // no connection, or no answer
 	ReadFailed            Reason = "read_failed"     // the node answered, and this session could not be read
-	InDoubt               Reason = "in_doubt"        // a request of ours may still land
+	InDoubt               Reason = "in_doubt"        // a request of ours may still be carried out
 	LedgerUnavailable     Reason = "ledger_away"     // the ledger can't be read or written
-	LedgerHeld            Reason = "ledger_held"     // the ledger lost entries while we watched; the fence is waited out
-	NotReady              Reason = "not_ready"       // signed out, or the node's message expiry is not probed yet
+	LedgerHeld            Reason = "ledger_held"     // the ledger lost entries; sending pauses until every lost intent has expired
+	NotReady              Reason = "not_ready"       // not signed in, or the node's message expiry is not measured yet
 	NodeTransient         Reason = "node_transient"  // the node definitely refused, for a reason that may pass
 	DeadLetterUnavailable Reason = "letter_away"     // the dead letter can't be stored
-	EscrowPending         Reason = "escrow_pending"  // somebody's pending escrow at the node blocks the close
-	UnknownRefusal        Reason = "unknown_refusal" // the node answered with an error that settled does not know, to a request that stays good: sent again by the backoff
-	NodeRefused           Reason = "node_refused"    // node or co-signer refuses the recorded plan's next request, which stays good: given up only once the session has moved on
+	EscrowPending         Reason = "escrow_pending"  // a pending escrow of a participant at the node blocks the close
+	UnknownRefusal        Reason = "unknown_refusal" // the node refused a request that stays valid with an error that settled does not know: sent again after the backoff
+	NodeRefused           Reason = "node_refused"    // node or co-signer refuses the recorded plan's next request, which stays valid: the outcome fails only once the session has moved on
 	CosignersUnavailable  Reason = "cosigners_away"  // too few co-signatures came in time
-	Stopped               Reason = "stopped"         // all sending is stopped until a person resumes it, or it can't be told whether it is
+	Stopped               Reason = "stopped"         // all sending is stopped until a person resumes it, or it is not known whether it is
 )
 
-// Waiting means: nothing was decided, ask again later. The caller gives the
-// message back with a delay and never counts it as an attempt.
+// Waiting means that nothing is decided yet. The caller requeues the message with a delay
+// and never counts it as an attempt.
 type Waiting struct {
 	Reason Reason
-	// Delay is how long to wait where the reason itself says so (a fence that
-	// falls at a known instant); 0 leaves it to the caller's backoff.
+	// Delay is how long to wait if the reason itself says so (a fence that expires at a
+	// known instant); 0 leaves it to the caller's backoff.
 	Delay time.Duration
-	// Until is when the fence falls, on the node's clock; zero where none stands.
+	// Until is when the fence expires, on the node's clock; zero if there is none.
 	Until time.Time
 	Err   error
 }

@@ -6,10 +6,14 @@ import (
 	"time"
 )
 
-// FenceExpired reports whether the fence has fallen: no request of this outcome can
-// land any more. Where requests expire, the instant compared is one before which
-// the read did not begin; where versions fence, the session has gone past the path
-// of the recorded plan.
+// The fence of a request is the point after which the node can no longer carry it out: an
+// instant on the node's clock if requests expire, else the session's version moving past
+// the versions that the request fits.
+
+// FenceExpired reports whether no request of this outcome can be carried out any more. If
+// requests expire, the fence is compared with an instant at which the read had not yet
+// begun; if the version is the fence, the session has moved past the path of the recorded
+// plan.
 func (obs Observation) FenceExpired() bool {
 	switch {
 	case obs.Intent == nil:
@@ -23,10 +27,10 @@ func (obs Observation) FenceExpired() bool {
 	}
 }
 
-// onPath reports whether requests of the intent can still be carried out: the
-// session is at the version that the plan was made from, or one above it by a
-// state update to the plan's split, whoever made that. A session that went on past
-// the path never comes back to it.
+// onPath reports whether requests of the intent can still be carried out: the session is
+// at the version that the plan was made from, or one above it by a state update to the
+// plan's allocation, whoever made that update. A session that has left the path never
+// returns to it.
 func (obs Observation) onPath() bool {
 	s := obs.Session
 	if obs.Intent == nil || obs.recordedByOtherProtocol() || !s.Versioned || !s.Open {
@@ -36,16 +40,22 @@ func (obs Observation) onPath() bool {
 	return s.Version == base || s.Version == base+1 && sameSplit(s.Current, obs.Intent.Allocation)
 }
 
-// staleRead reports whether an open session is shown as it was before the intent:
-// it may yet come to the path.
+// staleRead reports whether the node shows an open session as it was before the intent:
+// the session may still come to the intent's path.
 func (obs Observation) staleRead() bool {
 	s := obs.Session
 	return obs.Intent != nil && !obs.recordedByOtherProtocol() && s.Versioned && s.Open && s.Version < *obs.Intent.BaseVersion
 }
 
-// recordedByOtherProtocol reports whether the intent was recorded with the other kind of node
-// than the one that shows the session now: nothing seen here says what became of
-// its request.
+// expiredInDoubt reports whether a request of ours expired without a refusal by the node:
+// the node may still be carrying it out.
+func (obs Observation) expiredInDoubt() bool {
+	return obs.Intent != nil && obs.Intent.ValidUntil != nil && obs.Refused == nil && !obs.Session.Versioned
+}
+
+// recordedByOtherProtocol reports whether the intent was recorded with the other kind of
+// node than the one that shows the session now. Nothing that this node shows then tells
+// what happened to the intent's request.
 func (obs Observation) recordedByOtherProtocol() bool {
 	if obs.Intent == nil {
 		return false
@@ -54,7 +64,7 @@ func (obs Observation) recordedByOtherProtocol() bool {
 	return expires == obs.Session.Versioned || !expires && obs.Intent.BaseVersion == nil
 }
 
-// otherProtocolError says it to the operator, who alone can end it.
+// otherProtocolError tells the operator, who alone can resolve it.
 func (obs Observation) otherProtocolError() error {
 	entry, back := obs.Intent.Sequence, "set clearnode.url and clearnode.protocol back to the node that was closing this session, until it is closed"
 	switch {
@@ -67,8 +77,8 @@ func (obs Observation) otherProtocolError() error {
 	}
 }
 
-// waitForFence looks again after 1, 2, 4 … seconds, as old as the doubt is, the
-// last time when the fence falls: most doubts end by finding the session closed.
+// waitForFence waits until the fence expires, and observes the session again after 1, 2,
+// 4 … seconds meanwhile: most doubts end by finding the session closed.
 func (obs Observation) waitForFence() Decision {
 	if obs.recordedByOtherProtocol() {
 		return Decision{Action: ActionWait, Waiting: &Waiting{Reason: InDoubt, Err: obs.otherProtocolError()}}
@@ -81,8 +91,9 @@ func (obs Observation) waitForFence() Decision {
 	return Decision{Action: ActionWait, Waiting: w}
 }
 
-// waitForStableRead looks again after a fence margin, and after that whenever the doubt is
-// twice as old, at most maxStableReadWait margins later.
+// waitForStableRead waits for a read that counts after a doubt (Session.ConfirmedStable):
+// one fence margin, and then whenever the doubt is twice as old, at most
+// maxStableReadWait margins at a time.
 func (obs Observation) waitForStableRead(why string) Decision {
 	since := obs.Session.AsOf.Sub(*obs.Intent.ValidUntil)
 	delay := min(max(since, obs.FenceMargin), maxStableReadWait*obs.FenceMargin)
@@ -91,9 +102,3 @@ func (obs Observation) waitForStableRead(why string) Decision {
 
 // maxStableReadWait is in fence margins.
 const maxStableReadWait = 6
-
-// expiredInDoubt reports whether a request of ours expired without the node having
-// refused it: it may still be at work.
-func (obs Observation) expiredInDoubt() bool {
-	return obs.Intent != nil && obs.Intent.ValidUntil != nil && obs.Refused == nil && !obs.Session.Versioned
-}

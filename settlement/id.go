@@ -11,12 +11,11 @@ import (
 	"github.com/ethereum/go-ethereum/common"
 )
 
-// SessionID names an app session: "0x" and 64 lower-case hex digits. The empty
-// value is the session of an outcome whose session id can't be read.
+// SessionID names an app session: "0x" and 64 lower-case hex digits. It is empty for an
+// outcome whose session id can't be read.
 type SessionID string
 
-// UnknownSession is the token that stands for the empty SessionID in subjects,
-// entry ids and headers.
+// UnknownSession stands for the empty SessionID in subjects, entry ids and headers.
 const UnknownSession = "unknown"
 
 // ParseSessionID reads a session id written with hex digits of any case.
@@ -27,7 +26,7 @@ func ParseSessionID(s string) (SessionID, error) {
 	return SessionID(strings.ToLower(s)), nil
 }
 
-// Token is the id as it stands in subjects and entry ids.
+// Token returns the id as it is written in subjects and entry ids.
 func (id SessionID) Token() string {
 	if id == "" {
 		return UnknownSession
@@ -35,7 +34,7 @@ func (id SessionID) Token() string {
 	return string(id)
 }
 
-// MarshalJSON writes the token, so that an unreadable session id is named so.
+// MarshalJSON writes the token.
 func (id SessionID) MarshalJSON() ([]byte, error) { return json.Marshal(id.Token()) }
 
 // UnmarshalJSON reads what MarshalJSON wrote.
@@ -59,9 +58,8 @@ func (id *SessionID) UnmarshalJSON(b []byte) error {
 // Address is an account: 20 bytes, compared without regard to how it was spelled.
 type Address common.Address
 
-// ParseAddress reads "0x" and 40 hex digits of any case. A checksum in the case
-// of the digits is not verified, for the contract matches addresses without
-// regard to case.
+// ParseAddress reads "0x" and 40 hex digits of any case. It does not verify a checksum in
+// the case of the digits: the contract compares addresses without regard to case.
 func ParseAddress(s string) (Address, error) {
 	if len(s) != 42 || s[:2] != "0x" || !isHex(s[2:]) {
 		return Address{}, fmt.Errorf("address %s: want 0x and 40 hex digits", quote(s))
@@ -73,8 +71,8 @@ func ParseAddress(s string) (Address, error) {
 	return Address(b), nil
 }
 
-// ParseChecksummed is ParseAddress for an address that a person wrote: where its digits are
-// in both cases they must be its EIP-55 checksum, for a mistyped digit is found so.
+// ParseChecksummed reads an address that a person typed: if its digits are of both cases,
+// they must be its EIP-55 checksum, which detects a mistyped digit.
 func ParseChecksummed(s string) (Address, error) {
 	a, err := ParseAddress(s)
 	if err != nil {
@@ -87,7 +85,7 @@ func ParseChecksummed(s string) (Address, error) {
 	return a, nil
 }
 
-// String spells the address with its EIP-55 checksum.
+// String returns the address with its EIP-55 checksum.
 func (a Address) String() string { return common.Address(a).Hex() }
 
 // Asset is an asset's symbol as the node lists it, compared byte by byte
@@ -132,8 +130,8 @@ func isHex(s string) bool {
 	return true
 }
 
-// quote shows a piece of foreign text in a message: quoted, and cut where it is
-// long, so that hostile input can't flood a log.
+// quote returns untrusted text for a message: quoted, and truncated if it is long, so that
+// hostile input can't flood a log.
 func quote(s string) string {
 	const most = 80
 	if len(s) > most {

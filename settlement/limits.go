@@ -10,15 +10,15 @@ import (
 // LimitPer says what a limit's amount is compared with.
 type LimitPer string
 
-// What there are limits on.
+// The scopes of a limit.
 const (
 	PerSession     LimitPer = "session"     // all that one plan pays of an asset
 	PerParticipant LimitPer = "participant" // what one plan pays of an asset to one participant
 )
 
-// Limit is an amount above which nothing is paid. It is compared with each plan by
-// itself: a sum over plans, such as one a day, would need the replicas to agree
-// before each close, and is not kept.
+// Limit is an amount above which nothing is paid. It is compared with each plan alone: a
+// sum over plans, such as one a day, would need the replicas to agree before each close,
+// and is not supported.
 type Limit struct {
 	Asset    Asset    `json:"asset,omitempty"`    // empty: each asset by itself
 	Scenario Scenario `json:"scenario,omitempty"` // empty: every scenario
@@ -26,10 +26,10 @@ type Limit struct {
 	Amount   Amount   `json:"amount"` // the most that may be paid
 }
 
-// Limits are all that are configured. None: anything may be paid.
+// Limits are all configured limits. If there are none, any amount may be paid.
 type Limits []Limit
 
-// ParseLimit reads a limit as it is written; asset and scenario may be empty.
+// ParseLimit reads a limit as it is configured; asset and scenario may be empty.
 func ParseLimit(asset, scenario, per, amount string) (Limit, error) {
 	l := Limit{Per: LimitPer(per)}
 	var err error
@@ -57,7 +57,7 @@ func ParseLimit(asset, scenario, per, amount string) (Limit, error) {
 	return l, err
 }
 
-// String is the limit as the configuration has it.
+// String returns the limit as the configuration has it.
 func (l Limit) String() string {
 	var members []string
 	for _, m := range []struct{ name, value string }{
@@ -70,9 +70,9 @@ func (l Limit) String() string {
 	return "{" + strings.Join(members, ", ") + "}"
 }
 
-// Unlisted is the first limit on an asset that is none of these, which therefore protects
-// nothing; it names the asset that differs in case only, if one does. Nil where there is no
-// such limit.
+// Unlisted returns an error for the first limit on an asset that is not in the list: that
+// limit protects nothing. The error names the asset that differs in case only, if there is
+// one.
 func (l Limits) Unlisted(assets []Asset) error {
 	for _, limit := range l {
 		if limit.Asset == "" || slices.Contains(assets, limit.Asset) {
@@ -89,9 +89,9 @@ func (l Limits) Unlisted(assets []Asset) error {
 	return nil
 }
 
-// Misspelt is a limit on an asset that differs in case only from an asset of a plan, on
-// which itself there is no limit: it was meant to apply and would not. Nil where there is
-// none. It tells also where the node lists no assets.
+// Misspelt returns an error for a limit on an asset that differs only in case from an asset
+// of a plan that has no limit itself: it was meant to apply and would not. It works also if
+// the node lists no assets.
 func (l Limits) Misspelt(allocations []Allocation) error {
 	for _, a := range allocations {
 		if slices.ContainsFunc(l, func(limit Limit) bool { return limit.Asset == a.Asset }) {
@@ -106,9 +106,9 @@ func (l Limits) Misspelt(allocations []Allocation) error {
 	return nil
 }
 
-// Check holds the final allocations of a session to the limits of a scenario: nil,
-// or limit_exceeded, naming the first limit that is exceeded. What is exactly the
-// limit is allowed.
+// Check compares the final allocations of a session with the limits of a scenario. It
+// returns nil, or limit_exceeded naming the first limit that is exceeded. An amount equal
+// to the limit is allowed.
 func (l Limits) Check(scenario Scenario, allocations []Allocation) *Failure {
 	sum := totals{}
 	for _, a := range allocations {

@@ -8,104 +8,109 @@ import (
 )
 
 // Observation is everything that Next decides from: what the ledger has about one
-// outcome, and one observation of its session.
+// outcome, and one read of its session.
 type Observation struct {
 	Outcome     Outcome
 	Policy      Policy
-	Limits      Limits // that a new plan is held to; what was recorded before isn't
+	Limits      Limits // checked against a new plan; plans already recorded are not checked
 	Session     Session
-	Intent      *Entry  // the closing entry by which this outcome holds the session; nil where it does not
+	Intent      *Entry  // the closing entry by which this outcome holds the session; nil if it does not
 	Recorded    []Entry // every closing entry of this outcome
 	Attempts    int     // its closing entries since its last failed one
 	MaxAttempts int
 	FenceMargin time.Duration
 
-	// Refused is the node's definite refusal of this call's last request, nil
-	// where there is none. The intent is then known to be dead.
+	// Refused is the node's definite refusal of this call's last request; nil if there is
+	// none. The request of the intent can then no longer be carried out.
 	Refused error
 	Sends   int // requests sent in this call
 
-	// Doubt is why the outcome's last request is in doubt, where this process knows: for
-	// the message of a failure only.
+	// Doubt is why the effect of the outcome's last request is not known, if this process
+	// knows. It is used only in the message of a failure.
 	Doubt string
 }
 
 // Action is what to do next.
 type Action string
 
-// The moves.
+// The actions.
 const (
 	ActionClose Action = "close" // record the intent, send its first request
 	ActionDrive Action = "drive" // send the recorded plan's next request; no new entry
 	ActionDone  Action = "done"  // closed as planned: record it
 	ActionFail  Action = "fail"  // record the failure
-	ActionWait  Action = "wait"  // ask again later
+	ActionWait  Action = "wait"  // observe again later
 )
 
-// Decision is the next move, with what it needs.
+// Decision is the next action, with what it needs.
 type Decision struct {
-	Action  Action
-	Plan    *Plan    // close, drive, done
-	Failure *Failure // fail
-	Waiting *Waiting // wait
+	Action       Action
+	Plan         *Plan    // of close, drive and done
+	Failure      *Failure // of fail
+	Waiting      *Waiting // of wait
+	FenceExpired bool     // no request of this outcome can be carried out any more: it may fail
 }
 
 // Next decides, from one observation, what happens to an outcome. It is the whole
-// lifecycle of a session, at both kinds of node.
+// lifecycle of a session, for both kinds of node.
 //
-// Where a request expires and the close carries the split (NitroRPC 0.x, legacy):
+// If requests expire and the close carries the allocation (NitroRPC 0.x, legacy):
 //
 //	closed as planned            done
 //	open, emptied as planned     done
 //	closed, payouts not shown,   done
 //	  held by an intent of this
-//	  outcome, and not without us
+//	  outcome, and its quorum
+//	  needs a key of ours
 //	closed otherwise             wait for the fence, then closed_elsewhere
-//	  after a doubt, seen in     wait a fence margin
-//	  a troubled moment
+//	  and the last request is in wait for a confirmed read
+//	  doubt, read not confirmed
 //	paid more than put in        wait for the fence, then overpaid
-//	open, a request may land     wait for the fence
-//	open after a doubt, seen in  wait a fence margin
-//	  a troubled moment
-//	open, refused for good, and  fail
-//	  its balance is as planned
-//	open, refused for a reason   wait for that reason, without a further attempt
-//	  that is not the outcome's
+//	open, fence not expired      wait for the fence
+//	open, last request in doubt, wait for a confirmed read
+//	  read not confirmed
+//	open, refused for good,      fail
+//	  balance as planned
+//	open, refused for a reason   wait for that reason, without another attempt
+//	  outside the outcome
 //	open, attempts spent         attempts_exhausted
 //	open, refused twice now      wait (transient)
 //	open, nothing in it          session_unfunded
 //	open                         plan from this observation, and close
 //
-// Where the version fences, and a state update to the split comes before the
-// close (nitronode v1). On path: open, and at the version that the intent was made
-// from, or one above it with the split as the intent has it. What was signed for
-// an intent stays good as long as the session is on its path, so nothing fails
-// there, however often the node refuses:
+// If the session's version is the fence, and a state update to the allocation comes
+// before the close (nitronode v1). A session is on the path of its intent if it is open,
+// and at the version that the intent was made from, or one above it with the allocation
+// of the intent. Requests signed for an intent stay valid while the session is on its
+// path, so nothing fails there, however often the node refuses:
 //
 //	closed as planned            done
-//	closed, payouts not shown    as above, at the version of the intent's close
+//	closed, payouts not shown    as above, if at the version of the intent's close
 //	closed, no intent, and the   done
-//	  last payouts are as the
-//	  policy pays their sum
+//	  last payouts are what the
+//	  policy pays of their sum
 //	closed otherwise             closed_elsewhere
 //	on path                      drive: send the recorded plan's next request
 //	older than the intent        wait
 //	off path, attempts spent     attempts_exhausted
 //	off path, nothing in it      session_unfunded
-//	off path, or no intent       plan from this observation: record it, and send
-//	                             its first request
+//	off path, or no intent       plan from this observation, and close
 //
-// An intent recorded with the other kind of node: done where that is proven, else
-// wait.
+// An intent recorded with the other kind of node: done if that is proven, else wait.
 func Next(obs Observation) Decision {
-	s := obs.Session
-	if f := s.overpayment(); f != nil {
+	d := obs.decide()
+	d.FenceExpired = obs.FenceExpired()
+	return d
+}
+
+func (obs Observation) decide() Decision {
+	if f := obs.Session.overpayment(); f != nil {
 		return obs.failOrWait(f)
 	}
 	switch {
-	case !s.Open:
+	case !obs.Session.Open:
 		return obs.decideClosed()
-	case s.Versioned:
+	case obs.Session.Versioned:
 		return obs.decideVersioned()
 	default:
 		return obs.decideExpiring()
@@ -115,8 +120,8 @@ func Next(obs Observation) Decision {
 // decideExpiring decides about an open session at a node whose requests expire.
 func (obs Observation) decideExpiring() Decision {
 	s := obs.Session
-	// ClearNode 0.5.2 may show a session open again that was closed and paid,
-	// where somebody's submit_app_state met the close.
+	// ClearNode 0.5.2 may show a session as open that was closed and paid, if another
+	// party's submit_app_state arrived together with the close.
 	if plan := obs.paidAsRecorded(); plan != nil && s.Unfunded() {
 		return Decision{Action: ActionDone, Plan: plan}
 	}
@@ -129,7 +134,7 @@ func (obs Observation) decideExpiring() Decision {
 	var permanent *Failure
 	var later *Waiting
 	switch {
-	case errors.As(obs.Refused, &later): // not about the outcome: no further attempt now
+	case errors.As(obs.Refused, &later): // for a reason outside the outcome: no further attempt now
 		return Decision{Action: ActionWait, Waiting: later}
 	case errors.As(obs.Refused, &permanent) && !obs.balanceChanged():
 		return Decision{Action: ActionFail, Failure: permanent}
@@ -142,7 +147,23 @@ func (obs Observation) decideExpiring() Decision {
 	}
 }
 
-// decideNewPlan makes a new plan from this observation of an open session.
+// decideVersioned decides about an open session at a node that fences by version.
+func (obs Observation) decideVersioned() Decision {
+	switch {
+	case obs.onPath():
+		return Decision{Action: ActionDrive, Plan: obs.Intent.plan()}
+	case obs.staleRead():
+		return Decision{Action: ActionWait, Waiting: &Waiting{Reason: InDoubt, Err: fmt.Errorf("the node shows version %d of the session, older than version %d, from which ledger entry %d was made: what it shows is out of date, or it lost data, and the recorded request may still fit one day", obs.Session.Version, *obs.Intent.BaseVersion, obs.Intent.Sequence)}}
+	case !obs.FenceExpired():
+		return obs.waitForFence()
+	case obs.attemptsSpent():
+		return obs.failExhausted()
+	default:
+		return obs.decideNewPlan()
+	}
+}
+
+// decideNewPlan makes a new plan from this read of an open session.
 func (obs Observation) decideNewPlan() Decision {
 	if obs.Session.Unfunded() {
 		return Decision{Action: ActionFail, Failure: Fail(SessionUnfunded, "the session is open with nothing in it, seen twice")}
@@ -163,11 +184,18 @@ func (obs Observation) decideNewPlan() Decision {
 func (obs Observation) attemptsSpent() bool { return obs.Attempts >= obs.MaxAttempts }
 
 func (obs Observation) failExhausted() Decision {
-	return Decision{Action: ActionFail, Failure: Fail(AttemptsExhausted, "%d attempts, none of which closed the session; it is open, and none of them can land any more%s", obs.Attempts, obs.lastResult())}
+	last := ""
+	switch {
+	case obs.Refused != nil:
+		last = ": the last was refused with " + printable(obs.Refused.Error(), maxDoubt)
+	case obs.Doubt != "":
+		last = ": the last is in doubt: " + obs.Doubt
+	}
+	return Decision{Action: ActionFail, Failure: Fail(AttemptsExhausted, "%d attempts, none of which closed the session; it is open, and none of them can land any more%s", obs.Attempts, last)}
 }
 
 // balanceChanged reports whether the session's balance changed after the intent was
-// planned: what the node refused then says nothing of a plan made now. A balance
+// planned. The node's refusal of that plan then says nothing about a new one. A balance
 // that only the outcome states never changes.
 func (obs Observation) balanceChanged() bool {
 	if obs.Intent == nil || obs.Session.Undisclosed.Balance {
@@ -189,7 +217,7 @@ func (obs Observation) decideClosed() Decision {
 		if plan := obs.paidByPolicy(obs.Session.possibleCloses()...); plan != nil {
 			return Decision{Action: ActionDone, Plan: plan}
 		}
-		return obs.closedUndisclosed()
+		return obs.decideUndisclosed()
 	}
 	if plan := obs.paidByPolicy(obs.Session); plan != nil {
 		return Decision{Action: ActionDone, Plan: plan}
@@ -197,8 +225,41 @@ func (obs Observation) decideClosed() Decision {
 	return obs.closedElsewhere(Fail(ClosedElsewhere, "the session is closed at the node, and what was paid is not what this outcome would pay"))
 }
 
-// paidByPolicy is what the policy makes of the first of these closed sessions that paid
-// exactly that; nil where none did, or where an intent holds the session, whose plan
+// decideUndisclosed decides about a closed session whose payouts the node does not show.
+// If its quorum needs a key of ours, and an intent of this outcome holds it, the request
+// of that intent closed it: the request before it had expired when the intent was
+// recorded.
+func (obs Observation) decideUndisclosed() Decision {
+	if obs.Session.QuorumNeedsUs && obs.Intent != nil && obs.Refused == nil && !obs.recordedByOtherProtocol() && obs.closedByIntent() {
+		return Decision{Action: ActionDone, Plan: obs.Intent.plan()}
+	}
+	return obs.closedElsewhere(Fail(ClosedElsewhere, "the session is closed at the node, which doesn't show what it paid, and nothing proves that it was this outcome's request: ask the participants for their balances at the node, and compare them with what the policy pays"))
+}
+
+// closedByIntent reports whether a closed session is at a version that the intent's close
+// leads to: one or two above its base version.
+func (obs Observation) closedByIntent() bool {
+	if !obs.Session.Versioned {
+		return true
+	}
+	base := *obs.Intent.BaseVersion
+	return obs.Session.Version == base+1 || obs.Session.Version == base+2
+}
+
+// paidAsRecorded returns the plan, recorded for this outcome, that the node paid; nil if
+// it paid none. It compares the newest first: a withdrawal and the close of a later plan
+// can together look like the close of an earlier plan.
+func (obs Observation) paidAsRecorded() *Plan {
+	for _, intent := range slices.Backward(obs.Recorded) {
+		if obs.Session.PaidAs(intent) {
+			return intent.plan()
+		}
+	}
+	return nil
+}
+
+// paidByPolicy returns the policy's plan for the first of these closed sessions that paid
+// exactly that plan; nil if there is none, or if an intent holds the session, whose plan
 // alone counts.
 func (obs Observation) paidByPolicy(closed ...Session) *Plan {
 	if obs.Intent != nil {
@@ -213,27 +274,15 @@ func (obs Observation) paidByPolicy(closed ...Session) *Plan {
 	return nil
 }
 
-// closedElsewhere fails an outcome whose session somebody else has closed. Beside that
-// close a request of ours may still be at work in a node that is stuck, for longer
-// than the margin; it would pay a second time, and who has failed looks no more. So
-// after a doubt this too is believed only from a quiet moment.
+// closedElsewhere fails an outcome whose session another party closed. A request of ours
+// may still be running in a node that stalls for longer than the margin. It would pay a
+// second time, and a failed outcome is never examined again. So after a request in doubt
+// only a confirmed read counts here too.
 func (obs Observation) closedElsewhere(f *Failure) Decision {
 	if obs.FenceExpired() && obs.expiredInDoubt() && !obs.Session.ConfirmedStable {
 		return obs.waitForStableRead("the session was seen closed otherwise than planned, but the node or the connection was slow: looking again")
 	}
 	return obs.failOrWait(f)
-}
-
-// paidAsRecorded is the plan, recorded for this outcome, that the node paid; nil
-// where it paid none of them. The newest first: what a withdrawal and the close of a
-// later plan paid together can look like what an earlier plan would have.
-func (obs Observation) paidAsRecorded() *Plan {
-	for _, intent := range slices.Backward(obs.Recorded) {
-		if obs.Session.PaidAs(intent) {
-			return intent.plan()
-		}
-	}
-	return nil
 }
 
 func (obs Observation) failOrWait(f *Failure) Decision {
@@ -243,44 +292,7 @@ func (obs Observation) failOrWait(f *Failure) Decision {
 	return Decision{Action: ActionFail, Failure: f}
 }
 
-// decideVersioned decides about an open session at a node that fences by version.
-func (obs Observation) decideVersioned() Decision {
-	switch {
-	case obs.onPath():
-		return Decision{Action: ActionDrive, Plan: obs.Intent.plan()}
-	case obs.staleRead():
-		return Decision{Action: ActionWait, Waiting: &Waiting{Reason: InDoubt, Err: fmt.Errorf("the node shows version %d of the session, older than version %d, from which ledger entry %d was made: what it shows is out of date, or it lost data, and the recorded request may still fit one day", obs.Session.Version, *obs.Intent.BaseVersion, obs.Intent.Sequence)}}
-	case !obs.FenceExpired():
-		return obs.waitForFence()
-	case obs.attemptsSpent():
-		return obs.failExhausted()
-	default:
-		return obs.decideNewPlan()
-	}
-}
-
-// closedUndisclosed decides about a closed session of which the node doesn't show what
-// it paid. Where nobody closes it without a key of ours, and an intent of this
-// outcome holds it, that intent's request closed it: the one before it could land
-// no more when it was recorded.
-func (obs Observation) closedUndisclosed() Decision {
-	if obs.Session.QuorumNeedsUs && obs.Intent != nil && obs.Refused == nil && !obs.recordedByOtherProtocol() && obs.closedByIntent() {
-		return Decision{Action: ActionDone, Plan: obs.Intent.plan()}
-	}
-	return obs.closedElsewhere(Fail(ClosedElsewhere, "the session is closed at the node, which doesn't show what it paid, and nothing proves that it was this outcome's request: ask the participants for their balances at the node, and compare them with what the policy pays"))
-}
-
-// closedByIntent holds the version of a closed session to the close that the
-// intent may send: one above its base, or two.
-func (obs Observation) closedByIntent() bool {
-	if !obs.Session.Versioned {
-		return true
-	}
-	base := *obs.Intent.BaseVersion
-	return obs.Session.Version == base+1 || obs.Session.Version == base+2
-}
-
-// decideNewPlan is what an intent recorded.
+// plan is the plan that an intent recorded.
 func (e Entry) plan() *Plan {
 	p := &Plan{Session: e.Session, Allocations: e.Allocation}
 	if e.Policy != nil {
@@ -290,15 +302,4 @@ func (e Entry) plan() *Plan {
 		p.BaseVersion = *e.BaseVersion
 	}
 	return p
-}
-
-// lastResult is what came of the last request.
-func (obs Observation) lastResult() string {
-	switch {
-	case obs.Refused != nil:
-		return ": the last was refused with " + printable(obs.Refused.Error(), maxDoubt)
-	case obs.Doubt != "":
-		return ": the last is in doubt: " + obs.Doubt
-	}
-	return ""
 }

@@ -20,31 +20,31 @@ const (
 	MaxSignature   = 1 << 10
 )
 
-// Envelope is one message as the consumer took it from the stream: what its
-// CloudEvent says, where it stood, and the message itself for a dead letter.
+// Envelope is one message as the consumer read it from the stream: what its CloudEvent
+// says, its position, and the message itself for a dead letter.
 type Envelope struct {
 	Subject  string // outcome.<scenario>, without the deployment's prefix
 	Source   string
 	ID       string
 	Type     string
-	Data     []byte // the event's data as JSON text; nil where there is none
+	Data     []byte // the event's data as JSON text; nil if there is none
 	Stream   string
 	Sequence uint64    // position in that stream
-	Stored   time.Time // when the stream stored the message, by its server's clock; zero where that isn't known
+	Stored   time.Time // when the stream stored the message, by its server's clock; zero if that isn't known
 
-	// Malformed says why the message is no CloudEvent; the other members hold
-	// what could be read all the same.
+	// Malformed says why the message is no CloudEvent. The other members hold what could
+	// be read.
 	Malformed error
 
-	Traceparent string // W3C Trace Context; empty where there is none
-	Tracestate  string // what came with it, as it came
-	Payload     []byte // the message as it came
+	Traceparent string // W3C Trace Context; empty if there is none
+	Tracestate  string // the tracestate header, unchanged
+	Payload     []byte // the message, unchanged
 	Header      map[string][]string
 }
 
 // OutcomeRef identifies an outcome in the ledger. Source, ID, Type and Digest
-// together are its Identity; Stream, Sequence and Stored say which message carried it:
-// a stream that is restored from an older copy uses its sequences again.
+// together are its Identity; Stream, Sequence and Stored say which message carried it. A
+// stream that is restored from an older copy reuses its sequences, so Stored counts too.
 type OutcomeRef struct {
 	Source   string `json:"source"`
 	ID       string `json:"id"`
@@ -72,15 +72,15 @@ func (r OutcomeRef) SameMessage(o OutcomeRef) bool {
 	return r.Same(o) && r.Stream == o.Stream && r.Sequence == o.Sequence && (r.Stored == o.Stored || r.Stored == "" || o.Stored == "")
 }
 
-// clockDifference is by how much the clocks of two servers may differ.
+// clockDifference is how far the clocks of two servers may be apart.
 const clockDifference = time.Minute
 
-// Covers reports whether a failure of r, recorded at that time, is the result of the
-// message of o too, which carried the same outcome: it was stored no later than r's. One
-// with a later sequence is a new try, and so is one that was stored later: its stream was
-// set back, and uses sequences again. Both times are of the stream's servers. Where the
-// entry doesn't say when r was stored, the message is new if it was stored more than a
-// minute after the entry was made, by the clocks of the stream and of settled.
+// Covers reports whether a failure of r, recorded at that time, is the result also of the
+// message of o, which carried the same outcome: it was stored no later than r's message. A
+// message with a later sequence is a new attempt, and so is one that was stored later: its
+// stream was set back and reuses sequences. Both times are by the clock of the stream's
+// servers. If the entry doesn't say when r was stored, the message is new if it was stored
+// more than a minute after the entry was made, by the clocks of the stream and of settled.
 func (r OutcomeRef) Covers(o OutcomeRef, recorded time.Time) bool {
 	stored := r.Stored
 	if stored == "" {
@@ -92,35 +92,35 @@ func (r OutcomeRef) Covers(o OutcomeRef, recorded time.Time) bool {
 // Outcome is what upstream says happened in one app session.
 type Outcome struct {
 	Ref        OutcomeRef
-	Session    SessionID // empty where it can't be read
+	Session    SessionID // empty if it can't be read
 	Scenario   Scenario
 	Parties    map[string]Party // by role
-	Completion *big.Rat         // nil where absent
+	Completion *big.Rat         // nil if absent
 	Awards     []Award
 	Expect     *Expect
 	Reference  string
 	Reason     string
 	Evidence   []string
 
-	// SessionData goes into the node's session data; nil leaves that as it is.
+	// SessionData replaces the node's session data; nil leaves that unchanged.
 	SessionData *string
-	// Signatures came with the outcome, in hex: nobody has checked them.
+	// Signatures came with the outcome, in hex, and are not verified yet.
 	Signatures []string
 
-	// Invalid says what is wrong with the message; nil for one that can be
-	// settled. An invalid outcome still walks through Settle, which records it.
+	// Invalid says what is wrong with the message; nil if it can be settled. Settle records
+	// the failure of an invalid outcome.
 	Invalid *Failure
 
 	Envelope Envelope
 }
 
-// Party is who plays one role.
+// Party is the accounts that have one role.
 type Party struct {
 	Addresses []Address
-	err       error // why it doesn't read
+	err       error // why it can't be read
 }
 
-// Award is one line of a ruling: a share of every asset, or an amount of one.
+// Award is one row of a ruling: a share of every asset, or an amount of one asset.
 type Award struct {
 	Participant Address
 	Share       *big.Rat // nil in an award by amount
@@ -128,17 +128,16 @@ type Award struct {
 	Amount      Amount
 }
 
-// LastSequence is what the publisher believes of the session; the session is not
-// closed where the node says otherwise.
+// Expect is what the publisher expects of the session. The session is not closed if the
+// node shows otherwise.
 type Expect struct {
 	Totals  []Total // nil: not checked
 	Version *uint64 // nil: not checked
 }
 
-// ParseOutcome reads an outcome from its envelope. It always returns an Outcome
-// with as much of its identity as could be read; where the message breaks the
-// contract, Invalid says how and the same Failure (code invalid_outcome) is
-// returned as the error.
+// ParseOutcome reads an outcome from its envelope. It always returns an Outcome with as
+// much of its identity as could be read. If the message breaks the contract, Invalid says
+// how, and the same Failure (code invalid_outcome) is returned as the error.
 func ParseOutcome(e Envelope) (Outcome, error) {
 	o := Outcome{Envelope: e, Ref: OutcomeRef{Source: e.Source, ID: e.ID, Type: e.Type, Stream: e.Stream, Sequence: e.Sequence, Stored: storedText(e.Stored)}}
 	data, parseErr := parseJSON(e.Data)
@@ -194,8 +193,8 @@ func (o *Outcome) readData(data jsonValue) error {
 	return r.err
 }
 
-// readSession finds the session id whatever else is wrong with the data. A name
-// that stands twice is no JSON here, so it reads nothing.
+// readSession finds the session id whatever else is wrong with the data. It finds none if
+// the name session_id itself is duplicate.
 func readSession(data jsonValue) SessionID {
 	members, err := data.object("data")
 	if err != nil {
@@ -212,8 +211,8 @@ func readSession(data jsonValue) SessionID {
 	return id
 }
 
-// digestOf is SHA-256 over the data's RFC 8785 form, or over the payload as it
-// is stored where the data isn't JSON.
+// digestOf returns the SHA-256 digest of the data in RFC 8785 form, or of the payload as
+// it is stored if the data isn't JSON.
 func digestOf(data jsonValue, parseErr error, payload []byte) string {
 	canonical := payload
 	if parseErr == nil {

@@ -8,8 +8,8 @@ import (
 	"strconv"
 )
 
-// reader takes an outcome's members one after the other and keeps the first
-// error. A member that is absent reads as its zero value.
+// reader reads an outcome's members and keeps the first error. A member that is absent reads
+// as its zero value.
 type reader struct {
 	members map[string]any
 	err     error
@@ -36,7 +36,7 @@ func (r *reader) text(name string, most int) string {
 	return s
 }
 
-// optional is a text whose absence means something else than an empty one.
+// optional reads a text whose absence means something else than an empty one.
 func (r *reader) optional(name string, most int) *string {
 	if _, present := r.members[name]; !present {
 		return nil
@@ -104,12 +104,12 @@ func parseFraction(v any) (*big.Rat, error) {
 	return f, nil
 }
 
-// one is the whole. Never changed.
+// one is the whole. It is never modified.
 var one = big.NewRat(1, 1)
 
-// parties reads role -> address, or list of addresses. A role that doesn't read
-// is kept with its error, which counts only where the policy names that role:
-// roles nobody knows are ignored.
+// parties reads role -> address, or list of addresses. A role that can't be read is kept
+// with its error, which counts only if the policy names that role: unknown roles are
+// ignored.
 func (r *reader) parties() map[string]Party {
 	v, present := r.members["parties"]
 	if !present {
@@ -264,7 +264,7 @@ func first(errs ...error) error {
 	return nil
 }
 
-// ratString shows an exact number: as a decimal where it has an end.
+// ratString formats an exact number, as a decimal if it has a finite one.
 func ratString(r *big.Rat) string {
 	if n, exact := r.FloatPrec(); exact {
 		return r.FloatString(n)
@@ -291,7 +291,7 @@ func (r *reader) awards() []Award {
 	return awards
 }
 
-// checkShares: awards by share divide the whole, exactly.
+// checkShares: awards by share must sum to exactly one.
 func (r *reader) checkShares(awards []Award) {
 	if len(awards) == 0 || awards[0].Share == nil {
 		return

@@ -74,7 +74,7 @@ func TestFailAssertsItsFence(t *testing.T) {
 	for _, k := range kinds {
 		w := newWorldOf(t, k)
 		c := call{Settler: w.settler(), o: w.partial(1)}
-		_, err := c.fail(context.Background(), w.head(sessionHex), history{intent: &Entry{}}, Fail(NodeRejected, "a defect"))
+		_, err := c.fail(context.Background(), w.head(sessionHex), history{intent: &Entry{}}, Decision{Action: ActionFail, Failure: Fail(NodeRejected, "a defect")})
 		var waiting *Waiting
 		if !errors.As(err, &waiting) || len(w.letters) != 0 {
 			t.Errorf("%v, %d dead letters", err, len(w.letters))

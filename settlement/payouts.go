@@ -13,7 +13,7 @@ type payoutKey struct {
 	asset  Asset
 }
 
-// sumPayouts sums payouts by account and asset; what is 0 is left out.
+// sumPayouts sums payouts by account and asset. It leaves out sums of 0.
 func sumPayouts(transfers []Transfer) map[payoutKey]Amount {
 	m := map[payoutKey]Amount{}
 	for _, t := range transfers {
@@ -24,7 +24,7 @@ func sumPayouts(transfers []Transfer) map[payoutKey]Amount {
 	return m
 }
 
-// sumAllocations is the same for allocations. ok is false where a participant is no address.
+// sumAllocations does the same for allocations. ok is false if a participant is no address.
 func sumAllocations(allocations []Allocation) (m map[payoutKey]Amount, ok bool) {
 	m = map[payoutKey]Amount{}
 	for _, a := range allocations {
@@ -45,7 +45,7 @@ func paysOut(transfers []Transfer, allocations []Allocation) bool {
 	return ok && sameAmounts(sumPayouts(transfers), want)
 }
 
-// sameAmounts compares amounts none of which is 0.
+// sameAmounts compares sums none of which is 0.
 func sameAmounts(a, b map[payoutKey]Amount) bool {
 	if len(a) != len(b) {
 		return false
@@ -58,16 +58,15 @@ func sameAmounts(a, b map[payoutKey]Amount) bool {
 	return true
 }
 
-// possibleCloses are what the close of a versioned session may have paid, where the node
-// shows payouts and not which of them are the close's: the close is the last thing that
-// happens to a session, so that they are the last rows, from some instant on. None
-// elsewhere.
+// possibleCloses returns the sessions that each have one possible close of a versioned
+// session as their payouts, if the node shows payouts but not which of them the close made.
+// The close is the last operation of a session, so its rows are the last ones, from some
+// instant on. For any other session it returns none.
 //
-// Rows that are left out are withdrawals, for which the session's version must have room.
-// All rows are transfers out of this session. Where the version has room, a close that paid
-// these rows as well, seconds before the others, looks the same as a withdrawal. Both moved
-// the same money to the same participants by the same quorum, so that the outcome counts
-// as settled either way; what it records is the rows that the policy explains.
+// The rows before them are withdrawals, for which the session's version must have room. If
+// it does, a close that also paid these rows, seconds before the others, looks like a
+// withdrawal. Both moved the same money to the same participants by the same quorum, so the
+// outcome counts as settled either way. What it records is the rows that the policy explains.
 func (s Session) possibleCloses() (closes []Session) {
 	if !s.Versioned || s.Open || !s.Undisclosed.Payouts {
 		return nil
@@ -82,22 +81,22 @@ func (s Session) possibleCloses() (closes []Session) {
 	return closes
 }
 
-// withdrawnVersion is the least version of a closed session from which something was
-// withdrawn before: its creation, a deposit, the withdrawal and the close.
+// withdrawnVersion is the lowest version of a closed session with a withdrawal: creation,
+// deposit, withdrawal and close each take one.
 const withdrawnVersion = 4
 
-// mayHavePaid reports whether these allocations are what one of the possible closes paid.
+// mayHavePaid reports whether one of the possible closes paid these allocations.
 func (s Session) mayHavePaid(allocations []Allocation) bool {
 	return slices.ContainsFunc(s.possibleCloses(), func(one Session) bool { return paysOut(one.Payouts, allocations) })
 }
 
-// PaidAs reports whether the close of this session paid what a recorded intent
-// had planned. Withdrawals before the close write the same kind of rows, so only
-// the rows from the request's timestamp on are compared; and, since a timestamp
-// is set back a little, also the last rows alone, as many as the plan has: a
-// close writes one for each line of its allocations, and it is the last thing
-// that happens to a session (recorded from ClearNode 0.5.2). The payouts of a
-// versioned session are the close's alone, and all are compared.
+// PaidAs reports whether the close of this session paid what a recorded intent planned.
+//
+// Withdrawals before the close write the same kind of rows. So only rows from the request's
+// timestamp on are compared; and, since a timestamp may be set a little earlier than the
+// clock, also the last rows alone, as many as the plan has: a close writes one row for each
+// row of its allocations, and it is the last operation of a session (recorded from ClearNode
+// 0.5.2). The payouts of a versioned session are those of its close, and all are compared.
 func (s Session) PaidAs(intent Entry) bool {
 	switch {
 	case s.Versioned:
@@ -119,33 +118,33 @@ func (s Session) PaidAs(intent Entry) bool {
 	return last >= 0 && paysOut(s.Payouts[last:], intent.Allocation)
 }
 
-// sameSplit compares by account and asset; rows of 0 count for nothing.
+// sameSplit compares allocations by account and asset, ignoring rows of 0.
 func sameSplit(a, b []Allocation) bool {
 	x, readable := sumAllocations(a)
 	y, readableToo := sumAllocations(b)
 	return readable && readableToo && sameAmounts(x, y)
 }
 
-// IsSplit reports whether the split that a versioned session has now is this one.
+// IsSplit reports whether the versioned session has exactly this allocation now.
 func (s Session) IsSplit(allocations []Allocation) bool { return sameSplit(s.Current, allocations) }
 
-// PayoutDifference is an account and asset of which the node paid another amount
-// than the ledger recorded. Either may be 0.
+// PayoutDifference is an account and asset of which the node paid another amount than the
+// ledger recorded. Either amount may be 0.
 type PayoutDifference struct {
 	Wallet         Address
 	Asset          Asset
 	Recorded, Paid Amount
 }
 
-// PaidOtherwise compares, row by row, what a closed entry recorded with what this
-// read of the session shows its close to have paid, in the order of accounts and
-// assets; none where they agree. Comparable is false where the node doesn't show
-// what a close paid, and none of the payouts that may be its own agree.
+// PaidOtherwise compares, row by row, what a closed entry recorded with what this read
+// shows that the session's close paid. It returns the differences in the order of accounts
+// and assets. comparable is false if the node doesn't show what a close paid and none of the
+// possible closes agrees.
 //
-// The payouts of a session that isn't versioned hold withdrawals before the close
-// as well. The close's own are the last, one for each line of its allocations; but
-// one that was found done without an intent was compared with all of them when it
-// was recorded. Either is good.
+// The payouts of a session that isn't versioned include withdrawals before the close. Those
+// of the close are the last, one for each row of its allocations; but a close that was
+// found done without an intent was compared with all payouts when it was recorded. Either
+// comparison may succeed.
 func (s Session) PaidOtherwise(closed Entry) (rows []PayoutDifference, comparable bool) {
 	if s.Undisclosed.Payouts {
 		return nil, s.mayHavePaid(closed.Allocation)

@@ -11,23 +11,22 @@ type Allocation struct {
 	Amount      Amount `json:"amount"`
 }
 
-// MaxRows is how many rows an allocation may have. A closed entry holds them beside
-// evidence and the node's answer, and must fit into one message of NATS (1 MiB).
+// MaxRows is how many rows an allocation may have. A closed entry holds them together with
+// evidence and the node's answer, and must fit into one NATS message (1 MiB).
 const MaxRows = 2000
 
-// Plan is a final allocation fixed against one observed session: every
-// participant and every asset, 0 where nothing is due, in the order of
-// participants, then assets by name.
+// Plan is a final allocation made from one read of a session. It lists every participant
+// and every asset, also with an amount of 0, in the order of participants, then assets by
+// name.
 type Plan struct {
 	Policy      PolicyRef
 	Session     SessionID
-	BaseVersion uint64 // the version of the session it was made from
+	BaseVersion uint64 // the version of the session that it was made from
 	Allocations []Allocation
 }
 
-// Plan makes the final allocation of the session for an outcome, after holding
-// the session to what the outcome expects of it. A Failure says why there can be
-// none.
+// Plan makes the final allocation of the session for an outcome, if the session is as the
+// outcome expects it. A Failure says why there can be none.
 func (p Policy) Plan(o Outcome, s Session) (*Plan, *Failure) {
 	if o.Invalid != nil {
 		return nil, o.Invalid
@@ -38,7 +37,7 @@ func (p Policy) Plan(o Outcome, s Session) (*Plan, *Failure) {
 	return p.Allocate(o, s)
 }
 
-// Allocate is Plan without the outcome's expectations, for comparing with what
+// Allocate is Plan without the outcome's expectations. Its result is compared with what
 // was paid.
 func (p Policy) Allocate(o Outcome, s Session) (*Plan, *Failure) {
 	if len(p.rules) == 0 {
@@ -66,7 +65,7 @@ func (p Policy) Allocate(o Outcome, s Session) (*Plan, *Failure) {
 	return plan, plan.conserves(s)
 }
 
-// amounts are what is due of each asset, in the order of participants.
+// amounts returns what is due of each asset, in the order of participants.
 func (p Policy) amounts(o Outcome, s Session) (map[Asset][]Amount, *Failure) {
 	if p.awardsAmounts(o) {
 		return o.awarded(s)
@@ -89,8 +88,8 @@ func (p Policy) amounts(o Outcome, s Session) (map[Asset][]Amount, *Failure) {
 	return amounts, nil
 }
 
-// conserves is the last look before money moves: what goes out is what is in,
-// to the last unit, whatever the code above did.
+// conserves is the last check before money moves: the plan pays exactly what is in the
+// session.
 func (p *Plan) conserves(s Session) *Failure {
 	out := totals{}
 	for _, a := range p.Allocations {
@@ -98,14 +97,14 @@ func (p *Plan) conserves(s Session) *Failure {
 	}
 	for _, t := range s.Balance() {
 		if !out[t.Asset].Equal(t.Amount) {
-			return Fail(AllocationRejected, "the plan pays %s of %s and the session holds %s: a defect of settled, please report it", out[t.Asset], quote(string(t.Asset)), t.Amount)
+			return Fail(AllocationRejected, "the plan pays %s of %s and the session holds %s: internal error (a bug): please report it", out[t.Asset], quote(string(t.Asset)), t.Amount)
 		}
 	}
 	return nil
 }
 
-// checkParticipants refuses a definition that lists one account twice: the rows
-// of the allocation could not tell the two apart.
+// checkParticipants refuses a definition that lists an account twice: the rows of an
+// allocation name participants by their accounts.
 func (s Session) checkParticipants() *Failure {
 	seen := map[Address]bool{}
 	for _, p := range s.Participants {
@@ -117,7 +116,7 @@ func (s Session) checkParticipants() *Failure {
 	return nil
 }
 
-// fill lists every participant and asset; amounts are by asset in the order of
+// fill adds a row for every participant and asset. Amounts are by asset, in the order of
 // participants.
 func (p *Plan) fill(s Session, amounts map[Asset][]Amount) {
 	assets := s.assets()
@@ -132,13 +131,13 @@ func (p *Plan) fill(s Session, amounts map[Asset][]Amount) {
 	}
 }
 
-// weights is how a policy divides a session for one outcome: of each asset every
-// participant gets a fixed fraction, and the funders' fraction goes by what each
-// put in of that asset.
+// weights is how a policy divides a session for one outcome: every participant gets a
+// fixed fraction of each asset, and the funders' fraction is divided by what each put in of
+// that asset.
 type weights struct {
 	fixed   []*big.Rat // by participant
 	funders *big.Rat
-	outcome Outcome // names the funder where the node doesn't show it
+	outcome Outcome // names the funder if the node doesn't show it
 }
 
 func (p Policy) weights(o Outcome, s Session) (weights, *Failure) {
@@ -192,7 +191,7 @@ func (r rule) payees(o Outcome) []payee {
 	}
 }
 
-// quotas are the exact parts of a balance, in the asset itself, by participant.
+// quotas returns the exact parts of a balance, in units, by participant.
 func (w weights) quotas(s Session, t Total) ([]*big.Rat, *Failure) {
 	balance := new(big.Rat).SetFrac(t.Amount.Units(s.unit(t)), big.NewInt(1))
 	quotas := make([]*big.Rat, len(w.fixed))
@@ -218,13 +217,13 @@ func (w weights) quotas(s Session, t Total) ([]*big.Rat, *Failure) {
 	return quotas, nil
 }
 
-// awardsAmounts reports whether the policy pays what the outcome awards, and that
-// by amount. Awards that the policy doesn't name count for nothing.
+// awardsAmounts reports whether the policy pays awards, and the outcome awards amounts.
+// Awards that the policy doesn't name are ignored.
 func (p Policy) awardsAmounts(o Outcome) bool {
 	return len(p.rules) == 1 && p.rules[0].payee == toAwards && len(o.Awards) > 0 && o.Awards[0].Share == nil
 }
 
-// awarded are the amounts of a ruling by amount, by asset in the order of
+// awarded returns the amounts of a ruling by amount, by asset, in the order of
 // participants. They must sum to exactly the balance.
 func (o Outcome) awarded(s Session) (map[Asset][]Amount, *Failure) {
 	amounts, units := map[Asset][]Amount{}, map[Asset]int32{}
@@ -238,8 +237,8 @@ func (o Outcome) awarded(s Session) (map[Asset][]Amount, *Failure) {
 		if !found {
 			return nil, Fail(NotAParticipant, "%s (awards) is no participant of the session", a.Participant)
 		}
-		// The node takes a finer amount and rounds it in its database: what it pays
-		// would then be neither what was awarded nor what was in the session.
+		// The node accepts a finer amount and rounds it in its database: what it pays would
+		// be neither what was awarded nor what was in the session.
 		if unit, held := units[a.Asset]; held && a.Amount.Decimals() > unit {
 			return nil, Fail(ExpectationFailed, "awards: %s of %s is finer than its smallest unit (%d decimals)", a.Amount, quote(string(a.Asset)), unit)
 		}

@@ -7,19 +7,19 @@ import (
 	"strings"
 )
 
-// PolicyStep is one line of a policy as it is written: who gets which share of the
+// PolicyStep is one step of a policy as it is configured: who gets which share of the
 // session's whole balance of each asset.
 //
-// To is a role in the outcome's parties, an address, "funders" or "awards".
-// Share is a percentage ("2.5%"), a fraction ("0.025"), "completion" (the
-// outcome's) or "remaining" (one minus all others).
+// To is a role in the outcome's parties, an address, "funders" or "awards". Share is a
+// percentage ("2.5%"), a fraction ("0.025"), "completion" (the outcome's) or "remaining"
+// (one minus all others).
 type PolicyStep struct {
 	To    string `json:"to"`
 	Share string `json:"share"`
 }
 
-// Policy says who gets what when a scenario happened. It is data: an ordered list
-// of steps, checked when it is parsed.
+// Policy says who gets what after a scenario. It is data: an ordered list of steps, checked
+// by ParsePolicy.
 type Policy struct {
 	Scenario Scenario
 	Steps    []PolicyStep
@@ -33,10 +33,10 @@ type PolicyRef struct {
 	Digest string `json:"digest"` // SHA-256 of the steps in RFC 8785 form, lower-case hex
 }
 
-// PolicyError says which step of a policy can't be used, and why.
+// PolicyError says which step of a policy is invalid, and why.
 type PolicyError struct {
 	Scenario Scenario
-	Step     int // from 0; -1 where the policy as a whole is at fault
+	Step     int // from 0; -1 if it is the policy as a whole
 	Problem  string
 }
 
@@ -47,12 +47,12 @@ func (e *PolicyError) Error() string {
 	return fmt.Sprintf("policy %s, step %d: %s", e.Scenario, e.Step+1, e.Problem)
 }
 
-// rule is a step as it is applied.
+// rule is a parsed step.
 type rule struct {
 	payee     payeeKind
 	role      string
 	address   Address
-	constant  *big.Rat // nil where the share is completion or remaining
+	constant  *big.Rat // nil if the share is completion or remaining
 	remaining bool
 }
 
@@ -67,11 +67,11 @@ const (
 	toAwards
 )
 
-// Ref is the policy's name and digest.
+// Ref returns the policy's name and digest.
 func (p Policy) Ref() PolicyRef { return PolicyRef{Name: string(p.Scenario), Digest: p.digest} }
 
-// ParsePolicy checks the steps of a scenario's policy. It refuses, with a
-// *PolicyError, what could pay out more or less than a whole, or never.
+// ParsePolicy checks the steps of a scenario's policy. It returns a *PolicyError for steps
+// that could pay out more or less than the whole, or never.
 func ParsePolicy(scenario Scenario, steps []PolicyStep) (Policy, error) {
 	p := Policy{Scenario: scenario, Steps: steps}
 	if len(steps) == 0 {
@@ -99,7 +99,7 @@ func (p Policy) fault(step int, format string, args ...any) *PolicyError {
 	return &PolicyError{Scenario: p.Scenario, Step: step, Problem: fmt.Sprintf(format, args...)}
 }
 
-// checkShares refuses shares that can't make up exactly one whole.
+// checkShares rejects shares that can't make up exactly one whole.
 func (p Policy) checkShares() error {
 	sum := new(big.Rat)
 	remaining, completion := -1, -1
@@ -166,8 +166,8 @@ func parsePayee(to string) (rule, error) {
 	return rule{payee: toRole, role: to}, nil
 }
 
-// singular are the words that somebody writes who means one of the contract's.
-// Taken as roles, no outcome would ever name them.
+// singular maps words that are easily confused with the contract's. As roles they would be
+// valid, but no outcome would ever name them.
 var singular = map[string]string{
 	"award": "awards", "providers": "provider", "winners": "winner", "everyone": "funders", "depositors": "funders",
 }
@@ -193,8 +193,8 @@ func parseShare(s string) (*big.Rat, error) {
 	return share, nil
 }
 
-// Check holds an outcome to what the policy needs of it, without knowing the
-// session: the roles it names, a completion, awards. Nil, or invalid_outcome.
+// Check checks an outcome against what the policy needs of it, without the session: the
+// roles that it names, a completion, awards. It returns nil or invalid_outcome.
 func (p Policy) Check(o Outcome) *Failure {
 	for _, r := range p.rules {
 		if f := r.check(o, len(p.rules)); f != nil {
@@ -205,8 +205,8 @@ func (p Policy) Check(o Outcome) *Failure {
 	return f
 }
 
-// ReadOptions is what this policy needs to see of an outcome's session. The zero Policy
-// needs nothing.
+// ReadOptions returns what this policy needs to read of an outcome's session. The zero
+// Policy needs nothing.
 func (p Policy) ReadOptions(o Outcome) ReadOptions {
 	return ReadOptions{
 		Version: o.Expect != nil && o.Expect.Version != nil,
@@ -235,7 +235,7 @@ func (r rule) check(o Outcome, steps int) *Failure {
 	return nil
 }
 
-// shares are the steps' shares for this outcome. They sum to exactly one.
+// shares returns the steps' shares for this outcome. They sum to exactly one.
 func (p Policy) shares(o Outcome) ([]*big.Rat, *Failure) {
 	shares := make([]*big.Rat, len(p.rules))
 	rest := new(big.Rat).Set(one)

@@ -6,12 +6,11 @@ import (
 	"math"
 )
 
-// Preview says what the next move would be if the outcome were published again now:
-// from the ledger and one observation of its session, by the same decisions as
-// Settle. It records nothing, sends nothing, pulls no brake, and asks nobody for a
-// signature; so whether the keys reach the quorum, and whether the node takes the
-// request, it can't tell. It needs neither DeadLetters nor a EmergencyStop. An error means
-// that the ledger can't be read.
+// Preview returns what the next action would be if the outcome were published again now,
+// from the ledger and one read of its session, by the same decisions as Settle. It records
+// nothing, sends nothing, stops nothing and asks for no signature, so it can't tell whether
+// the keys reach the quorum or the node accepts the request. It needs neither DeadLetters
+// nor an EmergencyStop. An error means that the ledger can't be read.
 func (s *Settler) Preview(ctx context.Context, o Outcome) (Decision, error) {
 	o.Ref.Sequence = math.MaxUint64 // later than whatever failed
 	if o.Session == "" {
@@ -28,18 +27,18 @@ func (s *Settler) Preview(ctx context.Context, o Outcome) (Decision, error) {
 	if err != nil {
 		return Decision{}, err
 	}
-	p, err := c.readHistory(ctx, head)
+	hist, err := c.readHistory(ctx, head)
 	if err != nil {
 		return Decision{}, err
 	}
-	if p.closed != nil {
-		return Decision{Action: ActionDone, Plan: p.closed.plan()}, nil
+	if hist.closed != nil {
+		return Decision{Action: ActionDone, Plan: hist.closed.plan()}, nil
 	}
-	policy, f := c.beforeNode(head, p)
+	policy, f := c.beforeNode(head, hist)
 	if f != nil {
 		return Decision{Action: ActionFail, Failure: f}, nil
 	}
-	decision, _, err := c.observe(ctx, p, policy)
+	decision, _, err := c.observe(ctx, hist, policy)
 	var waiting *Waiting
 	if errors.As(err, &waiting) {
 		return Decision{Action: ActionWait, Waiting: waiting}, nil
@@ -47,10 +46,7 @@ func (s *Settler) Preview(ctx context.Context, o Outcome) (Decision, error) {
 	return decision, err
 }
 
-func (noEmergencyStop) Stopped(context.Context) error                { return nil }
-func (noEmergencyStop) Stop(context.Context, Outcome, Failure) error { return nil }
-
-// unreadable is why an outcome fails whose session can't be read.
+// unreadable is the failure of an outcome whose session can't be read.
 func (o Outcome) unreadable() *Failure {
 	if o.Invalid != nil {
 		return o.Invalid

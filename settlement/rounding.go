@@ -33,7 +33,7 @@ func roundLargestRemainder(quotas []*big.Rat, unit int32) []Amount {
 	return amounts
 }
 
-// whole reports whether nothing has to be rounded.
+// whole reports whether no quota has to be rounded.
 func whole(quotas []*big.Rat) bool {
 	for _, q := range quotas {
 		if !q.IsInt() {

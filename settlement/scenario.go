@@ -12,8 +12,8 @@ const (
 // Policies is the policy of each scenario.
 type Policies map[Scenario]Policy
 
-// builtIn is the table of the five built-in scenarios; configuration can replace
-// any of them.
+// builtIn is the table of the five built-in scenarios. The configuration can replace any of
+// them.
 var builtIn = []struct {
 	scenario Scenario
 	steps    []PolicyStep
@@ -25,7 +25,7 @@ var builtIn = []struct {
 	{DisputeResolved, []PolicyStep{{To: "awards", Share: "100%"}}},
 }
 
-// BuiltIn are the policies of the five built-in scenarios.
+// BuiltIn returns the policies of the five built-in scenarios.
 func BuiltIn() Policies {
 	policies := Policies{}
 	for _, b := range builtIn {

@@ -7,7 +7,7 @@ import (
 // Participant is one line of the session's definition.
 type Participant struct {
 	Address  Address
-	Spelling string // as the definition has it, byte for byte; what is sent to the node is spelled so
+	Spelling string // as in the definition, byte for byte; requests to the node use it
 	Weight   int64
 }
 
@@ -23,44 +23,44 @@ type Transfer struct {
 type Session struct {
 	ID           SessionID
 	Open         bool
-	Version      uint64 // 0 where the read could not tell
+	Version      uint64 // 0 if the read did not show it
 	Participants []Participant
 	Quorum       int64
 	Application  string
 	Protocol     string
 	Deposits     []Transfer // oldest first
-	// Payouts, oldest first: withdrawals, and the rows of the close, those of 0
-	// included. Where Versioned only what the close paid, once the session is closed.
+	// Payouts, oldest first: withdrawals, and the rows of the close, including those of 0.
+	// If Versioned, only what the close paid, once the session is closed.
 	Payouts  []Transfer
 	Decimals map[Asset]int32
 
-	// Versioned: the node fences by version and settles in two writes, a state
-	// update to the split and a close that restates it (nitronode v1). False is a
-	// node whose requests expire and whose close carries the split (NitroRPC 0.x).
+	// Versioned: the session's version is the fence, and settling takes two requests, a
+	// state update to the final allocation and a close that repeats it (nitronode v1). If
+	// false, requests expire and the close carries the allocation (NitroRPC 0.x).
 	Versioned bool
-	// Current is the split as the node keeps it, where Versioned; rows of 0 may
-	// be there. A closed session has nothing left in it.
+	// Current is the allocation as the node keeps it, if Versioned; it may have rows of 0.
+	// A closed session has nothing left in it.
 	Current []Allocation
 	// Undisclosed is what this node does not show of the session.
 	Undisclosed Undisclosed
-	// Ours: nobody reaches the session's quorum without a key of ours.
+	// QuorumNeedsUs: no one reaches the session's quorum without a key of ours.
 	QuorumNeedsUs bool
 
-	// AsOf is an instant on the node's clock before which this read did not
-	// begin: the only "now" that settlement knows.
+	// AsOf is an instant on the node's clock at which this read had not yet begun. It is
+	// the only current time that settlement uses.
 	AsOf time.Time
-	// Quiet: the session was seen twice in a row on one connection, open both times
-	// or closed both times, both answers quick, with nothing dropped in between.
+	// ConfirmedStable: two reads in a row on one connection both showed the session open,
+	// or both closed; both answers were quick, and no message was lost in between.
 	ConfirmedStable bool
 	// Evidence is the signed answer that showed the state.
 	Evidence NodeAnswer
 
-	statedBalance totals // as an outcome states it, where the node hides it
+	statedBalance totals // as an outcome states it, if the node doesn't show it
 }
 
-// Undisclosed is what a node does not show of a session. The outcome has to say it
-// where a policy needs it. Legacy ClearNodes hide all three; nitronode v1 hides
-// the funding unless the users' transactions explain the balance exactly.
+// Undisclosed is what a node does not show of a session. If a policy needs it, the outcome
+// has to state it. Legacy ClearNodes disclose none of the three; nitronode v1 discloses the
+// funding only if the users' transactions explain the balance exactly.
 type Undisclosed struct {
 	Balance bool // Deposits, Payouts and Current don't say what is in it
 	Funding bool // Deposits don't say who put in what, or not all of it, or nobody looked

@@ -7,23 +7,22 @@ import (
 	"slices"
 )
 
-// signedHead begins what is signed, so that the signature fits nothing else.
+// signedHead begins the signed text, so that the signature is valid for nothing else.
 const signedHead = "settled outcome\n"
 
-// SignedText is what a publisher signs for an outcome: "settled outcome", a line
-// feed, and the JSON array of source, id, type and digest in RFC 8785 form. These
-// four are the outcome's identity, and the digest is that of its data. All are
-// strings, so that nothing but JSON's escapes has to be right.
+// SignedText returns what a publisher signs for an outcome: "settled outcome", a line feed,
+// and the JSON array of source, id, type and digest in RFC 8785 form. These four are the
+// outcome's identity, and the digest is that of its data.
 func (r OutcomeRef) SignedText() []byte {
 	text, _ := json.Marshal([]string{r.Source, r.ID, r.Type, r.Digest}) // strings are always valid JSON
 	canonical, _ := Canonical(text)
 	return append([]byte(signedHead), canonical...)
 }
 
-// checkTrust is why nothing may come of an outcome; nil where signatures aren't
-// demanded, or its own is good and it can be read. What a signature vouches for is
-// the outcome's identity: that a message which bears it can't be read, for its
-// envelope or its subject, may be the work of somebody who copied both.
+// checkTrust returns why the outcome must not be settled; nil if signatures aren't required,
+// or its signature is good and it can be read. A signature vouches for the outcome's
+// identity alone: a message with a valid signature that can't be read, because of its
+// envelope or its subject, may come from someone who copied identity and signature.
 func (s *Settler) checkTrust(o Outcome) *Failure {
 	if s.TrustFunc == nil {
 		return nil
@@ -34,14 +33,14 @@ func (s *Settler) checkTrust(o Outcome) *Failure {
 	return o.Invalid
 }
 
-// settleUntrusted ends an outcome that nothing may come of. Nothing that it says is
-// believed, its session neither: the entry belongs to no session. Were it one of
-// the session's, a copy without the signature would be taken for a failure of the
-// outcome that was copied, and end that.
+// settleUntrusted ends an outcome that must not be settled. Nothing that it says is
+// trusted, including its session, so the entry belongs to no session. In the session's
+// entries, a copy without the signature would count as a failure of the outcome that was
+// copied, and end that.
 //
-// Where the ledger has an entry of this very message, it was accepted when less
-// was demanded, and its request may still land: it goes on like an outcome that
-// became invalid, which fails once nothing can land any more.
+// If the ledger has an entry of this very message, it was accepted when less was required,
+// and its request may still be carried out. It is treated as an outcome that became
+// invalid, which fails once nothing can be carried out any more.
 func (s *Settler) settleUntrusted(ctx context.Context, o Outcome, f *Failure) (Settlement, error) {
 	accepted, err := s.accepted(ctx, o)
 	if err != nil {
@@ -73,19 +72,19 @@ type retry struct {
 	refused *Failure // it must fail once more
 }
 
-// checkRetry asks whether the message of a failed outcome may be a new try, where outcomes
-// have to be signed. With an intent of its own it is one already, whatever copies of it
-// have failed meanwhile: its request may have landed. The message that failed itself has
-// its result.
-func (c *call) checkRetry(ctx context.Context, p history) (retry, error) {
-	ended := p.ended != nil && p.ended.Outcome.SameMessage(c.o.Ref)
-	if c.TrustFunc == nil || c.ReplayFunc == nil || len(p.failed) == 0 || ended {
+// checkRetry asks whether the message of a failed outcome may be a new attempt, if outcomes
+// have to be signed. A message with an intent of its own is an attempt already, whatever
+// copies of it have failed since: its request may have been carried out. The message that
+// failed has its result.
+func (c *call) checkRetry(ctx context.Context, hist history) (retry, error) {
+	ended := hist.ended != nil && hist.ended.Outcome.SameMessage(c.o.Ref)
+	if c.TrustFunc == nil || c.ReplayFunc == nil || len(hist.failed) == 0 || ended {
 		return retry{}, nil
 	}
-	if p.intent != nil {
-		return retry{allowed: p.intent.Outcome.SameMessage(c.o.Ref)}, nil
+	if hist.intent != nil {
+		return retry{allowed: hist.intent.Outcome.SameMessage(c.o.Ref)}, nil
 	}
-	err := c.ReplayFunc(ctx, c.o, p.failed)
+	err := c.ReplayFunc(ctx, c.o, hist.failed)
 	var refused *Failure
 	switch {
 	case err == nil:

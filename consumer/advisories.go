@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"slices"
-	"strings"
 	"time"
 
 	"github.com/nats-io/nats.go"
@@ -15,105 +14,107 @@ import (
 	"settled/settlement"
 )
 
-// takenRetry is how long after a failure a message that was taken is looked at again.
-const takenRetry = 5 * time.Second
+// advisoryRetry is the time between two attempts to process an advisory.
+const advisoryRetry = 5 * time.Second
 
-// taken notices messages that the server will never deliver again although they have
-// no result: another client terminated them, or somebody gave the durable a
-// MaxDeliver. It says so once, in an advisory that nobody stores. Such a message is
-// settled as if it were delivered; where that doesn't end it, it is published again,
-// and the broker delivers that as often as it takes. What happens while nobody
-// listens is found by reconciling the stream with the ledger.
-type taken struct {
-	c *Consumer
-}
-
-// advisory is what is read of both kinds.
-type advisory struct {
-	Sequence uint64 `json:"stream_seq"`
-	Reason   string `json:"reason"`
-}
-
-// run listens until ctx ends. Of all replicas one hears each advisory.
-func (t taken) run(ctx context.Context) {
-	cfg := t.c.cfg
-	heard := make(chan *nats.Msg, 1024)
+// startAdvisories finds the messages that the server will not deliver again although their
+// outcomes have no result: another client terminated them, or the durable consumer was
+// given a MaxDeliver. The server publishes one advisory for each, which is not stored. The
+// outcome is settled like any other; if that doesn't end it, it is published again.
+// Advisories that are published while nobody is subscribed are made up for by reconciling
+// the stream with the ledger. Of all replicas, one receives each advisory.
+func (f *fetcher) startAdvisories(ctx context.Context) (stop func()) {
+	ctx, cancel := context.WithCancel(ctx)
+	cfg := f.c.cfg
+	sequences := make(chan uint64, 1024)
+	send := func(sequence uint64) {
+		select {
+		case sequences <- sequence:
+		case <-ctx.Done():
+		}
+	}
+	var subs []*nats.Subscription
 	for _, kind := range []string{"MSG_TERMINATED", "MAX_DELIVERIES"} {
 		subject := "$JS.EVENT.ADVISORY.CONSUMER." + kind + "." + OutcomesStream(cfg.Prefix) + "." + cfg.Durable
-		sub, err := t.c.js.Conn().QueueSubscribe(subject, "settled", func(m *nats.Msg) {
-			select {
-			case heard <- m:
-			case <-ctx.Done():
+		sub, err := f.c.js.Conn().QueueSubscribe(subject, "settled", func(m *nats.Msg) {
+			var advisory struct {
+				Sequence uint64 `json:"stream_seq"`
+				Reason   string `json:"reason"`
 			}
+			// A termination by settled has a result, whose code is the reason.
+			if json.Unmarshal(m.Data, &advisory) != nil || advisory.Sequence == 0 || slices.Contains(settlement.Codes(), settlement.Code(advisory.Reason)) {
+				return
+			}
+			cfg.Log.Warn().Uint64("sequence", advisory.Sequence).Str("advisory", kind).Str("reason", OneLine(advisory.Reason, 256)).
+				Msg("message terminated by another client or by a setting of the durable; processing it anyway")
+			send(advisory.Sequence)
 		})
 		if err != nil {
-			cfg.Log.Warn().Err(err).Str("subject", subject).Msg("what another client terminates is not noticed")
+			cfg.Log.Warn().Err(err).Str("subject", subject).Msg("no subscription: messages that another client terminates are not noticed")
 			continue
 		}
-		defer func() { _ = sub.Unsubscribe() }()
+		subs = append(subs, sub)
 	}
-	for {
-		select {
-		case <-ctx.Done():
-			return
-		case m := <-heard:
-			t.hear(ctx, m)
+	wait := startTask(ctx, func(ctx context.Context) {
+		for {
+			select {
+			case <-ctx.Done():
+				return
+			case sequence := <-sequences:
+				f.enqueueTerminated(ctx, sequence, func() { time.AfterFunc(advisoryRetry, func() { send(sequence) }) })
+			}
 		}
+	})
+	return func() {
+		cancel()
+		for _, sub := range subs {
+			_ = sub.Unsubscribe()
+		}
+		wait()
 	}
 }
 
-// hear reads an advisory. Our own terminations, which have a result, give its code as
-// their reason.
-func (t taken) hear(ctx context.Context, m *nats.Msg) {
-	var a advisory
-	if json.Unmarshal(m.Data, &a) != nil || a.Sequence == 0 || slices.Contains(settlement.Codes(), settlement.Code(a.Reason)) {
+// enqueueTerminated passes a message that the server will not deliver again to the fetcher.
+func (f *fetcher) enqueueTerminated(ctx context.Context, sequence uint64, retry func()) {
+	d, err := f.c.readTerminated(ctx, sequence, retry)
+	if err != nil {
+		f.c.cfg.Log.Error().Err(err).Uint64("sequence", sequence).Msg("a terminated outcome could not be read: trying again")
+		retry()
+	}
+	if d == nil {
 		return
 	}
-	t.c.cfg.Log.Warn().Uint64("sequence", a.Sequence).Str("advisory", strings.Split(m.Subject, ".")[4]).Str("reason", line(a.Reason, 256)).
-		Msg("another client or a setting of the durable took an outcome out of our hands: it is settled all the same")
-	for ctx.Err() == nil {
-		err := t.settle(ctx, a.Sequence)
-		if err == nil {
-			return
-		}
-		t.c.cfg.Log.Error().Err(err).Uint64("sequence", a.Sequence).Msg("an outcome that was taken out of our hands could not be published again: trying again")
-		select {
-		case <-ctx.Done():
-		case <-time.After(takenRetry):
-		}
+	select {
+	case f.terminated <- d:
+	case <-ctx.Done():
 	}
 }
 
-// settle brings a message to its end, or back into the stream. Nil also where it is
-// gone from the stream: nothing can be done for it here.
-func (t taken) settle(ctx context.Context, seq uint64) error {
-	cfg := t.c.cfg
-	name := OutcomesStream(cfg.Prefix)
-	raw, err := storedOutcome(ctx, t.c.js, name, seq)
+// readTerminated reads a message that the server will not deliver again. It returns nil if
+// the message was deleted: then nothing can be done for it here.
+func (c *Consumer) readTerminated(ctx context.Context, sequence uint64, retry func()) (*delivery, error) {
+	name := OutcomesStream(c.cfg.Prefix)
+	raw, err := ReadOutcome(ctx, c.js, name, sequence)
 	if errors.Is(err, jetstream.ErrMsgNotFound) {
-		cfg.Log.Error().Uint64("sequence", seq).Msg("an outcome was taken out of our hands and deleted: look for it at its publisher")
-		return nil
+		c.cfg.Log.Error().Uint64("sequence", sequence).Msg("a terminated outcome was also deleted: ask its publisher for it")
+		return nil, nil
 	}
 	if err != nil {
-		return fmt.Errorf("read outcome %d: %w", seq, err)
+		return nil, fmt.Errorf("read outcome %d: %w", sequence, err)
 	}
-	m := &message{msg: &nats.Msg{Subject: raw.Subject, Header: raw.Header, Data: raw.Data}, meta: &nats.MsgMetadata{
-		Stream: name, Sequence: nats.SequencePair{Stream: seq}, NumDelivered: 1, Timestamp: raw.Time,
-	}}
-	m.read(cfg.Prefix, nil)
-	settled, err := t.c.settle(ctx, m)
-	if v := Decide(settled, err, 1, Backoff{Initial: cfg.BackoffInitial, Max: cfg.BackoffMax}); v.Disposition != Requeued {
-		cfg.Log.Info().Uint64("sequence", seq).Str("session", m.outcome.Session.Token()).Str("reason", v.Reason).Bool("again", settled.Duplicate).Msg("the outcome that was taken out of our hands has its result")
+	d := &delivery{
+		msg:  &nats.Msg{Subject: raw.Subject, Header: raw.Header, Data: raw.Data},
+		meta: &nats.MsgMetadata{Stream: name, Sequence: nats.SequencePair{Stream: sequence}, NumDelivered: 1, Timestamp: raw.Time},
+	}
+	d.requeue = func(ctx context.Context) error {
+		again, err := c.cfg.RequeueFunc(ctx, sequence, "another client or a setting of the durable terminated it")
+		if err != nil {
+			retry()
+			return fmt.Errorf("publish a terminated outcome again: %w", err)
+		}
+		c.cfg.Log.Info().Uint64("sequence", sequence).Uint64("again_as", again).Msg("a terminated outcome can't be settled yet and was published again")
 		return nil
 	}
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), ackTime) // also when we are stopped
-	defer cancel()
-	letters := NewDeadLetters(t.c.js, cfg)
-	letters.Who = "settled, " + letters.Who
-	again, err := letters.Requeue(ctx, seq, "another client or a setting of the durable took it out of our hands")
-	if err != nil {
-		return err
-	}
-	cfg.Log.Info().Uint64("sequence", seq).Uint64("again_as", again.Sequence).Msg("the outcome that was taken out of our hands waits: it is published again")
-	return nil
+	d.parse(c.cfg.Prefix, nil)
+	return d, nil
 }

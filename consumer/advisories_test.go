@@ -11,56 +11,44 @@ import (
 	"settled/settlement"
 )
 
-// takenRig has a consumer that fetches nothing, and hears what others do, until the
-// test lets it.
-func takenRig(t *testing.T) (r *rig, letIt func()) {
-	var ready atomic.Bool
-	r = newRig(t, func(c *Config) {
-		c.Ready = func() error {
-			if ready.Load() {
-				return nil
-			}
-			return errors.New("not yet")
-		}
-	})
-	r.start()
-	r.until("it listens", func() bool { return r.c.Status().State == OK })
-	return r, func() { ready.Store(true) }
-}
-
-// term takes a message as another client would, and terminates it.
-func (r *rig) term(reason string) {
+// terminate starts the consumer after another client has fetched a message, which that
+// client then terminates.
+func (r *rig) terminate(reason string) {
 	r.t.Helper()
-	c, err := r.js.Consumer(r.t.Context(), OutcomesStream(r.cfg.Prefix), "settled")
+	c, err := r.js.CreateConsumer(r.t.Context(), OutcomesStream(r.cfg.Prefix), DurableConfig(r.cfg))
 	if err != nil {
 		r.t.Fatal(err)
 	}
 	m, err := c.Next()
-	if err == nil {
-		err = m.TermWithReason(reason)
-	}
 	if err != nil {
+		r.t.Fatal(err)
+	}
+	r.start()
+	r.until("the consumer runs", func() bool { return r.c.Status().State == OK && r.c.Status().Paused == (r.cfg.Ready != nil) })
+	if err := m.TermWithReason(reason); err != nil {
 		r.t.Fatal(err)
 	}
 }
 
+// A message that another client terminated is settled like any other: with a log event and
+// a result.
 func TestATerminatedMessageIsSettled(t *testing.T) {
-	r, _ := takenRig(t)
+	r := newRig(t, nil)
 	seq := r.publish("1")
-	r.term("")
-	r.until("it is settled", func() bool { return r.settler.count(seq) == 1 })
-	r.until("it is told", func() bool {
-		return len(r.log.events(t, "the outcome that was taken out of our hands has its result")) == 1
-	})
+	r.terminate("")
+	if res := r.result(); res.Disposition != Acked || res.Outcome.Ref.Sequence != seq || res.Published.IsZero() {
+		t.Errorf("got %+v", res)
+	}
+	r.until("logged", func() bool { return len(r.log.Events(t, "outcome settled")) == 1 })
 	if n := r.durable().NumAckPending; n != 0 {
 		t.Errorf("%d unanswered", n)
 	}
 }
 
-// What can't be settled at once is published again, for the broker to deliver as
-// often as it takes.
+// If it can't be settled at once, it is published again, and the server delivers that as
+// often as necessary.
 func TestATerminatedMessageThatWaits(t *testing.T) {
-	r, letIt := takenRig(t)
+	r := newRig(t, nil)
 	r.settler.do = func(_ context.Context, o settlement.Outcome, nth int) (settlement.Settlement, error) {
 		if o.Ref.Sequence == 1 || nth == 1 {
 			return settlement.Settlement{}, &settlement.Waiting{Reason: settlement.NodeUnavailable}
@@ -68,20 +56,42 @@ func TestATerminatedMessageThatWaits(t *testing.T) {
 		return closedBy(o), nil
 	}
 	r.publish("1")
-	r.term("by mistake")
-	r.until("it is published again", func() bool {
-		return len(r.log.events(t, "the outcome that was taken out of our hands waits: it is published again")) == 1
-	})
-	letIt()
-	r.until("it is settled", func() bool { return r.settler.count(2) == 2 })
-	if res := r.result(); res.Outcome.Ref.ID != "1" || res.Outcome.Ref.Sequence != 2 {
-		t.Errorf("%+v", res.Outcome.Ref)
+	r.terminate("by mistake")
+	for _, want := range []struct {
+		sequence    uint64
+		disposition Disposition
+	}{{1, Requeued}, {2, Requeued}, {2, Acked}} {
+		if res := r.result(); res.Outcome.Ref.Sequence != want.sequence || res.Disposition != want.disposition {
+			t.Errorf("got %+v, want %+v", res, want)
+		}
 	}
 	r.settledAll(2)
 }
 
-// Our own terminations have a result: nobody looks at them again.
-func TestOurOwnTerminationsAreLeftAlone(t *testing.T) {
+// While fetching is paused it is published again without being tried.
+func TestATerminatedMessageDuringAPause(t *testing.T) {
+	var ready atomic.Bool
+	r := newRig(t, func(c *Config) {
+		c.Ready = func() error {
+			if ready.Load() {
+				return nil
+			}
+			return errors.New("not yet")
+		}
+	})
+	r.publish("1")
+	r.terminate("")
+	r.until("published again", func() bool {
+		return len(r.log.Events(t, "a terminated outcome can't be settled yet and was published again")) == 1
+	})
+	ready.Store(true)
+	if res := r.result(); res.Disposition != Acked || res.Outcome.Ref.Sequence != 2 {
+		t.Errorf("got %+v", res)
+	}
+}
+
+// Terminations by settled have a result: they are not processed again.
+func TestOwnTerminationsAreIgnored(t *testing.T) {
 	r := newRig(t, nil)
 	r.settler.do = func(_ context.Context, o settlement.Outcome, _ int) (settlement.Settlement, error) {
 		if o.Ref.ID == "bad" {
@@ -101,8 +111,8 @@ func TestOurOwnTerminationsAreLeftAlone(t *testing.T) {
 	}
 }
 
-// A durable that somebody gave a MaxDeliver lets go of a message that we only gave
-// back.
+// A durable consumer that was given a MaxDeliver stops delivering a message that was only
+// given back.
 func TestMaxDeliverLosesNothing(t *testing.T) {
 	r := newRig(t, nil)
 	r.settler.do = func(_ context.Context, o settlement.Outcome, nth int) (settlement.Settlement, error) {
@@ -116,7 +126,7 @@ func TestMaxDeliverLosesNothing(t *testing.T) {
 		t.Fatal(err)
 	}
 	r.start()
-	r.until("it listens", func() bool { return r.c.Status().State == OK })
+	r.until("the consumer runs", func() bool { return r.c.Status().State == OK })
 	cfg.MaxDeliver = 2
 	if _, err := r.js.UpdateConsumer(t.Context(), OutcomesStream(r.cfg.Prefix), cfg); err != nil {
 		t.Fatal(err)
@@ -131,23 +141,23 @@ func TestMaxDeliverLosesNothing(t *testing.T) {
 	})
 }
 
-// A message that is gone is told of, and nothing hangs on it.
-func TestATakenMessageThatIsGone(t *testing.T) {
+// A message that was deleted too is logged, and nothing waits for it.
+func TestATerminatedMessageThatWasDeleted(t *testing.T) {
 	r := newRig(t, nil)
 	c, err := New(r.js, r.settler, r.cfg)
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := (taken{c}).settle(t.Context(), 99); err != nil {
-		t.Error(err)
+	if d, err := c.readTerminated(t.Context(), 99, nil); d != nil || err != nil {
+		t.Error(d, err)
 	}
-	if len(r.log.events(t, "an outcome was taken out of our hands and deleted: look for it at its publisher")) != 1 {
-		t.Errorf("not told: %s", r.log)
+	if len(r.log.Events(t, "a terminated outcome was also deleted: ask its publisher for it")) != 1 {
+		t.Errorf("not logged: %s", r.log)
 	}
 	if err := r.js.DeleteStream(t.Context(), OutcomesStream(r.cfg.Prefix)); err != nil {
 		t.Fatal(err)
 	}
-	if err := (taken{c}).settle(t.Context(), 1); !errors.Is(err, jetstream.ErrStreamNotFound) {
+	if _, err := c.readTerminated(t.Context(), 1, nil); !errors.Is(err, jetstream.ErrStreamNotFound) {
 		t.Errorf("err = %v", err)
 	}
 }

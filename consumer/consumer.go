@@ -13,77 +13,127 @@ import (
 	"settled/settlement"
 )
 
-// Settler settles outcomes; settlement.Settler is one. Settle answers nil only
-// with the stored closed entry, *settlement.Failed only with the failure stored,
-// and anything else where nothing is decided yet. It is called by many
-// goroutines at once.
+// Settler settles outcomes; settlement.Settler is one. Settle returns nil only with the
+// stored closed entry, *settlement.Failed only if the failure is stored, and any other
+// error if nothing is decided yet. It is called from many goroutines at once.
 type Settler interface {
 	Settle(ctx context.Context, o settlement.Outcome) (settlement.Settlement, error)
 }
 
-// Result is what came of one message.
+// Result is the result of one delivery.
 type Result struct {
 	Outcome     settlement.Outcome
 	Settlement  settlement.Settlement
 	Disposition Disposition
-	Reason      string        // of few values, as in Verdict: fit for a label
-	Delay       time.Duration // after which a message given back comes again
-	Err         error         // what Settle answered; nil where it settled
+	Reason      string        // as in Verdict: one of few values, suitable for a label
+	Delay       time.Duration // after which a message that was given back is delivered again
+	Err         error         // from Settle; nil if the outcome is settled
 	Elapsed     time.Duration // from the beginning of Settle to the answer
 	Answering   time.Duration // the part of Elapsed that the answer took
-	Delivered   uint64        // how often the message was delivered, this time included: a hint
-	Published   time.Time     // when the stream stored the message: how long its outcome waits
+	Delivered   uint64        // how many times the message was delivered, including this time: a hint
+	Published   time.Time     // when the stream stored the message
 }
 
-// Consumer takes outcomes from the stream and has them settled.
+// State says whether messages can be fetched.
+type State string
+
+// The states of a Consumer.
+const (
+	OK         State = "ok"         // the durable consumer exists
+	Rebuilding State = "rebuilding" // the stream, the durable or NATS is unavailable; Why says which
+)
+
+// Status is what the consumer does at this moment.
+type Status struct {
+	State State
+	Why   string // of Rebuilding
+
+	Paused    bool // the node is not ready: nothing is fetched
+	PausedWhy string
+
+	InHand  int // messages being settled
+	Waiting int // messages received and not begun
+
+	// Of all replicas together, as of the last check (every few seconds): messages not
+	// delivered yet, and messages delivered without a final answer, which includes those
+	// given back with a delay.
+	Pending    uint64
+	Unanswered int
+
+	Beat time.Time // when the fetching loop last ran; zero: it does not run
+
+	Panics uint64 // Settle calls that panicked since the start: each is a bug
+}
+
+// Err is nil if messages can be fetched, paused or not.
+func (s Status) Err() error {
+	if s.State == OK {
+		return nil
+	}
+	return fmt.Errorf("outcomes can't be fetched: %s", s.Why)
+}
+
+// Consumer fetches outcomes from the stream and has them settled.
 type Consumer struct {
-	js      jetstream.JetStream
-	settler Settler
-	cfg     Config
-	held    held
-	running atomic.Bool
-	panics  atomic.Uint64
+	js         jetstream.JetStream
+	settler    Settler
+	cfg        Config
+	deliveries deliveries
+	running    atomic.Bool
+	panics     atomic.Uint64
 
 	mu     sync.Mutex
 	status Status
 }
 
-// New makes a Consumer of a valid configuration. It doesn't talk to NATS yet.
+// New returns a Consumer for a valid configuration. It doesn't use the connection yet.
 func New(js jetstream.JetStream, s Settler, cfg Config) (*Consumer, error) {
 	if err := cfg.Validate(); err != nil {
 		return nil, fmt.Errorf("consumer: %w", err)
 	}
-	if js == nil || s == nil {
-		return nil, errors.New("consumer: needs a JetStream context and a Settler")
+	if js == nil || s == nil || cfg.RequeueFunc == nil {
+		return nil, errors.New("consumer: needs a JetStream context, a Settler and a RequeueFunc")
 	}
-	c := &Consumer{js: js, settler: s, cfg: cfg.withDefaults()}
+	c := &Consumer{js: js, settler: s, cfg: cfg.withDefaults(), deliveries: deliveries{nc: js.Conn(), open: map[*delivery]struct{}{}}}
 	c.status = Status{State: Rebuilding, Why: "not started"}
 	return c, nil
 }
 
-// The bounds of a stop, all but the last counted on one clock that begins when ctx
-// ends: what was asked for stops coming, what is in hand has time to end by
-// itself, is then cut short, and is answered. That leaves ackTime for the last
-// answers to be confirmed, and half a second to send what needs no confirmation.
-// Together they are less than stopBound, also where NATS is connected but silent:
-// of the 15 seconds that the service promises the rest belongs to its connections.
+// Status returns what the consumer does.
+func (c *Consumer) Status() Status {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	s := c.status
+	s.Panics = c.panics.Load()
+	return s
+}
+
+func (c *Consumer) setStatus(change func(*Status)) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	change(&c.status)
+}
+
+// The time limits of a stop; all but stopFlush and stopBound are counted from the end of
+// ctx. Until stopDraining requested messages are received; until stopSettling calls of
+// Settle may end by themselves, and are then cancelled; until stopAnswers they may end and
+// be answered, which includes ackTime for a last confirmation. Answers without a
+// confirmation are flushed for stopFlush. Together this is less than stopBound, also if
+// NATS is connected but does not answer. The service promises 15 seconds: the rest is for
+// closing its connections.
 const (
 	stopDraining = time.Second
 	stopSettling = 8 * time.Second
 	stopAnswers  = stopSettling + ackTime + 250*time.Millisecond
-	stopFlush    = 500 * time.Millisecond // after the answers
+	stopFlush    = 500 * time.Millisecond
 	stopBound    = 11 * time.Second
 )
 
-// settleTime bounds one call of Settle, which has time-outs of its own for all it
-// does: this one only keeps a lost call from holding a worker for ever.
-const settleTime = 2 * time.Minute
-
-// Run takes outcomes until ctx ends; then it stops fetching, finishes what is in
-// hand, gives back what it has not begun, and returns nil, within 11 seconds. It
-// returns an error where it can't go on: a durable that endangers outcomes
-// (*RefusedError) found at the start, or a connection closed for good; or where a
-// Settle call would not end. It may run once at a time.
+// Run settles outcomes until ctx ends. Then it stops fetching, finishes what is in
+// progress, gives back what is not begun, and returns nil, within 11 seconds. It returns
+// an error if it can't continue: a durable consumer that endangers outcomes
+// (*RefusedError), found at the start, or a connection that was closed; or if a call of
+// Settle does not end. It may run once at a time.
 func (c *Consumer) Run(ctx context.Context) error {
 	if !c.running.CompareAndSwap(false, true) {
 		return errors.New("consumer: runs already")
@@ -91,82 +141,48 @@ func (c *Consumer) Run(ctx context.Context) error {
 	defer c.running.Store(false)
 	defer c.setStatus(func(s *Status) { *s = Status{State: Rebuilding, Why: "stopped"} })
 
-	w := newWatch(c)
-	first := w.look(ctx)
+	monitor := newStreamMonitor(c)
+	durable := monitor.check(ctx)
 	var refused *RefusedError
-	if errors.As(first.err, &refused) {
+	if errors.As(durable.err, &refused) {
 		return fmt.Errorf("consumer: %w", refused)
 	}
-	return c.run(ctx, w, first)
-}
+	settleCtx, cancelSettling := context.WithCancelCause(context.WithoutCancel(ctx))
+	defer cancelSettling(nil)
+	f := newFetcher(c, monitor)
 
-// run owns every goroutine of the consumer and waits for them in the order in
-// which they need one another.
-func (c *Consumer) run(ctx context.Context, w *watch, first binding) error {
-	settleCtx, cutShort := context.WithCancelCause(context.WithoutCancel(ctx))
-	defer cutShort(nil)
-	f := newFeed(c, w)
-
-	beating := c.held.start(first.ackWait)
-	defer beating.stop()
-	workers := c.startWorkers(settleCtx, f)
-	watching := w.start(ctx, f.bindings)
-	hearing := startTask(ctx, taken{c}.run)
-	defer hearing.stop()
-	err := f.run(ctx, first)
+	c.deliveries.setAckWait(durable.ackWait)
+	stopProgress := startTask(context.WithoutCancel(ctx), c.deliveries.reportProgress)
+	defer stopProgress()
+	f.startWorkers(settleCtx)
+	stopMonitor := startTask(ctx, func(ctx context.Context) { monitor.run(ctx, f.states) })
+	defer f.startAdvisories(ctx)()
+	err := f.run(ctx, durable)
 	stopped := time.Now()
 
-	timer := time.AfterFunc(stopSettling, func() { cutShort(errStopping) })
-	defer timer.Stop()
+	defer time.AfterFunc(stopSettling, func() { cancelSettling(errStopping) }).Stop()
 	f.drain(stopped.Add(stopDraining))
-	watching.stop()
-	f.giveBackAll()
-	close(f.work)
-	if !f.awaitWorkers(workers, stopped.Add(stopAnswers)) {
-		return errors.Join(err, fmt.Errorf("consumer: stopped with %d messages in hand whose Settle does not end; they are delivered again after the ack wait", f.inHand))
+	stopMonitor()
+	f.giveBack(0)
+	if !f.stopWorkers(stopped.Add(stopAnswers)) {
+		return errors.Join(err, fmt.Errorf("consumer: stopped with %d messages in progress whose Settle does not end; they are delivered again after the ack wait", f.inProgress))
 	}
 	if c.js.Conn().FlushTimeout(stopFlush) != nil && err == nil {
-		c.cfg.Log.Warn().Msg("stopped without NATS confirming the last answers; what it didn't get is delivered again after the ack wait")
+		c.cfg.Log.Warn().Msg("stopped without NATS confirming the last answers; messages whose answers were lost are delivered again after the ack wait")
 	}
 	return err
 }
 
-// task is a goroutine whose owner waits for it.
-type task struct {
-	cancel context.CancelFunc
-	done   chan struct{}
-}
-
-func startTask(ctx context.Context, do func(context.Context)) task {
+// startTask runs do in a goroutine, and returns a function that ends it and waits for it.
+func startTask(ctx context.Context, do func(context.Context)) (stop func()) {
 	ctx, cancel := context.WithCancel(ctx)
-	t := task{cancel: cancel, done: make(chan struct{})}
+	done := make(chan struct{})
 	go func() {
-		defer close(t.done)
+		defer close(done)
 		do(ctx)
 	}()
-	return t
-}
-
-func (t task) stop() {
-	t.cancel()
-	<-t.done
-}
-
-// startWorkers starts the workers; the channel is closed when all have ended.
-func (c *Consumer) startWorkers(ctx context.Context, f *feed) <-chan struct{} {
-	var workers sync.WaitGroup
-	for range c.cfg.Workers {
-		workers.Go(func() {
-			for m := range f.work {
-				c.hand(ctx, m)
-				f.finished <- m
-			}
-		})
+	return func() {
+		cancel()
+		<-done
 	}
-	all := make(chan struct{})
-	go func() {
-		workers.Wait()
-		close(all)
-	}()
-	return all
 }

@@ -12,6 +12,7 @@ import (
 
 	"github.com/nats-io/nats.go"
 
+	"settled/consumer/internal/natstest"
 	"settled/settlement"
 )
 
@@ -23,8 +24,8 @@ func TestSettledIsAcknowledged(t *testing.T) {
 		t.Errorf("got %+v", res)
 	}
 	r.settledAll(seq)
-	e := r.log.events(t, "outcome settled")
-	if len(e) != 1 || e[0]["level"] != "info" || e[0]["session"] != testSession || e[0]["disposition"] != "ack" || e[0]["attempt"] != 1.0 {
+	e := r.log.Events(t, "outcome settled")
+	if len(e) != 1 || e[0]["level"] != "info" || e[0]["session"] != natstest.Session || e[0]["disposition"] != "ack" || e[0]["attempt"] != 1.0 {
 		t.Errorf("log: %v", e)
 	}
 }
@@ -43,17 +44,17 @@ func TestFailedIsTerminated(t *testing.T) {
 	if res := r.result(); res.Disposition != Terminated || res.Reason != "closed_elsewhere" {
 		t.Errorf("got %+v", res)
 	}
-	advisory, err := advisories.NextMsg(patience)
+	advisory, err := advisories.NextMsg(natstest.Patience)
 	if err != nil || !strings.Contains(string(advisory.Data), `"reason":"closed_elsewhere"`) {
 		t.Errorf("advisory %v, %v: want the code as its reason", advisory, err)
 	}
 	r.settledAll(seq)
-	if e := r.log.events(t, "outcome failed"); len(e) != 1 || e[0]["level"] != "warn" {
+	if e := r.log.Events(t, "outcome failed"); len(e) != 1 || e[0]["level"] != "warn" {
 		t.Errorf("log: %v", e)
 	}
 }
 
-// Everything that isn't an end gives the message back, and it comes again.
+// Every result that decides nothing gives the message back, and it is delivered again.
 func TestWaitingIsGivenBackUntilItEnds(t *testing.T) {
 	r := newRig(t, nil)
 	answers := []error{
@@ -80,7 +81,7 @@ func TestWaitingIsGivenBackUntilItEnds(t *testing.T) {
 	r.settledAll(seq)
 }
 
-func TestARepeatedNodeAwayIsToldOnce(t *testing.T) {
+func TestAnUnavailableNodeIsLoggedOnce(t *testing.T) {
 	r := newRig(t, nil)
 	r.settler.do = func(_ context.Context, o settlement.Outcome, nth int) (settlement.Settlement, error) {
 		if nth < 4 {
@@ -91,7 +92,7 @@ func TestARepeatedNodeAwayIsToldOnce(t *testing.T) {
 	r.start()
 	r.settledAll(r.publish("1"))
 	var levels []any
-	for _, e := range r.log.events(t, "outcome waits") {
+	for _, e := range r.log.Events(t, "outcome waits") {
 		levels = append(levels, e["level"])
 	}
 	if fmt.Sprint(levels) != "[info debug debug]" {
@@ -99,7 +100,7 @@ func TestARepeatedNodeAwayIsToldOnce(t *testing.T) {
 	}
 }
 
-func TestAPanicIsGivenBackAndTold(t *testing.T) {
+func TestAPanicIsGivenBackAndLogged(t *testing.T) {
 	r := newRig(t, nil)
 	r.settler.do = func(_ context.Context, o settlement.Outcome, nth int) (settlement.Settlement, error) {
 		if nth == 1 {
@@ -121,9 +122,9 @@ func TestAPanicIsGivenBackAndTold(t *testing.T) {
 	}
 }
 
-// A message that is worked on for longer than the ack wait isn't delivered again,
-// nor is one that waits in our buffer for that long, though there is room for more.
-func TestWhatIsInHandIsKeptAlive(t *testing.T) {
+// A message in progress for longer than the ack wait is not delivered again, and neither
+// is one that waits for a worker for that long.
+func TestProgressPreventsRedelivery(t *testing.T) {
 	r := newRig(t, func(c *Config) { c.AckWait, c.Workers = 400*time.Millisecond, 2 })
 	goOn := make(chan struct{})
 	r.settler.do = func(_ context.Context, o settlement.Outcome, nth int) (settlement.Settlement, error) {
@@ -152,8 +153,8 @@ func TestWhatIsInHandIsKeptAlive(t *testing.T) {
 	}
 }
 
-// A message that nobody keeps alive comes again: the test above can fail.
-func TestWhatAnotherProcessDroppedComesHere(t *testing.T) {
+// A message without progress messages is delivered again: the test above can fail.
+func TestWhatAnotherProcessDroppedIsDelivered(t *testing.T) {
 	r := newRig(t, func(c *Config) { c.AckWait = 300 * time.Millisecond })
 	_, _, err := EnsureDurable(t.Context(), r.js, r.cfg)
 	if err != nil {
@@ -185,11 +186,11 @@ func TestNoMessageCanHide(t *testing.T) {
 	}
 	r.start()
 	for _, h := range []nats.Header{
-		header("Status", "100", "Description", "Idle Heartbeat"),
-		header("Status", "404"), header("Status", "408"), header("Status", "503"),
-		header("Status", "409", "Description", "Consumer Deleted"),
-		header("Status", "409", "Description", "Server Shutdown"),
-		header("Status", "100", "Nats-Consumer-Stalled", "outcome.cancellation"),
+		natstest.Header("Status", "100", "Description", "Idle Heartbeat"),
+		natstest.Header("Status", "404"), natstest.Header("Status", "408"), natstest.Header("Status", "503"),
+		natstest.Header("Status", "409", "Description", "Consumer Deleted"),
+		natstest.Header("Status", "409", "Description", "Server Shutdown"),
+		natstest.Header("Status", "100", "Nats-Consumer-Stalled", "outcome.cancellation"),
 	} {
 		r.publishMsg(&nats.Msg{Subject: "outcome.cancellation", Header: h})
 		if res := r.result(); res.Disposition != Terminated || res.Reason != "invalid_outcome" || res.Delivered != 1 {
@@ -225,7 +226,7 @@ func TestWorkersBoundWhatIsInHand(t *testing.T) {
 	}
 }
 
-// A stop finishes what is in hand, and gives back the rest for others at once.
+// A stop finishes what is in progress, and gives back the rest for other replicas at once.
 func TestStop(t *testing.T) {
 	r := newRig(t, func(c *Config) { c.Workers = 2 })
 	goOn := make(chan struct{})
@@ -268,8 +269,8 @@ func TestStop(t *testing.T) {
 	}
 }
 
-// A call of Settle that doesn't end by itself is cut short, and its message is
-// given back without delay.
+// A call of Settle that doesn't end by itself is cancelled, and its message is given back
+// without delay.
 func TestCutShort(t *testing.T) {
 	r := newRig(t, nil)
 	r.settler.do = func(ctx context.Context, o settlement.Outcome, nth int) (settlement.Settlement, error) {
@@ -286,10 +287,10 @@ func TestCutShort(t *testing.T) {
 	stopped, cancel := context.WithCancelCause(context.Background())
 	seq := r.publish("1")
 	msg, meta := r.takeOne()
-	m := &message{nc: r.js.Conn(), msg: msg, meta: meta}
-	m.read("", nil)
+	d := &delivery{msg: msg, meta: meta}
+	d.parse("", nil)
 	cancel(errStopping)
-	c.hand(stopped, m)
+	c.process(stopped, d)
 	if res := r.result(); res.Disposition != Requeued || res.Reason != "stopping" || res.Delay != 0 {
 		t.Errorf("got %+v", res)
 	}
@@ -301,7 +302,7 @@ func TestCutShort(t *testing.T) {
 	r.settledAll(seq)
 }
 
-// takeOne takes one message off the durable without a Consumer.
+// takeOne fetches one message of the durable without a Consumer.
 func (r *rig) takeOne() (*nats.Msg, *nats.MsgMetadata) {
 	r.t.Helper()
 	p, err := openPull(r.js, r.cfg.Prefix, "settled", 1)
@@ -309,17 +310,17 @@ func (r *rig) takeOne() (*nats.Msg, *nats.MsgMetadata) {
 		r.t.Fatal(err)
 	}
 	defer p.abandon()
-	if err := p.ask(1); err != nil {
+	if err := p.request(1); err != nil {
 		r.t.Fatal(err)
 	}
 	select {
-	case msg := <-p.arrived:
-		meta, ok := outcome(msg)
-		if !ok {
+	case msg := <-p.received:
+		meta, err := msg.Metadata()
+		if err != nil {
 			r.t.Fatalf("no outcome: %+v", msg)
 		}
 		return msg, meta
-	case <-time.After(patience):
+	case <-time.After(natstest.Patience):
 		r.t.Fatal("nothing came")
 		return nil, nil
 	}
@@ -385,7 +386,7 @@ func TestPauseAndResume(t *testing.T) {
 	}
 }
 
-func TestADeletedDurableIsMadeAnew(t *testing.T) {
+func TestADeletedDurableIsRecreated(t *testing.T) {
 	r := newRig(t, nil)
 	r.start()
 	r.settledAll(r.publish("1"))
@@ -396,24 +397,24 @@ func TestADeletedDurableIsMadeAnew(t *testing.T) {
 	r.settledAll(seq)
 	r.until("ok again", func() bool { return r.c.Status().State == OK })
 	if !strings.Contains(r.log.String(), "made anew") {
-		t.Errorf("nobody was told; log:\n%s", r.log)
+		t.Errorf("not logged; log:\n%s", r.log)
 	}
 	if n := r.settler.count(1); n != 2 {
 		t.Errorf("the first outcome was settled %d times, want 2: the new durable begins at the beginning", n)
 	}
 }
 
-// An answer for a message of a stream that was deleted must not reach a message of
-// the stream that took its place.
-func TestADeletedStreamIsMadeAnewAndOldAnswersWithheld(t *testing.T) {
+// An answer to a message of a stream that was deleted must not reach a message of its
+// successor.
+func TestADeletedStreamIsRecreatedAndOldAnswersWithheld(t *testing.T) {
 	deletedWithAMessageInHand(t, func(*rig) {})
 }
 
-// The same where the stream was empty whenever it was looked at: that a message of it
-// is in hand is known only from the message.
+// The same if the stream was empty at each check: only the message itself shows that the
+// stream had one.
 func TestADeletedStreamWasEmptyWhenItWasLookedAt(t *testing.T) {
 	deletedWithAMessageInHand(t, func(r *rig) {
-		r.until("looked at", func() bool { return r.c.Status().Err() == nil })
+		r.until("checked", func() bool { return r.c.Status().Err() == nil })
 	})
 }
 
@@ -436,7 +437,7 @@ func deletedWithAMessageInHand(t *testing.T, before func(*rig)) {
 	r.until("said so", func() bool { return r.c.Status().Err() != nil })
 	r.until("made anew", func() bool { return r.durable() != nil && r.c.Status().Err() == nil })
 	fresh := r.publish("fresh")
-	if fresh < old+freshStart {
+	if fresh < old+sequenceGap {
 		t.Errorf("the new stream begins at %d, want it well beyond %d", fresh, old)
 	}
 	if res := r.result(); res.Outcome.Ref.ID != "fresh" || res.Disposition != Acked {
@@ -449,7 +450,7 @@ func deletedWithAMessageInHand(t *testing.T, before func(*rig)) {
 	r.settledAll(fresh)
 }
 
-func TestADeletedStreamIsNotMadeAnewWithoutLeave(t *testing.T) {
+func TestADeletedStreamIsNotRecreatedWithoutPermission(t *testing.T) {
 	r := newRig(t, nil)
 	if _, _, err := EnsureDurable(t.Context(), r.js, r.cfg); err != nil {
 		t.Fatal(err)
@@ -465,7 +466,7 @@ func TestADeletedStreamIsNotMadeAnewWithoutLeave(t *testing.T) {
 		return err != nil && strings.Contains(err.Error(), "nats stream add OUTCOMES")
 	})
 	if r.durable() != nil {
-		t.Error("made anew all the same")
+		t.Error("created again")
 	}
 	r.cfg.ManageStreams = true // somebody makes it
 	ensureAgain(t, r.js, r.cfg)
@@ -481,7 +482,7 @@ func TestADeletedStreamIsNotMadeAnewWithoutLeave(t *testing.T) {
 
 func TestTwoConsumersShareTheWork(t *testing.T) {
 	r := newRig(t, func(c *Config) { c.Workers = 2 })
-	other, err := New(connect(t, r.server), r.settler, r.cfg)
+	other, err := New(natstest.Connect(t, r.server), r.settler, r.cfg)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -542,7 +543,7 @@ func TestRunEndsWithAClosedConnection(t *testing.T) {
 		if !errors.Is(err, ErrClosed) {
 			t.Errorf("got %v", err)
 		}
-	case <-time.After(patience):
+	case <-time.After(natstest.Patience):
 		t.Fatal("Run goes on")
 	}
 }
@@ -568,8 +569,8 @@ func TestConfigValidate(t *testing.T) {
 	}
 }
 
-// After a restart of the server everything goes on by itself, with the same
-// durable: nothing is taken for made anew.
+// After a restart of the server everything continues with the same durable, which does not
+// count as created again.
 func TestAServerThatRestarts(t *testing.T) {
 	r := newRig(t, func(c *Config) { c.AckWait = 500 * time.Millisecond })
 	goOn := make(chan struct{})
@@ -590,7 +591,7 @@ func TestAServerThatRestarts(t *testing.T) {
 	r.until("published", func() bool {
 		ctx, cancel := context.WithTimeout(t.Context(), 300*time.Millisecond)
 		defer cancel()
-		ack, err := r.js.Publish(ctx, "outcome.cancellation", []byte(eventOf("2")))
+		ack, err := r.js.Publish(ctx, "outcome.cancellation", []byte(natstest.EventOf("2")))
 		if err == nil {
 			last = ack.Sequence
 		}
@@ -599,27 +600,28 @@ func TestAServerThatRestarts(t *testing.T) {
 	r.settledAll(last)
 	r.until("ok", func() bool { return r.c.Status().State == OK })
 	if strings.Contains(r.log.String(), "made anew") {
-		t.Errorf("taken for made anew; log:\n%s", r.log)
+		t.Errorf("counts as created again; log:\n%s", r.log)
 	}
 }
 
-// A message gets one answer, and no sign of life after it, which would undo the
-// delay it was given back with.
+// A message gets one answer, and no progress message after it, which would cancel its
+// delay.
 func TestOneAnswerAndNothingAfter(t *testing.T) {
-	nc := connect(t, startServer(t)).Conn()
+	nc := natstest.Connect(t, natstest.StartServer(t)).Conn()
 	sub, err := nc.SubscribeSync("answers")
 	if err != nil {
 		t.Fatal(err)
 	}
-	var h held
-	m := &message{nc: nc, msg: &nats.Msg{Reply: "answers"}}
-	h.add(m)
-	m.beat()
-	if err := h.answer(m, Verdict{Disposition: Requeued, Delay: 1500 * time.Millisecond}); err != nil {
+	ds := &deliveries{nc: nc, open: map[*delivery]struct{}{}}
+	d := &delivery{msg: &nats.Msg{Reply: "answers"}}
+	ds.add(d)
+	ds.sendProgress()
+	if err := ds.answer(d, Verdict{Disposition: Requeued, Delay: 1500 * time.Millisecond}); err != nil {
 		t.Error(err)
 	}
-	m.beat()
-	if err := h.answer(m, Verdict{Disposition: Terminated}); err == nil {
+	ds.add(d) // as if it was answered after the open ones were listed
+	ds.sendProgress()
+	if err := ds.answer(d, Verdict{Disposition: Terminated}); err == nil {
 		t.Error("answered twice")
 	}
 	if err := nc.Publish("answers", []byte("end")); err != nil {
@@ -627,13 +629,13 @@ func TestOneAnswerAndNothingAfter(t *testing.T) {
 	}
 	var got []string
 	for len(got) == 0 || got[len(got)-1] != "end" {
-		msg, err := sub.NextMsg(patience)
+		msg, err := sub.NextMsg(natstest.Patience)
 		if err != nil {
 			t.Fatal(err)
 		}
 		got = append(got, string(msg.Data))
 	}
-	if want := []string{"+WPI", `-NAK {"delay": 1500000000}`, "end"}; !slices.Equal(got, want) || len(h.all()) != 0 {
-		t.Errorf("got %q, want %q; still held: %d", got, want, len(h.all()))
+	if want := []string{"+WPI", `-NAK {"delay": 1500000000}`, "end"}; !slices.Equal(got, want) || len(ds.open) != 0 {
+		t.Errorf("got %q, want %q; still open: %d", got, want, len(ds.open))
 	}
 }

@@ -8,7 +8,7 @@ import (
 	"settled/settlement"
 )
 
-// Disposition is how a message is answered.
+// Disposition says how a delivery is answered.
 type Disposition string
 
 // The dispositions.
@@ -16,49 +16,49 @@ const (
 	Acked      Disposition = "ack"      // settled: never delivered again
 	Terminated Disposition = "term"     // failed, recorded and dead-lettered: never delivered again
 	Requeued   Disposition = "nak"      // delivered again after the delay
-	Abandoned  Disposition = "withheld" // not answered, for who delivered it is gone; Decide never says so
+	Abandoned  Disposition = "withheld" // not answered, because the durable that delivered it is gone; never from Decide
 )
 
-// Verdict is what Decide says about one message.
+// Verdict is the decision on one delivery.
 type Verdict struct {
 	Disposition Disposition
 	Reason      string        // "closed", a settlement.Code, a settlement.Reason, or one of the constants below
 	Delay       time.Duration // of Requeued
 }
 
-// Reasons of a Verdict beside the codes and reasons of settlement.
+// Reasons of a Verdict, in addition to the codes and reasons of settlement.
 const (
-	ReasonClosed     = "closed"     // the session is closed as its policy says
-	ReasonUnrecorded = "unrecorded" // Settle answered well, but without a closed entry
-	ReasonStopping   = "stopping"   // we were stopped before anything was decided
+	ReasonClosed     = "closed"     // the session is closed as its policy requires
+	ReasonUnrecorded = "unrecorded" // Settle returned no error, but no closed entry either
+	ReasonStopping   = "stopping"   // the consumer was stopped before anything was decided
 	ReasonPanic      = "panic"      // the Settler panicked
-	ReasonError      = "error"      // an error that nobody foresaw
+	ReasonError      = "error"      // an unexpected error
 )
 
-// awayDelay is the longest wait for a node that is away: fetching is paused
-// meanwhile, and what was given back is wanted as soon as it resumes.
-const awayDelay = 5 * time.Second
+// maxUnavailableDelay is the longest delay for a node that is unavailable: fetching is
+// paused meanwhile, and the messages are needed as soon as it resumes.
+const maxUnavailableDelay = 5 * time.Second
 
-// errStopping marks what a Settle call answered after our own stop cut it short.
+// errStopping marks the error of a Settle call that a stop of the consumer cancelled.
 var errStopping = errors.New("stopped before anything was decided")
 
-// Backoff is the delay of messages that are given back: between Initial and
-// twice Initial after the first delivery, its upper end doubling with each one up
-// to Max, and evenly spread, so that messages that waited together don't come
-// back together.
+// Backoff computes the delay of messages that are given back: between Initial and twice
+// Initial after the first delivery, with an upper end that doubles with each delivery up
+// to Max. The delays are spread evenly, so that messages that waited together don't
+// return together.
 type Backoff struct {
 	Initial, Max time.Duration
 	RandFunc     func(n int64) int64 // in [0, n); nil: math/rand
 }
 
-// Delay is how long to wait after the delivered-th delivery. The number is a
-// hint: a durable made anew counts from 1.
+// Delay returns the delay after this number of deliveries. The number is a hint: a durable
+// consumer that was created again counts from 1.
 func (b Backoff) Delay(delivered uint64) time.Duration {
-	most := b.Initial
-	for i := uint64(0); i < delivered && most < b.Max; i++ {
-		most *= 2
+	upper := b.Initial
+	for i := uint64(0); i < delivered && upper < b.Max; i++ {
+		upper *= 2
 	}
-	spread := int64(min(most, b.Max) - b.Initial)
+	spread := int64(min(upper, b.Max) - b.Initial)
 	if spread <= 0 {
 		return b.Initial
 	}
@@ -69,9 +69,9 @@ func (b Backoff) Delay(delivered uint64) time.Duration {
 	return b.Initial + time.Duration(random(spread+1))
 }
 
-// Decide says how a message is answered, from what Settle said of it. Only a
-// closed entry is acknowledged and only *settlement.Failed is terminated; what
-// nobody foresaw is given back.
+// Decide says how a delivery is answered, from what Settle returned. Only a closed entry
+// is acknowledged and only *settlement.Failed is terminated; after an unexpected error the
+// message is given back.
 func Decide(s settlement.Settlement, err error, delivered uint64, b Backoff) Verdict {
 	var failed *settlement.Failed
 	var waiting *settlement.Waiting
@@ -88,23 +88,16 @@ func Decide(s settlement.Settlement, err error, delivered uint64, b Backoff) Ver
 		return Verdict{Disposition: Requeued, Reason: ReasonStopping}
 	case errors.As(err, &waiting):
 		back.Reason = string(waiting.Reason)
-		back.Delay = waitingDelay(waiting, back.Delay)
+		if waiting.Delay > 0 {
+			back.Delay = waiting.Delay
+		}
+		if waiting.Reason == settlement.NodeUnavailable || waiting.Reason == settlement.NotReady {
+			back.Delay = min(back.Delay, maxUnavailableDelay)
+		}
 	case errors.As(err, &panicked):
 		back.Reason = ReasonPanic
 	default:
 		back.Reason = ReasonError
 	}
 	return back
-}
-
-// waitingDelay is the delay the wait itself asks for, or the backoff.
-func waitingDelay(w *settlement.Waiting, backoff time.Duration) time.Duration {
-	delay := backoff
-	if w.Delay > 0 {
-		delay = w.Delay
-	}
-	if w.Reason == settlement.NodeUnavailable || w.Reason == settlement.NotReady {
-		delay = min(delay, awayDelay)
-	}
-	return delay
 }

@@ -4,181 +4,158 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"runtime/debug"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
 
 	"github.com/nats-io/nats.go"
 
+	"settled/consumer/cloudevent"
 	"settled/settlement"
 )
 
-// ackTime is how long a confirmed acknowledgement is waited for. It is never
-// tried again: one of an earlier delivery gets no answer, and a redelivery is
-// harmless, for the ledger has the entry.
+// ackTime is how long a confirmed acknowledgement is waited for. It is not repeated: the
+// server does not answer one of an earlier delivery, and a redelivery is harmless, because
+// the ledger has the entry.
 const ackTime = 2 * time.Second
 
-// message is one delivery of one outcome, until it is answered.
-type message struct {
-	nc         *nats.Conn
+// delivery is one delivery of one outcome, until it is answered.
+type delivery struct {
 	msg        *nats.Msg
 	meta       *nats.MsgMetadata
-	generation uint64 // of the consumer that delivered it
+	generation uint64 // of the durable consumer that delivered it
 
-	outcome  settlement.Outcome // as read from it
-	panicked *panicError        // reading it panicked; outcome then holds its position only
-	noTurn   bool               // it is not trusted: its session's turn is not waited for
+	// requeue publishes the outcome again. It is nil for what the server delivers again by
+	// itself, and set for a message that it will not deliver again, which has no answer.
+	requeue func(context.Context) error
 
-	mu       sync.Mutex // an answer and a sign of life must not cross
+	outcome   settlement.Outcome // as parsed
+	panicked  *panicError        // parsing panicked: outcome holds its position only
+	untrusted bool               // it does not wait for other outcomes of its session
+
+	mu       sync.Mutex // excludes a progress message after the answer
 	answered bool
 }
 
-// read reads the outcome, whatever the bytes are. A panic is a bug, and ends as one
-// of Settle does: with the message given back.
-func (m *message) read(prefix string, trust func(settlement.Outcome) *settlement.Failure) {
+// parse parses the outcome, whatever the bytes are. A panic is a bug; it ends as one of
+// Settle does, with a negative acknowledgement.
+func (d *delivery) parse(prefix string, trust func(settlement.Outcome) *settlement.Failure) {
 	defer func() {
 		if value := recover(); value != nil {
-			m.panicked = &panicError{value: value, stack: debug.Stack()}
-			m.outcome = settlement.Outcome{Ref: settlement.OutcomeRef{Stream: m.meta.Stream, Sequence: m.meta.Sequence.Stream}}
+			d.panicked = &panicError{value: value, stack: debug.Stack()}
+			d.outcome = settlement.Outcome{Ref: settlement.OutcomeRef{Stream: d.meta.Stream, Sequence: d.meta.Sequence.Stream}}
 		}
 	}()
-	envelope := ReadEnvelope(m.msg.Subject, m.msg.Header, m.msg.Data, m.meta.Stream, m.meta.Sequence.Stream, prefix)
-	envelope.Stored = m.meta.Timestamp
-	m.outcome, _ = settlement.ParseOutcome(envelope) // its error stands in Invalid, and Settle records it
-	m.noTurn = trust != nil && trust(m.outcome) != nil
+	envelope := cloudevent.Read(d.msg.Subject, d.msg.Header, d.msg.Data, d.meta.Stream, d.meta.Sequence.Stream, prefix)
+	envelope.Stored = d.meta.Timestamp
+	d.outcome, _ = settlement.ParseOutcome(envelope) // the error is in Invalid, and Settle records it
+	d.untrusted = trust != nil && trust(d.outcome) != nil
 }
 
-// session is that whose turn the message waits for; empty where it waits for none.
-func (m *message) session() settlement.SessionID {
-	if m.noTurn {
+// session is the session whose other outcomes the delivery waits for; empty for none.
+func (d *delivery) session() settlement.SessionID {
+	if d.untrusted {
 		return ""
 	}
-	return m.outcome.Session
+	return d.outcome.Session
 }
 
-// delivered is how often the message was delivered, this time included: a hint.
-func (m *message) delivered() uint64 {
-	if m.meta == nil {
-		return 1
-	}
-	return m.meta.NumDelivered
+// deliveries are the deliveries that were received and not answered yet. The server is
+// told of each that it is in progress, so that it doesn't deliver it again.
+type deliveries struct {
+	nc         *nats.Conn
+	generation atomic.Uint64 // of the durable consumer that delivers now
+	period     atomic.Int64  // nanoseconds between two progress messages
+
+	mu   sync.Mutex
+	open map[*delivery]struct{}
 }
 
-// beat tells the server that the message is being worked on.
-func (m *message) beat() {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	if !m.answered {
-		_ = m.nc.Publish(m.msg.Reply, []byte("+WPI")) // lost with the connection: the message is delivered again
-	}
+func (ds *deliveries) add(d *delivery) {
+	ds.mu.Lock()
+	defer ds.mu.Unlock()
+	ds.open[d] = struct{}{}
 }
 
-// close ends the signs of life: after an answer they would undo its delay.
-func (m *message) close() (first bool) {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	first, m.answered = !m.answered, true
-	return first
-}
-
-// held are the messages taken and not answered, which are kept alive.
-type held struct {
-	generation atomic.Uint64 // of the consumer that delivers now
-	period     atomic.Int64  // between two signs of life, nanoseconds
-
-	mu       sync.Mutex
-	messages map[*message]struct{}
-}
-
-func (h *held) add(m *message) {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	if h.messages == nil {
-		h.messages = map[*message]struct{}{}
-	}
-	h.messages[m] = struct{}{}
-}
-
-func (h *held) all() []*message {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	list := make([]*message, 0, len(h.messages))
-	for m := range h.messages {
-		list = append(list, m)
-	}
-	return list
-}
-
-// keepAlive sets how often: a third of the ack wait, so that two may be lost.
-func (h *held) keepAlive(ackWait time.Duration) {
+// setAckWait sets the period to a third of the ack wait, so that two messages may be lost.
+func (ds *deliveries) setAckWait(ackWait time.Duration) {
 	if ackWait > 0 {
-		h.period.Store(int64(ackWait / 3))
+		ds.period.Store(int64(ackWait / 3))
 	}
 }
 
-// start begins to keep messages alive.
-func (h *held) start(ackWait time.Duration) task {
-	h.keepAlive(ackWait)
-	return startTask(context.Background(), func(ctx context.Context) {
-		for {
-			timer := time.NewTimer(max(time.Duration(h.period.Load()), 10*time.Millisecond))
-			select {
-			case <-ctx.Done():
-				timer.Stop()
-				return
-			case <-timer.C:
-			}
-			for _, m := range h.all() {
-				m.beat()
-			}
+// reportProgress sends progress messages until ctx ends.
+func (ds *deliveries) reportProgress(ctx context.Context) {
+	for {
+		timer := time.NewTimer(max(time.Duration(ds.period.Load()), 10*time.Millisecond))
+		select {
+		case <-ctx.Done():
+			timer.Stop()
+			return
+		case <-timer.C:
 		}
-	})
+		ds.sendProgress()
+	}
 }
 
-// errAbandoned: who delivered the message is gone.
+func (ds *deliveries) sendProgress() {
+	ds.mu.Lock()
+	open := slices.Collect(maps.Keys(ds.open))
+	ds.mu.Unlock()
+	for _, d := range open {
+		d.mu.Lock()
+		if !d.answered {
+			_ = ds.nc.Publish(d.msg.Reply, []byte("+WPI")) // fails with the connection: then the message is delivered again
+		}
+		d.mu.Unlock()
+	}
+}
+
+// errAbandoned says that the durable consumer that delivered the message no longer exists.
 var errAbandoned = errors.New("the consumer that delivered the message is gone: answer withheld, its successor delivers it again")
 
-// answer sends the one answer of a message, and lets go of it.
-func (h *held) answer(m *message, v Verdict) error {
-	defer h.remove(m)
-	if !m.close() {
+// answer sends the one answer of a delivery, after which no progress message follows: it
+// would cancel the delay.
+func (ds *deliveries) answer(d *delivery, v Verdict) error {
+	d.mu.Lock()
+	again := d.answered
+	d.answered = true
+	d.mu.Unlock()
+	ds.mu.Lock()
+	delete(ds.open, d)
+	ds.mu.Unlock()
+
+	var answer string
+	switch {
+	case again:
 		return errors.New("answered already")
-	}
-	if m.generation != h.generation.Load() {
+	case d.generation != ds.generation.Load():
 		return errAbandoned
-	}
-	switch v.Disposition {
-	case Acked:
-		return m.ack()
-	case Terminated:
-		return m.respond("+TERM " + v.Reason)
-	default:
-		if v.Delay <= 0 {
-			return m.respond("-NAK")
+	case d.requeue != nil && v.Disposition != Requeued:
+		return nil
+	case d.requeue != nil:
+		ctx, cancel := context.WithTimeout(context.Background(), ackTime)
+		defer cancel()
+		return d.requeue(ctx)
+	case v.Disposition == Acked:
+		ctx, cancel := context.WithTimeout(context.Background(), ackTime)
+		defer cancel()
+		if _, err := ds.nc.RequestWithContext(ctx, d.msg.Reply, []byte("+ACK")); err != nil {
+			return fmt.Errorf("acknowledgement not confirmed: %w", err)
 		}
-		return m.respond(fmt.Sprintf(`-NAK {"delay": %d}`, v.Delay.Nanoseconds()))
+		return nil
+	case v.Disposition == Terminated:
+		answer = "+TERM " + v.Reason
+	case v.Delay > 0:
+		answer = fmt.Sprintf(`-NAK {"delay": %d}`, v.Delay.Nanoseconds())
+	default:
+		answer = "-NAK"
 	}
-}
-
-func (h *held) remove(m *message) {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	delete(h.messages, m)
-}
-
-func (m *message) respond(answer string) error {
-	if err := m.nc.Publish(m.msg.Reply, []byte(answer)); err != nil {
+	if err := ds.nc.Publish(d.msg.Reply, []byte(answer)); err != nil {
 		return fmt.Errorf("answer %s: %w", answer, err)
-	}
-	return nil
-}
-
-func (m *message) ack() error {
-	ctx, cancel := context.WithTimeout(context.Background(), ackTime)
-	defer cancel()
-	if _, err := m.nc.RequestWithContext(ctx, m.msg.Reply, []byte("+ACK")); err != nil {
-		return fmt.Errorf("acknowledgement not confirmed: %w", err)
 	}
 	return nil
 }

@@ -3,60 +3,76 @@ package consumer
 import (
 	"context"
 	"errors"
+	"sync"
 	"time"
 
 	"github.com/nats-io/nats.go"
 )
 
 const (
-	pausedDelay = time.Second            // for which messages are given back that were taken before a pause
-	readyPeriod = time.Second            // in which Ready is asked beside Changed
+	pausedDelay = time.Second            // for messages that were received before a pause and not begun
+	readyPeriod = time.Second            // between two calls of Ready, unless Changed asks for one
 	retryDelay  = 250 * time.Millisecond // between a request that failed and the next
 )
 
-// feed takes messages and hands them to the workers. One goroutine runs it and
-// owns all it holds; how many messages are out follows from that, without a lock.
-type feed struct {
-	c        *Consumer
-	watch    *watch
-	bindings chan binding
-	work     chan *message
-	finished chan *message
+// fetcher requests messages and hands them to the workers. One goroutine runs it and owns
+// its fields, which needs no lock to know how many messages are in progress.
+type fetcher struct {
+	c          *Consumer
+	monitor    *streamMonitor
+	states     chan durableState // from the monitor
+	terminated chan *delivery    // from the advisories
+	work       chan *delivery
+	finished   chan *delivery
+	workers    sync.WaitGroup
 
-	bound   binding
-	ready   error
-	changed <-chan struct{} // closed when Ready may answer otherwise
-	pull    *pull           // nil: none is open
-	leaving bool            // the pull is being withdrawn
-	queue   []*message      // whose turn it is, and no worker has them yet
-	turns   *turns
-	inHand  int
-	asked   int              // messages of the last request
-	noRoom  int              // of these, those that were given back at once
-	factor  int              // how many times as many as there is room for are asked for
-	retry   <-chan time.Time // after a request failed: until then none is made; nil: none failed
+	durable     durableState
+	notReady    error           // from Ready; nil: ready
+	changed     <-chan struct{} // closed when Ready may answer differently
+	pull        *pull           // nil: none is open
+	withdrawing bool            // the pull is being withdrawn
+	next        []*delivery     // to be settled next, when a worker is free
+	sessions    *sessionQueue
+	inProgress  int              // deliveries that workers have
+	requested   int              // messages of the last request
+	noRoom      int              // how many of these were given back at once
+	overrequest int              // how many times as many messages as there is room for are requested
+	retry       <-chan time.Time // after a request failed, until the next may be made
 }
 
-func newFeed(c *Consumer, w *watch) *feed {
-	return &feed{
-		c: c, watch: w,
-		bindings: make(chan binding), work: make(chan *message), finished: make(chan *message, c.cfg.Workers),
-		turns: newTurns(c.cfg.Workers), factor: 1,
+func newFetcher(c *Consumer, m *streamMonitor) *fetcher {
+	return &fetcher{
+		c: c, monitor: m, states: make(chan durableState), terminated: make(chan *delivery),
+		work: make(chan *delivery), finished: make(chan *delivery, c.cfg.Workers),
+		sessions: newSessionQueue(c.cfg.Workers), overrequest: 1,
 	}
 }
 
-// run takes and hands out messages until ctx ends; what is still under way then
-// is left to drain.
-func (f *feed) run(ctx context.Context, first binding) error {
+// startWorkers starts the workers, which end when f.work is closed. ctx is the context of
+// the Settle calls.
+func (f *fetcher) startWorkers(ctx context.Context) {
+	for range f.c.cfg.Workers {
+		f.workers.Go(func() {
+			for d := range f.work {
+				f.c.process(ctx, d)
+				f.finished <- d
+			}
+		})
+	}
+}
+
+// run receives messages and hands them out until ctx ends. What is in progress then is
+// left to stop.
+func (f *fetcher) run(ctx context.Context, durable durableState) error {
 	connection := f.c.js.Conn().StatusChanged(nats.CONNECTED, nats.RECONNECTING, nats.CLOSED)
 	defer f.c.js.Conn().RemoveStatusListener(connection)
 	tick := time.NewTicker(readyPeriod)
 	defer tick.Stop()
-	f.bind(first)
-	f.askReady()
+	f.setDurable(durable)
+	f.checkReady()
 	for ctx.Err() == nil {
-		f.steer()
-		f.tell()
+		f.adjust()
+		f.updateStatus()
 		if err := f.step(ctx, tick.C, connection); err != nil {
 			return err
 		}
@@ -64,245 +80,316 @@ func (f *feed) run(ctx context.Context, first binding) error {
 	return nil
 }
 
-// step waits for one thing to happen.
-func (f *feed) step(ctx context.Context, tick <-chan time.Time, connection <-chan nats.Status) error {
-	work, next := f.next()
-	arrived, closed, silence := f.channels()
+// step waits for one event and handles it.
+func (f *fetcher) step(ctx context.Context, tick <-chan time.Time, connection <-chan nats.Status) error {
+	var work chan<- *delivery
+	var next *delivery
+	if len(f.next) > 0 {
+		work, next = f.work, f.next[0]
+	}
+	var received <-chan *nats.Msg
+	var closed <-chan struct{}
+	var silence <-chan time.Time
+	if f.pull != nil {
+		received, closed = f.pull.received, f.pull.closed
+		if f.pull.open > 0 {
+			silence = f.pull.silence.C
+		}
+	}
 	select {
 	case <-ctx.Done():
 	case work <- next:
-		f.queue = f.queue[1:]
-		f.inHand++
-	case m := <-f.finished:
-		f.inHand--
-		if next := f.turns.ended(m, time.Now()); next != nil {
-			f.queue = append(f.queue, next)
+		f.next = f.next[1:]
+		f.inProgress++
+	case d := <-f.finished:
+		f.inProgress--
+		if next := f.sessions.done(d, time.Now()); next != nil {
+			f.next = append(f.next, next)
 		}
-	case m := <-arrived:
-		f.take(m)
+	case m := <-received:
+		f.receive(m)
+	case d := <-f.terminated:
+		d.generation = f.durable.generation
+		f.enqueue(d)
 	case <-closed:
-		f.left()
+		f.pullClosed()
 	case <-silence:
-		f.pull.lost()
-		f.watch.hurry()
-	case b := <-f.bindings:
-		f.bind(b)
+		f.pull.open = 0
+		f.monitor.checkNow()
+	case s := <-f.states:
+		f.setDurable(s)
 	case <-connection:
-		f.broke()
-		return f.connected()
+		f.connectionChanged()
+		return f.checkConnection()
 	case <-f.retry:
 		f.retry = nil
 	case <-f.changed:
-		f.askReady()
+		f.checkReady()
 	case <-tick:
-		f.askReady()
-		return f.connected()
+		f.checkReady()
+		return f.checkConnection()
 	}
 	return nil
 }
 
-// next is the oldest message that is not begun, and where it goes.
-func (f *feed) next() (chan<- *message, *message) {
-	if len(f.queue) == 0 {
-		return nil, nil
-	}
-	return f.work, f.queue[0]
-}
-
-func (f *feed) channels() (arrived <-chan *nats.Msg, closed <-chan struct{}, silence <-chan time.Time) {
-	if f.pull == nil {
-		return nil, nil, nil
-	}
-	if f.pull.left > 0 {
-		silence = f.pull.silence.C
-	}
-	return f.pull.arrived, f.pull.closed, silence
-}
-
-// askReady asks for the channel before the answer, so that no change is missed.
-func (f *feed) askReady() {
+// checkReady gets the channel before the answer, so that no change is missed.
+func (f *fetcher) checkReady() {
 	if f.c.cfg.Changed != nil {
 		f.changed = f.c.cfg.Changed()
 	}
-	was := f.ready
-	f.ready = nil
+	previous := f.notReady
+	f.notReady = nil
 	if f.c.cfg.Ready != nil {
-		f.ready = f.c.cfg.Ready()
+		f.notReady = f.c.cfg.Ready()
 	}
 	switch {
-	case was == nil && f.ready != nil:
-		f.c.cfg.Log.Warn().Err(f.ready).Msg("fetching paused until the node is ready")
-	case was != nil && f.ready == nil:
+	case previous == nil && f.notReady != nil:
+		f.c.cfg.Log.Warn().Err(f.notReady).Msg("fetching paused until the node is ready")
+	case previous != nil && f.notReady == nil:
 		f.c.cfg.Log.Info().Msg("fetching resumed")
 	}
 }
 
-// tell brings the status up to date.
-func (f *feed) tell() {
+func (f *fetcher) updateStatus() {
 	f.c.setStatus(func(s *Status) {
 		s.Beat = time.Now()
-		s.InHand, s.Waiting = f.inHand, len(f.queue)+f.turns.waiting
-		s.Paused, s.PausedWhy = f.ready != nil, ""
-		if f.ready != nil {
-			s.PausedWhy = f.ready.Error()
+		s.InHand, s.Waiting = f.inProgress, len(f.next)+f.sessions.waiting
+		s.Paused, s.PausedWhy = f.notReady != nil, ""
+		if f.notReady != nil {
+			s.PausedWhy = f.notReady.Error()
 		}
 	})
 }
 
-// steer opens, asks or withdraws, whatever the moment wants.
-func (f *feed) steer() {
-	if f.ready != nil {
+// adjust gives back what is not begun while fetching is paused, and withdraws the open
+// request or makes one, as the state demands.
+func (f *fetcher) adjust() {
+	if f.notReady != nil {
 		f.giveBack(pausedDelay)
 	}
-	may := f.ready == nil && f.bound.err == nil
+	mayFetch := f.notReady == nil && f.durable.err == nil
 	switch {
-	case f.leaving:
-	case !may && f.pull != nil:
-		f.leaving = true
+	case f.withdrawing:
+	case !mayFetch && f.pull != nil:
+		f.withdrawing = true
 		f.pull.withdraw()
-	case may && f.retry == nil && f.c.js.Conn().IsConnected():
-		f.ask()
+	case mayFetch && f.retry == nil && f.c.js.Conn().IsConnected():
+		f.request()
 	}
 }
 
-// ask asks for as many messages as there is room for, once that is worth it:
-// twice as many as there are workers are held, in hand or waiting for a worker.
-// What waits for its session's turn takes no room here: it has bounds of its own.
-func (f *feed) ask() {
+// maxOverrequest bounds how many messages are kept if those of a request that were
+// expected to be given back are settled instead.
+const maxOverrequest = 8
+
+// request requests as many messages as there is room for, once that is at least half the
+// number of workers: twice as many as there are workers are kept, in progress or waiting
+// for a worker. Those that wait for others of their session take up no room here.
+//
+// If nearly all messages of the last request were given back at once, many messages name
+// few sessions, and those of other sessions follow them in the stream: then a multiple is
+// requested.
+func (f *fetcher) request() {
 	workers := f.c.cfg.Workers
 	if f.pull == nil {
 		p, err := openPull(f.c.js, f.c.cfg.Prefix, f.c.cfg.Durable, 2*workers)
 		if err != nil {
-			f.troubled(err)
+			f.requestFailed(err)
 			return
 		}
 		f.pull = p
 	}
-	room := 2*workers - len(f.queue) - f.inHand
-	if f.pull.left > 0 || room < max(1, workers/2) {
+	room := 2*workers - len(f.next) - f.inProgress
+	if f.pull.open > 0 || room < max(1, workers/2) {
 		return
 	}
-	room *= f.overask()
-	if f.bound.batch > 0 {
-		room = min(room, f.bound.batch)
-	}
-	f.asked, f.noRoom = room, 0
-	if err := f.pull.ask(room); err != nil {
-		f.troubled(err)
-	}
-}
-
-// mostFactor bounds overask, and by that what is held where a batch of messages that
-// were expected to be given back are settled instead.
-const mostFactor = 8
-
-// overask is how many times as many messages as there is room for are asked for. It
-// doubles while nearly all that arrive are given back at once, because many messages
-// name few sessions: other sessions' stand behind them in the stream.
-func (f *feed) overask() int {
-	if f.asked > 0 && f.noRoom >= f.asked*7/8 {
-		f.factor = min(2*f.factor, mostFactor)
+	if f.requested > 0 && f.noRoom >= f.requested*7/8 {
+		f.overrequest = min(2*f.overrequest, maxOverrequest)
 	} else {
-		f.factor = 1
+		f.overrequest = 1
 	}
-	return f.factor
+	room *= f.overrequest
+	if f.durable.maxBatch > 0 {
+		room = min(room, f.durable.maxBatch)
+	}
+	f.requested, f.noRoom = room, 0
+	if err := f.pull.request(room); err != nil {
+		f.requestFailed(err)
+	}
 }
 
-// troubled notes that a request failed: the next one waits a moment, and the
-// durable counts as away until it was looked at.
-func (f *feed) troubled(err error) {
+// requestFailed delays the next request, and treats the durable as unavailable until the
+// monitor has checked it.
+func (f *fetcher) requestFailed(err error) {
 	f.retry = time.After(retryDelay)
 	f.c.cfg.Log.Debug().Err(err).Msg("request for messages failed")
 	f.c.setStatus(func(s *Status) { s.State, s.Why = Rebuilding, err.Error() })
-	f.watch.hurry()
+	f.monitor.checkNow()
 }
 
-// take reads what the subscription brought.
-func (f *feed) take(m *nats.Msg) {
-	meta, isOutcome := outcome(m)
-	if !isOutcome {
-		if ended, why := f.pull.ended(m); ended && why != "" {
-			f.troubled(errors.New(why))
+// receive parses a message from the subscription. Only an outcome asks for an
+// acknowledgement in its reply subject, which publishers can't set.
+func (f *fetcher) receive(m *nats.Msg) {
+	meta, err := m.Metadata()
+	if err != nil {
+		if reason := f.pull.control(m); reason != "" {
+			f.requestFailed(errors.New(reason))
 		}
 		return
 	}
-	f.pull.took()
-	f.watch.took(meta.Sequence.Stream)
-	held := &message{nc: f.c.js.Conn(), msg: m, meta: meta, generation: f.bound.generation}
-	held.read(f.c.cfg.Prefix, f.c.cfg.TrustFunc)
-	f.c.held.add(held)
-	f.place(held)
+	f.pull.outcomeReceived()
+	f.monitor.sawSequence(meta.Sequence.Stream)
+	d := &delivery{msg: m, meta: meta, generation: f.durable.generation}
+	d.parse(f.c.cfg.Prefix, f.c.cfg.TrustFunc)
+	f.c.deliveries.add(d)
+	f.enqueue(d)
 }
 
-// place lets a message be settled next, wait for its session's turn, or go back.
-func (f *feed) place(m *message) {
-	p, delay, tell := f.turns.arrived(m, time.Now())
-	switch p {
-	case itsTurn:
-		f.queue = append(f.queue, m)
+// enqueue lets a delivery be settled next, wait for others of its session, or go back.
+func (f *fetcher) enqueue(d *delivery) {
+	position, delay, logIt := f.sessions.add(d, time.Now())
+	switch position {
+	case isNext:
+		f.next = append(f.next, d)
 	case noRoom:
 		f.noRoom++
-		if tell {
-			f.c.cfg.Log.Warn().Str("session", m.outcome.Session.Token()).Uint64("sequence", m.meta.Sequence.Stream).
-				Msg("more outcomes name this session than can wait for it: one after the other is settled, the others are given back meanwhile")
+		if logIt {
+			f.c.cfg.Log.Warn().Str("session", d.outcome.Session.Token()).Uint64("sequence", d.meta.Sequence.Stream).
+				Msg("more outcomes name this session than can wait for it: they are settled one by one, and the others are delivered again later")
 		}
-		f.answerUnbegun(m, delay)
+		f.giveBackOne(d, delay)
 	}
 }
 
-// bind takes note of the durable. What an earlier one delivered is let go of
-// unanswered: its successor delivers it again.
-func (f *feed) bind(b binding) {
-	if b.generation != f.bound.generation {
-		f.c.held.generation.Store(b.generation)
+// setDurable records the state of the durable consumer. Deliveries of an earlier one are
+// dropped without an answer: its successor delivers them again.
+func (f *fetcher) setDurable(s durableState) {
+	if s.generation != f.durable.generation {
+		f.c.deliveries.generation.Store(s.generation)
 		f.giveBack(0)
 	}
-	f.bound = b
-	f.c.held.keepAlive(b.ackWait)
-	f.c.setStatus(func(s *Status) {
-		s.State, s.Why = OK, ""
-		if b.err != nil {
-			s.State, s.Why = Rebuilding, b.err.Error()
+	f.durable = s
+	f.c.deliveries.setAckWait(s.ackWait)
+	f.c.setStatus(func(status *Status) {
+		status.State, status.Why = OK, ""
+		if s.err != nil {
+			status.State, status.Why = Rebuilding, s.err.Error()
 			return
 		}
-		s.Pending, s.Unanswered = b.pending, b.unanswered
+		status.Pending, status.Unanswered = s.pending, s.unanswered
 	})
 }
 
-// ErrClosed ends Run: a connection closed for good never comes back. Whoever runs the
-// consumer makes a new one.
+// ErrClosed ends Run: a connection that was closed never comes back. The caller makes a
+// new consumer.
 var ErrClosed = errors.New("consumer: the NATS connection is closed for good")
 
-// broke takes note of a connection that broke or came back: the server forgot
-// what it was asked over it.
-func (f *feed) broke() {
-	if f.pull != nil {
-		f.pull.lost()
-	}
-	if f.leaving && f.pull != nil {
-		_ = f.pull.sub.Unsubscribe() // its drain was cut off, see withdraw
-	}
-	f.watch.hurry()
-}
-
-func (f *feed) connected() error {
+func (f *fetcher) checkConnection() error {
 	if f.c.js.Conn().IsClosed() {
 		return ErrClosed
 	}
 	return nil
 }
 
-// left ends a pull that was withdrawn, taking what came last.
-func (f *feed) left() {
+// connectionChanged forgets the open request, as the server does when the connection is
+// lost.
+func (f *fetcher) connectionChanged() {
+	if f.pull != nil {
+		f.pull.open = 0
+		if f.withdrawing {
+			_ = f.pull.sub.Unsubscribe() // its drain was interrupted, see withdraw
+		}
+	}
+	f.monitor.checkNow()
+}
+
+// pullClosed ends a pull that was withdrawn, after receiving its last messages.
+func (f *fetcher) pullClosed() {
 	for {
 		select {
-		case m := <-f.pull.arrived:
-			f.take(m)
+		case m := <-f.pull.received:
+			f.receive(m)
 			continue
 		default:
 		}
 		f.pull.silence.Stop()
-		f.pull, f.leaving = nil, false
+		f.pull, f.withdrawing = nil, false
 		return
+	}
+}
+
+// giveBack answers the deliveries that are not begun, so that another replica can settle
+// them.
+func (f *fetcher) giveBack(delay time.Duration) {
+	waiting := f.sessions.removeWaiting()
+	for _, d := range f.next {
+		f.sessions.done(d, time.Now())
+		f.giveBackOne(d, delay)
+	}
+	for _, d := range waiting {
+		f.giveBackOne(d, delay)
+	}
+	f.next = nil
+}
+
+func (f *fetcher) giveBackOne(d *delivery, delay time.Duration) {
+	answer := func() {
+		if err := f.c.deliveries.answer(d, Verdict{Disposition: Requeued, Delay: delay}); err != nil {
+			f.c.cfg.Log.Debug().Err(err).Uint64("sequence", d.meta.Sequence.Stream).Msg("outcome not given back")
+		}
+	}
+	if d.requeue != nil {
+		f.workers.Go(answer) // waits for the server
+		return
+	}
+	answer()
+}
+
+// drain withdraws the open request and receives the messages that are on their way, until
+// the deadline: a server that hangs never reports that there are no more.
+func (f *fetcher) drain(until time.Time) {
+	if f.pull == nil {
+		return
+	}
+	if !f.withdrawing {
+		f.withdrawing = true
+		f.pull.withdraw()
+	}
+	deadline := time.NewTimer(time.Until(until))
+	defer deadline.Stop()
+	for f.pull != nil {
+		select {
+		case m := <-f.pull.received:
+			f.receive(m)
+		case <-f.pull.closed:
+			f.pullClosed()
+		case <-f.finished:
+			f.inProgress--
+		case <-deadline.C:
+			f.pull.abandon()
+			f.pullClosed()
+		}
+	}
+}
+
+// stopWorkers waits until the workers have ended, or until the deadline.
+func (f *fetcher) stopWorkers(until time.Time) bool {
+	close(f.work)
+	ended := make(chan struct{})
+	go func() {
+		f.workers.Wait()
+		close(ended)
+	}()
+	deadline := time.NewTimer(time.Until(until))
+	defer deadline.Stop()
+	for {
+		select {
+		case <-f.finished:
+			f.inProgress--
+		case <-ended:
+			return true
+		case <-deadline.C:
+			return false
+		}
 	}
 }

@@ -12,7 +12,11 @@ import (
 	"settled/settlement"
 )
 
-// panicError is what something that panicked is taken to have answered.
+// settleTime bounds one call of Settle, which has time-outs of its own for everything it
+// does: this one only keeps a hanging call from occupying a worker for ever.
+const settleTime = 2 * time.Minute
+
+// panicError is the error of a call that panicked.
 type panicError struct {
 	value any
 	stack []byte
@@ -20,15 +24,18 @@ type panicError struct {
 
 func (p *panicError) Error() string { return fmt.Sprintf("panic: %v", p.value) }
 
-// hand settles one message, answers it, and reports what came of it.
-func (c *Consumer) hand(ctx context.Context, m *message) {
+// process settles the outcome of one delivery, answers it, and reports the result.
+func (c *Consumer) process(ctx context.Context, d *delivery) {
 	began := time.Now()
-	r := Result{Outcome: m.outcome, Delivered: m.meta.NumDelivered, Published: m.meta.Timestamp}
-	ctx, end := c.begin(ctx, r)
-	r.Settlement, r.Err = c.settle(ctx, m)
+	r := Result{Outcome: d.outcome, Delivered: d.meta.NumDelivered, Published: d.meta.Timestamp}
+	end := func(Result) {}
+	if c.cfg.BeginFunc != nil {
+		ctx, end = c.cfg.BeginFunc(ctx, r)
+	}
+	r.Settlement, r.Err = c.settle(ctx, d)
 	v := Decide(r.Settlement, r.Err, r.Delivered, Backoff{Initial: c.cfg.BackoffInitial, Max: c.cfg.BackoffMax})
 	settled := time.Now()
-	answerErr := c.held.answer(m, v)
+	answerErr := c.deliveries.answer(d, v)
 	r.Disposition, r.Reason, r.Delay = v.Disposition, v.Reason, v.Delay
 	if errors.Is(answerErr, errAbandoned) {
 		r.Disposition, r.Delay = Abandoned, 0
@@ -41,23 +48,15 @@ func (c *Consumer) hand(ctx context.Context, m *message) {
 	}
 }
 
-// begin tells Config.BeginFunc.
-func (c *Consumer) begin(ctx context.Context, r Result) (context.Context, func(Result)) {
-	if c.cfg.BeginFunc == nil {
-		return ctx, func(Result) {}
-	}
-	return c.cfg.BeginFunc(ctx, r)
-}
-
-// settle has the message's outcome settled. Whatever is wrong with the message is
-// the Settler's to record; whatever goes wrong here ends as waiting.
-func (c *Consumer) settle(ctx context.Context, m *message) (s settlement.Settlement, err error) {
-	if m.panicked != nil {
+// settle calls Settle. Whatever is wrong with the message is recorded by the Settler;
+// whatever goes wrong here ends with a redelivery.
+func (c *Consumer) settle(ctx context.Context, d *delivery) (s settlement.Settlement, err error) {
+	if d.panicked != nil {
 		c.panics.Add(1)
-		return settlement.Settlement{}, m.panicked
+		return settlement.Settlement{}, d.panicked
 	}
-	// Cancelled, not given a deadline: one of minutes would take the place of the
-	// few seconds that the NATS client gives each request by default.
+	// Cancelled instead of given a deadline: a deadline of minutes would replace the few
+	// seconds that the NATS client allows each request by default.
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 	defer time.AfterFunc(settleTime, func() { cancel(context.DeadlineExceeded) }).Stop()
@@ -67,22 +66,31 @@ func (c *Consumer) settle(ctx context.Context, m *message) (s settlement.Settlem
 			s, err = settlement.Settlement{}, &panicError{value: value, stack: debug.Stack()}
 		}
 	}()
-	s, err = c.settler.Settle(ctx, m.outcome)
+	s, err = c.settler.Settle(ctx, d.outcome)
 	if err != nil && errors.Is(context.Cause(ctx), errStopping) {
 		err = fmt.Errorf("%w: %w", errStopping, err)
 	}
 	return s, err
 }
 
-// logResult writes the one event of a message. It never holds a payload.
+// logResult writes the one log event of a delivery. It never contains a payload.
 func (c *Consumer) logResult(ctx context.Context, r Result, answerErr error) {
 	log := c.cfg.Log
 	var panicked *panicError
 	if errors.As(r.Err, &panicked) {
-		log.Error().Ctx(ctx).Bytes("stack", panicked.stack).Uint64("sequence", r.Outcome.Ref.Sequence).Msg("settling panicked: a bug; the outcome is given back")
+		log.Error().Ctx(ctx).Bytes("stack", panicked.stack).Uint64("sequence", r.Outcome.Ref.Sequence).Msg("settling panicked: internal error (a bug), please report it; the outcome will be delivered again")
 	}
-	e := log.WithLevel(levelOf(r, answerErr)).Ctx(ctx).
-		Str("source", line(r.Outcome.Ref.Source, 256)).Str("id", line(r.Outcome.Ref.ID, 256)).
+	level := zerolog.InfoLevel
+	switch {
+	case r.Disposition == Terminated || answerErr != nil || r.Reason == ReasonUnrecorded || r.Reason == ReasonError:
+		level = zerolog.WarnLevel
+	case r.Reason == ReasonPanic:
+		level = zerolog.ErrorLevel
+	case r.Reason == string(settlement.NodeUnavailable) && r.Delivered > 1:
+		level = zerolog.DebugLevel // a node that stays unavailable is reported once per message
+	}
+	e := log.WithLevel(level).Ctx(ctx).
+		Str("source", OneLine(r.Outcome.Ref.Source, 256)).Str("id", OneLine(r.Outcome.Ref.ID, 256)).
 		Uint64("sequence", r.Outcome.Ref.Sequence).Uint64("delivered", r.Delivered).
 		Str("session", r.Outcome.Session.Token()).Str("scenario", string(r.Outcome.Scenario)).
 		Str("disposition", string(r.Disposition)).Str("reason", r.Reason).
@@ -91,35 +99,9 @@ func (c *Consumer) logResult(ctx context.Context, r Result, answerErr error) {
 		e = e.Dur("delay", r.Delay)
 	}
 	if err := errors.Join(r.Err, answerErr); err != nil {
-		e = e.Str("error", line(err.Error(), 1<<10))
+		e = e.Str("error", OneLine(err.Error(), 1<<10))
 	}
-	e.Msg(sentence(r))
-}
-
-// levelOf: what failed is a warning, and so is an answer that didn't get through;
-// a node that stays away is told once for each message.
-func levelOf(r Result, answerErr error) zerolog.Level {
-	switch {
-	case r.Disposition == Terminated || answerErr != nil || r.Reason == ReasonUnrecorded || r.Reason == ReasonError:
-		return zerolog.WarnLevel
-	case r.Reason == ReasonPanic:
-		return zerolog.ErrorLevel
-	case r.Reason == string(settlement.NodeUnavailable) && r.Delivered > 1:
-		return zerolog.DebugLevel
-	default:
-		return zerolog.InfoLevel
-	}
-}
-
-func sentence(r Result) string {
-	switch r.Disposition {
-	case Acked:
-		return "outcome settled"
-	case Terminated:
-		return "outcome failed"
-	case Abandoned:
-		return "outcome to be delivered again"
-	default:
-		return "outcome waits"
-	}
+	e.Msg(map[Disposition]string{
+		Acked: "outcome settled", Terminated: "outcome failed", Requeued: "outcome waits", Abandoned: "outcome to be delivered again",
+	}[r.Disposition])
 }

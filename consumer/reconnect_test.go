@@ -5,9 +5,8 @@ import (
 	"testing"
 )
 
-// What the server was asked over a connection that broke is forgotten by both sides:
-// no message goes to a subscription that nobody reads any more, from where it would
-// come back after the ack wait only.
+// Both sides forget the requests of a connection that was lost: no message goes to a
+// subscription that is no longer read, which would delay it by the ack wait.
 func TestABrokenConnectionLeavesNoRequestBehind(t *testing.T) {
 	r := newRig(t, nil).start()
 	for i := range 5 {
@@ -24,6 +23,6 @@ func TestABrokenConnectionLeavesNoRequestBehind(t *testing.T) {
 			t.Fatal(err)
 		}
 		r.until("connected again", func() bool { return r.js.Conn().Stats().Reconnects > before && r.js.Conn().IsConnected() })
-		r.until("looked at again", func() bool { return r.c.Status().State == OK })
+		r.until("checked again", func() bool { return r.c.Status().State == OK })
 	}
 }

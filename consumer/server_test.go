@@ -1,14 +1,8 @@
 package consumer
 
 import (
-	"bytes"
 	"context"
-	"crypto/sha256"
-	"encoding/json"
 	"errors"
-	"fmt"
-	"net"
-	"path/filepath"
 	"sync"
 	"testing"
 	"time"
@@ -18,84 +12,26 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 	"github.com/rs/zerolog"
 
+	"settled/consumer/internal/natstest"
 	"settled/settlement"
 )
-
-// patience is how long a test waits for what must happen.
-const patience = 3 * time.Minute
-
-// startServer starts a JetStream server of the test's own.
-func startServer(t *testing.T) *server.Server {
-	t.Helper()
-	s, err := server.NewServer(&server.Options{
-		Host: "127.0.0.1", Port: server.RANDOM_PORT, JetStream: true, StoreDir: t.TempDir(), NoLog: true, NoSigs: true,
-	})
-	if err != nil {
-		t.Fatal(err)
-	}
-	s.Start()
-	if !s.ReadyForConnections(patience) {
-		t.Fatal("the server doesn't start")
-	}
-	t.Cleanup(func() { s.Shutdown(); s.WaitForShutdown() })
-	return s
-}
 
 // restart stops the server and starts it again on the same port and store.
 func (r *rig) restart() {
 	r.t.Helper()
-	port, store := r.server.Addr().(*net.TCPAddr).Port, filepath.Dir(r.server.StoreDir())
-	r.server.Shutdown()
-	r.server.WaitForShutdown()
-	s, err := server.NewServer(&server.Options{Host: "127.0.0.1", Port: port, JetStream: true, StoreDir: store, NoLog: true, NoSigs: true})
-	if err != nil {
-		r.t.Fatal(err)
-	}
-	s.Start()
-	if !s.ReadyForConnections(patience) {
-		r.t.Fatal("the server doesn't start again")
-	}
-	r.server = s
-	r.t.Cleanup(func() { s.Shutdown(); s.WaitForShutdown() })
+	r.server = natstest.Restart(r.t, r.server)
 }
 
-// eventually repeats what the server refuses for a moment after a stream of that
-// name was deleted: it still removes its files.
-func eventually(t *testing.T, do func() error) {
-	t.Helper()
-	err := do()
-	for deadline := time.Now().Add(patience); err != nil && time.Now().Before(deadline); err = do() {
-		<-time.After(5 * time.Millisecond)
-	}
-	if err != nil {
-		t.Fatal(err)
-	}
-}
-
-// ensureAgain makes the streams that a test deleted.
+// ensureAgain creates the streams that a test deleted.
 func ensureAgain(t *testing.T, js jetstream.JetStream, cfg Config) {
 	t.Helper()
-	eventually(t, func() error {
+	natstest.Eventually(t, func() error {
 		_, err := EnsureStreams(t.Context(), js, cfg)
 		return err
 	})
 }
 
-func connect(t *testing.T, s *server.Server) jetstream.JetStream {
-	t.Helper()
-	nc, err := nats.Connect(s.ClientURL(), nats.MaxReconnects(-1), nats.ReconnectWait(50*time.Millisecond))
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(nc.Close)
-	js, err := jetstream.New(nc)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return js
-}
-
-// rig is a server with its streams, a Consumer on it, and what came of it.
+// rig is a server with its streams, a Consumer on it, and its results.
 type rig struct {
 	t       *testing.T
 	server  *server.Server
@@ -104,18 +40,29 @@ type rig struct {
 	settler *fakeSettler
 	c       *Consumer
 	results chan Result
-	log     *logBuffer
+	log     *natstest.LogBuffer
 	stop    context.CancelFunc
 	ended   chan error
 }
 
 func newRig(t *testing.T, change func(*Config)) *rig {
 	t.Helper()
-	r := &rig{t: t, server: startServer(t), results: make(chan Result, 10000), log: &logBuffer{}}
-	r.js = connect(t, r.server)
+	r := &rig{t: t, server: natstest.StartServer(t), results: make(chan Result, 10000), log: &natstest.LogBuffer{}}
+	r.js = natstest.Connect(t, r.server)
 	r.cfg = Config{
 		ManageStreams: true, Workers: 4, BackoffInitial: 10 * time.Millisecond, BackoffMax: 50 * time.Millisecond,
 		Log: zerolog.New(r.log), ResultFunc: func(res Result) { r.results <- res },
+	}
+	r.cfg.RequeueFunc = func(ctx context.Context, sequence uint64, _ string) (uint64, error) {
+		raw, err := ReadOutcome(ctx, r.js, OutcomesStream(r.cfg.Prefix), sequence)
+		if err != nil {
+			return 0, err
+		}
+		ack, err := r.js.PublishMsg(ctx, &nats.Msg{Subject: raw.Subject, Data: raw.Data})
+		if err != nil {
+			return 0, err
+		}
+		return ack.Sequence, nil
 	}
 	if change != nil {
 		change(&r.cfg)
@@ -157,7 +104,7 @@ func (r *rig) end() error {
 
 func (r *rig) publish(id string) uint64 {
 	r.t.Helper()
-	return r.publishMsg(&nats.Msg{Subject: OutcomeSubject(r.cfg.Prefix, settlement.Cancellation), Data: []byte(eventOf(id))})
+	return r.publishMsg(&nats.Msg{Subject: OutcomeSubject(r.cfg.Prefix, settlement.Cancellation), Data: []byte(natstest.EventOf(id))})
 }
 
 func (r *rig) publishMsg(m *nats.Msg) uint64 {
@@ -169,25 +116,13 @@ func (r *rig) publishMsg(m *nats.Msg) uint64 {
 	return ack.Sequence
 }
 
-// sessionOf is a session of this outcome's own; the first has testSession.
-func sessionOf(id string) string {
-	if id == "1" {
-		return testSession
-	}
-	return fmt.Sprintf("0x%x", sha256.Sum256([]byte(id)))
-}
-
-func eventOf(id string) string {
-	return fmt.Sprintf(`{"specversion":"1.0","id":%q,"source":"/test","type":"outcome.cancellation","data":{"session_id":%q}}`, id, sessionOf(id))
-}
-
 // result waits for the next result.
 func (r *rig) result() Result {
 	r.t.Helper()
 	select {
 	case res := <-r.results:
 		return res
-	case <-time.After(patience):
+	case <-time.After(natstest.Patience):
 		r.t.Fatalf("no result; status %+v; log:\n%s", r.c.Status(), r.log)
 		return Result{}
 	}
@@ -196,9 +131,9 @@ func (r *rig) result() Result {
 // until waits for a condition.
 func (r *rig) until(what string, met func() bool) {
 	r.t.Helper()
-	for deadline := time.Now().Add(patience); !met(); <-time.After(5 * time.Millisecond) {
+	for deadline := time.Now().Add(natstest.Patience); !met(); <-time.After(5 * time.Millisecond) {
 		if time.Now().After(deadline) {
-			r.t.Fatalf("%s: not within %s; log:\n%s", what, patience, r.log)
+			r.t.Fatalf("%s: not within %s; log:\n%s", what, natstest.Patience, r.log)
 		}
 	}
 }
@@ -215,7 +150,7 @@ func (r *rig) durable() *jetstream.ConsumerInfo {
 	return c.CachedInfo()
 }
 
-// settledAll waits until the server wants no more answers and has no more messages.
+// settledAll waits until every message is answered for good.
 func (r *rig) settledAll(last uint64) {
 	r.t.Helper()
 	r.until("all answered", func() bool {
@@ -224,9 +159,8 @@ func (r *rig) settledAll(last uint64) {
 	})
 }
 
-// fakeSettler answers as it is told, closed where it is told nothing, and holds
-// its caller to the law: one call of a message at a time; what closed or failed
-// does so again; every outcome is the one that its envelope says.
+// fakeSettler returns what do returns, or a closed entry without it. It verifies that there
+// is one call for a message at a time, and repeats the result of what closed or failed.
 type fakeSettler struct {
 	t  *testing.T
 	do func(ctx context.Context, o settlement.Outcome, nth int) (settlement.Settlement, error)
@@ -314,38 +248,4 @@ func closedBy(o settlement.Outcome) settlement.Settlement {
 
 func failedWith(code settlement.Code) error {
 	return &settlement.Failed{Failure: *settlement.Fail(code, "because of the test")}
-}
-
-// logBuffer is a log that can be read while it is written.
-type logBuffer struct {
-	mu sync.Mutex
-	b  bytes.Buffer
-}
-
-func (l *logBuffer) Write(p []byte) (int, error) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.b.Write(p)
-}
-
-func (l *logBuffer) String() string {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.b.String()
-}
-
-// events are the log's lines that have this message.
-func (l *logBuffer) events(t *testing.T, message string) []map[string]any {
-	t.Helper()
-	var events []map[string]any
-	for text := range bytes.Lines([]byte(l.String())) {
-		var e map[string]any
-		if err := json.Unmarshal(text, &e); err != nil {
-			t.Fatalf("log line %s: %v", text, err)
-		}
-		if e["message"] == message {
-			events = append(events, e)
-		}
-	}
-	return events
 }

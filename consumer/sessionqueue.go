@@ -7,136 +7,132 @@ import (
 	"settled/settlement"
 )
 
-// Bounds of what waits for its session's turn, in hand and kept alive.
+// Bounds of the deliveries that wait for others of their session.
 const (
-	mostOfOne = 64 // messages of one session
-	mostTurns = 4  // messages of all sessions together, times the workers
+	maxWaitingOfSession = 64 // of one session
+	maxWaitingPerWorker = 4  // of all sessions together, times the number of workers
 )
 
-// Bounds of the delays with which messages that find no room are given back. They are
-// not those of the configuration, which are for outcomes that were tried. The server
-// delivers what returns before new messages, so these must not return faster than they
-// can be given back again: a million of one session return at 2,000 a second.
+// Bounds of the delays of deliveries that find no room. They differ from those of the
+// configuration, which are for outcomes that were tried. The server delivers what returns
+// before new messages, so these must not return faster than they can be given back again:
+// a million of one session return at 2,000 a second.
 const (
-	leastDelay = time.Second // about, of the first delivery
-	mostDelay  = 10 * time.Minute
-	firstPace  = 2 * time.Millisecond // from one turn to the next, as long as nothing else is known
-	leastPace  = time.Millisecond
-	tellAgain  = time.Minute // it is told at most so often, of one session for all
+	minDelay     = time.Second // about, after the first delivery
+	maxDelay     = 10 * time.Minute
+	initialPace  = 2 * time.Millisecond // for each outcome of a session, until it is measured
+	minPace      = time.Millisecond
+	noRoomLogged = time.Minute // at most one log line in this time
 )
 
-// turns lets one message of a session be settled at a time. Each Settle call reads
-// what the session's ledger entries say, and adds one: of many at once only one
-// gets on, and sends all others back to reading. Others of the session wait for
-// its turn without a worker; those that find no room are given back, with delays
-// by which they return one after the other at the pace at which the session gets
-// on. So no session, however many messages name it, keeps others from being
-// fetched and settled.
+// sessionQueue lets one delivery of a session be settled at a time. Each Settle call reads
+// the session's ledger entries and appends one: of several at once only one succeeds, and
+// makes all others read again. Other deliveries of the session wait without occupying a
+// worker. Those that find no room are given back, with delays that bring them back one
+// after the other at the pace of the session. So the messages of one session, however many
+// there are, keep no other session's from being fetched and settled.
 //
-// The ledger's compare-and-set is what keeps a session safe, between processes
-// and within one: turns only spare the work of losing it.
-type turns struct {
-	most    int       // that may wait
-	waiting int       // of all sessions together
-	told    time.Time // when it was told last that a session has more than can wait
-	of      map[settlement.SessionID]*turn
+// The ledger's compare-and-set keeps a session safe, between processes and within one: the
+// queue only avoids the work of losing it.
+type sessionQueue struct {
+	maxWaiting int
+	waiting    int       // deliveries of all sessions together
+	logged     time.Time // when a session without room was last logged
+	sessions   map[settlement.SessionID]*sessionState
 }
 
-// turn is that of a session one of whose messages has it: that is being settled, or is
-// the next that a worker takes.
-type turn struct {
-	waiting []*message
-	pace    time.Duration // from one turn to the next
-	since   time.Time     // when the turn came to who has it
-	booked  time.Time     // when the last of those given back returns
+// sessionState is that of a session with a delivery that is being settled, or is next.
+type sessionState struct {
+	waiting []*delivery
+	pace    time.Duration // for each outcome of the session
+	since   time.Time     // when the current delivery became the next
+	booked  time.Time     // when the last of the deliveries that were given back returns
 }
 
-func newTurns(workers int) *turns {
-	return &turns{most: mostTurns * workers, of: map[settlement.SessionID]*turn{}}
+func newSessionQueue(workers int) *sessionQueue {
+	return &sessionQueue{maxWaiting: maxWaitingPerWorker * workers, sessions: map[settlement.SessionID]*sessionState{}}
 }
 
-// place is where a message that arrived has come.
-type place int
+// position says what to do with a delivery.
+type position int
 
 const (
-	itsTurn place = iota // it is to be settled next
-	inLine               // it waits, and ended will hand it out
-	noRoom               // it is to be given back with the delay
+	isNext position = iota // settle it next
+	waits                  // it waits until done returns it
+	noRoom                 // give it back with the delay
 )
 
-// arrived finds the place of a message; tell asks for a line in the log. What names
-// no session, or is not trusted to name it, waits for nobody: its entry is appended to
-// nothing.
-func (t *turns) arrived(m *message, now time.Time) (p place, delay time.Duration, tell bool) {
-	if m.session() == "" {
-		return itsTurn, 0, false
+// add returns the position of a delivery, and whether to log that it found no room. A
+// delivery that names no session, or is not trusted to name it, does not wait: the ledger
+// gets no entry for that session.
+func (q *sessionQueue) add(d *delivery, now time.Time) (p position, delay time.Duration, logIt bool) {
+	id := d.session()
+	if id == "" {
+		return isNext, 0, false
 	}
-	s := t.of[m.session()]
+	s := q.sessions[id]
 	switch {
 	case s == nil:
-		t.of[m.session()] = &turn{pace: firstPace, since: now}
-		return itsTurn, 0, false
-	case len(s.waiting) < mostOfOne && t.waiting < t.most:
-		s.waiting = append(s.waiting, m)
-		t.waiting++
-		return inLine, 0, false
+		q.sessions[id] = &sessionState{pace: initialPace, since: now}
+		return isNext, 0, false
+	case len(s.waiting) < maxWaitingOfSession && q.waiting < q.maxWaiting:
+		s.waiting = append(s.waiting, d)
+		q.waiting++
+		return waits, 0, false
 	default:
-		if tell = now.Sub(t.told) >= tellAgain; tell {
-			t.told = now
+		if logIt = now.Sub(q.logged) >= noRoomLogged; logIt {
+			q.logged = now
 		}
-		return noRoom, s.book(now, m.delivered()), tell
+		return noRoom, s.book(now, d.meta.NumDelivered), logIt
 	}
 }
 
-// book says how long a message that finds no room stays away: about until those
-// before it, in the line and away, are done. They return twice as fast as the
-// session gets on: a return in vain costs little, a session that waits for one
-// doesn't get on at all. But who returned in vain stays away twice as long as the
-// last time, so that those of a session that is held up, however many they are, soon
-// leave the way to other sessions' free: the server delivers them before new ones.
-func (s *turn) book(now time.Time, delivered uint64) time.Duration {
-	if inLine := now.Add(s.pace / 2 * time.Duration(len(s.waiting))); s.booked.Before(inLine) {
-		s.booked = inLine
+// book returns the delay of a delivery that finds no room: about until those before it,
+// waiting or given back, are settled. They return twice as fast as the session's pace: to
+// return too early costs little, but a session without a delivery makes no progress. After
+// each delivery that returned too early the delay doubles, so that the deliveries of a
+// session that makes no progress soon stop hindering those of others, however many they
+// are: the server delivers them before new ones.
+func (s *sessionState) book(now time.Time, delivered uint64) time.Duration {
+	if queued := now.Add(s.pace / 2 * time.Duration(len(s.waiting))); s.booked.Before(queued) {
+		s.booked = queued
 	}
-	least := min(leastDelay<<min(max(delivered, 1)-1, 16), mostDelay)
+	least := min(minDelay<<min(max(delivered, 1)-1, 16), maxDelay)
 	delay := max(s.booked.Sub(now), least/2+rand.N(least)) // #nosec G404 -- spreads load
-	if delay >= mostDelay {
-		return mostDelay/2 + rand.N(mostDelay/2) // #nosec G404 -- spreads load
+	if delay >= maxDelay {
+		return maxDelay/2 + rand.N(maxDelay/2) // #nosec G404 -- spreads load
 	}
 	s.booked = s.booked.Add(s.pace / 2)
 	return delay
 }
 
-// took takes note of how long a turn took. One that was held up says little of the
-// next ones, and what is booked by its pace would stay away for long.
-func (s *turn) took(d time.Duration) {
-	s.pace = max((7*s.pace+min(d, 4*s.pace))/8, leastPace)
-}
-
-// ended passes on the turn of a message that was answered; next is nil where
-// nobody waits for it.
-func (t *turns) ended(m *message, now time.Time) (next *message) {
-	s := t.of[m.session()]
+// done removes a delivery that was answered and returns the next one of its session, or
+// nil.
+func (q *sessionQueue) done(d *delivery, now time.Time) (next *delivery) {
+	id := d.session()
+	s := q.sessions[id]
 	if s == nil {
 		return nil
 	}
 	if len(s.waiting) == 0 {
-		delete(t.of, m.session())
+		delete(q.sessions, id)
 		return nil
 	}
-	s.took(now.Sub(s.since))
+	// One that took unusually long says little about the next ones, and would make booked
+	// deliveries stay away for too long.
+	s.pace = max((7*s.pace+min(now.Sub(s.since), 4*s.pace))/8, minPace)
 	s.since = now
 	next, s.waiting = s.waiting[0], s.waiting[1:]
-	t.waiting--
+	q.waiting--
 	return next
 }
 
-// takeAll empties the lines, of every session in order; who has a turn keeps it.
-func (t *turns) takeAll() (all []*message) {
-	for _, s := range t.of {
+// removeWaiting removes and returns all deliveries that wait, of each session in order.
+func (q *sessionQueue) removeWaiting() (all []*delivery) {
+	for _, s := range q.sessions {
 		all = append(all, s.waiting...)
 		s.waiting = nil
 	}
-	t.waiting = 0
+	q.waiting = 0
 	return all
 }

@@ -13,6 +13,7 @@ import (
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 
+	"settled/consumer/internal/natstest"
 	"settled/settlement"
 )
 
@@ -25,8 +26,8 @@ func (r *rig) publishHot(id string) uint64 {
 	})
 }
 
-// oneAtATime holds Settle calls to one of a session at a time, and remembers in
-// which order those of the hot one began. They wait until goOn is closed.
+// oneAtATime verifies that one Settle call of a session runs at a time, and records the
+// order in which those of the hot session began. They wait until goOn is closed.
 type oneAtATime struct {
 	t    *testing.T
 	goOn chan struct{}
@@ -67,7 +68,7 @@ func (o *oneAtATime) order() []uint64 {
 	return slices.Clone(o.begun)
 }
 
-// hotRig is a rig whose Settle holds outcomes of the hot session up.
+// hotRig is a rig whose Settle blocks for outcomes of the hot session.
 func hotRig(t *testing.T, workers int) (*rig, *oneAtATime) {
 	t.Helper()
 	r := newRig(t, func(c *Config) { c.Workers = workers })
@@ -76,8 +77,8 @@ func hotRig(t *testing.T, workers int) (*rig, *oneAtATime) {
 	return r, o
 }
 
-// A session whose outcomes don't get on at all, thousands of them, and before all
-// others in the stream: the others are settled.
+// Thousands of outcomes of one session, before all others in the stream, make no progress:
+// the others are settled.
 func TestAHotSessionHoldsUpNoOther(t *testing.T) {
 	r, hot := hotRig(t, 8)
 	r.start()
@@ -96,7 +97,7 @@ func TestAHotSessionHoldsUpNoOther(t *testing.T) {
 	if n := len(hot.order()); n != 1 {
 		t.Errorf("%d outcomes of the hot session begun, want one", n)
 	}
-	r.until("one in hand, and no more waiting than may", func() bool { s := r.c.Status(); return s.InHand == 1 && s.Waiting <= mostOfOne })
+	r.until("one in hand, and no more waiting than may", func() bool { s := r.c.Status(); return s.InHand == 1 && s.Waiting <= maxWaitingOfSession })
 	close(hot.goOn)
 	r.settledAll(flood + others)
 	for seq := range uint64(flood) {
@@ -104,13 +105,13 @@ func TestAHotSessionHoldsUpNoOther(t *testing.T) {
 			t.Errorf("outcome %d was settled %d times", seq+1, n)
 		}
 	}
-	if n := len(r.log.events(t, "more outcomes name this session than can wait for it: one after the other is settled, the others are given back meanwhile")); n == 0 {
-		t.Error("nobody was told of the hot session")
+	if n := len(r.log.Events(t, "more outcomes name this session than can wait for it: they are settled one by one, and the others are delivered again later")); n == 0 {
+		t.Error("the hot session was not logged")
 	}
 }
 
-// Outcomes that are not trusted don't hold up one of the session they name that is.
-func TestUntrustedHoldUpNoOther(t *testing.T) {
+// Untrusted outcomes don't delay a trusted one of the same session.
+func TestUntrustedDelaysNoOther(t *testing.T) {
 	r := newRig(t, func(c *Config) {
 		c.Workers = 4
 		c.TrustFunc = func(o settlement.Outcome) *settlement.Failure {
@@ -141,8 +142,8 @@ func TestUntrustedHoldUpNoOther(t *testing.T) {
 	r.settledAll(2)
 }
 
-// flood publishes messages of several sessions that don't get on, without waiting for
-// each answer.
+// flood publishes messages of several sessions that make no progress, without waiting for
+// each confirmation.
 func (r *rig) flood(n int, sessions ...string) {
 	r.t.Helper()
 	for i := range n {
@@ -154,10 +155,10 @@ func (r *rig) flood(n int, sessions ...string) {
 	<-r.js.PublishAsyncComplete()
 }
 
-// More messages than any limit of the durable that name one session, or a few, none of
-// which gets on: the outcome behind them is settled while all of theirs are unfinished,
-// also on a durable that an earlier version made.
-func TestNoNumberOfMessagesOfASessionHoldsUpAnother(t *testing.T) {
+// More messages than any limit of the durable name one session, or a few, none of which
+// makes progress: the outcome behind them is settled while all of theirs are unfinished,
+// also on a durable that an earlier version created.
+func TestNoNumberOfMessagesOfASessionDelaysAnother(t *testing.T) {
 	const flood = 2*earlierMaxAckPending + 1000
 	for name, sessions := range map[string]int{"one session": 1, "three sessions": 3} {
 		t.Run(name, func(t *testing.T) {
@@ -195,13 +196,13 @@ func TestNoNumberOfMessagesOfASessionHoldsUpAnother(t *testing.T) {
 	}
 }
 
-// What waits for its session's turn is settled in the order in which it arrived, is
-// kept alive meanwhile, and is delivered once.
+// Outcomes that wait for others of their session are settled in the order of arrival, and
+// are delivered once.
 func TestASessionsOutcomesAreSettledInTheirOrder(t *testing.T) {
 	r, hot := hotRig(t, 4)
 	r.cfg.AckWait = 400 * time.Millisecond
 	var want []uint64
-	for i := range mostTurns * 4 {
+	for i := range maxWaitingPerWorker * 4 {
 		want = append(want, r.publishHot(fmt.Sprint("hot ", i)))
 	}
 	r.start()
@@ -220,8 +221,8 @@ func TestASessionsOutcomesAreSettledInTheirOrder(t *testing.T) {
 	}
 }
 
-// A pause, like a stop, gives back at once what waits for its session's turn.
-func TestWhatWaitsForItsTurnIsGivenBack(t *testing.T) {
+// A pause, like a stop, gives back at once what waits for others of its session.
+func TestWaitingOutcomesAreGivenBack(t *testing.T) {
 	t.Run("pause", func(t *testing.T) {
 		var node readiness
 		node.set(nil)
@@ -269,8 +270,8 @@ func TestWhatWaitsForItsTurnIsGivenBack(t *testing.T) {
 	})
 }
 
-// waiting publishes one outcome of the hot session and so many more, and waits until
-// these wait for it.
+// waiting publishes one outcome of the hot session and more, and waits until these wait for
+// it.
 func (r *rig) waiting(more int) {
 	r.t.Helper()
 	for i := range more + 1 {
@@ -279,88 +280,91 @@ func (r *rig) waiting(more int) {
 	r.until("one in hand, the others waiting", func() bool { s := r.c.Status(); return s.InHand == 1 && s.Waiting == more })
 }
 
-func TestTurns(t *testing.T) {
+func TestSessionQueue(t *testing.T) {
 	now := time.Unix(1e9, 0)
-	turns := newTurns(100)
-	hot := func() *message { return &message{outcome: settlement.Outcome{Session: hotSession}} }
+	queue := newSessionQueue(100)
+	hot := func() *delivery {
+		return &delivery{outcome: settlement.Outcome{Session: hotSession}, meta: &nats.MsgMetadata{}}
+	}
 	first := hot()
-	if p, _, _ := turns.arrived(first, now); p != itsTurn {
+	if p, _, _ := queue.add(first, now); p != isNext {
 		t.Fatalf("the first: %d", p)
 	}
-	var line []*message
-	for range mostOfOne {
+	var waiting []*delivery
+	for range maxWaitingOfSession {
 		m := hot()
-		if p, _, _ := turns.arrived(m, now); p != inLine {
-			t.Fatalf("in line: %d", p)
+		if p, _, _ := queue.add(m, now); p != waits {
+			t.Fatalf("waiting: %d", p)
 		}
-		line = append(line, m)
+		waiting = append(waiting, m)
 	}
-	if p, _, _ := turns.arrived(&message{outcome: settlement.Outcome{Session: testSession}}, now); p != itsTurn {
+	if p, _, _ := queue.add(&delivery{outcome: settlement.Outcome{Session: natstest.Session}}, now); p != isNext {
 		t.Errorf("of another session: %d", p)
 	}
 	untrusted := hot()
-	untrusted.noTurn = true
+	untrusted.untrusted = true
 	for range 2 {
-		for _, m := range []*message{{}, untrusted} {
-			if p, _, _ := turns.arrived(m, now); p != itsTurn {
+		for _, m := range []*delivery{{}, untrusted} {
+			if p, _, _ := queue.add(m, now); p != isNext {
 				t.Errorf("of no session: %d", p)
 			}
-			if next := turns.ended(m, now); next != nil {
-				t.Errorf("it passed on another's turn: %v", next)
+			if next := queue.done(m, now); next != nil {
+				t.Errorf("it returned one of another session: %v", next)
 			}
 		}
 	}
 	last := time.Duration(0)
 	for i := range 5000 {
-		p, delay, tell := turns.arrived(hot(), now)
-		if p != noRoom || tell != (i == 0) || delay < leastDelay/2 {
-			t.Fatalf("number %d without room: %d, %s, to be told %t", i, p, delay, tell)
+		p, delay, logIt := queue.add(hot(), now)
+		if p != noRoom || logIt != (i == 0) || delay < minDelay/2 {
+			t.Fatalf("number %d without room: %d, %s, to be logged %t", i, p, delay, logIt)
 		}
 		last = delay
 	}
-	if want := time.Duration(mostOfOne+4999) * firstPace / 2; last != want {
+	if want := time.Duration(maxWaitingOfSession+4999) * initialPace / 2; last != want {
 		t.Errorf("the last returns after %s, want %s", last, want)
 	}
 	for n := range uint64(40) {
 		m := hot()
 		m.meta = &nats.MsgMetadata{NumDelivered: n + 1}
-		if _, delay, _ := turns.arrived(m, now); delay < min(leastDelay<<min(n, 20), mostDelay)/2 || delay > mostDelay {
+		if _, delay, _ := queue.add(m, now); delay < min(minDelay<<min(n, 20), maxDelay)/2 || delay > maxDelay {
 			t.Errorf("delivery %d returns after %s", n+1, delay)
 		}
 	}
 	m := first
-	for i, want := range line {
+	for i, want := range waiting {
 		now = now.Add(50 * time.Millisecond)
-		if m = turns.ended(m, now); m != want {
-			t.Fatalf("turn %d is another's", i)
+		if m = queue.done(m, now); m != want {
+			t.Fatalf("number %d is another one", i)
 		}
 	}
-	if pace := turns.of[hotSession].pace; pace < 49*time.Millisecond || pace > 50*time.Millisecond {
+	if pace := queue.sessions[hotSession].pace; pace < 49*time.Millisecond || pace > 50*time.Millisecond {
 		t.Errorf("the pace is %s, want 50ms", pace)
 	}
-	if next := turns.ended(m, now); next != nil || len(turns.of) != 1 || turns.waiting != 0 {
-		t.Errorf("at the end: %v, %d sessions, %d waiting", next, len(turns.of), turns.waiting)
+	if next := queue.done(m, now); next != nil || len(queue.sessions) != 1 || queue.waiting != 0 {
+		t.Errorf("at the end: %v, %d sessions, %d waiting", next, len(queue.sessions), queue.waiting)
 	}
 }
 
-// However many there are, none stays away for longer than it may, and not all
-// return at once.
-func TestTurnsAreBounded(t *testing.T) {
-	now, turns := time.Unix(1e9, 0), newTurns(1)
+// However many there are, no delay exceeds its limit, and not all are the same.
+func TestSessionQueueIsBounded(t *testing.T) {
+	now, queue := time.Unix(1e9, 0), newSessionQueue(1)
 	delays := map[time.Duration]int{}
 	for range 100_000 {
-		_, delay, _ := turns.arrived(&message{outcome: settlement.Outcome{Session: hotSession}}, now)
-		if delay > mostDelay {
+		_, delay, _ := queue.add(&delivery{outcome: settlement.Outcome{Session: hotSession}, meta: &nats.MsgMetadata{}}, now)
+		if delay > maxDelay {
 			t.Fatalf("a delay of %s", delay)
 		}
 		delays[delay.Round(time.Millisecond)]++
 	}
-	if turns.waiting != mostTurns || len(delays) < 1000 {
-		t.Errorf("%d wait, want %d; %d different delays", turns.waiting, mostTurns, len(delays))
+	if queue.waiting != maxWaitingPerWorker || len(delays) < 1000 {
+		t.Errorf("%d wait, want %d; %d different delays", queue.waiting, maxWaitingPerWorker, len(delays))
 	}
-	if all := turns.takeAll(); len(all) != mostTurns || turns.waiting != 0 {
-		t.Errorf("%d given back, %d waiting", len(all), turns.waiting)
+	if all := queue.removeWaiting(); len(all) != maxWaitingPerWorker || queue.waiting != 0 {
+		t.Errorf("%d given back, %d waiting", len(all), queue.waiting)
 	}
 }
 
-func eventOfHot(id string) string { return strings.Replace(eventOf(id), sessionOf(id), hotSession, 1) }
+func eventOfHot(id string) string {
+	return strings.Replace(natstest.EventOf(id), natstest.SessionOf(id), hotSession, 1)
+}

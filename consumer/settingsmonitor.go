@@ -13,303 +13,273 @@ import (
 )
 
 const (
-	settingsPeriod = 2 * time.Second // between verifications
-	settingsTime   = 2 * time.Second // for one of them
-	settingsTrust  = 5 * time.Second // in which an answer counts where the next one fails
+	verifyPeriod = 2 * time.Second // between two verifications
+	verifyTime   = 2 * time.Second // for one of them
+	verifyTrust  = 5 * time.Second // how long a result is relied on if the next verification fails
 )
 
-// Settings verifies, while a service runs, that OUTCOMES, DEADLETTERS, OPERATIONS and
-// the durable are as they must be. What EnsureStreams and EnsureDurable refuse is an
-// error; so is what they warn of where it was not so at the first verification, for
-// then somebody is changing it. Limits that lose nothing are no error.
-type Settings struct {
-	js      jetstream.JetStream
-	cfg     Config
-	fence   time.Duration
-	hurried chan struct{}
-	turn    chan struct{} // one verifies at a time, and the answer is good for all who waited
+// SettingsMonitor verifies, while a service runs, that the settings of OUTCOMES,
+// DEADLETTERS, OPERATIONS and the durable consumer are safe. What EnsureStreams and
+// EnsureDurable refuse is an error, and so is a weakness that the first verification did
+// not find, because somebody is changing the settings. Limits that lose nothing are no
+// error.
+type SettingsMonitor struct {
+	js    jetstream.JetStream
+	cfg   Config
+	fence time.Duration
+	now   chan struct{} // asks Run for a verification now
+	turn  chan struct{} // held during a verification, whose result counts for all who waited
 
-	mu        sync.Mutex
-	began     time.Time // the last verification that found nothing; zero: none since then
-	found     error     // what endangers money, of the last one that was answered
-	trouble   error     // why the last one wasn't answered
-	accepted  []string  // weaknesses at the first one
-	known     map[string]extent
-	first     bool // nothing was verified yet
-	removedAt time.Time
-	removed   error // messages vanished then
-	remind    Reminder
+	mu         sync.Mutex
+	verifiedAt time.Time // when the last verification without a finding began; zero: none since
+	problem    error     // what endangers money, as of the last verification that succeeded
+	verifyErr  error     // why the last verification failed
+	verified   bool      // a verification has succeeded
+	accepted   []string  // weaknesses found by the first one
+	extents    map[string]streamExtent
+	removed    error // messages were removed
+	removedAt  time.Time
+	reminder   Reminder
 }
 
-// extent is what shows that messages of a stream were removed.
-type extent struct {
-	created time.Time
-	first   uint64
-	deleted int
-	settled uint64 // up to this sequence all had their answer; a purge moves that on, so the last look's counts
+// streamExtent shows whether messages were removed from a stream.
+type streamExtent struct {
+	created  time.Time
+	firstSeq uint64
+	deleted  int
+	ackFloor uint64 // all messages up to this sequence are answered
 }
 
-// NewSettings needs Prefix, Replicas, Durable and Log of cfg. Where messages vanish
-// from OUTCOMES before they are settled, or from OPERATIONS, Verified is an error for
-// the fence's duration. It knows nothing before Verify.
-func NewSettings(js jetstream.JetStream, cfg Config, fence time.Duration) *Settings {
-	return &Settings{
-		js: js, cfg: cfg.withDefaults(), fence: fence, hurried: make(chan struct{}, 1), turn: make(chan struct{}, 1),
-		known: map[string]extent{}, first: true,
+// NewSettingsMonitor uses Prefix, Replicas, Durable and Log of cfg. After messages were
+// removed from OUTCOMES before they were settled, or from OPERATIONS, Verified returns an
+// error for the duration of fence.
+func NewSettingsMonitor(js jetstream.JetStream, cfg Config, fence time.Duration) *SettingsMonitor {
+	return &SettingsMonitor{
+		js: js, cfg: cfg.withDefaults(), fence: fence, now: make(chan struct{}, 1), turn: make(chan struct{}, 1),
+		extents: map[string]streamExtent{},
 	}
 }
 
-// Run verifies every two seconds, and at once when the server tells of a change,
-// until ctx ends. changed is called at each such message, if it isn't nil.
-func (s *Settings) Run(ctx context.Context, changed func()) {
-	for _, subject := range s.advisories() {
-		sub, err := s.js.Conn().Subscribe(subject, func(*nats.Msg) {
-			s.Forget()
-			if changed != nil {
-				changed()
-			}
-		})
-		if err != nil {
-			s.cfg.Log.Warn().Err(err).Str("subject", subject).Msg("changes of this stream or consumer are noticed by asking every 2 s alone")
-			continue
-		}
-		defer func() { _ = sub.Unsubscribe() }()
-	}
-	tick := time.NewTicker(settingsPeriod)
-	defer tick.Stop()
-	for {
-		_ = s.Verify(ctx)
-		select {
-		case <-ctx.Done():
-			return
-		case <-s.hurried:
-		case <-tick.C:
-		}
-	}
-}
-
-// advisories are the subjects on which the server tells of changes.
-func (s *Settings) advisories() (subjects []string) {
-	outcomes := OutcomesStream(s.cfg.Prefix)
-	for _, stream := range []string{outcomes, DeadLettersStream(s.cfg.Prefix), OperationsStream(s.cfg.Prefix), ledgerStream(s.cfg.Prefix)} {
+// Run verifies every two seconds, and at once when the server reports a change, until ctx
+// ends. It calls changed, if not nil, at each such report.
+func (m *SettingsMonitor) Run(ctx context.Context, changed func()) {
+	outcomes := OutcomesStream(m.cfg.Prefix)
+	var subjects []string
+	for _, stream := range []string{outcomes, DeadLettersStream(m.cfg.Prefix), OperationsStream(m.cfg.Prefix), ledgerStream(m.cfg.Prefix)} {
 		for _, kind := range []string{"CREATED", "DELETED", "UPDATED", "RESTORE_COMPLETE"} {
 			subjects = append(subjects, "$JS.EVENT.ADVISORY.STREAM."+kind+"."+stream)
 		}
 	}
 	for _, kind := range []string{"CREATED", "DELETED", "PAUSE"} {
-		subjects = append(subjects, "$JS.EVENT.ADVISORY.CONSUMER."+kind+"."+outcomes+"."+s.cfg.Durable)
+		subjects = append(subjects, "$JS.EVENT.ADVISORY.CONSUMER."+kind+"."+outcomes+"."+m.cfg.Durable)
 	}
-	return subjects
+	for _, subject := range subjects {
+		sub, err := m.js.Conn().Subscribe(subject, func(*nats.Msg) {
+			m.Forget()
+			if changed != nil {
+				changed()
+			}
+		})
+		if err != nil {
+			m.cfg.Log.Warn().Err(err).Str("subject", subject).Msg("no subscription: changes of this stream or consumer are found every 2 s only")
+			continue
+		}
+		defer func() { _ = sub.Unsubscribe() }()
+	}
+	tick := time.NewTicker(verifyPeriod)
+	defer tick.Stop()
+	for {
+		_ = m.Verify(ctx)
+		select {
+		case <-ctx.Done():
+			return
+		case <-m.now:
+		case <-tick.C:
+		}
+	}
 }
 
-// Forget makes what was verified worth nothing, and has it verified again at once. It
-// is to be called whenever the connection to NATS was away.
-func (s *Settings) Forget() {
-	s.mu.Lock()
-	s.began = time.Time{}
-	s.mu.Unlock()
+// Forget discards the last result and asks for a verification now. Call it whenever the
+// connection to NATS was interrupted.
+func (m *SettingsMonitor) Forget() {
+	m.mu.Lock()
+	m.verifiedAt = time.Time{}
+	m.mu.Unlock()
 	select {
-	case s.hurried <- struct{}{}:
-	default: // asked already
+	case m.now <- struct{}{}:
+	default:
 	}
 }
 
-// Problem is what the last verification found; nil where all is well, or nothing was
-// verified yet.
-func (s *Settings) Problem() error {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if err := s.problem(); err != nil || time.Since(s.began) < settingsTrust {
+// Problem returns what the last verification found; nil if there was no problem, or no
+// verification yet.
+func (m *SettingsMonitor) Problem() error {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if err := m.currentProblem(); err != nil || time.Since(m.verifiedAt) < verifyTrust {
 		return err
 	}
-	return s.trouble
+	return m.verifyErr
 }
 
-// problem is what endangers money, as far as is known; the caller has the lock.
-func (s *Settings) problem() error {
-	if s.found != nil {
-		return s.found
+// currentProblem returns what endangers money as far as is known. The caller holds mu.
+func (m *SettingsMonitor) currentProblem() error {
+	if m.problem != nil {
+		return m.problem
 	}
-	if s.removed != nil && time.Since(s.removedAt) < s.fence {
-		return s.removed
+	if m.removed != nil && time.Since(m.removedAt) < m.fence {
+		return m.removed
 	}
 	return nil
 }
 
-// Verified is nil where a verification that is at most that old found all well. Where
-// there is none that new, it verifies.
-func (s *Settings) Verified(ctx context.Context, within time.Duration) error {
-	return s.verifySince(ctx, time.Now().Add(-within))
+// Verified returns nil if a verification not older than within found no problem. If there
+// is none, it verifies.
+func (m *SettingsMonitor) Verified(ctx context.Context, within time.Duration) error {
+	return m.verifySince(ctx, time.Now().Add(-within))
 }
 
-// Verify asks the servers, or shares the answer of a call that began later.
-func (s *Settings) Verify(ctx context.Context) error { return s.verifySince(ctx, time.Now()) }
+// Verify asks the servers, or shares the result of a call that began later.
+func (m *SettingsMonitor) Verify(ctx context.Context) error { return m.verifySince(ctx, time.Now()) }
 
-func (s *Settings) verifySince(ctx context.Context, asked time.Time) error {
-	if fresh, err := s.answered(asked); fresh {
+func (m *SettingsMonitor) verifySince(ctx context.Context, since time.Time) error {
+	known := func() (bool, error) {
+		m.mu.Lock()
+		defer m.mu.Unlock()
+		return m.verifiedAt.After(since), m.currentProblem()
+	}
+	if ok, err := known(); ok {
 		return err
 	}
 	select {
-	case s.turn <- struct{}{}:
-		defer func() { <-s.turn }()
+	case m.turn <- struct{}{}:
+		defer func() { <-m.turn }()
 	case <-ctx.Done():
 		return ctx.Err()
 	}
-	if fresh, err := s.answered(asked); fresh {
+	if ok, err := known(); ok {
 		return err
 	}
 	began := time.Now()
-	seen := s.look(ctx)
+	streams, durable := m.inspect(ctx)
 	if ctx.Err() != nil {
-		return ctx.Err() // the caller is stopped
+		return ctx.Err()
 	}
-	return s.learn(seen, began)
+	return m.update(streams, durable, began)
 }
 
-func (s *Settings) answered(asked time.Time) (fresh bool, err error) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.began.After(asked), s.problem()
-}
-
-// seen is what one verification saw.
-type seen struct {
-	streams    []Inspection
-	durable    Inspection
-	weaknesses []string
-}
-
-// look asks for all at once.
-func (s *Settings) look(ctx context.Context) seen {
-	ctx, cancel := context.WithTimeout(ctx, settingsTime)
+// inspect examines the streams and the durable consumer at the same time.
+func (m *SettingsMonitor) inspect(ctx context.Context) (streams []Inspection, durable Inspection) {
+	ctx, cancel := context.WithTimeout(ctx, verifyTime)
 	defer cancel()
-	wants := StreamConfigs(s.cfg)
-	found := seen{streams: make([]Inspection, len(wants))}
-	if !s.js.Conn().IsConnected() {
-		found.durable.Err = errDisconnected
-		return found
+	if !m.js.Conn().IsConnected() {
+		return nil, Inspection{Name: m.cfg.Durable, Err: errDisconnected}
 	}
-	var looks sync.WaitGroup
+	wants := StreamConfigs(m.cfg)
+	streams = make([]Inspection, len(wants))
+	var requests sync.WaitGroup
 	for i, want := range wants {
-		looks.Go(func() { found.streams[i] = inspectStream(ctx, s.js, want, s.cfg.Prefix) })
+		requests.Go(func() { streams[i] = inspectStream(ctx, m.js, want, m.cfg.Prefix) })
 	}
-	looks.Go(func() { found.durable = InspectDurable(ctx, s.js, s.cfg) })
-	looks.Wait()
-	for i, want := range wants {
-		if info := found.streams[i].Stream; info != nil {
-			for _, text := range streamWeaknesses(info.Config, want, s.cfg.Prefix) {
-				found.weaknesses = append(found.weaknesses, "stream "+want.Name+": "+text)
-			}
-		}
-	}
-	if info := found.durable.Durable; info != nil {
-		found.weaknesses = append(found.weaknesses, durableWeaknesses(info.Config, DurableConfig(s.cfg))...)
-	}
-	return found
+	requests.Go(func() { durable = InspectDurable(ctx, m.js, m.cfg) })
+	requests.Wait()
+	return streams, durable
 }
 
-// learn takes note of a verification.
-func (s *Settings) learn(saw seen, began time.Time) error {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	before, troubled := s.problem(), s.trouble != nil
-	problems, unknown := s.judge(saw)
-	if s.first && unknown == nil {
-		s.accepted, s.first = saw.weaknesses, false
-	}
-	for _, text := range saw.weaknesses {
-		if !s.first && !slices.Contains(s.accepted, text) {
-			problems = append(problems, text+" (to keep the new setting, start settled again)")
-		}
-	}
-	s.trouble = unknown
-	switch {
-	case len(problems) > 0:
-		s.began, s.found = time.Time{}, fmt.Errorf("all sending is held until this is put back: %s", strings.Join(problems, "; "))
-	case unknown == nil:
-		s.began, s.found = began, nil
-	}
-	s.tell(before, troubled)
-	if err := s.problem(); err != nil {
-		return err
-	}
-	return unknown
-}
-
-// judge says what endangers money, and why anything isn't known.
-func (s *Settings) judge(saw seen) (problems []string, unknown error) {
-	for _, i := range append(slices.Clone(saw.streams), saw.durable) {
+// update evaluates a verification, and logs what changed.
+func (m *SettingsMonitor) update(streams []Inspection, durable Inspection, began time.Time) error {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	previous, failedBefore := m.currentProblem(), m.verifyErr != nil
+	var problems, weaknesses []string
+	m.verifyErr = nil
+	for n, i := range append(slices.Clone(streams), durable) {
 		what := "stream " + i.Name
-		if i.Name == saw.durable.Name {
+		if n == len(streams) {
 			what = "consumer " + i.Name
 		}
 		switch {
 		case i.Err != nil:
-			unknown = fmt.Errorf("%s could not be verified, and nothing is sent: %w", what, i.Err)
+			m.verifyErr = fmt.Errorf("%s could not be verified, and nothing is sent: %w", what, i.Err)
 		case i.Create != "":
-			unknown = fmt.Errorf("%s is missing, and nothing is sent: %s", what, i.Create)
+			m.verifyErr = fmt.Errorf("%s is missing, and nothing is sent: %s", what, i.Create)
 		}
 		for _, danger := range i.Dangers {
 			problems = append(problems, what+": "+danger)
 		}
+		weaknesses = append(weaknesses, i.weaknesses...)
 		if i.Stream != nil {
-			s.count(i.Stream, saw.durable.Durable)
+			m.checkRemoved(i.Stream, durable.Durable)
 		}
 	}
-	if d := saw.durable.Durable; d != nil && paused(d.Config, time.Now()) {
-		problems = append(problems, "consumer "+d.Name+": "+pausedText(d.Config, DurableConfig(s.cfg)))
+	if d := durable.Durable; d != nil {
+		if text := pauseText(d.Config, OutcomesStream(m.cfg.Prefix)); text != "" {
+			problems = append(problems, "consumer "+d.Name+": "+text)
+		}
 	}
-	return problems, unknown
+	if !m.verified && m.verifyErr == nil {
+		m.accepted, m.verified = weaknesses, true
+	}
+	for _, text := range weaknesses {
+		if m.verified && !slices.Contains(m.accepted, text) {
+			problems = append(problems, text+" (to keep the new setting, start settled again)")
+		}
+	}
+	switch {
+	case len(problems) > 0:
+		m.verifiedAt, m.problem = time.Time{}, fmt.Errorf("all sending is held until this is put back: %s", strings.Join(problems, "; "))
+	case m.verifyErr == nil:
+		m.verifiedAt, m.problem = began, nil
+	}
+	problem := m.currentProblem()
+	switch {
+	case problem != nil:
+		if m.reminder.Due(problem.Error(), time.Now()) {
+			m.cfg.Log.Error().Err(problem).Msg("sending is held: see SettledSettingsChanged in deploy/RUNBOOK.md")
+		}
+		return problem
+	case previous != nil:
+		m.reminder = Reminder{}
+		m.cfg.Log.Info().Msg("the settings of the streams and the consumer are safe again")
+	case m.verifyErr != nil && !failedBefore:
+		m.cfg.Log.Warn().Err(m.verifyErr).Msg("the settings of the streams could not be verified")
+	}
+	return m.verifyErr
 }
 
-// count notices removed messages. Dead letters are deleted when they are done with.
-func (s *Settings) count(info *jetstream.StreamInfo, durable *jetstream.ConsumerInfo) {
+// checkRemoved finds removed messages, except in the stream of dead letters, whose
+// messages are deleted once they are replayed or discarded.
+func (m *SettingsMonitor) checkRemoved(info *jetstream.StreamInfo, durable *jetstream.ConsumerInfo) {
 	name := info.Config.Name
-	if name == DeadLettersStream(s.cfg.Prefix) {
+	if name == DeadLettersStream(m.cfg.Prefix) {
 		return
 	}
-	is := extent{info.Created, max(info.State.FirstSeq, 1), info.State.NumDeleted, 0} // the first is 0 while it is empty
-	if name == OutcomesStream(s.cfg.Prefix) && durable != nil {
-		is.settled = durable.AckFloor.Stream
+	is := streamExtent{created: info.Created, firstSeq: max(info.State.FirstSeq, 1), deleted: info.State.NumDeleted} // the first sequence of an empty stream is 0
+	if name == OutcomesStream(m.cfg.Prefix) && durable != nil {
+		is.ackFloor = durable.AckFloor.Stream
 	}
-	was, known := s.known[name]
-	s.known[name] = is
+	was, known := m.extents[name]
+	m.extents[name] = is
 	if !known || !was.created.Equal(is.created) {
 		return
 	}
-	risen := is.first > was.first && is.first-1 > was.settled
-	if risen || is.deleted > was.deleted {
-		s.removedAt = time.Now()
-		s.removed = fmt.Errorf("messages were removed from stream %s while settled ran (its first sequence was %d and is %d, deleted ones were %d and are %d): all sending is held for %s; run settled reconcile", name, was.first, is.first, was.deleted, is.deleted, s.fence)
+	// A purge moves the ack floor, so that of the last verification counts.
+	if is.firstSeq > was.firstSeq && is.firstSeq-1 > was.ackFloor || is.deleted > was.deleted {
+		m.removedAt = time.Now()
+		m.removed = fmt.Errorf("messages were removed from stream %s while settled ran (its first sequence was %d and is %d, deleted ones were %d and are %d): all sending is held for %s; run settled reconcile", name, was.firstSeq, is.firstSeq, was.deleted, is.deleted, m.fence)
 	}
 }
 
-// tell logs what changed; the caller has the lock.
-func (s *Settings) tell(before error, troubled bool) {
-	now := s.problem()
-	switch {
-	case now != nil:
-		if s.remind.Due(now.Error(), time.Now()) {
-			s.cfg.Log.Error().Err(now).Msg("sending is held: see SettledSettingsChanged in deploy/RUNBOOK.md")
-		}
-	case before != nil:
-		s.remind = Reminder{}
-		s.cfg.Log.Info().Msg("the streams and the consumer are as they must be again")
-	case s.trouble != nil && !troubled:
-		s.cfg.Log.Warn().Err(s.trouble).Msg("the settings of the streams could not be verified")
-	}
-}
-
-// Reminder says when a condition that lasts is to be logged: when it begins or
-// changes, once more after two seconds, for whoever reads the log after a change that
-// he made, and then every five minutes.
+// Reminder says when to log a lasting condition: when it begins or changes, once more
+// after two seconds, for an operator who reads the log after a change, and then every five
+// minutes.
 type Reminder struct {
 	text  string
 	times int
 	next  time.Time
 }
 
-// Due reports whether the condition is to be logged now.
+// Due reports whether to log the condition now.
 func (r *Reminder) Due(text string, now time.Time) bool {
 	if text != r.text {
 		*r = Reminder{text: text}

@@ -8,10 +8,12 @@ import (
 
 	"github.com/nats-io/nats.go/jetstream"
 	"github.com/rs/zerolog"
+
+	"settled/consumer/internal/natstest"
 )
 
-// settingsOn are the settings of a managed installation, verified once.
-func settingsOn(t *testing.T, js jetstream.JetStream, log *logBuffer) *Settings {
+// settingsOn returns the monitor of a managed installation, after one verification.
+func settingsOn(t *testing.T, js jetstream.JetStream, log *natstest.LogBuffer) *SettingsMonitor {
 	t.Helper()
 	cfg := Config{ManageStreams: true, Log: zerolog.New(log)}
 	if _, err := EnsureStreams(t.Context(), js, cfg); err != nil {
@@ -20,19 +22,19 @@ func settingsOn(t *testing.T, js jetstream.JetStream, log *logBuffer) *Settings 
 	if _, _, err := EnsureDurable(t.Context(), js, cfg); err != nil {
 		t.Fatal(err)
 	}
-	s := NewSettings(js, cfg, time.Hour)
+	s := NewSettingsMonitor(js, cfg, time.Hour)
 	if err := s.Verify(t.Context()); err != nil {
 		t.Fatal(err)
 	}
 	return s
 }
 
-// TestStreamsChangedWhileRunning changes one setting after the other on a real server.
-// said is in the error; empty: nothing is wrong with it.
+// TestStreamsChangedWhileRunning changes one setting after the other. said is in the error;
+// empty: the change is no problem.
 func TestStreamsChangedWhileRunning(t *testing.T) {
 	const outcomes, letters, operations = 0, 1, 2
-	js := connect(t, startServer(t))
-	log := &logBuffer{}
+	js := natstest.Connect(t, natstest.StartServer(t))
+	log := &natstest.LogBuffer{}
 	s := settingsOn(t, js, log)
 	if _, err := js.CreateStream(t.Context(), jetstream.StreamConfig{Name: "ORIGIN", Subjects: []string{"origin"}}); err != nil {
 		t.Fatal(err)
@@ -107,10 +109,10 @@ func TestStreamsChangedWhileRunning(t *testing.T) {
 	}
 }
 
-// TestDurableChangedWhileRunning likewise.
+// TestDurableChangedWhileRunning does the same with the durable.
 func TestDurableChangedWhileRunning(t *testing.T) {
-	js := connect(t, startServer(t))
-	s := settingsOn(t, js, &logBuffer{})
+	js := natstest.Connect(t, natstest.StartServer(t))
+	s := settingsOn(t, js, &natstest.LogBuffer{})
 	for name, c := range map[string]struct {
 		change func(*jetstream.ConsumerConfig)
 		said   string
@@ -185,12 +187,12 @@ func TestDurableChangedWhileRunning(t *testing.T) {
 	})
 }
 
-// TestRemovedWhileRunning: what vanishes from OUTCOMES unsettled, or from OPERATIONS,
-// holds sending; dead letters are deleted when they are done with.
+// Messages that are removed from OUTCOMES unsettled, or from OPERATIONS, stop sending; dead
+// letters are deleted in normal operation.
 func TestRemovedWhileRunning(t *testing.T) {
 	for stream, want := range map[string]bool{"OUTCOMES": true, "OPERATIONS": true, "DEADLETTERS": false} {
 		t.Run(stream, func(t *testing.T) {
-			js := connect(t, startServer(t))
+			js := natstest.Connect(t, natstest.StartServer(t))
 			cfg := Config{ManageStreams: true}
 			for i, c := range StreamConfigs(cfg) { // as an older installation may have made them
 				c.DenyDelete, c.DenyPurge = false, false
@@ -198,7 +200,7 @@ func TestRemovedWhileRunning(t *testing.T) {
 					t.Fatal(i, err)
 				}
 			}
-			s := settingsOn(t, js, &logBuffer{})
+			s := settingsOn(t, js, &natstest.LogBuffer{})
 			for _, subject := range []string{"outcome.a", "operation.stop", "deadletter.s"} {
 				for range 3 {
 					if _, err := js.Publish(t.Context(), subject, []byte("{}")); err != nil {
@@ -234,10 +236,10 @@ func TestRemovedWhileRunning(t *testing.T) {
 	}
 }
 
-// TestSettledOutcomesMayBePurged: what the durable has acknowledged is done with.
+// Acknowledged outcomes may be purged.
 func TestSettledOutcomesMayBePurged(t *testing.T) {
-	js := connect(t, startServer(t))
-	s := settingsOn(t, js, &logBuffer{})
+	js := natstest.Connect(t, natstest.StartServer(t))
+	s := settingsOn(t, js, &natstest.LogBuffer{})
 	for range 3 {
 		if _, err := js.Publish(t.Context(), "outcome.a", nil); err != nil {
 			t.Fatal(err)
@@ -271,10 +273,10 @@ func TestSettledOutcomesMayBePurged(t *testing.T) {
 	}
 }
 
-// TestChangeIsHeardOf: the server tells of a change, which is verified at once.
-func TestChangeIsHeardOf(t *testing.T) {
-	js := connect(t, startServer(t))
-	s := settingsOn(t, js, &logBuffer{})
+// The server reports a change, which is verified at once.
+func TestChangeIsReported(t *testing.T) {
+	js := natstest.Connect(t, natstest.StartServer(t))
+	s := settingsOn(t, js, &natstest.LogBuffer{})
 	ctx, cancel := context.WithCancel(t.Context())
 	heard, done := make(chan struct{}, 100), make(chan struct{})
 	go func() {
@@ -284,7 +286,7 @@ func TestChangeIsHeardOf(t *testing.T) {
 	defer func() { cancel(); <-done }()
 	changed := StreamConfigs(Config{})[1]
 	changed.MaxAge = time.Hour * 3
-	eventually(t, func() error { // the subscriptions may not stand yet
+	natstest.Eventually(t, func() error { // the subscriptions may not stand yet
 		if _, err := js.UpdateStream(t.Context(), changed); err != nil {
 			return err
 		}
@@ -296,7 +298,7 @@ func TestChangeIsHeardOf(t *testing.T) {
 			return context.DeadlineExceeded
 		}
 	})
-	eventually(t, func() error {
+	natstest.Eventually(t, func() error {
 		if s.Problem() == nil {
 			return context.DeadlineExceeded
 		}
@@ -304,15 +306,15 @@ func TestChangeIsHeardOf(t *testing.T) {
 	})
 }
 
-// TestUnanswered: where nobody answers, an answer counts for a while, and then not.
+// If the server does not answer, the last result counts for a while.
 func TestUnanswered(t *testing.T) {
-	server := startServer(t)
-	js := connect(t, server)
-	s := settingsOn(t, js, &logBuffer{})
+	server := natstest.StartServer(t)
+	js := natstest.Connect(t, server)
+	s := settingsOn(t, js, &natstest.LogBuffer{})
 	server.Shutdown()
 	server.WaitForShutdown()
 	if err := s.Verify(t.Context()); err == nil {
-		t.Error("verified by nobody")
+		t.Error("verified without a server")
 	}
 	if err := s.Problem(); err != nil {
 		t.Errorf("%v, want the last answer to count still", err)

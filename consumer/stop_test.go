@@ -13,8 +13,8 @@ import (
 	"settled/settlement"
 )
 
-// silentDialer makes connections that stay open and carry nothing either way once
-// they are silenced, as those to a server do that hangs.
+// silentDialer makes connections that stay open but transfer nothing once silent is set,
+// like those to a server that hangs.
 type silentDialer struct{ silent atomic.Bool }
 
 func (d *silentDialer) Dial(network, address string) (net.Conn, error) {
@@ -43,7 +43,7 @@ func (c *silentConn) Write(p []byte) (int, error) {
 	return c.Conn.Write(p)
 }
 
-// connectOver connects the rig's consumer anew, over connections of this dialer.
+// connectOver connects the rig's consumer again, with this dialer.
 func (r *rig) connectOver(d *silentDialer) {
 	r.t.Helper()
 	nc, err := nats.Connect(r.server.ClientURL(), nats.SetCustomDialer(d))
@@ -56,7 +56,7 @@ func (r *rig) connectOver(d *silentDialer) {
 	}
 }
 
-// The bounds of a stop leave the service the time to close its connections.
+// The limits of a stop leave the service time to close its connections.
 func TestTheBoundsOfAStop(t *testing.T) {
 	if stopDraining >= stopSettling || stopSettling+ackTime >= stopAnswers {
 		t.Errorf("draining until %s, settling until %s, answers of up to %s until %s", stopDraining, stopSettling, ackTime, stopAnswers)
@@ -66,10 +66,9 @@ func TestTheBoundsOfAStop(t *testing.T) {
 	}
 }
 
-// The worst a stop can meet: a server that never says that nothing comes any more,
-// calls of Settle that end only when they are cut short, one of them so late and
-// so well that its acknowledgement waits for a confirmation, and a last flush that
-// nobody answers. rig.end holds Run to its bound.
+// The slowest stop: a server that never reports the end of the messages, calls of Settle
+// that end only when cancelled, one of them with a closed entry whose acknowledgement waits
+// for a confirmation, and a last flush without an answer. rig.end verifies the limit.
 func TestAStopWhileNATSIsSilent(t *testing.T) {
 	r := newRig(t, func(c *Config) { c.Workers = 2 })
 	d := &silentDialer{}
@@ -103,9 +102,9 @@ func TestAStopWhileNATSIsSilent(t *testing.T) {
 		t.Errorf("in hand at the stop: %v", got)
 	}
 	if n := r.settler.count(3); n != 0 {
-		t.Errorf("begun after the stop: %d times", n)
+		t.Errorf("begun after the stop %d times", n)
 	}
-	if len(r.log.events(t, "stopped without NATS confirming the last answers; what it didn't get is delivered again after the ack wait")) != 1 {
-		t.Errorf("nobody was told that the answers may be lost; log:\n%s", r.log)
+	if len(r.log.Events(t, "stopped without NATS confirming the last answers; messages whose answers were lost are delivered again after the ack wait")) != 1 {
+		t.Errorf("not logged that answers may be lost; log:\n%s", r.log)
 	}
 }

@@ -10,161 +10,150 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 )
 
-// How often the durable is looked at, how soon again while something is wrong,
-// and how long one look may take.
 const (
-	lookPeriod = 3 * time.Second
-	lookAgain  = 500 * time.Millisecond
-	lookTime   = 2 * time.Second
+	checkPeriod      = 3 * time.Second        // between two checks of the durable consumer
+	checkPeriodError = 500 * time.Millisecond // the same while something is wrong
+	checkTime        = 2 * time.Second        // for one check
+
+	// sequenceGap is how far beyond the last known sequence a stream of outcomes begins
+	// that is created again. The ledger compares sequences to tell a redelivery from a
+	// replay, and acknowledgements name them: none may be used twice.
+	sequenceGap = 1_000_000
 )
 
-// freshStart is how far beyond the last known sequence a stream of outcomes
-// begins that is made anew. The ledger compares sequences to tell a redelivery
-// from a replay, and acknowledgements name them: none may ever be used twice.
-const freshStart = 1_000_000
-
-// binding is what a look at the durable found.
-type binding struct {
-	err        error  // nil: it is there
-	generation uint64 // changes when the stream or the durable was made anew
+// durableState is the result of a check of the durable consumer.
+type durableState struct {
+	err        error  // nil: it exists
+	generation uint64 // changes if the stream or the durable is created again
 	ackWait    time.Duration
-	batch      int // the most that may be asked for at once; 0: no limit
+	maxBatch   int // the most messages in one request; 0: no limit
 	pending    uint64
 	unanswered int
 }
 
-// watch sees to it that the streams and the durable are there, for a deleted one
-// is only logged by the client library. It makes anew what may be made.
-type watch struct {
-	c       *Consumer
-	hurried chan struct{}
-	period  time.Duration
+// streamMonitor checks that the streams and the durable consumer exist, because the client
+// library only logs their deletion. It creates what is missing if that is allowed.
+type streamMonitor struct {
+	c   *Consumer
+	now chan struct{} // asks for a check now
 
-	last    binding
-	created [2]time.Time // of the stream and of the durable
-	lastSeq uint64       // of the stream, as it was looked at
-	setBack bool         // the stream ends below what was seen of it
-	missing bool         // the stream was missing at the last look
-	warned  map[string]bool
+	last     durableState
+	created  [2]time.Time // when the stream and the durable were created
+	lastSeq  uint64       // the highest last sequence of the stream at a check
+	setBack  bool         // the stream ends below a sequence that was seen in it
+	missing  bool         // the stream was missing at the last check
+	warnings map[string]bool
 
-	delivered atomic.Uint64 // the highest sequence of a message that was taken: it may be in hand before the stream was looked at
+	delivered atomic.Uint64 // the highest sequence that was delivered, perhaps before a check saw it
 }
 
-// took takes note of a message that was delivered.
-func (w *watch) took(sequence uint64) {
-	if sequence > w.delivered.Load() { // one goroutine takes messages
-		w.delivered.Store(sequence)
-	}
+func newStreamMonitor(c *Consumer) *streamMonitor {
+	return &streamMonitor{c: c, now: make(chan struct{}, 1), warnings: map[string]bool{}}
 }
 
-func newWatch(c *Consumer) *watch {
-	return &watch{c: c, hurried: make(chan struct{}, 1), period: lookPeriod, warned: map[string]bool{}}
+// sawSequence records the sequence of a message that was delivered. It is called by one
+// goroutine.
+func (m *streamMonitor) sawSequence(sequence uint64) {
+	m.delivered.Store(max(m.delivered.Load(), sequence))
 }
 
-// hurry asks for a look now.
-func (w *watch) hurry() {
+// checkNow asks for a check now.
+func (m *streamMonitor) checkNow() {
 	select {
-	case w.hurried <- struct{}{}:
-	default: // asked already
+	case m.now <- struct{}{}:
+	default:
 	}
 }
 
-// start looks again and again, and hands on what it finds.
-func (w *watch) start(ctx context.Context, found chan<- binding) task {
-	return startTask(ctx, func(ctx context.Context) {
-		for w.wait(ctx) {
-			select {
-			case found <- w.look(ctx):
-			case <-ctx.Done():
-				return
-			}
+// run checks until ctx ends, and sends the results.
+func (m *streamMonitor) run(ctx context.Context, states chan<- durableState) {
+	for {
+		pause := checkPeriod
+		if m.last.err != nil {
+			pause = checkPeriodError
 		}
-	})
+		timer := time.NewTimer(pause)
+		select {
+		case <-m.now:
+		case <-timer.C:
+		case <-ctx.Done():
+			return
+		}
+		select {
+		case states <- m.check(ctx):
+		case <-ctx.Done():
+			return
+		}
+	}
 }
 
-func (w *watch) wait(ctx context.Context) bool {
-	pause := w.period
-	if w.last.err != nil {
-		pause = lookAgain
-	}
-	timer := time.NewTimer(pause)
-	defer timer.Stop()
-	select {
-	case <-ctx.Done():
-		return false
-	case <-w.hurried:
-	case <-timer.C:
-	}
-	return true
-}
-
-// look looks once, and mends.
-func (w *watch) look(ctx context.Context) binding {
-	ctx, cancel := context.WithTimeout(ctx, lookTime)
+// check checks once, and creates what is missing.
+func (m *streamMonitor) check(ctx context.Context) durableState {
+	ctx, cancel := context.WithTimeout(ctx, checkTime)
 	defer cancel()
-	b, created, err := w.bind(ctx)
-	b.generation = w.last.generation
+	log := &m.c.cfg.Log
+	s, created, err := m.inspect(ctx)
+	s.generation = m.last.generation
 	switch {
 	case err != nil:
-		w.tell(ctx, err)
-		b.err, b.ackWait, b.batch = err, w.last.ackWait, w.last.batch
-	case created != w.created:
-		if b.generation > 0 {
-			w.c.cfg.Log.Error().Msg("the stream of outcomes or its durable consumer was deleted and made anew: outcomes are delivered again from the first, the ledger knows those that are settled")
+		stopped := errors.Is(ctx.Err(), context.Canceled)
+		if !stopped && (m.last.err == nil || m.last.err.Error() != err.Error()) {
+			log.Error().Err(err).Msg("outcomes can't be fetched")
 		}
-		b.generation++
-		w.created = created
-	case w.last.err != nil:
-		w.c.cfg.Log.Info().Msg("outcomes can be taken again")
+		s.err, s.ackWait, s.maxBatch = err, m.last.ackWait, m.last.maxBatch
+	case created != m.created:
+		if s.generation > 0 {
+			log.Error().Msg("the stream of outcomes or its durable consumer was deleted and made anew: outcomes are delivered again from the first, the ledger knows those that are settled")
+		}
+		s.generation++
+		m.created = created
+	case m.last.err != nil:
+		log.Info().Msg("outcomes can be fetched again")
 	}
-	w.last = b
-	return b
-}
-
-// tell logs what is wrong when it begins, not at every look.
-func (w *watch) tell(ctx context.Context, err error) {
-	if errors.Is(ctx.Err(), context.Canceled) {
-		return // we are stopped
-	}
-	if w.last.err == nil || w.last.err.Error() != err.Error() {
-		w.c.cfg.Log.Error().Err(err).Msg("outcomes can't be taken")
-	}
+	m.last = s
+	return s
 }
 
 var errDisconnected = errors.New("NATS is not connected")
 
-func (w *watch) bind(ctx context.Context) (b binding, created [2]time.Time, err error) {
-	cfg := w.c.cfg
-	if !w.c.js.Conn().IsConnected() {
-		return b, created, errDisconnected // at once: a request would wait for the connection
+// inspect returns the state of the durable consumer, and when the stream and the durable
+// were created.
+func (m *streamMonitor) inspect(ctx context.Context) (s durableState, created [2]time.Time, err error) {
+	cfg := m.c.cfg
+	if !m.c.js.Conn().IsConnected() {
+		return s, created, errDisconnected // at once: a request would wait for the connection
 	}
-	s, err := w.stream(ctx)
+	stream, err := m.ensureStream(ctx)
 	if err != nil {
-		return b, created, err
+		return s, created, err
 	}
-	stream := s.CachedInfo()
-	furthest := max(w.lastSeq, w.delivered.Load())
-	setBack := stream.State.LastSeq < furthest
-	if setBack && !w.setBack {
-		w.c.cfg.Log.Error().Uint64("was", furthest).Uint64("is", stream.State.LastSeq).Msg("the last sequence of the stream of outcomes fell: it was restored from an older copy or created again; outcomes that were published since and have no result must be published again: run settled reconcile")
+	highest := max(m.lastSeq, m.delivered.Load())
+	setBack := stream.State.LastSeq < highest
+	if setBack && !m.setBack {
+		cfg.Log.Error().Uint64("was", highest).Uint64("is", stream.State.LastSeq).Msg("the last sequence of the stream of outcomes fell: it was restored from an older copy or created again; outcomes that were published since and have no result must be published again: run settled reconcile")
 	}
-	w.setBack = setBack
-	w.lastSeq = max(w.lastSeq, stream.State.LastSeq)
-	info, warnings, err := ensureDurable(ctx, s, cfg)
-	w.warn(warnings)
+	m.setBack = setBack
+	m.lastSeq = max(m.lastSeq, stream.State.LastSeq)
+	info, warnings, err := EnsureDurable(ctx, m.c.js, cfg)
+	for _, text := range warnings {
+		if !m.warnings[text] {
+			m.warnings[text] = true
+			cfg.Log.Warn().Msg(text)
+		}
+	}
 	if err != nil {
-		return b, created, fmt.Errorf("consumer %s of %s: %w", cfg.Durable, OutcomesStream(cfg.Prefix), err)
+		return s, created, err
 	}
-	b = binding{
-		ackWait: ackWaitOf(info.Config), batch: info.Config.MaxRequestBatch,
+	s = durableState{
+		ackWait: shortestAckWait(info.Config), maxBatch: info.Config.MaxRequestBatch,
 		pending: info.NumPending, unanswered: info.NumAckPending,
 	}
-	return b, [2]time.Time{stream.Created, info.Created}, nil
+	return s, [2]time.Time{stream.Created, info.Created}, nil
 }
 
-// ackWaitOf is after what time the server delivers again; a durable made by
-// others may have a backoff instead.
-func ackWaitOf(c jetstream.ConsumerConfig) time.Duration {
+// shortestAckWait is the time after which the server delivers again at the earliest: a
+// durable consumer that others created may have a backoff.
+func shortestAckWait(c jetstream.ConsumerConfig) time.Duration {
 	wait := c.AckWait
 	for _, b := range c.BackOff {
 		wait = min(wait, b)
@@ -172,79 +161,56 @@ func ackWaitOf(c jetstream.ConsumerConfig) time.Duration {
 	return wait
 }
 
-func (w *watch) warn(warnings []string) {
-	for _, text := range warnings {
-		if !w.warned[text] {
-			w.warned[text] = true
-			w.c.cfg.Log.Warn().Msg(text)
+// ensureStream returns the stream of outcomes, and creates the streams that are missing if
+// that is allowed. The stream of outcomes must be missing twice in a row.
+func (m *streamMonitor) ensureStream(ctx context.Context) (*jetstream.StreamInfo, error) {
+	cfg, configs := m.c.cfg, StreamConfigs(m.c.cfg)
+	if cfg.ManageStreams {
+		for _, want := range configs[1:] {
+			_, err := m.c.js.Stream(ctx, want.Name)
+			if errors.Is(err, jetstream.ErrStreamNotFound) {
+				cfg.Log.Error().Str("stream", want.Name).Msg("the stream is missing and is created again, empty")
+				_, err = createStream(ctx, m.c.js, want)
+			}
+			if err != nil {
+				return nil, fmt.Errorf("stream %s: %w", want.Name, err)
+			}
 		}
 	}
+	want := configs[0]
+	s, err := m.c.js.Stream(ctx, want.Name)
+	switch missing := errors.Is(err, jetstream.ErrStreamNotFound); {
+	case missing && !cfg.ManageStreams:
+		return nil, &MissingError{What: "stream " + want.Name, Command: CreateCommand(want)}
+	case missing && !m.missing:
+		m.missing = true
+		return nil, fmt.Errorf("stream %s is missing", want.Name)
+	case missing:
+		s, err = m.createOutcomes(ctx, want)
+		m.missing = err != nil
+	default:
+		m.missing = false
+	}
+	if err != nil {
+		return nil, fmt.Errorf("stream %s: %w", want.Name, err)
+	}
+	return s.CachedInfo(), nil
 }
 
-// stream is the stream of outcomes, made anew where it is gone and that is
-// allowed. Gone is believed when seen twice in a row.
-func (w *watch) stream(ctx context.Context) (jetstream.Stream, error) {
-	cfg := w.c.cfg
-	if cfg.ManageStreams {
-		if err := w.others(ctx); err != nil {
+// createOutcomes creates the stream of outcomes again, beyond all sequences it had.
+func (m *streamMonitor) createOutcomes(ctx context.Context, want jetstream.StreamConfig) (jetstream.Stream, error) {
+	if last := max(m.lastSeq, m.delivered.Load()); last > 0 {
+		want.FirstSeq = last + sequenceGap
+	} else { // it was deleted before the first check
+		var err error
+		if want.FirstSeq, err = firstSequence(ctx, m.c.js, want.Name, m.c.cfg.Prefix); err != nil {
 			return nil, err
 		}
 	}
-	name := OutcomesStream(cfg.Prefix)
-	s, err := w.c.js.Stream(ctx, name)
-	if !errors.Is(err, jetstream.ErrStreamNotFound) {
-		w.missing = false
-		return s, wrapStream(name, err)
-	}
-	want := StreamConfigs(cfg)[0]
-	switch {
-	case !cfg.ManageStreams:
-		return nil, &MissingError{What: "stream " + name, Command: CreateCommand(want)}
-	case !w.missing:
-		w.missing = true
-		return nil, fmt.Errorf("stream %s is missing", name)
-	}
-	return w.anew(ctx, want)
-}
-
-func wrapStream(name string, err error) error {
+	s, err := createStream(ctx, m.c.js, want)
 	if err == nil {
-		return nil
+		m.c.cfg.Log.Error().Str("stream", want.Name).Uint64("first_sequence", want.FirstSeq).
+			Msg("the stream of outcomes was deleted and is created again, empty: outcomes in it that had no result are lost, publish them again")
 	}
-	return fmt.Errorf("stream %s: %w", name, err)
-}
-
-// anew makes the stream of outcomes again.
-func (w *watch) anew(ctx context.Context, want jetstream.StreamConfig) (jetstream.Stream, error) {
-	if last := max(w.lastSeq, w.delivered.Load()); last > 0 {
-		want.FirstSeq = last + freshStart
-	} else {
-		var err error // it was gone before it was ever seen
-		if want.FirstSeq, err = firstSequence(ctx, w.c.js, want.Name, w.c.cfg.Prefix); err != nil {
-			return nil, wrapStream(want.Name, err)
-		}
-	}
-	s, err := createStream(ctx, w.c.js, want)
-	if err != nil {
-		return nil, wrapStream(want.Name, err)
-	}
-	w.missing = false
-	w.c.cfg.Log.Error().Str("stream", want.Name).Uint64("first_sequence", want.FirstSeq).
-		Msg("the stream of outcomes was deleted and is made anew, empty: outcomes in it that had no result are lost, publish them again")
-	return s, nil
-}
-
-// others makes the streams of dead letters and operations anew where they are gone.
-func (w *watch) others(ctx context.Context) error {
-	for _, want := range StreamConfigs(w.c.cfg)[1:] {
-		_, err := w.c.js.Stream(ctx, want.Name)
-		if errors.Is(err, jetstream.ErrStreamNotFound) {
-			w.c.cfg.Log.Error().Str("stream", want.Name).Msg("the stream is missing and is made anew, empty")
-			_, err = createStream(ctx, w.c.js, want)
-		}
-		if err != nil {
-			return wrapStream(want.Name, err)
-		}
-	}
-	return nil
+	return s, err
 }

@@ -9,9 +9,11 @@ import (
 
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
+
+	"settled/consumer/internal/natstest"
 )
 
-// ledgerWith makes the ledger's stream as far as this package looks at it.
+// ledgerWith creates the ledger's stream as far as this package reads it.
 func ledgerWith(t *testing.T, js jetstream.JetStream, entries int) {
 	t.Helper()
 	if _, err := js.CreateStream(t.Context(), jetstream.StreamConfig{Name: "PROD_SETTLEMENTS", Subjects: []string{"prod.settlement.>"}}); err != nil {
@@ -33,16 +35,16 @@ func publishOutcome(t *testing.T, js jetstream.JetStream) uint64 {
 	return ack.Sequence
 }
 
-// Sequences that the ledger knows never come again, however often the stream of
-// outcomes is lost while nobody looks.
+// Sequences in the ledger are never used again, however often the stream of outcomes is
+// lost while no replica runs.
 func TestALostStreamOfOutcomesBeginsBeyondTheLedger(t *testing.T) {
-	js := connect(t, startServer(t))
+	js := natstest.Connect(t, natstest.StartServer(t))
 	cfg := Config{Prefix: "prod.", ManageStreams: true}
 	ledgerWith(t, js, 2)
 	last := uint64(time.Now().UnixMicro()) - 1 // more than any stream had by now
 	for range 2 {
 		var warnings []string
-		eventually(t, func() (err error) {
+		natstest.Eventually(t, func() (err error) {
 			warnings, err = EnsureStreams(t.Context(), js, cfg)
 			return err
 		})
@@ -71,7 +73,7 @@ func TestAFirstStreamOfOutcomesBeginsAtOne(t *testing.T) {
 		"another's entries": func(t *testing.T, js jetstream.JetStream) { othersLedger(t, js) },
 	} {
 		t.Run(name, func(t *testing.T) {
-			js := connect(t, startServer(t))
+			js := natstest.Connect(t, natstest.StartServer(t))
 			prepare(t, js)
 			if warnings, err := EnsureStreams(t.Context(), js, Config{Prefix: "prod.", ManageStreams: true}); err != nil || len(warnings) > 0 {
 				t.Fatalf("warnings %q, error %v", warnings, err)
@@ -83,7 +85,7 @@ func TestAFirstStreamOfOutcomesBeginsAtOne(t *testing.T) {
 	}
 }
 
-// othersLedger is that of an installation without prefix on the same server.
+// othersLedger creates that of an installation without prefix on the same server.
 func othersLedger(t *testing.T, js jetstream.JetStream) {
 	t.Helper()
 	if _, err := js.CreateStream(t.Context(), jetstream.StreamConfig{Name: "SETTLEMENTS", Subjects: []string{"settlement.>"}}); err != nil {
@@ -94,9 +96,9 @@ func othersLedger(t *testing.T, js jetstream.JetStream) {
 	}
 }
 
-// Whoever makes the stream by hand is told where it must begin.
+// The command that creates the stream has the sequence at which it must begin.
 func TestTheCommandForALostStreamSaysWhereItBegins(t *testing.T) {
-	js := connect(t, startServer(t))
+	js := natstest.Connect(t, natstest.StartServer(t))
 	ledgerWith(t, js, 1)
 	_, err := EnsureStreams(t.Context(), js, Config{Prefix: "prod."})
 	var missing *MissingError
@@ -108,9 +110,9 @@ func TestTheCommandForALostStreamSaysWhereItBegins(t *testing.T) {
 	}
 }
 
-// A stream of outcomes is not created on a guess.
+// A stream of outcomes is not created if its first sequence is unknown.
 func TestALedgerThatDoesNotAnswerStopsTheCreation(t *testing.T) {
-	js := connect(t, startServer(t))
+	js := natstest.Connect(t, natstest.StartServer(t))
 	refuse, err := jetstream.NewWithAPIPrefix(js.Conn(), "refused")
 	if err != nil {
 		t.Fatal(err)
@@ -130,10 +132,10 @@ func TestALedgerThatDoesNotAnswerStopsTheCreation(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := ensureStream(t.Context(), refuse, StreamConfigs(Config{})[0], Config{ManageStreams: true}); err == nil || !strings.Contains(err.Error(), "can't be told") {
+	if _, err := EnsureStreams(t.Context(), refuse, Config{ManageStreams: true}); err == nil || !strings.Contains(err.Error(), "can't be told") {
 		t.Errorf("got %v", err)
 	}
 	if n, _, err := made.Pending(); err != nil || n > 0 {
-		t.Errorf("asked to create it all the same (%v)", err)
+		t.Errorf("a request to create it was sent (%v)", err)
 	}
 }

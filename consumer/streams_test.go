@@ -8,10 +8,12 @@ import (
 	"time"
 
 	"github.com/nats-io/nats.go/jetstream"
+
+	"settled/consumer/internal/natstest"
 )
 
 func TestEnsureStreamsMakesWhatIsMissingAndChangesNothing(t *testing.T) {
-	js := connect(t, startServer(t))
+	js := natstest.Connect(t, natstest.StartServer(t))
 	cfg := Config{Prefix: "prod.", ManageStreams: true}
 	for range 2 {
 		if warnings, err := EnsureStreams(t.Context(), js, cfg); err != nil || len(warnings) > 0 {
@@ -30,16 +32,17 @@ func TestEnsureStreamsMakesWhatIsMissingAndChangesNothing(t *testing.T) {
 	}
 }
 
-// What the configuration says survives the way to the server and back.
+// The server stores the configurations unchanged.
 func TestStreamConfigsAreWhatTheServerKeeps(t *testing.T) {
-	js := connect(t, startServer(t))
+	js := natstest.Connect(t, natstest.StartServer(t))
 	for _, want := range StreamConfigs(Config{}) {
-		s, err := js.CreateStream(t.Context(), want)
-		if err != nil {
+		if _, err := js.CreateStream(t.Context(), want); err != nil {
 			t.Fatal(err)
 		}
-		if warnings, dangers := judgeStream(s.CachedInfo().Config, want, ""); len(warnings)+len(dangers) > 0 {
-			t.Errorf("%s: %q, %q", want.Name, warnings, dangers)
+	}
+	for _, i := range InspectStreams(t.Context(), js, Config{}) {
+		if len(i.Warnings)+len(i.Dangers) > 0 || i.Err != nil || i.Stream == nil {
+			t.Errorf("%+v", i)
 		}
 	}
 	s, err := js.Stream(t.Context(), "OUTCOMES")
@@ -51,8 +54,8 @@ func TestStreamConfigsAreWhatTheServerKeeps(t *testing.T) {
 		t.Fatal(err)
 	}
 	c := d.CachedInfo().Config
-	if warnings, dangers := judgeDurable(c, DurableConfig(Config{})); len(warnings)+len(dangers) > 0 {
-		t.Errorf("durable: %q, %q", warnings, dangers)
+	if i := InspectDurable(t.Context(), js, Config{}); len(i.Warnings)+len(i.Dangers) > 0 || i.Err != nil || i.Durable == nil {
+		t.Errorf("durable: %+v", i)
 	}
 	if c.MaxDeliver != -1 || c.MaxAckPending != -1 || c.AckWait != 30*time.Second || c.AckPolicy != jetstream.AckExplicitPolicy || len(c.BackOff) > 0 {
 		t.Errorf("durable: %+v", c)
@@ -60,7 +63,7 @@ func TestStreamConfigsAreWhatTheServerKeeps(t *testing.T) {
 }
 
 func TestEnsureStreamsSaysWhatIsMissing(t *testing.T) {
-	js := connect(t, startServer(t))
+	js := natstest.Connect(t, natstest.StartServer(t))
 	_, err := EnsureStreams(t.Context(), js, Config{Replicas: 3})
 	var missing *MissingError
 	if !errors.As(err, &missing) {
@@ -76,12 +79,12 @@ func TestEnsureStreamsSaysWhatIsMissing(t *testing.T) {
 		}
 	}
 	if _, err := js.Stream(t.Context(), "OUTCOMES"); !errors.Is(err, jetstream.ErrStreamNotFound) {
-		t.Errorf("made all the same: %v", err)
+		t.Errorf("created: %v", err)
 	}
 }
 
 func TestEnsureStreamsRefusesWhatEndangersMoney(t *testing.T) {
-	js := connect(t, startServer(t))
+	js := natstest.Connect(t, natstest.StartServer(t))
 	outcomes, letters, operations := 0, 1, 2
 	for name, c := range map[string]struct {
 		stream int
@@ -121,7 +124,7 @@ func TestEnsureStreamsRefusesWhatEndangersMoney(t *testing.T) {
 			c.change(&configs[c.stream])
 			for _, s := range configs {
 				var made jetstream.Stream
-				eventually(t, func() (err error) {
+				natstest.Eventually(t, func() (err error) {
 					made, err = js.CreateStream(t.Context(), s)
 					return err
 				})
@@ -147,7 +150,7 @@ func TestEnsureStreamsRefusesWhatEndangersMoney(t *testing.T) {
 }
 
 func TestEnsureDurableRefusesWhatEndangersMoney(t *testing.T) {
-	js := connect(t, startServer(t))
+	js := natstest.Connect(t, natstest.StartServer(t))
 	if _, err := EnsureStreams(t.Context(), js, Config{ManageStreams: true}); err != nil {
 		t.Fatal(err)
 	}
@@ -192,9 +195,9 @@ func TestEnsureDurableRefusesWhatEndangersMoney(t *testing.T) {
 }
 
 // The limit that earlier versions set is removed in place: what was delivered stays
-// delivered. Another limit is somebody's choice, and a warning names it.
+// delivered. Another limit was chosen by an operator, and a warning names it.
 func TestEnsureDurableRemovesTheEarlierAckLimit(t *testing.T) {
-	js := connect(t, startServer(t))
+	js := natstest.Connect(t, natstest.StartServer(t))
 	if _, err := EnsureStreams(t.Context(), js, Config{ManageStreams: true}); err != nil {
 		t.Fatal(err)
 	}
@@ -231,7 +234,7 @@ func TestEnsureDurableRemovesTheEarlierAckLimit(t *testing.T) {
 }
 
 func TestEnsureDurableRefusesAPushConsumer(t *testing.T) {
-	js := connect(t, startServer(t))
+	js := natstest.Connect(t, natstest.StartServer(t))
 	if _, err := EnsureStreams(t.Context(), js, Config{ManageStreams: true}); err != nil {
 		t.Fatal(err)
 	}
@@ -247,15 +250,14 @@ func TestEnsureDurableRefusesAPushConsumer(t *testing.T) {
 	}
 }
 
-// A durable of others with a shorter ack wait, or a backoff, sets the pace of the
-// signs of life.
-func TestAckWaitOf(t *testing.T) {
+// A durable created by others with a backoff determines the period of progress messages.
+func TestShortestAckWait(t *testing.T) {
 	c := jetstream.ConsumerConfig{AckWait: 30 * time.Second}
-	if got := ackWaitOf(c); got != 30*time.Second {
+	if got := shortestAckWait(c); got != 30*time.Second {
 		t.Error(got)
 	}
 	c.BackOff = []time.Duration{time.Minute, 3 * time.Second, 9 * time.Second}
-	if got := ackWaitOf(c); got != 3*time.Second {
+	if got := shortestAckWait(c); got != 3*time.Second {
 		t.Error(got)
 	}
 }

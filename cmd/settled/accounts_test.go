@@ -20,6 +20,7 @@ import (
 	"settled/cmd/proof/process"
 	"settled/cmd/settled/internal/natsconn"
 	"settled/consumer"
+	"settled/consumer/operations"
 	"settled/ledger"
 	"settled/settlement"
 )
@@ -275,7 +276,7 @@ func (s *rolesScene) fill() {
 		_, err := s.js.Publish(ctx, subject, []byte("{}"))
 		s.must(err)
 	}
-	_, err = consumer.NewOperations(s.js, cfg).Stop(ctx, "test")
+	_, err = operations.New(s.js, cfg).Stop(ctx, "test")
 	s.must(err)
 	_, _, err = consumer.EnsureDurable(ctx, s.js, cfg)
 	s.must(err)

@@ -14,7 +14,7 @@ import (
 	"settled/cmd/settled/internal/config"
 	"settled/cmd/settled/internal/natsconn"
 	"settled/cmd/settled/internal/terminal"
-	"settled/consumer"
+	"settled/consumer/deadletter"
 	"settled/settlement"
 )
 
@@ -55,8 +55,8 @@ func (f *letterFlags) acts(c *cobra.Command) {
 }
 
 // filter is what the flags choose.
-func (f letterFlags) filter() (consumer.Filter, error) {
-	filter := consumer.Filter{
+func (f letterFlags) filter() (deadletter.Filter, error) {
+	filter := deadletter.Filter{
 		Code: settlement.Code(f.code), Class: settlement.Class(f.class), Scenario: settlement.Scenario(f.scenario), Limit: f.limit, From: f.after + 1,
 	}
 	if f.code != "" && !slices.Contains(settlement.Codes(), filter.Code) {
@@ -114,7 +114,7 @@ func sequenceArguments(args []string) ([]uint64, error) {
 
 // letterRoom is what the commands work with: the letters, and how to get at the rest.
 type letterRoom struct {
-	*consumer.DeadLetters
+	*deadletter.Queue
 	cfg  config.Config
 	nats *natsconn.Link
 }
@@ -130,7 +130,7 @@ func (p *program) withLetters(cmd *cobra.Command, as string, do func(context.Con
 		return err
 	}
 	defer nc.Shutdown()
-	room := &letterRoom{consumer.NewDeadLetters(nc.JS, cfg.Consumer()), cfg, nc}
+	room := &letterRoom{deadletter.New(nc.JS, cfg.Consumer()), cfg, nc}
 	if as != "" {
 		room.Who = as
 	}

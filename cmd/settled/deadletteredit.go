@@ -14,7 +14,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"settled/cmd/settled/internal/terminal"
-	"settled/consumer"
+	"settled/consumer/deadletter"
 )
 
 // replayEdited has a letter's payload edited, and replays that.
@@ -44,7 +44,7 @@ func (p *program) replayEdited(cmd *cobra.Command, f replayFlags, args []string)
 
 // edit opens the payload in an editor, again and again until it is a valid outcome or
 // the user gives up. Nothing is changed before that.
-func (p *program) edit(ctx context.Context, d *letterRoom, l consumer.DeadLetter) (consumer.DeadLetter, error) {
+func (p *program) edit(ctx context.Context, d *letterRoom, l deadletter.Letter) (deadletter.Letter, error) {
 	file, err := os.CreateTemp("", "settled-deadletter-*.json")
 	if err != nil {
 		return l, err
@@ -67,7 +67,7 @@ func (p *program) edit(ctx context.Context, d *letterRoom, l consumer.DeadLetter
 		if bytes.Equal(after, before) {
 			return l, errors.New("nothing was changed; without --edit it is replayed as it is")
 		}
-		edited, err := d.Edited(l, bytes.TrimSpace(after))
+		edited, err := d.Edit(l, bytes.TrimSpace(after))
 		if err == nil {
 			return edited, nil
 		}

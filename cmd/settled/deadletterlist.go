@@ -12,7 +12,7 @@ import (
 
 	"settled/cmd/settled/internal/config"
 	"settled/cmd/settled/internal/terminal"
-	"settled/consumer"
+	"settled/consumer/deadletter"
 )
 
 func (p *program) deadletterList() *cobra.Command {
@@ -43,7 +43,7 @@ func (p *program) listLetters(ctx context.Context, cmd *cobra.Command, d *letter
 	var rows [][]string
 	var last uint64
 	full := errors.New("the page is full")
-	err = d.Each(ctx, filter, func(l consumer.DeadLetter) error {
+	err = d.Each(ctx, filter, func(l deadletter.Letter) error {
 		if f.limit > 0 && len(rows) == f.limit {
 			return full
 		}
@@ -77,7 +77,7 @@ func (p *program) printLetters(rows [][]string) error {
 	}
 }
 
-func letterRow(l consumer.DeadLetter) []string {
+func letterRow(l deadletter.Letter) []string {
 	return []string{
 		strconv.FormatUint(l.Sequence, 10), terminal.Clock(l.FailedAt), string(l.Code), string(l.Scenario),
 		terminal.Short(l.Session.Token()), l.Error,

@@ -14,7 +14,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"settled/cmd/settled/internal/terminal"
-	"settled/consumer"
+	"settled/consumer/deadletter"
 	"settled/settlement"
 )
 
@@ -40,7 +40,7 @@ func (p *program) deadletterShow() *cobra.Command {
 
 // shownLetter is a dead letter with everything one wants to know to decide.
 type shownLetter struct {
-	consumer.DeadLetter
+	deadletter.Letter
 	Headers map[string][]string `json:"headers"`
 	Payload any                 `json:"payload"` // as JSON where it is JSON, else as text
 	Event   shownEvent          `json:"event"`
@@ -83,7 +83,7 @@ func showLetter(ctx context.Context, d *letterRoom, sequence uint64) (shownLette
 	}
 	outcome := d.Outcome(l)
 	s := shownLetter{
-		DeadLetter: l, Headers: l.Header, Payload: payload(l.Payload), Advice: runbook()[l.Code],
+		Letter: l, Headers: l.Header, Payload: payload(l.Payload), Advice: runbook()[l.Code],
 		Event: shownEvent{Source: outcome.Ref.Source, ID: outcome.Ref.ID, Type: outcome.Ref.Type},
 	}
 	if outcome.Invalid != nil {
@@ -170,7 +170,7 @@ func (s shownLetter) text() string {
 	for _, name := range sortedNames(s.Header) {
 		line("header", "%s: %s", name, strings.Join(s.Header[name], ", "))
 	}
-	b.WriteString("\nPayload\n" + indented(payloadText(s.DeadLetter.Payload)))
+	b.WriteString("\nPayload\n" + indented(payloadText(s.Letter.Payload)))
 	b.WriteString("\nIn the ledger\n" + indented(s.Ledger.text()))
 	b.WriteString("\nAt the node, now\n" + indented(s.Node.text()))
 	if s.Replay != nil {

@@ -27,6 +27,7 @@ import (
 	"settled/cmd/settled/internal/service"
 	"settled/cmd/settled/internal/telemetry"
 	"settled/consumer"
+	"settled/consumer/deadletter"
 	"settled/ledger"
 	"settled/settlement"
 )
@@ -332,9 +333,9 @@ func (d *deployment) wantCode(e settlement.Entry, code settlement.Code) {
 	}
 }
 
-func (d *deployment) letters() []consumer.DeadLetter {
+func (d *deployment) letters() []deadletter.Letter {
 	d.t.Helper()
-	letters, err := consumer.NewDeadLetters(d.nats.JS, d.cfg.Consumer()).List(context.Background(), consumer.Filter{})
+	letters, err := deadletter.New(d.nats.JS, d.cfg.Consumer()).List(context.Background(), deadletter.Filter{})
 	if errors.Is(err, jetstream.ErrStreamNotFound) {
 		return nil
 	}

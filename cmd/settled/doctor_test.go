@@ -21,6 +21,7 @@ import (
 	"settled/cmd/settled/internal/doctor"
 	"settled/cmd/settled/internal/natsconn"
 	"settled/consumer"
+	"settled/consumer/operations"
 	"settled/ledger"
 )
 
@@ -419,15 +420,15 @@ func TestDoctorSaysThatSendingIsStopped(t *testing.T) {
 	d := deploy(t)
 	d.production()
 	d.makeStreams(func(*jetstream.StreamConfig) {})
-	operations := consumer.NewOperations(d.nats.JS, consumer.Config{})
-	_, err := operations.Stop(t.Context(), "the reason given")
+	log := operations.New(d.nats.JS, consumer.Config{})
+	_, err := log.Stop(t.Context(), "the reason given")
 	d.must(err)
 	status, found := d.doctor()
 	wantFinding(t, found, finding("sending", doctor.Fail, "the reason given", "settled resume"))
 	if status != exitFailed {
 		t.Errorf("exit %d", status)
 	}
-	_, err = operations.Resume(t.Context(), "test")
+	_, err = log.Resume(t.Context(), "test")
 	d.must(err)
 	status, found = d.doctor()
 	wantFinding(t, found, finding("sending", doctor.OK, "no stop", ""))

@@ -15,7 +15,7 @@ import (
 	"settled/cmd/settled/internal/audit"
 	"settled/cmd/settled/internal/doctor"
 	"settled/cmd/settled/internal/telemetry"
-	"settled/consumer"
+	"settled/consumer/operations"
 	"settled/settlement"
 )
 
@@ -32,7 +32,7 @@ func TestForeignMessagesWhileServing(t *testing.T) {
 		d.must(d.nats.PublishRequest("outcome.junk", subject, []byte("{}")))
 		d.must(d.nats.Flush())
 	}
-	ops := consumer.NewOperations(d.nats.JS, d.cfg.Consumer())
+	ops := operations.New(d.nats.JS, d.cfg.Consumer())
 	_, err := ops.Stop(t.Context(), "the test has not begun")
 	d.must(err)
 	for _, subject := range []string{"settlement.failed." + string(session), "settlement.closing." + string(session), "operation.resume", "operation.stop", "deadletter.cancellation"} {

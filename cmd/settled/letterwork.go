@@ -10,7 +10,7 @@ import (
 	"golang.org/x/time/rate"
 
 	"settled/cmd/settled/internal/terminal"
-	"settled/consumer"
+	"settled/consumer/deadletter"
 )
 
 // letterTime bounds the work on one letter.
@@ -84,7 +84,7 @@ func (w letterWork) one(ctx context.Context, d *letterRoom, sequence uint64, bar
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), letterTime)
 	defer cancel()
 	v, text, err := w.do(ctx, d, sequence)
-	if w.flags.all && errors.Is(err, consumer.ErrNoDeadLetter) {
+	if w.flags.all && errors.Is(err, deadletter.ErrNotFound) {
 		return false, nil // another terminal came first
 	}
 	bar.End() // what follows begins on a line of its own

@@ -21,6 +21,7 @@ import (
 	"settled/cmd/settled/internal/natsconn"
 	"settled/cmd/settled/internal/terminal"
 	"settled/consumer"
+	"settled/consumer/cloudevent"
 	"settled/settlement"
 )
 
@@ -250,7 +251,7 @@ func publishOutcome(ctx context.Context, js jetstream.JetStream, prefix, source,
 
 // outcomeIn is the outcome that a message carries.
 func outcomeIn(prefix string, msg *nats.Msg) (settlement.Outcome, error) {
-	return settlement.ParseOutcome(consumer.ReadEnvelope(msg.Subject, msg.Header, msg.Data, "", 0, prefix))
+	return settlement.ParseOutcome(cloudevent.Read(msg.Subject, msg.Header, msg.Data, "", 0, prefix))
 }
 
 // matchStored reads the message at a sequence. ours: it is this very message, stored by an
@@ -315,7 +316,7 @@ func signOutcome(ctx context.Context, msg *nats.Msg, prefix, keyFile, passwordFi
 	if err != nil {
 		return err
 	}
-	o, err := settlement.ParseOutcome(consumer.ReadEnvelope(msg.Subject, msg.Header, msg.Data, "", 0, prefix))
+	o, err := settlement.ParseOutcome(cloudevent.Read(msg.Subject, msg.Header, msg.Data, "", 0, prefix))
 	if err != nil {
 		return err
 	}

@@ -11,7 +11,7 @@ import (
 
 	"settled/cmd/settled/internal/audit"
 	"settled/cmd/settled/internal/terminal"
-	"settled/consumer"
+	"settled/consumer/deadletter"
 )
 
 // reconcileFlags are what `settled reconcile` takes.
@@ -97,13 +97,13 @@ func (p *program) reconcile(cmd *cobra.Command, f reconcileFlags) error {
 	}
 	r.Bar.End()
 	if f.repair {
-		err = p.repair(cmd.Context(), consumer.NewDeadLetters(nc.JS, cfg.Consumer()), out.Findings)
+		err = p.repair(cmd.Context(), deadletter.New(nc.JS, cfg.Consumer()), out.Findings)
 	}
 	return errors.Join(err, p.printReconciled(out, !f.noNode, f.olderThan))
 }
 
 // repair publishes again what may be. It goes on where one can't be.
-func (p *program) repair(ctx context.Context, d *consumer.DeadLetters, found []audit.Discrepancy) error {
+func (p *program) repair(ctx context.Context, d *deadletter.Queue, found []audit.Discrepancy) error {
 	failed := 0
 	for i := range found {
 		f := &found[i]

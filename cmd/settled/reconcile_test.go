@@ -18,6 +18,7 @@ import (
 	"settled/cmd/settled/internal/service"
 	"settled/cmd/settled/internal/telemetry"
 	"settled/consumer"
+	"settled/consumer/cloudevent"
 	"settled/ledger"
 	"settled/settlement"
 )
@@ -130,7 +131,7 @@ func TestReconcileIntentStuck(t *testing.T) {
 	for i, id := range []settlement.SessionID{session, gone} {
 		sequence := d.publish("cancellation", fmt.Sprint("x", i), id, nil)
 		m := d.swallow()
-		o, err := settlement.ParseOutcome(consumer.ReadEnvelope(m.Subject(), m.Headers(), m.Data(), "OUTCOMES", sequence, ""))
+		o, err := settlement.ParseOutcome(cloudevent.Read(m.Subject(), m.Headers(), m.Data(), "OUTCOMES", sequence, ""))
 		d.must(err)
 		d.intend(o)
 		stuck = append(stuck, id)

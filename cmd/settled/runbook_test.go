@@ -10,7 +10,7 @@ import (
 	"testing"
 
 	"settled/cmd/settled/internal/service"
-	"settled/consumer"
+	"settled/consumer/operations"
 )
 
 // backupCommands are the commands of the runbook's chapter, in their order.
@@ -103,7 +103,7 @@ func TestRunbookBackupAndRestore(t *testing.T) {
 			t.Errorf("nobody tries this command: %s", c)
 		}
 	}
-	if l, err := consumer.NewOperations(d.nats.JS, d.cfg.Consumer()).Stopped(context.Background()); err != nil || l != nil {
+	if l, err := operations.New(d.nats.JS, d.cfg.Consumer()).Stopped(context.Background()); err != nil || l != nil {
 		t.Errorf("stopped: %v, %v", l, err)
 	}
 }

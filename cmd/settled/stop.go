@@ -10,7 +10,7 @@ import (
 	"settled/cmd/settled/internal/host"
 	"settled/cmd/settled/internal/natsconn"
 	"settled/cmd/settled/internal/terminal"
-	"settled/consumer"
+	"settled/consumer/operations"
 )
 
 // operationFlags say why, and who.
@@ -31,7 +31,7 @@ func (p *program) stopCommand() *cobra.Command {
 		Use: "stop --reason TEXT", Short: "Stop all sending, on every replica, until resume",
 		Long: "Stops all sending to the ClearNode: every replica goes on reading, records what it finds, and lets outcomes\nwait. What is being sent at this moment still is. settled does the same by itself when it sees a session that\nwas paid more than was in it.",
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			return p.withOperations(cmd, f, func(ctx context.Context, o *consumer.Operations) error {
+			return p.withOperations(cmd, f, func(ctx context.Context, o *operations.Log) error {
 				op, err := o.Stop(ctx, f.reason)
 				if err != nil {
 					return err
@@ -50,7 +50,7 @@ func (p *program) resumeCommand() *cobra.Command {
 		Use: "resume --reason TEXT", Short: "Let sending go on after a stop",
 		Long: "Lifts the last stop, and says who had stopped, when and why. Look into that first: see `overpaid` in\ndeploy/RUNBOOK.md. Outcomes that wait go on within consumer.backoff.max.",
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			return p.withOperations(cmd, f, func(ctx context.Context, o *consumer.Operations) error {
+			return p.withOperations(cmd, f, func(ctx context.Context, o *operations.Log) error {
 				stop, err := o.Resume(ctx, f.reason)
 				if err != nil {
 					return err
@@ -67,7 +67,7 @@ func (p *program) resumeCommand() *cobra.Command {
 }
 
 // withOperations connects and calls do.
-func (p *program) withOperations(cmd *cobra.Command, f operationFlags, do func(context.Context, *consumer.Operations) error) error {
+func (p *program) withOperations(cmd *cobra.Command, f operationFlags, do func(context.Context, *operations.Log) error) error {
 	if strings.TrimSpace(f.reason) == "" {
 		return terminal.UsageError(errors.New("--reason is not given: say why; it is recorded"))
 	}
@@ -80,7 +80,7 @@ func (p *program) withOperations(cmd *cobra.Command, f operationFlags, do func(c
 		return err
 	}
 	defer nc.Shutdown()
-	o := consumer.NewOperations(nc.JS, cfg.Consumer())
+	o := operations.New(nc.JS, cfg.Consumer())
 	if f.as != "" {
 		o.Who = f.as
 	}
@@ -100,8 +100,8 @@ type resumed struct {
 
 // stopInfo is a stop with its place in the stream.
 type stopInfo struct {
-	consumer.Operation
+	operations.Record
 	Sequence uint64 `json:"sequence"`
 }
 
-func stopOf(op *consumer.Operation) *stopInfo { return &stopInfo{*op, op.Sequence} }
+func stopOf(op *operations.Record) *stopInfo { return &stopInfo{*op, op.Sequence} }

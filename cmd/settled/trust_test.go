@@ -15,6 +15,7 @@ import (
 	"settled/clearnode"
 	"settled/cmd/settled/internal/config"
 	"settled/consumer"
+	"settled/consumer/cloudevent"
 	"settled/settlement"
 )
 
@@ -199,7 +200,7 @@ func TestSignatureVector(t *testing.T) {
 	if err := signOutcome(t.Context(), m, "", filepath.Join(dir, "shop.key"), ""); err != nil {
 		t.Fatal(err)
 	}
-	o, err := settlement.ParseOutcome(consumer.ReadEnvelope(m.Subject, m.Header, m.Data, "", 0, ""))
+	o, err := settlement.ParseOutcome(cloudevent.Read(m.Subject, m.Header, m.Data, "", 0, ""))
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -11,6 +11,7 @@ import (
 	"settled/cmd/proof/process"
 	"settled/cmd/proof/workload"
 	"settled/consumer"
+	"settled/consumer/deadletter"
 )
 
 // load publishes outcomes as upstream services do: it repeats a message with the same
@@ -18,7 +19,7 @@ import (
 type load struct {
 	node        *workload.Node
 	js          jetstream.JetStream // as the user upstream
-	deadLetters *consumer.DeadLetters
+	deadLetters *deadletter.Queue
 	running     sync.WaitGroup
 	slots       chan struct{} // one for each message that is being published
 
@@ -35,7 +36,7 @@ const publishers = 64
 
 func newLoad(node *workload.Node, upstream, operator jetstream.JetStream) *load {
 	return &load{
-		node: node, js: upstream, deadLetters: consumer.NewDeadLetters(operator, consumer.Config{}), slots: make(chan struct{}, publishers),
+		node: node, js: upstream, deadLetters: deadletter.New(operator, consumer.Config{}), slots: make(chan struct{}, publishers),
 		acked: map[uint64]*workload.Outcome{}, replayed: map[uint64]bool{},
 	}
 }
@@ -119,7 +120,7 @@ func (l *load) published() int {
 func (l *load) replayDeadLetters(ctx context.Context, limit int) {
 	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
 	defer cancel()
-	letters, err := l.deadLetters.List(ctx, consumer.Filter{Limit: limit})
+	letters, err := l.deadLetters.List(ctx, deadletter.Filter{Limit: limit})
 	if err != nil {
 		return
 	}

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"settled/consumer"
+	"settled/consumer/cloudevent"
 	"settled/settlement"
 )
 
@@ -48,7 +49,7 @@ func (b *broker) publish(o *expectedOutcome) *message {
 	if n := len(b.published); n > 0 && !m.stored.After(b.published[n-1].stored) {
 		m.stored = b.published[n-1].stored.Add(1) // stored times are unique
 	}
-	e := consumer.ReadEnvelope(o.subject(), map[string][]string{"Content-Type": {"application/cloudevents+json"}}, o.payload, "OUTCOMES", m.sequence, "")
+	e := cloudevent.Read(o.subject(), map[string][]string{"Content-Type": {"application/cloudevents+json"}}, o.payload, "OUTCOMES", m.sequence, "")
 	e.Stored = m.stored
 	m.parsed, _ = settlement.ParseOutcome(e) // the outcome contains the error
 	b.messages, b.published = append(b.messages, m), append(b.published, m)

@@ -3,7 +3,7 @@
 // the same schedule, step by step, on any machine.
 //
 // The code under test is settlement.Settler, ledger.Ledger over its Stream interface,
-// consumer.ReadEnvelope and consumer.Decide. Simulated are the streams, the durable
+// cloudevent.Read and consumer.Decide. Simulated are the streams, the durable
 // consumer's deliveries, dead letters, the emergency stop, and the node with its client:
 // NitroRPC 0.x (requests expire), the legacy node (hides balance, deposits and payouts)
 // and nitronode v1 (the session's version is the fence). The simulated node behaves as

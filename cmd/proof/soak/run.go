@@ -16,6 +16,7 @@ import (
 	"settled/cmd/proof/verdict"
 	"settled/cmd/proof/workload"
 	"settled/consumer"
+	"settled/consumer/deadletter"
 )
 
 // run is one nats-server, one settled and the node, from their start to the verdict.
@@ -143,7 +144,7 @@ func (r *run) perform(ctx context.Context, f *figures) error {
 	r.logf("all sessions are settled; reading everything back")
 	evidence := &verdict.Evidence{Outcomes: r.load.outcomes, Acked: r.load.acked, Faultless: true, Panics: r.settled.Panics()}
 	source := verdict.Source{
-		Node: r.node, JetStream: r.js, DeadLetters: consumer.NewDeadLetters(r.js, consumer.Config{}),
+		Node: r.node, JetStream: r.js, DeadLetters: deadletter.New(r.js, consumer.Config{}),
 		Fence: 80 * time.Second, // with the default configuration
 		Progress: func(entries uint64) {
 			if entries%(20*1024) == 0 {

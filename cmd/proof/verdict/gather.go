@@ -13,6 +13,7 @@ import (
 	"settled/cmd/proof/process"
 	"settled/cmd/proof/workload"
 	"settled/consumer"
+	"settled/consumer/deadletter"
 	"settled/ledger"
 	"settled/ledger/streamreader"
 	"settled/settlement"
@@ -22,7 +23,7 @@ import (
 type Source struct {
 	Node        *workload.Node
 	JetStream   jetstream.JetStream
-	DeadLetters *consumer.DeadLetters
+	DeadLetters *deadletter.Queue
 	Fence       time.Duration        // of the ledger
 	Dump        *bytes.Buffer        // gets the entries of the ledger as they are stored; nil: none
 	Progress    func(entries uint64) // called now and then
@@ -102,7 +103,7 @@ func (s Source) readLedger(ctx context.Context, e *Evidence) error {
 
 func (s Source) readDeadLetters(ctx context.Context, e *Evidence) error {
 	e.DeadLetters = map[uint64]string{}
-	return s.DeadLetters.Each(ctx, consumer.Filter{}, func(l consumer.DeadLetter) error {
+	return s.DeadLetters.Each(ctx, deadletter.Filter{}, func(l deadletter.Letter) error {
 		e.DeadLetters[l.Sequence] = l.Origin
 		return nil
 	})

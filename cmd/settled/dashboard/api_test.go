@@ -13,6 +13,7 @@ import (
 	"github.com/nats-io/nats.go"
 
 	"settled/consumer"
+	"settled/consumer/deadletter"
 	"settled/ledger"
 	"settled/settlement"
 )
@@ -214,7 +215,7 @@ func (w *world) storeDeadLetter(id string) uint64 {
 		Subject: "outcome.cancellation", Stream: "OUTCOMES", Payload: []byte(`{"id":"` + id + `"}`), Sequence: uint64(len(id)), // #nosec G115 -- a test's
 	}}
 	o.Ref.Digest = id
-	seq, err := consumer.NewDeadLetters(w.js, consumer.Config{}).Store(w.t.Context(), o, *settlement.Fail(settlement.NodeRejected, "no"), 1)
+	seq, err := deadletter.New(w.js, consumer.Config{}).Store(w.t.Context(), o, *settlement.Fail(settlement.NodeRejected, "no"), 1)
 	w.must(err)
 	return seq
 }
@@ -266,7 +267,7 @@ func TestReplayAndDiscard(t *testing.T) {
 	if shown.Payload != `{"id":"a"}` || shown.Code != settlement.NodeRejected || shown.Headers["Settled-Code"] == nil {
 		t.Errorf("%+v", shown)
 	}
-	var done consumer.ReplayResult
+	var done deadletter.ReplayResult
 	if status := w.do("POST", fmt.Sprintf("/api/deadletters/%d/replay", a), "", token, &done); status != http.StatusOK || done.Stream != "OUTCOMES" || done.Sequence != 1 {
 		t.Errorf("%d %+v", status, done)
 	}

@@ -12,15 +12,17 @@ import (
 	"github.com/rs/zerolog"
 
 	"settled/consumer"
+	"settled/consumer/deadletter"
+	"settled/consumer/operations"
 	"settled/ledger"
 	"settled/ledger/streamreader"
 )
 
-// DeadLetters lists, replays and discards dead letters; consumer.DeadLetters is one.
+// DeadLetters lists, replays and discards dead letters; deadletter.Queue is one.
 type DeadLetters interface {
-	List(ctx context.Context, f consumer.Filter) ([]consumer.DeadLetter, error)
-	Get(ctx context.Context, sequence uint64) (consumer.DeadLetter, error)
-	Replay(ctx context.Context, sequence uint64) (consumer.ReplayResult, error)
+	List(ctx context.Context, f deadletter.Filter) ([]deadletter.Letter, error)
+	Get(ctx context.Context, sequence uint64) (deadletter.Letter, error)
+	Replay(ctx context.Context, sequence uint64) (deadletter.ReplayResult, error)
 	Discard(ctx context.Context, sequence uint64, reason string) error
 }
 
@@ -51,7 +53,7 @@ type Board struct {
 	cfg        Config
 	model      *model
 	reader     ledgerReader
-	operations *consumer.Operations
+	operations *operations.Log
 
 	mu        sync.Mutex
 	streams   streamState
@@ -66,7 +68,7 @@ type Board struct {
 func New(cfg Config) *Board {
 	return &Board{
 		cfg: cfg, model: newModel(), reader: ledgerReader{cfg.JS, cfg.Prefix},
-		operations: consumer.NewOperations(cfg.JS, consumer.Config{Prefix: cfg.Prefix}),
+		operations: operations.New(cfg.JS, consumer.Config{Prefix: cfg.Prefix}),
 		overviews:  map[string]cachedOverview{}, stopped: make(chan struct{}),
 	}
 }

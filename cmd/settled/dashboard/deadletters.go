@@ -10,6 +10,7 @@ import (
 	"unicode/utf8"
 
 	"settled/consumer"
+	"settled/consumer/deadletter"
 	"settled/ledger/streamreader"
 )
 
@@ -23,9 +24,9 @@ const (
 
 // deadLetterPage is a page of dead letters, newest first.
 type deadLetterPage struct {
-	Letters []consumer.DeadLetter `json:"letters"`
-	Next    uint64                `json:"next"` // before= of the next page; 0: there is none
-	Total   uint64                `json:"total"`
+	Letters []deadletter.Letter `json:"letters"`
+	Next    uint64              `json:"next"` // before= of the next page; 0: there is none
+	Total   uint64              `json:"total"`
 }
 
 // deadLetters returns a page of the dead letters with a sequence below before=. Replayed
@@ -42,14 +43,14 @@ func (b *Board) deadLetters(r *http.Request) (any, error) {
 		return nil, err
 	}
 	before = min(before, end)
-	page := deadLetterPage{Letters: []consumer.DeadLetter{}, Total: state.Msgs}
+	page := deadLetterPage{Letters: []deadletter.Letter{}, Total: state.Msgs}
 	width := uint64(2 * deadLettersPerPage)
 	for range maxStretches {
 		if before <= first || state.Msgs == 0 || len(page.Letters) >= deadLettersPerPage {
 			break
 		}
 		from := max(before-min(width, before), first)
-		found, err := b.cfg.DeadLetters.List(r.Context(), consumer.Filter{From: from, Limit: 2 * deadLettersPerPage})
+		found, err := b.cfg.DeadLetters.List(r.Context(), deadletter.Filter{From: from, Limit: 2 * deadLettersPerPage})
 		if err != nil {
 			return nil, err
 		}
@@ -58,7 +59,7 @@ func (b *Board) deadLetters(r *http.Request) (any, error) {
 			width = 2 * deadLettersPerPage
 			continue
 		}
-		found = slices.DeleteFunc(found, func(l consumer.DeadLetter) bool { return l.Sequence >= before })
+		found = slices.DeleteFunc(found, func(l deadletter.Letter) bool { return l.Sequence >= before })
 		slices.Reverse(found)
 		page.Letters = append(page.Letters, found...)
 		before, width = from, width*4
@@ -75,7 +76,7 @@ func (b *Board) deadLetters(r *http.Request) (any, error) {
 
 // deadLetterView is a dead letter with its message.
 type deadLetterView struct {
-	consumer.DeadLetter
+	deadletter.Letter
 	Headers map[string][]string `json:"headers"`
 	Payload string              `json:"payload"`
 	Binary  bool                `json:"binary"` // the payload is not UTF-8; invalid bytes are replaced
@@ -91,7 +92,7 @@ func (b *Board) deadLetter(r *http.Request) (any, error) {
 	if err != nil {
 		return nil, err
 	}
-	v := deadLetterView{DeadLetter: l, Headers: l.Header, Size: len(l.Payload), Binary: !utf8.Valid(l.Payload)}
+	v := deadLetterView{Letter: l, Headers: l.Header, Size: len(l.Payload), Binary: !utf8.Valid(l.Payload)}
 	v.Payload = strings.ToValidUTF8(string(l.Payload[:min(len(l.Payload), maxPayloadBytes)]), "\uFFFD")
 	return v, nil
 }

@@ -9,7 +9,7 @@ import (
 	"strings"
 	"testing"
 
-	"settled/consumer"
+	"settled/consumer/deadletter"
 )
 
 // FuzzBoard: no request without the token changes anything or shows it, whatever it
@@ -44,7 +44,7 @@ func FuzzBoard(f *testing.F) {
 		if r.Method == http.MethodGet || r.Method == http.MethodHead {
 			return
 		}
-		letters, err := w.board.cfg.DeadLetters.List(context.Background(), consumer.Filter{})
+		letters, err := w.board.cfg.DeadLetters.List(context.Background(), deadletter.Filter{})
 		if err != nil || len(letters) != 1 || answer.Code < 300 {
 			t.Fatalf("%s %s is answered %d, and leaves %d letters, %v", r.Method, r.URL, answer.Code, len(letters), err)
 		}

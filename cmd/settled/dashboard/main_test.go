@@ -17,6 +17,7 @@ import (
 	"github.com/rs/zerolog"
 
 	"settled/consumer"
+	"settled/consumer/deadletter"
 	"settled/ledger"
 	"settled/settlement"
 )
@@ -99,7 +100,7 @@ func newWorld(t testing.TB, change func(*Config)) *world {
 	w.must(err)
 	w.openLedger()
 	cfg := Config{
-		JS: w.connect(), DeadLetters: consumer.NewDeadLetters(w.js, consumer.Config{}), Token: testToken, Log: zerolog.Nop(),
+		JS: w.connect(), DeadLetters: deadletter.New(w.js, consumer.Config{}), Token: testToken, Log: zerolog.Nop(),
 		Status: func() Status { return Status{Waiting: []Wait{}} },
 	}
 	if change != nil {

@@ -17,7 +17,7 @@ import (
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 
-	"settled/consumer"
+	"settled/consumer/deadletter"
 )
 
 // routes lists every route of the dashboard. The other routes of http.listen (/metrics,
@@ -76,7 +76,7 @@ func writeError(w http.ResponseWriter, err error) {
 	switch {
 	case errors.As(err, &e):
 		status = e.status
-	case errors.Is(err, consumer.ErrNoDeadLetter):
+	case errors.Is(err, deadletter.ErrNotFound):
 		status = http.StatusNotFound
 	case isUnavailable(err):
 		status = http.StatusServiceUnavailable

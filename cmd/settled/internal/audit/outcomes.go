@@ -8,6 +8,8 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 
 	"settled/consumer"
+	"settled/consumer/cloudevent"
+	"settled/consumer/deadletter"
 	"settled/ledger/streamreader"
 	"settled/settlement"
 )
@@ -77,11 +79,11 @@ func (o *outcomesRead) message(m *jetstream.RawStreamMsg) {
 		o.gap(o.books.oldest, m.Sequence-1)
 	}
 	o.count, o.last = o.count+1, m.Sequence
-	e := consumer.ReadEnvelope(m.Subject, m.Header, m.Data, consumer.OutcomesStream(o.Prefix), m.Sequence, o.Prefix)
+	e := cloudevent.Read(m.Subject, m.Header, m.Data, consumer.OutcomesStream(o.Prefix), m.Sequence, o.Prefix)
 	e.Stored = m.Time
 	outcome, _ := settlement.ParseOutcome(e) // an invalid one has its result too
 	o.Unasked.known(outcome.Session)
-	if consumer.WasRequeued(m.Header) {
+	if deadletter.WasRequeued(m.Header) {
 		o.republished[m.Sequence] = true
 	}
 	u := unsettled{m.Sequence, outcome.Session, KeyOfOutcome(outcome.Ref), m.Time}

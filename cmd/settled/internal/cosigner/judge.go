@@ -9,7 +9,7 @@ import (
 	"github.com/nats-io/nats.go"
 
 	"settled/clearnode"
-	"settled/consumer"
+	"settled/consumer/cloudevent"
 	"settled/settlement"
 )
 
@@ -69,7 +69,7 @@ func (c *Cosigner) outcome(ctx context.Context, p clearnode.Proposal) (settlemen
 	case err != nil:
 		return settlement.Outcome{}, hidden("I can't read the stream of outcomes", fmt.Errorf("message %d of %s: %w", asked.Sequence, own, err))
 	}
-	o, err := settlement.ParseOutcome(consumer.ReadEnvelope(raw.Subject, raw.Header, raw.Data, asked.Stream, raw.Sequence, c.cfg.NATSPrefix))
+	o, err := settlement.ParseOutcome(cloudevent.Read(raw.Subject, raw.Header, raw.Data, asked.Stream, raw.Sequence, c.cfg.NATSPrefix))
 	switch {
 	case !o.Ref.Same(asked):
 		return o, settlement.Fail(settlement.InvalidOutcome, "message %d of %s is outcome %s of %s, type %s, digest %s, and not the one proposed", raw.Sequence, own, foreign(o.Ref.ID), foreign(o.Ref.Source), foreign(o.Ref.Type), o.Ref.Digest)

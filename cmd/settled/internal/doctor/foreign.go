@@ -7,6 +7,8 @@ import (
 
 	"settled/cmd/settled/internal/audit"
 	"settled/consumer"
+	"settled/consumer/deadletter"
+	"settled/consumer/operations"
 	"settled/ledger"
 	"settled/ledger/streamreader"
 )
@@ -31,10 +33,10 @@ func (d *Doctor) foreign(ctx context.Context) {
 			return d.foreignEntries(ctx, func(f ledger.Foreign) { found[name] = append(found[name], f) })
 		}},
 		{consumer.DeadLettersStream(cfg.Prefix), func() error {
-			return consumer.NewDeadLetters(d.Nats.JS, cfg).Each(ctx, consumer.Filter{}, func(consumer.DeadLetter) error { return nil })
+			return deadletter.New(d.Nats.JS, cfg).Each(ctx, deadletter.Filter{}, func(deadletter.Letter) error { return nil })
 		}},
 		{consumer.OperationsStream(cfg.Prefix), func() error {
-			_, err := consumer.NewOperations(d.Nats.JS, cfg).Stopped(ctx)
+			_, err := operations.New(d.Nats.JS, cfg).Stopped(ctx)
 			return err
 		}},
 	} {

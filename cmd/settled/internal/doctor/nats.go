@@ -16,6 +16,7 @@ import (
 	"settled/cmd/settled/internal/host"
 	"settled/cmd/settled/internal/natsconn"
 	"settled/consumer"
+	"settled/consumer/operations"
 	"settled/ledger"
 )
 
@@ -92,7 +93,7 @@ func (d *Doctor) sending(ctx context.Context) {
 	}
 	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
 	defer cancel()
-	stop, err := consumer.NewOperations(d.Nats.JS, d.Cfg.Consumer()).Stopped(ctx)
+	stop, err := operations.New(d.Nats.JS, d.Cfg.Consumer()).Stopped(ctx)
 	switch {
 	case err != nil:
 		d.fail("sending", "", "nothing is sent while it is not known whether sending is stopped: %s", err)

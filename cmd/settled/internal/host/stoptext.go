@@ -5,11 +5,11 @@ import (
 	"time"
 
 	"settled/cmd/settled/internal/terminal"
-	"settled/consumer"
+	"settled/consumer/operations"
 )
 
 // StopText says who stopped all sending, when and why.
-func StopText(op *consumer.Operation) string {
+func StopText(op *operations.Record) string {
 	text := fmt.Sprintf("Sending was stopped by %s at %s (%s ago): %s", op.Who, terminal.Clock(op.At), time.Since(op.At).Round(time.Second), op.Reason)
 	if op.Session != "" {
 		text += fmt.Sprintf("\n    session  %s\n    outcome  %s (%s)", op.Session, op.Origin, op.Code)

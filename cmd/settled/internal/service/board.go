@@ -20,7 +20,7 @@ import (
 	"settled/cmd/settled/internal/host"
 	"settled/cmd/settled/internal/natsconn"
 	"settled/cmd/settled/internal/telemetry"
-	"settled/consumer"
+	"settled/consumer/deadletter"
 )
 
 // boardLink is the dashboard with its own connection to NATS, while it runs. Where
@@ -77,7 +77,7 @@ func (s *Service) boardOn(cfg *config.Config, token string) (*natsconn.Link, *da
 	if err != nil {
 		return nil, nil, err
 	}
-	letters := consumer.NewDeadLetters(link.JS, cfg.Consumer())
+	letters := deadletter.New(link.JS, cfg.Consumer())
 	letters.Who = "dashboard of " + letters.Who
 	return link, dashboard.New(dashboard.Config{
 		JS: link.JS, Prefix: cfg.NATSPrefix, DeadLetters: letters, Status: s.Status, Token: token, ForeignFunc: s.foreignEntry,

@@ -8,6 +8,7 @@ import (
 	"settled/cmd/settled/internal/host"
 	"settled/cmd/settled/internal/natsconn"
 	"settled/consumer"
+	"settled/consumer/operations"
 	"settled/ledger"
 	"settled/settlement"
 )
@@ -24,8 +25,8 @@ const (
 // sending, whether the store, the streams and
 // the rights at NATS are as they must be, and whether each limit matches an asset.
 type sendGate struct {
-	*consumer.EmergencyStop
-	settings *consumer.Settings
+	*operations.EmergencyStop
+	settings *consumer.SettingsMonitor
 	ledger   *ledger.Ledger
 	hold     *SendHold
 	assets   *host.LimitAssets

@@ -18,6 +18,8 @@ import (
 	"settled/cmd/settled/internal/natsconn"
 	"settled/cmd/settled/internal/telemetry"
 	"settled/consumer"
+	"settled/consumer/deadletter"
+	"settled/consumer/operations"
 	"settled/ledger"
 	"settled/settlement"
 )
@@ -29,6 +31,12 @@ func (s *Service) consumerConfig() consumer.Config {
 	cfg.Log, cfg.ResultFunc, cfg.BeginFunc = s.Metrics.Log, s.Metrics.Result, s.Metrics.Begin(cfg.Durable)
 	cfg.TrustFunc = s.Cfg.TrustFunc()
 	cfg.ForeignFunc = func(f consumer.Foreign) { s.Metrics.Foreign.Found(f.Stream, f.Sequence, f) }
+	letters := deadletter.New(s.Nats.JS, cfg)
+	letters.Who = "settled, " + letters.Who
+	cfg.RequeueFunc = func(ctx context.Context, sequence uint64, reason string) (uint64, error) {
+		r, err := letters.Requeue(ctx, sequence, reason)
+		return r.Sequence, err
+	}
 	return cfg
 }
 
@@ -65,8 +73,8 @@ type Service struct {
 	Mu       sync.Mutex
 	Consumer *consumer.Consumer // nil until the streams are there
 	Ledger   *ledger.Ledger
-	brake    *consumer.EmergencyStop
-	settings *consumer.Settings
+	brake    *operations.EmergencyStop
+	settings *consumer.SettingsMonitor
 	Books    *ledgerWatch
 	waits    error // why the streams are not there yet, as the last try told
 }
@@ -273,18 +281,18 @@ func (s *Service) openStreams(ctx context.Context) error {
 	for _, w := range append(warnings, more...) {
 		s.Log.Warn().Msg(w)
 	}
-	brake := consumer.NewEmergencyStop(s.Nats.JS, cfg)
+	brake := operations.NewEmergencyStop(s.Nats.JS, cfg)
 	brake.Refresh(ctx)
 	fence := s.Cfg.NodeMessageExpiry + s.Cfg.NodeFenceMargin
-	settings := consumer.NewSettings(s.Nats.JS, cfg, fence)
+	settings := consumer.NewSettingsMonitor(s.Nats.JS, cfg, fence)
 	_ = settings.Verify(ctx) // it logs what is wrong, and holds sending
 	rights := natsconn.NewRightsWatch(s.Nats.JS, s.Cfg, s.Log)
 	rights.TryAll(ctx)
 	gate := sendGate{brake, settings, l, s.Hold, s.assets, s.store, rights}
 	settler := &settlement.Settler{
-		Node: s.Node, Ledger: l, DeadLetters: consumer.NewDeadLetters(s.Nats.JS, cfg), EmergencyStop: gate, HoldFunc: gate.complete,
+		Node: s.Node, Ledger: l, DeadLetters: deadletter.New(s.Nats.JS, cfg), EmergencyStop: gate, HoldFunc: gate.complete,
 		Policies: s.Cfg.Policies, Limits: s.Cfg.Limits, MaxAttempts: s.Cfg.ConsumerMaxAttempts, FenceMargin: s.Cfg.NodeFenceMargin,
-		TrustFunc: s.Cfg.TrustFunc(), ReplayFunc: consumer.NewApprovals(s.Nats.JS, cfg).Approved,
+		TrustFunc: s.Cfg.TrustFunc(), ReplayFunc: deadletter.NewApprovals(s.Nats.JS, cfg).Approved,
 	}
 	s.Metrics.Expect(s.Cfg.Scenarios())
 	s.Metrics.Foreign.Expect(s.Cfg.NATSPrefix)

@@ -1,4 +1,4 @@
-package consumer
+package deadletter
 
 import (
 	"slices"
@@ -9,12 +9,12 @@ import (
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 
+	"settled/consumer"
 	"settled/settlement"
 )
 
-// FuzzLetter: whatever headers a message has, its dead letter keeps all of them,
-// says what we say and nobody else, can be written, and gives back on a replay what
-// no instruction to the server was.
+// Whatever headers a message has, its dead letter keeps all of them, describes the failure,
+// can be written, and restores on a replay those that don't instruct the server.
 func FuzzLetter(f *testing.F) {
 	f.Add("ce-id", "1", "Nats-Msg-Id", "2", "because")
 	f.Add("Settled-Code", "closed", "settled-code", "x", "two\nlines")
@@ -22,23 +22,23 @@ func FuzzLetter(f *testing.F) {
 	f.Add("NATS-Rollup", "all", "", "x", strings.Repeat("ü", 600))
 	f.Add("Settled-Replay", "-7", "Settled-Truncated", "1", "")
 	f.Fuzz(func(t *testing.T, k1, v1, k2, v2, why string) {
-		d := &DeadLetters{cfg: Config{}.withDefaults()}
+		d := &Queue{cfg: consumer.Config{}}
 		had := nats.Header{k1: {v1, v2}, k2: {v2}}
 		o := settlement.Outcome{Scenario: "cancellation", Envelope: settlement.Envelope{Subject: "outcome.cancellation", Header: had, Payload: []byte(v1), Stream: "OUTCOMES", Sequence: 7}}
-		m := d.letter(o, *settlement.Fail(settlement.InvalidOutcome, "%s", why), 3, time.Unix(1, 0))
+		m := d.newMessage(o, *settlement.Fail(settlement.InvalidOutcome, "%s", why), 3, time.Unix(1, 0))
 		if kept := keptHeaders(had); len(kept) != len(had) {
 			t.Fatalf("%q is kept as %q", had, kept)
 		}
 		for name := range m.Header {
-			if !writable(name) {
+			if !isWritable(name) {
 				t.Fatalf("%q can't be written", name)
 			}
 		}
-		l := d.read(&jetstream.RawStreamMsg{Subject: m.Subject, Sequence: 1, Header: m.Header, Data: m.Data})
-		if l.Code != settlement.InvalidOutcome || l.Attempts != 3 || l.Origin != "OUTCOMES/7" || l.Subject != "outcome.cancellation" || l.Session != "" || l.Replays < 0 || l.Replays > mostReplays {
+		l := d.parse(&jetstream.RawStreamMsg{Subject: m.Subject, Sequence: 1, Header: m.Header, Data: m.Data})
+		if l.Code != settlement.InvalidOutcome || l.Attempts != 3 || l.Origin != "OUTCOMES/7" || l.Subject != "outcome.cancellation" || l.Session != "" || l.Replays < 0 || l.Replays > maxReplays {
 			t.Fatalf("read as %+v", l)
 		}
-		if len(l.Error) > mostError || strings.ContainsAny(l.Error, "\r\n") {
+		if len(l.Error) > maxError || strings.ContainsAny(l.Error, "\r\n") {
 			t.Fatalf("error %q", l.Error)
 		}
 		checkRestored(t, had, restoredHeaders(m.Header))

@@ -1,4 +1,4 @@
-package consumer
+package deadletter
 
 import (
 	"context"
@@ -10,6 +10,8 @@ import (
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 
+	"settled/consumer"
+	"settled/consumer/internal/natstest"
 	"settled/settlement"
 )
 
@@ -17,7 +19,7 @@ import (
 func (r *letterRig) fill(n int) {
 	r.t.Helper()
 	for i := range n {
-		m := &nats.Msg{Subject: "deadletter.cancellation", Header: header(headerCode, string(settlement.Unauthorized), headerOrigin, "OUTCOMES/1", headerSession, testSession), Data: []byte("{}")}
+		m := &nats.Msg{Subject: "deadletter.cancellation", Header: natstest.Header(headerCode, string(settlement.Unauthorized), headerOrigin, "OUTCOMES/1", headerSession, natstest.Session), Data: []byte("{}")}
 		if i%3 == 0 { // as a message looks that was made to pass for a control message
 			m.Header.Set("Status", "409")
 			m.Header.Set("Description", "Consumer Deleted")
@@ -29,14 +31,14 @@ func (r *letterRig) fill(n int) {
 	}
 	select {
 	case <-r.js.PublishAsyncComplete():
-	case <-time.After(patience):
+	case <-time.After(natstest.Patience):
 		r.t.Fatal("not stored")
 	}
 }
 
-// Many letters come whole and in order, those that look like control messages too.
+// Many letters are listed in order, including those that look like control messages.
 func TestListMany(t *testing.T) {
-	r := newLetterRig(t, Config{})
+	r := newLetterRig(t, consumer.Config{})
 	const n = 2501
 	r.fill(n)
 	letters, err := r.letters.List(t.Context(), Filter{})
@@ -44,23 +46,23 @@ func TestListMany(t *testing.T) {
 		t.Fatalf("%d letters, %v; want %d", len(letters), err, n)
 	}
 	for i, l := range letters {
-		if l.Sequence != uint64(i+1) || l.Code != settlement.Unauthorized || l.Session != testSession {
+		if l.Sequence != uint64(i+1) || l.Code != settlement.Unauthorized || l.Session != natstest.Session {
 			t.Fatalf("the letter at %d is %+v", i, l)
 		}
 	}
 }
 
-// Letters that are removed while they are listed are missing, and nothing hangs.
+// Letters that are removed while they are listed are left out, and List ends.
 func TestListWhileLettersAreRemoved(t *testing.T) {
-	r := newLetterRig(t, Config{})
+	r := newLetterRig(t, consumer.Config{})
 	const n = 1050
 	r.fill(n)
-	s, err := r.letters.stream(t.Context())
+	s, err := r.js.Stream(t.Context(), "DEADLETTERS")
 	if err != nil {
 		t.Fatal(err)
 	}
 	last := uint64(0)
-	err = r.letters.Each(t.Context(), Filter{}, func(l DeadLetter) error {
+	err = r.letters.Each(t.Context(), Filter{}, func(l Letter) error {
 		if l.Sequence == 10 {
 			if err := s.Purge(context.Background(), jetstream.WithPurgeSequence(n-5)); err != nil {
 				return err
@@ -79,12 +81,12 @@ func TestListWhileLettersAreRemoved(t *testing.T) {
 	}
 }
 
-func TestEachStopsWhenTold(t *testing.T) {
-	r := newLetterRig(t, Config{})
+func TestEachStopsAtAnError(t *testing.T) {
+	r := newLetterRig(t, consumer.Config{})
 	r.fill(5)
 	enough := errors.New("no more")
 	var seen []uint64
-	err := r.letters.Each(t.Context(), Filter{From: 2}, func(l DeadLetter) error {
+	err := r.letters.Each(t.Context(), Filter{From: 2}, func(l Letter) error {
 		if seen = append(seen, l.Sequence); len(seen) == 2 {
 			return enough
 		}

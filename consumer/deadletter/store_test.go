@@ -1,4 +1,4 @@
-package consumer
+package deadletter
 
 import (
 	"context"
@@ -13,32 +13,87 @@ import (
 	"time"
 	"unicode/utf8"
 
+	"settled/consumer"
+	"settled/consumer/cloudevent"
+	"settled/consumer/operations"
+
 	"github.com/nats-io/nats-server/v2/server"
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
+	"github.com/rs/zerolog"
 
+	"settled/consumer/internal/natstest"
 	"settled/settlement"
 )
 
-// letterRig has the streams and the dead letters, and no consumer.
+// letterRig is a server with its streams and a Queue.
 type letterRig struct {
 	t       *testing.T
-	js      jetstream.JetStream
-	letters *DeadLetters
-	cfg     Config
-	url     string
 	server  *server.Server
+	js      jetstream.JetStream
+	cfg     consumer.Config
+	log     *natstest.LogBuffer
+	letters *Queue
 }
 
-func newLetterRig(t *testing.T, cfg Config) *letterRig {
+func newLetterRig(t *testing.T, cfg consumer.Config) *letterRig {
 	t.Helper()
-	cfg.ManageStreams = true
-	s := startServer(t)
-	js := connect(t, s)
-	if _, err := EnsureStreams(t.Context(), js, cfg); err != nil {
-		t.Fatal(err)
+	r := &letterRig{t: t, server: natstest.StartServer(t), cfg: cfg, log: &natstest.LogBuffer{}}
+	r.js = natstest.Connect(t, r.server)
+	r.cfg.ManageStreams, r.cfg.Log = true, zerolog.New(r.log)
+	r.ensureStreams()
+	r.letters = New(r.js, r.cfg)
+	return r
+}
+
+func (r *letterRig) ensureStreams() {
+	r.t.Helper()
+	natstest.Eventually(r.t, func() error {
+		_, err := consumer.EnsureStreams(r.t.Context(), r.js, r.cfg)
+		return err
+	})
+}
+
+type settleFunc func(context.Context, settlement.Outcome) (settlement.Settlement, error)
+
+func (f settleFunc) Settle(ctx context.Context, o settlement.Outcome) (settlement.Settlement, error) {
+	return f(ctx, o)
+}
+
+func closedBy(o settlement.Outcome) settlement.Settlement {
+	return settlement.Settlement{Entry: settlement.Entry{State: settlement.EntryClosed, Session: o.Session, Outcome: o.Ref, Attempt: 1}}
+}
+
+// consume runs a Consumer until the test ends.
+func (r *letterRig) consume(settle settleFunc, change func(*consumer.Config)) {
+	r.t.Helper()
+	cfg := r.cfg
+	cfg.BackoffInitial, cfg.BackoffMax = 10*time.Millisecond, 50*time.Millisecond
+	cfg.RequeueFunc = func(ctx context.Context, sequence uint64, reason string) (uint64, error) {
+		q, err := r.letters.Requeue(ctx, sequence, reason)
+		return q.Sequence, err
 	}
-	return &letterRig{t: t, server: s, js: js, letters: NewDeadLetters(js, cfg), cfg: cfg, url: s.Addr().String()}
+	change(&cfg)
+	c, err := consumer.New(r.js, settle, cfg)
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	ended := make(chan error, 1)
+	go func() { ended <- c.Run(ctx) }()
+	r.t.Cleanup(func() { cancel(); <-ended })
+}
+
+// settledAll waits until all messages up to this one are answered for good.
+func (r *letterRig) settledAll(last uint64) {
+	r.t.Helper()
+	natstest.Eventually(r.t, func() error {
+		c, err := r.js.Consumer(r.t.Context(), consumer.OutcomesStream(r.cfg.Prefix), "settled")
+		if err == nil && c.CachedInfo().AckFloor.Stream < last {
+			err = fmt.Errorf("answered up to %d of %d; log:\n%s", c.CachedInfo().AckFloor.Stream, last, r.log)
+		}
+		return err
+	})
 }
 
 // publish stores a message in the stream of outcomes and reads it back as the
@@ -54,7 +109,7 @@ func (r *letterRig) publish(subject string, h nats.Header, payload string) settl
 
 func (r *letterRig) outcome(seq uint64) settlement.Outcome {
 	r.t.Helper()
-	name := OutcomesStream(r.cfg.Prefix)
+	name := consumer.OutcomesStream(r.cfg.Prefix)
 	s, err := r.js.Stream(r.t.Context(), name)
 	if err != nil {
 		r.t.Fatal(err)
@@ -63,11 +118,11 @@ func (r *letterRig) outcome(seq uint64) settlement.Outcome {
 	if err != nil {
 		r.t.Fatal(err)
 	}
-	o, _ := settlement.ParseOutcome(ReadEnvelope(raw.Subject, raw.Header, raw.Data, name, seq, r.cfg.Prefix))
+	o, _ := settlement.ParseOutcome(cloudevent.Read(raw.Subject, raw.Header, raw.Data, name, seq, r.cfg.Prefix))
 	return o
 }
 
-func (r *letterRig) store(o settlement.Outcome, f *settlement.Failure) DeadLetter {
+func (r *letterRig) store(o settlement.Outcome, f *settlement.Failure) Letter {
 	r.t.Helper()
 	seq, err := r.letters.Store(r.t.Context(), o, *f, 3)
 	if err != nil {
@@ -89,23 +144,23 @@ func (r *letterRig) last(stream string) uint64 {
 	return s.CachedInfo().State.LastSeq
 }
 
-func (r *letterRig) operations() []Operation {
+func (r *letterRig) operations() []operations.Record {
 	r.t.Helper()
-	s, err := r.js.Stream(r.t.Context(), OperationsStream(r.cfg.Prefix))
+	s, err := r.js.Stream(r.t.Context(), consumer.OperationsStream(r.cfg.Prefix))
 	if err != nil {
 		r.t.Fatal(err)
 	}
-	var ops []Operation
+	var ops []operations.Record
 	for seq := uint64(1); seq <= s.CachedInfo().State.LastSeq; seq++ {
 		raw, err := s.GetMsg(r.t.Context(), seq)
 		if err != nil {
 			r.t.Fatal(err)
 		}
-		var op Operation
+		var op operations.Record
 		if err := json.Unmarshal(raw.Data, &op); err != nil {
 			r.t.Fatal(err)
 		}
-		if raw.Subject != OperationSubject(r.cfg.Prefix, op.Action) {
+		if raw.Subject != consumer.OperationSubject(r.cfg.Prefix, op.Action) {
 			r.t.Errorf("%s on %s", op.Action, raw.Subject)
 		}
 		ops = append(ops, op)
@@ -114,14 +169,14 @@ func (r *letterRig) operations() []Operation {
 }
 
 func TestALetterHoldsItsMessage(t *testing.T) {
-	r := newLetterRig(t, Config{Prefix: "prod."})
-	o := r.publish("outcome.cancellation", header("content-type", "application/cloudevents+json", "X-Mine", "a", "X-Mine", "b"), eventOf("1"))
+	r := newLetterRig(t, consumer.Config{Prefix: "prod."})
+	o := r.publish("outcome.cancellation", natstest.Header("content-type", "application/cloudevents+json", "X-Mine", "a", "X-Mine", "b"), natstest.EventOf("1"))
 	l := r.store(o, settlement.Fail(settlement.ClosedElsewhere, "two\r\nlines\tand \xff"))
-	if l.Session != testSession || l.Scenario != "cancellation" || l.Code != settlement.ClosedElsewhere || l.Class != settlement.Conflict || l.Attempts != 3 ||
+	if l.Session != natstest.Session || l.Scenario != "cancellation" || l.Code != settlement.ClosedElsewhere || l.Class != settlement.Conflict || l.Attempts != 3 ||
 		l.Origin != "PROD_OUTCOMES/1" || l.Subject != "prod.outcome.cancellation" || l.Error != "two lines and \uFFFD" || l.FailedAt.IsZero() || l.Replays != 0 {
 		t.Errorf("got %+v", l)
 	}
-	if string(l.Payload) != eventOf("1") || !reflect.DeepEqual(l.Header["X-Mine"], []string{"a", "b"}) || l.Header.Get("content-type") != "application/cloudevents+json" || l.Header.Get("Nats-Msg-Id") != "PROD_OUTCOMES/1" {
+	if string(l.Payload) != natstest.EventOf("1") || !reflect.DeepEqual(l.Header["X-Mine"], []string{"a", "b"}) || l.Header.Get("content-type") != "application/cloudevents+json" || l.Header.Get("Nats-Msg-Id") != "PROD_OUTCOMES/1" {
 		t.Errorf("payload %s, header %v", l.Payload, l.Header)
 	}
 	text, err := json.Marshal(l)
@@ -136,8 +191,8 @@ func TestALetterHoldsItsMessage(t *testing.T) {
 }
 
 func TestStoringALetterTwiceStoresItOnce(t *testing.T) {
-	r := newLetterRig(t, Config{})
-	o := r.publish("outcome.cancellation", nil, eventOf("1"))
+	r := newLetterRig(t, consumer.Config{})
+	o := r.publish("outcome.cancellation", nil, natstest.EventOf("1"))
 	first := r.store(o, settlement.Fail(settlement.NodeRejected, "x"))
 	if again := r.store(o, settlement.Fail(settlement.NodeRejected, "x")); again.Sequence != first.Sequence {
 		t.Errorf("stored as %d and %d", first.Sequence, again.Sequence)
@@ -150,20 +205,20 @@ func TestStoringALetterTwiceStoresItOnce(t *testing.T) {
 	}
 }
 
-// A stream of outcomes that was made anew, by others, counts from 1 again: another
-// message at the same position is another letter.
+// A stream of outcomes that others created again counts from 1 again: another message at
+// the same position is another letter.
 func TestALetterIsNotTakenForThatOfAnotherMessage(t *testing.T) {
-	r := newLetterRig(t, Config{})
-	o := r.publish("outcome.cancellation", nil, eventOf("1"))
+	r := newLetterRig(t, consumer.Config{})
+	o := r.publish("outcome.cancellation", nil, natstest.EventOf("1"))
 	first := r.store(o, settlement.Fail(settlement.NodeRejected, "x"))
 	if err := r.js.DeleteStream(t.Context(), "OUTCOMES"); err != nil {
 		t.Fatal(err)
 	}
-	ensureAgain(t, r.js, r.cfg)
-	other := r.publish("outcome.cancellation", nil, eventOf("2"))
+	r.ensureStreams()
+	other := r.publish("outcome.cancellation", nil, natstest.EventOf("2"))
 	for range 2 {
 		l := r.store(other, settlement.Fail(settlement.NodeRejected, "x"))
-		if l.Sequence == first.Sequence || string(l.Payload) != eventOf("2") || l.Origin != first.Origin {
+		if l.Sequence == first.Sequence || string(l.Payload) != natstest.EventOf("2") || l.Origin != first.Origin {
 			t.Errorf("got letter %d (%s) with %s, the first is %d", l.Sequence, l.Origin, l.Payload, first.Sequence)
 		}
 	}
@@ -172,18 +227,18 @@ func TestALetterIsNotTakenForThatOfAnotherMessage(t *testing.T) {
 	}
 }
 
-// Nothing in a message's headers steers the server, passes for what a letter
-// adds, or keeps the letter from being stored; what can be is restored.
+// A message's headers can't instruct the server, pass for those that a letter adds, or
+// prevent that the letter is stored; the others are restored.
 func TestHostileHeaders(t *testing.T) {
-	r := newLetterRig(t, Config{})
-	h := header(
+	r := newLetterRig(t, consumer.Config{})
+	h := natstest.Header(
 		"Nats-Msg-Id", "mine", "Nats-TTL", "1s", "nats-rollup", "all", "NATS-Expected-Last-Sequence", "99",
 		"Settled-Code", "forged", "settled-subject", "operation.resume", "Settled-Original-Nats-X", "forged",
 		"Settled-Truncated", "1", "Settled-Signature", "sig", "Settled-Replay", "4", "Settled-Other", "kept",
 		"Status", "409", "Description", "Consumer Deleted", "X", "",
 	)
 	// What another client may publish, though this one refuses to.
-	o := r.publish("outcome.cancellation", header("X-Y", "z"), eventOf("1"))
+	o := r.publish("outcome.cancellation", natstest.Header("X-Y", "z"), natstest.EventOf("1"))
 	o.Envelope.Header = map[string][]string(h)
 	o.Envelope.Header["X(odd) \xff%"] = []string{"v"}
 	o.Envelope.Header["Empty"] = nil
@@ -222,15 +277,15 @@ func TestHostileHeaders(t *testing.T) {
 
 // A message published raw, with names no Go client can write, can be stored.
 func TestALetterOfARawMessage(t *testing.T) {
-	r := newLetterRig(t, Config{})
+	r := newLetterRig(t, consumer.Config{})
 	head := "NATS/1.0\r\nX(1): a\r\nX/2: b\r\nNats-Msg-Id: i\r\n\r\n"
-	conn, err := net.Dial("tcp", r.url)
+	conn, err := net.Dial("tcp", r.server.Addr().String())
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer conn.Close()
 	fmt.Fprintf(conn, "CONNECT {\"verbose\":false,\"headers\":true}\r\nHPUB outcome.cancellation %d %d\r\n%s{}\r\nPING\r\n", len(head), len(head)+2, head)
-	for deadline := time.Now().Add(patience); r.last("OUTCOMES") == 0; <-time.After(5 * time.Millisecond) {
+	for deadline := time.Now().Add(natstest.Patience); r.last("OUTCOMES") == 0; <-time.After(5 * time.Millisecond) {
 		if time.Now().After(deadline) {
 			t.Fatal("not stored")
 		}
@@ -242,9 +297,9 @@ func TestALetterOfARawMessage(t *testing.T) {
 }
 
 func TestABigMessageCanBeStored(t *testing.T) {
-	r := newLetterRig(t, Config{})
-	big := strings.Repeat("x", outcomeSize-200)
-	l := r.store(r.publish("outcome.cancellation", header("a", "b"), big), settlement.Fail(settlement.InvalidOutcome, "%s", strings.Repeat("ü", 5000)))
+	r := newLetterRig(t, consumer.Config{})
+	big := strings.Repeat("x", int(consumer.StreamConfigs(r.cfg)[0].MaxMsgSize)-200)
+	l := r.store(r.publish("outcome.cancellation", natstest.Header("a", "b"), big), settlement.Fail(settlement.InvalidOutcome, "%s", strings.Repeat("ü", 5000)))
 	if string(l.Payload) != big || l.Header.Get("a") != "b" {
 		t.Errorf("payload of %d bytes, header %v", len(l.Payload), l.Header)
 	}
@@ -256,10 +311,10 @@ func TestABigMessageCanBeStored(t *testing.T) {
 	for i := range 30000 {
 		wide[fmt.Sprintf("(%05d", i)] = []string{""}
 	}
-	o := r.publish("outcome.cancellation", nil, eventOf("wide"))
+	o := r.publish("outcome.cancellation", nil, natstest.EventOf("wide"))
 	o.Envelope.Header = wide
 	l = r.store(o, settlement.Fail(settlement.InvalidOutcome, "x"))
-	if string(l.Payload) != eventOf("wide") || l.Header.Get(headerOmitted) != "30000" || l.Replays != 2 || l.Header.Get("Nats-Msg-Id") != "OUTCOMES/2" {
+	if string(l.Payload) != natstest.EventOf("wide") || l.Header.Get(headerOmitted) != "30000" || l.Replays != 2 || l.Header.Get("Nats-Msg-Id") != "OUTCOMES/2" {
 		t.Errorf("payload %s, header %v", l.Payload, l.Header)
 	}
 	if _, err := r.letters.Replay(t.Context(), l.Sequence); err != nil {
@@ -267,18 +322,18 @@ func TestABigMessageCanBeStored(t *testing.T) {
 	}
 }
 
-// Where the stream takes less than it should, what fits is kept, and a replay of
-// a part is refused.
+// If the stream's size limit is too small, a part of the payload is kept, and a replay is
+// refused.
 func TestALetterThatDoesNotFit(t *testing.T) {
-	r := newLetterRig(t, Config{})
-	s := StreamConfigs(r.cfg)[1]
+	r := newLetterRig(t, consumer.Config{})
+	s := consumer.StreamConfigs(r.cfg)[1]
 	s.MaxMsgSize = 100 << 10
 	if _, err := r.js.UpdateStream(t.Context(), s); err != nil {
 		t.Fatal(err)
 	}
 	o := r.publish("outcome.cancellation", nil, strings.Repeat("x", 200<<10))
 	l := r.store(o, settlement.Fail(settlement.InvalidOutcome, "x"))
-	if len(l.Payload) != cutPayload || l.Header.Get(headerTruncated) != fmt.Sprint(200<<10) {
+	if len(l.Payload) != maxTruncated || l.Header.Get(headerTruncated) != fmt.Sprint(200<<10) {
 		t.Errorf("%d bytes, header %v", len(l.Payload), l.Header)
 	}
 	if again := r.store(o, settlement.Fail(settlement.InvalidOutcome, "x")); again.Sequence != l.Sequence {
@@ -290,26 +345,26 @@ func TestALetterThatDoesNotFit(t *testing.T) {
 }
 
 func TestReplay(t *testing.T) {
-	r := newLetterRig(t, Config{Prefix: "prod."})
+	r := newLetterRig(t, consumer.Config{Prefix: "prod."})
 	r.letters.Who = "ada@office"
-	o := r.publish("outcome.cancellation", header("Nats-Msg-Id", "orig", "X-Y", "z"), eventOf("1"))
+	o := r.publish("outcome.cancellation", natstest.Header("Nats-Msg-Id", "orig", "X-Y", "z"), natstest.EventOf("1"))
 	l := r.store(o, settlement.Fail(settlement.Unauthorized, "x"))
 	at, err := r.letters.Replay(t.Context(), l.Sequence)
 	if err != nil || at != (ReplayResult{DeadLetter: 1, Stream: "PROD_OUTCOMES", Sequence: 2}) {
 		t.Fatalf("%+v, %v", at, err)
 	}
 	back := r.outcome(2)
-	if !back.Ref.Same(o.Ref) || string(back.Envelope.Payload) != eventOf("1") || nats.Header(back.Envelope.Header).Get("X-Y") != "z" || nats.Header(back.Envelope.Header).Get("Settled-Replay") != "1" {
+	if !back.Ref.Same(o.Ref) || string(back.Envelope.Payload) != natstest.EventOf("1") || nats.Header(back.Envelope.Header).Get("X-Y") != "z" || nats.Header(back.Envelope.Header).Get("Settled-Replay") != "1" {
 		t.Errorf("replayed: %+v", back)
 	}
-	if _, err := r.letters.Get(t.Context(), l.Sequence); !errors.Is(err, ErrNoDeadLetter) {
+	if _, err := r.letters.Get(t.Context(), l.Sequence); !errors.Is(err, ErrNotFound) {
 		t.Errorf("the letter is still there: %v", err)
 	}
-	if _, err := r.letters.Replay(t.Context(), l.Sequence); !errors.Is(err, ErrNoDeadLetter) {
+	if _, err := r.letters.Replay(t.Context(), l.Sequence); !errors.Is(err, ErrNotFound) {
 		t.Errorf("replayed again: %v", err)
 	}
 	ops := r.operations()
-	if len(ops) != 1 || ops[0].Action != "replay" || ops[0].Who != "ada@office" || ops[0].At.IsZero() || ops[0].DeadLetter != 1 || ops[0].OutcomeSequence != 2 || ops[0].Session != testSession || ops[0].Code != settlement.Unauthorized {
+	if len(ops) != 1 || ops[0].Action != "replay" || ops[0].Who != "ada@office" || ops[0].At.IsZero() || ops[0].DeadLetter != 1 || ops[0].OutcomeSequence != 2 || ops[0].Session != natstest.Session || ops[0].Code != settlement.Unauthorized {
 		t.Errorf("recorded %+v", ops)
 	}
 	// It fails again, and is replayed again: the count goes on.
@@ -326,13 +381,13 @@ func TestReplay(t *testing.T) {
 }
 
 func TestReplayFromTwoTerminals(t *testing.T) {
-	r := newLetterRig(t, Config{})
-	l := r.store(r.publish("outcome.cancellation", nil, eventOf("1")), settlement.Fail(settlement.Unauthorized, "x"))
+	r := newLetterRig(t, consumer.Config{})
+	l := r.store(r.publish("outcome.cancellation", nil, natstest.EventOf("1")), settlement.Fail(settlement.Unauthorized, "x"))
 	var terminals sync.WaitGroup
 	for range 8 {
 		terminals.Go(func() {
 			at, err := r.letters.Replay(context.Background(), l.Sequence)
-			if err != nil && !errors.Is(err, ErrNoDeadLetter) || err == nil && at.Sequence != 2 {
+			if err != nil && !errors.Is(err, ErrNotFound) || err == nil && at.Sequence != 2 {
 				t.Errorf("%+v, %v", at, err)
 			}
 		})
@@ -346,15 +401,15 @@ func TestReplayFromTwoTerminals(t *testing.T) {
 	}
 }
 
-// A replay that died between publishing and recording is finished by the next one.
+// A replay that ended between publishing and recording is completed by the next one.
 func TestReplayIsFinished(t *testing.T) {
-	r := newLetterRig(t, Config{})
-	l := r.store(r.publish("outcome.cancellation", nil, eventOf("1")), settlement.Fail(settlement.Unauthorized, "x"))
-	m, err := r.letters.replayed(l)
+	r := newLetterRig(t, consumer.Config{})
+	l := r.store(r.publish("outcome.cancellation", nil, natstest.EventOf("1")), settlement.Fail(settlement.Unauthorized, "x"))
+	m, err := r.letters.replayMessage(l)
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, _, err := r.letters.publishAgain(t.Context(), l, m, false); err != nil {
+	if _, _, err := r.letters.publishReplay(t.Context(), l, m, false); err != nil {
 		t.Fatal(err)
 	}
 	if at, err := r.letters.Replay(t.Context(), l.Sequence); err != nil || !at.Duplicate || at.Sequence != 2 {
@@ -365,12 +420,12 @@ func TestReplayIsFinished(t *testing.T) {
 	}
 }
 
-// One that was recorded too, and whose letter could not be removed, isn't published
+// A replay that was recorded, but whose letter could not be removed, is not published
 // again, however long ago that was.
 func TestReplayOnRecordIsFinished(t *testing.T) {
-	r := newLetterRig(t, Config{})
-	l := r.store(r.publish("outcome.cancellation", nil, eventOf("1")), settlement.Fail(settlement.Unauthorized, "x"))
-	m, err := r.letters.replayed(l)
+	r := newLetterRig(t, consumer.Config{})
+	l := r.store(r.publish("outcome.cancellation", nil, natstest.EventOf("1")), settlement.Fail(settlement.Unauthorized, "x"))
+	m, err := r.letters.replayMessage(l)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -378,10 +433,10 @@ func TestReplayOnRecordIsFinished(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := r.letters.record(t.Context(), ActionReplay, l, Operation{OutcomeSequence: ack.Sequence}); err != nil {
+	if err := r.letters.record(t.Context(), l, operations.Record{Action: operations.ActionReplay, OutcomeSequence: ack.Sequence}); err != nil {
 		t.Fatal(err)
 	}
-	edited, err := r.letters.Edited(l, []byte(eventOf("2")))
+	edited, err := r.letters.Edit(l, []byte(natstest.EventOf("2")))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -394,31 +449,31 @@ func TestReplayOnRecordIsFinished(t *testing.T) {
 	if n := r.last("OUTCOMES"); n != 2 {
 		t.Errorf("published %d times", n-1)
 	}
-	if _, err := r.letters.Get(t.Context(), l.Sequence); !errors.Is(err, ErrNoDeadLetter) {
+	if _, err := r.letters.Get(t.Context(), l.Sequence); !errors.Is(err, ErrNotFound) {
 		t.Errorf("the letter is still there: %v", err)
 	}
 }
 
-// A letter whose replay is on record, and not in OUTCOMES, is replayed: OUTCOMES was set
-// back since, or the record is not genuine. The letter is all that is left of the outcome.
+// A letter whose replay is recorded, but not in OUTCOMES, is replayed: OUTCOMES was set
+// back since, or the record is not genuine, and only the letter is left of the outcome.
 func TestReplayOnRecordOnly(t *testing.T) {
-	for name, foreign := range map[string]func(DeadLetter) string{
-		"beyond the end of OUTCOMES": func(l DeadLetter) string {
+	for name, foreign := range map[string]func(Letter) string{
+		"beyond the end of OUTCOMES": func(l Letter) string {
 			return fmt.Sprintf(`{"action":"replay","dead_letter":1,"origin":%q,"session_id":%q,"outcome_sequence":77}`, l.Origin, l.Session)
 		},
-		"names another message": func(l DeadLetter) string {
+		"names another message": func(l Letter) string {
 			return fmt.Sprintf(`{"action":"replay","dead_letter":1,"origin":%q,"session_id":%q,"outcome_sequence":1,"edited":true}`, l.Origin, l.Session)
 		},
-		"names nothing": func(DeadLetter) string { return `{"action":"replay"}` },
-		"of another letter": func(l DeadLetter) string {
+		"names nothing": func(Letter) string { return `{"action":"replay"}` },
+		"of another letter": func(l Letter) string {
 			return fmt.Sprintf(`{"action":"replay","dead_letter":2,"origin":%q,"outcome_sequence":1,"edited":true}`, l.Origin)
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
-			r := newLetterRig(t, Config{})
-			l := r.store(r.publish("outcome.cancellation", nil, eventOf("1")), settlement.Fail(settlement.Unauthorized, "x"))
-			junk := nats.NewMsg(OperationSubject("", ActionReplay))
-			junk.Header.Set(nats.MsgIdHdr, recordID(ActionReplay, l))
+			r := newLetterRig(t, consumer.Config{})
+			l := r.store(r.publish("outcome.cancellation", nil, natstest.EventOf("1")), settlement.Fail(settlement.Unauthorized, "x"))
+			junk := nats.NewMsg(consumer.OperationSubject("", operations.ActionReplay))
+			junk.Header.Set(nats.MsgIdHdr, recordID(operations.ActionReplay, l))
 			junk.Data = []byte(foreign(l))
 			if _, err := r.js.PublishMsg(t.Context(), junk); err != nil {
 				t.Fatal(err)
@@ -430,17 +485,17 @@ func TestReplayOnRecordOnly(t *testing.T) {
 				t.Errorf("published %d times", n-1)
 			}
 			ops := r.operations()
-			if last := ops[len(ops)-1]; last.Action != ActionReplay || last.OutcomeSequence != 2 {
+			if last := ops[len(ops)-1]; last.Action != operations.ActionReplay || last.OutcomeSequence != 2 {
 				t.Errorf("recorded %+v", last)
 			}
 		})
 	}
 }
 
-// Without a record nothing is replayed, and nothing lost.
+// Without a record nothing is replayed or removed.
 func TestNoReplayWithoutARecord(t *testing.T) {
-	r := newLetterRig(t, Config{})
-	l := r.store(r.publish("outcome.cancellation", nil, eventOf("1")), settlement.Fail(settlement.Unauthorized, "x"))
+	r := newLetterRig(t, consumer.Config{})
+	l := r.store(r.publish("outcome.cancellation", nil, natstest.EventOf("1")), settlement.Fail(settlement.Unauthorized, "x"))
 	if err := r.js.DeleteStream(t.Context(), "OPERATIONS"); err != nil {
 		t.Fatal(err)
 	}
@@ -452,20 +507,20 @@ func TestNoReplayWithoutARecord(t *testing.T) {
 	}
 }
 
-// An edited replay keeps the headers, goes where its type says, and is refused where
-// it is no outcome.
+// An edited replay keeps the headers, is published to the subject of its type, and is
+// refused if it is no valid outcome.
 func TestReplayEdited(t *testing.T) {
-	r := newLetterRig(t, Config{Prefix: "prod."})
-	wrong := strings.Replace(eventOf("1"), "outcome.cancellation", "outcome.cancelation", 1)
-	l := r.store(r.publish("outcome.cancelation", header("X-Y", "z"), wrong), settlement.Fail(settlement.UnknownScenario, "x"))
-	bad, err := r.letters.Edited(l, []byte(eventOf("1")+"}"))
+	r := newLetterRig(t, consumer.Config{Prefix: "prod."})
+	wrong := strings.Replace(natstest.EventOf("1"), "outcome.cancellation", "outcome.cancelation", 1)
+	l := r.store(r.publish("outcome.cancelation", natstest.Header("X-Y", "z"), wrong), settlement.Fail(settlement.UnknownScenario, "x"))
+	bad, err := r.letters.Edit(l, []byte(natstest.EventOf("1")+"}"))
 	if err == nil {
-		t.Error("no outcome, and taken for one")
+		t.Error("accepted an invalid outcome")
 	}
 	if _, err := r.letters.ReplayEdited(t.Context(), bad); err == nil || r.last("PROD_OUTCOMES") != 1 {
 		t.Errorf("published what is no outcome: %v", err)
 	}
-	edited, err := r.letters.Edited(l, []byte(eventOf("1")))
+	edited, err := r.letters.Edit(l, []byte(natstest.EventOf("1")))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -482,19 +537,19 @@ func TestReplayEdited(t *testing.T) {
 	}
 }
 
-// Two terminals, one of which edits: what is published is published once, and who
-// came second is told.
+// Two terminals replay a letter, one of them edited: it is published once, and the second
+// gets an error.
 func TestReplayEditedAndNot(t *testing.T) {
-	r := newLetterRig(t, Config{})
-	l := r.store(r.publish("outcome.cancellation", nil, eventOf("1")), settlement.Fail(settlement.Unauthorized, "x"))
-	m, err := r.letters.replayed(l)
+	r := newLetterRig(t, consumer.Config{})
+	l := r.store(r.publish("outcome.cancellation", nil, natstest.EventOf("1")), settlement.Fail(settlement.Unauthorized, "x"))
+	m, err := r.letters.replayMessage(l)
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, _, err := r.letters.publishAgain(t.Context(), l, m, false); err != nil {
+	if _, _, err := r.letters.publishReplay(t.Context(), l, m, false); err != nil {
 		t.Fatal(err)
 	}
-	edited, err := r.letters.Edited(l, []byte(eventOf("2")))
+	edited, err := r.letters.Edit(l, []byte(natstest.EventOf("2")))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -506,28 +561,28 @@ func TestReplayEditedAndNot(t *testing.T) {
 	}
 }
 
-// A binary event keeps its attributes, which stand in headers.
+// A binary event keeps its attributes, which are headers.
 func TestEditedBinary(t *testing.T) {
-	r := newLetterRig(t, Config{})
-	h := header("ce-specversion", "1.0", "ce-id", "1", "ce-source", "/test", "ce-type", "outcome.cancellation")
+	r := newLetterRig(t, consumer.Config{})
+	h := natstest.Header("ce-specversion", "1.0", "ce-id", "1", "ce-source", "/test", "ce-type", "outcome.cancellation")
 	l := r.store(r.publish("outcome.cancellation", h, `{"session_id":"0x12"}`), settlement.Fail(settlement.InvalidOutcome, "x"))
-	if _, err := r.letters.Edited(l, []byte(`{"session_id":"0x13"}`)); err == nil {
+	if _, err := r.letters.Edit(l, []byte(`{"session_id":"0x13"}`)); err == nil {
 		t.Error("a session id of two digits is taken")
 	}
-	edited, err := r.letters.Edited(l, []byte(`{"session_id":"`+testSession+`"}`))
+	edited, err := r.letters.Edit(l, []byte(`{"session_id":"`+natstest.Session+`"}`))
 	if err != nil {
 		t.Fatal(err)
 	}
-	if o := r.letters.Outcome(edited); o.Session != testSession || o.Ref.ID != "1" || edited.Subject != "outcome.cancellation" {
+	if o := r.letters.Outcome(edited); o.Session != natstest.Session || o.Ref.ID != "1" || edited.Subject != "outcome.cancellation" {
 		t.Errorf("%+v", o)
 	}
 }
 
-// A letter that others put there can't make a replay publish elsewhere.
+// A letter stored by others can't make a replay publish to another subject.
 func TestReplayPublishesOutcomesOnly(t *testing.T) {
-	r := newLetterRig(t, Config{})
+	r := newLetterRig(t, consumer.Config{})
 	for _, subject := range []string{"", "operation.resume", "outcome.", "outcome.a.b", "outcome.*", "settlement.closed.x"} {
-		ack, err := r.js.PublishMsg(t.Context(), &nats.Msg{Subject: "deadletter.a", Header: header("Settled-Subject", subject, "Settled-Origin", "OUTCOMES/1", "Settled-Code", "limit_exceeded"), Data: []byte("{}")})
+		ack, err := r.js.PublishMsg(t.Context(), &nats.Msg{Subject: "deadletter.a", Header: natstest.Header("Settled-Subject", subject, "Settled-Origin", "OUTCOMES/1", "Settled-Code", "limit_exceeded"), Data: []byte("{}")})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -537,22 +592,22 @@ func TestReplayPublishesOutcomesOnly(t *testing.T) {
 	}
 }
 
-// TestForeignDeadLetters: what a server published to a dead letter's subject is not
-// listed nor replayed, is reported, and can be discarded.
+// A message that a server published to a dead letter's subject is neither listed nor
+// replayed; it is reported, and can be discarded.
 func TestForeignDeadLetters(t *testing.T) {
 	var heard []uint64
-	r := newLetterRig(t, Config{ForeignFunc: func(f Foreign) {
+	r := newLetterRig(t, consumer.Config{ForeignFunc: func(f consumer.Foreign) {
 		if f.Stream == "DEADLETTERS" && strings.Contains(f.Error(), "is ignored") {
 			heard = append(heard, f.Sequence)
 		}
 	}})
 	for i, h := range []nats.Header{
 		nil,
-		header("Status", "100", "Description", "Idle Heartbeat"),
-		header("Settled-Origin", "OUTCOMES/1"),
-		header("Settled-Code", "limit_exceeded"),
-		header("Settled-Origin", "OUTCOMES/0", "Settled-Code", "limit_exceeded"),
-		header("Settled-Origin", "OUTCOMES", "Settled-Code", "limit_exceeded"),
+		natstest.Header("Status", "100", "Description", "Idle Heartbeat"),
+		natstest.Header("Settled-Origin", "OUTCOMES/1"),
+		natstest.Header("Settled-Code", "limit_exceeded"),
+		natstest.Header("Settled-Origin", "OUTCOMES/0", "Settled-Code", "limit_exceeded"),
+		natstest.Header("Settled-Origin", "OUTCOMES", "Settled-Code", "limit_exceeded"),
 	} {
 		if _, err := r.js.PublishMsg(t.Context(), &nats.Msg{Subject: "deadletter.cancellation", Header: h, Data: []byte(`{"stream":"OUTCOMES", "seq":1}`)}); err != nil {
 			t.Fatal(err)
@@ -571,8 +626,8 @@ func TestForeignDeadLetters(t *testing.T) {
 }
 
 func TestDiscard(t *testing.T) {
-	r := newLetterRig(t, Config{})
-	l := r.store(r.publish("outcome.cancellation", nil, eventOf("1")), settlement.Fail(settlement.Unauthorized, "x"))
+	r := newLetterRig(t, consumer.Config{})
+	l := r.store(r.publish("outcome.cancellation", nil, natstest.EventOf("1")), settlement.Fail(settlement.Unauthorized, "x"))
 	if err := r.letters.Discard(t.Context(), l.Sequence, " "); err == nil {
 		t.Error("discarded without a reason")
 	}
@@ -580,7 +635,7 @@ func TestDiscard(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, seq := range []uint64{l.Sequence, 0, 99} {
-		if err := r.letters.Discard(t.Context(), seq, "again"); !errors.Is(err, ErrNoDeadLetter) {
+		if err := r.letters.Discard(t.Context(), seq, "again"); !errors.Is(err, ErrNotFound) {
 			t.Errorf("%d: %v", seq, err)
 		}
 	}
@@ -593,10 +648,10 @@ func TestDiscard(t *testing.T) {
 }
 
 func TestListFilters(t *testing.T) {
-	r := newLetterRig(t, Config{})
+	r := newLetterRig(t, consumer.Config{})
 	session := func(n int) string { return fmt.Sprintf("0x%064x", n) }
-	put := func(subject, session string, f *settlement.Failure) DeadLetter {
-		return r.store(r.publish(subject, nil, strings.Replace(eventOf("1"), testSession, session, 1)), f)
+	put := func(subject, session string, f *settlement.Failure) Letter {
+		return r.store(r.publish(subject, nil, strings.Replace(natstest.EventOf("1"), natstest.Session, session, 1)), f)
 	}
 	first := put("outcome.cancellation", session(1), settlement.Fail(settlement.Unauthorized, "x"))
 	put("outcome.cancellation", session(2), settlement.Fail(settlement.ClosedElsewhere, "x"))
@@ -637,54 +692,46 @@ func TestListFilters(t *testing.T) {
 	}
 }
 
-// Garbage between good outcomes, by the thousand: each ends as a dead letter, and
-// no good one is lost or held up.
+// Thousands of invalid messages between valid outcomes: each ends as a dead letter, and all
+// valid ones are settled.
 func TestGarbage(t *testing.T) {
 	const garbage = 2000
-	ended := map[Disposition]int{}
-	var mu sync.Mutex
-	r := newRig(t, func(c *Config) {
-		c.Workers = 64
-		c.Log = c.Log.Level(5) // no 2,000 warnings
-		c.ResultFunc = func(res Result) {
-			mu.Lock()
-			defer mu.Unlock()
-			ended[res.Disposition]++
-		}
-	})
-	letters := NewDeadLetters(r.js, r.cfg)
-	r.settler.do = func(ctx context.Context, o settlement.Outcome, _ int) (settlement.Settlement, error) {
+	r := newLetterRig(t, consumer.Config{})
+	last, good := publishGarbage(r, garbage)
+	results := make(chan consumer.Disposition, 2*garbage)
+	r.consume(func(ctx context.Context, o settlement.Outcome) (settlement.Settlement, error) {
 		if o.Invalid == nil {
 			return closedBy(o), nil
 		}
-		if _, err := letters.Store(ctx, o, *o.Invalid, 0); err != nil {
+		if _, err := r.letters.Store(ctx, o, *o.Invalid, 0); err != nil {
 			return settlement.Settlement{}, &settlement.Waiting{Reason: settlement.DeadLetterUnavailable, Err: err}
 		}
 		return settlement.Settlement{}, &settlement.Failed{Failure: *o.Invalid}
-	}
-	last, good := publishGarbage(r, garbage)
-	r.start()
+	}, func(c *consumer.Config) {
+		c.Log = zerolog.Nop()
+		c.ResultFunc = func(res consumer.Result) { results <- res.Disposition }
+	})
 	r.settledAll(last)
-	list, err := letters.List(t.Context(), Filter{Code: settlement.InvalidOutcome})
+	list, err := r.letters.List(t.Context(), Filter{Code: settlement.InvalidOutcome})
 	if err != nil || len(list) != garbage {
 		t.Fatalf("%d letters, %v; want %d", len(list), err, garbage)
 	}
-	if n := r.settler.most; n > 64 {
-		t.Errorf("%d at once", n)
+	ended := map[consumer.Disposition]int{}
+	for range garbage + good {
+		ended[<-results]++
 	}
-	r.until("all told", func() bool { mu.Lock(); defer mu.Unlock(); return ended[Acked]+ended[Terminated] >= garbage+good })
-	if ended[Acked] != good || ended[Terminated] != garbage || ended[Requeued] != 0 {
+	if ended[consumer.Acked] != good || ended[consumer.Terminated] != garbage {
 		t.Errorf("ended as %v, want %d acked and %d terminated", ended, good, garbage)
 	}
 }
 
-func publishGarbage(r *rig, garbage int) (last uint64, good int) {
+func publishGarbage(r *letterRig, garbage int) (last uint64, good int) {
 	junk := []*nats.Msg{
-		{Data: nil}, {Data: []byte("{")}, {Data: []byte(`{"session_id":"` + testSession + `"}`)}, {Data: []byte("\x00\xff")},
-		{Header: header("Status", "100")}, {Header: header("Status", "409", "Description", "Consumer Deleted")},
-		{Header: header("ce-specversion", "1.0"), Data: []byte("[]")}, {Data: []byte(strings.Repeat("[", 3000))},
-		{Header: header("content-type", "application/cloudevents-batch+json"), Data: []byte("[]")},
-		{Data: []byte(strings.Replace(eventOf("x"), "session_id", "Session_ID", 1))},
+		{Data: nil}, {Data: []byte("{")}, {Data: []byte(`{"session_id":"` + natstest.Session + `"}`)}, {Data: []byte("\x00\xff")},
+		{Header: natstest.Header("Status", "100")}, {Header: natstest.Header("Status", "409", "Description", "Consumer Deleted")},
+		{Header: natstest.Header("ce-specversion", "1.0"), Data: []byte("[]")}, {Data: []byte(strings.Repeat("[", 3000))},
+		{Header: natstest.Header("content-type", "application/cloudevents-batch+json"), Data: []byte("[]")},
+		{Data: []byte(strings.Replace(natstest.EventOf("x"), "session_id", "Session_ID", 1))},
 	}
 	var acks []jetstream.PubAckFuture
 	send := func(m nats.Msg, subject string) {
@@ -704,7 +751,7 @@ func publishGarbage(r *rig, garbage int) (last uint64, good int) {
 		m.Header = nats.Header(keptHeaders(m.Header)) // a copy
 		send(m, subject)
 		if i%10 == 0 {
-			send(nats.Msg{Data: []byte(eventOf(fmt.Sprint(i)))}, "outcome.cancellation")
+			send(nats.Msg{Data: []byte(natstest.EventOf(fmt.Sprint(i)))}, "outcome.cancellation")
 			good++
 		}
 	}

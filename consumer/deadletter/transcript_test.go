@@ -1,4 +1,4 @@
-package consumer
+package deadletter
 
 import (
 	"context"
@@ -11,16 +11,19 @@ import (
 	"regexp"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"testing"
 
 	"github.com/nats-io/nats.go"
 
+	"settled/consumer"
+	"settled/consumer/internal/natstest"
 	"settled/settlement"
 )
 
 var update = flag.Bool("update", false, "write the transcripts anew; read the difference")
 
-// TestTranscripts tells the story of one message: what was published, what the
+// TestTranscripts follows one message: what was published, what the
 // Settler answers to each delivery, and after the line of dashes what went over
 // the wire, what was logged, and what dead letter was left.
 //
@@ -30,7 +33,7 @@ var update = flag.Bool("update", false, "write the transcripts anew; read the di
 //
 //	payload
 //	----
-//	the story
+//	the transcript
 func TestTranscripts(t *testing.T) {
 	files, err := filepath.Glob("testdata/transcripts/*.txt")
 	if err != nil || len(files) == 0 {
@@ -43,7 +46,7 @@ func TestTranscripts(t *testing.T) {
 				t.Fatal(err)
 			}
 			script, want, _ := strings.Cut(string(text), "\n----\n")
-			got := storedTime.ReplaceAllString(story(t, script), "<when it was stored>")
+			got := storedTime.ReplaceAllString(transcript(t, script), "<when it was stored>")
 			if *update {
 				if err := os.WriteFile(file, []byte(script+"\n----\n"+got), 0o600); err != nil {
 					t.Fatal(err)
@@ -58,25 +61,27 @@ func TestTranscripts(t *testing.T) {
 // storedTime is in the message id of a dead letter.
 var storedTime = regexp.MustCompile(`\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{9}Z`)
 
-func story(t *testing.T, script string) string {
+func transcript(t *testing.T, script string) string {
 	t.Helper()
 	answers, msg := readScript(t, script)
-	r := newRig(t, nil)
-	letters := NewDeadLetters(r.js, r.cfg)
-	r.settler.do = func(ctx context.Context, o settlement.Outcome, nth int) (settlement.Settlement, error) {
-		return scripted(ctx, letters, o, answers[min(nth, len(answers))-1])
-	}
+	r := newLetterRig(t, consumer.Config{})
 	wire, err := r.js.Conn().SubscribeSync("$JS.ACK.>")
 	if err != nil {
 		t.Fatal(err)
 	}
-	r.publishMsg(msg)
-	r.start()
+	if _, err := r.js.PublishMsg(t.Context(), msg); err != nil {
+		t.Fatal(err)
+	}
+	var calls atomic.Int64
+	results := make(chan consumer.Result, 100)
+	r.consume(func(ctx context.Context, o settlement.Outcome) (settlement.Settlement, error) {
+		return scripted(ctx, r.letters, o, answers[min(int(calls.Add(1)), len(answers))-1])
+	}, func(c *consumer.Config) { c.ResultFunc = func(res consumer.Result) { results <- res } })
 	r.settledAll(1)
 	var b strings.Builder
-	for res := (Result{Disposition: Requeued}); res.Disposition == Requeued; {
-		res = r.result()
-		answer, err := wire.NextMsg(patience)
+	for res := (consumer.Result{Disposition: consumer.Requeued}); res.Disposition == consumer.Requeued; {
+		res = <-results
+		answer, err := wire.NextMsg(natstest.Patience)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -86,8 +91,8 @@ func story(t *testing.T, script string) string {
 		}
 		fmt.Fprintf(&b, "  wire: %s\n  %s %s\n", delays.ReplaceAllString(string(answer.Data), `"delay": N`), res.Disposition, res.Reason)
 	}
-	tellLog(t, &b, r)
-	tellLetters(t, &b, letters)
+	writeLog(t, &b, r)
+	writeLetters(t, &b, r.letters)
 	return b.String()
 }
 
@@ -96,16 +101,16 @@ var (
 	times  = regexp.MustCompile(`\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ`)
 )
 
-func tellLog(t *testing.T, b *strings.Builder, r *rig) {
+func writeLog(t *testing.T, b *strings.Builder, r *letterRig) {
 	t.Helper()
 	for _, message := range []string{"outcome waits", "outcome settled", "outcome failed"} {
-		for _, e := range r.log.events(t, message) {
+		for _, e := range r.log.Events(t, message) {
 			fmt.Fprintf(b, "log: %v %v: source %v, id %v, delivered %v, %v %v, error %v\n", e["level"], message, e["source"], e["id"], e["delivered"], e["disposition"], e["reason"], e["error"])
 		}
 	}
 }
 
-func tellLetters(t *testing.T, b *strings.Builder, letters *DeadLetters) {
+func writeLetters(t *testing.T, b *strings.Builder, letters *Queue) {
 	t.Helper()
 	list, err := letters.List(t.Context(), Filter{})
 	if err != nil {
@@ -123,9 +128,9 @@ func tellLetters(t *testing.T, b *strings.Builder, letters *DeadLetters) {
 	}
 }
 
-// scripted does what one line of a script says; what fails is stored first, as
-// the law demands.
-func scripted(ctx context.Context, letters *DeadLetters, o settlement.Outcome, line string) (settlement.Settlement, error) {
+// scripted returns what one line of a script says; a failure is stored first, as Settle
+// must do.
+func scripted(ctx context.Context, letters *Queue, o settlement.Outcome, line string) (settlement.Settlement, error) {
 	what, of, _ := strings.Cut(line, " ")
 	failure := o.Invalid
 	switch {

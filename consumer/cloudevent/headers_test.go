@@ -1,4 +1,4 @@
-package consumer
+package cloudevent
 
 import (
 	"fmt"
@@ -13,7 +13,7 @@ import (
 	"pgregory.net/rapid"
 )
 
-// manyHeaders is a good event with n more headers of the shortest names.
+// manyHeaders is a valid event with n more headers of the shortest names.
 func manyHeaders(n int) nats.Header {
 	h := header("CE-specversion", "1.0", "ce-ID", "e-1", "ce-source", "/s", "ce-type", "outcome.cancellation", "Traceparent", testParent)
 	for i := range n {
@@ -35,16 +35,15 @@ func TestAMessageFullOfHeadersIsRead(t *testing.T) {
 		t.Errorf("malformed %v, id %q, traceparent %q", e.Malformed, e.ID, e.Traceparent)
 	}
 	h["CE-1000"] = []string{"another"} // in the midst of so many too
-	if e := read(h, testData); e.Malformed == nil || !strings.Contains(e.Malformed.Error(), "header ce-1000 stands 2 times") {
+	if e := read(h, testData); e.Malformed == nil || !strings.Contains(e.Malformed.Error(), "header ce-1000 occurs 2 times") {
 		t.Errorf("malformed %v, want the one that stands twice", e.Malformed)
 	}
 }
 
-// What is done for each header must not go through all headers: neither it nor
-// what it calls may hold a loop over them, or compare names one by one.
+// The functions called for each header must not loop over all headers.
 func TestAHeaderIsReadWithoutGoingThroughAll(t *testing.T) {
-	perHeader := map[string]bool{"header": false, "one": false}
-	for _, file := range []string{"binary.go", "envelope.go", "foldedheader.go"} {
+	perHeader := map[string]bool{"readHeader": false, "get": false}
+	for _, file := range []string{"binary.go", "envelope.go", "headers.go"} {
 		parsed, err := parser.ParseFile(token.NewFileSet(), file, nil, 0)
 		if err != nil {
 			t.Fatal(err)
@@ -77,17 +76,17 @@ func nameOf(f *ast.FuncDecl, isFunc bool) string {
 	return f.Name.Name
 }
 
-// Names are one name where strings.EqualFold says so, and nowhere else.
+// Two names are equal when folded if and only if strings.EqualFold holds.
 func TestFoldedIsEqualFold(t *testing.T) {
 	for a, b := range map[string]string{"CE-Source": "ce-ſource", "ce-key": "CE-\u212aEY", "ce-id": "ce-İd", "ce-": "ce", "\xff": "\ufffd", "Σ": "ς"} {
-		if got, want := folded(a) == folded(b), strings.EqualFold(a, b); got != want {
+		if got, want := foldName(a) == foldName(b), strings.EqualFold(a, b); got != want {
 			t.Errorf("%q and %q: same %t, want %t", a, b, got, want)
 		}
 	}
 	letters := rapid.StringOfN(rapid.SampledFrom([]rune("cCeE-sSſkK\u212aiIİı1ΣσςǅDž\ufffd")), 0, 4, -1)
 	rapid.Check(t, func(t *rapid.T) {
 		a, b := letters.Draw(t, "a"), letters.Draw(t, "b")
-		if got, want := folded(a) == folded(b), strings.EqualFold(a, b); got != want {
+		if got, want := foldName(a) == foldName(b), strings.EqualFold(a, b); got != want {
 			t.Errorf("%q and %q: same %t, want %t", a, b, got, want)
 		}
 	})
@@ -97,9 +96,9 @@ func TestFoldedIsEqualFold(t *testing.T) {
 func TestFoldHeader(t *testing.T) {
 	h := foldHeader(nats.Header{"A": {}, "B": {"1"}, "b": {}, "C": {"1"}, "c": {"2", "3"}})
 	for name, want := range map[string]string{
-		"a": " false <nil>", "b": "1 true <nil>", "c": " true header c stands 3 times", "d": " false <nil>",
+		"a": " false <nil>", "b": "1 true <nil>", "c": " true header c occurs 3 times", "d": " false <nil>",
 	} {
-		value, found, err := h.one(name)
+		value, found, err := h.get(name)
 		if got := fmt.Sprint(value, " ", found, " ", err); got != want {
 			t.Errorf("%s: %q, want %q", name, got, want)
 		}

@@ -1,4 +1,4 @@
-package consumer
+package cloudevent
 
 import (
 	"encoding/base64"
@@ -29,7 +29,7 @@ func structured(extra string) string {
 }
 
 func read(h nats.Header, payload string) settlement.Envelope {
-	return ReadEnvelope("prod.outcome.cancellation", h, []byte(payload), "PROD_OUTCOMES", 7, "prod.")
+	return Read("prod.outcome.cancellation", h, []byte(payload), "PROD_OUTCOMES", 7, "prod.")
 }
 
 // Both modes of one event, and every way to write either, give the same outcome.
@@ -77,7 +77,7 @@ func TestReadEnvelopeTakesBothModes(t *testing.T) {
 	}
 }
 
-// What is no CloudEvent is told apart from the rest, and its session still found.
+// A message that is no CloudEvent is malformed, and its session is still found.
 func TestReadEnvelopeMalformed(t *testing.T) {
 	swap := func(old, new string) string { return strings.Replace(structured(""), old, new, 1) }
 	ce := func(pairs ...string) nats.Header {
@@ -128,9 +128,9 @@ func TestReadEnvelopeMalformed(t *testing.T) {
 		"empty subject":                {nil, structured(`,"subject":""`), "subject", true},
 		"dataschema relative":          {nil, structured(`,"dataschema":"x"`), "dataschema", true},
 		"datacontenttype":              {nil, structured(`,"datacontenttype":"a/b/c"`), "datacontenttype", true},
-		"id twice":                     {nil, structured(`,"id":"e-2"`), "stands 2 times", true},
-		"extension twice":              {nil, structured(`,"ext":"1","ext":"1"`), "stands 2 times", true},
-		"data twice":                   {nil, structured(`,"data":{}`), "stands 2 times", false},
+		"id twice":                     {nil, structured(`,"id":"e-2"`), "occurs 2 times", true},
+		"extension twice":              {nil, structured(`,"ext":"1","ext":"1"`), "occurs 2 times", true},
+		"data twice":                   {nil, structured(`,"data":{}`), "occurs 2 times", false},
 		"data and data_base64":         {nil, structured(`,"data_base64":""`), "both", false},
 		"data_base64 no base64":        {nil, swap(`"data": `+testData, `"data_base64":"*"`), "base64", false},
 		"data_base64 no string":        {nil, swap(`"data": `+testData, `"data_base64":1`), "want a string", false},
@@ -153,7 +153,7 @@ func TestReadEnvelopeMalformed(t *testing.T) {
 			}
 			o, err := settlement.ParseOutcome(e)
 			if err == nil || o.Invalid == nil {
-				t.Error("an outcome that can be settled came out")
+				t.Error("the outcome is valid")
 			}
 			if (o.Session != "") != c.session {
 				t.Errorf("session %q, want it found: %t", o.Session, c.session)
@@ -164,8 +164,8 @@ func TestReadEnvelopeMalformed(t *testing.T) {
 
 func TestReadEnvelopeKeepsWhatItCanOfALongAttribute(t *testing.T) {
 	e := read(nil, strings.Replace(structured(""), "e-1", strings.Repeat("ü", 100000), 1))
-	if e.Malformed == nil || len(e.ID) > mostAttribute || !strings.HasPrefix(e.ID, "üü") {
-		t.Errorf("malformed %v, id of %d bytes: want it refused, and cut to %d", e.Malformed, len(e.ID), mostAttribute)
+	if e.Malformed == nil || len(e.ID) > maxAttribute || !strings.HasPrefix(e.ID, "üü") {
+		t.Errorf("malformed %v, id of %d bytes: want it refused, and cut to %d", e.Malformed, len(e.ID), maxAttribute)
 	}
 }
 
@@ -191,7 +191,7 @@ func TestTraceparent(t *testing.T) {
 	}
 }
 
-// The trace state is that of the trace context which counts, never another's.
+// The trace state belongs to the trace context that is used.
 func TestTracestate(t *testing.T) {
 	for name, c := range map[string]struct {
 		h       nats.Header
@@ -210,8 +210,8 @@ func TestTracestate(t *testing.T) {
 	}
 }
 
-// Any bytes give an envelope that ParseOutcome takes; a good structured event
-// gives the same outcome when it is sent in binary mode.
+// Any bytes give an envelope that ParseOutcome accepts; a valid structured event gives the
+// same outcome in binary mode.
 func FuzzReadEnvelope(f *testing.F) {
 	f.Add("", "", "", "", structured(""))
 	f.Add("content-type", "application/cloudevents+json", "", "", structured(`,"traceparent":"`+testParent+`"`))
@@ -222,9 +222,9 @@ func FuzzReadEnvelope(f *testing.F) {
 		e := read(header(k1, v1, k2, v2), payload)
 		o, err := settlement.ParseOutcome(e)
 		if e.Malformed != nil && err == nil {
-			t.Fatal("malformed, and yet an outcome to settle")
+			t.Fatal("malformed, but a valid outcome")
 		}
-		if string(e.Payload) != payload || len(e.ID) > mostAttribute || len(e.Source) > mostAttribute || len(e.Type) > mostAttribute {
+		if string(e.Payload) != payload || len(e.ID) > maxAttribute || len(e.Source) > maxAttribute || len(e.Type) > maxAttribute {
 			t.Fatal("payload changed, or an attribute beyond its bound")
 		}
 		if err != nil || len(e.Data) == 0 {

@@ -1,4 +1,4 @@
-package consumer
+package deadletter
 
 import (
 	"strings"
@@ -7,8 +7,8 @@ import (
 	"github.com/nats-io/nats.go"
 )
 
-// A letter that is too big loses its message's headers, but not the signature that
-// its replay is trusted by; nor does a letter that fits, on its way there and back.
+// A dead letter keeps the signature, without which a replay is not trusted, even if it is
+// too big and loses the message's other headers.
 func TestSignatureSurvives(t *testing.T) {
 	signature := "0x" + strings.Repeat("ab", 65)
 	for name, kept := range map[string]bool{"Settled-Signature": true, "settled-signature": true, "Settled-Signatures": false} {

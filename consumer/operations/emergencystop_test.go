@@ -1,4 +1,4 @@
-package consumer
+package operations
 
 import (
 	"context"
@@ -9,26 +9,58 @@ import (
 	"testing"
 	"time"
 
+	"github.com/nats-io/nats-server/v2/server"
 	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
 	"github.com/rs/zerolog"
 
+	"settled/consumer"
+	"settled/consumer/internal/natstest"
 	"settled/settlement"
 )
 
-// brakeRig has the streams, and brakes on them that run until the test ends.
-type brakeRig struct {
-	*rig
-	operations *Operations
+// rig is a server with its streams, and EmergencyStops on it that run until the test ends.
+type rig struct {
+	t          *testing.T
+	server     *server.Server
+	js         jetstream.JetStream
+	cfg        consumer.Config
+	log        *natstest.LogBuffer
+	operations *Log
 }
 
-func newBrakeRig(t *testing.T) *brakeRig {
-	r := newRig(t, func(c *Config) { c.Prefix = "prod." })
-	return &brakeRig{r, NewOperations(r.js, r.cfg)}
+func newRig(t *testing.T) *rig {
+	t.Helper()
+	r := &rig{t: t, server: natstest.StartServer(t), log: &natstest.LogBuffer{}}
+	r.js = natstest.Connect(t, r.server)
+	r.cfg = consumer.Config{Prefix: "prod.", ManageStreams: true, Log: zerolog.New(r.log)}
+	r.ensureStreams()
+	r.operations = New(r.js, r.cfg)
+	return r
 }
 
-func (r *brakeRig) brake() *EmergencyStop {
+func (r *rig) ensureStreams() {
 	r.t.Helper()
-	b := NewEmergencyStop(connect(r.t, r.server), r.cfg)
+	natstest.Eventually(r.t, func() error {
+		_, err := consumer.EnsureStreams(r.t.Context(), r.js, r.cfg)
+		return err
+	})
+}
+
+// until waits for a condition.
+func (r *rig) until(what string, met func() bool) {
+	r.t.Helper()
+	natstest.Eventually(r.t, func() error {
+		if !met() {
+			return fmt.Errorf("not met: %s; log:\n%s", what, r.log)
+		}
+		return nil
+	})
+}
+
+func (r *rig) emergencyStop() *EmergencyStop {
+	r.t.Helper()
+	b := NewEmergencyStop(natstest.Connect(r.t, r.server), r.cfg)
 	ctx, cancel := context.WithCancel(context.Background())
 	ended := make(chan struct{})
 	go func() { defer close(ended); b.Run(ctx) }()
@@ -36,12 +68,12 @@ func (r *brakeRig) brake() *EmergencyStop {
 	return b
 }
 
-func (r *brakeRig) sends(b *EmergencyStop) {
+func (r *rig) sends(b *EmergencyStop) {
 	r.t.Helper()
 	r.until("sending is allowed", func() bool { return b.Stopped(r.t.Context()) == nil })
 }
 
-func (r *brakeRig) stopped(b *EmergencyStop, why string) {
+func (r *rig) stopped(b *EmergencyStop, why string) {
 	r.t.Helper()
 	r.until("stopped: "+why, func() bool {
 		err := b.Stopped(r.t.Context())
@@ -49,15 +81,15 @@ func (r *brakeRig) stopped(b *EmergencyStop, why string) {
 	})
 }
 
-// overpaid is an incident of the n-th session.
+// overpaid is an overpayment in the n-th session.
 func overpaid(n int) (settlement.Outcome, settlement.Failure) {
 	o := settlement.Outcome{Session: settlement.SessionID(fmt.Sprintf("0x%064x", n)), Scenario: "cancellation"}
 	o.Ref = settlement.OutcomeRef{Stream: "PROD_OUTCOMES", Sequence: uint64(n)}
 	return o, *settlement.Fail(settlement.Overpaid, "the node paid out %d", n)
 }
 
-func TestNothingIsKnownBeforeTheFirstLook(t *testing.T) {
-	r := newBrakeRig(t)
+func TestNothingIsKnownBeforeTheFirstRead(t *testing.T) {
+	r := newRig(t)
 	b := NewEmergencyStop(r.js, r.cfg)
 	if err := b.Stopped(t.Context()); err == nil || !strings.Contains(err.Error(), "not known yet") {
 		t.Errorf("err = %v", err)
@@ -72,11 +104,11 @@ func TestNothingIsKnownBeforeTheFirstLook(t *testing.T) {
 	}
 }
 
-// One sees a session paid twice: all stop, also one that starts later. A person
-// resumes, and all go on; the same finding doesn't stop them again, another does.
+// One replica finds an overpayment: all stop, also one that starts later. An operator
+// resumes sending; the same finding doesn't stop it again, another does.
 func TestEverybodyStopsAndResumes(t *testing.T) {
-	r := newBrakeRig(t)
-	one, other := r.brake(), r.brake()
+	r := newRig(t)
+	one, other := r.emergencyStop(), r.emergencyStop()
 	r.sends(one)
 	r.sends(other)
 	o, f := overpaid(1)
@@ -84,10 +116,10 @@ func TestEverybodyStopsAndResumes(t *testing.T) {
 		t.Fatal(err)
 	}
 	if err := one.Stopped(t.Context()); err == nil {
-		t.Error("who pulled the brake isn't stopped")
+		t.Error("the replica that found the overpayment isn't stopped")
 	}
 	r.stopped(other, "the node paid out 1")
-	r.stopped(r.brake(), "stopped by settled, ")
+	r.stopped(r.emergencyStop(), "stopped by settled, ")
 	if _, err := r.operations.Resume(t.Context(), " "); err == nil {
 		t.Error("resumed without a reason")
 	}
@@ -96,7 +128,7 @@ func TestEverybodyStopsAndResumes(t *testing.T) {
 	}
 	r.sends(one)
 	r.sends(other)
-	for _, b := range []*EmergencyStop{one, other, r.brake()} {
+	for _, b := range []*EmergencyStop{one, other, r.emergencyStop()} {
 		if err := b.Stop(t.Context(), o, f); err != nil {
 			t.Error(err)
 		}
@@ -118,18 +150,18 @@ func TestEverybodyStopsAndResumes(t *testing.T) {
 	}
 }
 
-func (r *brakeRig) last() uint64 {
+func (r *rig) last() uint64 {
 	r.t.Helper()
-	s, err := r.js.Stream(r.t.Context(), OperationsStream(r.cfg.Prefix))
+	s, err := r.js.Stream(r.t.Context(), consumer.OperationsStream(r.cfg.Prefix))
 	if err != nil {
 		r.t.Fatal(err)
 	}
 	return s.CachedInfo().State.LastSeq
 }
 
-// Two replicas see the same at the same moment: one stop.
-func TestAnIncidentIsRecordedOnce(t *testing.T) {
-	r := newBrakeRig(t)
+// Several replicas find the same at the same moment: one stop is recorded.
+func TestAnOverpaymentIsRecordedOnce(t *testing.T) {
+	r := newRig(t)
 	o, f := overpaid(1)
 	done := make(chan error)
 	for range 6 {
@@ -149,8 +181,8 @@ func TestAnIncidentIsRecordedOnce(t *testing.T) {
 // TestStopByHand: an operator stops and resumes with any client, by records that can be
 // read.
 func TestStopByHand(t *testing.T) {
-	r := newBrakeRig(t)
-	b := r.brake()
+	r := newRig(t)
+	b := r.emergencyStop()
 	r.sends(b)
 	r.put("prod.operation.stop", `{"who":"ada","reason":"the node misbehaves"}`)
 	r.stopped(b, "by ada")
@@ -168,7 +200,7 @@ func TestStopByHand(t *testing.T) {
 }
 
 // put stores a message as any client could.
-func (r *brakeRig) put(subject, data string) {
+func (r *rig) put(subject, data string) {
 	r.t.Helper()
 	if _, err := r.js.PublishMsg(r.t.Context(), &nats.Msg{Subject: subject, Data: []byte(data)}); err != nil {
 		r.t.Fatal(err)
@@ -189,7 +221,7 @@ var foreignOperations = []string{
 
 // TestForeignResumesLiftNothing, and a true one lifts the stop also among them.
 func TestForeignResumesLiftNothing(t *testing.T) {
-	r := newBrakeRig(t)
+	r := newRig(t)
 	for _, reason := range []string{"first", "second"} {
 		if _, err := r.operations.Stop(t.Context(), reason); err != nil {
 			t.Fatal(err)
@@ -218,9 +250,9 @@ func TestForeignResumesLiftNothing(t *testing.T) {
 
 // TestForeignStopsHoldNothing, and hide no stop before them.
 func TestForeignStopsHoldNothing(t *testing.T) {
-	var heard []Foreign
-	r := newBrakeRig(t)
-	r.cfg.ForeignFunc = func(f Foreign) { heard = append(heard, f) }
+	var heard []consumer.Foreign
+	r := newRig(t)
+	r.cfg.ForeignFunc = func(f consumer.Foreign) { heard = append(heard, f) }
 	b := NewEmergencyStop(r.js, r.cfg)
 	foreign := slices.DeleteFunc(slices.Clone(foreignOperations), func(s string) bool { return strings.Contains(s, `"who"`) })
 	foreign = append(foreign, `{"action":"resume","who":"x","reason":"on the wrong subject","stop":2}`, `{"action":"stop","who":"x"}`)
@@ -256,21 +288,16 @@ func TestForeignStopsHoldNothing(t *testing.T) {
 
 // A stop that comes while another is resumed is not lifted unseen.
 func TestResumeLiftsWhatItSaw(t *testing.T) {
-	r := newBrakeRig(t)
+	r := newRig(t)
 	for _, reason := range []string{"first", "second"} {
 		if _, err := r.operations.Stop(t.Context(), reason); err != nil {
 			t.Fatal(err)
 		}
 	}
-	s, err := r.operations.stream(t.Context())
-	if err != nil {
-		t.Fatal(err)
-	}
-	first := Operation{Action: ActionResume, Reason: "x", Stop: 1}
-	if _, err := r.operations.resume(t.Context(), first); err == nil {
+	if err := r.operations.lift(t.Context(), Record{Action: ActionStop, Sequence: 1}, "x"); err == nil {
 		t.Error("lifted the second stop with the first")
 	}
-	if stop, resume, err := r.operations.standing(t.Context(), s); err != nil || !inForce(stop, resume) || stop.Reason != "second" {
+	if stop, resume, err := r.operations.lastStop(t.Context()); err != nil || resume != nil || stop == nil || stop.Reason != "second" {
 		t.Errorf("%+v, %+v, %v", stop, resume, err)
 	}
 }
@@ -278,21 +305,21 @@ func TestResumeLiftsWhatItSaw(t *testing.T) {
 // The stream that has the stop is deleted, and made anew empty: whoever knows of the
 // stop records it again.
 func TestALostStopIsRecordedAgain(t *testing.T) {
-	r := newBrakeRig(t)
-	b := r.brake()
+	r := newRig(t)
+	b := r.emergencyStop()
 	if _, err := r.operations.Stop(t.Context(), "wait for the audit"); err != nil {
 		t.Fatal(err)
 	}
 	r.stopped(b, "wait for the audit")
-	if err := r.js.DeleteStream(t.Context(), OperationsStream(r.cfg.Prefix)); err != nil {
+	if err := r.js.DeleteStream(t.Context(), consumer.OperationsStream(r.cfg.Prefix)); err != nil {
 		t.Fatal(err)
 	}
 	if b.Stopped(t.Context()) == nil {
 		t.Error("the stop is forgotten with its stream")
 	}
-	ensureAgain(t, r.js, r.cfg)
+	r.ensureStreams()
 	r.stopped(b, "lost a stop by")
-	r.stopped(r.brake(), "wait for the audit")
+	r.stopped(r.emergencyStop(), "wait for the audit")
 	if stop, err := r.operations.Resume(t.Context(), "audited"); err != nil || stop == nil {
 		t.Fatalf("%v, %v", stop, err)
 	}
@@ -301,10 +328,10 @@ func TestALostStopIsRecordedAgain(t *testing.T) {
 
 // The stream can't be read: after a while nobody sends, until it can be.
 func TestAStreamThatCantBeReadStops(t *testing.T) {
-	r := newBrakeRig(t)
-	b := r.brake()
+	r := newRig(t)
+	b := r.emergencyStop()
 	r.sends(b)
-	if err := r.js.DeleteStream(t.Context(), OperationsStream(r.cfg.Prefix)); err != nil {
+	if err := r.js.DeleteStream(t.Context(), consumer.OperationsStream(r.cfg.Prefix)); err != nil {
 		t.Fatal(err)
 	}
 	r.stopped(b, "not known whether all sending is stopped")
@@ -313,7 +340,7 @@ func TestAStreamThatCantBeReadStops(t *testing.T) {
 		t.Error("recorded, and there is no stream")
 	}
 	r.stopped(b, "the node paid out 1")
-	ensureAgain(t, r.js, r.cfg)
+	r.ensureStreams()
 	r.stopped(b, "the node paid out 1") // it is in no stream, and holds all the same
 	if err := b.Stop(t.Context(), o, f); err != nil {
 		t.Error(err)
@@ -324,25 +351,24 @@ func TestAStreamThatCantBeReadStops(t *testing.T) {
 	r.sends(b)
 }
 
-// The server restarts: nobody sends before it was asked again.
-func TestTheBrakeOverARestart(t *testing.T) {
-	r := newBrakeRig(t)
-	b := r.brake()
+// After a restart of the server nothing is sent before the stream was read again.
+func TestAServerRestart(t *testing.T) {
+	r := newRig(t)
+	b := r.emergencyStop()
 	r.sends(b)
 	if _, err := r.operations.Stop(t.Context(), "maintenance"); err != nil {
 		t.Fatal(err)
 	}
 	r.stopped(b, "maintenance")
-	r.restart()
+	r.server = natstest.Restart(t, r.server)
 	r.stopped(b, "maintenance")
 	r.until("resumed", func() bool { _, err := r.operations.Resume(t.Context(), "done"); return err == nil })
 	r.sends(b)
 }
 
 // What the log says when it stops and when it goes on, once each.
-func TestTheBrakeTells(t *testing.T) {
-	r := newBrakeRig(t)
-	r.cfg.Log = zerolog.New(r.log)
+func TestStopsAndResumesAreLogged(t *testing.T) {
+	r := newRig(t)
 	b := NewEmergencyStop(r.js, r.cfg)
 	for range 2 {
 		b.Refresh(t.Context())
@@ -359,21 +385,21 @@ func TestTheBrakeTells(t *testing.T) {
 	for range 2 {
 		b.Refresh(t.Context())
 	}
-	stopped := r.log.events(t, "all sending is stopped: outcomes wait until settled resume")
-	resumed := r.log.events(t, "sending is resumed")
+	stopped := r.log.Events(t, "all sending is stopped: outcomes wait until settled resume")
+	resumed := r.log.Events(t, "sending is resumed")
 	if len(stopped) != 1 || stopped[0]["reason"] != "why" || len(resumed) != 1 || resumed[0]["reason"] != "because" {
 		t.Errorf("%v, %v", stopped, resumed)
 	}
 }
 
-// A look that began before a stop was heard of counts for nothing.
-func TestAnEarlierLookDoesNotCount(t *testing.T) {
-	r := newBrakeRig(t)
+// A read that began before a stop was published does not count.
+func TestAnEarlierReadDoesNotCount(t *testing.T) {
+	r := newRig(t)
 	b := NewEmergencyStop(r.js, r.cfg)
-	b.forget(time.Hour)
+	b.forgetFor(time.Hour)
 	b.Refresh(t.Context())
 	if b.Stopped(t.Context()) == nil {
-		t.Error("a look that may have missed the stop is believed")
+		t.Error("a read that may have missed the stop counts")
 	}
 	b.Forget()
 	b.Refresh(t.Context())
@@ -384,6 +410,6 @@ func TestAnEarlierLookDoesNotCount(t *testing.T) {
 	cancel()
 	b.Refresh(ended)
 	if err := b.Stopped(t.Context()); err != nil || errors.Is(err, context.Canceled) {
-		t.Errorf("our own stop is taken for trouble: %v", err)
+		t.Errorf("the end of the context counts as an error of the stream: %v", err)
 	}
 }

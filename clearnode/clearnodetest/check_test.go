@@ -3,29 +3,29 @@ package clearnodetest
 import (
 	"testing"
 
+	"settled/clearnode/clearnodetest/internal/server"
+
 	"github.com/ethereum/go-ethereum/common"
 )
-
-func addressBytes(a string) []byte { return common.HexToAddress(a).Bytes() }
 
 // TestCheckFinds breaks the node's own laws, which no request can.
 func TestCheckFinds(t *testing.T) {
 	for _, tc := range []struct {
 		it    string
-		spoil func(*Node, *session)
+		spoil func(*Node, *server.Session)
 		words []string
 	}{
-		{"nothing", func(*Node, *session) {}, nil},
-		{"an unsigned close", func(_ *Node, s *session) { s.closes[0] = []string{playerA} }, []string{"closed with weight 0 of 100"}},
-		{"a stranger's close", func(_ *Node, s *session) { s.closes[0] = []string{judge, "0x00"} }, []string{"closed with weight 0 of 100"}},
-		{"money from nowhere", func(n *Node, _ *session) {
-			d := n.book.draft()
-			_ = d.record(playerA, playerA, "usdc", amount("0.000001"), "")
-			d.commit()
+		{"nothing", func(*Node, *server.Session) {}, nil},
+		{"an unsigned close", func(_ *Node, s *server.Session) { s.Closes[0] = []string{playerA} }, []string{"closed with weight 0 of 100"}},
+		{"a stranger's close", func(_ *Node, s *server.Session) { s.Closes[0] = []string{judge, "0x00"} }, []string{"closed with weight 0 of 100"}},
+		{"money from nowhere", func(n *Node, _ *server.Session) {
+			d := n.state.Ledger.Begin()
+			_ = d.Record(playerA, playerA, "usdc", amount("0.000001"))
+			d.Commit()
 		}, []string{"created 0.000001 usdc"}},
-		{"money gone", func(n *Node, _ *session) { n.book.funded["weth"] = amount("3") }, []string{"destroyed 3 weth"}},
-		{"an overpaid session", func(_ *Node, s *session) {
-			s.payouts = append(s.payouts, Allocation{playerA, "usdc", amount("1")})
+		{"money gone", func(n *Node, _ *server.Session) { n.state.Ledger.Funded["weth"] = amount("3") }, []string{"destroyed 3 weth"}},
+		{"an overpaid session", func(_ *Node, s *server.Session) {
+			s.Payouts = append(s.Payouts, Allocation{Participant: playerA, Asset: "usdc", Amount: amount("1")})
 		}, []string{"paid out 16 of 15 usdc"}},
 	} {
 		t.Run(tc.it, func(t *testing.T) {
@@ -33,9 +33,9 @@ func TestCheckFinds(t *testing.T) {
 			id := open(t, n, 1)
 			c := loggedInAs(t, n, key(3))
 			c.call("close_app_session", closeOf(id, rows("7", "8")))
-			n.mu.Lock()
-			tc.spoil(n, n.sessions.byID[id])
-			n.mu.Unlock()
+			n.state.Lock()
+			tc.spoil(n, n.state.Sessions.ByID[id])
+			n.state.Unlock()
 			wantChecked(t, n, tc.words...)
 		})
 	}
@@ -68,13 +68,13 @@ func TestVersions(t *testing.T) {
 		{"withdraws nothing", "withdraw", 3, rows("5", "10"), "incorrect withdrawal request: non-negative allocations sum delta"},
 		{"withdraws", "withdraw", 3, rows("5", "4"), ""},
 	} {
-		f := c.call("submit_app_state", submission{ID: id, Intent: tc.intent, Version: tc.version, Allocations: tc.rows})
+		f := c.call("submit_app_state", map[string]any{"app_session_id": id, "intent": tc.intent, "version": tc.version, "allocations": tc.rows})
 		if f.refusal() != tc.want {
 			t.Errorf("%s: %s", tc.it, f.params)
 		}
 	}
-	deposit := submission{ID: id, Intent: "deposit", Version: 4, Allocations: rows("7", "4")}
-	c.send(c.request("submit_app_state", deposit, key(3), key(1)))
+	deposit := map[string]any{"app_session_id": id, "intent": "deposit", "version": 4, "allocations": rows("7", "4")}
+	send(t, c.ws, c.request("submit_app_state", deposit, key(3), key(1)))
 	if f := c.answer(); f.refusal() != "" {
 		t.Error(f.params)
 	}
@@ -106,7 +106,7 @@ func TestDefinitionsRefused(t *testing.T) {
 	} {
 		def := duel(1)
 		tc.change(&def)
-		if f := c.call("create_app_session", creation{Definition: def}); f.refusal() != tc.want {
+		if f := c.call("create_app_session", creationOf(def, nil)); f.refusal() != tc.want {
 			t.Errorf("%s, want %q", f.params, tc.want)
 		}
 	}
@@ -118,7 +118,7 @@ func TestSessionKeySpends(t *testing.T) {
 	c := connect(t, n, key(1))
 	c.login(authParams{
 		Address: playerA, SessionKey: addressOf(key(0x101)), Application: "cnharness", ExpiresAt: 4e9,
-		Allowances: []allowance{{"usdc", "15"}},
+		Allowances: []map[string]any{{"asset": "usdc", "amount": "15"}},
 	})
 	other := duel(9)
 	other.Application = "otherapp"
@@ -127,16 +127,16 @@ func TestSessionKeySpends(t *testing.T) {
 		row  Allocation
 		want string
 	}{
-		{duel(1), Allocation{playerA, "usdc", amount("10")}, ""},
-		{duel(2), Allocation{playerA, "usdc", amount("10")},
+		{duel(1), Allocation{Participant: playerA, Asset: "usdc", Amount: amount("10")}, ""},
+		{duel(2), Allocation{Participant: playerA, Asset: "usdc", Amount: amount("10")},
 			"session key spending validation failed: operation denied: insufficient session key allowance: 10 required, 5 available"},
-		{duel(2), Allocation{playerA, "weth", amount("1")},
+		{duel(2), Allocation{Participant: playerA, Asset: "weth", Amount: amount("1")},
 			"session key spending validation failed: operation denied: asset weth not allowed in session key spending cap"},
-		{duel(2), Allocation{playerB, "usdc", amount("1")}, "missing signature for participant " + playerB},
-		{other, Allocation{playerA, "usdc", amount("1")}, "session key application validation failed: session key application mismatch: " +
+		{duel(2), Allocation{Participant: playerB, Asset: "usdc", Amount: amount("1")}, "missing signature for participant " + playerB},
+		{other, Allocation{Participant: playerA, Asset: "usdc", Amount: amount("1")}, "session key application validation failed: session key application mismatch: " +
 			"session key is for 'cnharness', but app session is for 'otherapp'"},
 	} {
-		c.send(c.request("create_app_session", creation{Definition: tc.def, Allocations: []Allocation{tc.row}}, key(0x101)))
+		send(t, c.ws, c.request("create_app_session", creationOf(tc.def, []Allocation{tc.row}), key(0x101)))
 		if f := c.answer(); f.refusal() != tc.want {
 			t.Errorf("%d: %s", i, f.params)
 		}

@@ -6,16 +6,17 @@ import (
 	"testing"
 	"time"
 
+	"settled/clearnode/clearnodetest/internal/server"
+
 	"github.com/ethereum/go-ethereum/common/hexutil"
 	"github.com/ethereum/go-ethereum/crypto"
 )
 
 // TestLegacyLoginsRefused: what no recording shows. The texts are the source's; every id is the server's clock.
 func TestLegacyLoginsRefused(t *testing.T) {
-	at := &clock{}
-	at.set(1795309613340)
+	at := newClock(1795309613340)
 	n := start(t, Config{Protocol: Legacy, Now: at.Now})
-	c := elderAt(t, n, key(3))
+	c := connectLegacy(t, n, key(3))
 	for _, tc := range []struct{ method, params, sig, want string }{
 		{"auth_request", `[]`, ``, "missing parameters"},
 		{"auth_request", `null`, ``, "missing parameters"},
@@ -29,23 +30,17 @@ func TestLegacyLoginsRefused(t *testing.T) {
 		{"get_app_sessions", `[{"participant":"` + judge + `"}]`, ``, "Authentication required. Please send auth_request first."},
 		{"no_such_method", `[]`, ``, "Authentication required. Please send auth_request first."},
 	} {
-		c.send(`{"req":[9,"` + tc.method + `",` + tc.params + `,1],"sig":[` + tc.sig + `]}`)
+		send(t, c.ws, `{"req":[9,"`+tc.method+`",`+tc.params+`,1],"sig":[`+tc.sig+`]}`)
 		if f := c.answer(); f.refusal() != tc.want || f.id != 1795309613340 {
 			t.Errorf("%s %s: %s", tc.method, tc.params, f.value)
 		}
 	}
 }
 
-// verifyAs signs a challenge in the canonical form of its request.
-func (c *elder) verifyAs(login, challenge string) heard {
-	c.t.Helper()
-	return c.call("auth_verify", map[string]string{"address": login, "challenge": challenge})
-}
-
-func (c *elder) challengeFor(login string) string {
+func (c *legacyClient) challengeFor(login string) string {
 	c.t.Helper()
 	asked := c.call("auth_request", login)
-	found := challengeText.FindStringSubmatch(asked.params)
+	found := challengePattern.FindStringSubmatch(asked.params)
 	if found == nil {
 		c.t.Fatalf("no challenge: %s", asked.params)
 	}
@@ -54,30 +49,29 @@ func (c *elder) challengeFor(login string) string {
 
 // TestLegacyChallenges are for one spelling of one address, once, and not for long.
 func TestLegacyChallenges(t *testing.T) {
-	at := &clock{}
-	at.set(1795309613340)
+	at := newClock(1795309613340)
 	n := start(t, Config{Protocol: Legacy, Now: at.Now})
-	c := elderAt(t, n, key(3))
-	if f := c.verifyAs(judge, c.challengeFor(playerA)); f.refusal() != "challenge was not created for this address" {
+	c := connectLegacy(t, n, key(3))
+	if f := c.verify(judge, c.challengeFor(playerA)); f.refusal() != "challenge was not created for this address" {
 		t.Error(f.params)
 	}
-	if f := c.verifyAs(strings.ToLower(judge), c.challengeFor(judge)); f.refusal() != "challenge was not created for this address" {
+	if f := c.verify(strings.ToLower(judge), c.challengeFor(judge)); f.refusal() != "challenge was not created for this address" {
 		t.Error(f.params)
 	}
 	old := c.challengeFor(judge)
-	at.add(challengeLife + time.Millisecond)
+	at.add(server.ChallengeLifetime + time.Millisecond)
 	for _, want := range []string{"challenge expired", "challenge not found"} {
-		if f := c.verifyAs(judge, old); f.refusal() != want {
+		if f := c.verify(judge, old); f.refusal() != want {
 			t.Errorf("%s, want %s", f.params, want)
 		}
 	}
 	used := c.challengeFor(strings.TrimPrefix(judge, "0x"))
-	if f := c.verifyAs(strings.TrimPrefix(judge, "0x"), used); f.params != `[{"address":"`+judge+`","success":true}]` {
+	if f := c.verify(strings.TrimPrefix(judge, "0x"), used); f.params != `[{"address":"`+judge+`","success":true}]` {
 		t.Error(f.params)
 	}
-	other := elderAt(t, n, key(3))
+	other := connectLegacy(t, n, key(3))
 	for _, want := range []string{"challenge already used", "challenge not found"} {
-		if f := other.verifyAs(judge, used); f.refusal() != want {
+		if f := other.verify(judge, used); f.refusal() != want {
 			t.Errorf("%s, want %s", f.params, want)
 		}
 	}
@@ -85,26 +79,24 @@ func TestLegacyChallenges(t *testing.T) {
 
 // TestLegacyUnansweredChallenges: a thousand of them are too many until the expired ones are swept out.
 func TestLegacyUnansweredChallenges(t *testing.T) {
-	at := &clock{}
-	at.set(1795309613340)
+	at := newClock(1795309613340)
 	n := start(t, Config{Protocol: Legacy, Now: at.Now})
-	c := elderAt(t, n, key(3))
-	for range maxChallenges {
+	c := connectLegacy(t, n, key(3))
+	for range server.MaxChallenges {
 		c.challengeFor(judge)
 	}
 	if f := c.call("auth_request", judge); f.refusal() != "failed to generate challenge: too many pending challenges" {
 		t.Error(f.params)
 	}
-	at.add(sweepEvery)
+	at.add(server.SweepInterval)
 	c.challengeFor(judge)
 }
 
 // TestLegacyLoginExpires after a day of silence, and the connection with it.
 func TestLegacyLoginExpires(t *testing.T) {
-	at := &clock{}
-	at.set(1795309613340)
+	at := newClock(1795309613340)
 	n := start(t, Config{Protocol: Legacy, Now: at.Now})
-	c := signedIn(t, n, key(3))
+	c := legacyLogin(t, n, key(3))
 	for range 2 {
 		at.add(23 * time.Hour)
 		if f := c.call("ping", nil); f.method != "pong" {
@@ -115,7 +107,7 @@ func TestLegacyLoginExpires(t *testing.T) {
 	if f := c.call("ping", nil); f.refusal() != "Session expired. Please re-authenticate." || f.id != uint64(at.Now().UnixMilli()) {
 		t.Errorf("%s", f.value)
 	}
-	c.cutOff()
+	c.wantReset()
 }
 
 // TestLegacySpellingIsAnotherAccount: who signs in by another spelling sees none of their money.
@@ -124,7 +116,7 @@ func TestLegacySpellingIsAnotherAccount(t *testing.T) {
 	for login, want := range map[string]string{
 		playerA: `[[{"asset":"usdc","amount":"100"},{"asset":"weth","amount":"100"}]]`, strings.ToLower(playerA): `[[]]`,
 	} {
-		c := elderAt(t, n, key(1))
+		c := connectLegacy(t, n, key(1))
 		if f := c.login(login); f.method != "auth_verify" {
 			t.Fatal(f.params)
 		}
@@ -141,19 +133,19 @@ func TestLegacySpellingIsAnotherAccount(t *testing.T) {
 // TestLegacySignedOverNull: the signature under everything but answers to calls is one and the same.
 func TestLegacySignedOverNull(t *testing.T) {
 	n := start(t, Config{Protocol: Legacy, BrokerKey: key(0xb0)})
-	c := elderAt(t, n, key(3))
+	c := connectLegacy(t, n, key(3))
 	sig, err := crypto.Sign(crypto.Keccak256([]byte("null")), key(0xb0))
 	if err != nil {
 		t.Fatal(err)
 	}
-	frames := []heard{c.call("ping", nil), c.login(judge), c.next(), c.next(), c.call("no_such_method", nil)}
+	frames := []legacyFrame{c.call("ping", nil), c.login(judge), c.next(), c.next(), c.call("no_such_method", nil)}
 	for _, f := range frames {
 		if f.sig != hexutil.Encode(sig) {
 			t.Errorf("%s signed %s", f.value, f.sig)
 		}
 	}
 	pong := c.call("ping", nil)
-	if _, overNull := pong.signedBy(t); overNull || pong.sig == hexutil.Encode(sig) {
+	if _, overNull := pong.signer(t); overNull || pong.sig == hexutil.Encode(sig) {
 		t.Errorf("%s signed %s", pong.value, pong.sig)
 	}
 }
@@ -161,27 +153,31 @@ func TestLegacySignedOverNull(t *testing.T) {
 // TestLegacyForwards: what names a session goes to its other participants as it came, answers too, and unread.
 func TestLegacyForwards(t *testing.T) {
 	n := start(t, Config{Protocol: Legacy})
-	id := openLegacyDuel(t, n, 1)
-	a, c, stranger := signedIn(t, n, key(1)), signedIn(t, n, key(3)), signedIn(t, n, key(5))
+	id := open(t, n, 1)
+	a, c, stranger := legacyLogin(t, n, key(1)), legacyLogin(t, n, key(3)), legacyLogin(t, n, key(5))
 	sealed := func(value string, keyOf int64, sid string) string {
-		var data legacyData
+		var data []any
 		if err := json.Unmarshal([]byte(value[strings.Index(value, ":")+1:]), &data); err != nil {
 			t.Fatal(err)
 		}
-		sig, err := crypto.Sign(crypto.Keccak256(data.canonical()), key(keyOf))
+		canonical, err := json.Marshal(data)
+		if err != nil {
+			t.Fatal(err)
+		}
+		sig, err := crypto.Sign(crypto.Keccak256(canonical), key(keyOf))
 		if err != nil {
 			t.Fatal(err)
 		}
 		return `{` + value + `,"sid":"` + sid + `","sig":["` + hexutil.Encode(sig) + `"]}`
 	}
 	forged := sealed(`"res":[1,"close_app_session",[{"status":"closed"}],1]`, 1, id)
-	a.send(forged)
+	send(t, a.ws, forged)
 	if raw := receive(t, c.ws); raw != forged {
 		t.Errorf("told %s", raw)
 	}
 	asked := sealed(`"req":[5,"ping",[{"b":1,"a":2}],1]`, 5, id)
-	stranger.send(asked)
-	for _, to := range []*elder{a, c} {
+	send(t, stranger.ws, asked)
+	for _, to := range []*legacyClient{a, c} {
 		if raw := receive(t, to.ws); raw != asked {
 			t.Errorf("told %s", raw)
 		}
@@ -192,7 +188,7 @@ func TestLegacyForwards(t *testing.T) {
 		sealed(`"req":[5,"ping",[],1]`, 1, "0x11"):  failed + "failed to find virtual app session: record not found",
 		`{"req":[5,"x",[],1],"sid":"a","sig":[""]}`: failed + "invalid signature: invalid signature hex: empty hex string",
 	} {
-		a.send(raw)
+		send(t, a.ws, raw)
 		if f := a.answer(); f.refusal() != want || f.id != f.ts {
 			t.Errorf("%s: %s", raw, f.value)
 		}

@@ -4,18 +4,20 @@ import (
 	"crypto/ecdsa"
 	"encoding/json"
 	"fmt"
+	"slices"
 	"strings"
 	"testing"
 	"time"
 
 	"github.com/ethereum/go-ethereum/common"
-	"github.com/ethereum/go-ethereum/common/hexutil"
 	"github.com/ethereum/go-ethereum/crypto"
 	"github.com/gorilla/websocket"
+
+	"settled/clearnode/clearnodetest/internal/server"
 )
 
-// heard is a frame of a legacy node, taken apart but not interpreted. Of an err frame params is the message.
-type heard struct {
+// legacyFrame is a frame of a legacy node. The params of an err frame are its message.
+type legacyFrame struct {
 	value  json.RawMessage
 	kind   string
 	id     uint64
@@ -25,7 +27,7 @@ type heard struct {
 	sig    string
 }
 
-func hear(t testing.TB, raw string) heard {
+func parseLegacyFrame(t testing.TB, raw string) legacyFrame {
 	t.Helper()
 	var f struct {
 		Res json.RawMessage `json:"res"`
@@ -35,7 +37,7 @@ func hear(t testing.TB, raw string) heard {
 	if err := json.Unmarshal([]byte(raw), &f); err != nil || len(f.Sig) != 1 {
 		t.Fatalf("frame %s: %v", raw, err)
 	}
-	h := heard{value: f.Res, kind: "res", sig: f.Sig[0]}
+	h := legacyFrame{value: f.Res, kind: "res", sig: f.Sig[0]}
 	var params json.RawMessage
 	into := []any{&h.id, &h.method, &params, &h.ts}
 	if f.Res == nil {
@@ -43,15 +45,15 @@ func hear(t testing.TB, raw string) heard {
 		h.value, h.kind, h.method = f.Err, "err", "error"
 		into = []any{&h.id, &code, &params}
 	}
-	if err := json.Unmarshal(h.value, &into); err != nil {
+	if err := server.UnmarshalTuple(h.value, into...); err != nil {
 		t.Fatalf("frame %s: %v", raw, err)
 	}
 	h.params = string(params)
 	return h
 }
 
-// signedBy is the address whose key signed the frame, and whether for what it says or over "null".
-func (h heard) signedBy(t testing.TB) (signer common.Address, overNull bool) {
+// signer is the address whose key signed the frame, and whether it signed "null" instead of the content.
+func (h legacyFrame) signer(t testing.TB) (signer common.Address, overNull bool) {
 	t.Helper()
 	sig := common.FromHex(h.sig)
 	if len(sig) != 65 || sig[64] > 1 {
@@ -70,12 +72,12 @@ func (h heard) signedBy(t testing.TB) (signer common.Address, overNull bool) {
 }
 
 // refusal is the text of an error, "" for anything else.
-func (h heard) refusal() string {
+func (h legacyFrame) refusal() string {
 	if h.method != "error" {
 		return ""
 	}
 	var text string
-	var rows []errorParams
+	var rows []server.ErrorParams
 	if json.Unmarshal([]byte(h.params), &text) == nil {
 		return text
 	}
@@ -85,25 +87,25 @@ func (h heard) refusal() string {
 	return rows[0].Error
 }
 
-// elder is a connection to a legacy node with somebody's key.
-type elder struct {
-	t     testing.TB
-	node  *Node
-	ws    *websocket.Conn
-	key   *ecdsa.PrivateKey
-	id    uint64
-	notes []heard // notifications that came before the last answer
+// legacyClient is a connection to a legacy node with a wallet's key.
+type legacyClient struct {
+	t             testing.TB
+	node          *Node
+	ws            *websocket.Conn
+	key           *ecdsa.PrivateKey
+	id            uint64
+	notifications []legacyFrame // those that came before the last answer
 }
 
-func elderAt(t testing.TB, n *Node, k *ecdsa.PrivateKey) *elder {
+func connectLegacy(t testing.TB, n *Node, k *ecdsa.PrivateKey) *legacyClient {
 	t.Helper()
-	return &elder{t: t, node: n, ws: dial(t, n), key: k}
+	return &legacyClient{t: t, node: n, ws: dial(t, n), key: k}
 }
 
-// signedIn is a connection after its login, with the notifications that follow it read.
-func signedIn(t testing.TB, n *Node, k *ecdsa.PrivateKey) *elder {
+// legacyLogin is a connection after its login, with the notifications that follow it read.
+func legacyLogin(t testing.TB, n *Node, k *ecdsa.PrivateKey) *legacyClient {
 	t.Helper()
-	c := elderAt(t, n, k)
+	c := connectLegacy(t, n, k)
 	if f := c.login(addressOf(k)); f.method != "auth_verify" {
 		t.Fatalf("login: %s", f.params)
 	}
@@ -115,118 +117,166 @@ func signedIn(t testing.TB, n *Node, k *ecdsa.PrivateKey) *elder {
 	return c
 }
 
-// login asks for a challenge and signs it. The answer may be a refusal.
-func (c *elder) login(login string) heard {
+// login requests a challenge and signs it. The answer may be a refusal.
+func (c *legacyClient) login(login string) legacyFrame {
 	c.t.Helper()
 	asked := c.call("auth_request", login)
-	found := challengeText.FindStringSubmatch(asked.params)
+	found := challengePattern.FindStringSubmatch(asked.params)
 	if found == nil {
 		return asked
 	}
-	return c.call("auth_verify", map[string]string{"address": login, "challenge": found[1]})
+	return c.verify(login, found[1])
 }
 
-// request is a frame with the node's time, signed as it is sent: nothing in here is marshalled otherwise by the node.
-func (c *elder) request(method string, param any, keys ...*ecdsa.PrivateKey) string {
+func (c *legacyClient) verify(login, challenge string) legacyFrame {
 	c.t.Helper()
-	return c.requestAt(c.node.cfg.Now(), method, param, keys...)
+	return c.call("auth_verify", map[string]string{"address": login, "challenge": challenge})
 }
 
-func (c *elder) requestAt(at time.Time, method string, param any, keys ...*ecdsa.PrivateKey) string {
+// request is a frame with the node's time, signed as it is sent: the node marshals nothing in it differently.
+func (c *legacyClient) request(method string, param any, keys ...*ecdsa.PrivateKey) string {
+	c.t.Helper()
+	return c.requestAt(c.node.state.Config.Now(), method, param, keys...)
+}
+
+func (c *legacyClient) requestAt(at time.Time, method string, param any, keys ...*ecdsa.PrivateKey) string {
 	c.t.Helper()
 	c.id++
 	params := []any{}
 	if param != nil {
 		params = append(params, param)
 	}
-	req, err := json.Marshal([]any{c.id, method, params, at.UnixMilli()})
-	if err != nil {
-		c.t.Fatal(err)
-	}
-	sigs := []string{}
-	for _, k := range keys {
-		sig, err := crypto.Sign(crypto.Keccak256(req), k)
-		if err != nil {
-			c.t.Fatal(err)
-		}
-		sigs = append(sigs, `"`+hexutil.Encode(sig)+`"`)
-	}
-	return fmt.Sprintf(`{"req":%s,"sig":[%s]}`, req, strings.Join(sigs, ","))
+	return signedRequest(c.t, []any{c.id, method, params, at.UnixMilli()}, keys...)
 }
 
-func (c *elder) send(raw string) {
+// next is the next frame, which must be signed by the node.
+func (c *legacyClient) next() legacyFrame {
 	c.t.Helper()
-	if err := c.ws.WriteMessage(websocket.TextMessage, []byte(raw)); err != nil {
-		c.t.Fatal(err)
-	}
-}
-
-// next is the next frame, after a look at its signature.
-func (c *elder) next() heard {
-	c.t.Helper()
-	f := hear(c.t, receive(c.t, c.ws))
-	if signer, _ := f.signedBy(c.t); signer != c.node.Address() {
+	f := parseLegacyFrame(c.t, receive(c.t, c.ws))
+	if signer, _ := f.signer(c.t); signer != c.node.Address() {
 		c.t.Errorf("signed by %s: %s", signer, f.value)
 	}
 	return f
 }
 
 // answer skips notifications and keeps them.
-func (c *elder) answer() heard {
+func (c *legacyClient) answer() legacyFrame {
 	c.t.Helper()
-	c.notes = nil
+	c.notifications = nil
 	for {
 		f := c.next()
 		if f.method != "bu" && f.method != "channels" {
 			return f
 		}
-		c.notes = append(c.notes, f)
+		c.notifications = append(c.notifications, f)
 	}
 }
 
-// call sends a request signed by the connection's key and waits for what comes.
-func (c *elder) call(method string, param any) heard {
+// call sends a request signed by the connection's key and waits for its answer.
+func (c *legacyClient) call(method string, param any) legacyFrame {
 	c.t.Helper()
-	c.send(c.request(method, param, c.key))
+	send(c.t, c.ws, c.request(method, param, c.key))
 	return c.answer()
 }
 
-// cutOff reads until the connection ends.
-func (c *elder) cutOff() {
+// wantReset reads until the connection ends.
+func (c *legacyClient) wantReset() {
 	c.t.Helper()
 	_ = c.ws.SetReadDeadline(time.Now().Add(30 * time.Second))
 	_, raw, err := c.ws.ReadMessage()
 	if !websocket.IsCloseError(err, websocket.CloseAbnormalClosure) {
-		c.t.Errorf("the connection goes on: %s, %v", raw, err)
+		c.t.Errorf("the connection stays open: %s, %v", raw, err)
 	}
 }
 
-// leave ends the connection and waits until the node has noticed: what it does then would else meet the next login of the
-// same address, and take its notifications away.
-func (c *elder) leave() {
+// leave ends the connection and waits until the node removed it: otherwise the removal could take the notifications away from the
+// next login of the same address.
+func (c *legacyClient) leave() {
 	c.t.Helper()
 	_ = c.ws.Close()
-	poll := time.NewTicker(100 * time.Microsecond)
-	defer poll.Stop()
-	for deadline := time.Now().Add(30 * time.Second); c.known(); <-poll.C {
-		if time.Now().After(deadline) {
-			c.t.Fatal("the node still has the connection")
+	waitUntil(c.t, func() bool {
+		return !slices.ContainsFunc(c.node.state.Connections(), func(other *server.Conn) bool {
+			return other.RemoteAddr() == c.ws.LocalAddr().String()
+		})
+	})
+}
+
+// legacyClose are the params of a close, in the order that the node signs.
+type legacyClose struct {
+	ID          string       `json:"app_session_id"`
+	Allocations []Allocation `json:"allocations"`
+}
+
+func legacyCloseOf(id string, rows []Allocation) legacyClose { return legacyClose{id, rows} }
+
+func (c *legacyClient) socket() *websocket.Conn { return c.ws }
+
+func (c *legacyClient) sendClose(id string, at time.Time) {
+	c.t.Helper()
+	send(c.t, c.ws, c.requestAt(at, "close_app_session", legacyCloseOf(id, allRows("10", "5")), key(3)))
+}
+
+func (c *legacyClient) sendPing() {
+	c.t.Helper()
+	send(c.t, c.ws, c.request("ping", nil))
+}
+
+func (c *legacyClient) read(raw string) (signer common.Address, answer string) {
+	c.t.Helper()
+	f := parseLegacyFrame(c.t, raw)
+	signer, _ = f.signer(c.t)
+	switch f.method {
+	case "error":
+		return signer, f.refusal()
+	case "bu", "channels":
+		return signer, ""
+	}
+	return signer, f.method
+}
+
+// survives sends a frame and then a ping, and waits for the ping's answer, which may be a refusal, or for the end.
+func (c *legacyClient) survives(raw string) {
+	c.t.Helper()
+	const id = 999_999_999
+	send(c.t, c.ws, raw)
+	ping := fmt.Sprintf(`{"req":[%d,"ping",[],%d],"sig":[]}`, id, c.node.state.Config.Now().UnixMilli())
+	if c.ws.WriteMessage(websocket.TextMessage, []byte(ping)) != nil {
+		return
+	}
+	for {
+		_ = c.ws.SetReadDeadline(time.Now().Add(30 * time.Second))
+		_, answer, err := c.ws.ReadMessage()
+		switch {
+		case websocket.IsCloseError(err, websocket.CloseAbnormalClosure) || err != nil && strings.Contains(err.Error(), "connection reset"):
+			return
+		case err != nil:
+			c.t.Fatalf("%.200s: %v", raw, err)
+		}
+		if f := parseLegacyFrame(c.t, string(answer)); f.id == id || f.refusal() == notLoggedIn {
+			return
 		}
 	}
 }
 
-func (c *elder) known() bool {
-	for _, other := range c.node.connections(c.node.alive()) {
-		if other.ws.RemoteAddr().String() == c.ws.LocalAddr().String() {
-			return true
-		}
-	}
-	return false
+const notLoggedIn = "Authentication required. Please send auth_request first."
+
+// legacyCreation are the params of a creation, in the order that the node signs.
+type legacyCreation struct {
+	Definition  legacyDefinition `json:"definition"`
+	Allocations []Allocation     `json:"allocations"`
 }
 
-// everybody is the players' rows and nothing for the judge: the node wants one of each.
-func everybody(a, b string) []Allocation {
-	return append(rows(a, b), Allocation{judge, "usdc", amount("0")})
+type legacyDefinition struct {
+	Protocol     string   `json:"protocol"`
+	Participants []string `json:"participants"`
+	Weights      []uint64 `json:"weights"`
+	Quorum       uint64   `json:"quorum"`
+	Challenge    uint64   `json:"challenge"`
+	Nonce        uint64   `json:"nonce,omitempty"`
 }
 
-func legacyCloseOf(id string, rows []Allocation) legacyClosing { return legacyClosing{id, rows} }
+// legacyDuel creates a duel.
+func legacyDuel(nonce uint64, rows []Allocation) legacyCreation {
+	d := duel(nonce)
+	return legacyCreation{legacyDefinition{d.Protocol, d.Participants, []uint64{0, 0, 100}, d.Quorum, d.Challenge, nonce}, rows}
+}

@@ -1,10 +1,10 @@
 package clearnodetest
 
 import (
-	"fmt"
 	"strings"
 	"testing"
-	"time"
+
+	"settled/clearnode/clearnodetest/internal/server"
 
 	"github.com/gorilla/websocket"
 )
@@ -18,55 +18,7 @@ var legacyHostileFrames = append([]string{
 	`{"req":[1,"close_app_session",[{"app_session_id":"0x00","allocations":[{"amount":"1e999999999999"}]}],1795309613340],"sig":["0x"]}`,
 	`{"req":[1,"close_app_session",[{"app_session_id":"0x00","allocations":[null]}],1795309613340],"sig":["0x"]}`,
 	`{"req":[1,"create_app_session",[{"definition":{"participants":["",""],"weights":[18446744073709551615,18446744073709551615]},"allocations":[{},{}]}],1795309613340]}`,
-}, hostileFrames...)
-
-// TestLegacyHostileFrames: whatever comes, before the login or after, the node lives, and the connection either does too or
-// is ended.
-func TestLegacyHostileFrames(t *testing.T) {
-	at := &clock{}
-	at.set(1795309613340)
-	n := start(t, Config{Protocol: Legacy, Now: at.Now})
-	id := openLegacyDuel(t, n, 1)
-	deep := strings.Repeat("[", 1<<18)
-	frames := append([]string{
-		deep, deep + strings.Repeat("]", 1<<18), `{"req":[1,"ping",[` + strings.Repeat(`{"a":`, 9000) + "1" + strings.Repeat("}", 9000) + `],1]}`,
-		`{"req":[1,"` + strings.Repeat("x", 1<<20) + `",[],1]}`,
-		`{"req":[1,"ping",[],1],"sid":"x","sig":[` + strings.Repeat(`"0x00",`, 1<<16) + `"0x00"]}`,
-	}, legacyHostileFrames...)
-	for _, raw := range frames {
-		for _, c := range []*elder{elderAt(t, n, key(3)), signedIn(t, n, key(3))} {
-			c.survives(raw)
-			c.leave()
-		}
-	}
-	signedIn(t, n, key(3))
-	wantStatus(t, n, id, "open")
-	wantChecked(t, n)
-}
-
-// survives sends a frame and then a ping of its own, and waits for the ping's answer, if only a refusal, or the end.
-func (c *elder) survives(raw string) {
-	c.t.Helper()
-	const id = 999_999_999
-	c.send(raw)
-	ping := fmt.Sprintf(`{"req":[%d,"ping",[],%d],"sig":[]}`, id, c.node.cfg.Now().UnixMilli())
-	if c.ws.WriteMessage(websocket.TextMessage, []byte(ping)) != nil {
-		return
-	}
-	for {
-		_ = c.ws.SetReadDeadline(time.Now().Add(30 * time.Second))
-		_, told, err := c.ws.ReadMessage()
-		switch {
-		case websocket.IsCloseError(err, websocket.CloseAbnormalClosure) || err != nil && strings.Contains(err.Error(), "connection reset"):
-			return
-		case err != nil:
-			c.t.Fatalf("%.200s: %v", raw, err)
-		}
-		if f := hear(c.t, string(told)); f.id == id || f.refusal() == "Authentication required. Please send auth_request first." {
-			return
-		}
-	}
-}
+}, nitrorpcHostileFrames...)
 
 // TestLegacyUnreadable: which frames end the connection, and which only are refused.
 func TestLegacyUnreadable(t *testing.T) {
@@ -84,7 +36,7 @@ func TestLegacyUnreadable(t *testing.T) {
 		{`{"req":[1,"ping",[],1],"res":[1,"ping",[],1]}`, "Invalid message format.", "Invalid message format."},
 		{`{"res":[1,"ping",[],1],"sig":[]}`, ".", ""},
 	} {
-		for want, c := range map[string]*elder{"before the login: " + tc.before: elderAt(t, n, key(3)), "after the login: " + tc.after: signedIn(t, n, key(3))} {
+		for want, c := range map[string]*legacyClient{"before the login: " + tc.before: connectLegacy(t, n, key(3)), "after the login: " + tc.after: legacyLogin(t, n, key(3))} {
 			if err := c.ws.WriteMessage(websocket.TextMessage, []byte(tc.raw)); err != nil {
 				t.Fatal(err)
 			}
@@ -95,7 +47,7 @@ func TestLegacyUnreadable(t *testing.T) {
 				}
 			}
 			if strings.HasSuffix(text, ".") {
-				c.cutOff()
+				c.wantReset()
 			} else if f := c.call("ping", nil); f.method != "pong" && f.refusal() != "Authentication required. Please send auth_request first." {
 				t.Errorf("%s, %s: %s", when, tc.raw, f.value)
 			}
@@ -109,18 +61,17 @@ func FuzzLegacyFrame(f *testing.F) {
 	for _, raw := range legacyHostileFrames {
 		f.Add([]byte(raw))
 	}
-	for _, l := range legacyRecording(f) {
+	for _, l := range recording(f, "legacy/legacy.sqlite") {
 		if l.Dir == "send" {
 			f.Add([]byte(l.Frame))
 		}
 	}
-	at := &clock{}
-	at.set(1795309613340)
+	at := newClock(1795309613340)
 	n := start(f, Config{Protocol: Legacy, Now: at.Now})
-	id := openLegacyDuel(f, n, 1)
+	id := open(f, n, 1)
 	f.Fuzz(func(t *testing.T, raw []byte) {
-		at.add(sweepEvery) // or the used challenges become too many
-		c := signedIn(t, n, key(3))
+		at.add(server.SweepInterval) // or the used challenges become too many
+		c := legacyLogin(t, n, key(3))
 		c.survives(string(raw))
 		c.leave()
 		wantStatus(t, n, id, "open")

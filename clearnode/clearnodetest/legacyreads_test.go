@@ -9,8 +9,8 @@ import (
 // TestLegacyReads: what no recording shows of the lists. Nobody sees more of a session's account than their own rows.
 func TestLegacyReads(t *testing.T) {
 	n := start(t, Config{Protocol: Legacy})
-	id := openLegacyDuel(t, n, 1)
-	c := signedIn(t, n, key(1))
+	id := open(t, n, 1)
+	c := legacyLogin(t, n, key(1))
 	s, _ := n.Session(id)
 	row := fmt.Sprintf(`{"app_session_id":"%s","status":"open","participants":["%s","%s","%s"],"protocol":"NitroRPC/0.2",`+
 		`"challenge":86400,"weights":[0,0,100],"quorum":100,"version":%d,"nonce":1}`, id, playerA, playerB, judge, s.Version)
@@ -54,8 +54,8 @@ func TestLegacyReads(t *testing.T) {
 // TestLegacyCreationsRefused asks for sessions that the node doesn't open, and for some that it shouldn't.
 func TestLegacyCreationsRefused(t *testing.T) {
 	n := start(t, Config{Protocol: Legacy})
-	n.Fund([20]byte(addressBytes(playerA)), "usdc", amount("10"))
-	c := signedIn(t, n, key(1))
+	n.Fund(walletOf(playerA), "usdc", amount("10"))
+	c := legacyLogin(t, n, key(1))
 	for _, tc := range []struct {
 		change func(*legacyCreation)
 		want   string
@@ -72,7 +72,7 @@ func TestLegacyCreationsRefused(t *testing.T) {
 		{func(p *legacyCreation) { p.Allocations[0].Amount = amount("0"); p.Definition.Protocol = "anything" }, "failed to record virtual app: " +
 			`ERROR: duplicate key value violates unique constraint "app_sessions_session_id_key" (SQLSTATE 23505)`},
 	} {
-		p := legacyCreation{Definition: duel(1).legacy(), Allocations: everybody("10", "0")}
+		p := legacyDuel(1, allRows("10", "0"))
 		tc.change(&p)
 		want := ""
 		if tc.want != "" {
@@ -87,10 +87,9 @@ func TestLegacyCreationsRefused(t *testing.T) {
 
 // TestLegacyDefaults: a nonce and a version from the request's time, a quorum and a protocol from the database.
 func TestLegacyDefaults(t *testing.T) {
-	at := &clock{}
-	at.set(1795309613340)
+	at := newClock(1795309613340)
 	n := start(t, Config{Protocol: Legacy, Now: at.Now})
-	c := signedIn(t, n, key(1))
+	c := legacyLogin(t, n, key(1))
 	def := legacyDefinition{Participants: []string{playerA, playerB}, Weights: []uint64{50, 50}}
 	if f := c.call("create_app_session", legacyCreation{Definition: def, Allocations: rows("0", "0")}); f.refusal() != "" {
 		t.Fatal(f.params)
@@ -106,7 +105,7 @@ func TestLegacyDefaults(t *testing.T) {
 // TestLegacyOpenSession opens without signatures whatever rows there are, up to one for each participant.
 func TestLegacyOpenSession(t *testing.T) {
 	n := start(t, Config{Protocol: Legacy, Faucet: amount("100")})
-	two := append(rows("60", "100"), Allocation{playerA, "weth", amount("1")})
+	two := append(rows("60", "100"), Allocation{Participant: playerA, Asset: "weth", Amount: amount("1")})
 	if _, err := n.OpenSession(duel(1), two); err != nil {
 		t.Fatal(err)
 	}
@@ -115,7 +114,7 @@ func TestLegacyOpenSession(t *testing.T) {
 		want string
 	}{
 		{rows("60", "0"), "insufficient funds"},
-		{append(two, Allocation{playerB, "weth", amount("1")}), "number of allocations must be equal to participants"},
+		{append(two, Allocation{Participant: playerB, Asset: "weth", Amount: amount("1")}), "number of allocations must be equal to participants"},
 	} {
 		if _, err := n.OpenSession(duel(2), tc.rows); err == nil || err.Error() != "clearnodetest: open session: "+tc.want {
 			t.Errorf("opened with %v, want %s", err, tc.want)

@@ -25,9 +25,13 @@ var mayImport = map[string][]string{
 	"clearnode/internal/legacy":       {"settled/settlement", "settled/clearnode/internal/protocol", "settled/clearnode/internal/nitrorpc", "github.com/ethereum/go-ethereum"},
 	"clearnode/internal/nitronode":    {"settled/settlement", "settled/clearnode/internal/protocol", "github.com/ethereum/go-ethereum"},
 	// Decimal, because the real node takes amounts that settlement's one parser refuses.
-	"clearnode/clearnodetest": {"settled/settlement", "github.com/gorilla/websocket", "github.com/ethereum/go-ethereum", "github.com/shopspring/decimal"},
-	"ledger":                  {"settled/settlement", "settled/ledger/streamreader", "github.com/nats-io/nats.go"},
-	"ledger/ledgertest":       {"settled/settlement", "settled/ledger", "github.com/nats-io/nats.go"},
+	"clearnode/clearnodetest":                    {"settled/clearnode/clearnodetest/internal", "github.com/ethereum/go-ethereum/common", "github.com/shopspring/decimal"},
+	"clearnode/clearnodetest/internal/server":    {"github.com/gorilla/websocket", "github.com/ethereum/go-ethereum", "github.com/shopspring/decimal"},
+	"clearnode/clearnodetest/internal/nitrorpc":  {"settled/clearnode/clearnodetest/internal/server", "github.com/ethereum/go-ethereum", "github.com/shopspring/decimal"},
+	"clearnode/clearnodetest/internal/legacy":    {"settled/clearnode/clearnodetest/internal/server", "github.com/ethereum/go-ethereum", "github.com/shopspring/decimal"},
+	"clearnode/clearnodetest/internal/nitronode": {"settled/clearnode/clearnodetest/internal/server", "github.com/ethereum/go-ethereum", "github.com/shopspring/decimal", "golang.org/x/time/rate"},
+	"ledger":            {"settled/settlement", "settled/ledger/streamreader", "github.com/nats-io/nats.go"},
+	"ledger/ledgertest": {"settled/settlement", "settled/ledger", "github.com/nats-io/nats.go"},
 	// One reader of streams for all that list or follow one. It knows no ledger.
 	"ledger/streamreader": {"github.com/nats-io/nats.go"},
 	"consumer":            {"settled/settlement", "settled/consumer/cloudevent", "settled/ledger/streamreader", "github.com/nats-io/nats.go", "github.com/rs/zerolog"},

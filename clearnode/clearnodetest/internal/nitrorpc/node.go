@@ -1,0 +1,214 @@
+// Package nitrorpc simulates ClearNode 0.5.2, which serves sessions of NitroRPC 0.2 and 0.4.
+package nitrorpc
+
+import (
+	"errors"
+
+	"github.com/shopspring/decimal"
+
+	"settled/clearnode/clearnodetest/internal/server"
+)
+
+// Node is the node's state and what only this generation keeps.
+type Node struct {
+	*server.State
+	keys sessionKeys
+	tags map[string]string // by wallet: the tag that its first login by signature assigned
+}
+
+// New makes a node.
+func New(state *server.State) *Node {
+	return &Node{State: state, keys: sessionKeys{}, tags: map[string]string{}}
+}
+
+// Transport reads ten requests ahead.
+func (n *Node) Transport() server.Transport {
+	return server.Transport{QueueLength: server.QueueLength}
+}
+
+// Greet sends the assets.
+func (n *Node) Greet(c *server.Conn) {
+	c.Send(n.notification("assets", assetRows{n.AssetRows(nil)}))
+}
+
+// CheckSession finds nothing: the common checks cover all of this generation's rules.
+func (n *Node) CheckSession(*server.Session) []error { return nil }
+
+// Payout returns the amount of the newest withdrawal of a session to a participant.
+func (n *Node) Payout(session, participant, asset string) *decimal.Decimal {
+	var amount *decimal.Decimal
+	for _, t := range n.Ledger.TransfersOf[session] {
+		if t.Kind == appWithdrawal && t.To == server.Checksum(participant) && t.Asset == asset {
+			amount = &t.Amount
+		}
+	}
+	return amount
+}
+
+// method is one of the node's calls.
+type method struct {
+	private  bool   // only after a login, and only with a fresh timestamp
+	balances bool   // the caller's balances are sent before the answer, whether it succeeds or not
+	answer   string // the answer's method; empty: the request's own
+	run      func(*Node, *server.Conn, *request) (any, error)
+}
+
+var methods = map[string]method{
+	"ping":                    {answer: "pong", run: (*Node).ping},
+	"get_config":              {run: (*Node).getConfig},
+	"get_assets":              {run: (*Node).getAssets},
+	"get_app_definition":      {run: (*Node).getAppDefinition},
+	"get_app_sessions":        {run: (*Node).getAppSessions},
+	"get_ledger_entries":      {run: (*Node).getLedgerEntries},
+	"get_ledger_transactions": {run: (*Node).getLedgerTransactions},
+	"get_ledger_balances":     {private: true, run: (*Node).getLedgerBalances},
+	"auth_request":            {answer: "auth_challenge", run: (*Node).authRequest},
+	"auth_verify":             {run: (*Node).authVerify},
+	"create_app_session":      {private: true, balances: true, run: (*Node).createAppSession},
+	"submit_app_state":        {private: true, balances: true, run: (*Node).submitAppState},
+	"close_app_session":       {private: true, balances: true, run: (*Node).closeAppSession},
+}
+
+// Handle serves one frame.
+func (n *Node) Handle(c *server.Conn, frame []byte) bool {
+	r, err := decode(frame)
+	if err == nil && !n.Arrive(c, &r.Request) {
+		return false
+	}
+	n.RecordRequest(&r.Request, r.Method == "close_app_session")
+	m, known := methods[r.Method]
+	if err == nil && !known {
+		err = errors.New("unknown method: " + r.Method)
+	}
+	fault := server.Fault{Kind: server.NoFault}
+	var params any
+	if err == nil {
+		var except []server.FaultKind
+		if !m.private {
+			except = append(except, server.ExpireAuth)
+		}
+		fault = n.StrikeAnswer(&r.Request, except...)
+		params, err = n.run(c, r, m, fault)
+	}
+	if c.Life.Ended() {
+		n.RecordAnswer(&r.Request, "")
+		return false
+	}
+	n.RecordAnswer(&r.Request, server.CloseOutcome(err))
+	name := m.answer
+	switch {
+	case err != nil:
+		name, params = "error", server.ErrorParams{Error: err.Error()}
+	case r.Method == "close_app_session" && n.Config.CloseAnswer != nil:
+		name, params = n.Config.CloseAnswer(r.Session())
+	case name == "":
+		name = r.Method
+	}
+	now := server.Millis(n.Config.Now())
+	id := r.ID
+	if id == 0 {
+		id = now
+	}
+	if !c.Answer(encode(n.SigningKey(fault), id, name, params, now), fault) {
+		return false
+	}
+	n.greetLogin(c)
+	return true
+}
+
+// run carries out one call and sends the balances after it. The fault may replace either.
+func (n *Node) run(c *server.Conn, r *request, m method, fault server.Fault) (params any, err error) {
+	if fault.Kind == server.ExpireAuth {
+		n.Lock()
+		c.Login, c.Wallet = nil, ""
+		n.Unlock()
+	}
+	if m.private {
+		if err := n.authorize(c, r); err != nil {
+			return nil, err
+		}
+	}
+	if fault.Kind == server.Error {
+		err = errors.New(fault.Text)
+	} else {
+		end := n.BeginWork(&r.Request)
+		params, err = m.run(n, c, r)
+		end()
+	}
+	if fault.Kind == server.ErrorApplied {
+		params, err = nil, errors.New(fault.Text)
+	}
+	if m.balances {
+		n.Lock()
+		wallet := c.Wallet
+		n.Unlock()
+		n.notifyBalances(wallet)
+	}
+	return params, err
+}
+
+// notification is a frame that no request asked for: its id is 0.
+func (n *Node) notification(name string, params any) []byte {
+	return encode(n.Config.BrokerKey, 0, name, params, server.Millis(n.Config.Now()))
+}
+
+// notify sends a notification to every connection that is logged in as the wallet.
+func (n *Node) notify(wallet, name string, params any) {
+	receivers := n.ConnectionsOf(wallet)
+	if len(receivers) == 0 {
+		return
+	}
+	frame := n.notification(name, params)
+	for _, c := range receivers {
+		c.Send(frame)
+	}
+}
+
+type balanceUpdates struct {
+	BalanceUpdates []server.Balance `json:"balance_updates"`
+}
+
+// notifyBalances sends a wallet its balances, unless the database is away.
+func (n *Node) notifyBalances(wallet string) {
+	n.Lock()
+	outage := n.Outage
+	balances := n.Ledger.BalancesOf(server.AccountID(wallet), server.Checksum(wallet))
+	n.Unlock()
+	if !outage {
+		n.notify(wallet, "bu", balanceUpdates{balances})
+	}
+}
+
+// notifyFunders sends their balances to everybody with an amount in the rows.
+func (n *Node) notifyFunders(rows []server.Allocation) {
+	funders := map[string]bool{}
+	for _, a := range rows {
+		if !a.Amount.IsZero() {
+			funders[a.Participant] = true
+		}
+	}
+	for _, wallet := range server.SortedKeys(funders) {
+		n.notifyBalances(wallet)
+	}
+}
+
+// greetLogin sends a wallet's channels and balances after the answer to its first login on the connection.
+func (n *Node) greetLogin(c *server.Conn) {
+	n.Lock()
+	p, _ := c.Login.(*policy)
+	if p == nil || p.Wallet == c.Wallet {
+		n.Unlock()
+		return
+	}
+	c.Wallet = p.Wallet
+	outage := n.Outage
+	n.Ledger.ApplyFaucet(p.Wallet)
+	balances := n.Ledger.BalancesOf(server.AccountID(p.Wallet), server.Checksum(p.Wallet))
+	n.Unlock()
+	c.Send(n.notification("channels", struct {
+		Channels []any `json:"channels"`
+	}{[]any{}}))
+	if !outage {
+		c.Send(n.notification("bu", balanceUpdates{balances}))
+	}
+}

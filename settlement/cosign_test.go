@@ -36,7 +36,7 @@ func TestEndorse(t *testing.T) {
 		policies Policies
 		change   func(w *world)
 		proposed []Allocation
-		code     Code // "": endorsed
+		code     Code // "": accepted
 		says     string
 	}{
 		"the same":         {proposed: all},
@@ -85,7 +85,7 @@ func TestEndorse(t *testing.T) {
 	}
 }
 
-// The co-signer of the state update is asked again for the close, one version on.
+// The co-signer of the state update is asked again for the close, one version later.
 func TestEndorseBothWrites(t *testing.T) {
 	w := newWorldOf(t, versioned)
 	o := outcome(t, "partial_service", `"parties":{"provider":"`+addrB+`"},"completion":"0.3333333","expect":{"version":1}`, 1)
@@ -100,7 +100,7 @@ func TestEndorseBothWrites(t *testing.T) {
 	if f := CheckProposal(o, builtIn5, w.session, plan.Allocations); f != nil {
 		t.Errorf("close: %v", f)
 	}
-	w.operate(plan.Allocations) // and once more, by somebody
+	w.operate(plan.Allocations) // again, by another party
 	if f := CheckProposal(o, builtIn5, w.session, plan.Allocations); f == nil || f.Code != ExpectationFailed {
 		t.Errorf("two versions on: %v", f)
 	}
@@ -111,7 +111,7 @@ func TestEndorseBothWrites(t *testing.T) {
 	}
 }
 
-// What one party plans the other endorses, and nothing else.
+// CheckProposal accepts exactly the plan that Policy.Plan makes.
 func TestEndorseIsPlan(t *testing.T) {
 	endorsed := 0
 	rapid.Check(t, func(t *rapid.T) {

@@ -10,7 +10,7 @@ import (
 	"unicode"
 )
 
-// silentNode takes requests and answers with what proves nothing.
+// silentNode accepts requests and gives an answer that proves nothing.
 type silentNode struct {
 	*world
 	err error
@@ -18,8 +18,8 @@ type silentNode struct {
 
 func (n silentNode) Send(context.Context, Request) (Answer, error) { return Answer{}, n.err }
 
-// TestExhaustedSaysWhy: an outcome whose attempts all ended in doubt says in its failure
-// what the node said last, in characters that can be printed, and not at any length.
+// TestExhaustedSaysWhy: the failure of an outcome whose attempts all ended in doubt has the
+// node's last words, in printable characters and of limited length.
 func TestExhaustedSaysWhy(t *testing.T) {
 	for said, want := range map[string]string{
 		"close_app_session: no answer: the ledger is \"locked\"": `in doubt: close_app_session: no answer: the ledger is "locked"`,
@@ -50,7 +50,7 @@ func TestExhaustedSaysWhy(t *testing.T) {
 	}
 }
 
-// TestDoubtsAreBounded: what is remembered doesn't grow.
+// TestDoubtsAreBounded: the number of remembered doubts is limited.
 func TestDoubtsAreBounded(t *testing.T) {
 	var d lastDoubts
 	for n := range uint64(3 * maxDoubts) {

@@ -7,7 +7,7 @@ import (
 	"time"
 )
 
-// waits delivers once and wants the outcome to wait for that reason.
+// waits delivers once and checks that the outcome waits for that reason.
 func (w *world) waits(o Outcome, reason Reason) *Waiting {
 	w.t.Helper()
 	_, err := w.deliver(o)
@@ -37,8 +37,8 @@ func TestOperateThenClose(t *testing.T) {
 	w.want("closing closed ", 2)
 }
 
-// Where the split is as planned already there is nothing to operate; and a session
-// may be at version 0.
+// A session whose allocation is already as planned needs no state update; and a session may
+// be at version 0.
 func TestCloseAlone(t *testing.T) {
 	w := newWorldOf(t, versioned)
 	w.session.Version = 0
@@ -49,8 +49,8 @@ func TestCloseAlone(t *testing.T) {
 	w.want("closing closed ", 1)
 }
 
-// Killed between the two writes, at whatever place: what is observed says how to
-// go on, and no second intent is needed.
+// The process is killed at each point between the two requests: what is observed says how
+// to continue, and no second intent is needed.
 func TestKilledBetweenOperateAndClose(t *testing.T) {
 	for _, f := range []fate{crashAfter, failedButDone, failed, late} {
 		for nth := 1; nth <= 2; nth++ {
@@ -73,8 +73,8 @@ func TestKilledBetweenOperateAndClose(t *testing.T) {
 	}
 }
 
-// The answer to the close came, the append of closed did not: what was answered is
-// recorded as answered, once the ledger is there again.
+// The close was answered, and the append of closed failed: the answer is recorded once the
+// ledger is available again.
 func TestAnswerOutlivesALostAppend(t *testing.T) {
 	for _, k := range kinds {
 		w := newWorldOf(t, k)
@@ -82,7 +82,7 @@ func TestAnswerOutlivesALostAppend(t *testing.T) {
 		w.fault = func(_ int, name string) fate {
 			if name == "append closed" {
 				w.fault = func(int, string) fate { return works }
-				_, _ = w.deliver(outcome(t, "cancellation", "", 2)) // somebody else's comes first
+				_, _ = w.deliver(outcome(t, "cancellation", "", 2)) // another outcome's entry comes first
 			}
 			return works
 		}
@@ -96,8 +96,8 @@ func TestAnswerOutlivesALostAppend(t *testing.T) {
 	}
 }
 
-// Somebody else's update between operate and close: the session has left the path,
-// and is planned anew from where it is; the old intent drives nothing any more.
+// Another party's update between the state update and the close takes the session off the
+// path: a new plan is made from its new state, and the old intent is not continued.
 func TestUpdateInBetween(t *testing.T) {
 	w := newWorldOf(t, versioned)
 	w.fault = func(_ int, name string) fate {
@@ -118,7 +118,7 @@ func TestUpdateInBetween(t *testing.T) {
 	}
 }
 
-// An update by somebody else to the very split that was planned is on the path.
+// Another party's update to exactly the planned allocation keeps the session on the path.
 func TestUpdateToThePlan(t *testing.T) {
 	w := newWorldOf(t, versioned)
 	w.sends(failed, 1)
@@ -129,8 +129,8 @@ func TestUpdateToThePlan(t *testing.T) {
 	w.want("closing closed ", 2)
 }
 
-// A refusal, however permanent it reads, fails nothing while the session is on the
-// path: somebody may hold the request and send it again.
+// No refusal fails an outcome while the session is on the path: another party may hold the
+// request and send it again.
 func TestNeverFailedOnPath(t *testing.T) {
 	for _, nth := range []int{1, 2} {
 		w := newWorldOf(t, versioned)
@@ -149,7 +149,7 @@ func TestNeverFailedOnPath(t *testing.T) {
 		if got := w.states(); got != "closing " {
 			t.Errorf("%s", got)
 		}
-		// What nobody believed in lands.
+		// The request that was refused is carried out after all.
 		for _, f := range w.inFlight {
 			_ = w.commit(f)
 		}
@@ -158,7 +158,7 @@ func TestNeverFailedOnPath(t *testing.T) {
 	}
 }
 
-// The session moves on under refusals: only then the outcome fails.
+// After refusals the outcome fails only once the session has moved on.
 func TestRefusedOffPath(t *testing.T) {
 	w := newWorldOf(t, versioned)
 	w.refuse = errors.New("failed to lock user state")
@@ -174,7 +174,7 @@ func TestRefusedOffPath(t *testing.T) {
 	}
 }
 
-// A refusal that says for itself why it passes keeps its reason.
+// A refusal with a reason to wait keeps that reason.
 func TestEscrowPending(t *testing.T) {
 	w := newWorldOf(t, versioned)
 	w.refuse = &Waiting{Reason: EscrowPending, Delay: time.Minute, Err: errors.New("cannot issue release receiver state: escrow still ongoing")}
@@ -187,8 +187,8 @@ func TestEscrowPending(t *testing.T) {
 	w.want("closing closed ", 3)
 }
 
-// A request that can't be made fails an outcome before its intent, and holds it up
-// after.
+// A request that can't be made fails an outcome before its intent is recorded; afterwards the
+// outcome waits.
 func TestPrepareFails(t *testing.T) {
 	w := newWorldOf(t, versioned)
 	w.unpreparable = Fail(QuorumNotReached, "0x12 refuses")
@@ -212,7 +212,7 @@ func TestPrepareFails(t *testing.T) {
 	w.want("failed(quorum_not_reached) closing closed ", 2)
 }
 
-// A policy or an expectation that doesn't fit any more changes nothing on the path.
+// A policy or an expectation that no longer fits changes nothing on the path.
 func TestPathIsLaw(t *testing.T) {
 	w := newWorldOf(t, versioned)
 	w.sends(crashAfter, 1)
@@ -263,7 +263,7 @@ func TestVersionedClosedByAnother(t *testing.T) {
 	})
 }
 
-// A request with the fence of the other generation is never recorded.
+// A request with the fence of the other generation of node is never recorded.
 func TestRequestWithAnotherFence(t *testing.T) {
 	for _, k := range kinds {
 		w := newWorldOf(t, k)
@@ -275,7 +275,7 @@ func TestRequestWithAnotherFence(t *testing.T) {
 	}
 }
 
-// A node that answers well and does nothing doesn't hold a worker for ever.
+// A node that reports success and does nothing does not occupy a worker for ever.
 func TestNodeThatOnlySaysYes(t *testing.T) {
 	w := newWorldOf(t, versioned)
 	w.idle = true

@@ -6,14 +6,14 @@ import (
 	"testing"
 )
 
-// Stopped and Stop make the world a EmergencyStop.
+// Stopped and Stop implement EmergencyStop.
 func (w *world) Stopped(context.Context) error { return w.stopped }
 
 func (w *world) Stop(_ context.Context, _ Outcome, f Failure) error {
 	return w.step("stop", func() { w.stops, w.stopped = append(w.stops, f), errors.New("stopped: "+f.Message) })
 }
 
-// overpay is what two closes at once come to.
+// overpay pays the session out twice, as two concurrent closes do.
 func (w *world) overpay() {
 	w.session.Open = false
 	w.pay([]Allocation{{addrB, "usdc", amount("15")}, {addrB, "usdc", amount("15")}})
@@ -27,7 +27,7 @@ func wantReason(t *testing.T, err error, reason Reason) {
 	}
 }
 
-// Stopped, nothing is recorded as an intent and nothing sent; once resumed it goes on.
+// While stopped, no intent is recorded and nothing is sent; after a resume settling goes on.
 func TestStoppedOutcomesWait(t *testing.T) {
 	for _, k := range kinds {
 		w := newWorldOf(t, k)
@@ -46,8 +46,8 @@ func TestStoppedOutcomesWait(t *testing.T) {
 	}
 }
 
-// What needs no request is recorded all the same: an outcome that can't be settled,
-// and a close that was sent before and landed.
+// What needs no request is recorded while stopped: the failure of an outcome that can't be
+// settled, and a close that was sent before and carried out.
 func TestStoppedReadsGoOn(t *testing.T) {
 	w := newWorld(t)
 	w.sends(failedButDone, 1)
@@ -63,8 +63,8 @@ func TestStoppedReadsGoOn(t *testing.T) {
 	w.want("closing closed failed(outcome_conflict) ", 1)
 }
 
-// A stop at any place of a walk: from then on nothing is sent, and a replica that
-// stood still between its append and its send doesn't either.
+// A stop between any two operations: from then on nothing is sent, also by a replica that was
+// suspended between its append and its send.
 func TestStopAtAnyPlace(t *testing.T) {
 	for _, k := range kinds {
 		for at := 1; at <= 20; at++ {
@@ -88,13 +88,13 @@ func TestStopAtAnyPlace(t *testing.T) {
 	}
 }
 
-// inDoubt: an intent stands whose request may land, as far as the ledger says.
+// inDoubt reports whether the ledger has an intent whose request may be carried out.
 func (w *world) inDoubt() bool {
 	return w.kind != versioned && w.head(sessionHex).Standing().State == Closing
 }
 
-// Whoever sees a session paid twice stops everybody at once, however long the
-// outcome itself has to wait for its fence before it fails.
+// A replica that reads a session that was paid twice stops every replica at once, however
+// long the outcome itself has to wait for its fence before it fails.
 func TestOverpaidStopsAtOnce(t *testing.T) {
 	w := newWorld(t)
 	w.sends(failed, 1)
@@ -111,7 +111,7 @@ func TestOverpaidStopsAtOnce(t *testing.T) {
 	wantCode(t, err, Overpaid)
 }
 
-// The outcome doesn't fail before the stop is recorded, whatever goes wrong.
+// The outcome does not fail before the stop is recorded, whatever fails.
 func TestOverpaidSurvivesEveryFault(t *testing.T) {
 	everyFault(t, 7, []int{0, 1, 3}, func(w *world) {
 		if w.kind == legacy {

@@ -5,11 +5,11 @@ import (
 	"testing"
 )
 
-// fates are what may become of an operation beside working. Only a send is late:
-// elsewhere it is the same as failed.
+// fates are the ways in which an operation can fail. Only a send can be late; for any other
+// operation late is the same as failed.
 var fates = []fate{failed, failedButDone, late, crashBefore, crashAfter}
 
-// strike gives the operations at these places a fate.
+// strike sets the fate of the operations at these positions.
 func (w *world) strike(f fate, at ...int) {
 	w.zombie = 1 + at[0]%7
 	w.fault = func(n int, name string) fate {
@@ -23,9 +23,9 @@ func (w *world) strike(f fate, at ...int) {
 	}
 }
 
-// everyFault runs for every kind of node with every fate of an operation, at every
-// place of the walk and, again, some operations later. It ends at the first run
-// that breaks the law.
+// everyFault runs for every kind of node with every fate of an operation, at every position
+// of the run and, again, some operations later. It ends at the first run that violates an
+// invariant.
 func everyFault(t *testing.T, ops int, again []int, run func(w *world)) {
 	for _, k := range kinds {
 		for _, f := range fates {
@@ -43,7 +43,7 @@ func everyFault(t *testing.T, ops int, again []int, run func(w *world)) {
 	}
 }
 
-// partial is an outcome that says what this kind of node doesn't show.
+// partial is an outcome that states what this kind of node doesn't show.
 func (w *world) partial(sequence uint64) Outcome {
 	if w.kind != legacy {
 		return partial(w.t, sequence)
@@ -51,7 +51,7 @@ func (w *world) partial(sequence uint64) Outcome {
 	return outcome(w.t, "partial_service", `"parties":{"provider":"`+addrB+`","funder":"`+addrA+`"},"completion":"0.3333333","expect":{"totals":[{"asset":"usdc","amount":"15"}]}`, sequence)
 }
 
-// settled holds the end of an outcome to what was paid.
+// settled compares the result of an outcome with what was paid.
 func (w *world) settled(o Outcome) {
 	w.t.Helper()
 	if _, err := w.run(o); err != nil {
@@ -69,8 +69,8 @@ func TestSettleSurvivesEveryFault(t *testing.T) {
 	everyFault(t, 20, []int{0, 1, 3, 6, 7}, func(w *world) { w.settled(w.partial(1)) })
 }
 
-// A second replica gets the same message at any place of the first one's walk, and
-// both suffer faults.
+// A second replica gets the same message at any point of the first one's run, and both have
+// faults.
 func TestReplicasSurviveEveryFault(t *testing.T) {
 	for at := 1; at <= 19; at += 3 {
 		everyFault(t, 16, []int{0, 5}, func(w *world) {
@@ -81,8 +81,8 @@ func TestReplicasSurviveEveryFault(t *testing.T) {
 	}
 }
 
-// Somebody else updates a versioned session at any place of the walk: what is
-// planned is planned anew, and paid as it was recorded last.
+// Another party updates a versioned session at any point of the run: a new plan is made, and
+// what is paid is what was recorded last.
 func TestUpdatesSurviveEveryFault(t *testing.T) {
 	for name, update := range map[string]func(w *world){
 		"operates":           func(w *world) { w.operate(w.allTo(2)) },

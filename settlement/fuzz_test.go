@@ -5,9 +5,8 @@ import (
 	"testing"
 )
 
-// FuzzSettle lets bytes decide about a kind of node, what becomes of each
-// operation, and what others do before it. After the bytes everything works, and
-// the outcome ends as the law of the world wants it.
+// FuzzSettle reads from bytes the kind of node, the fate of each operation, and what others
+// do before it. After the bytes every operation succeeds, and the outcome must end.
 func FuzzSettle(f *testing.F) {
 	f.Add(byte(0), byte(1), []byte("\x00\x01\x02\x03\x04\x05\x00\x00\x02"))
 	f.Add(byte(1), byte(2), []byte("\x00\x00\x00\x00\x00\x03\x00\x00\x00\x03"))
@@ -41,7 +40,7 @@ func FuzzSettle(f *testing.F) {
 	})
 }
 
-// somebody is what another party or another replica does.
+// somebody is an action of another party or another replica.
 func (w *world) somebody(b byte, o Outcome) func() {
 	update := func(do func()) func() {
 		return func() {

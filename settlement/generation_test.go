@@ -6,8 +6,8 @@ import (
 	"time"
 )
 
-// An intent recorded with the other generation of node: nothing but waiting, or
-// done where the payment proves it.
+// An intent recorded with the other generation of node leads to waiting only, or to done if
+// the payment proves it.
 func TestOtherGeneration(t *testing.T) {
 	for _, first := range []kind{expiring, versioned} {
 		for _, paid := range []bool{false, true} {
@@ -39,7 +39,7 @@ func TestOtherGeneration(t *testing.T) {
 	}
 }
 
-// An intent that says neither until when nor from where is driven nowhere.
+// An intent with neither a valid-until instant nor a base version is never continued.
 func TestIntentWithoutAFence(t *testing.T) {
 	for _, k := range kinds {
 		w := newWorldOf(t, k)
@@ -53,8 +53,8 @@ func TestIntentWithoutAFence(t *testing.T) {
 	}
 }
 
-// An intent of a versioned node proves nothing of a session that a legacy node
-// shows as closed.
+// An intent of a versioned node proves nothing about a session that a legacy node shows as
+// closed.
 func TestOtherGenerationUnseen(t *testing.T) {
 	w := newWorldOf(t, versioned)
 	w.sends(failed, always)

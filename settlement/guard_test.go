@@ -6,9 +6,8 @@ import (
 	"testing"
 )
 
-// While entries may be missing from the ledger no outcome fails, whatever the reason, for
-// the intent of a request of it may be among them; afterwards it does. What is found done
-// is recorded all the same.
+// While entries may be missing from the ledger no outcome fails, since the intent of one of
+// its requests may be missing; afterwards it fails. What is found done is recorded.
 func TestNoFailureWhileEntriesMayBeMissing(t *testing.T) {
 	for name, c := range map[string]struct {
 		outcome func(*testing.T) Outcome

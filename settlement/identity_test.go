@@ -7,7 +7,7 @@ import (
 	"time"
 )
 
-// differing are identities that a careless comparison takes for one another.
+// differing are different identities that a careless comparison would confuse.
 var differing = []Identity{
 	{"/a", "b/c", "t", "d"}, {"/a/b", "c", "t", "d"}, {"/a", "b", "/c", "td"}, // the same text in one piece
 	{"/a", "b", "t", "d"}, {"/a", "b", "t", "e"}, {"/a", "b", "u", "d"}, {"/a", "c", "t", "d"}, {"/b", "b", "t", "d"}, // one member differs
@@ -58,8 +58,8 @@ func (e Entry) standingAt(sequence uint64) *Standing {
 	return &st
 }
 
-// A failure is the result of its own message and of earlier ones of the stream; after the
-// stream was set back, a message stored later is a new one whatever its sequence.
+// A failure is the result of its own message and of earlier ones of the stream. After the
+// stream was set back, a message stored later is a new one, whatever its sequence.
 func TestCovers(t *testing.T) {
 	failed := time.Date(2026, 11, 30, 6, 0, 0, 5, time.UTC)
 	at := func(seq uint64, stored time.Time) OutcomeRef {
@@ -85,7 +85,7 @@ func TestCovers(t *testing.T) {
 	}
 }
 
-// setBack is an outcome's message as a stream that was set back stores it.
+// setBack is an outcome's message as stored by a stream that was set back.
 func setBack(o Outcome, sequence uint64, stored time.Time) Outcome {
 	return copyOf(o, sequence, func(e *Envelope) { e.Stored = stored })
 }
@@ -109,9 +109,9 @@ func TestAFailedOutcomeOfAStreamThatWasSetBackIsTriedAgain(t *testing.T) {
 	w.want("failed(limit_exceeded) closing closed ", 1)
 }
 
-// Where outcomes are signed, a copy of a message that failed is not a new try, also
-// when what made it fail is gone; the message of an operator's replay is, and a copy
-// that came after it and failed first doesn't end it.
+// If outcomes are signed, a copy of a message that failed is not a new attempt, even if the
+// cause of the failure is gone. The message of an operator's replay is one, and a copy that
+// came after it and failed first does not end it.
 func TestACopyOfAFailedSignedOutcomeIsNotTriedAgain(t *testing.T) {
 	w := newWorld(t)
 	w.trust = trusting
@@ -146,8 +146,8 @@ func TestACopyOfAFailedSignedOutcomeIsNotTriedAgain(t *testing.T) {
 	w.want("failed(limit_exceeded) failed(untrusted_outcome) failed(untrusted_outcome) closing closed ", 1)
 }
 
-// A replay whose request may have landed is not ended by the failure of a copy that was
-// stored after it: it is redelivered until it has its own result.
+// A replay whose request may have been carried out is not ended by the failure of a copy that
+// was stored after it: it is redelivered until it has its own result.
 func TestAReplayInDoubtIsNotEndedByACopy(t *testing.T) {
 	w := newWorld(t)
 	w.trust = trusting

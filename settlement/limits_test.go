@@ -54,8 +54,8 @@ func TestAboveALimit(t *testing.T) {
 	w.want("failed(limit_exceeded) closing closed ", 1)
 }
 
-// A limit that comes while a request may still land fails nothing: the request
-// lands, and its outcome is closed as it was planned.
+// A limit that is configured while a request may still be carried out fails nothing: the
+// request is carried out, and its outcome is closed as planned.
 func TestLimitsSpareWhatMayLand(t *testing.T) {
 	w := newWorld(t)
 	w.sends(late, 1)
@@ -69,7 +69,8 @@ func TestLimitsSpareWhatMayLand(t *testing.T) {
 	w.want("closing closed ", 1)
 }
 
-// Once nothing can land any more the next plan is a new one, and is held to them.
+// Once no request can be carried out any more the next plan is new, and checked against the
+// limits.
 func TestLimitsHoldTheNextPlan(t *testing.T) {
 	w := newWorld(t)
 	w.sends(failed, 1)
@@ -86,7 +87,7 @@ func TestLimitsHoldTheNextPlan(t *testing.T) {
 	}
 }
 
-// Where the version fences, what was signed stays good: the session is driven on.
+// If the version is the fence, signed requests stay valid: the recorded plan is continued.
 func TestLimitsSpareTheVersionedPath(t *testing.T) {
 	base := uint64(4)
 	plan := []Allocation{{Participant: addrA, Asset: "usdc", Amount: AmountOfUnits(one.Num(), 0)}}
@@ -99,8 +100,8 @@ func TestLimitsSpareTheVersionedPath(t *testing.T) {
 	}
 }
 
-// TestLimitsOnAssetsOfAnotherCase: an asset that a limit names in another case is not paid,
-// unless a limit names it exactly; a limit that no listed asset matches is found.
+// TestLimitsOnAssetsOfAnotherCase: an asset whose name a limit spells in another case is not
+// paid, unless a limit names it exactly; a limit that matches no listed asset is reported.
 func TestLimitsOnAssetsOfAnotherCase(t *testing.T) {
 	on := func(assets ...string) (limits Limits) {
 		for _, asset := range assets {
@@ -130,7 +131,7 @@ func TestLimitsOnAssetsOfAnotherCase(t *testing.T) {
 	}
 }
 
-// TestChecksums: an address in both cases must be its checksum.
+// TestChecksums: an address in both cases must have a valid checksum.
 func TestChecksums(t *testing.T) {
 	const right = "0x6813Eb9362372EEF6200f3b1dbC3f819671cBA69"
 	for text, sound := range map[string]bool{

@@ -86,7 +86,7 @@ func (w *world) Send(_ context.Context, r Request) (Answer, error) {
 			w.refused()
 		}
 		if w.kind == versioned {
-			w.inFlight = append(w.inFlight, f) // this send was refused; the bytes stay good
+			w.inFlight = append(w.inFlight, f) // this send was refused; the request stays valid
 		}
 		return Answer{}, &Refused{Err: err}
 	}
@@ -107,7 +107,7 @@ func (w *world) Send(_ context.Context, r Request) (Answer, error) {
 	return Answer{Version: w.session.Version, Evidence: NodeAnswer{Response: "[]"}}, err
 }
 
-// lawfulSend holds a request to what must be true when it is sent.
+// lawfulSend checks what must be true of a request when it is sent.
 func (w *world) lawfulSend(f flight, r Request) {
 	if w.stopped != nil {
 		w.t.Error("sent while sending is stopped")
@@ -134,7 +134,7 @@ func (w *world) mayLand(f flight) bool {
 	return w.now.Before(f.until)
 }
 
-// land carries out what was held up on the way and is due.
+// land carries out delayed requests that are due.
 func (w *world) land() {
 	for i, f := range w.inFlight {
 		if w.kind != versioned && !f.landAt.IsZero() && !w.now.Before(f.landAt) {
@@ -144,8 +144,8 @@ func (w *world) land() {
 	}
 }
 
-// commit carries a request out. A node whose requests expire pays as carelessly
-// as the real one: whatever is open.
+// commit carries a request out. Like the real node, a node whose requests expire pays any
+// session that is open.
 func (w *world) commit(f flight) error {
 	if w.kind == versioned {
 		return w.commitVersioned(f)

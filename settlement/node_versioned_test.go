@@ -6,13 +6,13 @@ import (
 	"strings"
 )
 
-// onPath says from the node's own state whether requests of an intent still fit.
+// onPath reports, from the node's own state, whether requests of an intent still fit.
 func (w *world) onPath(intent Entry) bool {
 	s, base := w.session, *intent.BaseVersion
 	return s.Open && (s.Version == base || s.Version == base+1 && sameSplit(s.Current, intent.Allocation))
 }
 
-// accepts is nil where a versioned node would carry a request out, else its error.
+// accepts returns nil if a versioned node would carry the request out, else its error.
 func (w *world) accepts(f flight) error {
 	s := w.session
 	switch {
@@ -41,7 +41,7 @@ func (w *world) commitVersioned(f flight) error {
 	return nil
 }
 
-// operate is anybody's state update.
+// operate is a state update by any party.
 func (w *world) operate(split []Allocation) {
 	w.session.Version++
 	w.session.Current = nil
@@ -49,10 +49,10 @@ func (w *world) operate(split []Allocation) {
 		a.Participant = strings.ToLower(a.Participant) // as nitronode spells it
 		w.session.Current = append(w.session.Current, a)
 	}
-	slices.Reverse(w.session.Current) // in an order of its own
+	slices.Reverse(w.session.Current) // in the node's own order
 }
 
-// allTo is a split that no outcome of these tests plans.
+// allTo is an allocation that no outcome of these tests plans.
 func (w *world) allTo(at int) []Allocation {
 	var split []Allocation
 	for _, t := range w.session.Balance() {
@@ -61,7 +61,7 @@ func (w *world) allTo(at int) []Allocation {
 	return split
 }
 
-// landZombies carries out the late requests whose time has come.
+// landZombies carries out the late requests that are due.
 func (w *world) landZombies() {
 	if w.kind != versioned {
 		return
@@ -74,7 +74,7 @@ func (w *world) landZombies() {
 	}
 }
 
-// lawfulDrive: what is sent follows from the standing intent alone, and was
+// lawfulDrive checks that a request follows from the standing intent alone, which was
 // recorded before.
 func (w *world) lawfulDrive(f flight) {
 	for _, e := range w.entries {

@@ -29,7 +29,7 @@ func TestParseOutcomeRefuses(t *testing.T) {
 	awards := strings.TrimSuffix(strings.Repeat(`{"participant":"`+addrA+`","share":"0"},`, MaxAwards+1), ",")
 	for name, c := range map[string]struct {
 		data, says string
-		readable   bool // the session can be told all the same
+		readable   bool // the session can be read nevertheless
 	}{
 		"nothing":               {``, "missing", false},
 		"no JSON":               {`{`, "not JSON", false},
@@ -142,7 +142,7 @@ func TestParseOutcomeReads(t *testing.T) {
 	}
 }
 
-// No session data leaves the node's as it is, empty session data is data.
+// Without session data the node's stays unchanged; empty session data replaces it.
 func TestParseOutcomeSessionData(t *testing.T) {
 	data := func(member string) Outcome {
 		o, err := ParseOutcome(envelope("cancellation", `{"session_id":"`+sessionHex+`"`+member+`}`))

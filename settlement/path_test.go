@@ -8,7 +8,7 @@ import (
 	"time"
 )
 
-// When nothing of an outcome can land any more, by kind of node.
+// When no request of an outcome can be carried out any more, by kind of node.
 func TestFallen(t *testing.T) {
 	now := time.Unix(1_800_000_000, 0)
 	at := func(d time.Duration) *time.Time { u := now.Add(d); return &u }
@@ -50,7 +50,7 @@ func TestFallen(t *testing.T) {
 	}
 }
 
-// A node that shows an old state, or lost data, is waited for.
+// A node that shows an old state, or lost data, makes the outcome wait.
 func TestOutdatedVersion(t *testing.T) {
 	w := newWorldOf(t, versioned)
 	w.operate(w.session.Current)
@@ -69,7 +69,7 @@ func TestOutdatedVersion(t *testing.T) {
 	w.want("closing closed ", 3)
 }
 
-// Whatever decided to fail the holder of a session whose fence stands is held up.
+// A decision to fail the holder of a session before its fence has expired records nothing.
 func TestFailAssertsItsFence(t *testing.T) {
 	for _, k := range kinds {
 		w := newWorldOf(t, k)
@@ -82,7 +82,7 @@ func TestFailAssertsItsFence(t *testing.T) {
 	}
 }
 
-// The last attempt is driven to its end like the first.
+// The last attempt is continued to its end like the first.
 func TestLastAttemptOnPath(t *testing.T) {
 	w := newWorldOf(t, versioned)
 	w.refuse = errors.New("failed to lock user state")
@@ -100,8 +100,8 @@ func TestLastAttemptOnPath(t *testing.T) {
 	}
 }
 
-// What PaidAs compares with a plan that pays nobody anything, and with one that
-// does: only what a close can be shown to have paid.
+// PaidAs with a plan that pays nothing, and with one that pays: only what a close can be
+// shown to have paid.
 func TestPaidAs(t *testing.T) {
 	zero := Entry{Request: &RequestRef{}, Allocation: []Allocation{{Participant: addrA, Asset: "usdc"}}}
 	all := Entry{Request: &RequestRef{}, Allocation: []Allocation{{Participant: addrA, Asset: "usdc", Amount: amount("15")}}}
@@ -129,8 +129,8 @@ func TestPaidAs(t *testing.T) {
 	}
 }
 
-// A doubt is looked at twice where requests expire; where versions fence, one look
-// says as much.
+// After a doubt the session is read twice if requests expire; if versions fence, one read is
+// enough.
 func TestLookInDoubt(t *testing.T) {
 	for k, want := range map[kind]bool{expiring: true, legacy: true, versioned: false} {
 		w := newWorldOf(t, k)
@@ -142,7 +142,7 @@ func TestLookInDoubt(t *testing.T) {
 	}
 }
 
-// What is driven is the plan as it was recorded, not the one made today.
+// The plan that is continued is the recorded one, not one made today.
 func TestDrivesTheRecordedPlan(t *testing.T) {
 	w := newWorldOf(t, versioned)
 	w.sends(crashAfter, 1)

@@ -5,8 +5,8 @@ import (
 	"time"
 )
 
-// A withdrawal and the close of a later plan can pay together what an earlier plan
-// would have: the close is the later one's.
+// A withdrawal and the close of a later plan can together pay what an earlier plan would
+// have paid: the close is that of the later plan.
 func TestPaidAsTheNewestPlan(t *testing.T) {
 	w := newWorld(t)
 	provider := w.session.Participants[1]

@@ -46,7 +46,7 @@ func TestParsePolicyRefuses(t *testing.T) {
 	}
 }
 
-// policyCase is a case that somebody who does not program can read and add:
+// policyCase is a case that people who do not program can read and add:
 // testdata/policies/*.json.
 type policyCase struct {
 	It      string       `json:"it"`
@@ -65,7 +65,7 @@ type policyCase struct {
 	Code     Code            `json:"code"`
 }
 
-// caseLimit is a limit as it is written: what is left out is empty.
+// caseLimit is a limit as it is configured: omitted members are empty.
 type caseLimit struct {
 	Asset    string `json:"asset"`
 	Scenario string `json:"scenario"`
@@ -172,7 +172,7 @@ func transfers(t *testing.T, list []caseTransfer) []Transfer {
 	return transfers
 }
 
-// drawPlan draws a policy, a session and an outcome that fit one another.
+// drawPlan draws a policy, a session and an outcome that fit each other.
 func drawPlan(t *rapid.T) (Policy, Outcome, Session) {
 	n := rapid.IntRange(1, 6).Draw(t, "participants")
 	s := Session{ID: sessionHex, Open: true, Decimals: map[Asset]int32{"usdc": 6, "weth": 18}}
@@ -206,8 +206,8 @@ func drawPlan(t *rapid.T) (Policy, Outcome, Session) {
 	return p, o, s
 }
 
-// drawKind shows the session as one of the generations of node does; the outcome
-// says what is hidden.
+// drawKind shows the session as one of the generations of node does; the outcome states what
+// the node does not show.
 func drawKind(t *rapid.T, o *Outcome, s *Session) {
 	balance := s.Balance()
 	switch rapid.SampledFrom(kinds).Draw(t, "kind of node") {
@@ -217,7 +217,7 @@ func drawKind(t *rapid.T, o *Outcome, s *Session) {
 		o.Expect = &Expect{Totals: balance}
 	case versioned:
 		s.Versioned, s.Version = true, 3
-		for _, total := range balance { // the split is none of the plan's business
+		for _, total := range balance { // the plan does not depend on the current allocation
 			at := rapid.IntRange(0, len(s.Participants)-1).Draw(t, "has all")
 			s.Current = append(s.Current, Allocation{Participant: s.Participants[at].Spelling, Asset: total.Asset, Amount: total.Amount})
 		}
@@ -249,7 +249,8 @@ func drawPolicy(t *rapid.T, s Session) Policy {
 	return p
 }
 
-// What goes out is what is in, and nobody is a unit or more from the exact quota.
+// What is paid out equals what was in the session, and no participant is a unit or more away
+// from the exact quota.
 func TestPlanConserves(t *testing.T) {
 	planned := 0
 	rapid.Check(t, func(t *rapid.T) {
@@ -307,7 +308,7 @@ func checkQuotas(t *rapid.T, s Session, plan *Plan, total Total, quotas []*big.R
 	}
 }
 
-// The order of deposits, of a role's list and of awards changes nothing.
+// The order of deposits, of a role's list and of awards does not change the plan.
 func TestPlanIgnoresOrder(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		p, o, s := drawPlan(t)

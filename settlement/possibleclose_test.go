@@ -6,8 +6,8 @@ import (
 	"time"
 )
 
-// TestPossibleCloses: a closed versioned session whose payouts may hold withdrawals is
-// done where the last of them, from some instant on, are what the policy pays of them.
+// TestPossibleCloses: a closed versioned session whose payouts may include withdrawals is
+// done if the last of them, from some instant on, are what the policy pays of their sum.
 func TestPossibleCloses(t *testing.T) {
 	a, _ := ParseAddress(addrA)
 	b, _ := ParseAddress(addrB)

@@ -2,7 +2,7 @@ package settlement
 
 import "testing"
 
-// A preview says what Settle then does, and leaves everything as it is.
+// A preview returns what Settle then does, and changes nothing.
 func TestPreview(t *testing.T) {
 	o := func(members string, sequence uint64) Outcome {
 		return outcome(t, "payment_completed", members, sequence)

@@ -55,7 +55,7 @@ func TestRefusals(t *testing.T) {
 				t.Errorf("%v", err)
 			}
 			w.want("closing ", 1)
-			w.unpreparable = waiting // as the node's client has it until closes are taken again
+			w.unpreparable = waiting // as the node's client reports it until closes are accepted again
 			for range 100 {
 				w.now = w.now.Add(time.Minute)
 				w.waits(partial(t, 1), reason)

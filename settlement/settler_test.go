@@ -78,8 +78,8 @@ func TestLostAnswerIsFoundClosed(t *testing.T) {
 	w.want("closing closed ", 1)
 }
 
-// A close held up in the network, its sender cut off: nothing is sent before the
-// first may no longer land, and then it is planned anew from a fresh read.
+// A close is delayed in the network, and its sender is disconnected: nothing is sent before
+// the close has expired, and then a new plan is made from a fresh read.
 func TestHeldUpCloseIsWaitedOut(t *testing.T) {
 	w := newWorld(t)
 	w.sends(failed, 1)
@@ -109,8 +109,8 @@ func TestTroubledReadWaitsAMargin(t *testing.T) {
 	}
 }
 
-// Another outcome, or garbage with the same session id, never lifts the fence
-// and never turns the first one's result into failed.
+// Another outcome, or an invalid one with the same session id, never shortens the fence and
+// never turns the result of the first into a failure.
 func TestStrangersDontLiftTheFence(t *testing.T) {
 	w := newWorld(t)
 	w.sends(late, 1)
@@ -173,7 +173,7 @@ func TestReplayAfterFailure(t *testing.T) {
 	w.want("failed(session_not_found) closing closed ", 1)
 }
 
-// between does something once, after a dead letter is stored and before its entry is.
+// between runs a function once, after a dead letter is stored and before its entry is.
 type between struct {
 	DeadLetters
 	do func()
@@ -188,8 +188,8 @@ func (b *between) Store(ctx context.Context, o Outcome, f Failure, attempts int)
 	return sequence, err
 }
 
-// Two messages of one outcome that fail at the same moment leave two dead letters and
-// one entry. Whoever replays both has the session closed once.
+// Two messages of one outcome that fail at the same moment leave two dead letters and one
+// entry. If both are replayed the session is closed once.
 func TestTwoMessagesFailAtOnce(t *testing.T) {
 	w := newWorld(t)
 	w.missing = true
@@ -219,7 +219,7 @@ func TestTwoMessagesFailAtOnce(t *testing.T) {
 	w.want("failed(session_not_found) closing closed ", 1)
 }
 
-// beforeRead does something once, before the node is read.
+// beforeRead runs a function once, before the node is read.
 type beforeRead struct {
 	Node
 	do func()
@@ -233,8 +233,8 @@ func (b *beforeRead) Session(ctx context.Context, id SessionID, options ReadOpti
 	return b.Node.Session(ctx, id, options)
 }
 
-// A message whose outcome another message of it settles meanwhile sees the session
-// closed, and leaves no dead letter of that.
+// A message whose outcome is settled meanwhile through another message sees the session
+// closed, and leaves no dead letter.
 func TestClosedMeanwhileByAnotherMessage(t *testing.T) {
 	w := newWorldOf(t, legacy) // it doesn't show what was paid
 	first := outcome(t, "payment_completed", `"expect":{"totals":[{"asset":"usdc","amount":"15"}]},"parties":{"provider":"`+addrB+`"}`, 1)
@@ -289,7 +289,7 @@ func TestWithdrawalsAreNotTheClose(t *testing.T) {
 	}
 }
 
-// The node may show a paid session open again.
+// The node may show a paid session as open again.
 func TestReopenedAfterPayment(t *testing.T) {
 	w := newWorld(t)
 	w.sends(failedButDone, always)
@@ -313,8 +313,8 @@ func TestUnknownSession(t *testing.T) {
 	w.want("", 0)
 }
 
-// A session that can never be read fails its outcomes, but not one whose request
-// may still land.
+// The outcomes of a session that can never be read fail, except one whose request may still
+// be carried out.
 func TestUnreadableSession(t *testing.T) {
 	w := newWorld(t)
 	w.unreadable = Fail(AllocationRejected, "participant \"foo\" is no address")
@@ -358,8 +358,8 @@ func TestUnknownScenarioAndUnfunded(t *testing.T) {
 	w.want("failed(unknown_scenario) failed(session_unfunded) ", 0)
 }
 
-// A policy taken out of the configuration while its request may land changes
-// nothing until the fence has fallen.
+// A policy that is removed from the configuration while its request may be carried out
+// changes nothing until the fence has expired.
 func TestPolicyRemovedInDoubt(t *testing.T) {
 	w := newWorld(t)
 	w.sends(late, always)
@@ -399,8 +399,8 @@ func TestStandingOfHead(t *testing.T) {
 	}
 }
 
-// Somebody else's close, seen after a doubt in troubled moments: a request of ours
-// may still be at work, so nothing fails before a quiet one.
+// Another party's close is seen after a doubt, by reads that are not confirmed: a request of
+// ours may still be running, so nothing fails before a confirmed read.
 func TestTroubledReadOfAForeignCloseWaitsAMargin(t *testing.T) {
 	w := newWorld(t)
 	w.sends(failed, 1)

@@ -5,8 +5,7 @@ import (
 	"testing"
 )
 
-// The vector of the README, so that publishers in other languages can hold
-// themselves to it.
+// The test vector of the README, for publishers in other languages.
 func TestSignedText(t *testing.T) {
 	e := envelope("payment_completed", `{"session_id":"0xcaeb884b5c79853a0c2c01fdeb6599f86d8703be0be03dd251db6c053fa64c16", "parties":{"provider":"0x2B5AD5c4795c026514f8317c7a215E218DcCD6cF"}}`)
 	e.Source, e.ID = "/shop", "order-17"
@@ -30,8 +29,8 @@ func TestSignedText(t *testing.T) {
 	}
 }
 
-// signed is the header that the worlds of these tests take for a good signature of
-// source, id, type and data; it can be copied, but not made.
+// signed is the header that these tests accept as a valid signature of source, id, type and
+// data; it can be copied, but not made.
 var signed = map[string][]string{"Signed": {"yes"}}
 
 func trusting(o Outcome) *Failure {
@@ -41,7 +40,7 @@ func trusting(o Outcome) *Failure {
 	return nil
 }
 
-// copyOf is an outcome's message published again, by whoever could read it.
+// copyOf is an outcome's message published again by someone who could read it.
 func copyOf(o Outcome, sequence uint64, change func(*Envelope)) Outcome {
 	e := o.Envelope
 	e.Sequence = sequence
@@ -62,9 +61,8 @@ func (w *world) wantUnknown(codes ...Code) {
 	}
 }
 
-// Whoever can publish but not sign neither makes settled pay nor keeps it from
-// paying: whatever the session's state, and however much of a signed outcome is
-// copied.
+// A party that can publish but not sign can neither cause a payment nor prevent one, whatever
+// the session's state, and however much of a signed outcome it copies.
 func TestUntrustedChangesNothing(t *testing.T) {
 	unsigned := func(e *Envelope) { e.Header = nil }
 	for name, c := range map[string]struct {
@@ -112,8 +110,8 @@ func TestUntrustedChangesNothing(t *testing.T) {
 	}
 }
 
-// What was accepted when nobody had to sign goes on as long as its request may
-// land; once nothing can land any more it fails, and the session is free.
+// An outcome that was accepted before signatures were required goes on while its request may
+// be carried out; afterwards it fails, and the session is free.
 func TestTrustDemandedMeanwhile(t *testing.T) {
 	for _, c := range []struct {
 		fate   fate
@@ -145,7 +143,7 @@ func TestTrustDemandedMeanwhile(t *testing.T) {
 	}
 }
 
-// While the ledger is away nothing is told of an outcome that isn't trusted either.
+// While the ledger is unavailable an outcome that isn't trusted waits too.
 func TestUntrustedWaitsForTheLedger(t *testing.T) {
 	w := newWorld(t)
 	w.trust = trusting

@@ -6,8 +6,8 @@ import (
 	"time"
 )
 
-// What a legacy node doesn't show the outcome has to say, and the message names
-// the member that is missing.
+// The outcome has to state what a legacy node doesn't show, and the failure names the
+// missing member.
 func TestHiddenHasToBeStated(t *testing.T) {
 	totals, funder := `"expect":{"totals":[{"asset":"usdc","amount":"15"}]}`, `"parties":{"funder":"`+addrA+`"}`
 	for it, c := range map[string]struct {
@@ -36,7 +36,7 @@ func TestHiddenHasToBeStated(t *testing.T) {
 	}
 }
 
-// What isn't needed isn't asked for: nobody has to name a funder whom nobody pays.
+// The outcome need not state what the policy doesn't need: no funder if it pays no funder.
 func TestStatedPlans(t *testing.T) {
 	totals := `"expect":{"totals":[{"asset":"weth","amount":"0"},{"asset":"usdc","amount":"15"}]}`
 	for it, c := range map[string]struct{ scenario, members, paid string }{
@@ -58,7 +58,7 @@ func TestStatedPlans(t *testing.T) {
 	}
 }
 
-// Where the node shows the funding, parties.funder counts for nothing.
+// If the node shows the funding, parties.funder is ignored.
 func TestShownFundingWins(t *testing.T) {
 	for _, k := range []kind{expiring, versioned} {
 		w := newWorldOf(t, k)
@@ -69,8 +69,8 @@ func TestShownFundingWins(t *testing.T) {
 	}
 }
 
-// Nitronode shows deposits only among its users' transactions. They are looked for
-// where the policy pays funders, and where they can't be found the outcome says it.
+// Nitronode shows deposits only among its users' transactions. They are read if the policy
+// pays funders; if they can't be found the outcome has to name the funder.
 func TestLookForFunding(t *testing.T) {
 	for scenario, want := range map[Scenario]bool{PaymentCompleted: false, GameCompleted: false, PartialService: true, Cancellation: true, DisputeResolved: false} {
 		if got := BuiltIn()[scenario].ReadOptions(Outcome{}).Funding; got != want {
@@ -87,8 +87,8 @@ func TestLookForFunding(t *testing.T) {
 	}
 }
 
-// A refusal for good of what only the outcome states fails it: no reading could
-// show that the balance has moved.
+// A permanent refusal of a balance that only the outcome states fails it: no read could show
+// that the balance has changed.
 func TestStatedBalanceIsWrong(t *testing.T) {
 	w := newWorldOf(t, legacy)
 	w.refuse = Fail(AllocationRejected, "asset usdc not fully redistributed")
@@ -97,7 +97,7 @@ func TestStatedBalanceIsWrong(t *testing.T) {
 	w.want("closing failed(allocation_rejected) ", 1)
 }
 
-// A closed session that doesn't show what it paid.
+// A closed session whose payouts the node doesn't show.
 func TestClosedUnseen(t *testing.T) {
 	foreign := func(w *world) { w.session.Open, w.session.Version = false, 2 }
 	t.Run("by ours", func(t *testing.T) {
@@ -147,7 +147,7 @@ func TestClosedUnseen(t *testing.T) {
 			w.sends(crashBefore, 1)
 			o := partial(t, 1)
 			_, _ = w.deliver(o)
-			w.landed = []Plan{*w.entries[0].plan()} // as far as anybody can tell
+			w.landed = []Plan{*w.entries[0].plan()} // as far as the node shows
 			w.session.Open, w.session.Version = false, version
 			_, _ = w.run(o)
 			w.want(states, 1)
@@ -155,7 +155,7 @@ func TestClosedUnseen(t *testing.T) {
 	})
 }
 
-// Only what is shown is compared: a close without its deposits is no incident.
+// Only what the node shows is compared: a close without its deposits is no overpayment.
 func TestOverpaidNeedsBothSides(t *testing.T) {
 	payouts := []Transfer{{Wallet: Address{1}, Asset: "usdc", Amount: amount("15")}}
 	for it, c := range map[string]struct {

@@ -10,26 +10,26 @@ import (
 	"time"
 )
 
-// world is a ledger, a node and a store of dead letters in memory, with one
-// clock. It enforces the law: it fails the test where two closes of a session
-// could land, where a session is paid twice or otherwise than recorded before,
-// where the failed entry of a holder is stored while its request may land.
+// world is a ledger, a node and a store of dead letters in memory, with one clock. It checks
+// the invariants: it fails the test if two closes of a session could be carried out, if a
+// session is paid twice or otherwise than recorded before, or if the failed entry of a holder
+// is stored while its request may be carried out.
 type world struct {
 	limits     Limits
 	trust      func(Outcome) *Failure
 	replayed   func(context.Context, Outcome, []Entry) error
-	incomplete func(context.Context) error // says that entries may be missing from the ledger
+	incomplete func(context.Context) error // reports that entries may be missing from the ledger
 	t          *testing.T
 	kind       kind
 	now        time.Time
 	ops        int // operations so far
 	fault      func(op int, name string) fate
-	events     map[int]func() // what somebody else does before an operation
+	events     map[int]func() // what another party does before an operation
 
 	entries []Entry
 	unknown []Entry        // that belong to no session
 	letters map[uint64]int // by OUTCOMES sequence
-	stopped error          // nobody may send while it is one
+	stopped error          // nothing may be sent while it is set
 	stops   []Failure
 
 	session      Session
@@ -40,13 +40,13 @@ type world struct {
 	landed       []Plan
 	sent         int
 	zombie       int    // how many operations later a late request lands at a versioned node
-	wrongFence   bool   // requests are made as by a defect
-	idle         bool   // the node answers well and does nothing
+	wrongFence   bool   // requests are made with the wrong kind of fence
+	idle         bool   // the node reports success and does nothing
 	unpreparable error  // no request can be made
 	refuse       error  // the next sends are definitely refused with this
 	refused      func() // what happens at the node meanwhile
 	looks        []ReadOptions
-	troubled     int // reads that are not quiet
+	troubled     int // reads that are not confirmed
 }
 
 // kind is a generation of node.
@@ -62,15 +62,15 @@ var kinds = []kind{expiring, legacy, versioned}
 
 type flight struct {
 	plan   Plan
-	until  time.Time // last instant at which it lands; zero at a versioned node
+	until  time.Time // last instant at which it can be carried out; zero at a versioned node
 	landAt time.Time
 
 	closes  bool
 	version uint64 // to which it moves a versioned session
-	landOp  int    // the operation before which it lands; 0: never does, although it could
+	landOp  int    // the operation before which it is carried out; 0: never, although it could be
 }
 
-// fate is what becomes of one remote operation.
+// fate is the result of one remote operation.
 type fate int
 
 const (
@@ -119,7 +119,7 @@ func (w *world) deposit(by int, a Amount) {
 	}
 }
 
-// step draws the fate of one operation; a crash unwinds the whole call.
+// step takes the fate of one operation; a crash unwinds the whole call.
 func (w *world) step(name string, apply func()) error {
 	w.ops++
 	if event := w.events[w.ops]; event != nil {
@@ -143,10 +143,10 @@ func (w *world) step(name string, apply func()) error {
 	return nil
 }
 
-// always is every send.
+// always selects every send.
 const always = 1 << 30
 
-// sends gives the first so many sends a fate.
+// sends sets the fate of the first sends.
 func (w *world) sends(f fate, first int) {
 	w.fault = func(_ int, name string) fate {
 		if name == "send" && w.sent <= first {
@@ -184,7 +184,7 @@ func (w *world) Append(_ context.Context, h Head, e Entry) (stored Head, err err
 	var moved error
 	err = w.step("append "+string(e.State), func() {
 		if h.Sequence() != w.head(e.Session).Sequence() {
-			moved = ErrHeadMoved // somebody came first while ours was on its way
+			moved = ErrHeadMoved // another entry came first while ours was on its way
 			return
 		}
 		w.lawful(e)
@@ -198,7 +198,7 @@ func (w *world) Append(_ context.Context, h Head, e Entry) (stored Head, err err
 	return stored, err
 }
 
-// appendUnknown stores what belongs to no session: it has neither head nor standing.
+// appendUnknown stores an entry that belongs to no session: it has neither head nor standing.
 func (w *world) appendUnknown(h Head, e Entry) (stored Head, err error) {
 	err = w.step("append unknown", func() {
 		if h.Last != nil || h.Session != "" || e.State != EntryFailed || e.Standing != nil || w.letters[e.Outcome.Sequence] == 0 {
@@ -210,7 +210,7 @@ func (w *world) appendUnknown(h Head, e Entry) (stored Head, err error) {
 	return stored, err
 }
 
-// lawful holds an entry to what must be true when it is stored.
+// lawful checks what must be true of an entry when it is stored.
 func (w *world) lawful(e Entry) {
 	st := w.head(e.Session).Standing()
 	switch e.State {
@@ -260,7 +260,7 @@ func (w *world) paidAs(allocations []Allocation) bool {
 
 func (w *world) Store(_ context.Context, o Outcome, _ Failure, _ int) (sequence uint64, err error) {
 	err = w.step("dead letter", func() {
-		w.letters[o.Ref.Sequence] = 1 // the same message's letter is stored once, by its Nats-Msg-Id
+		w.letters[o.Ref.Sequence] = 1 // the same message's dead letter is stored once, by its Nats-Msg-Id
 		sequence = o.Ref.Sequence
 	})
 	return sequence, err
@@ -274,8 +274,8 @@ func (w *world) settler() *Settler {
 	}
 }
 
-// deliver settles once, as one delivery of the message. A crash ends it with an
-// error like any other.
+// deliver calls Settle once, as one delivery of the message does. A crash ends it with an
+// error.
 func (w *world) deliver(o Outcome) (s Settlement, err error) {
 	defer func() {
 		if r := recover(); r != nil {
@@ -288,7 +288,7 @@ func (w *world) deliver(o Outcome) (s Settlement, err error) {
 	return w.settler().Settle(context.Background(), o)
 }
 
-// run delivers again and again, as the broker would, until the outcome has ended.
+// run delivers, as the broker would, until the outcome has ended.
 func (w *world) run(o Outcome) (Settlement, error) {
 	for range 500 {
 		s, err := w.deliver(o)

@@ -81,51 +81,6 @@ func TestLegacyLife(t *testing.T) {
 	}
 }
 
-// TestLegacySendOutcomes: what becomes of a close, and what is said of it.
-func TestLegacySendOutcomes(t *testing.T) {
-	const unclosed = "Failed to close application: "
-	for _, tc := range []struct {
-		it      string
-		fault   clearnodetest.Fault
-		refused bool // otherwise in doubt
-		closed  bool
-		code    settlement.Code
-	}{
-		{"the answer is lost with the connection", clearnodetest.Fault{Kind: clearnodetest.CutAfter}, false, true, ""},
-		{"the request is lost with the connection", clearnodetest.Fault{Kind: clearnodetest.LoseRequest}, false, false, ""},
-		{"the answer is signed by another", clearnodetest.Fault{Kind: clearnodetest.WrongSignature}, false, true, ""},
-		{"the commit failed", clearnodetest.Fault{Kind: clearnodetest.ErrorApplied, Text: unclosed + "database is locked"}, false, true, ""},
-		{"the database failed", clearnodetest.Fault{Kind: clearnodetest.Error, Text: unclosed + "failed to debit session: database is locked"}, false, false, ""},
-		{"too old", clearnodetest.Fault{Kind: clearnodetest.Error, Text: "Message timestamp validation failed: timestamp expired: 2026-11-22T01:00:57.489Z older than 60 s"}, true, false, ""},
-		{"signed out", clearnodetest.Fault{Kind: clearnodetest.ExpireAuth}, true, false, ""},
-		{"refused for good", clearnodetest.Fault{Kind: clearnodetest.Error, Text: unclosed + "asset usdc not fully redistributed"}, true, false, settlement.AllocationRejected},
-	} {
-		t.Run(tc.it, func(t *testing.T) {
-			n := startLegacy(t, clearnodetest.LegacyBuild{})
-			c := ready(t, config(n.URL()))
-			id := legacyDuel(t, n)
-			r := prepareLegacy(t, c, id)
-			tc.fault.Method = "close_app_session"
-			n.Inject(tc.fault)
-			_, err := c.Send(t.Context(), r)
-			if !tc.refused {
-				wantInDoubt(t, err)
-			} else if f := wantRefused(t, err); (f == nil) != (tc.code == "") || f != nil && f.Code != tc.code {
-				t.Errorf("failure %v, want %q", f, tc.code)
-			}
-			var s settlement.Session
-			eventually(t, "read", func() bool { // not on the connection that is lost by now
-				s, err = c.Session(t.Context(), id, settlement.ReadOptions{})
-				return err == nil
-			})
-			if s.Open == tc.closed {
-				t.Errorf("open %v", s.Open)
-			}
-			wantChecked(t, n)
-		})
-	}
-}
-
 // TestLegacyRealRefusals: errors that the node finds by itself.
 func TestLegacyRealRefusals(t *testing.T) {
 	n := startLegacy(t, clearnodetest.LegacyBuild{})
@@ -176,26 +131,6 @@ func TestLegacyPrepareRefusals(t *testing.T) {
 	}
 }
 
-// TestLegacyNotFound: only where the node has no such session, twice, and its
-// database is there.
-func TestLegacyNotFound(t *testing.T) {
-	n := startLegacy(t, clearnodetest.LegacyBuild{})
-	c := ready(t, config(n.URL()))
-	_, err := c.Session(t.Context(), elderSession, settlement.ReadOptions{})
-	if !errors.Is(err, settlement.ErrSessionNotFound) {
-		t.Errorf("%v", err)
-	}
-	if asked := n.Requests("get_app_definition"); asked != 2 {
-		t.Errorf("asked %d times", asked)
-	}
-	n.Outage(true)
-	_, err = c.Session(t.Context(), elderSession, settlement.ReadOptions{})
-	var w *settlement.Waiting
-	if errors.Is(err, settlement.ErrSessionNotFound) || !errors.As(err, &w) || w.Reason != settlement.ReadFailed {
-		t.Errorf("the database away: %v", err)
-	}
-}
-
 // TestLegacyQuorum: two keys of ours sign what neither could alone, and a third
 // that has no weight doesn't.
 func TestLegacyQuorum(t *testing.T) {
@@ -214,39 +149,6 @@ func TestLegacyQuorum(t *testing.T) {
 	if !errors.As(err, &f) || f.Code != settlement.QuorumNotReached {
 		t.Errorf("half of it: %v", err)
 	}
-	wantChecked(t, n)
-}
-
-// TestLegacyPool: many sessions over several connections, each closed once.
-func TestLegacyPool(t *testing.T) {
-	n := startLegacy(t, clearnodetest.LegacyBuild{})
-	cfg := config(n.URL())
-	cfg.Connections = 4
-	c := ready(t, cfg)
-	eventually(t, "all fit", func() bool { return c.Fit() == 4 })
-	var closing sync.WaitGroup
-	for range 24 {
-		id := legacyDuel(t, n)
-		closing.Go(func() {
-			s, err := c.Session(t.Context(), id, settlement.ReadOptions{InDoubt: true})
-			if err != nil {
-				t.Error(err)
-				return
-			}
-			r, err := c.Prepare(t.Context(), settlement.Outcome{}, planFor(t, s, "7", "8"), s)
-			if err != nil {
-				t.Error(err)
-				return
-			}
-			if _, err := c.Send(t.Context(), r); err != nil {
-				t.Error(err)
-			}
-			if closes := n.Closes(string(id)); len(closes) != 1 || closes[0].Timestamp != r.Ref.Timestamp {
-				t.Errorf("closes %+v", closes)
-			}
-		})
-	}
-	closing.Wait()
 	wantChecked(t, n)
 }
 

@@ -35,49 +35,6 @@ func TestClose(t *testing.T) {
 	wantChecked(t, n)
 }
 
-// TestSendOutcomes: what becomes of a close, and what is said of it.
-func TestSendOutcomes(t *testing.T) {
-	for _, tc := range []struct {
-		it      string
-		fault   clearnodetest.Fault
-		refused bool // otherwise in doubt
-		code    settlement.Code
-	}{
-		{"the answer is lost with the connection", clearnodetest.Fault{Kind: clearnodetest.CutAfter}, false, ""},
-		{"the request is lost with the connection", clearnodetest.Fault{Kind: clearnodetest.LoseRequest}, false, ""},
-		{"the answer is signed by another", clearnodetest.Fault{Kind: clearnodetest.WrongSignature}, false, ""},
-		{"the database failed", clearnodetest.Fault{Kind: clearnodetest.Error, Text: "failed to close application session"}, false, ""},
-		{"the database failed at the commit", clearnodetest.Fault{Kind: clearnodetest.ErrorApplied, Text: "failed to close application session"}, false, ""},
-		{"an unknown error", clearnodetest.Fault{Kind: clearnodetest.ErrorApplied, Text: "no such luck"}, false, ""},
-		{"a known error with more to it", clearnodetest.Fault{Kind: clearnodetest.Error, Text: "an open app session not found: database table is locked: app_sessions"}, false, ""},
-		{"not open", clearnodetest.Fault{Kind: clearnodetest.Error, Text: "an open app session not found: record not found"}, true, ""},
-		{"too old", clearnodetest.Fault{Kind: clearnodetest.Error, Text: "invalid message timestamp"}, true, ""},
-		{"signed out", clearnodetest.Fault{Kind: clearnodetest.ExpireAuth}, true, ""},
-		{"refused for good", clearnodetest.Fault{Kind: clearnodetest.Error, Text: "asset usdc not fully redistributed"}, true, settlement.AllocationRejected},
-	} {
-		t.Run(tc.it, func(t *testing.T) {
-			n := startNode(t, clearnodetest.Config{})
-			c := ready(t, config(n.URL()))
-			id := openDuel(t, n)
-			r := prepared(t, c, id)
-			tc.fault.Method = "close_app_session"
-			n.Inject(tc.fault)
-			_, err := c.Send(t.Context(), r)
-			if !tc.refused {
-				wantInDoubt(t, err)
-				wantChecked(t, n)
-				return
-			}
-			if f := wantRefused(t, err); tc.code == "" && f != nil || tc.code != "" && (f == nil || f.Code != tc.code) {
-				t.Errorf("failure %v, want %q", f, tc.code)
-			}
-			if s, _ := n.Session(string(id)); s.Closes != 0 {
-				t.Error("refused, and closed")
-			}
-		})
-	}
-}
-
 // TestRealRefusals: errors that the node finds by itself.
 func TestRealRefusals(t *testing.T) {
 	n := startNode(t, clearnodetest.Config{})
@@ -167,7 +124,7 @@ func TestCancelledSend(t *testing.T) {
 	eventually(t, "closed by the request that was sent", func() bool { return len(n.Closes(string(id))) == 1 })
 }
 
-// TestNotSent: what never left is proof that nothing happened.
+// TestNotSent: without a connection nothing leaves.
 func TestNotSent(t *testing.T) {
 	n := startNode(t, clearnodetest.Config{})
 	cfg := config(n.URL())
@@ -175,19 +132,6 @@ func TestNotSent(t *testing.T) {
 	c := ready(t, cfg)
 	id := openDuel(t, n)
 	r := prepared(t, c, id)
-	for it, spoil := range map[string]func(*settlement.Request){
-		"other bytes":     func(r *settlement.Request) { r.Frame = []byte(strings.Replace(string(r.Frame), `"7"`, `"8"`, 1)) },
-		"no frame":        func(r *settlement.Request) { r.Frame = nil },
-		"another id":      func(r *settlement.Request) { r.Ref.ID++ },
-		"another time":    func(r *settlement.Request) { r.Ref.Timestamp++ },
-		"another request": func(r *settlement.Request) { r.Ref.Digest = prepared(t, c, id).Ref.Digest },
-	} {
-		bad := r
-		spoil(&bad)
-		if _, err := c.Send(t.Context(), bad); wantRefused(t, err) != nil || !errors.Is(err, clearnode.ErrNotSent) {
-			t.Errorf("%s: %v", it, err)
-		}
-	}
 	n.Stop()
 	_ = waitReady(t, c, false)
 	if _, err := c.Send(t.Context(), r); wantRefused(t, err) != nil || !errors.Is(err, clearnode.ErrNotSent) {
@@ -274,39 +218,4 @@ func TestPrepareTimes(t *testing.T) {
 	if _, err := c.Send(t.Context(), r); err != nil {
 		t.Error(err)
 	}
-}
-
-// TestCloses: many sessions in parallel, each closed once.
-func TestCloses(t *testing.T) {
-	n := startNode(t, clearnodetest.Config{})
-	cfg := config(n.URL())
-	cfg.Connections = 4
-	c := ready(t, cfg)
-	var closing sync.WaitGroup
-	for range 40 {
-		id := openDuel(t, n)
-		closing.Go(func() {
-			s, err := c.Session(t.Context(), id, settlement.ReadOptions{InDoubt: true})
-			if err != nil {
-				t.Error(err)
-				return
-			}
-			r, err := c.Prepare(t.Context(), settlement.Outcome{}, share(t, s, "7"), s)
-			if err != nil {
-				t.Error(err)
-				return
-			}
-			if _, err := c.Send(t.Context(), r); err != nil {
-				t.Error(err)
-			}
-			if closes := n.Closes(string(id)); len(closes) != 1 || closes[0].Timestamp != r.Ref.Timestamp {
-				t.Errorf("closes %+v", closes)
-			}
-		})
-	}
-	closing.Wait()
-	if n.Requests("close_app_session") != 40 {
-		t.Errorf("%d closes", n.Requests("close_app_session"))
-	}
-	wantChecked(t, n)
 }

@@ -1,7 +1,6 @@
 package clearnode_test
 
 import (
-	"errors"
 	"slices"
 	"strings"
 	"sync"
@@ -109,30 +108,6 @@ func TestV1CloseAtOnce(t *testing.T) {
 		t.Fatalf("%+v, %v", r.Ref, err)
 	}
 	wantChecked(t, n)
-}
-
-// TestV1NotFound: an empty answer seen twice; a node in trouble says otherwise.
-func TestV1NotFound(t *testing.T) {
-	n := startV1(t)
-	c := ready(t, configV1(n))
-	nobody := settlement.SessionID("0x" + strings.Repeat("1", 64))
-	before := n.Requests(v1Sessions)
-	if _, err := c.Session(t.Context(), nobody, settlement.ReadOptions{}); !errors.Is(err, settlement.ErrSessionNotFound) {
-		t.Errorf("unknown: %v", err)
-	}
-	if looks := n.Requests(v1Sessions) - before; looks != 2 {
-		t.Errorf("%d looks", looks)
-	}
-	id := openDuel(t, n)
-	n.Outage(true)
-	for _, id := range []settlement.SessionID{nobody, id} {
-		_, err := c.Session(t.Context(), id, settlement.ReadOptions{})
-		wantReadFailed(t, err)
-	}
-	n.Outage(false)
-	if s := look(t, c, id, settlement.ReadOptions{}); !s.Open {
-		t.Errorf("after the outage: %+v", s)
-	}
 }
 
 // TestV1Unfunded: nothing in it, seen twice.

@@ -21,62 +21,6 @@ func duelPlan(t testing.TB, s settlement.Session) settlement.Plan {
 	return splitV1(t, s, "usdc", map[string]string{playerA: "7", playerB: "8"})
 }
 
-// TestV1Faults: what each way of going wrong leaves the caller with, for the update
-// and for the close. An answer in doubt is never taken for either.
-func TestV1Faults(t *testing.T) {
-	for _, tc := range []struct {
-		it      string
-		fault   clearnodetest.Fault
-		applied bool
-		refused bool
-	}{
-		{"the request is lost", clearnodetest.Fault{Kind: clearnodetest.LoseRequest}, false, false},
-		{"the answer is lost", clearnodetest.Fault{Kind: clearnodetest.LoseAnswer}, true, false},
-		{"cut instead of an answer", clearnodetest.Fault{Kind: clearnodetest.CutAfter}, true, false},
-		{"garbage", clearnodetest.Fault{Kind: clearnodetest.Garbage}, true, false},
-		{"an error that may be the commit's", clearnodetest.Fault{Kind: clearnodetest.ErrorApplied, Text: "failed to process app state update"}, true, false},
-		{"an unknown error", clearnodetest.Fault{Kind: clearnodetest.Error, Text: "out of cheese"}, false, false},
-		{"a known error", clearnodetest.Fault{Kind: clearnodetest.Error, Text: "failed to get current allocations: gone"}, false, true},
-	} {
-		for step, intent := range []string{"operate", "close"} {
-			t.Run(tc.it+", "+intent, func(t *testing.T) {
-				t.Parallel()
-				n := startV1(t)
-				cfg := configV1(n)
-				cfg.RequestTimeout = 300 * time.Millisecond
-				c := ready(t, cfg)
-				id := openDuel(t, n)
-				plan := duelPlan(t, look(t, c, id, settlement.ReadOptions{}))
-				for range step {
-					if _, _, err := sendV1(t, c, settlement.Outcome{}, plan); err != nil {
-						t.Fatal(err)
-					}
-				}
-				fault := tc.fault
-				fault.Method = v1Submit
-				n.Inject(fault)
-				_, _, err := sendV1(t, c, settlement.Outcome{}, plan)
-				var refused *settlement.Refused
-				if err == nil || errors.As(err, &refused) != tc.refused || !tc.refused && !errors.Is(err, clearnode.ErrNoAnswer) {
-					t.Errorf("sent: %v", err)
-				}
-				s, err := c.Session(t.Context(), id, settlement.ReadOptions{})
-				for range 100 {
-					if err == nil {
-						break
-					}
-					_ = waitReady(t, c, true)
-					s, err = c.Session(t.Context(), id, settlement.ReadOptions{})
-				}
-				if moved := s.Version == 4+uint64(step); err != nil || moved != tc.applied {
-					t.Errorf("then: version %d, %v", s.Version, err)
-				}
-				wantChecked(t, n)
-			})
-		}
-	}
-}
-
 // TestV1Rival: of two updates to one version one is carried out, and the other
 // knows that it was not.
 func TestV1Rival(t *testing.T) {

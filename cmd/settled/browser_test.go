@@ -98,7 +98,7 @@ func (b *boardTest) feedMoves() {
 	if n := b.js("document.querySelectorAll('.plot.bars rect.closed').length"); n == 0.0 {
 		b.t.Error("no bar is drawn")
 	}
-	if b.js("document.querySelector('.plot.lines').getAttribute('aria-label').includes('half within')") != true {
+	if b.js("document.querySelector('.plot.lines').getAttribute('aria-label').includes('p50')") != true {
 		b.t.Error("the plot of latency can't be read by a screen reader")
 	}
 }
@@ -257,13 +257,13 @@ func (b *boardTest) noDialog() {
 	}
 }
 
-// A close whose request is lost is in doubt until its fence falls.
+// A close whose request is lost is in doubt until its fence expires.
 func (b *boardTest) doubt() {
 	b.open("#/")
 	session := b.deployment.open()
 	b.node.Inject(clearnodetest.Fault{Method: "close_app_session", Session: string(session), Kind: clearnodetest.LoseRequest})
 	sequence := b.publish("partial_service", "doubted", session, map[string]any{"parties": map[string]any{"provider": b.bob}, "completion": "0.5", "reference": "in the dark"})
-	b.wait(".side", "fence falls in")
+	b.wait(".side", "fence expires in")
 	b.wait(".side", "in_doubt")
 	b.shots("doubt")
 	if e := b.result(session, sequence); e.State != settlement.EntryClosed {

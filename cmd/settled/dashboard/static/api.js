@@ -1,4 +1,4 @@
-// Requests to the server. An error's message is what the server says, or that it
+// Requests to the server. The message of an error is the server's, or says that the server
 // can't be reached (status 0).
 
 export class APIError extends Error {
@@ -19,7 +19,7 @@ async function ask(path, options) {
   try {
     value = await answer.json();
   } catch {
-    throw new APIError(answer.ok ? 0 : answer.status, `settled answered ${answer.status} without saying why`);
+    throw new APIError(answer.ok ? 0 : answer.status, `settled answered ${answer.status} without a reason`);
   }
   if (!answer.ok) throw new APIError(answer.status, value.error || `settled answered ${answer.status}`);
   return value;

@@ -1,4 +1,4 @@
-// Begins: the routes, the stream of events, what every page shows.
+// The entry point: routes, the event stream, and what every page shows.
 import { byId } from "./dom.js";
 import { begin, onLive } from "./live.js";
 import { get } from "./api.js";
@@ -7,20 +7,20 @@ import { showStatus } from "./status.js";
 import { overviewPage } from "./overview.js";
 import { settlementsPage } from "./settlements.js";
 import { sessionPage } from "./session.js";
-import { letterPage, lettersPage } from "./letters.js";
+import { deadLetterPage, deadLettersPage } from "./deadletters.js";
 import { searchPage } from "./search.js";
 import "./keys.js";
 
 let page = null;
 
-/** route is the page of an address. */
+/** route returns the page for the address in location.hash. */
 function route() {
   const [path, query = ""] = location.hash.replace(/^#\/?/, "").split("?");
   const [name, id] = path.split("/").map(decode);
   if (name === "settlements") return settlementsPage();
   if (name === "session" && id) return sessionPage(id.toLowerCase());
-  if (name === "deadletters" && id) return letterPage(id);
-  if (name === "deadletters") return lettersPage();
+  if (name === "deadletters" && id) return deadLetterPage(id);
+  if (name === "deadletters") return deadLettersPage();
   if (name === "search") return searchPage(new URLSearchParams(query).get("q") || "");
   return overviewPage();
 }
@@ -66,9 +66,9 @@ onState(() => {
   if (state.overview && !state.error) page?.update?.(state.overview);
 });
 onLive((kind) => kind === "state" && showStatus());
-setInterval(showStatus, 1000); // a cut that lasts becomes one that is told
+setInterval(showStatus, 1000); // shows a lost connection after a moment
 
-/** newest is the last sequence that the server has read; what comes after it is streamed. */
+/** newest returns the last sequence that the server has read; later entries are streamed. */
 async function newest() {
   try {
     return (await get("api/settlements?limit=1&state=")).entries[0]?.sequence || 0;
@@ -77,9 +77,9 @@ async function newest() {
   }
 }
 
-const [after] = await Promise.all([newest(), refresh()]); // refresh first, so that pages know what may be changed
+const [after] = await Promise.all([newest(), refresh()]); // pages need to know whether changes are allowed
 if (state.overview && Date.now() - new Date(state.overview.ledger.since) < 900000) {
-  state.window = "15m"; // a young ledger fills a short time better
+  state.window = "15m"; // a new ledger has data for a short window only
   await refresh();
 }
 go();

@@ -1,10 +1,10 @@
-// Dialogs: what is about to be done, the token for it, and what came of it.
+// Dialogs that confirm an action, ask for the token, and show the result.
 import { byId, h } from "./dom.js";
 import { post } from "./api.js";
 import { note } from "./parts.js";
 import { refresh } from "./state.js";
 
-let token = ""; // as long as the page lives, nowhere else
+let token = ""; // kept in memory only, until the page is closed
 
 function show(...content) {
   const dialog = byId("dialog");
@@ -15,7 +15,7 @@ function show(...content) {
 
 const close = () => byId("dialog").close();
 
-/** leave closes without giving the focus back to the button that opened: the key that leaves must not press it again. */
+/** leave closes the dialog without returning the focus to the button that opened it: the same key press must not activate it again. */
 function leave() {
   close();
   byId("main").focus({ preventScroll: true });
@@ -23,7 +23,7 @@ function leave() {
 
 const title = (text) => h("h2", { id: "dialog-title" }, text);
 
-/** confirm asks, sends, shows the result that done.content(value) makes, and calls changed(). */
+/** confirm shows a form, calls send, shows the elements of done.content(value), and calls changed(). */
 function confirm({ heading, text, verb, danger, reason, send, done, changed }) {
   const why = h("p", { class: "formerror", role: "alert" });
   const secret = h("input", { type: "password", id: "token", autocomplete: "off", spellcheck: "false", required: true, autofocus: !reason });
@@ -35,11 +35,11 @@ function confirm({ heading, text, verb, danger, reason, send, done, changed }) {
     { method: "dialog" },
     title(heading),
     text,
-    reason && h("label", { for: "reason" }, "Why it will never be settled. It is recorded."),
+    reason && h("label", { for: "reason" }, "Why it will not be settled. The reason is recorded."),
     given,
     h("label", { for: "token" }, "Token"),
     secret,
-    h("p", { class: "quiet small" }, "It stands in the file that http.token_file names. This page keeps it until it is closed."),
+    h("p", { class: "quiet small" }, "The token is in the file that http.token_file names. This page keeps it until the page is closed."),
     why,
     h("div", { class: "actions" }, h("button", { type: "button", class: "button", on: { click: close } }, "Cancel"), go),
   );
@@ -56,7 +56,7 @@ function confirm({ heading, text, verb, danger, reason, send, done, changed }) {
       refresh();
     } catch (error) {
       if (error.status === 401) token = "";
-      why.textContent = error.status === 0 ? "settled can't be reached: nothing is known to be done. Try again." : `${error.message[0].toUpperCase()}${error.message.slice(1)}.`;
+      why.textContent = error.status === 0 ? "settled can't be reached: it is unknown whether the change was made. Try again." : `${error.message[0].toUpperCase()}${error.message.slice(1)}.`;
       go.disabled = false;
       go.textContent = verb;
       secret.focus();
@@ -78,14 +78,14 @@ export function replayLetter(l, changed) {
   confirm({
     changed,
     heading: `Replay dead letter ${l.sequence}?`,
-    text: note("Its message is published again, and the dead letter is removed. That is safe at any time: settled asks its ledger and the node before it pays. Where the cause is still there it fails again, as a new dead letter."),
+    text: note("Its message is published again, and the dead letter is removed. That is always safe: settled reads its ledger and the node before it pays. If the cause is not fixed, the outcome fails again and becomes a new dead letter."),
     verb: "Replay",
     send: (secret) => post(`api/deadletters/${l.sequence}/replay`, secret),
     done: {
       heading: "Replayed",
       content: (r) => [
-        h("p", { id: "done" }, `Dead letter ${r.dead_letter} is published again as ${r.stream}/${r.sequence}${r.duplicate ? "; another replay had done so a moment ago" : ""}.`),
-        links(link("Dead letters", "#/deadletters"), known && link("See its session", `#/session/${l.session_id}`, true)),
+        h("p", { id: "done" }, `Dead letter ${r.dead_letter} is published again as ${r.stream}/${r.sequence}${r.duplicate ? "; another replay had already published it" : ""}.`),
+        links(link("Dead letters", "#/deadletters"), known && link("Show its session", `#/session/${l.session_id}`, true)),
       ],
     },
   });
@@ -95,7 +95,7 @@ export function discardLetter(l, changed) {
   confirm({
     changed,
     heading: `Discard dead letter ${l.sequence}?`,
-    text: note("It is removed for good, and its outcome will not be settled. What the ledger says of it stays."),
+    text: note("It is removed permanently, and its outcome will not be settled. Its entry in the ledger stays."),
     verb: "Discard",
     danger: true,
     reason: true,
@@ -111,11 +111,11 @@ const keys = [
   ["g d", "dead letters"],
   ["j k", "next and previous row"],
   ["Enter", "open it"],
-  ["p", "pause the list, go on"],
+  ["p", "pause or resume the list"],
   ["t", "theme"],
   ["?", "this help"],
 ];
 
 export function showKeys() {
-  show(title("Keys"), h("dl", { class: "keys" }, keys.map(([key, what]) => h("div", {}, h("dt", {}, key.split(" ").map((k) => [h("kbd", {}, k), " "])), h("dd", {}, what)))), links(h("button", { type: "button", class: "button", autofocus: true, on: { click: close } }, "Close")));
+  show(title("Keyboard shortcuts"), h("dl", { class: "keys" }, keys.map(([key, what]) => h("div", {}, h("dt", {}, key.split(" ").map((k) => [h("kbd", {}, k), " "])), h("dd", {}, what)))), links(h("button", { type: "button", class: "button", autofocus: true, on: { click: close } }, "Close")));
 }

@@ -1,9 +1,9 @@
-// Elements are made here and nowhere else: what comes from outside is only ever
-// text or the value of an attribute that can't run anything.
+// All elements are created here. Data from outside becomes text or the value of an attribute
+// that can't run code, never markup.
 
 const svgNames = new Set(["svg", "g", "rect", "line", "path", "circle", "text", "title"]);
 
-/** h makes an element. props: class, on: {event: listener}, vars: {custom property: value}, and attributes; null leaves one out. */
+/** h creates an element. props: class, on: {event: listener}, vars: {custom property: value}, and attributes; null leaves one out. */
 export function h(name, props, ...children) {
   const e = svgNames.has(name) ? document.createElementNS("http://www.w3.org/2000/svg", name) : document.createElement(name);
   for (const [key, value] of Object.entries(props || {})) {
@@ -20,7 +20,7 @@ export function h(name, props, ...children) {
   return e;
 }
 
-/** fill replaces what is in an element where the value it is made from has changed; the focus stays at the same data-key. */
+/** fill rebuilds the content of an element if the value has changed; the focus stays on the same data-key. */
 export function fill(element, value, build) {
   const seen = JSON.stringify(value);
   if (element.seen === seen) return false;

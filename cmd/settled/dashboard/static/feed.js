@@ -1,5 +1,5 @@
-// The list of results that moves: on the overview the newest, on its own page also
-// the older ones.
+// The live list of results: the newest ones on the overview, also older ones on its own
+// page.
 import { h } from "./dom.js";
 import { get } from "./api.js";
 import { live, onLive } from "./live.js";
@@ -13,10 +13,10 @@ const filters = [
   ["closing", "Closing"],
   ["", "All"],
 ];
-const newest = 100; // rows that stay on the page while it moves
+const newest = 100; // rows that are kept while new ones arrive
 const wants = (state, row) => state === "" || state === row.state || (state === "result" && row.state !== "closing");
 
-/** feed is an element that lives until its end() is called. */
+/** feed returns an element that is updated until its end() is called. */
 export function feed({ limit, title, older }) {
   const f = { state: "result", rows: [], next: 0, paused: false, missed: 0, limit, older };
   f.list = h("ol", { class: "feed", "aria-label": title });
@@ -40,7 +40,7 @@ const path = (f, before) => `api/settlements?limit=${f.limit}&state=${f.state}${
 
 async function load(f) {
   const state = f.state;
-  f.early = []; // what arrives before the page of rows does
+  f.early = []; // events that arrive before the page of rows
   f.foot.replaceChildren(f.rows.length ? "" : note("Reading the ledger…"));
   try {
     const page = await get(path(f));
@@ -61,15 +61,15 @@ async function load(f) {
 
 function foot(f) {
   const parts = [];
-  if (!f.rows.length && f.next) parts.push(note("None among the newest entries."));
-  if (!f.rows.length && !f.next) parts.push(empty(f));
+  if (!f.rows.length && f.next) parts.push(note("No match among the newest entries."));
+  if (!f.rows.length && !f.next) parts.push(emptyNote(f));
   if (f.older && f.next) parts.push(h("button", { type: "button", class: "button", id: "older", on: { click: () => more(f) } }, "Older"));
   if (!f.older && f.rows.length && f.next) parts.push(h("a", { class: "more", href: "#/settlements" }, "All settlements"));
   f.foot.replaceChildren(...parts);
 }
 
-function empty(f) {
-  if (f.state !== "result" && f.state !== "") return h("div", { class: "empty" }, h("p", { class: "strong" }, { closed: "No session is closed yet.", failed: "Nothing has failed.", closing: "No close has been sent yet." }[f.state]));
+function emptyNote(f) {
+  if (f.state !== "result" && f.state !== "") return h("div", { class: "empty" }, h("p", { class: "strong" }, { closed: "No session has been closed yet.", failed: "Nothing has failed.", closing: "No intent has been recorded yet." }[f.state]));
   return h(
     "div",
     { class: "empty" },
@@ -85,7 +85,7 @@ async function more(f) {
     f.next = page.next;
     f.rows.push(...page.entries);
     f.list.append(...page.entries.map((r) => feedRow(r)));
-    f.keep = f.rows.length + newest; // what was asked for stays
+    f.keep = f.rows.length + newest; // older rows stay on the page
     foot(f);
   } catch (error) {
     f.foot.replaceChildren(failure(error, () => more(f)));
@@ -108,7 +108,7 @@ function pause(f) {
 }
 
 function label(f) {
-  f.pause.textContent = f.paused ? (f.missed ? `Go on (${several(f.missed, "new", "new")})` : "Go on") : "Pause";
+  f.pause.textContent = f.paused ? (f.missed ? `Resume (${several(f.missed, "new", "new")})` : "Resume") : "Pause";
 }
 
 function arrived(f, kind, data) {

@@ -1,16 +1,16 @@
-// How times, ids and amounts are written. Amounts stay strings: only the length of
-// a bar is a rounded number.
+// Formatting of times, ids and amounts. Amounts stay strings: only the length of a bar is
+// computed from a rounded number.
 
 const numbers = new Intl.NumberFormat("en");
 export const count = (n) => numbers.format(n);
 
-/** several is a number with its noun. */
+/** several formats a number with its noun. */
 export const several = (n, one, many) => `${count(n)} ${n === 1 ? one : many || one + "s"}`;
 
 const two = (n) => String(n).padStart(2, "0");
 const months = ["Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"];
 
-/** clock is a time of day, and the day where it isn't today. */
+/** clock formats a time of day, with the date unless it is today. */
 export function clock(time, seconds = true) {
   const t = new Date(time);
   if (Number.isNaN(t.getTime())) return "";
@@ -18,13 +18,13 @@ export function clock(time, seconds = true) {
   return `${day}${two(t.getHours())}:${two(t.getMinutes())}${seconds ? ":" + two(t.getSeconds()) : ""}`;
 }
 
-/** full is a time in full, with its milliseconds and zone. */
+/** full formats a time with date, milliseconds and time zone. */
 export function full(time) {
   const t = new Date(time);
   return Number.isNaN(t.getTime()) ? "" : t.toISOString().replace("T", " ").replace("Z", " UTC");
 }
 
-/** span is a length of time, in seconds. */
+/** span formats a duration given in seconds. */
 export function span(seconds) {
   const s = Math.max(0, Math.round(seconds));
   if (s < 60) return `${s} s`;
@@ -33,7 +33,7 @@ export function span(seconds) {
   return several(Math.floor(s / 86400), "day");
 }
 
-/** ms is a length of time, in milliseconds. */
+/** ms formats a duration given in milliseconds. */
 export function ms(n) {
   if (n === null || n === undefined) return "–";
   if (n < 10) return `${n.toFixed(1)} ms`;
@@ -42,12 +42,12 @@ export function ms(n) {
   return span(n / 1000);
 }
 
-/** short is an id or address in its ends. */
+/** short abbreviates an id or address to its first and last digits. */
 export function short(id) {
   return /^0x[0-9a-fA-F]{12,}$/.test(id) ? `${id.slice(0, 6)}…${id.slice(-4)}` : id;
 }
 
-/** units is a decimal string as an integer, with so many digits behind the point. */
+/** units converts a decimal string to an integer in units of 10^-places. */
 function units(decimal, places) {
   const [whole, part = ""] = decimal.split(".");
   return BigInt(whole + part.padEnd(places, "0"));
@@ -55,7 +55,7 @@ function units(decimal, places) {
 
 const decimal = /^[0-9]+(\.[0-9]+)?$/;
 
-/** sum adds decimal strings exactly, and says what part of the sum each is (for bars only). */
+/** sum adds decimal strings exactly, and returns the rounded share of each (for bars only). */
 export function sum(amounts) {
   const valid = amounts.every((a) => decimal.test(a));
   if (!valid) return { total: "?", shares: amounts.map(() => 0) };
@@ -69,11 +69,11 @@ export function sum(amounts) {
 
 export const isZero = (amount) => /^0(\.0*)?$/.test(amount);
 
-/** percent is a share of one. */
+/** percent formats a share between 0 and 1. */
 export function percent(share) {
   const p = share * 100;
   return `${p === 0 || p >= 99.95 ? p.toFixed(0) : p < 0.1 ? "<0.1" : p.toFixed(1)} %`;
 }
 
-/** words makes a code readable: outcome_conflict is "outcome conflict". */
+/** words turns a code into words: outcome_conflict into "outcome conflict". */
 export const words = (code) => code.replaceAll("_", " ");

@@ -1,4 +1,4 @@
-// The keyboard.
+// Keyboard shortcuts.
 import { byId } from "./dom.js";
 import { showKeys } from "./dialog.js";
 

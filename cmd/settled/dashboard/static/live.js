@@ -1,51 +1,51 @@
-// The stream of new entries. It reconnects by itself, from the last one it had, and
-// lets go of its connection while nobody looks.
+// The stream of new entries. It reconnects after an error, resumes after the last entry,
+// and closes the connection while the page is hidden.
 
 const listeners = new Set();
-const again = 3000;
+const retryDelay = 3000;
 
 export const live = { state: "connecting", since: Date.now(), last: 0 };
 
 let source = null;
 let timer = 0;
 
-/** onLive calls f(kind, data): state, entries or reset. It returns how to end that. */
+/** onLive calls f(kind, data) with the kinds state, entries and reset. It returns a function that ends that. */
 export function onLive(f) {
   listeners.add(f);
   return () => listeners.delete(f);
 }
 
-function tell(kind, data) {
+function notify(kind, data) {
   for (const f of [...listeners]) f(kind, data);
 }
 
-function become(state) {
+function setState(state) {
   if (live.state === state) return;
   live.state = state;
   live.since = Date.now();
-  tell("state", state);
+  notify("state", state);
 }
 
 function open() {
   clearTimeout(timer);
   source?.close();
   source = new EventSource(live.last ? `api/events?after=${live.last}` : "api/events");
-  source.addEventListener("open", () => become("live"));
+  source.addEventListener("open", () => setState("live"));
   source.addEventListener("entries", (e) => {
     live.last = Number(e.lastEventId);
-    tell("entries", JSON.parse(e.data));
+    notify("entries", JSON.parse(e.data));
   });
   source.addEventListener("reset", (e) => {
     live.last = Number(e.lastEventId);
-    tell("reset", {});
+    notify("reset", {});
   });
   source.addEventListener("error", () => {
-    become("away");
-    if (source.readyState === EventSource.CLOSED) timer = setTimeout(open, again); // refused: the browser gives up
+    setState("away");
+    if (source.readyState === EventSource.CLOSED) timer = setTimeout(open, retryDelay); // after a refusal the browser does not reconnect
   });
 }
 
-/** begin follows what comes after a sequence. */
+/** begin follows the entries after a sequence. */
 export function begin(after) {
   live.last = after;
   open();
@@ -53,7 +53,7 @@ export function begin(after) {
     if (document.hidden) {
       clearTimeout(timer);
       source?.close();
-      become("hidden");
+      setState("hidden");
     } else {
       open();
     }

@@ -1,4 +1,4 @@
-// The first page: what happens now, and what happened in a stretch of time.
+// The first page: the current state, and the results of a window of time.
 import { fill, h } from "./dom.js";
 import { feed } from "./feed.js";
 import { count, ms, percent, several, span, words } from "./format.js";
@@ -45,7 +45,7 @@ function windowTabs() {
     for (const t of tabs) t.setAttribute("aria-pressed", String(t.dataset.window === name));
     setWindow(name);
   };
-  return h("div", { class: "tabs", role: "group", "aria-label": "Stretch of time" }, tabs);
+  return h("div", { class: "tabs", role: "group", "aria-label": "Window of time" }, tabs);
 }
 
 const seconds = { "15m": 900, "1h": 3600, "6h": 21600, "24h": 85500 };
@@ -59,10 +59,10 @@ function figureValues(o) {
   return [
     ["Closed", count(o.window.closed), all ? `${rate < 10 ? rate.toFixed(1) : count(Math.round(rate))} a minute` : `last ${windowText[o.window.name]}`, ""],
     ["Failed", count(o.window.failed), all ? `${percent(o.window.failed / all)} of results` : `last ${windowText[o.window.name]}`, o.window.failed ? "bad" : ""],
-    ["Time to close", ms(o.window.p50_ms), o.window.p95_ms === null ? "half of them" : `95 of 100 in ${ms(o.window.p95_ms)}`, ""],
+    ["Time to close", ms(o.window.p50_ms), o.window.p95_ms === null ? "p50" : `p50; p95 ${ms(o.window.p95_ms)}`, ""],
     ["Closing now", count(o.closing), o.in_doubt ? `${count(o.in_doubt)} in doubt` : "none in doubt", o.in_doubt ? "warn" : ""],
-    ["Waiting", count(waits), waits ? `oldest ${span(oldest)}` : `${several(o.status.intake.pending, "outcome")} in line`, waits ? "warn" : ""],
-    ["Dead letters", count(o.dead_letters), o.dead_letters ? "to look at" : "none", o.dead_letters ? "bad" : "", "#/deadletters"],
+    ["Waiting", count(waits), waits ? `oldest ${span(oldest)}` : `${several(o.status.intake.pending, "outcome")} pending`, waits ? "warn" : ""],
+    ["Dead letters", count(o.dead_letters), o.dead_letters ? "to replay or discard" : "none", o.dead_letters ? "bad" : "", "#/deadletters"],
   ];
 }
 
@@ -72,30 +72,30 @@ const figureList = (values) =>
   );
 
 function doubtList([doubts, all]) {
-  if (!doubts.length) return note("None. A session is in doubt while nothing proves what became of its close.");
+  if (!doubts.length) return note("None. A session is in doubt while the result of its close is unknown.");
   const rows = doubts.slice(0, 8).map((d) =>
     h(
       "li",
       {},
-      h("div", { class: "pair" }, sessionLink(d.session_id, null, d.session_id), d.valid_until ? countdown(d.valid_until) : h("span", { class: "quiet" }, `version ${d.base_version ?? "?"} is the fence`)),
+      h("div", { class: "pair" }, sessionLink(d.session_id, null, d.session_id), d.valid_until ? countdown(d.valid_until) : h("span", { class: "quiet" }, `fence: version ${d.base_version ?? "?"}`)),
       h("div", { class: "quiet small" }, `${d.scenario}${d.reference ? ` · ${d.reference}` : ""}${d.attempt > 1 ? ` · attempt ${d.attempt}` : ""}`),
     ),
   );
-  return [h("ul", { class: "lines" }, rows), all > rows.length && note(`and ${count(all - rows.length)} more`), note("Until its fence falls settled only reads; then it may send again.")];
+  return [h("ul", { class: "lines" }, rows), all > rows.length && note(`and ${count(all - rows.length)} more`), note("Until the fence expires, settled only reads; then it may send again.")];
 }
 
 const reasons = {
   node_away: "the ClearNode can't be reached",
   read_failed: "the session can't be read",
-  in_doubt: "a close may still land",
+  in_doubt: "a close may still take effect",
   ledger_away: "NATS can't be read or written",
   ledger_held: "the ledger lost entries",
-  not_ready: "signed out, or expiry not probed",
-  node_transient: "the node refused, for now",
+  not_ready: "not signed in, or the message expiry is not verified",
+  node_transient: "the node refused temporarily",
   letter_away: "the dead letter can't be stored",
   escrow_pending: "an escrow blocks the session",
   node_refused: "the node refuses a recorded plan",
-  unknown_refusal: "the node answers with an error that settled doesn't know",
+  unknown_refusal: "the node answers with an unknown error",
   cosigners_away: "co-signatures are missing",
 };
 
@@ -112,14 +112,14 @@ function waitingList([waiting, intake]) {
       ),
     );
   } else {
-    parts.push(note("Nothing waits in this process."));
+    parts.push(note("No outcome waits in this process."));
   }
   parts.push(
     h(
       "dl",
       { class: "counts" },
       [
-        ["in hand here", intake.in_hand],
+        ["being settled here", intake.in_hand],
         ["without a result, all replicas", intake.unanswered],
         ["not delivered yet", intake.pending],
       ].map(([name, n]) => h("div", {}, h("dt", {}, name), h("dd", {}, count(n)))),
@@ -128,7 +128,7 @@ function waitingList([waiting, intake]) {
   return parts;
 }
 
-/** bars is a list of names with their share as a bar. */
+/** bars returns a list of names, each with its share as a bar. */
 const bars = (rows) =>
   h(
     "ul",

@@ -1,10 +1,10 @@
-// What several pages show: the mark of a state, a result in the feed, a note.
+// Elements that several pages share: the mark of a state, a row of the feed, a note.
 import { h } from "./dom.js";
 import { clock, full, isZero, ms, short } from "./format.js";
 
 const stateText = { closed: "Closed", failed: "Failed", closing: "Closing", free: "Free" };
 
-/** mark is a state, as a word with its colour. */
+/** mark returns a state as a coloured word. */
 export const mark = (state) => h("span", { class: `mark ${stateText[state] ? state : "odd"}` }, stateText[state] || state || "?");
 
 export const when = (time) => h("time", { datetime: time, title: full(time) }, clock(time));
@@ -14,9 +14,9 @@ export const note = (...children) => h("p", { class: "quiet" }, ...children);
 export const sessionLink = (id, text, key) => h("a", { class: "mono", href: `#/session/${encodeURIComponent(id)}`, title: id, "data-key": key || null }, text || short(id));
 
 export const failure = (error, retry) =>
-  h("div", { class: "empty", role: "alert" }, h("p", { class: "strong" }, "This could not be read."), note(error.message), retry && h("button", { type: "button", class: "button", on: { click: retry } }, "Try again"));
+  h("div", { class: "empty", role: "alert" }, h("p", { class: "strong" }, "The data could not be read."), note(error.message), retry && h("button", { type: "button", class: "button", on: { click: retry } }, "Try again"));
 
-/** feedRow is one entry as a link to its session. */
+/** feedRow returns one entry as a link to its session. */
 export function feedRow(r, fresh) {
   return h(
     "li",
@@ -44,11 +44,11 @@ function result(r) {
   if (r.state === "closing") paid.unshift(h("span", { class: "paid quiet" }, r.attempt > 1 ? `attempt ${r.attempt}, to pay` : "to pay"));
   if (more) paid.push(h("span", { class: "paid quiet" }, `and ${more} more`));
   if (r.recovered) paid.push(h("span", { class: "paid quiet" }, "found closed at the node"));
-  if (!paid.length) paid.push(h("span", { class: "quiet" }, "nothing to anybody"));
+  if (!paid.length) paid.push(h("span", { class: "quiet" }, "nothing paid"));
   return paid;
 }
 
-/** byParticipant is [participant, their allocations above 0], in order. */
+/** byParticipant returns [participant, allocations above 0] in the order of the participants. */
 export function byParticipant(allocations) {
   const all = new Map();
   for (const a of allocations) {
@@ -58,12 +58,12 @@ export function byParticipant(allocations) {
   return [...all];
 }
 
-/** facts is a list of names and values, each with a kind or none: long takes two columns. A value that is null is left out. */
+/** facts returns a list of names and values. The optional kind "long" takes two columns. A null value is left out. */
 export function facts(pairs) {
   return h("dl", { class: "facts" }, pairs.filter(([, value]) => value !== null && value !== undefined && value !== "").map(([name, value, kind]) => h("div", { class: kind || null }, h("dt", {}, name), h("dd", {}, value))));
 }
 
-/** copyable is a text with a button that copies it. */
+/** copyable returns a text with a button that copies it. */
 export function copyable(text, label) {
   const button = h("button", { type: "button", class: "copy", "aria-label": `Copy ${label}` }, "Copy");
   button.addEventListener("click", async () => {
@@ -71,7 +71,7 @@ export function copyable(text, label) {
       await navigator.clipboard.writeText(text);
       button.textContent = "Copied";
     } catch {
-      button.textContent = "Can't copy";
+      button.textContent = "Copying failed";
     }
     setTimeout(() => (button.textContent = "Copy"), 1500);
   });

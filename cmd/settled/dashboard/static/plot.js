@@ -1,5 +1,5 @@
-// Two plots drawn as SVG: results over time as bars, latency over time as lines. Each
-// can be read by pointer, by arrow keys, and by a screen reader.
+// Two SVG plots: results over time as bars, latency over time as lines. Single steps can
+// be read with the pointer, with arrow keys, and by a screen reader.
 import { h } from "./dom.js";
 import { clock, count, ms, several, span } from "./format.js";
 
@@ -7,7 +7,7 @@ const height = 168;
 const pad = { top: 10, right: 8, bottom: 22, left: 54 };
 const minute = 60;
 
-/** plot is an element with a title, a readout and a drawing; its draw(window) shows another window. */
+/** plot returns an element with a title, a readout and a drawing; its draw(window) shows a window. */
 export function plot(kind) {
   const readout = h("p", { class: "readout", "aria-live": "off" });
   const svg = h("svg", { class: `plot ${kind.name}`, role: "img", tabindex: "0", height });
@@ -37,7 +37,7 @@ function key(p, e) {
   select(p, to);
 }
 
-/** select shows one step's values, or those of the whole window. */
+/** select shows the values of one step, or of the whole window. */
 function select(p, at) {
   if (!p.data) return;
   p.at = at >= 0 && at < p.data.points.length ? at : -1;
@@ -64,7 +64,7 @@ function redraw(p) {
   select(p, p.at);
 }
 
-/** times writes four to six times of day below the plot. */
+/** times labels four to six times of day below the plot. */
 function times(data, x, width) {
   const every = Math.ceil(data.points.length / Math.max(2, Math.min(6, Math.floor(width / 90))));
   const marks = [];
@@ -84,7 +84,7 @@ function line(y, width, label) {
   ];
 }
 
-/** nice is the least of 1, 2, 4, 6 and 8 times a power of ten that is not less. */
+/** nice rounds up to 1, 2, 4, 6 or 8 times a power of ten. */
 function nice(n) {
   const power = 10 ** Math.floor(Math.log10(Math.max(n, 1)));
   return [1, 2, 4, 6, 8, 10].map((m) => m * power).find((m) => m >= n);
@@ -104,7 +104,7 @@ function drawBars(data, x, step, width) {
   return marks;
 }
 
-/** rate says what a step is. */
+/** rate names the length of a step. */
 const rate = (data) => (data.step_seconds === minute ? "in a minute" : `in ${span(data.step_seconds)}`);
 
 export const results = {
@@ -114,12 +114,12 @@ export const results = {
   say: (p) => `${count(p.closed)} closed, ${count(p.failed)} failed`,
   summary: (data) => {
     const most = Math.max(...data.points.map((p) => p.closed + p.failed));
-    return most ? `most ${rate(data)}: ${count(most)}` : "none in this time";
+    return most ? `maximum ${rate(data)}: ${count(most)}` : "none in this window";
   },
   draw: drawBars,
 };
 
-// Latency has a logarithmic scale: a close takes milliseconds, one in doubt a minute.
+// Latency has a logarithmic scale: a close usually takes milliseconds, one in doubt a minute.
 const decades = [1, 10, 100, 1000, 10000, 60000, 600000, 6000000];
 
 function drawLines(data, x, step, width) {
@@ -132,7 +132,7 @@ function drawLines(data, x, step, width) {
   return marks.concat(drawLine(data.points, "p95_ms", "p95", x, step, y), drawLine(data.points, "p50_ms", "p50", x, step, y));
 }
 
-/** drawLine joins neighbours; a step without one is a dot. */
+/** drawLine connects adjacent steps; a step without neighbours is a dot. */
 function drawLine(points, name, style, x, step, y) {
   let d = "";
   const dots = [];
@@ -150,9 +150,9 @@ function drawLine(points, name, style, x, step, y) {
 export const latency = {
   name: "lines",
   title: "Time to close",
-  legend: () => h("ul", { class: "legend" }, h("li", { class: "p50" }, "half of them"), h("li", { class: "p95" }, "95 of 100"), h("li", { class: "note" }, "from the recorded intent to the recorded close")),
-  say: (p) => (p.p50_ms === null ? "nothing closed" : `half within ${ms(p.p50_ms)}, 95 of 100 within ${ms(p.p95_ms)}`),
-  summary: (data) => (data.p50_ms === null ? "none in this time" : `half within ${ms(data.p50_ms)}, 95 of 100 within ${ms(data.p95_ms)}`),
+  legend: () => h("ul", { class: "legend" }, h("li", { class: "p50" }, "p50"), h("li", { class: "p95" }, "p95"), h("li", { class: "note" }, "from the recorded intent to the recorded close")),
+  say: (p) => (p.p50_ms === null ? "nothing closed" : `p50 ${ms(p.p50_ms)}, p95 ${ms(p.p95_ms)}`),
+  summary: (data) => (data.p50_ms === null ? "none in this window" : `p50 ${ms(data.p50_ms)}, p95 ${ms(data.p95_ms)}`),
   draw: drawLines,
 };
 

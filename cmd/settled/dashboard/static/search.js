@@ -1,11 +1,11 @@
-// What a search found.
+// The results of a search.
 import { h } from "./dom.js";
 import { get } from "./api.js";
 import { clock, count, short } from "./format.js";
 import { failure, mark, note } from "./parts.js";
 
 export function searchPage(query) {
-  const body = h("section", { class: "card feedcard", "aria-label": "Found" }, note("Searching…"));
+  const body = h("section", { class: "card feedcard", "aria-label": "Results" }, note("Searching…"));
   const element = h("div", {}, h("div", { class: "pagehead" }, h("h1", {}, "Search"), h("span", { class: "quiet asked" }, query)), body);
   const load = async () => {
     try {
@@ -23,7 +23,7 @@ export function searchPage(query) {
 }
 
 function found(page) {
-  const searched = page.searched ? `The references and outcome ids of the newest ${count(page.searched)} results were searched, back to ${clock(page.since)}. A whole session id is found however old it is.` : "No result is recorded yet. A whole session id is found all the same.";
+  const searched = page.searched ? `The references and outcome ids of the newest ${count(page.searched)} results were searched, back to ${clock(page.since)}. A complete session id is found at any age.` : "No result is recorded yet. A complete session id is found anyway.";
   if (!page.matches.length) return [h("div", { class: "empty" }, h("p", { class: "strong" }, "Nothing found."), note(searched))];
   return [
     h(

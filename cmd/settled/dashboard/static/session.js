@@ -1,4 +1,4 @@
-// One session: its state, who got what, and everything that was recorded of it.
+// One session: its state, its allocation, and everything recorded of it.
 import { h } from "./dom.js";
 import { get } from "./api.js";
 import { onLive } from "./live.js";
@@ -8,7 +8,7 @@ import { countdown } from "./tick.js";
 
 export function sessionPage(id) {
   const element = h("div", { class: "sessionpage" }, note("Reading the ledger…"));
-  const open = new Set(); // entries whose stored event is unfolded
+  const open = new Set(); // entries whose stored event is shown
   let reading = false;
   const load = async () => {
     if (reading) return;
@@ -52,7 +52,7 @@ function content(page, open) {
     page.foreign.count > 0 && h("p", { class: "alert bad", role: "alert" }, `${several(page.foreign.count, "message")} on this session's subjects ${page.foreign.count === 1 ? "is not an entry and has" : "are not entries and have"} no effect. The last is ${page.foreign.last_sequence}. Run settled ledger verify.`),
     summary(page, holder || last, first),
     holder && page.standing?.state !== "free" ? allocations(holder) : null,
-    h("section", { class: "card", "aria-label": "Timeline" }, h("div", { class: "cardhead" }, h("h2", {}, "Timeline"), h("span", { class: "quiet" }, several(entries.length, "entry", "entries"))), h("ol", { class: "timeline" }, entries.map((e, i) => step(e, entries[i - 1], open, holds(page, e)))), !page.whole && note("Entries between the last two are left out; settled ledger show has all.")),
+    h("section", { class: "card", "aria-label": "Timeline" }, h("div", { class: "cardhead" }, h("h2", {}, "Timeline"), h("span", { class: "quiet" }, several(entries.length, "entry", "entries"))), h("ol", { class: "timeline" }, entries.map((e, i) => step(e, entries[i - 1], open, holds(page, e)))), !page.whole && note("Entries before the last one are left out; settled ledger show prints all.")),
   ].filter(Boolean);
 }
 
@@ -70,12 +70,12 @@ function summary(page, e, first) {
       ["Message", o.stream && `${o.stream}/${o.sequence}`],
       ["First recorded", when(first.time)],
       ["Policy", d.policy && h("span", { title: d.policy.digest }, d.policy.name, " ", h("span", { class: "mono quiet" }, d.policy.digest.slice(0, 10)))],
-      ["Hash chain", page.session_id === "unknown" ? null : page.chain ? "broken" : page.whole ? `whole, ${several(page.entries.length, "entry", "entries")}` : "whole as far as shown"],
+      ["Hash chain", page.session_id === "unknown" ? null : page.chain ? "broken" : page.whole ? `complete, ${several(page.entries.length, "entry", "entries")}` : "complete as far as shown"],
     ]),
   );
 }
 
-/** allocations is a bar for each asset, and the exact amounts in a table. */
+/** allocations shows a bar for each asset, and the exact amounts in a table. */
 function allocations(e) {
   const rows = e.data.allocations;
   const assets = [...new Set(rows.map((a) => a.asset))];
@@ -93,8 +93,8 @@ function allocations(e) {
     h("tr", {}, h("th", { scope: "row" }, h("span", { class: `swatch who${p % 6}`, "aria-hidden": "true" }), h("span", { class: "mono addr", title: who }, h("span", { class: "whole" }, who), h("span", { class: "ends" }, short(who)))), assets.map((asset, i) => amountCell(amountOf(who, asset), totals[i].shares[p])));
   return h(
     "section",
-    { class: "card", "aria-label": "Who got what" },
-    h("div", { class: "cardhead" }, h("h2", {}, e.state === "closed" ? "Who got what" : "Who is to get what")),
+    { class: "card", "aria-label": "Allocation" },
+    h("div", { class: "cardhead" }, h("h2", {}, e.state === "closed" ? "Paid" : "To be paid")),
     h("div", { class: "splits" }, assets.map(bar)),
     h("div", { class: "tablewrap" }, h("table", { class: "amounts" }, h("thead", {}, h("tr", {}, h("th", { scope: "col" }, "Participant"), assets.map((a) => h("th", { scope: "col", class: "num" }, a)))), h("tbody", {}, people.map(line)))),
   );
@@ -105,11 +105,11 @@ const amountCell = (amount, share) =>
 
 const titles = {
   closing: (d) => (d.attempt > 1 ? `Intent recorded again, attempt ${d.attempt}` : "Intent recorded"),
-  closed: (d) => (d.recovered ? "Found closed at the node, as planned" : "Closed at the node"),
+  closed: (d) => (d.recovered ? "Found closed at the node, with the planned allocation" : "Closed at the node"),
   failed: () => "Failed",
 };
 
-/** holds: this intent's request may still be under way. */
+/** holds reports whether the request of this intent may still be in flight. */
 const holds = (page, e) => page.standing?.state === "closing" && page.standing.sequence === e.sequence;
 
 function step(e, before, open, held) {
@@ -120,7 +120,7 @@ function step(e, before, open, held) {
   return h(
     "li",
     { class: `step ${titles[e.state] ? e.state : "odd"}` },
-    h("div", { class: "stephead" }, h("h3", {}, e.problem ? "Not an entry of settled" : titles[e.state](d)), h("span", { class: "quiet" }, when(e.time), gap !== null ? ` · ${ms(gap)} later` : "")),
+    h("div", { class: "stephead" }, h("h3", {}, e.problem ? "Not an entry of the ledger" : titles[e.state](d)), h("span", { class: "quiet" }, when(e.time), gap !== null ? ` · ${ms(gap)} later` : "")),
     e.problem ? h("p", { class: "code" }, e.problem) : facts(stepFacts(e.state, d, e.sequence, held)),
     details,
   );
@@ -134,18 +134,18 @@ function stepFacts(state, d, sequence, held) {
   if (state === "closing") {
     const until = d.valid_until && new Date(d.valid_until);
     pairs.push(["Request", d.request && h("span", {}, `${d.request.id} · `, digest(d.request.digest))]);
-    pairs.push([held ? "In doubt" : "Could land", until && (held ? countdown(d.valid_until) : h("span", {}, "until ", when(d.valid_until)))]);
+    pairs.push([held ? "In doubt" : "May still land", until && (held ? countdown(d.valid_until) : h("span", {}, "until ", when(d.valid_until)))]);
     pairs.push(["From version", d.base_version === undefined ? null : String(d.base_version)]);
   }
   if (state === "closed" && d.node) {
     pairs.push(["Node", h("span", { title: d.node.address }, `${d.node.url} · ${d.node.protocol} · `, h("span", { class: "mono" }, short(d.node.address))), "long"]);
-    pairs.push(["Signature", d.node.signature ? digest(d.node.signature) : "none, this node doesn't sign"]);
+    pairs.push(["Signature", d.node.signature ? digest(d.node.signature) : "none, this node does not sign answers"]);
     pairs.push(["Version", d.session_version === undefined ? null : String(d.session_version)]);
   }
   if (state === "failed" && d.error) {
     pairs.push(["Why", h("span", {}, h("span", { class: "code" }, d.error.code), ` ${d.error.message}`), "long"]);
     pairs.push(["Dead letter", d.dead_letter && h("a", { href: `#/deadletters/${d.dead_letter}`, "data-key": `letter${d.dead_letter}` }, String(d.dead_letter))]);
-    pairs.push(["Session stays", d.standing && d.standing.state !== "free" ? `${d.standing.state}, held by ${d.standing.id}` : null]);
+    pairs.push(["Session remains", d.standing && d.standing.state !== "free" ? `${d.standing.state}, held by ${d.standing.id}` : null]);
   }
   pairs.push(["Evidence", d.evidence?.length ? h("span", {}, d.evidence.join(" · ")) : null]);
   return pairs;

@@ -1,4 +1,4 @@
-// Every entry of the ledger, the newest first.
+// All entries of the ledger, newest first.
 import { h } from "./dom.js";
 import { feed } from "./feed.js";
 

@@ -1,5 +1,5 @@
-// The overview as it was last read. It is asked for every two seconds while somebody
-// looks, and every page may show it.
+// The overview, which is read every two seconds while the page is visible. Every page may
+// use it.
 import { get } from "./api.js";
 
 const every = 2000;
@@ -7,7 +7,7 @@ const listeners = new Set();
 
 export const state = { window: "1h", overview: null, error: null, at: 0 };
 
-/** onState calls f() after each answer, and each failure. */
+/** onState calls f() after each response and each failure. */
 export function onState(f) {
   listeners.add(f);
   return () => listeners.delete(f);
@@ -16,7 +16,7 @@ export function onState(f) {
 let asked = 0;
 let timer = 0;
 
-/** refresh asks now, and then again and again. */
+/** refresh reads the overview now, and then periodically. */
 export async function refresh() {
   clearTimeout(timer);
   const mine = ++asked;

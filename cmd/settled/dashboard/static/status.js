@@ -1,4 +1,4 @@
-// What is shown on every page: the connections, what is wrong, how far the ledger is read.
+// Shown on every page: connections, problems, and how far the ledger is read.
 import { byId, fill, h } from "./dom.js";
 import { clock, count, several } from "./format.js";
 import { live } from "./live.js";
@@ -18,10 +18,10 @@ export function showStatus() {
   fill(byId("foot"), [o.version, o.ledger.read, o.ledger.first_read, o.ledger.since, o.status.node.url, o.status.node.address], foot);
 }
 
-/** gone: the server doesn't answer. */
+/** gone reports that the server does not answer. */
 const gone = () => Boolean(state.error);
 
-/** cut: it does, but its stream of events is away for longer than a moment. */
+/** cut reports that the server answers, but its event stream has been disconnected for some seconds. */
 const cut = () => !gone() && live.state === "away" && Date.now() - live.since > 3000;
 
 function chips(o, away) {
@@ -35,21 +35,21 @@ function chips(o, away) {
 
 function alerts(o, away) {
   const list = [];
-  if (away) list.push(["gone", "No connection to settled.", state.at ? `What you see is from ${clock(state.at)}. This page tries again by itself.` : "This page tries again by itself."]);
-  else if (cut()) list.push(["warn", "Not live.", "Figures are read every two seconds, but the list stands still until settled streams to this page again. It tries by itself."]);
+  if (away) list.push(["gone", "No connection to settled.", state.at ? `The data shown is from ${clock(state.at)}. This page reconnects automatically.` : "This page reconnects automatically."]);
+  else if (cut()) list.push(["warn", "Not live.", "The figures are up to date, but the list is not updated until the event stream is connected again. This page reconnects automatically."]);
   if (!o) return list;
   if (o.stopped) list.push(["bad", "Sending is stopped, on every replica.", stopText(o.stopped)]);
   if (o.status.intake.paused) list.push(["warn", "Paused: no outcome is fetched.", sentence(o.status.intake.paused_why || o.status.node.problem)]);
   else if (o.status.problem && !o.stopped) list.push(["warn", "Not ready:", sentence(o.status.problem)]);
-  if (o.ledger.problem) list.push(["warn", "The ledger can't be followed; what you see may be old.", sentence(o.ledger.problem)]);
-  if (o.ledger.unreadable.count) list.push(["bad", `${several(o.ledger.unreadable.count, "message")} in the ledger ${o.ledger.unreadable.count === 1 ? "is not an entry" : "are not entries"} of settled.`, `The last is ${o.ledger.unreadable.last_sequence}. Run settled ledger verify: nobody but settled may write there.`]);
-  if (!o.ledger.problem && o.ledger.loading) list.push(["", "Reading the ledger.", `${count(o.ledger.read)} of ${count(o.ledger.last)}; figures grow until it is read.`]);
+  if (o.ledger.problem) list.push(["warn", "The ledger can't be followed; the data shown may be old.", sentence(o.ledger.problem)]);
+  if (o.ledger.unreadable.count) list.push(["bad", `${several(o.ledger.unreadable.count, "message")} in the ledger's stream ${o.ledger.unreadable.count === 1 ? "is not an entry" : "are not entries"}.`, `The last one is ${o.ledger.unreadable.last_sequence}. Run settled ledger verify: only settled may write to the ledger.`]);
+  if (!o.ledger.problem && o.ledger.loading) list.push(["", "Reading the ledger.", `${count(o.ledger.read)} of ${count(o.ledger.last)}; the figures are incomplete until then.`]);
   return list;
 }
 
 function stopText(stop) {
   const why = stop.reason ? `: ${stop.reason}` : "";
-  return `By ${stop.who || "somebody who left no name"}, ${clock(stop.at)}${why}${stop.session_id ? ` (session ${stop.session_id})` : ""}. Outcomes wait, none is lost. Once the cause is known: settled resume --reason "…".`;
+  return `By ${stop.who || "an unnamed client"}, ${clock(stop.at)}${why}${stop.session_id ? ` (session ${stop.session_id})` : ""}. Outcomes wait; none is lost. When the cause is known, run settled resume --reason "…".`;
 }
 
 const sentence = (text) => (text ? `${text[0].toUpperCase()}${text.slice(1)}${/[.!?]$/.test(text) ? "" : "."}` : "");
@@ -58,6 +58,6 @@ const foot = ([version, read, first, since, url, address]) => [
   h("span", {}, `settled ${version}`),
   h("span", { title: address ? `answers are signed by ${address}` : null }, url),
   h("span", {}, read ? `ledger read to ${count(read)}${first > 1 ? `, from ${count(first)} (${clock(since)})` : ""}` : "ledger empty"),
-  h("button", { type: "button", class: "linkish", "data-key": "keys", on: { click: showKeys } }, "Keys ", h("kbd", {}, "?")),
+  h("button", { type: "button", class: "linkish", "data-key": "keys", on: { click: showKeys } }, "Shortcuts ", h("kbd", {}, "?")),
 ];
 

@@ -1,4 +1,4 @@
-// Runs before the page is drawn, so that it never flashes in the other theme.
+// Runs before the page is drawn, so that it does not flash in the other theme.
 "use strict";
 (() => {
   const names = ["auto", "light", "dark"];
@@ -6,7 +6,7 @@
   try {
     name = localStorage.getItem("theme") || "auto";
   } catch {
-    // storage may be forbidden: the theme then follows the system
+    // without access to the storage the theme follows the system
   }
   const show = () => {
     document.documentElement.dataset.theme = name;

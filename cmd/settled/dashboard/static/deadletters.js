@@ -1,4 +1,4 @@
-// Dead letters: the list, and one with what may be done with it.
+// The list of dead letters, and the page of one with its actions.
 import { fill, h } from "./dom.js";
 import { get } from "./api.js";
 import { several, short } from "./format.js";
@@ -6,8 +6,8 @@ import { facts, failure, note, sessionLink, when } from "./parts.js";
 import { discardLetter, replayLetter } from "./dialog.js";
 import { state } from "./state.js";
 
-/** lettersPage begins anew when letters come or go, unless somebody reads older ones. */
-export function lettersPage() {
+/** deadLettersPage reloads when the number of dead letters changes, unless older ones are shown. */
+export function deadLettersPage() {
   const list = h("ol", { class: "letters" });
   const foot = h("div", { class: "feedfoot" }, note("Reading…"));
   const total = h("span", { class: "quiet" });
@@ -29,7 +29,7 @@ export function lettersPage() {
   return { title: "Dead letters", element, update, end: () => {}, ready: load(0) };
 }
 
-const nothing = () => h("div", { class: "empty" }, h("p", { class: "strong" }, "No dead letters."), note("An outcome that can't be settled is kept here until somebody replays or discards it."));
+const nothing = () => h("div", { class: "empty" }, h("p", { class: "strong" }, "No dead letters."), note("An outcome that can't be settled is kept here until an operator replays or discards it."));
 
 const letterRow = (l) =>
   h(
@@ -46,7 +46,7 @@ const letterRow = (l) =>
     ),
   );
 
-export function letterPage(sequence) {
+export function deadLetterPage(sequence) {
   const element = h("div", {}, note("Reading…"));
   let could;
   const load = async () => {
@@ -63,7 +63,7 @@ export function letterPage(sequence) {
 
 const head = (sequence, ...more) => h("div", { class: "pagehead" }, h("div", {}, h("p", { class: "crumb" }, h("a", { href: "#/deadletters" }, "Dead letters")), h("h1", {}, `Dead letter ${sequence}`)), ...more);
 
-const gone = () => h("div", { class: "empty" }, h("p", { class: "strong" }, "There is no such dead letter."), note("It was replayed or discarded. Its session's timeline says what came of it."));
+const gone = () => h("div", { class: "empty" }, h("p", { class: "strong" }, "There is no such dead letter."), note("It was replayed or discarded. The timeline of its session has the result."));
 
 function content(l, changed) {
   const can = state.overview?.can_change;

@@ -1,6 +1,6 @@
-// Package deploy holds the files of a deployment, and the parts of them that the
-// program reads: the runbook, whose advice `settled deadletter show` gives, and the
-// accounts of the NATS servers, which the embedded server has too.
+// Package deploy contains the files of a deployment. The program embeds two of them: the
+// runbook, whose advice `settled deadletter show` prints, and the accounts of the NATS
+// servers, which the embedded server uses too.
 package deploy
 
 import (
@@ -9,8 +9,8 @@ import (
 	"strings"
 )
 
-// Runbook is RUNBOOK.md. Each error code has a section with what it means, what to
-// look at and what to do.
+// Runbook is RUNBOOK.md. It has a section for each error code: what it means, what to look
+// at and what to do.
 //
 //go:embed RUNBOOK.md
 var Runbook string
@@ -24,9 +24,9 @@ var (
 	confStream  = regexp.MustCompile(`\b(OUTCOMES|SETTLEMENTS|DEADLETTERS|OPERATIONS)\b`)
 )
 
-// Accounts is nats/accounts.conf as one text, or nats/cosign-accounts.conf where a
-// co-signer connects too, with nats.prefix and consumer.durable put in as
-// nats/settled.conf says.
+// Accounts returns nats/accounts.conf with its includes, or nats/cosign-accounts.conf if
+// co-signers connect too, with nats.prefix and consumer.durable inserted as
+// nats/settled.conf describes.
 func Accounts(cosign bool, prefix, durable string) (string, error) {
 	name := "accounts.conf"
 	if cosign {
@@ -41,7 +41,7 @@ func Accounts(cosign bool, prefix, durable string) (string, error) {
 	return confStream.ReplaceAllString(text, strings.ToUpper(strings.ReplaceAll(prefix, ".", "_"))+"${1}"), nil
 }
 
-// natsFile is a file of nats/ with the files that it includes in place.
+// natsFile returns a file of nats/ with its includes expanded.
 func natsFile(name string) (string, error) {
 	text, err := natsFiles.ReadFile("nats/" + name)
 	if err != nil {

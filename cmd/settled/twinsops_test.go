@@ -6,14 +6,10 @@ import (
 	"strings"
 	"time"
 
-	"github.com/shopspring/decimal"
-
 	"settled/clearnode/clearnodetest"
 	"settled/cmd/settled/internal/config"
 	"settled/settlement"
 )
-
-func mustDecimal(s string) decimal.Decimal { return decimal.RequireFromString(s) }
 
 // The stories in whose course the requests come.
 var (

@@ -134,7 +134,7 @@ function stepFacts(state, d, sequence, held) {
   if (state === "closing") {
     const until = d.valid_until && new Date(d.valid_until);
     pairs.push(["Request", d.request && h("span", {}, `${d.request.id} · `, digest(d.request.digest))]);
-    pairs.push([held ? "In doubt" : "May still land", until && (held ? countdown(d.valid_until) : h("span", {}, "until ", when(d.valid_until)))]);
+    pairs.push(held ? ["In doubt", until && countdown(d.valid_until)] : ["Fence until", until && when(d.valid_until)]);
     pairs.push(["From version", d.base_version === undefined ? null : String(d.base_version)]);
   }
   if (state === "closed" && d.node) {

@@ -151,16 +151,6 @@ func (d *demo) startService() error {
 	return s.Build(ctx)
 }
 
-// demoResult is one line of the demonstration.
-type demoResult struct {
-	Scenario    string                  `json:"scenario"`
-	SessionID   string                  `json:"session_id"`
-	State       string                  `json:"state"`
-	Code        string                  `json:"code"`
-	Allocations []settlement.Allocation `json:"allocations"`
-	Expected    bool                    `json:"expected"`
-}
-
 const rowFormat = "%-3s %-18s %-34s %-13s %-7s %s"
 
 // settleAll publishes all outcomes and prints each result as it arrives.
@@ -315,7 +305,7 @@ func (d *demo) stay(ctx context.Context) error {
 	}
 	last, err := audit.LastEntry(ctx, d.service.Nats.JS, d.Config.NATSPrefix)
 	if err != nil {
-		return nil //nolint:nilerr // interrupted
+		return nil // interrupted
 	}
 	return d.follow(ctx, last+1, d.NoticeFunc, d.EntryFunc)
 }

@@ -199,7 +199,7 @@ func (e Embedded) adoptGlobalAccount() error {
 	dir := filepath.Join(e.StoreDir, server.JetStreamStoreDir)
 	from, to := filepath.Join(dir, server.DEFAULT_GLOBAL_ACCOUNT), filepath.Join(dir, "SETTLED")
 	if _, err := os.Stat(filepath.Join(from, "streams")); err != nil {
-		return nil //nolint:nilerr // there are none
+		return nil // there are none
 	}
 	if _, err := os.Stat(to); err == nil {
 		if left, err := os.ReadDir(filepath.Join(from, "streams")); err != nil || len(left) == 0 {

@@ -79,7 +79,7 @@ bench: ## benchmarks
 docs: ## write every generated file but those of long runs (make model, mutants, twins)
 	go test ./cmd/settled -run '^(TestSampleConfig|TestStreamDefinitions)$$' -update
 	go test ./ledger -run '^TestGolden$$' -update
-	go test ./consumer -run '^TestTranscripts$$' -update
+	go test ./consumer/deadletter -run '^TestTranscripts$$' -update
 	go run ./cmd/proof/record/reliability
 
 .PHONY: alerts

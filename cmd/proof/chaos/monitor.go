@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"sync"
 	"time"
@@ -31,10 +30,6 @@ type streamState struct {
 	acknowledged uint64 // the sequence up to which every message is acknowledged
 	undelivered  uint64
 	unanswered   int // delivered but not acknowledged
-}
-
-func (s streamState) String() string {
-	return fmt.Sprintf("%d messages stored, %d not delivered, %d not acknowledged, all acknowledged up to %d", s.stored, s.undelivered, s.unanswered, s.acknowledged)
 }
 
 func (m *monitor) read(ctx context.Context) (s streamState, err error) {
@@ -79,37 +74,24 @@ func (m *monitor) last() streamState {
 	return m.latest
 }
 
-// waitAnswered waits until every stored message is acknowledged.
-func (m *monitor) waitAnswered(ctx context.Context, within time.Duration) error {
-	var s streamState
-	var err error
-	for deadline := time.Now().Add(within); time.Now().Before(deadline); {
-		if s, err = m.read(ctx); err == nil && s.undelivered == 0 && s.unanswered == 0 && s.acknowledged == s.stored {
-			return nil
-		}
-		if !process.Sleep(ctx, 250*time.Millisecond) {
-			return ctx.Err()
-		}
+// whyNotAnswered returns what is missing until every stored message is acknowledged.
+func (m *monitor) whyNotAnswered(ctx context.Context) string {
+	s, err := m.read(ctx)
+	switch {
+	case err != nil:
+		return err.Error()
+	case s.undelivered == 0 && s.unanswered == 0 && s.acknowledged == s.stored:
+		return ""
 	}
-	if err == nil {
-		err = errors.New(s.String())
-	}
-	return fmt.Errorf("not all settled within %s of the last fault: %w", within, err)
+	return fmt.Sprintf("%d messages stored, %d not delivered, %d not acknowledged, all acknowledged up to %d", s.stored, s.undelivered, s.unanswered, s.acknowledged)
 }
 
-// waitLeader waits until the servers have elected a leader.
-func (m *monitor) waitLeader(ctx context.Context, within time.Duration) error {
-	err := errors.New("timeout")
-	for deadline := time.Now().Add(within); err != nil && time.Now().Before(deadline); {
-		attempt, cancel := context.WithTimeout(ctx, time.Second)
-		_, err = m.js.AccountInfo(attempt)
-		cancel()
-		if !process.Sleep(ctx, 100*time.Millisecond) {
-			return ctx.Err()
-		}
+// whyNoLeader returns "" once the servers have elected a leader.
+func (m *monitor) whyNoLeader(ctx context.Context) string {
+	ctx, cancel := context.WithTimeout(ctx, time.Second)
+	defer cancel()
+	if _, err := m.js.AccountInfo(ctx); err != nil {
+		return "the NATS servers have no leader: " + err.Error()
 	}
-	if err != nil {
-		return fmt.Errorf("the NATS servers elected no leader within %s: %w", within, err)
-	}
-	return nil
+	return ""
 }

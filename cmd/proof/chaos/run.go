@@ -133,7 +133,7 @@ func (r *run) start(replicas int) (err error) {
 	if err := r.connect(); err != nil {
 		return err
 	}
-	if err := r.monitor.waitLeader(r.ctx, time.Minute); err != nil {
+	if err := process.WaitUntil(r.ctx, time.Minute, func() string { return r.monitor.whyNoLeader(r.ctx) }); err != nil {
 		return err
 	}
 	for i := range replicas {
@@ -243,7 +243,7 @@ func (r *run) waitRecovered() error {
 	finished := make(chan error, 1)
 	go func() {
 		r.load.running.Wait()
-		finished <- r.monitor.waitAnswered(r.ctx, recoveryTimeout)
+		finished <- process.WaitUntil(r.ctx, recoveryTimeout, func() string { return r.monitor.whyNotAnswered(r.ctx) })
 	}()
 	for seconds := 1; ; seconds++ {
 		select {
@@ -264,23 +264,15 @@ func (r *run) waitRecovered() error {
 
 // waitReady waits until every replica reports that it is ready.
 func (r *run) waitReady() error {
-	var why string
-	for deadline := time.Now().Add(readyTimeout); time.Now().Before(deadline); {
-		why = ""
+	return process.WaitUntil(r.ctx, readyTimeout, func() string {
+		r.supervise()
 		for _, p := range r.replicas {
-			if reason := process.WhyNotReady(r.ctx, p.URL+"/readyz"); reason != "" {
-				why = p.Name + ": " + reason
+			if why := process.WhyNotReady(r.ctx, p.URL+"/readyz"); why != "" {
+				return p.Name + " isn't ready: " + why
 			}
 		}
-		if why == "" {
-			return nil
-		}
-		if !process.Sleep(r.ctx, 200*time.Millisecond) {
-			return r.ctx.Err()
-		}
-		r.supervise()
-	}
-	return fmt.Errorf("not ready after %s without faults: %s", readyTimeout, why)
+		return ""
+	})
 }
 
 // supervise restarts processes that exited by themselves, as systemd or Kubernetes

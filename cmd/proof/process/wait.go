@@ -26,6 +26,22 @@ func Sleep(ctx context.Context, d time.Duration) bool {
 	}
 }
 
+// WaitUntil calls why every 200 ms until it returns "". It fails if that takes too
+// long, with the last reason, or if ctx ends.
+func WaitUntil(ctx context.Context, within time.Duration, why func() string) error {
+	for deadline := time.Now().Add(within); ; {
+		reason := why()
+		switch {
+		case reason == "":
+			return nil
+		case time.Now().After(deadline):
+			return fmt.Errorf("not within %s: %s", within, reason)
+		case !Sleep(ctx, 200*time.Millisecond):
+			return ctx.Err()
+		}
+	}
+}
+
 // WhyNotReady asks the /readyz URL of a settled why it isn't ready; "" means ready.
 func WhyNotReady(ctx context.Context, url string) string {
 	ctx, cancel := context.WithTimeout(ctx, 2*time.Second)

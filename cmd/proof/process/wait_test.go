@@ -39,3 +39,23 @@ func TestSleepEndsWithItsContext(t *testing.T) {
 		t.Error("Sleep outlasts its context")
 	}
 }
+
+func TestWaitUntil(t *testing.T) {
+	reasons := []string{"starting", "still starting", ""}
+	err := WaitUntil(t.Context(), time.Hour, func() string {
+		reason := reasons[0]
+		reasons = reasons[1:]
+		return reason
+	})
+	if err != nil || len(reasons) > 0 {
+		t.Errorf("error %v, %d reasons left", err, len(reasons))
+	}
+	if err := WaitUntil(t.Context(), 0, func() string { return "broken" }); err == nil || !strings.Contains(err.Error(), "broken") {
+		t.Errorf("error %v, want the reason", err)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	if err := WaitUntil(ctx, time.Hour, func() string { return "broken" }); err != context.Canceled {
+		t.Errorf("error %v, want %v", err, context.Canceled)
+	}
+}

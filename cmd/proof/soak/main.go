@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"io"
 	"os"
-	"path/filepath"
 	"runtime"
 	"slices"
 	"strings"
@@ -26,8 +25,8 @@ type options struct {
 	Synced   bool   `json:"synced"`   // the server syncs each message to disk before it acknowledges it
 
 	json   bool
-	out    string // file
-	record string // folder
+	out    string // folder of the newest record
+	record string // folder of a second copy; empty: none
 }
 
 // total is how many sessions are settled.
@@ -71,8 +70,7 @@ func parse(args []string, stderr io.Writer) (o options, err error) {
 	flags.Uint64Var(&o.Sessions, "sessions", 200_000, fmt.Sprintf("number of sessions to measure, at least %d", minSessions))
 	flags.StringVar(&o.Protocol, "protocol", protocols[0], fmt.Sprintf("protocol of the node, one of %v", protocols))
 	flags.BoolVar(&o.Synced, "synced", true, "let the server sync each message to disk before it acknowledges it, as serve --embedded does")
-	flags.StringVar(&o.out, "out", "build/soak.json", "`file` for the record")
-	flags.StringVar(&o.record, "record", "", "`folder` for a second copy of the record")
+	flags.StringVar(&o.record, "record", "", "`folder` for a copy of the record, which is written to build/soak.json")
 	output := flags.String("output", "text", "text, or json for the record")
 	if err := flags.Parse(args); err != nil {
 		return o, err
@@ -85,7 +83,7 @@ func parse(args []string, stderr io.Writer) (o options, err error) {
 	case *output != "text" && *output != "json":
 		return o, fmt.Errorf("-output %q: want text or json", *output)
 	}
-	o.json = *output == "json"
+	o.json, o.out = *output == "json", "build"
 	o.WarmUp = max(o.Sessions/50, minWarmUp)
 	return o, nil
 }
@@ -104,19 +102,16 @@ func (o options) command() string {
 
 // report prints the figures and writes the record.
 func (o options) report(f figures, r record.Run, stdout io.Writer) error {
-	text, err := json.MarshalIndent(r, "", "  ")
-	if err != nil {
-		return err
-	}
 	if o.json {
-		fmt.Fprintln(stdout, string(text))
+		encoder := json.NewEncoder(stdout)
+		encoder.SetIndent("", "  ")
+		if err := encoder.Encode(r); err != nil {
+			return err
+		}
 	} else {
 		f.print(stdout)
 	}
-	if err := os.MkdirAll(filepath.Dir(o.out), 0o755); err != nil { // #nosec G301 -- build
-		return err
-	}
-	if err := os.WriteFile(o.out, append(text, '\n'), 0o644); err != nil || o.record == "" { // #nosec G306 -- a record
+	if err := r.Write(o.out, ""); err != nil || o.record == "" {
 		return err
 	}
 	return r.Write(o.record, o.Protocol)

@@ -14,7 +14,7 @@ import (
 // Package record reads the figures by the names under which they are written.
 func TestRecordOfARun(t *testing.T) {
 	folder := t.TempDir()
-	o := options{Sessions: 200_000, WarmUp: 25_000, Protocol: protocols[1], Synced: true, out: filepath.Join(folder, "out", "soak.json"), record: filepath.Join(folder, "runs")}
+	o := options{Sessions: 200_000, WarmUp: 25_000, Protocol: protocols[1], Synced: true, out: filepath.Join(folder, "out"), record: filepath.Join(folder, "runs")}
 	f := figures{options: o, NATS: "v2", Settling: 10, PerSecond: 5, Summary: verdict.Summary{Outcomes: 1, Messages: 2, Closed: 3, Duplicates: 4, Losses: 5}}
 	f.Tenths = slices.Repeat([]tenth{newTenth(samplesOf(1000, 5))}, 10)
 	f.Growth = compare(f.Tenths[0], newTenth(samplesOf(2000, 5)))
@@ -24,7 +24,7 @@ func TestRecordOfARun(t *testing.T) {
 	if err := o.report(f, record.New(record.Soak, f.ok(), o.command(), time.Now(), f), io.Discard); err != nil {
 		t.Fatal(err)
 	}
-	for _, folder := range []string{filepath.Dir(o.out), o.record} {
+	for _, folder := range []string{o.out, o.record} {
 		runs, err := record.Load(folder)
 		if err != nil || len(runs) != 1 {
 			t.Fatalf("%s: %d runs, %v", folder, len(runs), err)

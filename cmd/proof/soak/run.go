@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -68,8 +69,14 @@ func soak(ctx context.Context, o options, p process.Programs, stderr io.Writer) 
 	if err := r.settled.Start(); err != nil {
 		return f, err
 	}
-	if err := r.waitReady(ctx); err != nil {
-		return f, fmt.Errorf("start: %w", err)
+	err = process.WaitUntil(ctx, time.Minute, func() string {
+		if !nc.IsConnected() {
+			return "the publisher isn't connected to NATS"
+		}
+		return process.WhyNotReady(ctx, r.settled.URL+"/readyz")
+	})
+	if err != nil {
+		return f, fmt.Errorf("start: %w", errors.Join(err, r.checkProcesses()))
 	}
 	f = figures{options: o, NATS: p.NATSVersion()}
 	return f, r.perform(ctx, &f)
@@ -91,26 +98,6 @@ func (r *run) startNATS(p process.Programs, dir string) (url string, err error) 
 	}
 	r.nats = process.New(dir, "nats-server", p.NATS, []string{"-c", conf}, nil)
 	return fmt.Sprintf("nats://127.0.0.1:%d", port), r.nats.Start()
-}
-
-func (r *run) waitReady(ctx context.Context) error {
-	why := ""
-	for deadline := time.Now().Add(time.Minute); time.Now().Before(deadline); {
-		why = process.WhyNotReady(ctx, r.settled.URL+"/readyz")
-		if why == "" && !r.js.Conn().IsConnected() {
-			why = "the publisher isn't connected to NATS"
-		}
-		if why == "" {
-			return nil
-		}
-		if err := r.checkProcesses(); err != nil {
-			return err
-		}
-		if !process.Sleep(ctx, 100*time.Millisecond) {
-			return ctx.Err()
-		}
-	}
-	return fmt.Errorf("settled isn't ready after a minute: %s", why)
 }
 
 // checkProcesses fails if a process has exited.

@@ -8,7 +8,7 @@ import (
 	"github.com/ethereum/go-ethereum/common"
 )
 
-// TestCheckFinds breaks the node's own laws, which no request can.
+// TestCheckFinds violates the node's rules, which no request can.
 func TestCheckFinds(t *testing.T) {
 	for _, tc := range []struct {
 		it    string
@@ -41,7 +41,7 @@ func TestCheckFinds(t *testing.T) {
 	}
 }
 
-// TestVersions follows a 0.4 session through each intent.
+// TestVersions changes a 0.4 session by each intent.
 func TestVersions(t *testing.T) {
 	n := start(t, Config{})
 	def := duel(1)
@@ -87,7 +87,7 @@ func TestVersions(t *testing.T) {
 	wantChecked(t, n)
 }
 
-// TestDefinitionsRefused asks for sessions that the node doesn't open.
+// TestDefinitionsRefused covers definitions that the node refuses.
 func TestDefinitionsRefused(t *testing.T) {
 	n := start(t, Config{})
 	c := loggedInAs(t, n, key(3))
@@ -112,7 +112,7 @@ func TestDefinitionsRefused(t *testing.T) {
 	}
 }
 
-// TestSessionKeySpends deposits by a session key, up to its allowance.
+// TestSessionKeySpends deposits by a session key up to its allowance.
 func TestSessionKeySpends(t *testing.T) {
 	n := start(t, Config{Faucet: amount("100")})
 	c := connect(t, n, key(1))

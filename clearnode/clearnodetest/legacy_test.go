@@ -7,7 +7,7 @@ import (
 	"time"
 )
 
-// TestLegacyMoneyIsLost where the node asks less than it should. Check says so each time.
+// TestLegacyMoneyIsLost closes sessions with rows that the node should refuse. Check reports the loss.
 func TestLegacyMoneyIsLost(t *testing.T) {
 	lowerJudge := strings.ToLower(judge)
 	for _, tc := range []struct {
@@ -40,7 +40,7 @@ func TestLegacyMoneyIsLost(t *testing.T) {
 	}
 }
 
-// TestLegacyClosesRefused: what no recording shows. The texts are the source's.
+// TestLegacyClosesRefused covers what no recording shows. The texts are the source's.
 func TestLegacyClosesRefused(t *testing.T) {
 	n := start(t, Config{Protocol: Legacy})
 	id := open(t, n, 1)
@@ -79,8 +79,8 @@ func TestLegacyClosesRefused(t *testing.T) {
 	wantChecked(t, n)
 }
 
-// TestLegacyAges: every call after the login, a ping too, has to be fresh; its error carries its own id.
-func TestLegacyAges(t *testing.T) {
+// TestLegacyMessageExpiry: every call after the login, including ping, has a maximum age; its error has its own id.
+func TestLegacyMessageExpiry(t *testing.T) {
 	at := newClock(1795309613340)
 	n := start(t, Config{Protocol: Legacy, Now: at.Now, MessageExpiry: 20 * time.Second})
 	c := legacyLogin(t, n, key(3))
@@ -109,9 +109,9 @@ func TestLegacyAges(t *testing.T) {
 	}
 }
 
-// TestLegacyNewestIsTold: of two connections of one login the later gets the notifications, whichever asks; and nobody does
-// any more once one of them has ended.
-func TestLegacyNewestIsTold(t *testing.T) {
+// TestLegacyNewestIsNotified: of two connections of one login the later receives the notifications, whichever sends the request.
+// After one of them ends, neither does.
+func TestLegacyNewestIsNotified(t *testing.T) {
 	n := start(t, Config{Protocol: Legacy})
 	older, newest := legacyLogin(t, n, key(3)), legacyLogin(t, n, key(3))
 	first, second, third := open(t, n, 1), open(t, n, 2), open(t, n, 3)
@@ -119,7 +119,7 @@ func TestLegacyNewestIsTold(t *testing.T) {
 		t.Errorf("%s after %d notifications", f.params, len(older.notifications))
 	}
 	if f := newest.next(); f.method != "bu" || f.params != "[[]]" {
-		t.Errorf("told %s", f.value)
+		t.Errorf("notified %s", f.value)
 	}
 	if f := newest.call("close_app_session", legacyCloseOf(second, allRows("7", "8"))); f.method != "close_app_session" || len(newest.notifications) != 1 {
 		t.Errorf("%s after %d notifications", f.params, len(newest.notifications))
@@ -131,7 +131,7 @@ func TestLegacyNewestIsTold(t *testing.T) {
 	wantChecked(t, n)
 }
 
-// TestLegacyBuilds: what other builds answer.
+// TestLegacyBuilds checks what other builds answer.
 func TestLegacyBuilds(t *testing.T) {
 	n := start(t, Config{Protocol: Legacy, Legacy: LegacyBuild{AppSessionClosed: true, ErrFrames: true}})
 	id := open(t, n, 1)

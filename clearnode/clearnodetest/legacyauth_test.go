@@ -12,7 +12,7 @@ import (
 	"github.com/ethereum/go-ethereum/crypto"
 )
 
-// TestLegacyLoginsRefused: what no recording shows. The texts are the source's; every id is the server's clock.
+// TestLegacyLoginsRefused covers what no recording shows. The texts are the source's; every id is the server's clock.
 func TestLegacyLoginsRefused(t *testing.T) {
 	at := newClock(1795309613340)
 	n := start(t, Config{Protocol: Legacy, Now: at.Now})
@@ -47,7 +47,7 @@ func (c *legacyClient) challengeFor(login string) string {
 	return found[1]
 }
 
-// TestLegacyChallenges are for one spelling of one address, once, and not for long.
+// TestLegacyChallenges: a challenge is valid for one spelling of one address, once, and for a limited time.
 func TestLegacyChallenges(t *testing.T) {
 	at := newClock(1795309613340)
 	n := start(t, Config{Protocol: Legacy, Now: at.Now})
@@ -77,7 +77,7 @@ func TestLegacyChallenges(t *testing.T) {
 	}
 }
 
-// TestLegacyUnansweredChallenges: a thousand of them are too many until the expired ones are swept out.
+// TestLegacyUnansweredChallenges: a thousand pending challenges are too many until the expired ones are removed.
 func TestLegacyUnansweredChallenges(t *testing.T) {
 	at := newClock(1795309613340)
 	n := start(t, Config{Protocol: Legacy, Now: at.Now})
@@ -92,7 +92,7 @@ func TestLegacyUnansweredChallenges(t *testing.T) {
 	c.challengeFor(judge)
 }
 
-// TestLegacyLoginExpires after a day of silence, and the connection with it.
+// TestLegacyLoginExpires: a login and its connection end after a day without a request.
 func TestLegacyLoginExpires(t *testing.T) {
 	at := newClock(1795309613340)
 	n := start(t, Config{Protocol: Legacy, Now: at.Now})
@@ -110,7 +110,7 @@ func TestLegacyLoginExpires(t *testing.T) {
 	c.wantReset()
 }
 
-// TestLegacySpellingIsAnotherAccount: who signs in by another spelling sees none of their money.
+// TestLegacySpellingIsAnotherAccount: a login by another spelling of the address has another balance.
 func TestLegacySpellingIsAnotherAccount(t *testing.T) {
 	n := start(t, Config{Protocol: Legacy, Faucet: amount("100")})
 	for login, want := range map[string]string{
@@ -130,7 +130,7 @@ func TestLegacySpellingIsAnotherAccount(t *testing.T) {
 	}
 }
 
-// TestLegacySignedOverNull: the signature under everything but answers to calls is one and the same.
+// TestLegacySignedOverNull: everything except answers to calls has the same signature.
 func TestLegacySignedOverNull(t *testing.T) {
 	n := start(t, Config{Protocol: Legacy, BrokerKey: key(0xb0)})
 	c := connectLegacy(t, n, key(3))
@@ -150,7 +150,7 @@ func TestLegacySignedOverNull(t *testing.T) {
 	}
 }
 
-// TestLegacyForwards: what names a session goes to its other participants as it came, answers too, and unread.
+// TestLegacyForwards: a frame that names a session goes to its other participants unchanged and unread, answers included.
 func TestLegacyForwards(t *testing.T) {
 	n := start(t, Config{Protocol: Legacy})
 	id := open(t, n, 1)
@@ -173,13 +173,13 @@ func TestLegacyForwards(t *testing.T) {
 	forged := sealed(`"res":[1,"close_app_session",[{"status":"closed"}],1]`, 1, id)
 	send(t, a.ws, forged)
 	if raw := receive(t, c.ws); raw != forged {
-		t.Errorf("told %s", raw)
+		t.Errorf("received %s", raw)
 	}
 	asked := sealed(`"req":[5,"ping",[{"b":1,"a":2}],1]`, 5, id)
 	send(t, stranger.ws, asked)
 	for _, to := range []*legacyClient{a, c} {
 		if raw := receive(t, to.ws); raw != asked {
-			t.Errorf("told %s", raw)
+			t.Errorf("received %s", raw)
 		}
 	}
 	const failed = "Failed to forward message: "

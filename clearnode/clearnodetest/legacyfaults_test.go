@@ -4,7 +4,7 @@ import (
 	"testing"
 )
 
-// TestLegacyFaultsAtTheLogin: it can fail like any other call.
+// TestLegacyFaultsAtTheLogin: faults apply to the login as to other calls.
 func TestLegacyFaultsAtTheLogin(t *testing.T) {
 	n := start(t, Config{Protocol: Legacy})
 	c := connectLegacy(t, n, key(3))
@@ -21,7 +21,7 @@ func TestLegacyFaultsAtTheLogin(t *testing.T) {
 	}
 }
 
-// TestLegacyOutage asks everything that needs the database while it is away.
+// TestLegacyOutage makes every call that needs the database while it is away.
 func TestLegacyOutage(t *testing.T) {
 	const away = "failed to connect to `user=postgres database=clearnode`: " +
 		"127.0.0.1:5432 (127.0.0.1): dial error: dial tcp 127.0.0.1:5432: connect: connection refused"

@@ -20,7 +20,7 @@ var legacyHostileFrames = append([]string{
 	`{"req":[1,"create_app_session",[{"definition":{"participants":["",""],"weights":[18446744073709551615,18446744073709551615]},"allocations":[{},{}]}],1795309613340]}`,
 }, nitrorpcHostileFrames...)
 
-// TestLegacyUnreadable: which frames end the connection, and which only are refused.
+// TestLegacyUnreadable: some unreadable frames end the connection, others are only refused.
 func TestLegacyUnreadable(t *testing.T) {
 	n := start(t, Config{Protocol: Legacy})
 	for _, tc := range []struct {
@@ -56,7 +56,7 @@ func TestLegacyUnreadable(t *testing.T) {
 	}
 }
 
-// FuzzLegacyFrame sends any frame on a connection that is signed in. No unsigned frame may move money.
+// FuzzLegacyFrame sends any frame on a logged-in connection. No unsigned frame may move money.
 func FuzzLegacyFrame(f *testing.F) {
 	for _, raw := range legacyHostileFrames {
 		f.Add([]byte(raw))

@@ -6,7 +6,7 @@ import (
 	"testing"
 )
 
-// TestLegacyReads: what no recording shows of the lists. Nobody sees more of a session's account than their own rows.
+// TestLegacyReads covers what no recording shows about lists. A login sees only its own entries of a session's account.
 func TestLegacyReads(t *testing.T) {
 	n := start(t, Config{Protocol: Legacy})
 	id := open(t, n, 1)
@@ -51,7 +51,7 @@ func TestLegacyReads(t *testing.T) {
 	}
 }
 
-// TestLegacyCreationsRefused asks for sessions that the node doesn't open, and for some that it shouldn't.
+// TestLegacyCreationsRefused covers refused creations, and one that the node should refuse.
 func TestLegacyCreationsRefused(t *testing.T) {
 	n := start(t, Config{Protocol: Legacy})
 	n.Fund(walletOf(playerA), "usdc", amount("10"))
@@ -85,7 +85,7 @@ func TestLegacyCreationsRefused(t *testing.T) {
 	wantChecked(t, n)
 }
 
-// TestLegacyDefaults: a nonce and a version from the request's time, a quorum and a protocol from the database.
+// TestLegacyDefaults: nonce and version default to the request's time, quorum and protocol to the database's defaults.
 func TestLegacyDefaults(t *testing.T) {
 	at := newClock(1795309613340)
 	n := start(t, Config{Protocol: Legacy, Now: at.Now})
@@ -102,7 +102,7 @@ func TestLegacyDefaults(t *testing.T) {
 	}
 }
 
-// TestLegacyOpenSession opens without signatures whatever rows there are, up to one for each participant.
+// TestLegacyOpenSession opens sessions without signatures with up to one row for each participant.
 func TestLegacyOpenSession(t *testing.T) {
 	n := start(t, Config{Protocol: Legacy, Faucet: amount("100")})
 	two := append(rows("60", "100"), Allocation{Participant: playerA, Asset: "weth", Amount: amount("1")})

@@ -14,7 +14,7 @@ func wethRows(a, b string) []Allocation {
 	return []Allocation{{Participant: playerA, Asset: "weth", Amount: amount(a)}, {Participant: playerB, Asset: "weth", Amount: amount(b)}}
 }
 
-// TestV1Intents follows a session through each intent.
+// TestV1Intents changes a session by each intent.
 func TestV1Intents(t *testing.T) {
 	n := startNitronode(t, Config{Faucet: amount("10")})
 	id, err := n.OpenSession(duel(1), wethRows("10", "5"))
@@ -63,7 +63,7 @@ func TestV1Intents(t *testing.T) {
 	wantChecked(t, n)
 }
 
-// TestWithdrawRefused: as on the real node, nothing with fewer than 18 decimals can be withdrawn.
+// TestWithdrawRefused: as on the real node, an asset with fewer than 18 decimals can't be withdrawn.
 func TestWithdrawRefused(t *testing.T) {
 	n := startNitronode(t, Config{})
 	id := open(t, n, 1)
@@ -74,7 +74,7 @@ func TestWithdrawRefused(t *testing.T) {
 	}
 }
 
-// TestV1Data: session data changes with the update that brings some.
+// TestV1Data: an update that has session data replaces it.
 func TestV1Data(t *testing.T) {
 	n := startNitronode(t, Config{})
 	id := open(t, n, 1)
@@ -84,8 +84,8 @@ func TestV1Data(t *testing.T) {
 	if got := c.submit(u) + c.submit(closeAt(id, 5, rows("15", "0"))); got != "" {
 		t.Fatal(got)
 	}
-	if told := c.call("app_sessions.v1.get_app_sessions", map[string]any{"app_session_id": strings.ToUpper(id[2:])}); told.refusal() != "invalid app_session_id" {
-		t.Error(told.payload)
+	if f := c.call("app_sessions.v1.get_app_sessions", map[string]any{"app_session_id": strings.ToUpper(id[2:])}); f.refusal() != "invalid app_session_id" {
+		t.Error(f.payload)
 	}
 	var list sessionList
 	c.call("app_sessions.v1.get_app_sessions", map[string]any{"app_session_id": "0x" + strings.ToUpper(id[2:])}).into(t, &list)
@@ -99,7 +99,7 @@ func TestV1Data(t *testing.T) {
 	}
 }
 
-// TestV1OpenSession: deposits are versions and transactions; without funds nothing is left behind.
+// TestV1OpenSession: each deposit is a version and a transaction. A failed one leaves nothing behind.
 func TestV1OpenSession(t *testing.T) {
 	n := startNitronode(t, Config{Faucet: decimal.NewFromInt(100)})
 	def := duel(1)
@@ -168,8 +168,8 @@ func TestV1Rivals(t *testing.T) {
 	wantChecked(t, n)
 }
 
-// TestV1RivalMeanwhile: an update that is read before a rival's close and compared after it looks as if its rows were wrong; a
-// list that is read so shows an open session with nothing in it.
+// TestV1RivalMeanwhile: an update that reads the session before a concurrent close and its allocations after it is refused for
+// its rows. A list that is read so shows an open session with nothing in it.
 func TestV1RivalMeanwhile(t *testing.T) {
 	n := startNitronode(t, Config{})
 	id := open(t, n, 1)
@@ -194,7 +194,7 @@ func TestV1RivalMeanwhile(t *testing.T) {
 	wantChecked(t, n)
 }
 
-// TestV1SessionKeys: a key counts for its wallet, in its application, and only as what it is.
+// TestV1SessionKeys: a session key counts for its wallet, only in its application, and only as a session key.
 func TestV1SessionKeys(t *testing.T) {
 	n := startNitronode(t, Config{})
 	id := open(t, n, 1)
@@ -224,7 +224,7 @@ func TestV1SessionKeys(t *testing.T) {
 	wantChecked(t, n)
 }
 
-// TestDepositFor: who pays isn't who holds.
+// TestDepositFor deposits an amount that one wallet pays and another holds.
 func TestDepositFor(t *testing.T) {
 	n := startNitronode(t, Config{})
 	id := open(t, n, 1)

@@ -4,8 +4,8 @@ import (
 	"testing"
 )
 
-// TestV1Outage asks everything while the database is away. What is in memory is told; the rest fails with the real node's
-// words, from its source.
+// TestV1Outage makes every call while the database is away. What is in memory is reported; the rest fails with the texts of the
+// real node's source.
 func TestV1Outage(t *testing.T) {
 	n := startNitronode(t, Config{})
 	id := open(t, n, 1)
@@ -34,8 +34,8 @@ func TestV1Outage(t *testing.T) {
 		{"app_sessions.v1.create_app_session", create, "failed to create app session"},
 		{submitMethod, submissionOf(closeAt(id, 4, rows("10", "5")), key(3)), "failed to process app state update"},
 	} {
-		if told := c.call(tc.method, tc.payload); told.refusal() != tc.want {
-			t.Errorf("%s: %s", tc.method, told.payload)
+		if f := c.call(tc.method, tc.payload); f.refusal() != tc.want {
+			t.Errorf("%s: %s", tc.method, f.payload)
 		}
 	}
 	n.Outage(false)
@@ -44,7 +44,7 @@ func TestV1Outage(t *testing.T) {
 	}
 }
 
-// TestEscrow: a close waits until everybody can be paid.
+// TestEscrow: a close is refused while a participant can't be paid.
 func TestEscrow(t *testing.T) {
 	n := startNitronode(t, Config{})
 	id := open(t, n, 1)

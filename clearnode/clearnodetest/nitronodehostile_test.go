@@ -39,15 +39,15 @@ func TestV1UnreadableIDs(t *testing.T) {
 		`[1,0,"node.v1.ping",{},null]`: {kind: nitronodeAnswer, method: "node.v1.ping"},
 	} {
 		send(t, c.ws, raw)
-		told := c.next()
+		answer := c.next()
 		if want.kind == 0 {
 			want.kind = nitronodeError
 		}
-		if told.kind != want.kind || told.id != want.id || told.method != want.method {
-			t.Errorf("%s: %+v", raw, told)
+		if answer.kind != want.kind || answer.id != want.id || answer.method != want.method {
+			t.Errorf("%s: %+v", raw, answer)
 		}
-		if told.kind == nitronodeError && told.refusal() != "invalid message format" {
-			t.Errorf("%s: %s", raw, told.payload)
+		if answer.kind == nitronodeError && answer.refusal() != "invalid message format" {
+			t.Errorf("%s: %s", raw, answer.payload)
 		}
 	}
 	send(t, c.ws, "") // skipped, as by the real node

@@ -42,7 +42,7 @@ func flood(t *testing.T, c *websocket.Conn, id int) []string {
 	return nil
 }
 
-// TestLimits: the burst is served; whoever sends no more than the limit lets through stays connected; whoever floods doesn't.
+// TestLimits: a burst is served; a client within the limit stays connected; one that exceeds it is disconnected.
 func TestLimits(t *testing.T) {
 	n := start(t, Config{Protocol: NitronodeV1})
 	c := connectNitronode(t, n)
@@ -50,13 +50,13 @@ func TestLimits(t *testing.T) {
 		c.send("node.v1.ping", struct{}{})
 	}
 	for i := range framesAtOnce {
-		if told := c.next(); told.id != uint64(i+1) {
-			t.Fatalf("answer %d to %d", i+1, told.id)
+		if f := c.next(); f.id != uint64(i+1) {
+			t.Fatalf("answer %d to %d", i+1, f.id)
 		}
 	}
 	other := connectNitronode(t, n) // has its own allowance
-	if told := other.call("node.v1.ping", struct{}{}); told.kind != nitronodeAnswer {
-		t.Error(told)
+	if f := other.call("node.v1.ping", struct{}{}); f.kind != nitronodeAnswer {
+		t.Error(f)
 	}
 	flood(t, c.ws, 100)
 
@@ -67,7 +67,7 @@ func TestLimits(t *testing.T) {
 	}
 }
 
-// TestFloodDoesNotUndo: what was read before the reset goes on, as after any loss of the connection.
+// TestFloodDoesNotUndo: what was read before the reset is handled, as after any loss of the connection.
 func TestFloodDoesNotUndo(t *testing.T) {
 	n := start(t, Config{Protocol: NitronodeV1})
 	id := open(t, n, 1)
@@ -84,17 +84,17 @@ func TestFloodDoesNotUndo(t *testing.T) {
 	wantChecked(t, n)
 }
 
-// waitUntil waits for something that the node does without telling. The deadline only ends a test that would never end.
+// waitUntil waits for something that the node does without a notification. The deadline only ends a test that would hang.
 func waitUntil(t testing.TB, done func() bool) {
 	t.Helper()
 	for begun := time.Now(); !done(); runtime.Gosched() {
 		if time.Since(begun) > 30*time.Second {
-			t.Fatal("never happened")
+			t.Fatal("timeout")
 		}
 	}
 }
 
-// TestBytesLimit: a second's frames may hold a megabyte at once, and no more.
+// TestBytesLimit: the frames sent at once may have a megabyte and no more.
 func TestBytesLimit(t *testing.T) {
 	n := start(t, Config{Protocol: NitronodeV1, RateLimit: 1e9, RateBurst: 1e9})
 	c := dial(t, n)
@@ -112,8 +112,8 @@ func TestFrameTooLarge(t *testing.T) {
 	c := connectNitronode(t, n)
 	pad := frameBytes - len(`[1,1,"node.v1.ping",{"x":""},1]`)
 	send(t, c.ws, `[1,1,"node.v1.ping",{"x":"`+strings.Repeat("x", pad)+`"},1]`)
-	if told := c.next(); told.kind != nitronodeAnswer {
-		t.Error(told)
+	if f := c.next(); f.kind != nitronodeAnswer {
+		t.Error(f)
 	}
 	_ = c.ws.WriteMessage(websocket.TextMessage, []byte(`[1,1,"node.v1.ping",{"x":"`+strings.Repeat("x", pad+1)+`"},1]`))
 	_, _, err := c.ws.ReadMessage()
@@ -128,7 +128,7 @@ func TestFrameTooLarge(t *testing.T) {
 	}
 }
 
-// TestQueueFull: behind a request that is held, 64 wait; one more ends the connection, and the 65 are carried out.
+// TestQueueFull: 64 requests wait behind a delayed one; one more ends the connection, and the 65 are handled.
 func TestQueueFull(t *testing.T) {
 	n := startNitronode(t, Config{})
 	c := connectNitronode(t, n)
@@ -150,7 +150,7 @@ func TestQueueFull(t *testing.T) {
 	}
 }
 
-// TestPings: the node pings, and an unanswered ping isn't the end at once.
+// TestPings: the node pings, and an unanswered ping doesn't end the connection at once.
 func TestPings(t *testing.T) {
 	n := startNitronode(t, Config{})
 	n.state.Transport.PingInterval = time.Millisecond // before anybody connects

@@ -6,7 +6,7 @@ import (
 	"time"
 )
 
-// TestV1Pages: cut as asked, counted in full, newest first.
+// TestV1Pages: lists are paginated as requested, counted in full, newest first.
 func TestV1Pages(t *testing.T) {
 	n := startNitronode(t, Config{})
 	var ids []string
@@ -71,7 +71,7 @@ func (c *nitronodeClient) history(ask map[string]any) []string {
 	return all
 }
 
-// TestV1Transactions: what a wallet brought in, put into a session and got out of it, the newest first, filtered as asked.
+// TestV1Transactions lists what a wallet received, deposited and was paid, newest first, filtered as requested.
 func TestV1Transactions(t *testing.T) {
 	at := newClock(1_800_000_000_000)
 	n := startNitronode(t, Config{Now: at.Now})
@@ -108,7 +108,7 @@ func TestV1Transactions(t *testing.T) {
 	}
 }
 
-// TestUnexplained: the money is there, and no transaction says from whom.
+// TestUnexplained: the session holds money that no transaction explains.
 func TestUnexplained(t *testing.T) {
 	n := startNitronode(t, Config{})
 	id, err := n.OpenSessionUnexplained(duel(1), rows("10", "5"))

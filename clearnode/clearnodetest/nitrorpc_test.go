@@ -47,8 +47,8 @@ func TestMessageExpiry(t *testing.T) {
 	}
 }
 
-// A close that comes too late while another is at work can't land, and isn't counted as two at once.
-func TestTooLateIsNeverAtWork(t *testing.T) {
+// TestExpiredCloseIsNotInFlight: a close that is too old while another is in work can't commit and doesn't count as in flight.
+func TestExpiredCloseIsNotInFlight(t *testing.T) {
 	n := start(t, Config{})
 	id := open(t, n, 1)
 	a, b := loggedInAs(t, n, key(3)), loggedInAs(t, n, key(1))
@@ -79,7 +79,7 @@ func TestLoginExpires(t *testing.T) {
 	}
 }
 
-// TestUnansweredChallenges: a thousand of them are too many until the expired ones are swept out.
+// TestUnansweredChallenges: a thousand pending challenges are too many until the expired ones are removed.
 func TestUnansweredChallenges(t *testing.T) {
 	at := newClock(1795309613340)
 	n := start(t, Config{Now: at.Now})
@@ -145,14 +145,14 @@ func TestCloseWithRequestsHeld(t *testing.T) {
 	}
 }
 
-func TestEverybodyAffectedIsTold(t *testing.T) {
+func TestAllFundersAreNotified(t *testing.T) {
 	n := start(t, Config{})
 	id := open(t, n, 1)
 	a, b, c := loggedInAs(t, n, key(1)), loggedInAs(t, n, key(1)), loggedInAs(t, n, key(3))
 	c.call("close_app_session", closeOf(id, rows("15", "0")))
 	for _, player := range []*client{a, b} {
 		if f := player.next(); f.method != "bu" || f.params != `{"balance_updates":[{"asset":"usdc","amount":"15"}]}` {
-			t.Errorf("told %s %s", f.method, f.params)
+			t.Errorf("notified %s %s", f.method, f.params)
 		}
 	}
 	n.SendRaw([]byte(`{"hello":`))
@@ -180,7 +180,7 @@ func TestFaucetFillsOnFirstSight(t *testing.T) {
 	wantChecked(t, n)
 }
 
-// TestLargeAndSmallAmounts: the database rounds at 18 digits and overflows at 46; the node doesn't look at an asset's decimals.
+// TestLargeAndSmallAmounts: the database rounds at 18 digits and overflows at 46; the node ignores an asset's decimals.
 func TestLargeAndSmallAmounts(t *testing.T) {
 	n := start(t, Config{})
 	c := loggedInAs(t, n, key(3))

@@ -50,7 +50,7 @@ func TestUnreadableIDs(t *testing.T) {
 	c.survives("{}")
 }
 
-// FuzzFrame sends any frame on a connection that is logged in. No unsigned frame may move money.
+// FuzzFrame sends any frame on a logged-in connection. No unsigned frame may move money.
 func FuzzFrame(f *testing.F) {
 	for _, raw := range nitrorpcHostileFrames {
 		f.Add([]byte(raw))

@@ -21,8 +21,8 @@ const advisoryRetry = 5 * time.Second
 // outcomes have no result: another client terminated them, or the durable consumer was
 // given a MaxDeliver. The server publishes one advisory for each, which is not stored. The
 // outcome is settled like any other; if that doesn't end it, it is published again.
-// Advisories that are published while nobody is subscribed are made up for by reconciling
-// the stream with the ledger. Of all replicas, one receives each advisory.
+// Advisories that are published while no replica is subscribed are lost; reconciling finds
+// those outcomes. Of all replicas, one receives each advisory.
 func (f *fetcher) startAdvisories(ctx context.Context) (stop func()) {
 	ctx, cancel := context.WithCancel(ctx)
 	cfg := f.c.cfg

@@ -396,7 +396,7 @@ func TestADeletedDurableIsRecreated(t *testing.T) {
 	seq := r.publish("2")
 	r.settledAll(seq)
 	r.until("ok again", func() bool { return r.c.Status().State == OK })
-	if !strings.Contains(r.log.String(), "made anew") {
+	if !strings.Contains(r.log.String(), "was deleted and created again") {
 		t.Errorf("not logged; log:\n%s", r.log)
 	}
 	if n := r.settler.count(1); n != 2 {
@@ -435,7 +435,7 @@ func deletedWithAMessageInHand(t *testing.T, before func(*rig)) {
 		t.Fatal(err)
 	}
 	r.until("said so", func() bool { return r.c.Status().Err() != nil })
-	r.until("made anew", func() bool { return r.durable() != nil && r.c.Status().Err() == nil })
+	r.until("created again", func() bool { return r.durable() != nil && r.c.Status().Err() == nil })
 	fresh := r.publish("fresh")
 	if fresh < old+sequenceGap {
 		t.Errorf("the new stream begins at %d, want it well beyond %d", fresh, old)
@@ -599,7 +599,7 @@ func TestAServerThatRestarts(t *testing.T) {
 	})
 	r.settledAll(last)
 	r.until("ok", func() bool { return r.c.Status().State == OK })
-	if strings.Contains(r.log.String(), "made anew") {
+	if strings.Contains(r.log.String(), "was deleted and created again") {
 		t.Errorf("counts as created again; log:\n%s", r.log)
 	}
 }

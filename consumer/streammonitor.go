@@ -103,7 +103,7 @@ func (m *streamMonitor) check(ctx context.Context) durableState {
 		s.err, s.ackWait, s.maxBatch = err, m.last.ackWait, m.last.maxBatch
 	case created != m.created:
 		if s.generation > 0 {
-			log.Error().Msg("the stream of outcomes or its durable consumer was deleted and made anew: outcomes are delivered again from the first, the ledger knows those that are settled")
+			log.Error().Msg("the stream of outcomes or its durable consumer was deleted and created again: outcomes are delivered again from the first; the ledger has those that are settled")
 		}
 		s.generation++
 		m.created = created

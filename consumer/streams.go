@@ -204,7 +204,7 @@ func EnsureDurable(ctx context.Context, js jetstream.JetStream, cfg Config) (*je
 		changed := i.Durable.Config
 		changed.MaxAckPending = want.MaxAckPending
 		if _, err := js.UpdateConsumer(ctx, stream, changed); err != nil {
-			// Outcomes are settled all the same, but those of one session may delay others.
+			// Outcomes are settled nevertheless, but those of one session may delay others.
 			return i.Durable, append(i.Warnings, fmt.Sprintf("consumer %s: its max_ack_pending could not be removed: %v", want.Durable, err)), nil
 		}
 		i = InspectDurable(ctx, js, cfg)

@@ -26,7 +26,7 @@ type ReplayResult struct {
 
 // Replay publishes the dead letter's message again and then removes the dead letter. The
 // new Nats-Msg-Id is derived from the dead letter, so replaying it twice, or from two
-// terminals at once, publishes it once; if it is published twice all the same, the ledger
+// terminals at once, publishes it once; if it is published twice nevertheless, the ledger
 // settles it once. Errors: ErrNotFound; any other leaves the dead letter in place, and the
 // replay can be repeated.
 func (q *Queue) Replay(ctx context.Context, seq uint64) (ReplayResult, error) {

@@ -173,7 +173,7 @@ func (s *EmergencyStop) Refresh(ctx context.Context) {
 	log := &s.log.cfg.Log
 	if err != nil {
 		if s.readErr == nil {
-			log.Warn().Err(err).Msg("it can't be told whether all sending is stopped: after 5 s without an answer nothing is sent")
+			log.Warn().Err(err).Msg("it is unknown whether all sending is stopped: after 5 s without an answer nothing is sent")
 		}
 		s.readErr = err
 		return

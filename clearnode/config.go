@@ -68,14 +68,14 @@ type Config struct {
 	// MessageExpiry is how old a request the node accepts: its MSG_EXPIRY_TIME.
 	// It must equal the node's, and is probed. Zero: 60s.
 	MessageExpiry time.Duration
-	// RequestValidity is how long a close of ours stays acceptable once it is
+	// RequestValidity is how long a close of this client stays acceptable once it is
 	// signed. Shorter than MessageExpiry; zero: 20s.
 	RequestValidity time.Duration
 	// FenceMargin is longer than the node works on a request after its check of
 	// the timestamp, plus what the clocks may err. Zero: 20s.
 	FenceMargin time.Duration
 
-	// Application is what the node is told that its session keys are for when we
+	// Application names the purpose of our session keys to the node when we
 	// sign in; each process adds something of its own. Empty: "settled".
 	Application string
 	// SessionKeyLife is how long they are registered for; the client signs in anew after

@@ -100,8 +100,8 @@ func (c *Client) Assets(ctx context.Context) (assets []settlement.Asset, err err
 var ErrUnlisted = errors.New("this generation of node lists all sessions of an account at once, which could be any number")
 
 // listOverlap is how many rows of a page the next one shows again: a session that is closed
-// meanwhile moves all others on, which shows some twice, and one that leaves the list moves
-// them back, so that none may be missed.
+// between two reads moves all others on, which shows some twice, and one that leaves the list
+// moves them back, which could hide some.
 const listOverlap = 10
 
 // ClosedSession is a session in a list of those that the node shows closed.

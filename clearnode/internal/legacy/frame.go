@@ -50,7 +50,7 @@ type frame struct {
 // id, which no frame of the node itself has.
 var errForwarded = errors.New("forwarded by the node for somebody else")
 
-// ReadFrame tells answers, by their id, from notifications, whose id is the node's clock.
+// ReadFrame distinguishes answers, by their id, from notifications, whose id is the node's clock.
 // The clock is also the id of an error that the node finds before it has read the
 // request's id. That answers the one pending request, where there is exactly one and none
 // before it stayed without an answer.

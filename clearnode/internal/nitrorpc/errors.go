@@ -5,28 +5,26 @@ import (
 	"settled/settlement"
 )
 
-// The texts that mean something outside of the table as well.
+// Texts that are also used outside the table.
 const (
 	staleText   = "invalid message timestamp"
 	unknownText = "failed to get application session" // the definition of no session, or the database is away
 )
 
-// refusals are the errors by which a close is known not to have happened. The
-// node checks all of these before it commits, and rolls back. Those listed as doubtful
-// prove nothing even where their wording sounds harmless, and no other error does.
+// refusals are the errors that prove that a close had no effect: the node finds all of
+// them before it commits, and rolls back. Those listed as doubtful prove nothing, whatever
+// their wording, and neither does any other error.
 //
 // Texts: recorded from ClearNode 0.5.2 (testdata/errors.json); those marked "source"
 // were read in its code.
 var refusals = protocol.NewTable(
-	// Closed, or never there, or rolled back in a lost race: a fresh read tells.
+	// Closed, or never there, or rolled back in a lost race: a fresh read shows which.
 	protocol.Passing.Texts(
 		"an open app session not found: record not found",
 		"asset {asset} is not deposited into the app session. Please deposit the asset first", // source
 	),
-	// Too late, by our own stamp.
-	protocol.OutOfTime.Texts(
-		staleText,
-	),
+	// The request was too old.
+	protocol.OutOfTime.Texts(staleText),
 	// Signed out.
 	protocol.SignedOut.Texts(
 		"authentication required",
@@ -34,9 +32,7 @@ var refusals = protocol.NewTable(
 		"invalid policy type in storage",          // source
 	),
 	// The keys.
-	protocol.Never.As(settlement.QuorumNotReached,
-		"incorrect submit_state request: quorum not reached: {number} / {number}",
-	),
+	protocol.Never.As(settlement.QuorumNotReached, "incorrect submit_state request: quorum not reached: {number} / {number}"),
 	protocol.Never.As(settlement.Unauthorized,
 		"signature from unknown participant wallet {address}",
 		"session key application validation failed for signer {address}: session key application mismatch: session key is for '{name}', but app session is for '{name}'",
@@ -44,16 +40,14 @@ var refusals = protocol.NewTable(
 		"failed to get signers from RPC message", // source
 	),
 	// The allocation.
-	protocol.Never.As(settlement.NotAParticipant,
-		"allocation to non-participant {address}",
-	),
+	protocol.Never.As(settlement.NotAParticipant, "allocation to non-participant {address}"),
 	protocol.Never.As(settlement.AllocationRejected,
 		"asset {asset} not fully redistributed",
 		"allocation references unknown asset {asset}",
 		"negative allocation: {number} for asset {asset}",
 		"missing required parameters: app_id or allocations",
 	),
-	// The request itself: a defect, or a node of another kind.
+	// The request itself: an internal error (a bug), or a node of another kind.
 	protocol.Never.As(settlement.NodeRejected,
 		"failed to parse parameters",
 		"invalid message format",

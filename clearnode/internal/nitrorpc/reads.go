@@ -67,13 +67,14 @@ func ReadDefinition[W int64 | uint64](a protocol.Answer) (Definition, error) {
 	if len(p.Participants) == 0 || len(p.Participants) != len(p.Weights) {
 		return Definition{}, fmt.Errorf("%d participants and %d weights", len(p.Participants), len(p.Weights))
 	}
-	d := Definition{Protocol: p.Protocol, Quorum: int64(p.Quorum)}
+	d := Definition{Protocol: p.Protocol, Quorum: int64(p.Quorum)} // #nosec G115 -- as the node does
 	for i, spelling := range p.Participants {
 		address, err := settlement.ParseAddress(spelling)
 		if err != nil {
 			return Definition{}, settlement.Fail(settlement.AllocationRejected, "participant %d of the session can't be paid: %s", i+1, err)
 		}
-		d.Participants = append(d.Participants, settlement.Participant{Address: address, Spelling: spelling, Weight: int64(p.Weights[i])})
+		weight := int64(p.Weights[i]) // #nosec G115 -- as the node does
+		d.Participants = append(d.Participants, settlement.Participant{Address: address, Spelling: spelling, Weight: weight})
 	}
 	return d, nil
 }

@@ -10,29 +10,25 @@ import (
 // mutant is one deliberate defect.
 type mutant struct {
 	name, rule string
-	test       test // that has to catch it, in the place of the schedules; zero: none
+	test       struct{ pkg, names string } // that must fail; empty: a schedule must catch it
 	patches    []patch
 }
 
-// test is one or more of a package's tests. What the simulation has no place for, as
-// the settings of a server's stream, is left to them.
-type test struct{ pkg, names string }
-
-// patch is one change of a source file. What it replaces must stand there exactly
+// patch is one change of a source file. The text that it replaces must be there exactly
 // once.
 type patch struct{ file, old, new string }
 
-// parse reads the table: "== name", what the rule is, perhaps "test: package names", and for each change
-// "-- file", what stands there, "=>", and what is to stand there.
+// parse reads the table: "== name", a line of description, optionally "test: package
+// names", and for each change "-- file", the old text, "=>" and the new text.
 func parse(text string) ([]mutant, error) {
 	var all []mutant
 	sections := strings.Split("\n"+text, "\n== ")
 	for _, section := range sections[1:] {
 		parts := strings.Split(section, "\n-- ")
 		name, rule, _ := strings.Cut(parts[0], "\n")
-		rule, by, _ := strings.Cut(rule, "\ntest: ")
+		rule, test, _ := strings.Cut(rule, "\ntest: ")
 		m := mutant{name: name, rule: strings.TrimSpace(rule)}
-		m.test.pkg, m.test.names, _ = strings.Cut(strings.TrimSpace(by), " ")
+		m.test.pkg, m.test.names, _ = strings.Cut(strings.TrimSpace(test), " ")
 		for _, part := range parts[1:] {
 			file, change, _ := strings.Cut(part, "\n")
 			old, replacement, found := strings.Cut(change+"\n", "\n=>\n")
@@ -42,7 +38,7 @@ func parse(text string) ([]mutant, error) {
 			m.patches = append(m.patches, patch{file, strings.TrimRight(old, "\n"), strings.TrimRight(replacement, "\n")})
 		}
 		if len(m.patches) == 0 || m.rule == "" {
-			return nil, fmt.Errorf("mutant %s: want what it is and at least one change", name)
+			return nil, fmt.Errorf("mutant %s: want a description and at least one change", name)
 		}
 		all = append(all, m)
 	}
@@ -53,8 +49,8 @@ func parse(text string) ([]mutant, error) {
 func (m mutant) sources(root string) (map[string]string, error) {
 	changed := map[string]string{}
 	for _, p := range m.patches {
-		text, begun := changed[p.file]
-		if !begun {
+		text, found := changed[p.file]
+		if !found {
 			b, err := os.ReadFile(filepath.Join(root, filepath.FromSlash(p.file)))
 			if err != nil {
 				return nil, fmt.Errorf("mutant %s: %w", m.name, err)
@@ -62,7 +58,7 @@ func (m mutant) sources(root string) (map[string]string, error) {
 			text = string(b)
 		}
 		if n := strings.Count(text, p.old); n != 1 {
-			return nil, fmt.Errorf("mutant %s: what it changes stands %d times in %s, want once:\n%s", m.name, n, p.file, p.old)
+			return nil, fmt.Errorf("mutant %s: the text that it replaces is %d times in %s, want once:\n%s", m.name, n, p.file, p.old)
 		}
 		changed[p.file] = strings.Replace(text, p.old, p.new, 1)
 	}

@@ -3,7 +3,6 @@ package record
 import (
 	_ "embed" // the template
 	"fmt"
-	"maps"
 	"math"
 	"slices"
 	"strings"
@@ -12,168 +11,126 @@ import (
 )
 
 //go:embed reliability.md.tmpl
-var text string
+var reliability string
 
-// Document is settlement/RELIABILITY.md, of these runs.
+// Document returns settlement/RELIABILITY.md, made of these runs and bugs.
 func Document(runs []Run, bugs []Bug) (string, error) {
 	t, err := template.New("reliability").Funcs(template.FuncMap{
-		"count": count, "took": took, "passed": passed, "cell": func(s string) string { return strings.ReplaceAll(s, "|", `\|`) },
-		"holds": holds, "mib": func(bytes int64) string { return fmt.Sprintf("%.1f MiB", float64(bytes)/(1<<20)) }, "last": func(s string) string { return s[strings.LastIndex(s, "/")+1:] },
-	}).Parse(text)
+		"count": count, "took": duration,
+		"passed": func(ok bool) string {
+			if ok {
+				return "passed"
+			}
+			return "**FAILED**"
+		},
+		"cell":  func(s string) string { return strings.ReplaceAll(s, "|", `\|`) },
+		"holds": func(tests []string) string { return "`" + strings.Join(tests, "`, `") + "`" },
+		"mib":   func(bytes int64) string { return fmt.Sprintf("%.1f MiB", float64(bytes)/(1<<20)) },
+		"last":  func(s string) string { return s[strings.LastIndex(s, "/")+1:] },
+	}).Parse(reliability)
 	if err != nil {
 		return "", err
 	}
 	var b strings.Builder
-	err = t.Execute(&b, &told{runs, bugs})
+	err = t.Execute(&b, &content{runs, bugs})
 	return b.String(), err
 }
 
-// told is what the template reads.
-type told struct {
+// content is what the template reads.
+type content struct {
 	Runs []Run
 	Bugs []Bug
 }
 
-// Of are the runs of a kind.
-func (d *told) Of(kind Kind) []Run {
-	return slices.DeleteFunc(slices.Clone(d.Runs), func(r Run) bool { return r.Kind != kind })
+// Of returns the runs of a kind.
+func (c *content) Of(kind Kind) []Run {
+	return slices.DeleteFunc(slices.Clone(c.Runs), func(r Run) bool { return r.Kind != kind })
 }
 
-// Machines are those that the runs were on.
-func (d *told) Machines() []string {
+// Machines describes the machines of all runs.
+func (c *content) Machines() []string {
 	var all []string
-	for _, r := range d.Runs {
-		if m := r.Machine.String(); !slices.Contains(all, m) {
-			all = append(all, m)
-		}
+	for _, r := range c.Runs {
+		m := r.Machine
+		all = append(all, fmt.Sprintf("%s, %d cores, %.0f GiB, %s, %s", m.CPU, m.Cores, float64(m.Memory)/(1<<30), m.System, m.Go))
 	}
 	slices.Sort(all)
-	return all
+	return slices.Compact(all)
 }
 
-// Mended are the bugs that a test holds, or those that none does.
-func (d *told) Mended(mended bool) []Bug {
-	return slices.DeleteFunc(slices.Clone(d.Bugs), func(b Bug) bool { return (len(b.HeldBy) > 0) != mended })
+// Fixed returns the bugs that are fixed, which have a test, or those that are not.
+func (c *content) Fixed(fixed bool) []Bug {
+	return slices.DeleteFunc(slices.Clone(c.Bugs), func(b Bug) bool { return (len(b.HeldBy) > 0) != fixed })
 }
 
-// Fault is how often one kind of fault struck, over all chaos runs.
-type Fault struct {
-	Kind  string
-	Times int
-}
-
-// Faults are all that struck in chaos runs.
-func (d *told) Faults() []Fault {
-	times := map[string]int{}
-	for _, r := range d.Of(Chaos) {
-		for kind, n := range r.Figures.(*ChaosFigures).Faults {
-			times[kind] += n
-		}
-	}
-	var all []Fault
-	for _, kind := range slices.Sorted(maps.Keys(times)) {
-		all = append(all, Fault{kind, times[kind]})
-	}
-	return all
-}
-
-// Sums are what all chaos runs came to together.
-func (d *told) Sums() (sum ChaosFigures) {
+// Sums adds up the figures of all chaos runs.
+func (c *content) Sums() (sum ChaosFigures) {
 	sum.Faults = map[string]int{}
-	for _, r := range d.Of(Chaos) {
+	for _, r := range c.Of(Chaos) {
 		f := r.Figures.(*ChaosFigures)
 		for kind, n := range f.Faults {
 			sum.Faults[kind] += n
 		}
-		sum.Outcomes, sum.Messages, sum.Closed, sum.Recovered = sum.Outcomes+f.Outcomes, sum.Messages+f.Messages, sum.Closed+f.Closed, sum.Recovered+f.Recovered
-		sum.Duplicates, sum.Losses, sum.Seconds = sum.Duplicates+f.Duplicates, sum.Losses+f.Losses, sum.Seconds+f.Seconds
+		sum.Seconds += f.Seconds
+		sum.Outcomes += f.Outcomes
+		sum.Closed += f.Closed
+		sum.Recovered += f.Recovered
+		sum.Duplicates += f.Duplicates
+		sum.Losses += f.Losses
 		sum.Recover = max(sum.Recover, f.Recover)
 	}
 	return sum
 }
 
-// TwinRow is one request, and how it ended after which faults.
-type TwinRow struct {
+// twinRow is one request, and how it ended after which faults.
+type twinRow struct {
 	Operation, Protocol string
-	Faults              int
-	Ends                []TwinEnd
 	Slowest             int64 // in ms
+	faults              int
+	ends                map[string][]string // faults by end
 }
 
-// TwinEnd is what became of an outcome, and after which faults.
-type TwinEnd struct {
-	End    string // as "closed, 2 intents"
-	Faults []string
-}
-
-// TwinRows are the twins of a run by request.
-func (d *told) TwinRows(twins *[]Twin) []*TwinRow {
-	var rows []*TwinRow
+// TwinRows groups the twins of a run by request.
+func (c *content) TwinRows(twins *[]Twin) []*twinRow {
+	var rows []*twinRow
 	for _, t := range *twins {
 		if n := len(rows); n == 0 || rows[n-1].Operation != t.Operation || rows[n-1].Protocol != t.Protocol {
-			rows = append(rows, &TwinRow{Operation: t.Operation, Protocol: t.Protocol})
+			rows = append(rows, &twinRow{Operation: t.Operation, Protocol: t.Protocol, ends: map[string][]string{}})
 		}
-		rows[len(rows)-1].add(t)
+		row := rows[len(rows)-1]
+		row.Slowest = max(row.Slowest, t.Millis)
+		row.faults++
+		end := t.End
+		if t.Recovered {
+			end += ", found closed"
+		}
+		if t.Intents > 1 {
+			end += fmt.Sprintf(", %d intents", t.Intents)
+		}
+		if !t.OK {
+			end += " **WRONG**"
+		}
+		row.ends[end] = append(row.ends[end], t.Fault)
 	}
 	return rows
 }
 
-func (r *TwinRow) add(t Twin) {
-	r.Faults, r.Slowest = r.Faults+1, max(r.Slowest, t.Millis)
-	i := slices.IndexFunc(r.Ends, func(e TwinEnd) bool { return e.End == t.end() })
-	if i < 0 {
-		i, r.Ends = len(r.Ends), append(r.Ends, TwinEnd{End: t.end()})
-	}
-	r.Ends[i].Faults = append(r.Ends[i].Faults, t.Fault)
-	slices.Sort(r.Ends[i].Faults)
-}
-
-// String is the end for a cell; after all faults alike they aren't named.
-func (r *TwinRow) String() string {
-	if len(r.Ends) == 1 {
-		return fmt.Sprintf("%s after all %d", r.Ends[0].End, r.Faults)
-	}
-	lines := make([]string, len(r.Ends))
-	for i, e := range r.Ends {
-		lines[i] = e.End + " after: " + strings.Join(e.Faults, "; ")
+// Ends lists the ends for a cell; it names no faults if all ended alike.
+func (r *twinRow) Ends() string {
+	var lines []string
+	for end, faults := range r.ends {
+		if len(r.ends) == 1 {
+			return fmt.Sprintf("%s after all %d", end, r.faults)
+		}
+		slices.Sort(faults)
+		lines = append(lines, end+" after: "+strings.Join(faults, "; "))
 	}
 	slices.Sort(lines)
 	return strings.Join(lines, "<br>")
 }
 
-func (t Twin) end() string {
-	end := t.End
-	if t.Recovered {
-		end += ", found closed"
-	}
-	if t.Intents > 1 {
-		end += fmt.Sprintf(", %d intents", t.Intents)
-	}
-	if !t.OK {
-		end += " **WRONG**"
-	}
-	return end
-}
-
-// String is the machine for people.
-func (m Machine) String() string {
-	return fmt.Sprintf("%s, %d cores, %.0f GiB, %s, %s", m.CPU, m.Cores, float64(m.Memory)/(1<<30), m.System, m.Go)
-}
-
-func passed(ok bool) string {
-	if ok {
-		return "passed"
-	}
-	return "**FAILED**"
-}
-
-// holds is what holds a bug, for a cell.
-func holds(by []string) string {
-	return "`" + strings.Join(by, "`, `") + "`"
-}
-
-// took is a time for people.
-func took(seconds float64) string {
+// duration formats seconds for people.
+func duration(seconds float64) string {
 	d := time.Duration(seconds * float64(time.Second))
 	switch {
 	case d < time.Minute:
@@ -185,7 +142,8 @@ func took(seconds float64) string {
 	}
 }
 
-// count writes a number with commas, and small ones that aren't whole with a digit.
+// count formats a number with commas; a number below 100 that isn't whole gets one
+// decimal.
 func count(n any) string {
 	s := fmt.Sprint(n)
 	if f, ok := n.(float64); ok {
@@ -193,12 +151,12 @@ func count(n any) string {
 			s = fmt.Sprintf("%.1f", f)
 		}
 	}
-	whole, rest, _ := strings.Cut(s, ".")
+	whole, decimal, found := strings.Cut(s, ".")
 	for i := len(whole) - 3; i > 0; i -= 3 {
 		whole = whole[:i] + "," + whole[i:]
 	}
-	if rest != "" {
-		return whole + "." + rest
+	if found {
+		return whole + "." + decimal
 	}
 	return whole
 }

@@ -10,37 +10,37 @@ type Schedules struct {
 	Closed         uint64 `json:"sessions_closed"`
 	Failed         uint64 `json:"outcomes_failed"`
 	Lost           uint64 `json:"ledger_lost_entries"` // schedules
-	Unheld         uint64 `json:"unheld"`              // of these: not every replica held sending, or the node was stuck
+	Unheld         uint64 `json:"unheld"`              // of these: a session could have been paid twice, see simulate.Result
 	VirtualSeconds int64  `json:"virtual_seconds"`
-	Broken         uint64 `json:"broken_by_seed,omitempty"` // 0: every law held
+	Broken         uint64 `json:"broken_by_seed,omitempty"` // 0: every invariant held
 }
 
 // Defects are the figures of the deliberate defects.
 type Defects struct {
 	Defects   int      `json:"defects"`
-	Escaped   []string `json:"escaped"`   // that no schedule caught
+	Escaped   []string `json:"escaped"`   // not caught
 	Limit     uint64   `json:"limit"`     // of schedules for each
-	Hardest   string   `json:"hardest"`   // the one that took most schedules
-	Schedules uint64   `json:"schedules"` // and how many
+	Hardest   string   `json:"hardest"`   // the one that took the most schedules
+	Schedules uint64   `json:"schedules"` // that it took
 }
 
 // Malformed are the figures of hostile input.
 type Malformed struct {
 	Malformed   int  `json:"malformed"` // messages
-	Good        int  `json:"good"`      // outcomes between them
+	Good        int  `json:"good"`      // valid outcomes between them
 	DeadLetters int  `json:"dead_letters"`
 	Closed      int  `json:"closed"`
 	Early       Heap `json:"early"` // after a tenth of them
 	Late        Heap `json:"late"`
 }
 
-// Heap is what the process of settled holds, in bytes.
+// Heap is the live memory of a settled process, in bytes.
 type Heap struct {
-	Live       int64 `json:"live_bytes"`       // after a collection of garbage
-	Remembered int64 `json:"remembered_bytes"` // of it, about what it keeps of long histories: bounded
+	Live       int64 `json:"live_bytes"`       // after a garbage collection
+	Remembered int64 `json:"remembered_bytes"` // of it, approximately, cached session histories, which are bounded
 }
 
-// Rest is what it holds beside the histories.
+// Rest is the memory without the cached histories.
 func (h Heap) Rest() int64 { return h.Live - h.Remembered }
 
 // FuzzTarget is one of the targets of `make fuzz`.
@@ -49,27 +49,27 @@ type FuzzTarget struct {
 	Target  string  `json:"target"`
 	Seconds float64 `json:"seconds"`
 	Execs   uint64  `json:"execs"`
-	New     uint64  `json:"new_interesting"` // inputs that reached code that none had
-	Corpus  uint64  `json:"corpus"`          // interesting inputs, with those from before
+	New     uint64  `json:"new_interesting"` // inputs that reached new code
+	Corpus  uint64  `json:"corpus"`          // all interesting inputs
 	Failed  bool    `json:"failed"`
-	Found   string  `json:"found,omitempty"` // the first line of what failed
+	Found   string  `json:"found,omitempty"` // the first line of the failure
 }
 
-// Twin is one way for one request to fail.
+// Twin is one request that failed in one way.
 type Twin struct {
 	Operation string `json:"operation"`
 	Protocol  string `json:"protocol"`
 	Fault     string `json:"fault"`
 	Struck    bool   `json:"struck"`
-	End       string `json:"end"`       // closed, or the code of failed
+	End       string `json:"end"`       // closed, or the code of the failure
 	Intents   int    `json:"intents"`   // closing entries
-	Paid      int    `json:"closes"`    // that were carried out
-	Recovered bool   `json:"recovered"` // found closed
+	Paid      int    `json:"closes"`    // executed
+	Recovered bool   `json:"recovered"` // the close was found executed
 	Millis    int64  `json:"took_ms"`   // from the message to its answer
 	OK        bool   `json:"as_it_should"`
 }
 
-// ChaosFigures are those of a chaos run that are told.
+// ChaosFigures are the figures of a chaos run that the document shows.
 type ChaosFigures struct {
 	Seed       uint64         `json:"seed"`
 	Protocol   string         `json:"protocol"`
@@ -85,7 +85,7 @@ type ChaosFigures struct {
 	Recover    float64        `json:"recover_seconds"` // from the last fault until all had their result
 }
 
-// Struck is how many faults there were.
+// Struck is the number of faults.
 func (c ChaosFigures) Struck() (n int) {
 	for _, times := range c.Faults {
 		n += times
@@ -93,7 +93,7 @@ func (c ChaosFigures) Struck() (n int) {
 	return n
 }
 
-// SoakFigures are those of a soak that are told.
+// SoakFigures are the figures of a soak run that the document shows.
 type SoakFigures struct {
 	Protocol   string  `json:"protocol"`
 	NATS       string  `json:"nats_server"`

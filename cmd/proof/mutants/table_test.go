@@ -10,7 +10,7 @@ import (
 
 const moduleRoot = "../../.."
 
-// Every mutant's changes fit the sources as they are now, once each, and leave Go.
+// Every change fits the current sources exactly once, and the result parses.
 func TestMutantsFit(t *testing.T) {
 	text, err := os.ReadFile("mutants.txt")
 	if err != nil {
@@ -24,7 +24,7 @@ func TestMutantsFit(t *testing.T) {
 	for _, m := range all {
 		sources, err := m.sources(moduleRoot)
 		if err != nil {
-			t.Errorf("%v\nmend cmd/proof/mutants/mutants.txt", err)
+			t.Errorf("%v\nupdate cmd/proof/mutants/mutants.txt", err)
 		}
 		for file, text := range sources {
 			if _, err := parser.ParseFile(token.NewFileSet(), file, text, 0); err != nil {
@@ -61,7 +61,7 @@ func TestParse(t *testing.T) {
 	}
 }
 
-// What doesn't fit, or fits twice, is refused.
+// A change whose old text is missing, or there twice, is refused.
 func TestChangeMustFitOnce(t *testing.T) {
 	dir := t.TempDir()
 	if err := os.WriteFile(dir+"/f.go", []byte("a b a\n"), 0o600); err != nil {

@@ -1,6 +1,6 @@
-// Fuzz runs every fuzz target of the module, one after the other, and says how far
-// each came. Exit status 0: nothing was found; 1: an input was, and stands in the
-// package's testdata/fuzz; 2: misused.
+// Fuzz runs every fuzz target of the module, one after the other, and reports how far
+// each got. Exit status 0: nothing was found; 1: a failing input was found, and is in the
+// package's testdata/fuzz; 2: wrong usage.
 package main
 
 import (
@@ -22,95 +22,72 @@ import (
 
 func main() { os.Exit(run(os.Args[1:], os.Stdout, os.Stderr)) }
 
-// options are the command line.
-type options struct {
-	each   time.Duration
-	only   *regexp.Regexp
-	record string
-}
-
-// name is the record's: a run of only some doesn't replace that of all.
-func (o options) name() string {
-	if o.only == nil {
-		return ""
-	}
-	return strings.Trim(noName.ReplaceAllString(o.only.String(), "-"), "-")
-}
-
-// noName is what shouldn't be in a file's name.
-var noName = regexp.MustCompile(`[^A-Za-z0-9.]+`)
-
-// command does the same run again.
-func (o options) command() string {
-	c := "make fuzz FUZZTIME=" + o.each.String()
-	if o.only != nil {
-		c += " ONLY='" + o.only.String() + "'"
-	}
-	return c
-}
-
 func run(args []string, stdout, stderr io.Writer) int {
-	var o options
+	var only *regexp.Regexp
 	flags := flag.NewFlagSet("fuzz", flag.ContinueOnError)
 	flags.SetOutput(stderr)
-	flags.DurationVar(&o.each, "time", 30*time.Second, "how long each target runs")
+	each := flags.Duration("time", 30*time.Second, "how long each target runs")
 	flags.Func("only", "only targets whose package and name, as in settled/consumer.FuzzLetter, match this regular expression", func(text string) (err error) {
-		o.only, err = regexp.Compile(text)
+		only, err = regexp.Compile(text)
 		return err
 	})
-	flags.StringVar(&o.record, "record", "", "keep the run's record in this folder; empty: nowhere")
+	folder := flags.String("record", "", "write the run's record to this folder; empty: write none")
 	if flags.Parse(args) != nil {
 		return 2
 	}
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
 	began := time.Now()
-	done, err := o.all(ctx, stdout)
-	found := 0
+	done, err := fuzzAll(ctx, only, *each, stdout)
+	failed := 0
 	for _, t := range done {
 		if t.Failed {
-			found++
+			failed++
 		}
 	}
-	if err == nil && o.record != "" {
-		err = record.New(record.Fuzz, found == 0, o.command(), began, done).Write(o.record, o.name())
+	if err == nil && *folder != "" {
+		command, name := "make fuzz FUZZTIME="+each.String(), ""
+		if only != nil { // must not replace the record of a run of all targets
+			command += " ONLY='" + only.String() + "'"
+			name = strings.Trim(regexp.MustCompile(`[^A-Za-z0-9.]+`).ReplaceAllString(only.String(), "-"), "-")
+		}
+		err = record.New(record.Fuzz, failed == 0, command, began, done).Write(*folder, name)
 	}
 	if err != nil {
-		_, _ = fmt.Fprintln(stderr, err)
+		fmt.Fprintln(stderr, err)
 		return 1
 	}
-	if found > 0 {
-		_, _ = fmt.Fprintf(stdout, "%d of %d targets found something\n", found, len(done))
+	if failed > 0 {
+		fmt.Fprintf(stdout, "%d of %d targets failed\n", failed, len(done))
 		return 1
 	}
 	return 0
 }
 
-// all runs every target; one that finds something doesn't end it.
-func (o options) all(ctx context.Context, stdout io.Writer) ([]record.FuzzTarget, error) {
-	targets, err := targets(ctx)
+// fuzzAll runs every target that matches only, also after one that fails.
+func fuzzAll(ctx context.Context, only *regexp.Regexp, each time.Duration, stdout io.Writer) ([]record.FuzzTarget, error) {
+	targets, err := listTargets(ctx)
 	if err != nil {
 		return nil, err
 	}
 	var done []record.FuzzTarget
 	for _, t := range targets {
-		if o.only != nil && !o.only.MatchString(t.Package+"."+t.Target) {
+		if only != nil && !only.MatchString(t.Package+"."+t.Target) {
 			continue
 		}
-		_, _ = fmt.Fprintf(stdout, "== %s %s\n", t.Package, t.Target)
-		if err := o.fuzz(ctx, &t, stdout); err != nil {
+		fmt.Fprintf(stdout, "== %s %s\n", t.Package, t.Target)
+		if err := fuzz(ctx, &t, each, stdout); err != nil {
 			return done, err
 		}
 		done = append(done, t)
 	}
 	if len(done) == 0 && ctx.Err() == nil {
-		return nil, fmt.Errorf("no target matches %s: go test -list ^Fuzz ./... names them", o.only)
+		return nil, fmt.Errorf("no target matches %s: go test -list ^Fuzz ./... lists them", only)
 	}
 	return done, ctx.Err()
 }
 
-// targets are all that there are, by package.
-func targets(ctx context.Context) ([]record.FuzzTarget, error) {
+func listTargets(ctx context.Context) ([]record.FuzzTarget, error) {
 	packages, err := exec.CommandContext(ctx, "go", "list", "./...").Output()
 	if err != nil {
 		return nil, fmt.Errorf("list the packages: %w: run this inside settled's tree", err)
@@ -130,15 +107,13 @@ func targets(ctx context.Context) ([]record.FuzzTarget, error) {
 	return all, nil
 }
 
-// minimize is how long go test makes one input smaller at most. It does so with each
-// that reaches new code, a minute long if it may, and meanwhile tries nothing else.
-const minimize = 2 * time.Second
-
-// fuzz runs one target and reads what go test says of it.
-func (o options) fuzz(ctx context.Context, t *record.FuzzTarget, stdout io.Writer) error {
-	cmd := exec.CommandContext(ctx, "go", "test", "-run", "^$", "-fuzz", "^"+t.Target+"$", "-fuzztime", o.each.String(), "-fuzzminimizetime", minimize.String(), t.Package) // #nosec G204 -- our own packages
+// fuzz runs one target and parses the output of go test.
+func fuzz(ctx context.Context, t *record.FuzzTarget, each time.Duration, stdout io.Writer) error {
+	// By default go test spends up to a minute to minimize each input that reaches new
+	// code, and tries nothing else meanwhile.
+	cmd := exec.CommandContext(ctx, "go", "test", "-run", "^$", "-fuzz", "^"+t.Target+"$", "-fuzztime", each.String(), "-fuzzminimizetime", "2s", t.Package) // #nosec G204 -- our own packages
 	cmd.Stderr = stdout
-	said, err := cmd.StdoutPipe()
+	output, err := cmd.StdoutPipe()
 	if err != nil {
 		return err
 	}
@@ -146,21 +121,21 @@ func (o options) fuzz(ctx context.Context, t *record.FuzzTarget, stdout io.Write
 	if err := cmd.Start(); err != nil {
 		return fmt.Errorf("fuzz %s: %w", t.Target, err)
 	}
-	for lines := bufio.NewScanner(said); lines.Scan(); {
-		read(lines.Text(), t)
-		_, _ = fmt.Fprintln(stdout, lines.Text())
+	for lines := bufio.NewScanner(output); lines.Scan(); {
+		parseLine(lines.Text(), t)
+		fmt.Fprintln(stdout, lines.Text())
 	}
 	t.Failed = cmd.Wait() != nil
 	t.Seconds = time.Since(began).Round(time.Second).Seconds()
 	return ctx.Err()
 }
 
-// read takes the figures out of a line of go test -fuzz, such as
+// parseLine parses a line of go test -fuzz, such as
 //
 //	fuzz: elapsed: 6s, execs: 51212 (8530/sec), new interesting: 3 (total: 120)
 //
-// or what failed, which stands indented under "--- FAIL".
-func read(line string, t *record.FuzzTarget) {
+// or the failure, which is indented under "--- FAIL".
+func parseLine(line string, t *record.FuzzTarget) {
 	var rate uint64
 	if _, rest, found := strings.Cut(line, ", execs: "); found {
 		_, _ = fmt.Sscanf(rest, "%d (%d/sec), new interesting: %d (total: %d)", &t.Execs, &rate, &t.New, &t.Corpus)

@@ -6,8 +6,8 @@ import (
 	"settled/cmd/proof/record"
 )
 
-// What go 1.26 prints, and what is kept of it.
-func TestReadFuzzOutput(t *testing.T) {
+// The output of go 1.26.
+func TestParseLine(t *testing.T) {
 	var got record.FuzzTarget
 	for _, line := range []string{
 		"fuzz: elapsed: 0s, gathering baseline coverage: 0/120 completed",
@@ -18,7 +18,7 @@ func TestReadFuzzOutput(t *testing.T) {
 		"        x_test.go:12: two names for one thing",
 		"    Failing input written to testdata/fuzz/FuzzX/771e938e4458e983",
 	} {
-		read(line, &got)
+		parseLine(line, &got)
 	}
 	want := record.FuzzTarget{Execs: 51212, New: 3, Corpus: 120, Found: "x_test.go:12: two names for one thing"}
 	if got != want {

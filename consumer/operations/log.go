@@ -18,7 +18,6 @@ import (
 
 	"settled/consumer"
 	"settled/consumer/internal/publish"
-	"settled/ledger/streamreader"
 )
 
 // Log is the stream of operations.
@@ -28,7 +27,6 @@ type Log struct {
 
 	js             jetstream.JetStream
 	cfg            consumer.Config
-	stream         *streamreader.Reader
 	stops, resumes *Reader
 }
 
@@ -41,7 +39,7 @@ func New(js jetstream.JetStream, cfg consumer.Config) *Log {
 	if h, err := os.Hostname(); err == nil {
 		host = h
 	}
-	l := &Log{Who: name + "@" + host, js: js, cfg: cfg, stream: streamreader.New(js, consumer.OperationsStream(cfg.Prefix))}
+	l := &Log{Who: name + "@" + host, js: js, cfg: cfg}
 	l.stops, l.resumes = l.NewReader(ActionStop), l.NewReader(ActionResume)
 	return l
 }

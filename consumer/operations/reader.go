@@ -17,7 +17,7 @@ import (
 // Reader reads the records of one action, or of all, and remembers them: each message is
 // read once. Messages that are not records are reported to Config.ForeignFunc.
 type Reader struct {
-	stream  *streamreader.Reader
+	js      jetstream.JetStream
 	cfg     consumer.Config
 	subject string
 
@@ -30,7 +30,7 @@ type Reader struct {
 
 // NewReader returns a reader of the records of an action; "*" stands for all actions.
 func (l *Log) NewReader(action string) *Reader {
-	return &Reader{stream: l.stream, cfg: l.cfg, subject: consumer.OperationSubject(l.cfg.Prefix, action)}
+	return &Reader{js: l.js, cfg: l.cfg, subject: consumer.OperationSubject(l.cfg.Prefix, action)}
 }
 
 // Records returns all records, oldest first, and the sequence of the last message on
@@ -47,13 +47,14 @@ func (r *Reader) Records(ctx context.Context) (records []Record, last uint64, er
 // readOn reads what was stored since the last call, or everything if the stream was
 // created again or set back since then.
 func (r *Reader) readOn(ctx context.Context) error {
-	info, err := r.stream.Info(ctx)
+	stream := streamreader.New(r.js, consumer.OperationsStream(r.cfg.Prefix))
+	info, err := stream.Info(ctx)
 	if err != nil {
 		return err
 	}
 	same := info.Created.Equal(r.created)
 	if same && r.last > 0 {
-		raw, err := r.stream.Get(ctx, r.last)
+		raw, err := stream.Get(ctx, r.last)
 		if err != nil && !errors.Is(err, jetstream.ErrMsgNotFound) {
 			return err
 		}
@@ -63,7 +64,7 @@ func (r *Reader) readOn(ctx context.Context) error {
 		r.created, r.last, r.storedAt, r.records = info.Created, 0, time.Time{}, nil
 	}
 	for {
-		raw, err := r.stream.Next(ctx, r.subject, r.last+1)
+		raw, err := stream.Next(ctx, r.subject, r.last+1)
 		if errors.Is(err, jetstream.ErrMsgNotFound) {
 			return nil
 		}

@@ -78,6 +78,7 @@ bench: ## benchmarks
 # make twins. cmd/proof/record/runs is written by the targets that take RECORD=1.
 docs: ## write every generated file but those of long runs (make model, mutants, twins)
 	go test ./cmd/settled -run '^(TestSampleConfig|TestStreamDefinitions)$$' -update
+	go test ./settlement -run '^TestLifecycleDiagrams$$' -update
 	go test ./ledger -run '^TestGolden$$' -update
 	go test ./consumer/deadletter -run '^TestTranscripts$$' -update
 	go run ./cmd/proof/record/reliability

@@ -298,7 +298,7 @@ func TestReplySubjectsOnAServer(t *testing.T) {
 
 func lastSequence(t *testing.T, l *ledger.Ledger) uint64 {
 	t.Helper()
-	m, err := l.Seam().Get(t.Context(), "settlement.*.*", 0)
+	m, err := l.Stream().Get(t.Context(), "settlement.*.*", 0)
 	if err != nil && !errors.Is(err, ledger.ErrNoMessage) {
 		t.Fatal(err)
 	}
@@ -341,9 +341,9 @@ func wantClassified(t *testing.T, it string, mem *ledgertest.Stream, foreign uin
 		s.Entry, s.Err = ledger.ParseEntry(m.Subject, m.Payload, m.Sequence)
 		all = append(all, s)
 	}
-	check := func(passed ledger.Passed, some []ledger.Stored, prepare bool) {
+	check := func(passed ledger.Coverage, some []ledger.Stored, prepare bool) {
 		t.Helper()
-		chains := ledger.NewChains(mem, passed)
+		chains := ledger.NewClassifier(mem, passed)
 		if prepare {
 			if err := chains.Prepare(t.Context(), some); err != nil {
 				t.Fatal(err)
@@ -359,12 +359,12 @@ func wantClassified(t *testing.T, it string, mem *ledgertest.Stream, foreign uin
 			}
 		}
 	}
-	check(ledger.Whole, all, false)
+	check(ledger.AllMessages, all, false)
 	for i := range all {
 		for _, prepare := range []bool{false, true} {
-			check(ledger.Later, all[i:], prepare)
+			check(ledger.LaterMessages, all[i:], prepare)
 			for j := i; j < len(all); j++ {
-				check(ledger.Chosen, []ledger.Stored{all[i], all[j]}[:1+min(j-i, 1)], prepare)
+				check(ledger.SomeMessages, []ledger.Stored{all[i], all[j]}[:1+min(j-i, 1)], prepare)
 			}
 		}
 	}
@@ -405,8 +405,8 @@ func TestForgottenSessions(t *testing.T) {
 	for _, m := range mem.Messages() {
 		mem.Put(m.Subject, m.Payload)
 	}
-	for _, passed := range []ledger.Passed{ledger.Whole, ledger.Later, ledger.Chosen} {
-		chains := ledger.NewChains(mem, passed)
+	for _, passed := range []ledger.Coverage{ledger.AllMessages, ledger.LaterMessages, ledger.SomeMessages} {
+		chains := ledger.NewClassifier(mem, passed)
 		chains.Bound(2)
 		if _, err := l.Walk(t.Context(), 0, func(s ledger.Stored) error {
 			got, err := chains.Classify(t.Context(), s)
@@ -431,7 +431,7 @@ func TestClassifyAgain(t *testing.T) {
 			last.Entry, last.Err = ledger.ParseEntry(m.Subject, m.Payload, m.Sequence)
 		}
 	}
-	chains := ledger.NewChains(mem, ledger.Later)
+	chains := ledger.NewClassifier(mem, ledger.LaterMessages)
 	for fails := true; ; fails = false {
 		mem.FaultFunc = func(ledgertest.Op) (bool, error) {
 			if fails {

@@ -191,7 +191,7 @@ func conflictCodes(t *testing.T, l *ledger.Ledger) {
 		})
 		for i := range seen {
 			writers.Go(func() {
-				_, err := l.Seam().Publish(t.Context(), ledger.Draft{
+				_, err := l.Stream().Publish(t.Context(), ledger.Draft{
 					Subject: "settlement.failed." + string(id), Filter: "settlement.*." + string(id), Payload: []byte("{}"),
 					Expect: 1 << 40, // never so
 				})

@@ -16,8 +16,7 @@ import (
 	"settled/settlement"
 )
 
-// event is a CloudEvent 1.0 in structured JSON, its members in the order in which
-// they are written.
+// event is a CloudEvent 1.0 in structured JSON. Its members are written in this order.
 type event struct {
 	SpecVersion string           `json:"specversion"`
 	ID          string           `json:"id"`
@@ -32,7 +31,7 @@ type event struct {
 
 const (
 	specVersion = "1.0"
-	// ContentType is the header of the same name on every entry.
+	// ContentType is the Content-Type header of every entry.
 	ContentType     = "application/cloudevents+json"
 	dataContentType = "application/json"
 
@@ -41,7 +40,7 @@ const (
 	timeLayout = "2006-01-02T15:04:05.000000Z07:00"
 )
 
-// encode writes an entry as it is stored: the same entry gives the same bytes.
+// encode returns an entry as it is stored. The same entry gives the same bytes.
 func encode(prefix string, e settlement.Entry) ([]byte, error) {
 	var b bytes.Buffer
 	enc := json.NewEncoder(&b)
@@ -50,7 +49,7 @@ func encode(prefix string, e settlement.Entry) ([]byte, error) {
 		SpecVersion: specVersion,
 		ID:          entryID(e),
 		Source:      source(prefix),
-		Type:        kind + "." + string(e.State),
+		Type:        subjectKind + "." + string(e.State),
 		Subject:     e.Session.Token(),
 		Time:        e.Time.UTC().Format(timeLayout),
 		ContentType: dataContentType,
@@ -63,9 +62,9 @@ func encode(prefix string, e settlement.Entry) ([]byte, error) {
 	return bytes.TrimSuffix(b.Bytes(), []byte("\n")), nil
 }
 
-// entryID is the event's id: the session and the entry's number in it; for an
-// unknown session the sequence of the outcome's message, which the server's
-// duplicate window goes by too.
+// entryID returns the event's id: the session and the entry's number in it. For an unknown
+// session the number is the sequence of the outcome's message, by which the server also
+// recognises duplicates.
 func entryID(e settlement.Entry) string {
 	n := e.N
 	if e.Session == "" {
@@ -76,20 +75,20 @@ func entryID(e settlement.Entry) string {
 
 func source(prefix string) string { return "/settled/" + StreamName(prefix) }
 
-// digest is SHA-256 over stored bytes, lower-case hex.
+// digest returns the SHA-256 of stored bytes in lower-case hex.
 func digest(payload []byte) string {
 	sum := sha256.Sum256(payload)
 	return hex.EncodeToString(sum[:])
 }
 
-// stamp is an instant as precise as an entry's time is stored.
-func stamp(t time.Time) time.Time { return t.UTC().Round(0).Truncate(time.Microsecond) }
+// truncateTime rounds a time to the precision with which an entry's time is stored.
+func truncateTime(t time.Time) time.Time { return t.UTC().Round(0).Truncate(time.Microsecond) }
 
-// ParseEntry reads an entry back from its subject, its stored bytes and its
-// sequence in the stream. It is strict where two readers could otherwise see two
-// entries: names that stand twice or in another case, null, broken UTF-8, and an
-// envelope that disagrees with the subject or the data are refused. Members that
-// it doesn't know are ignored, so that older programs read newer entries.
+// ParseEntry decodes an entry from its subject, its stored bytes and its sequence in the
+// stream. It is strict where two readers could otherwise see two different entries: it
+// rejects member names that occur twice or in another case, null, invalid UTF-8, and an
+// envelope that disagrees with the subject or the data. It ignores unknown members, so that
+// older programs can read newer entries.
 func ParseEntry(subject string, payload []byte, sequence uint64) (settlement.Entry, error) {
 	prefix, state, id, err := splitSubject(subject)
 	if err != nil {
@@ -104,46 +103,35 @@ func ParseEntry(subject string, payload []byte, sequence uint64) (settlement.Ent
 	if e.Session != id {
 		return settlement.Entry{}, fmt.Errorf("data.session_id %s does not match the subject", e.Session.Token())
 	}
-	if e.Time, err = readTime(v.Time); err != nil {
+	t, err := time.Parse(time.RFC3339Nano, v.Time)
+	if err != nil {
+		return settlement.Entry{}, fmt.Errorf("time %.80q: want RFC 3339", v.Time)
+	}
+	e.Time = truncateTime(t)
+	if id != "" { // checkEnvelope checks the rest of the event's id
+		_, number, _ := strings.Cut(v.ID, "/")
+		if e.N, err = strconv.ParseUint(number, 10, 64); err != nil || e.N == 0 {
+			return settlement.Entry{}, fmt.Errorf("id %.200q: want %s/<number from 1>", v.ID, e.Session)
+		}
+	}
+	if err := v.checkEnvelope(prefix, e); err != nil {
 		return settlement.Entry{}, err
 	}
-	if e.N, err = readNumber(v.ID, e); err != nil {
+	if err := validate(e); err != nil {
 		return settlement.Entry{}, err
 	}
-	if err := v.check(prefix, e); err != nil {
-		return settlement.Entry{}, err
-	}
-	if err := checkShape(e); err != nil {
-		return settlement.Entry{}, err
-	}
-	if err := unambiguous(prefix, e, payload); err != nil {
-		return settlement.Entry{}, err
+	if err := checkUnambiguous(prefix, e, payload); err != nil {
+		return settlement.Entry{}, fmt.Errorf("not an entry: %w", err)
 	}
 	return e, nil
 }
 
-// unambiguous refuses bytes in which another reader could see another entry. Bytes
-// that encode itself would write can't be that; only others need the slow look.
-func unambiguous(prefix string, e settlement.Entry, payload []byte) error {
-	written, err := encode(prefix, e)
-	if err == nil && bytes.Equal(written, payload) {
-		return nil
-	}
-	if !utf8.Valid(payload) {
-		return errors.New("not an entry: not UTF-8")
-	}
-	if err := checkNames(payload, reflect.TypeFor[event]()); err != nil {
-		return fmt.Errorf("not an entry: %w", err)
-	}
-	return nil
-}
-
-// check holds the envelope to what encode would have written.
-func (v event) check(prefix string, e settlement.Entry) error {
+// checkEnvelope compares the envelope with what encode would have written.
+func (v event) checkEnvelope(prefix string, e settlement.Entry) error {
 	for _, m := range []struct{ name, got, want string }{
 		{"specversion", v.SpecVersion, specVersion},
 		{"source", v.Source, source(prefix)},
-		{"type", v.Type, kind + "." + string(e.State)},
+		{"type", v.Type, subjectKind + "." + string(e.State)},
 		{"subject", v.Subject, e.Session.Token()},
 		{"datacontenttype", v.ContentType, dataContentType},
 		{"id", v.ID, entryID(e)},
@@ -155,106 +143,73 @@ func (v event) check(prefix string, e settlement.Entry) error {
 	return nil
 }
 
-func readTime(s string) (time.Time, error) {
-	t, err := time.Parse(time.RFC3339Nano, s)
-	if err != nil {
-		return time.Time{}, fmt.Errorf("time %.80q: want RFC 3339", s)
+// checkUnambiguous rejects bytes in which another reader could see another entry. Bytes
+// that encode would write can't be ambiguous; only others are walked.
+func checkUnambiguous(prefix string, e settlement.Entry, payload []byte) error {
+	written, err := encode(prefix, e)
+	if err == nil && bytes.Equal(written, payload) {
+		return nil
 	}
-	return stamp(t), nil
+	if !utf8.Valid(payload) {
+		return errors.New("not UTF-8")
+	}
+	dec := json.NewDecoder(bytes.NewReader(payload))
+	dec.UseNumber()
+	return checkNames(dec, reflect.TypeFor[event]())
 }
 
-// readNumber is the entry's number in its session, from the event's id; 0 where
-// the session is unknown. That the rest of the id is right is for check.
-func readNumber(id string, e settlement.Entry) (uint64, error) {
-	if e.Session == "" {
-		return 0, nil
-	}
-	_, number, _ := strings.Cut(id, "/")
-	n, err := strconv.ParseUint(number, 10, 64)
-	if err != nil || n == 0 {
-		return 0, fmt.Errorf("id %.200q: want %s/<number from 1>", id, e.Session)
-	}
-	return n, nil
-}
-
-// checkNames holds valid JSON text to the names of the Go type that it is about to
-// be read into: encoding/json alone takes names in any case and the last of two
-// equal ones, and reads null as nothing.
-func checkNames(text []byte, t reflect.Type) error {
-	n := names{dec: json.NewDecoder(bytes.NewReader(text))}
-	n.dec.UseNumber()
-	return n.value(t)
-}
-
-type names struct{ dec *json.Decoder }
-
-// value walks one value. t is nil where the reader will ignore it, or reads it by
-// its own rules.
-func (n names) value(t reflect.Type) error {
+// checkNames checks the member names of the next JSON value against the Go type that it is
+// decoded into: encoding/json accepts names in any case and the last of two equal names, and
+// ignores null. t is nil where the decoder ignores the value or has its own rules.
+func checkNames(dec *json.Decoder, t reflect.Type) error {
 	for t != nil && t.Kind() == reflect.Pointer {
 		t = t.Elem()
 	}
-	token, err := n.dec.Token()
-	if err != nil {
+	token, err := dec.Token()
+	switch {
+	case err != nil:
 		return err
-	}
-	switch token {
-	case json.Delim('{'):
-		return n.members(known(t))
-	case json.Delim('['):
+	case token == nil && t != nil:
+		return fmt.Errorf("null at byte %d: want a value, or no member", dec.InputOffset())
+	case token == json.Delim('['):
 		var elem reflect.Type
 		if t != nil && t.Kind() == reflect.Slice {
 			elem = t.Elem()
 		}
-		return n.elements(elem)
-	case nil:
-		if t != nil {
-			return fmt.Errorf("null at byte %d: want a value, or no member", n.dec.InputOffset())
-		}
-	}
-	return nil
-}
-
-func (n names) members(known map[string]reflect.Type) error {
-	seen := map[string]bool{}
-	for n.dec.More() {
-		token, err := n.dec.Token()
-		if err != nil {
-			return err
-		}
-		name, _ := token.(string)
-		if seen[name] {
-			return fmt.Errorf("the name %.80q stands twice in one object", name)
-		}
-		seen[name] = true
-		t, ok := known[name]
-		if !ok {
-			for want := range known {
-				if strings.EqualFold(want, name) {
-					return fmt.Errorf("the name %.80q: want %q", name, want)
-				}
+		for dec.More() {
+			if err := checkNames(dec, elem); err != nil {
+				return err
 			}
 		}
-		if err := n.value(t); err != nil {
-			return err
+		_, err = dec.Token()
+	case token == json.Delim('{'):
+		members, seen := membersOf(t), map[string]bool{}
+		for dec.More() {
+			token, err := dec.Token()
+			if err != nil {
+				return err
+			}
+			name, _ := token.(string)
+			if seen[name] {
+				return fmt.Errorf("the name %.80q occurs twice in one object", name)
+			}
+			seen[name] = true
+			for known := range members {
+				if known != name && strings.EqualFold(known, name) {
+					return fmt.Errorf("the name %.80q: want %q", name, known)
+				}
+			}
+			if err := checkNames(dec, members[name]); err != nil {
+				return err
+			}
 		}
+		_, err = dec.Token()
 	}
-	_, err := n.dec.Token()
 	return err
 }
 
-func (n names) elements(t reflect.Type) error {
-	for n.dec.More() {
-		if err := n.value(t); err != nil {
-			return err
-		}
-	}
-	_, err := n.dec.Token()
-	return err
-}
-
-// known are the members of a struct type by their JSON names.
-func known(t reflect.Type) map[string]reflect.Type {
+// membersOf returns the types of the members of a struct type by their JSON names.
+func membersOf(t reflect.Type) map[string]reflect.Type {
 	if t == nil || t.Kind() != reflect.Struct || reflect.PointerTo(t).Implements(reflect.TypeFor[json.Unmarshaler]()) {
 		return nil
 	}

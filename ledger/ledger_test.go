@@ -87,7 +87,7 @@ func checkStored(t *testing.T, js jetstream.JetStream, prefix string, id settlem
 func TestConflictCode(t *testing.T) {
 	l, id := mustOpen(t, connect(t, runServer(t, serverOptions)), config()), session(1)
 	mustAppend(t, l, settlement.Head{Session: id}, closing(id, outcome("a"), 1))
-	_, err := l.Seam().Publish(t.Context(), ledger.Draft{
+	_, err := l.Stream().Publish(t.Context(), ledger.Draft{
 		Subject: "settlement.failed." + string(id), Filter: "settlement.*." + string(id), Expect: 0, Payload: []byte("{}"),
 	})
 	var api *jetstream.APIError

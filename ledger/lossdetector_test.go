@@ -25,21 +25,21 @@ var made = time.Date(2030, 1, 2, 3, 4, 5, 0, time.UTC)
 // TestMeet: the first stream that a process sees is waited for where it was lost.
 func TestMeet(t *testing.T) {
 	for name, c := range map[string]struct {
-		is   ledger.Told
+		is   ledger.ReportedOrigin
 		wait time.Duration
 	}{
-		"recreated just now":                {ledger.Told{Used: true}, fence},
-		"recreated half a minute ago":       {ledger.Told{Origin: ledger.Origin{Age: 30 * time.Second}, Used: true}, fence - 30*time.Second},
-		"the servers' clocks disagree":      {ledger.Told{Origin: ledger.Origin{Age: -time.Hour}, Used: true}, fence},
-		"recreated a fence ago":             {ledger.Told{Origin: ledger.Origin{Age: fence}, Used: true}, 0},
-		"never there before":                {ledger.Told{}, 0},
-		"old, and nobody asks for outcomes": {ledger.Told{Origin: ledger.Origin{Age: time.Hour}, UsedErr: errLost}, 0},
+		"recreated just now":                {ledger.ReportedOrigin{Used: true}, fence},
+		"recreated half a minute ago":       {ledger.ReportedOrigin{Origin: ledger.Origin{Age: 30 * time.Second}, Used: true}, fence - 30*time.Second},
+		"the servers' clocks disagree":      {ledger.ReportedOrigin{Origin: ledger.Origin{Age: -time.Hour}, Used: true}, fence},
+		"recreated a fence ago":             {ledger.ReportedOrigin{Origin: ledger.Origin{Age: fence}, Used: true}, 0},
+		"never there before":                {ledger.ReportedOrigin{}, 0},
+		"old, and nobody asks for outcomes": {ledger.ReportedOrigin{Origin: ledger.Origin{Age: time.Hour}, UsedErr: errLost}, 0},
 	} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				l := ledger.New(&ledgertest.Stream{}, config())
 				c.is.Created = made
-				l.AskFunc(func() ledger.Told { return c.is })
+				l.SetOrigins(func() ledger.ReportedOrigin { return c.is })
 				if c.wait == 0 {
 					fill(t, l, 1, 2)
 					return
@@ -62,7 +62,9 @@ func TestMeet(t *testing.T) {
 // TestMeetUnasked: a ledger that nobody checked sends nothing either.
 func TestMeetUnasked(t *testing.T) {
 	l := ledger.New(&ledgertest.Stream{}, config())
-	l.AskFunc(func() ledger.Told { return ledger.Told{Origin: ledger.Origin{Created: made}, Used: true} })
+	l.SetOrigins(func() ledger.ReportedOrigin {
+		return ledger.ReportedOrigin{Origin: ledger.Origin{Created: made}, Used: true}
+	})
 	_, err := l.Append(t.Context(), settlement.Head{Session: session(1)}, closing(session(1), outcome("a"), 1))
 	held(t, err)
 }
@@ -71,12 +73,12 @@ func TestMeetUnasked(t *testing.T) {
 // more entries by now: no sequence shows it.
 func TestReplacedAndOvertaken(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		mem, is := &ledgertest.Stream{}, ledger.Told{Origin: ledger.Origin{Created: made, Age: time.Hour}}
+		mem, is := &ledgertest.Stream{}, ledger.ReportedOrigin{Origin: ledger.Origin{Created: made, Age: time.Hour}}
 		l := ledger.New(mem, config())
-		l.AskFunc(func() ledger.Told { return is })
+		l.SetOrigins(func() ledger.ReportedOrigin { return is })
 		fill(t, l, 1, 3)
 		mem.Rewind(0)
-		is = ledger.Told{Origin: ledger.Origin{Created: made.Add(time.Hour), Age: 10 * time.Second}}
+		is = ledger.ReportedOrigin{Origin: ledger.Origin{Created: made.Add(time.Hour), Age: 10 * time.Second}}
 		fill(t, ledger.New(mem, config()), 11, 19)
 		_, err := l.Append(t.Context(), settlement.Head{Session: session(1)}, closing(session(1), outcome("a"), 1))
 		if got := held(t, err); got != fence { // how old it says it is proves nothing: clocks are set
@@ -86,7 +88,7 @@ func TestReplacedAndOvertaken(t *testing.T) {
 		fill(t, l, 21, 22)
 
 		mem.Rewind(3)
-		is = ledger.Told{Origin: ledger.Origin{Created: made, Age: 2 * time.Hour}} // a copy of the first one, brought back
+		is = ledger.ReportedOrigin{Origin: ledger.Origin{Created: made, Age: 2 * time.Hour}} // a copy of the first one, brought back
 		if got := held(t, l.Check(t.Context())); got != fence {
 			t.Errorf("waits %s for an older copy", got)
 		}
@@ -97,7 +99,9 @@ func TestReplacedAndOvertaken(t *testing.T) {
 // carried out, whatever the ledger forgot.
 func TestVersionedIntentIsNotHeld(t *testing.T) {
 	l := ledger.New(&ledgertest.Stream{}, config())
-	l.AskFunc(func() ledger.Told { return ledger.Told{Origin: ledger.Origin{Created: made}, Used: true} })
+	l.SetOrigins(func() ledger.ReportedOrigin {
+		return ledger.ReportedOrigin{Origin: ledger.Origin{Created: made}, Used: true}
+	})
 	held(t, l.Check(t.Context()))
 	e := closing(session(1), outcome("a"), 1)
 	e.ValidUntil, e.BaseVersion = nil, ptr(uint64(1))
@@ -107,7 +111,7 @@ func TestVersionedIntentIsNotHeld(t *testing.T) {
 // TestNothingIsSentOnAGuess: where it can't be told which stream it is, or whether
 // it was lost, or its settings endanger money, an intent gives no right to send.
 func TestNothingIsSentOnAGuess(t *testing.T) {
-	for name, is := range map[string]ledger.Told{
+	for name, is := range map[string]ledger.ReportedOrigin{
 		"no answer":                  {Err: errLost},
 		"no stream":                  {Err: ledger.ErrMissing},
 		"the outcomes can't be seen": {Origin: ledger.Origin{Created: made}, UsedErr: errLost},
@@ -117,7 +121,7 @@ func TestNothingIsSentOnAGuess(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				l := ledger.New(&ledgertest.Stream{}, config())
 				now := is
-				l.AskFunc(func() ledger.Told { return now })
+				l.SetOrigins(func() ledger.ReportedOrigin { return now })
 				if err := l.Check(t.Context()); err == nil {
 					t.Error("nothing is wrong")
 				}
@@ -125,7 +129,7 @@ func TestNothingIsSentOnAGuess(t *testing.T) {
 				if err == nil || errors.Is(err, settlement.ErrHeadMoved) {
 					t.Errorf("append answers %+v, %v", head, err)
 				}
-				now = ledger.Told{Origin: ledger.Origin{Created: made, Age: time.Hour}}
+				now = ledger.ReportedOrigin{Origin: ledger.Origin{Created: made, Age: time.Hour}}
 				fill(t, l, 2, 3)
 			})
 		})
@@ -141,10 +145,10 @@ func TestOneLookForMany(t *testing.T) {
 		cfg.NowFunc = func() time.Time { return made.Add(time.Duration(now.Add(1))) }
 		l := ledger.New(&ledgertest.Stream{}, cfg)
 		looks, release := 0, make(chan struct{})
-		l.AskFunc(func() ledger.Told {
+		l.SetOrigins(func() ledger.ReportedOrigin {
 			looks++
 			<-release
-			return ledger.Told{Origin: ledger.Origin{Created: made, Age: time.Hour}}
+			return ledger.ReportedOrigin{Origin: ledger.Origin{Created: made, Age: time.Hour}}
 		})
 		var checks sync.WaitGroup
 		check := func() {
@@ -602,12 +606,12 @@ func TestSetBackWhileStopped(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				mem, kept, is := &ledgertest.Stream{}, &tails{}, ledger.Told{Origin: ledger.Origin{Created: made, Age: time.Hour}}
+				mem, kept, is := &ledgertest.Stream{}, &tails{}, ledger.ReportedOrigin{Origin: ledger.Origin{Created: made, Age: time.Hour}}
 				begin := func() *ledger.Ledger {
 					cfg := config()
 					cfg.Tail = kept
 					l := ledger.New(mem, cfg)
-					l.AskFunc(func() ledger.Told { return is })
+					l.SetOrigins(func() ledger.ReportedOrigin { return is })
 					return l
 				}
 				fill(t, begin(), 1, 5)
@@ -668,8 +672,8 @@ func TestEntriesMissingAtTheStart(t *testing.T) {
 			kept.Keep(ledger.StreamName(""), made, *c.kept, false)
 		}
 		l := ledger.New(mem, cfg)
-		l.AskFunc(func() ledger.Told {
-			return ledger.Told{Origin: ledger.Origin{Created: made, Age: time.Hour, Last: 5, Removed: c.removed}}
+		l.SetOrigins(func() ledger.ReportedOrigin {
+			return ledger.ReportedOrigin{Origin: ledger.Origin{Created: made, Age: time.Hour, Last: 5, Removed: c.removed}}
 		})
 		if err := l.Check(t.Context()); (err != nil) != c.held {
 			t.Errorf("%s: %v", name, err)
@@ -687,7 +691,9 @@ func TestRecallFails(t *testing.T) {
 		cfg.Tail = kept
 		kept.Keep("", made, ledger.TailEntry{Sequence: 1, Digest: "x"}, false)
 		l := ledger.New(mem, cfg)
-		l.AskFunc(func() ledger.Told { return ledger.Told{Origin: ledger.Origin{Created: made, Age: time.Hour}} })
+		l.SetOrigins(func() ledger.ReportedOrigin {
+			return ledger.ReportedOrigin{Origin: ledger.Origin{Created: made, Age: time.Hour}}
+		})
 		mem.FaultFunc = func(ledgertest.Op) (bool, error) { return false, errLost }
 		var waits *settlement.Waiting
 		if err := l.Check(t.Context()); err == nil || errors.As(err, &waits) {

@@ -9,17 +9,17 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 )
 
-// StreamConfig is how Open creates the stream.
+// StreamConfig returns the configuration with which Open creates the stream.
 func StreamConfig(cfg Config) jetstream.StreamConfig {
 	cfg = cfg.withDefaults()
-	most := int64(-1)
+	maxBytes := int64(-1)
 	if cfg.MaxBytes > 0 {
-		most = cfg.MaxBytes
+		maxBytes = cfg.MaxBytes
 	}
 	return jetstream.StreamConfig{
 		Name:        StreamName(cfg.Prefix),
 		Description: "settled: the ledger, append-only",
-		Subjects:    []string{every(cfg.Prefix)},
+		Subjects:    []string{allSubjects(cfg.Prefix)},
 		Retention:   jetstream.LimitsPolicy,
 		Storage:     jetstream.FileStorage,
 		Replicas:    cfg.Replicas,
@@ -28,37 +28,36 @@ func StreamConfig(cfg Config) jetstream.StreamConfig {
 		DenyPurge:   true,
 		AllowDirect: false,
 		Duplicates:  2 * time.Minute,
-		MaxMsgs:     -1, MaxBytes: most, MaxMsgsPerSubject: -1, MaxMsgSize: -1, MaxConsumers: -1,
+		MaxMsgs:     -1, MaxBytes: maxBytes, MaxMsgsPerSubject: -1, MaxMsgSize: -1, MaxConsumers: -1,
 	}
 }
 
-// Open makes the stream where it is missing and Config.Create says so, and
-// verifies it where it exists, changing nothing. The strings are warnings: settings
-// that differ harmlessly. An error names every setting that endangers money, and
-// the command that mends it. Whether the stream is one that was lost and made anew
-// is judged by Check, and before the first request is sent at the latest.
+// Open creates the stream if it is missing and Config.Create is set, and checks the
+// settings of an existing stream without changing them. The strings are warnings: settings
+// that differ harmlessly. An error names every setting that endangers money, and the command
+// that corrects it. Whether the stream was lost and recreated is decided by Check, and at
+// the latest before the first request is sent.
 func Open(ctx context.Context, js jetstream.JetStream, cfg Config) (*Ledger, []string, error) {
 	if err := cfg.Validate(); err != nil {
 		return nil, nil, err
 	}
 	name := StreamName(cfg.Prefix)
-	stream, err := find(ctx, js, cfg)
+	stream, err := findOrCreate(ctx, js, cfg)
 	if err != nil {
 		return nil, nil, fmt.Errorf("ledger: stream %s: %w", name, err)
 	}
-	dangers, warnings := inspect(stream.CachedInfo().Config, StreamConfig(cfg))
+	dangers, warnings := checkSettings(stream.CachedInfo().Config, StreamConfig(cfg))
 	if len(dangers) > 0 {
 		return nil, warnings, fmt.Errorf("ledger: %w", &SettingsError{Stream: name, Dangers: dangers})
 	}
-	l := New(jetStream{js: js, name: name, stream: stream}, cfg)
-	l.known.origins = servers{js: js, cfg: l.cfg}
-	if _, err := l.get(ctx, every(cfg.Prefix), 0); err != nil && !errors.Is(err, ErrNoMessage) {
+	l := New(jetStream{js: js, cfg: cfg, stream: stream}, cfg)
+	if _, err := l.get(ctx, allSubjects(cfg.Prefix), 0); err != nil && !errors.Is(err, ErrNoMessage) {
 		return nil, warnings, fmt.Errorf("ledger: stream %s: last entry: %w", name, err)
 	}
 	return l, warnings, nil
 }
 
-func find(ctx context.Context, js jetstream.JetStream, cfg Config) (jetstream.Stream, error) {
+func findOrCreate(ctx context.Context, js jetstream.JetStream, cfg Config) (jetstream.Stream, error) {
 	name := StreamName(cfg.Prefix)
 	stream, err := js.Stream(ctx, name)
 	if !errors.Is(err, jetstream.ErrStreamNotFound) {
@@ -77,16 +76,15 @@ func find(ctx context.Context, js jetstream.JetStream, cfg Config) (jetstream.St
 	return stream, nil
 }
 
-// Inspection is what is found of the ledger's stream, without changing it.
+// Inspection describes the ledger's stream.
 type Inspection struct {
 	Name     string
-	Dangers  []string // for which Open refuses it
+	Dangers  []string // settings for which Open returns an error
 	Warnings []string
-	Stream   *jetstream.StreamInfo // nil where it is missing
+	Stream   *jetstream.StreamInfo // nil if it is missing
 }
 
-// Inspect judges the stream as Open does. It creates nothing, whatever the
-// configuration says. The error says why it could not be looked at.
+// Inspect checks the stream as Open does, and creates nothing.
 func Inspect(ctx context.Context, js jetstream.JetStream, cfg Config) (Inspection, error) {
 	i := Inspection{Name: StreamName(cfg.Prefix)}
 	s, err := js.Stream(ctx, i.Name)
@@ -97,6 +95,6 @@ func Inspect(ctx context.Context, js jetstream.JetStream, cfg Config) (Inspectio
 		return i, fmt.Errorf("ledger: stream %s: %w", i.Name, err)
 	}
 	i.Stream = s.CachedInfo()
-	i.Dangers, i.Warnings = inspect(i.Stream.Config, StreamConfig(cfg))
+	i.Dangers, i.Warnings = checkSettings(i.Stream.Config, StreamConfig(cfg))
 	return i, nil
 }

@@ -168,7 +168,7 @@ func TestMoreReplicasAreNoFinding(t *testing.T) {
 	for have, warned := range map[int]bool{1: true, 3: false, 5: false} {
 		got := want
 		got.Replicas = have
-		dangers, warnings := ledger.Judge(got, want)
+		dangers, warnings := ledger.CheckSettings(got, want)
 		if len(dangers) > 0 || (len(warnings) > 0) != warned {
 			t.Errorf("%d replicas where 3 are configured: %q, %q", have, dangers, warnings)
 		}
@@ -279,16 +279,16 @@ func TestHarmlessLimits(t *testing.T) {
 // TestRemoved: messages that vanish from the stream hold requests that expire for one
 // fence, from the moment on in which that is noticed.
 func TestRemoved(t *testing.T) {
-	for name, change := range map[string]func(*ledger.Told){
-		"the first are gone":  func(o *ledger.Told) { o.Removed = 3 },
-		"from the middle":     func(o *ledger.Told) { o.Removed = 1 },
-		"it ends earlier now": func(o *ledger.Told) { o.Last = 2 },
+	for name, change := range map[string]func(*ledger.ReportedOrigin){
+		"the first are gone":  func(o *ledger.ReportedOrigin) { o.Removed = 3 },
+		"from the middle":     func(o *ledger.ReportedOrigin) { o.Removed = 1 },
+		"it ends earlier now": func(o *ledger.ReportedOrigin) { o.Last = 2 },
 	} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				l := ledger.New(&ledgertest.Stream{}, config())
-				is := ledger.Told{Origin: ledger.Origin{Created: made, Age: time.Hour, Last: 100}}
-				l.AskFunc(func() ledger.Told { return is })
+				is := ledger.ReportedOrigin{Origin: ledger.Origin{Created: made, Age: time.Hour, Last: 100}}
+				l.SetOrigins(func() ledger.ReportedOrigin { return is })
 				fill(t, l, 1, 5)
 				change(&is)
 				_, err := l.Append(t.Context(), settlement.Head{Session: session(6)}, closing(session(6), outcome("a"), 1))

@@ -11,42 +11,35 @@ import (
 	"settled/settlement"
 )
 
-// Reading is the ledger's stream as a Source for commands that only read. A temporary
-// failure is returned; of a patient Reading it is retried for half a minute.
-func Reading(r *streamreader.Reader, patient bool) Source { return &reading{r, patient} }
+// StreamSource returns the ledger's stream as a Source for commands that only read. If retry
+// is true, temporary failures are retried for half a minute.
+func StreamSource(r *streamreader.Reader, retry bool) Source { return &streamSource{r, retry} }
 
-type reading struct {
-	r       *streamreader.Reader
-	patient bool
+type streamSource struct {
+	r     *streamreader.Reader
+	retry bool
 }
 
-func (s *reading) Get(ctx context.Context, filter string, from uint64) (Message, error) {
-	get := func(ctx context.Context) (*jetstream.RawStreamMsg, error) {
+func (s *streamSource) Get(ctx context.Context, filter string, from uint64) (Message, error) {
+	m, err := retryIf(ctx, s, func(ctx context.Context) (*jetstream.RawStreamMsg, error) {
 		if from == 0 {
 			return s.r.Last(ctx, filter)
 		}
 		return s.r.Next(ctx, filter, from)
-	}
-	m, err := retried(ctx, s, get)
-	if errors.Is(err, jetstream.ErrMsgNotFound) {
-		return Message{}, ErrNoMessage
-	}
+	})
 	if err != nil {
 		return Message{}, err
 	}
 	return messageOf(m), nil
 }
 
-func (s *reading) Gaps(ctx context.Context) (bool, error) {
-	info, err := retried(ctx, s, s.r.Info)
-	if err != nil {
-		return false, err
-	}
-	return info.State.NumDeleted > 0 || info.State.Msgs < info.State.LastSeq, nil
+func (s *streamSource) Gaps(ctx context.Context) (bool, error) {
+	info, err := retryIf(ctx, s, s.r.Info)
+	return err == nil && hasGaps(info), err
 }
 
-func retried[T any](ctx context.Context, s *reading, read func(context.Context) (T, error)) (T, error) {
-	if !s.patient {
+func retryIf[T any](ctx context.Context, s *streamSource, read func(context.Context) (T, error)) (T, error) {
+	if !s.retry {
 		return read(ctx)
 	}
 	return streamreader.Retry(ctx, s.r, read)
@@ -56,28 +49,130 @@ func messageOf(m *jetstream.RawStreamMsg) Message {
 	return Message{Subject: m.Subject, Sequence: m.Sequence, Time: m.Time, Payload: m.Data}
 }
 
-// batch is how many messages List prepares together.
+// nextOf adapts the Get of a Source for streamreader.Range.
+func nextOf(get func(ctx context.Context, filter string, from uint64) (Message, error)) streamreader.NextFunc {
+	return func(ctx context.Context, filter string, from uint64) (*jetstream.RawStreamMsg, error) {
+		m, err := get(ctx, filter, from)
+		return &jetstream.RawStreamMsg{Subject: m.Subject, Sequence: m.Sequence, Time: m.Time, Data: m.Payload}, err
+	}
+}
+
+// Parse decodes a message of the ledger's stream. It does not decide whether the message is
+// foreign; a Classifier does.
+func Parse(m *jetstream.RawStreamMsg) Stored { return parse(messageOf(m)) }
+
+// Walk calls fn with every message of the ledger from a sequence on (0: from the first), in
+// order, up to the last one when it begins, and returns the sequence of that; 0 for an empty
+// ledger. A message that can't be read as an entry is passed with its Err. An error of fn
+// ends the walk and is returned.
+func (l *Ledger) Walk(ctx context.Context, from uint64, fn func(Stored) error) (last uint64, err error) {
+	all := allSubjects(l.cfg.Prefix)
+	end, err := l.get(ctx, all, 0)
+	if errors.Is(err, ErrNoMessage) {
+		return 0, nil
+	}
+	if err != nil {
+		return 0, fmt.Errorf("ledger: last entry: %w", err)
+	}
+	get := func(ctx context.Context, filter string, at uint64) (Message, error) {
+		m, err := l.get(ctx, filter, at)
+		switch {
+		case errors.Is(err, ErrNoMessage):
+			return Message{}, fmt.Errorf("ledger: entries from %d: no such message: entries vanished while they were read", at)
+		case err != nil:
+			return Message{}, fmt.Errorf("ledger: entries from %d: %w", at, err)
+		}
+		return m, nil
+	}
+	err = streamreader.Range(ctx, nextOf(get), []string{all}, max(from, 1), end.Sequence, func(m *jetstream.RawStreamMsg) error { return fn(Parse(m)) })
+	if err != nil {
+		return 0, err
+	}
+	return end.Sequence, nil
+}
+
+// Session returns every message on a session's subjects, oldest first, up to the last one
+// when it is called, and marks foreign ones; for the empty id those of unknown sessions.
+func (l *Ledger) Session(ctx context.Context, id settlement.SessionID) ([]Stored, error) {
+	var all []Stored
+	err := EachInSession(ctx, l.source(), l.cfg.Prefix, id, func(s Stored) error {
+		all = append(all, s)
+		return nil
+	})
+	if err != nil {
+		return nil, fmt.Errorf("ledger: entries of %s: %w", id.Token(), err)
+	}
+	return all, nil
+}
+
+// source returns the ledger's stream as a Source whose reads the loss detector observes.
+func (l *Ledger) source() Source { return observedSource{l.stream, l} }
+
+type observedSource struct {
+	Stream
+	l *Ledger
+}
+
+func (s observedSource) Get(ctx context.Context, filter string, from uint64) (Message, error) {
+	return s.l.get(ctx, filter, from)
+}
+
+// EachInSession calls fn with every message on a session's subjects, classified, in order,
+// up to the last one when it begins; for the empty id with those of unknown sessions.
+func EachInSession(ctx context.Context, src Source, prefix string, id settlement.SessionID, fn func(Stored) error) error {
+	c := NewClassifier(src, AllMessages)
+	return eachMatching(ctx, src, prefix, id, func(s Stored) error {
+		s, err := c.Classify(ctx, s)
+		if err != nil {
+			return err
+		}
+		return fn(s)
+	})
+}
+
+// eachMatching calls fn with every message on a session's subjects, not classified.
+func eachMatching(ctx context.Context, src Source, prefix string, id settlement.SessionID, fn func(Stored) error) error {
+	_, filter := subjects(prefix, "", id)
+	end, err := src.Get(ctx, filter, 0)
+	if errors.Is(err, ErrNoMessage) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	last := uint64(0)
+	err = streamreader.Range(ctx, nextOf(src.Get), []string{filter}, 1, end.Sequence, func(m *jetstream.RawStreamMsg) error {
+		last = m.Sequence
+		return fn(Parse(m))
+	})
+	if err == nil && last != end.Sequence {
+		err = errors.New("messages vanished while they were read")
+	}
+	return err
+}
+
+// batch is the number of messages that List prepares together.
 const batch = 256
 
-// List calls fn with every message of the ledger that a selection chooses, classified, in
-// order, up to what is the last one when List begins, and returns that sequence. chosen
-// says that the selection's subjects leave out messages of a session. Errors: as of
+// List calls fn with every message of the ledger that the selection includes, classified, in
+// order, up to the last one when List begins, and returns the sequence of that. some says
+// that the selection's subjects leave out messages of a session. Errors: as of
 // streamreader.Reader.List.
-func List(ctx context.Context, r *streamreader.Reader, s streamreader.Selection, chosen bool, fn func(Stored) error) (last uint64, err error) {
-	passed := passedBy(s)
-	if chosen {
-		passed = Chosen
+func List(ctx context.Context, r *streamreader.Reader, s streamreader.Selection, some bool, fn func(Stored) error) (last uint64, err error) {
+	coverage := coverageOf(s)
+	if some {
+		coverage = SomeMessages
 	}
-	chains := NewChains(Reading(r, true), passed)
+	c := NewClassifier(StreamSource(r, true), coverage)
 	var waiting []Stored
 	flush := func() error {
 		next := waiting
 		waiting = waiting[:0]
-		if err := chains.Prepare(ctx, next); err != nil {
+		if err := c.Prepare(ctx, next); err != nil {
 			return err
 		}
 		for _, s := range next {
-			s, err := chains.Classify(ctx, s)
+			s, err := c.Classify(ctx, s)
 			if err == nil {
 				err = fn(s)
 			}
@@ -88,7 +183,7 @@ func List(ctx context.Context, r *streamreader.Reader, s streamreader.Selection,
 		return nil
 	}
 	last, err = r.List(ctx, s, func(m *jetstream.RawStreamMsg) error {
-		if waiting = append(waiting, read(messageOf(m))); len(waiting) < batch && passed != Whole {
+		if waiting = append(waiting, Parse(m)); len(waiting) < batch && coverage != AllMessages {
 			return nil
 		}
 		return flush()
@@ -102,25 +197,24 @@ func List(ctx context.Context, r *streamreader.Reader, s streamreader.Selection,
 	return last, err
 }
 
-// passedBy is what a selection passes that leaves out no message of a session.
-func passedBy(s streamreader.Selection) Passed {
+// coverageOf returns the coverage of a selection that leaves out no message of a session.
+func coverageOf(s streamreader.Selection) Coverage {
 	if s.From > 1 || !s.Since.IsZero() || s.Fresh {
-		return Later
+		return LaterMessages
 	}
-	return Whole
+	return AllMessages
 }
 
-// Follow is streamreader.FollowWith with classified messages. The selection must not leave
-// out messages of a session. It remembers at most so many sessions that a process can
-// follow the ledger without end.
-func Follow(ctx context.Context, open func(context.Context) (*streamreader.Reader, error), s streamreader.Selection, report func(error) error, fn func(Stored) error) error {
-	src := &reading{}
-	begin := func(passed Passed) *Chains {
-		c := NewChains(src, passed)
-		c.most = mostFollowed
+// Follow is streamreader.Follow with classified messages. The selection must not leave out
+// messages of a session. The number of sessions that it remembers is bounded.
+func Follow(ctx context.Context, open streamreader.OpenFunc, s streamreader.Selection, report func(error) error, fn func(Stored) error) error {
+	src := &streamSource{}
+	newClassifier := func(coverage Coverage) *Classifier {
+		c := NewClassifier(src, coverage)
+		c.most = maxFollowed
 		return c
 	}
-	chains := begin(passedBy(s))
+	c := newClassifier(coverageOf(s))
 	reopen := func(ctx context.Context) (*streamreader.Reader, error) {
 		r, err := open(ctx)
 		if err == nil {
@@ -128,83 +222,19 @@ func Follow(ctx context.Context, open func(context.Context) (*streamreader.Reade
 		}
 		return r, err
 	}
-	return streamreader.FollowWith(ctx, reopen, s, func(err error) error {
+	return streamreader.Follow(ctx, reopen, s, func(err error) error {
 		if errors.Is(err, streamreader.ErrSetBack) {
-			chains = begin(Later)
+			c = newClassifier(LaterMessages)
 		}
 		if report == nil {
 			return nil
 		}
 		return report(err)
 	}, func(m *jetstream.RawStreamMsg) error {
-		s, err := chains.Classify(ctx, read(messageOf(m)))
+		s, err := c.Classify(ctx, Parse(m))
 		if err != nil {
 			return fmt.Errorf("%w: %w", streamreader.ErrRead, err)
 		}
 		return fn(s)
 	})
-}
-
-// EachOf calls fn with every message on a session's subjects, classified, in order, up to
-// the last one when it begins; for the empty id with those of unknown sessions.
-func EachOf(ctx context.Context, src Source, prefix string, id settlement.SessionID, fn func(Stored) error) error {
-	_, filter := subjects(prefix, "", id)
-	chains := NewChains(src, Whole)
-	return follow(ctx, src, filter, func(s Stored) error {
-		s, err := chains.Classify(ctx, s)
-		if err != nil {
-			return err
-		}
-		return fn(s)
-	})
-}
-
-// Walk hands over every message of the ledger from a sequence on (0: from the
-// first), in order, up to what is the last when it begins, and returns that
-// sequence; 0 for an empty ledger. What can't be read as an entry is handed over
-// with its Err. fn's error ends the walk and is returned.
-func (l *Ledger) Walk(ctx context.Context, from uint64, fn func(Stored) error) (last uint64, err error) {
-	all := every(l.cfg.Prefix)
-	end, err := l.get(ctx, all, 0)
-	if errors.Is(err, ErrNoMessage) {
-		return 0, nil
-	}
-	if err != nil {
-		return 0, fmt.Errorf("ledger: last entry: %w", err)
-	}
-	read := func(ctx context.Context, at uint64) (Stored, bool, error) {
-		m, err := l.get(ctx, all, at)
-		switch {
-		case errors.Is(err, ErrNoMessage):
-			return Stored{}, false, fmt.Errorf("ledger: entries from %d: %w: entries vanished while they were read", at, err)
-		case err != nil:
-			return Stored{}, false, fmt.Errorf("ledger: entries from %d: %w", at, err)
-		}
-		return read(m), true, nil
-	}
-	if err := streamreader.Ahead(ctx, max(from, 1), end.Sequence, readAhead, read, func(s Stored) uint64 { return s.Sequence }, fn); err != nil {
-		return 0, err
-	}
-	return end.Sequence, nil
-}
-
-// readAhead is how many reads of a walk are under way at once: enough that none waits
-// for another's way there and back.
-const readAhead = 128
-
-// follow hands over what one filter matches, in order, up to what is the last when
-// it begins.
-func follow(ctx context.Context, src Source, filter string, fn func(Stored) error) error {
-	end, err := src.Get(ctx, filter, 0)
-	if errors.Is(err, ErrNoMessage) {
-		return nil
-	}
-	for from := uint64(1); err == nil && from <= end.Sequence; {
-		var m Message
-		if m, err = src.Get(ctx, filter, from); err == nil {
-			from = m.Sequence + 1
-			err = fn(read(m))
-		}
-	}
-	return err
 }

@@ -11,60 +11,60 @@ import (
 
 type hash = [sha256.Size]byte
 
-// chain is what an audit remembers of one session: a fixed amount, but for the
-// plans of its closing entries, which max_attempts bounds and closed drops.
-type chain struct {
-	n        uint64
-	last     hash // of the last entry's payload
-	standing position
-	attempts int  // closing entries of the outcome that holds the session, since it took it
-	broken   bool // the last entry could not be read, so nothing is known of the standing
-	blind    bool // since then no closing entry has said how many attempts there were
+// sessionAudit is what an audit remembers of one session: a fixed amount, but for the plans
+// of its closing entries, which max_attempts bounds and a closed entry drops.
+type sessionAudit struct {
+	n               uint64
+	last            hash // of the last entry's payload
+	standing        auditedStanding
+	attempts        int  // closing entries of the outcome that holds the session, since it took it
+	unreadable      bool // the last entry could not be read, so the standing is unknown
+	attemptsUnknown bool // no closing entry since then has shown the number of attempts
 
-	branch *chain // what the last entry that is not on the chain would have made of it; nil: there was none
+	branch *sessionAudit // the state after the last entry that is not on the chain; nil: there was none
 
-	plans   []plan                  // of all closing entries
+	plans   []auditedPlan           // of all closing entries
 	current []settlement.Allocation // of the closing entry that holds the session
 }
 
-// position is a settlement.Standing with the outcome hashed.
-type position struct {
+// auditedStanding is a settlement.Standing with the outcome hashed.
+type auditedStanding struct {
 	state    settlement.StandingState
-	outcome  hash // of its identity without the type, which a standing does not name
-	full     hash // of its whole identity; zero: not known
+	outcome  hash // of its identity without the type, which a standing does not contain
+	full     hash // of its whole identity; zero: unknown
 	sequence uint64
 }
 
-// plan is what one outcome once intended to pay.
-type plan struct{ outcome, allocations hash }
+// auditedPlan is what one outcome intended to pay.
+type auditedPlan struct{ outcome, allocations hash }
 
-// skip goes past an entry that can't be read.
-func (c *chain) skip(s Stored) {
+// addUnreadable adds an entry that can't be read.
+func (c *sessionAudit) addUnreadable(s Stored) {
 	c.n++
 	c.last = sha256.Sum256(s.Payload)
-	c.broken, c.blind, c.standing = true, true, position{}
+	c.unreadable, c.attemptsUnknown, c.standing = true, true, auditedStanding{}
 }
 
-// add takes the session's next entry, and says what is wrong with it.
-func (c *chain) add(s Stored) (wrong []string) {
+// add adds the session's next entry, and returns what is wrong with it.
+func (c *sessionAudit) add(s Stored) (wrong []string) {
 	e := s.Entry
 	if e.N != c.n+1 {
-		wrong = append(wrong, fmt.Sprintf("it is number %d of its session by its id, and %d stand before it", e.N, c.n))
+		wrong = append(wrong, fmt.Sprintf("it is number %d of its session by its id, and %d entries come before it", e.N, c.n))
 	}
 	if previous := c.previous(); *e.Previous != previous {
 		wrong = append(wrong, fmt.Sprintf("previous is %q, and the entry before it hashes to %q", *e.Previous, previous))
 	}
-	wrong = append(wrong, c.moved(e)...)
-	c.n, c.last, c.broken = e.N, sha256.Sum256(s.Payload), false
-	c.take(e)
+	wrong = append(wrong, c.checkTransition(e)...)
+	c.n, c.last, c.unreadable = e.N, sha256.Sum256(s.Payload), false
+	c.apply(e)
 	return wrong
 }
 
-func (c *chain) previous() string { return place{n: c.n, digest: c.last}.previous() }
+func (c *sessionAudit) previous() string { return chainPosition{n: c.n, digest: c.last}.previous() }
 
-// moved holds the entry to what its kind may do to the standing before it.
-func (c *chain) moved(e settlement.Entry) (wrong []string) {
-	if c.broken {
+// checkTransition checks the entry against what its kind may do to the standing before it.
+func (c *sessionAudit) checkTransition(e settlement.Entry) (wrong []string) {
+	if c.unreadable {
 		return nil
 	}
 	was := c.standing
@@ -77,24 +77,24 @@ func (c *chain) moved(e settlement.Entry) (wrong []string) {
 	}
 	switch e.State {
 	case settlement.EntryClosing:
-		wrong, attempts = taken(e, was, ours, settlement.Closing), attempts+1
+		wrong, attempts = checkTaken(e, was, ours, settlement.Closing), attempts+1
 	case settlement.EntryClosed:
-		wrong = taken(e, was, ours, settlement.Closed)
+		wrong = checkTaken(e, was, ours, settlement.Closed)
 		if was.state != settlement.Closed {
-			wrong = append(wrong, c.pays(e, ours)...)
+			wrong = append(wrong, c.checkPayout(e, ours)...)
 		}
 	default:
-		wrong = failedFrom(e, was, ours)
+		wrong = checkFailed(e, was, ours)
 	}
-	if e.Attempt != attempts && !(ours && c.blind) {
+	if e.Attempt != attempts && !(ours && c.attemptsUnknown) {
 		wrong = append(wrong, fmt.Sprintf("attempt is %d, and by the entries before it %d", e.Attempt, attempts))
 	}
 	return wrong
 }
 
-// heldBy reports whether this outcome holds the session. Its type is compared too,
-// except where the holder is only known from an entry after a broken one.
-func (p position) heldBy(o settlement.OutcomeRef) bool {
+// heldBy reports whether this outcome holds the session. Its type is compared too, except
+// where the holder is only known from an entry after an unreadable one.
+func (p auditedStanding) heldBy(o settlement.OutcomeRef) bool {
 	switch {
 	case p.state == settlement.Free:
 		return false
@@ -105,59 +105,60 @@ func (p position) heldBy(o settlement.OutcomeRef) bool {
 	}
 }
 
-// taken holds a closing or closed entry to a session that it may take.
-func taken(e settlement.Entry, was position, ours bool, state settlement.StandingState) (wrong []string) {
+// checkTaken checks that the session was free, or held by the outcome of a closing or closed
+// entry.
+func checkTaken(e settlement.Entry, was auditedStanding, ours bool, state settlement.StandingState) (wrong []string) {
 	if was.state == settlement.Closed || was.state == settlement.Closing && !ours {
 		wrong = append(wrong, fmt.Sprintf("%s by outcome %q, and the session was %s by another entry (%d)", e.State, e.Outcome.ID, was.state, was.sequence))
 	}
 	if want := e.Outcome.Standing(state); *e.Standing != want {
-		wrong = append(wrong, fmt.Sprintf("standing is %s, want %s", show(*e.Standing), show(want)))
+		wrong = append(wrong, fmt.Sprintf("standing is %s, want %s", standingText(*e.Standing), standingText(want)))
 	}
 	return wrong
 }
 
-// failedFrom holds a failed entry to freeing the session that its own outcome held,
-// and to leaving every other standing as it was.
-func failedFrom(e settlement.Entry, was position, ours bool) []string {
-	got := positionOf(*e.Standing)
+// checkFailed checks that a failed entry frees the session if its own outcome held it, and
+// leaves every other standing unchanged.
+func checkFailed(e settlement.Entry, was auditedStanding, ours bool) []string {
+	got := auditedStandingOf(*e.Standing)
 	switch {
 	case ours && was.state == settlement.Closed:
 		return []string{"the outcome that closed the session failed afterwards"}
 	case ours:
 		if *e.Standing != (settlement.Standing{State: settlement.Free}) {
-			return []string{fmt.Sprintf("standing is %s, and the outcome that held the session failed: want free", show(*e.Standing))}
+			return []string{fmt.Sprintf("standing is %s, and the outcome that held the session failed: want free", standingText(*e.Standing))}
 		}
 	case got.state != was.state || got.outcome != was.outcome || got.sequence != was.sequence:
-		return []string{fmt.Sprintf("standing is %s, and before it the session was %s by entry %d: a failed entry of another outcome copies that", show(*e.Standing), was.state, was.sequence)}
+		return []string{fmt.Sprintf("standing is %s, and before it the session was %s by entry %d: a failed entry of another outcome copies that", standingText(*e.Standing), was.state, was.sequence)}
 	}
 	return nil
 }
 
-// pays holds a closed entry to the plan of the closing entry it answers. A close
-// that was found done may be that of an earlier intent of the same outcome.
-func (c *chain) pays(e settlement.Entry, ours bool) []string {
+// checkPayout checks a closed entry against the plan of its closing entry. A close that was
+// found done may be that of an earlier intent of the same outcome.
+func (c *sessionAudit) checkPayout(e settlement.Entry, ours bool) []string {
 	if !ours {
 		if !*e.Recovered {
-			return []string{"closed by an answer to a request, and no closing entry of this outcome stands before it"}
+			return []string{"closed by an answer to a request, and no closing entry of this outcome comes before it"}
 		}
 		return nil
 	}
 	p := planOf(e)
-	if c.blind || planOf(settlement.Entry{Outcome: e.Outcome, Allocation: c.current}) == p || *e.Recovered && slices.Contains(c.plans, p) {
+	if c.attemptsUnknown || planOf(settlement.Entry{Outcome: e.Outcome, Allocation: c.current}) == p || *e.Recovered && slices.Contains(c.plans, p) {
 		return nil
 	}
 	wrong := []string{"its allocations are not those of the closing entry that it answers"}
 	return append(wrong, sumsDiffer(c.current, e.Allocation)...)
 }
 
-// take goes on from what the entry says.
-func (c *chain) take(e settlement.Entry) {
+// apply changes the state as the entry says.
+func (c *sessionAudit) apply(e settlement.Entry) {
 	full := c.standing.full
-	c.standing = positionOf(settlement.Head{Last: &e}.Standing())
+	c.standing = auditedStandingOf(settlement.Head{Last: &e}.Standing())
 	switch e.State {
 	case settlement.EntryClosing:
 		full = e.Outcome.Identity().Hash()
-		c.attempts, c.blind = e.Attempt, false
+		c.attempts, c.attemptsUnknown = e.Attempt, false
 		c.plans = append(c.plans, planOf(e))
 		c.current = e.Allocation
 	case settlement.EntryClosed:
@@ -171,33 +172,23 @@ func (c *chain) take(e settlement.Entry) {
 	c.standing.full = full
 }
 
-func positionOf(st settlement.Standing) position {
-	p := position{state: settlement.Free, sequence: st.Sequence}
-	switch st.State {
-	case settlement.Closing:
-		p.state = settlement.Closing
-	case settlement.Closed:
-		p.state = settlement.Closed
-	}
-	if p.state != settlement.Free {
-		p.outcome = st.Identity().Hash()
+func auditedStandingOf(st settlement.Standing) auditedStanding {
+	p := auditedStanding{state: settlement.Free, sequence: st.Sequence}
+	if st.State == settlement.Closing || st.State == settlement.Closed {
+		p.state, p.outcome = st.State, st.Identity().Hash()
 	}
 	return p
 }
 
-func planOf(e settlement.Entry) plan {
-	return plan{e.Outcome.Identity().Hash(), jsonHash(e.Allocation)}
-}
-
-func jsonHash(v any) hash {
-	text, err := json.Marshal(v)
+func planOf(e settlement.Entry) auditedPlan {
+	text, err := json.Marshal(e.Allocation)
 	if err != nil {
-		panic(fmt.Sprintf("ledger: %T that was read from JSON can't be written as such: %v", v, err))
+		panic(fmt.Sprintf("ledger: an allocation that was decoded from JSON can't be encoded: %v", err))
 	}
-	return sha256.Sum256(text)
+	return auditedPlan{e.Outcome.Identity().Hash(), sha256.Sum256(text)}
 }
 
-// sumsDiffer names the assets of which two allocations pay unequal sums.
+// sumsDiffer lists the assets of which two allocations pay different sums.
 func sumsDiffer(planned, paid []settlement.Allocation) (wrong []string) {
 	sums := map[settlement.Asset][2]settlement.Amount{}
 	for i, allocations := range [][]settlement.Allocation{planned, paid} {
@@ -216,7 +207,7 @@ func sumsDiffer(planned, paid []settlement.Allocation) (wrong []string) {
 	return wrong
 }
 
-func show(st settlement.Standing) string {
+func standingText(st settlement.Standing) string {
 	if st.State == settlement.Free {
 		return fmt.Sprintf("free (sequence %d)", st.Sequence)
 	}

@@ -8,25 +8,26 @@ import (
 	"settled/settlement"
 )
 
-// kind is the token that all the ledger's subjects and event types begin with.
-const kind = "settlement"
+// subjectKind is the first token of the ledger's subjects, after the prefix, and of its
+// event types.
+const subjectKind = "settlement"
 
-// subjects builds, from one value, what an entry is published to and what its
-// append is compared over. Every writer must use the identical filter, so no
-// other function builds either.
+// subjects returns the subject that an entry is published to, and the filter over which its
+// append is compared. Every writer must use the identical filter, so no other function
+// builds either.
 func subjects(prefix string, state settlement.EntryState, id settlement.SessionID) (subject, filter string) {
 	token := id.Token()
-	return prefix + kind + "." + string(state) + "." + token, prefix + kind + ".*." + token
+	return prefix + subjectKind + "." + string(state) + "." + token, prefix + subjectKind + ".*." + token
 }
 
-// every is the filter over all entries, and the stream's subject.
-func every(prefix string) string { return prefix + kind + ".*.*" }
+// allSubjects is the filter over all entries, and the stream's subject.
+func allSubjects(prefix string) string { return prefix + subjectKind + ".*.*" }
 
-// splitSubject reads a subject that subjects built.
+// splitSubject parses a subject that subjects built.
 func splitSubject(subject string) (prefix string, state settlement.EntryState, id settlement.SessionID, err error) {
 	tokens := strings.Split(subject, ".")
 	last := len(tokens) - 1
-	if last < 2 || tokens[last-2] != kind {
+	if last < 2 || tokens[last-2] != subjectKind {
 		return "", "", "", fmt.Errorf("subject %.200q: want settlement.<state>.<session id>", subject)
 	}
 	prefix = strings.TrimSuffix(subject, strings.Join(tokens[last-2:], "."))
@@ -51,14 +52,16 @@ func splitSubject(subject string) (prefix string, state settlement.EntryState, i
 	return prefix, state, id, nil
 }
 
-// StreamName is the name of the ledger's stream under a subject prefix:
-// SETTLEMENTS, or PROD_SETTLEMENTS for "prod.".
+// StreamName returns the name of the ledger's stream for a subject prefix: SETTLEMENTS, or
+// PROD_SETTLEMENTS for "prod.".
 func StreamName(prefix string) string { return streamName(prefix, "SETTLEMENTS") }
 
-// streamName is how all of settled's streams are named; a name can't hold dots.
+// streamName adds the prefix to a stream's name, which can't contain dots.
 func streamName(prefix, name string) string {
 	return strings.ToUpper(strings.ReplaceAll(prefix, ".", "_")) + name
 }
+
+const tokenLetters = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-_"
 
 // checkPrefix accepts the empty prefix, and tokens of letters, digits, "-" and
 // "_" that each end with a dot.
@@ -67,7 +70,7 @@ func checkPrefix(prefix string) error {
 		return nil
 	}
 	for token := range strings.SplitSeq(strings.TrimSuffix(prefix, "."), ".") {
-		if token == "" || strings.ContainsFunc(token, notInToken) {
+		if token == "" || strings.Trim(token, tokenLetters) != "" {
 			return fmt.Errorf("prefix %.80q: want tokens of letters, digits, - and _ that each end with a dot, such as %q", prefix, "prod.")
 		}
 	}
@@ -75,8 +78,4 @@ func checkPrefix(prefix string) error {
 		return fmt.Errorf("prefix %.80q: want a dot at its end", prefix)
 	}
 	return nil
-}
-
-func notInToken(r rune) bool {
-	return (r < 'a' || r > 'z') && (r < 'A' || r > 'Z') && (r < '0' || r > '9') && r != '-' && r != '_'
 }

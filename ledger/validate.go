@@ -3,27 +3,28 @@ package ledger
 import (
 	"errors"
 	"fmt"
+	"strings"
 
 	"settled/settlement"
 )
 
-// checkShape holds an entry to the members its kind has in the contract.
-func checkShape(e settlement.Entry) error {
+// validate checks that an entry has the members of its kind.
+func validate(e settlement.Entry) error {
 	if !isHex(e.AttemptID, attemptBytes) {
 		return fmt.Errorf("attempt_id %.80q: want %d hex digits in lower case", e.AttemptID, 2*attemptBytes)
 	}
 	if e.Attempt < 0 {
 		return fmt.Errorf("attempt %d is below zero", e.Attempt)
 	}
-	if err := checkChained(e); err != nil {
+	if err := validateChain(e); err != nil {
 		return err
 	}
-	return checkMembers(e)
+	return validateMembers(e)
 }
 
-// checkChained holds an entry of a known session to the members that tie it to
-// the entries before it, and one of an unknown session to having none of them.
-func checkChained(e settlement.Entry) error {
+// validateChain checks the members that tie an entry to the ones before it. An entry of an
+// unknown session has none of them.
+func validateChain(e settlement.Entry) error {
 	if e.Session == "" {
 		if e.State != settlement.EntryFailed || e.Standing != nil || e.Previous != nil {
 			return errors.New("an entry of an unknown session is failed, and has neither standing nor previous")
@@ -36,11 +37,7 @@ func checkChained(e settlement.Entry) error {
 	if first := e.N == 1; first != (*e.Previous == "") || !first && !isHex(*e.Previous, 32) {
 		return fmt.Errorf("previous %.80q in entry number %d: want SHA-256 in lower-case hex, empty in the first entry alone", *e.Previous, e.N)
 	}
-	return checkStanding(*e.Standing)
-}
-
-func checkStanding(st settlement.Standing) error {
-	switch st.State {
+	switch st := *e.Standing; st.State {
 	case settlement.Free:
 		if st.Source != "" || st.ID != "" || st.Digest != "" {
 			return errors.New("standing is free and names an outcome")
@@ -52,13 +49,14 @@ func checkStanding(st settlement.Standing) error {
 	return nil
 }
 
-// checkMembers demands what an entry's kind needs and refuses what it can't have.
-func checkMembers(e settlement.Entry) error {
+// validateMembers requires the members that an entry's kind needs, and rejects those that it
+// can't have.
+func validateMembers(e settlement.Entry) error {
 	closing, closed, failed := e.State == settlement.EntryClosing, e.State == settlement.EntryClosed, e.State == settlement.EntryFailed
 	for _, m := range []struct {
-		name        string
-		has         bool
-		must, might bool
+		name          string
+		has           bool
+		must, allowed bool
 	}{
 		{"evidence", e.Evidence != nil, false, closed || failed},
 		{"policy", e.Policy != nil, closing || closed, false},
@@ -75,25 +73,49 @@ func checkMembers(e settlement.Entry) error {
 		if m.must && !m.has {
 			return fmt.Errorf("a %s entry without %s", e.State, m.name)
 		}
-		if m.has && !m.must && !m.might {
+		if m.has && !m.must && !m.allowed {
 			return fmt.Errorf("a %s entry with %s", e.State, m.name)
 		}
 	}
 	if closing && e.ValidUntil == nil && e.BaseVersion == nil {
-		return errors.New("a closing entry without valid_until and base_version: nothing says when its request is dead")
+		return errors.New("a closing entry without valid_until and base_version: nothing says when its request expires")
 	}
 	return nil
 }
 
-// isHex reports whether s is so many bytes in lower-case hex.
+// isHex reports whether s is the lower-case hex of a number of bytes.
 func isHex(s string, bytes int) bool {
-	if len(s) != 2*bytes {
-		return false
+	return len(s) == 2*bytes && strings.Trim(s, "0123456789abcdef") == ""
+}
+
+// checkTransition rejects an entry that would take a session from the outcome that holds
+// it. The caller has decided so already; this is the last check before it is written.
+func checkTransition(head settlement.Head, e settlement.Entry) error {
+	if head.Session != e.Session {
+		return fmt.Errorf("the head is of session %s: an internal error (a bug): please report it", head.Session.Token())
 	}
-	for _, c := range []byte(s) {
-		if (c < '0' || c > '9') && (c < 'a' || c > 'f') {
-			return false
-		}
+	if e.State == settlement.EntryFailed {
+		return nil
 	}
-	return true
+	st := head.Standing()
+	if st.State == settlement.Closed || st.State == settlement.Closing && !head.HeldBy(e.Outcome) {
+		return fmt.Errorf("the session is %s by outcome %.80q of %.80q: an internal error (a bug): please report it", st.State, st.ID, st.Source)
+	}
+	return nil
+}
+
+// checkReadsBack rejects an entry that would not be read back the same: encoding/json
+// replaces text that is not UTF-8, and the outcome would not match its own entry.
+func checkReadsBack(got, e settlement.Entry) error {
+	if e.Session == "" {
+		return nil // it is never looked for again
+	}
+	same := got.Outcome == e.Outcome && *got.Standing == *e.Standing
+	if e.Node != nil {
+		same = same && *got.Node == *e.Node
+	}
+	if !same {
+		return errors.New("it would be read back differently: the outcome's source or id, or the node's answer, is not UTF-8")
+	}
+	return nil
 }

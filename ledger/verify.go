@@ -2,7 +2,6 @@ package ledger
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"slices"
 	"strconv"
@@ -11,45 +10,44 @@ import (
 	"settled/settlement"
 )
 
-// VerifyFunc says whether the node signed an answer that is kept as evidence.
+// VerifyFunc returns nil if the node signed an answer that is stored as evidence.
 type VerifyFunc func(settlement.NodeAnswer) error
 
-// Audit says what Verify looks at.
+// Audit configures Verify.
 type Audit struct {
-	// Session is the one session to look at. Empty: the whole stream.
+	// Session is the session to verify. Empty: the whole stream.
 	Session settlement.SessionID
-	// VerifyFunc checks the evidence of closed entries. Nil: signatures are not
-	// checked.
+	// VerifyFunc checks the evidence of closed entries. Nil: signatures are not checked.
 	VerifyFunc VerifyFunc
-	// Anchor is what an earlier audit of the whole stream saw last. Nil: none.
-	// Ignored where Session is one.
+	// Anchor is the last entry that an earlier audit of the whole stream saw. Nil: none.
+	// It is ignored if Session is set.
 	Anchor *Anchor
-	// ClosedFunc is handed each closed entry of a known session that can be read, in
-	// order. Its error ends the audit. Nil: nobody is.
+	// ClosedFunc is called with each closed entry of a known session that can be read, in
+	// order. Its error ends the audit. Nil: it is not called.
 	ClosedFunc func(settlement.Entry) error
-	// ProgressFunc is called now and then. Nil: never.
+	// ProgressFunc is called now and then. Nil: it is not called.
 	ProgressFunc func(Report)
 }
 
-// Report is what an audit found.
+// Report is the result of an audit.
 type Report struct {
-	Entries  uint64 // looked at
+	Entries  uint64 // messages that were verified
 	Sessions uint64 // with at least one entry
 	Closed   uint64 // of these
 	Unknown  uint64 // entries without a readable session
-	Foreign  uint64 // messages that are not entries of this ledger, each with a finding or following on one that has it
-	// Last is the sequence of the last entry looked at, and LastDigest the SHA-256
-	// of its payload: an anchor. A chain can't show that its tail is missing; an
-	// anchor kept elsewhere can.
+	Foreign  uint64 // messages that are not entries of this ledger; each has a finding, or follows one that has
+	// Last is the sequence of the last entry, and LastDigest the SHA-256 of its payload:
+	// an anchor. A chain can't show that its tail is missing; an anchor that is kept
+	// elsewhere can.
 	Last       uint64
 	LastDigest string
 	Findings   []Finding // in the order of the stream
 }
 
-// Finding is one thing that is not as it must be.
+// Finding is one discrepancy.
 type Finding struct {
 	Session  settlement.SessionID // empty for an unknown session, or the stream itself
-	Sequence uint64               // of the entry it was found at
+	Sequence uint64               // of the entry at which it was found
 	Text     string
 }
 
@@ -57,7 +55,7 @@ func (f Finding) String() string {
 	return fmt.Sprintf("%s: entry %d: %s", f.Session.Token(), f.Sequence, f.Text)
 }
 
-// BySession are the findings of each session, in the order of the stream.
+// BySession returns the findings of each session, in the order of the stream.
 func (r Report) BySession() map[settlement.SessionID][]Finding {
 	m := map[settlement.SessionID][]Finding{}
 	for _, f := range r.Findings {
@@ -66,24 +64,21 @@ func (r Report) BySession() map[settlement.SessionID][]Finding {
 	return m
 }
 
-// progressEvery is after how many entries progress is reported.
-const progressEvery = 1024
+// progressInterval is the number of entries after which progress is reported.
+const progressInterval = 1024
 
-// Verify recomputes the ledger from its stored bytes: that each entry is the event
-// the contract describes, that each session's entries are one chain, that its
-// standing moved only as it may, that a closed entry pays what its intent said,
-// and that the node signed it. It remembers a fixed amount for each session. What
-// disagrees is in the report; an error means that the audit itself failed.
+// Verify checks the ledger by its stored bytes: that each entry is an event as ENTRIES.md
+// describes it, that each session's entries are one chain, that its standing changed only as
+// it may, that a closed entry pays what its intent said, and that the node signed it. It
+// remembers a fixed amount for each session. Discrepancies are in the report; an error means
+// that the audit itself failed.
 func (l *Ledger) Verify(ctx context.Context, a Audit) (Report, error) {
-	v := audit{Audit: a, l: l, chains: map[settlement.SessionID]*chain{}, unknown: copies{}}
+	v := audit{Audit: a, l: l, sessions: map[settlement.SessionID]*sessionAudit{}, unknown: payloadSet{}}
 	var err error
 	if a.Session == "" {
-		if _, err = l.Walk(ctx, 0, func(s Stored) error { return v.inStream(ctx, s) }); err == nil {
-			v.anchored()
-		}
+		err = v.wholeStream(ctx)
 	} else {
-		_, filter := subjects(l.cfg.Prefix, "", a.Session)
-		err = follow(ctx, leader{l}, filter, func(s Stored) error { return v.entry(ctx, s) })
+		err = eachMatching(ctx, l.source(), l.cfg.Prefix, a.Session, func(s Stored) error { return v.add(ctx, s) })
 	}
 	if err != nil {
 		return v.Report, fmt.Errorf("ledger: verify: %w", err)
@@ -92,18 +87,18 @@ func (l *Ledger) Verify(ctx context.Context, a Audit) (Report, error) {
 	return v.Report, nil
 }
 
-// audit is one run of Verify.
+// audit is a Verify in progress.
 type audit struct {
 	Audit
 	Report
-	l      *Ledger
-	chains map[settlement.SessionID]*chain
+	l        *Ledger
+	sessions map[settlement.SessionID]*sessionAudit
+	unknown  payloadSet
 
-	unknown        copies
-	asked, missing bool // whether messages are missing from the stream
+	gapsKnown, gaps bool // whether messages are missing from the stream
 }
 
-func (v *audit) found(id settlement.SessionID, sequence uint64, format string, args ...any) {
+func (v *audit) addFinding(id settlement.SessionID, sequence uint64, format string, args ...any) {
 	v.Findings = append(v.Findings, Finding{id, sequence, fmt.Sprintf(format, args...)})
 }
 
@@ -113,114 +108,109 @@ func (v *audit) progress() {
 	}
 }
 
-// inStream is entry, where all of the stream is looked at: then no sequence may be
-// missing either.
-func (v *audit) inStream(ctx context.Context, s Stored) error {
-	if s.Sequence != v.Last+1 {
-		v.found("", s.Sequence, "entries %d to %d are missing from the stream", v.Last+1, s.Sequence-1)
-	}
-	if v.Anchor != nil {
-		if err := v.Anchor.hold(s); err != nil {
-			v.found("", s.Sequence, "%s", err)
+// wholeStream verifies every entry, that no sequence is missing, and the anchor.
+func (v *audit) wholeStream(ctx context.Context) error {
+	_, err := v.l.Walk(ctx, 0, func(s Stored) error {
+		if s.Sequence != v.Last+1 {
+			v.addFinding("", s.Sequence, "entries %d to %d are missing from the stream", v.Last+1, s.Sequence-1)
 		}
+		if a := v.Anchor; a != nil && s.Sequence == a.Sequence && a.Digest != "" && digest(s.Payload) != a.Digest {
+			v.addFinding("", s.Sequence, "it hashes to %s, and by the anchor it was %s: the ledger was replaced from here or from before", digest(s.Payload), a.Digest)
+		}
+		return v.add(ctx, s)
+	})
+	if err == nil && v.Anchor != nil && v.Last < v.Anchor.Sequence {
+		v.addFinding("", v.Last, "the ledger ends here, and by the anchor it went on to entry %d: its tail was removed", v.Anchor.Sequence)
 	}
-	return v.entry(ctx, s)
+	return err
 }
 
-// anchored looks, at the end, whether the ledger went as far as the anchor.
-func (v *audit) anchored() {
-	if v.Anchor == nil {
-		return
-	}
-	if err := v.Anchor.reached(v.Last); err != nil {
-		v.found("", v.Last, "%s", err)
-	}
-}
-
-func (v *audit) entry(ctx context.Context, s Stored) error {
+// add verifies the next message.
+func (v *audit) add(ctx context.Context, s Stored) error {
 	v.Entries++
 	v.Last, v.LastDigest = s.Sequence, digest(s.Payload)
 	_, _, id, err := splitSubject(s.Subject)
-	switch {
-	case err != nil || id == "":
-		err = nil // it is s.Err too
-		if s.Err == nil && v.unknown.again(s.Payload) {
-			s.Err = errCopy
-		}
-		if s.Err == nil {
-			v.Unknown++
-			break
-		}
-		v.foreign("", s, s.Err)
-		v.found("", s.Sequence, "not an entry of this ledger, and ignored: %s", s.Err)
-	default:
-		err = v.session(ctx, id, s)
+	if err != nil || id == "" {
+		v.addUnknown(s) // an error of splitSubject is in s.Err too
+		err = nil
+	} else {
+		err = v.addToSession(ctx, id, s)
 	}
-	if v.Entries%progressEvery == 0 {
+	if v.Entries%progressInterval == 0 {
 		v.progress()
 	}
 	return err
 }
 
-// session holds a message to its session's chain. An entry that is not on it is one
-// finding, and those that continue from that entry are none, so that one altered entry
-// does not give a finding for each entry after it.
-func (v *audit) session(ctx context.Context, id settlement.SessionID, s Stored) error {
-	c := v.chains[id]
+// addUnknown verifies a message that is on no session's chain.
+func (v *audit) addUnknown(s Stored) {
+	if s.Err == nil && v.unknown.add(s.Payload) {
+		s.Err = errCopy
+	}
+	if s.Err == nil {
+		v.Unknown++
+		return
+	}
+	v.addForeign("", s, s.Err)
+	v.addFinding("", s.Sequence, "not an entry of this ledger, and ignored: %s", s.Err)
+}
+
+func (v *audit) addForeign(id settlement.SessionID, s Stored, why error) {
+	v.Foreign++
+	v.l.reportForeign(id, s, why)
+}
+
+// addToSession verifies a message against its session's chain. An entry that is not on the
+// chain is one finding, and those that continue from that entry are none, so that one
+// altered entry does not give a finding for each entry after it.
+func (v *audit) addToSession(ctx context.Context, id settlement.SessionID, s Stored) error {
+	c := v.sessions[id]
 	if c == nil {
-		c = &chain{}
-		v.chains[id] = c
+		c = &sessionAudit{}
+		v.sessions[id] = c
 		v.Sessions++
 	}
-	why, doubt := outside(s, c.n, c.previous(), func() (bool, error) { return v.gaps(ctx) })
+	foreign, undecided := checkLink(s, c.n, c.previous(), func() (bool, error) { return v.hasGaps(ctx) })
 	switch {
-	case s.Err != nil && doubt != nil:
-		v.found(id, s.Sequence, "%s", s.Err)
-		c.skip(s)
+	case s.Err != nil && undecided != nil:
+		v.addFinding(id, s.Sequence, "%s", s.Err)
+		c.addUnreadable(s)
 		return nil
-	case s.Err == nil && why == nil:
-		return v.chained(id, c, s) // also where entries are missing: the rest is audited all the same
+	case s.Err == nil && foreign == nil:
+		return v.addEntry(id, c, s) // also where entries are missing: the rest is verified all the same
 	}
-	v.foreign(id, s, why)
+	v.addForeign(id, s, foreign)
 	if c.branch != nil && s.Err == nil && s.Entry.N == c.branch.n+1 && *s.Entry.Previous == c.branch.previous() {
 		c.branch.add(s)
 		return nil
 	}
 	if s.Err != nil || s.Entry.N <= c.n {
-		v.found(id, s.Sequence, "not an entry of this ledger, and ignored: %s", why)
+		v.addFinding(id, s.Sequence, "not an entry of this ledger, and ignored: %s", foreign)
 		return nil
 	}
 	branch := *c
 	branch.branch, branch.plans = nil, slices.Clip(c.plans)
 	for _, text := range branch.add(s) {
-		v.found(id, s.Sequence, "not on the session's chain, and ignored with all that follows on it: %s", text)
+		v.addFinding(id, s.Sequence, "not on the session's chain, and ignored with all that follows on it: %s", text)
 	}
 	c.branch = &branch
 	return nil
 }
 
-// gaps asks once whether messages are missing from the stream.
-func (v *audit) gaps(ctx context.Context) (bool, error) {
-	if !v.asked {
-		var err error
-		if v.missing, err = v.l.stream.Gaps(ctx); err != nil {
-			return false, err
-		}
-		v.asked = true
+// hasGaps asks once whether messages are missing from the stream.
+func (v *audit) hasGaps(ctx context.Context) (_ bool, err error) {
+	if !v.gapsKnown {
+		v.gaps, err = v.l.stream.Gaps(ctx)
+		v.gapsKnown = err == nil
 	}
-	return v.missing, nil
+	return v.gaps, err
 }
 
-func (v *audit) foreign(id settlement.SessionID, s Stored, why error) {
-	v.Foreign++
-	v.l.foreign(id, s, why)
-}
-
-// chained holds an entry to the entries before it.
-func (v *audit) chained(id settlement.SessionID, c *chain, s Stored) error {
+// addEntry verifies an entry on its session's chain.
+func (v *audit) addEntry(id settlement.SessionID, c *sessionAudit, s Stored) error {
 	wasClosed := c.standing.state == settlement.Closed
 	for _, text := range c.add(s) {
-		v.found(id, s.Sequence, "%s", text)
+		v.addFinding(id, s.Sequence, "%s", text)
 	}
 	if s.Entry.State != settlement.EntryClosed {
 		return nil
@@ -230,7 +220,7 @@ func (v *audit) chained(id settlement.SessionID, c *chain, s Stored) error {
 	}
 	if v.VerifyFunc != nil {
 		if err := v.VerifyFunc(*s.Entry.Node); err != nil {
-			v.found(id, s.Sequence, "the node's answer: %s", err)
+			v.addFinding(id, s.Sequence, "the node's answer: %s", err)
 		}
 	}
 	if v.ClosedFunc == nil {
@@ -239,15 +229,15 @@ func (v *audit) chained(id settlement.SessionID, c *chain, s Stored) error {
 	return v.ClosedFunc(s.Entry)
 }
 
-// Anchor is how far an earlier audit saw the ledger: the sequence of its last
-// entry, and that entry's SHA-256 where it was noted too. Kept elsewhere it shows
-// what no chain can: that the tail of the ledger was removed, or replaced.
+// Anchor is the last entry that an earlier audit saw, by its sequence and, if recorded, its
+// SHA-256. Kept elsewhere it shows what no chain can: that the tail of the ledger was
+// removed or replaced.
 type Anchor struct {
 	Sequence uint64
-	Digest   string // lower-case hex; empty: only the sequence is held to
+	Digest   string // lower-case hex; empty: only the sequence is compared
 }
 
-// String is the anchor as ParseAnchor reads it.
+// String returns the anchor in the form that ParseAnchor reads.
 func (a Anchor) String() string {
 	text := strconv.FormatUint(a.Sequence, 10)
 	if a.Digest != "" {
@@ -256,32 +246,13 @@ func (a Anchor) String() string {
 	return text
 }
 
-// ParseAnchor reads SEQUENCE or SEQUENCE:SHA256.
+// ParseAnchor parses SEQUENCE or SEQUENCE:SHA256.
 func ParseAnchor(text string) (Anchor, error) {
-	number, digest, with := strings.Cut(text, ":")
+	number, digest, hasDigest := strings.Cut(text, ":")
 	n, err := strconv.ParseUint(number, 10, 64)
 	digest = strings.ToLower(digest)
-	if err != nil || n == 0 || with && !isHex(digest, 32) {
+	if err != nil || n == 0 || hasDigest && !isHex(digest, 32) {
 		return Anchor{}, fmt.Errorf("anchor %.100q: want a sequence, or a sequence, a colon and 64 hex digits", text)
 	}
 	return Anchor{n, digest}, nil
-}
-
-// hold compares an entry of the stream with the anchor.
-func (a Anchor) hold(s Stored) error {
-	if s.Sequence != a.Sequence || a.Digest == "" {
-		return nil
-	}
-	if got := digest(s.Payload); got != a.Digest {
-		return fmt.Errorf("it hashes to %s, and by the anchor it was %s: the ledger was replaced from here or from before", got, a.Digest)
-	}
-	return nil
-}
-
-// reached says whether the ledger goes as far as the anchor.
-func (a Anchor) reached(last uint64) error {
-	if last >= a.Sequence {
-		return nil
-	}
-	return errors.New("the ledger ends here, and by the anchor it went on to entry " + strconv.FormatUint(a.Sequence, 10) + ": its tail was removed")
 }

@@ -30,8 +30,8 @@ var mayImport = map[string][]string{
 	"clearnode/clearnodetest/internal/nitrorpc":  {"settled/clearnode/clearnodetest/internal/server", "github.com/ethereum/go-ethereum", "github.com/shopspring/decimal"},
 	"clearnode/clearnodetest/internal/legacy":    {"settled/clearnode/clearnodetest/internal/server", "github.com/ethereum/go-ethereum", "github.com/shopspring/decimal"},
 	"clearnode/clearnodetest/internal/nitronode": {"settled/clearnode/clearnodetest/internal/server", "github.com/ethereum/go-ethereum", "github.com/shopspring/decimal", "golang.org/x/time/rate"},
-	"ledger":            {"settled/settlement", "settled/ledger/streamreader", "github.com/nats-io/nats.go"},
-	"ledger/ledgertest": {"settled/settlement", "settled/ledger", "github.com/nats-io/nats.go"},
+	"ledger":            {"settled/settlement", "settled/ledger/streamreader", "github.com/nats-io/nats.go", "github.com/hashicorp/golang-lru/v2", "golang.org/x/sync/errgroup"},
+	"ledger/ledgertest": {"settled/settlement", "settled/ledger", "settled/ledger/streamreader", "github.com/nats-io/nats.go"},
 	// One reader of streams for all that list or follow one. It knows no ledger.
 	"ledger/streamreader": {"github.com/nats-io/nats.go"},
 	"consumer":            {"settled/settlement", "settled/consumer/cloudevent", "settled/ledger/streamreader", "github.com/nats-io/nats.go", "github.com/rs/zerolog"},

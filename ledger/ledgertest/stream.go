@@ -1,6 +1,6 @@
-// Package ledgertest has a stream in memory for what stands on a ledger: lawful
-// like a JetStream stream, and with faults on demand. It keeps nothing and proves
-// nothing about servers; those the ledger's own tests run.
+// Package ledgertest provides a ledger.Stream in memory for tests: it behaves like a
+// JetStream stream, and fails on demand. It proves nothing about servers; the tests of
+// package ledger run those.
 package ledgertest
 
 import (
@@ -15,9 +15,10 @@ import (
 	"time"
 
 	"settled/ledger"
+	"settled/ledger/streamreader"
 )
 
-// Op is one operation of the seam.
+// Op is an operation of a ledger.Stream.
 type Op string
 
 // The operations.
@@ -26,17 +27,16 @@ const (
 	Get     Op = "get"
 )
 
-// Fault is what becomes of one operation, for tests that plan a row of them.
+// Fault is the result of one operation, for tests that plan several.
 type Fault struct {
-	Apply bool  // it takes effect, whatever the caller is told
-	Err   error // what the caller is told
+	Apply bool  // the operation takes effect, also where Err is not nil
+	Err   error // returned to the caller
 }
 
 // Stream is a ledger.Stream in memory. Its zero value is empty and ready.
 type Stream struct {
-	// FaultFunc decides what becomes of an operation. With an error the caller
-	// gets that, and apply says whether the operation took effect all the same.
-	// Nil: no faults. It is called without locks, and must not block for ever.
+	// FaultFunc returns the error that an operation returns, and whether the operation
+	// takes effect in spite of it. Nil: no faults. It is called without locks.
 	FaultFunc func(Op) (apply bool, err error)
 	// NowFunc is the server's clock. Nil: time.Now.
 	NowFunc func() time.Time
@@ -51,9 +51,9 @@ var _ ledger.Stream = (*Stream)(nil)
 // ErrConflict is the answer to a publish whose expectation does not hold.
 var ErrConflict = errors.New("wrong last sequence")
 
-// Publish implements ledger.Stream. It refuses what a JetStream server would let
-// pass and a ledger must never do: an expectation over a filter that is not the
-// one of the subject's session.
+// Publish implements ledger.Stream. It also rejects what a JetStream server accepts and a
+// ledger must never do: an expectation over another filter than the one of the subject's
+// session.
 func (s *Stream) Publish(ctx context.Context, d ledger.Draft) (ledger.Ack, error) {
 	apply, err := s.fault(ctx, Publish)
 	if !apply {
@@ -99,14 +99,14 @@ func (s *Stream) Gaps(ctx context.Context) (bool, error) {
 	return n > 0 && s.messages[n-1].Sequence != uint64(n), nil
 }
 
-// Put stores a message as a stranger would: without expectation.
+// Put stores a message without an expectation, as another client could.
 func (s *Stream) Put(subject string, payload []byte) uint64 {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return s.append(subject, payload)
 }
 
-// Replace alters stored bytes, as no server does.
+// Replace replaces the payload of a stored message.
 func (s *Stream) Replace(sequence uint64, payload []byte) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -117,14 +117,14 @@ func (s *Stream) Replace(sequence uint64, payload []byte) {
 	}
 }
 
-// Remove takes one message out, and leaves a gap.
+// Remove deletes one message, and leaves a gap.
 func (s *Stream) Remove(sequence uint64) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.messages = slices.DeleteFunc(s.messages, func(m ledger.Message) bool { return m.Sequence == sequence })
 }
 
-// Rewind drops everything after a sequence, as a restored backup does.
+// Rewind removes every message after a sequence, as restoring a backup does.
 func (s *Stream) Rewind(last uint64) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -132,7 +132,7 @@ func (s *Stream) Rewind(last uint64) {
 	maps.DeleteFunc(s.ids, func(_ string, sequence uint64) bool { return sequence > last })
 }
 
-// Messages are all messages, oldest first.
+// Messages returns all messages, oldest first.
 func (s *Stream) Messages() []ledger.Message {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -200,7 +200,7 @@ func (s *Stream) last(filter string) (ledger.Message, error) {
 	return ledger.Message{}, ledger.ErrNoMessage
 }
 
-// filterOf replaces the state, the last token but one, by a wildcard.
+// filterOf replaces the state, the last token but one, with a wildcard.
 func filterOf(subject string) string {
 	tokens := strings.Split(subject, ".")
 	if len(tokens) < 2 {
@@ -210,16 +210,5 @@ func filterOf(subject string) string {
 	return strings.Join(tokens, ".")
 }
 
-// Matches reports whether a filter takes a subject, token by token; * takes any one.
-func Matches(filter, subject string) bool {
-	for more := true; more; {
-		var want, got string
-		var moreGot bool
-		want, filter, more = strings.Cut(filter, ".")
-		got, subject, moreGot = strings.Cut(subject, ".")
-		if want != "*" && want != got || more != moreGot {
-			return false
-		}
-	}
-	return true
-}
+// Matches reports whether a filter matches a subject.
+var Matches = streamreader.Matches

@@ -3,7 +3,9 @@ package streamreader
 import (
 	"context"
 	"errors"
+	"slices"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/nats-io/nats.go/jetstream"
@@ -13,32 +15,32 @@ import (
 type Selection struct {
 	Subjects []string  // filters, any of which must match; empty: all messages
 	From     uint64    // the first sequence; 0: the stream's first
-	Since    time.Time // only what was stored since, by the server's clock, where From is 0
-	Fresh    bool      // of Follow: only what is stored after it began
+	Since    time.Time // if From is 0: only messages stored since, by the server's clock
+	Fresh    bool      // of Follow: only messages stored after it began
 }
 
-// ErrEnough ends a reading without an error, where the function that gets the messages
-// returns it.
+// ErrEnough, returned by the function that receives the messages, ends the reading
+// without an error.
 var ErrEnough = errors.New("enough")
 
 const (
-	// width is how many reads by sequence are under way at once.
+	// width is the number of concurrent reads by sequence.
 	width = 64
-	// chunk is how many sequences are read by sequence before the density of the
-	// wanted messages among them is looked at.
+	// chunk is the number of sequences that are read by sequence before the density of
+	// the selected messages among them is computed again.
 	chunk = 1024
-	// dense is among how many messages one must be wanted for reading all of them to
-	// be faster than asking for each wanted one.
+	// dense is the distance of selected messages below which reading all messages is
+	// faster than asking for each selected one.
 	dense = 32
-	// probes is how many wanted messages in a row must be that close together before
-	// reading by sequence begins.
-	probes = 8
+	// probes is the number of selected messages in a row that must be that close
+	// together before reading by sequence begins.
+	probes = 32
 )
 
-// List calls fn with every selected message, in order, up to what the stream has as its
-// last message when List begins, and returns that sequence. Temporary failures are
-// retried for half a minute. An error of fn ends it and is returned, except ErrEnough.
-// Errors: jetstream.ErrStreamNotFound.
+// List calls fn with every selected message, in order, up to the last message that the
+// stream has when List begins, and returns the sequence of that message. Temporary
+// failures are retried for half a minute. An error of fn ends it and is returned, except
+// ErrEnough. Errors: jetstream.ErrStreamNotFound.
 func (r *Reader) List(ctx context.Context, s Selection, fn func(*jetstream.RawStreamMsg) error) (last uint64, err error) {
 	info, err := Retry(ctx, r, r.Info)
 	if err != nil {
@@ -47,7 +49,7 @@ func (r *Reader) List(ctx context.Context, s Selection, fn func(*jetstream.RawSt
 	last = info.State.LastSeq
 	from, err := r.start(ctx, s)
 	if err == nil {
-		err = r.between(ctx, s, from, last, fn)
+		err = r.read(ctx, s, from, last, fn)
 	}
 	if errors.Is(err, ErrEnough) {
 		err = nil
@@ -55,7 +57,7 @@ func (r *Reader) List(ctx context.Context, s Selection, fn func(*jetstream.RawSt
 	return last, err
 }
 
-// start is the first sequence to read.
+// start returns the first sequence to read.
 func (r *Reader) start(ctx context.Context, s Selection) (uint64, error) {
 	if s.From > 0 || s.Since.IsZero() {
 		return max(s.From, 1), nil
@@ -74,16 +76,33 @@ func (r *Reader) start(ctx context.Context, s Selection) (uint64, error) {
 
 const all = ">"
 
-// between reads the selected messages from a sequence to another. A filter that few
-// messages match is asked for message by message; where they are close together, all
-// messages are read, many at once, and the filter is applied here: the server's search
-// for the next match of a filter costs more than a message.
-func (r *Reader) between(ctx context.Context, s Selection, from, end uint64, fn func(*jetstream.RawStreamMsg) error) error {
-	sparse := search{r: r, filters: s.Subjects, found: make([]*jetstream.RawStreamMsg, len(s.Subjects))}
-	near := 0
-	for from <= end {
-		if !s.every() && near < probes {
-			m, err := sparse.next(ctx, from)
+// read calls fn with the selected messages between two sequences.
+func (r *Reader) read(ctx context.Context, s Selection, from, end uint64, fn func(*jetstream.RawStreamMsg) error) error {
+	next := func(ctx context.Context, filter string, from uint64) (*jetstream.RawStreamMsg, error) {
+		return Retry(ctx, r, func(ctx context.Context) (*jetstream.RawStreamMsg, error) { return r.Next(ctx, filter, from) })
+	}
+	return Range(ctx, next, s.Subjects, from, end, fn)
+}
+
+// NextFunc returns the first message at or after a sequence whose subject the filter
+// matches. Errors: jetstream.ErrMsgNotFound where there is none.
+type NextFunc func(ctx context.Context, filter string, from uint64) (*jetstream.RawStreamMsg, error)
+
+// Range calls fn, in order, with every message from one sequence to another whose subject
+// one of the filters matches; without filters, with every message. An error of next or fn
+// ends it and is returned.
+//
+// A filter that few messages match is asked for message by message. Where the matches are
+// close together, all messages are read, many concurrently, and the filters are applied
+// here: the server's search for the next match costs more than a message.
+func Range(ctx context.Context, next NextFunc, filters []string, from, end uint64, fn func(*jetstream.RawStreamMsg) error) error {
+	if len(filters) == 0 || len(filters) == 1 && filters[0] == all {
+		return readAhead(ctx, next, from, end, fn)
+	}
+	found := make([]*jetstream.RawStreamMsg, len(filters)) // each filter's next match, if known
+	for near := 0; from <= end; {
+		if near < probes {
+			m, err := firstMatch(ctx, next, filters, found, from)
 			if err != nil || m == nil || m.Sequence > end {
 				return err
 			}
@@ -96,97 +115,100 @@ func (r *Reader) between(ctx context.Context, s Selection, from, end uint64, fn 
 			from = m.Sequence + 1
 			continue
 		}
-		to := end
-		if !s.every() {
-			to = min(end, from+chunk-1)
-		}
-		wanted, err := r.run(ctx, s, from, to, fn)
+		matched, to := 0, min(end, from+chunk-1)
+		err := readAhead(ctx, next, from, to, func(m *jetstream.RawStreamMsg) error {
+			if !slices.ContainsFunc(filters, func(filter string) bool { return Matches(filter, m.Subject) }) {
+				return nil
+			}
+			matched++
+			return fn(m)
+		})
 		if err != nil {
 			return err
 		}
-		if from = to + 1; wanted*dense < chunk {
+		if from = to + 1; matched*dense < chunk {
 			near = 0
 		}
 	}
 	return nil
 }
 
-// run reads all messages from a sequence to another, many at once, hands over the
-// selected ones and returns their number.
-func (r *Reader) run(ctx context.Context, s Selection, from, to uint64, fn func(*jetstream.RawStreamMsg) error) (wanted int, err error) {
-	read := func(ctx context.Context, at uint64) (*jetstream.RawStreamMsg, bool, error) {
-		m, err := Retry(ctx, r, func(ctx context.Context) (*jetstream.RawStreamMsg, error) { return r.Next(ctx, all, at) })
-		if errors.Is(err, jetstream.ErrMsgNotFound) {
-			return nil, false, nil
-		}
-		return m, true, err
-	}
-	err = Ahead(ctx, from, to, width, read, func(m *jetstream.RawStreamMsg) uint64 { return m.Sequence }, func(m *jetstream.RawStreamMsg) error {
-		if !s.takes(m.Subject) {
-			return nil
-		}
-		wanted++
-		return fn(m)
-	})
-	return wanted, err
-}
-
-// search finds the next message that one of several filters matches.
-type search struct {
-	r       *Reader
-	filters []string
-	found   []*jetstream.RawStreamMsg // by filter: the next match, from an earlier search
-}
-
-// next is the first match at or after a sequence; nil where there is none.
-func (s *search) next(ctx context.Context, from uint64) (first *jetstream.RawStreamMsg, err error) {
-	for i, filter := range s.filters {
-		if s.found[i] == nil || s.found[i].Sequence < from {
-			s.found[i], err = Retry(ctx, s.r, func(ctx context.Context) (*jetstream.RawStreamMsg, error) { return s.r.Next(ctx, filter, from) })
+// firstMatch returns the first message at or after a sequence that one of the filters
+// matches; nil where there is none. It keeps each filter's next match in found.
+func firstMatch(ctx context.Context, next NextFunc, filters []string, found []*jetstream.RawStreamMsg, from uint64) (first *jetstream.RawStreamMsg, err error) {
+	for i, filter := range filters {
+		if found[i] == nil || found[i].Sequence < from {
+			found[i], err = next(ctx, filter, from)
 			if errors.Is(err, jetstream.ErrMsgNotFound) {
-				s.found[i] = &jetstream.RawStreamMsg{Sequence: ^uint64(0)}
+				found[i] = &jetstream.RawStreamMsg{Sequence: ^uint64(0)}
 			} else if err != nil {
 				return nil, err
 			}
 		}
-		if m := s.found[i]; m.Sequence < ^uint64(0) && (first == nil || m.Sequence < first.Sequence) {
+		if m := found[i]; m.Sequence < ^uint64(0) && (first == nil || m.Sequence < first.Sequence) {
 			first = m
 		}
 	}
 	return first, nil
 }
 
-// every reports whether the selection leaves no message out.
-func (s Selection) every() bool {
-	return len(s.Subjects) == 0 || len(s.Subjects) == 1 && s.Subjects[0] == all
-}
-
-func (s Selection) takes(subject string) bool {
-	if s.every() {
-		return true
+// readAhead calls fn, in order, with every message from one sequence to another, and reads
+// up to width of them concurrently.
+func readAhead(ctx context.Context, next NextFunc, from, end uint64, fn func(*jetstream.RawStreamMsg) error) error {
+	type answer struct {
+		m   *jetstream.RawStreamMsg
+		err error
 	}
-	for _, filter := range s.Subjects {
-		if matches(filter, subject) {
-			return true
+	ctx, stop := context.WithCancel(ctx)
+	var running sync.WaitGroup
+	defer running.Wait()
+	defer stop()
+	var requested []chan answer
+	for last := uint64(0); ; {
+		for ; len(requested) < width && from <= end; from++ {
+			one, sequence := make(chan answer, 1), from
+			requested = append(requested, one)
+			running.Go(func() {
+				m, err := next(ctx, all, sequence)
+				one <- answer{m, err}
+			})
 		}
+		if len(requested) == 0 {
+			return nil
+		}
+		a := <-requested[0]
+		requested = requested[1:]
+		switch {
+		case errors.Is(a.err, jetstream.ErrMsgNotFound):
+			return nil // no message follows
+		case a.err != nil:
+			return a.err
+		case a.m.Sequence > end:
+			return nil
+		case a.m.Sequence <= last:
+			continue // where sequences are missing, several reads find the same message
+		}
+		if err := fn(a.m); err != nil {
+			return err
+		}
+		last, from = a.m.Sequence, max(from, a.m.Sequence+1)
 	}
-	return false
 }
 
-// matches reports whether a filter matches a subject, as NATS does.
-func matches(filter, subject string) bool {
+// Matches reports whether a filter matches a subject, as NATS does.
+func Matches(filter, subject string) bool {
 	for {
-		want, more, hasMore := strings.Cut(filter, ".")
+		want, moreFilter, hasMore := strings.Cut(filter, ".")
 		if want == all {
 			return true
 		}
-		have, rest, hasRest := strings.Cut(subject, ".")
+		have, moreSubject, hasRest := strings.Cut(subject, ".")
 		if want != "*" && want != have || hasMore != hasRest {
 			return false
 		}
 		if !hasMore {
 			return true
 		}
-		filter, subject = more, rest
+		filter, subject = moreFilter, moreSubject
 	}
 }

@@ -113,14 +113,17 @@ type followed struct {
 
 func (r *rig) follow(reader *Reader, s Selection) *followed {
 	r.Helper()
-	return r.followBy(s, reader.Follow)
+	return r.followBy(s, fixed(reader))
 }
 
-func (r *rig) followBy(s Selection, follow func(context.Context, Selection, func(error) error, func(*jetstream.RawStreamMsg) error) error) *followed {
+// fixed is an OpenFunc that returns the same reader each time.
+func fixed(r *Reader) OpenFunc { return func(context.Context) (*Reader, error) { return r, nil } }
+
+func (r *rig) followBy(s Selection, open OpenFunc) *followed {
 	ctx, end := context.WithCancel(r.Context())
 	f := &followed{rig: r, got: make(chan *jetstream.RawStreamMsg, 1000), said: make(chan error, 1000), end: end, done: make(chan error, 1)}
 	go func() {
-		f.done <- follow(ctx, s, func(err error) error { f.said <- err; return nil }, func(m *jetstream.RawStreamMsg) error { f.got <- m; return nil })
+		f.done <- Follow(ctx, open, s, func(err error) error { f.said <- err; return nil }, func(m *jetstream.RawStreamMsg) error { f.got <- m; return nil })
 	}()
 	r.Cleanup(end)
 	return f
@@ -135,9 +138,7 @@ func (r *rig) followWith(first, second jetstream.JetStream) *followed {
 		}
 		return New(first, "S"), nil
 	}
-	return r.followBy(Selection{}, func(ctx context.Context, s Selection, report func(error) error, fn func(*jetstream.RawStreamMsg) error) error {
-		return FollowWith(ctx, open, s, report, fn)
-	})
+	return r.followBy(Selection{}, open)
 }
 
 // want waits for messages with these sequences.

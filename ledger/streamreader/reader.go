@@ -3,8 +3,8 @@
 //
 // A client library's consumer tells data from control messages by the header "Status"
 // of an empty message, which any publisher can set. In the answer to a message request
-// a message is a JSON value: whatever its content, it is data. The answers come from the
-// stream's leader, and a user needs the right to publish to two subjects only.
+// a message is a JSON value: whatever its content, it is data. The stream's leader answers,
+// and a user needs the right to publish to two subjects only.
 package streamreader
 
 import (
@@ -21,26 +21,27 @@ import (
 
 // Reader reads one stream. Its methods may run at the same time.
 type Reader struct {
-	nc           *nats.Conn
-	api, stream  string
-	quiet, pause time.Duration
+	nc          *nats.Conn
+	api, stream string
+	patience    time.Duration // how long temporary failures are retried
+	pause       time.Duration // between two polls of Follow
 }
 
 const (
 	// requestTime bounds one request.
 	requestTime = 5 * time.Second
-	// quietTime is how long List repeats a read that fails for a temporary reason.
-	quietTime = 30 * time.Second
-	// unansweredTime is the same where the server says that nobody answers, which is
-	// so as well where the user's account does not import the request's subject.
-	unansweredTime = 5 * time.Second
+	// retryTime is how long a read that fails for a temporary reason is retried.
+	retryTime = 30 * time.Second
+	// noRespondersTime is the same where the server reports no responders, which it
+	// also does where the user's account does not import the request's subject.
+	noRespondersTime = 5 * time.Second
 	// firstPause and longestPause bound the time between two attempts.
 	firstPause, longestPause = 50 * time.Millisecond, 2 * time.Second
 )
 
-// New is a reader of the stream with this name.
+// New returns a reader of the stream with this name.
 func New(js jetstream.JetStream, stream string) *Reader {
-	return &Reader{nc: js.Conn(), api: apiPrefix(js.Options()), stream: stream, quiet: quietTime, pause: time.Second}
+	return &Reader{nc: js.Conn(), api: apiPrefix(js.Options()), stream: stream, patience: retryTime, pause: time.Second}
 }
 
 func apiPrefix(o jetstream.JetStreamOptions) string {
@@ -54,7 +55,7 @@ func apiPrefix(o jetstream.JetStreamOptions) string {
 	}
 }
 
-// Info describes the stream. Errors: jetstream.ErrStreamNotFound.
+// Info returns the state and the configuration of the stream. Errors: jetstream.ErrStreamNotFound.
 func (r *Reader) Info(ctx context.Context) (*jetstream.StreamInfo, error) {
 	var answer struct {
 		jetstream.StreamInfo
@@ -64,7 +65,7 @@ func (r *Reader) Info(ctx context.Context) (*jetstream.StreamInfo, error) {
 	return &answer.StreamInfo, err
 }
 
-// Get is the message at a sequence. Errors: jetstream.ErrMsgNotFound where there is
+// Get returns the message at a sequence. Errors: jetstream.ErrMsgNotFound where there is
 // none, jetstream.ErrStreamNotFound.
 func (r *Reader) Get(ctx context.Context, sequence uint64) (*jetstream.RawStreamMsg, error) {
 	if sequence == 0 { // the server takes it for a missing field
@@ -73,13 +74,13 @@ func (r *Reader) Get(ctx context.Context, sequence uint64) (*jetstream.RawStream
 	return r.get(ctx, getRequest{Sequence: sequence})
 }
 
-// Next is the first message at or after a sequence whose subject the filter matches.
+// Next returns the first message at or after a sequence whose subject the filter matches.
 // Errors: as of Get.
 func (r *Reader) Next(ctx context.Context, filter string, from uint64) (*jetstream.RawStreamMsg, error) {
 	return r.get(ctx, getRequest{Sequence: max(from, 1), Next: filter})
 }
 
-// Last is the last message whose subject the filter matches. Errors: as of Get.
+// Last returns the last message whose subject the filter matches. Errors: as of Get.
 func (r *Reader) Last(ctx context.Context, filter string) (*jetstream.RawStreamMsg, error) {
 	return r.get(ctx, getRequest{Last: filter})
 }
@@ -117,8 +118,8 @@ func (r *Reader) get(ctx context.Context, q getRequest) (*jetstream.RawStreamMsg
 	return &jetstream.RawStreamMsg{Subject: m.Subject, Sequence: m.Sequence, Header: header(m.Header), Data: m.Data, Time: m.Time}, nil
 }
 
-// header reads a stored header. What is not one was stored by a client that does not
-// follow the protocol: the message is data all the same, without headers.
+// header decodes a stored header. A client that does not follow the protocol may have
+// stored an invalid one: the message is returned without headers then.
 func header(stored []byte) nats.Header {
 	if len(stored) == 0 {
 		return nats.Header{}
@@ -130,14 +131,14 @@ func header(stored []byte) nats.Header {
 	return h
 }
 
-// request asks the API about the stream. refused is the answer's member for an error.
+// request sends a request to the JetStream API. refused is the answer's member for an error.
 func (r *Reader) request(ctx context.Context, call string, body []byte, answer any, refused **jetstream.APIError) error {
 	ctx, cancel := context.WithTimeout(ctx, requestTime)
 	defer cancel()
 	subject := r.api + call + r.stream
 	m, err := r.nc.RequestWithContext(ctx, subject, body)
 	if denied := r.nc.LastError(); err != nil && errors.Is(denied, nats.ErrPermissionViolation) && strings.Contains(denied.Error(), `"`+subject+`"`) {
-		return fmt.Errorf("stream %s: %w", r.stream, denied) // the server says so beside the request, which runs out of time
+		return fmt.Errorf("stream %s: %w", r.stream, denied) // reported asynchronously; the request itself times out
 	}
 	if err != nil {
 		return fmt.Errorf("stream %s: %w", r.stream, err)
@@ -145,26 +146,26 @@ func (r *Reader) request(ctx context.Context, call string, body []byte, answer a
 	if err := json.Unmarshal(m.Data, answer); err != nil {
 		return fmt.Errorf("stream %s: the answer can't be read: %w", r.stream, err)
 	}
-	switch failed := *refused; {
-	case failed == nil:
+	switch apiErr := *refused; {
+	case apiErr == nil:
 		return nil
-	case failed.ErrorCode == jetstream.JSErrCodeStreamNotFound:
+	case apiErr.ErrorCode == jetstream.JSErrCodeStreamNotFound:
 		return fmt.Errorf("stream %s: %w: is there such a stream? `settled serve` creates it", r.stream, jetstream.ErrStreamNotFound)
-	case failed.ErrorCode == jetstream.JSErrCodeMessageNotFound:
+	case apiErr.ErrorCode == jetstream.JSErrCodeMessageNotFound:
 		return jetstream.ErrMsgNotFound
 	default:
-		return fmt.Errorf("stream %s: %w", r.stream, failed)
+		return fmt.Errorf("stream %s: %w", r.stream, apiErr)
 	}
 }
 
-// temporary reports an error that passes once the connection, the server or the
-// stream's leader is back.
+// temporary reports whether an error ends once the connection, the server or the stream's
+// leader is back.
 func temporary(err error) bool {
-	for _, one := range []error{
+	for _, target := range []error{
 		nats.ErrTimeout, nats.ErrNoResponders, nats.ErrConnectionReconnecting, nats.ErrDisconnected, nats.ErrReconnectBufExceeded,
 		context.DeadlineExceeded,
 	} {
-		if errors.Is(err, one) {
+		if errors.Is(err, target) {
 			return true
 		}
 	}
@@ -178,12 +179,12 @@ func Retry[T any](ctx context.Context, r *Reader, read func(context.Context) (T,
 	began, pause := time.Now(), firstPause
 	for {
 		v, err := read(ctx)
-		if err == nil || ctx.Err() != nil || r.quiet == 0 || !temporary(err) {
+		if err == nil || ctx.Err() != nil || r.patience == 0 || !temporary(err) {
 			return v, err
 		}
-		patience := r.quiet
+		patience := r.patience
 		if errors.Is(err, nats.ErrNoResponders) {
-			patience = min(patience, unansweredTime)
+			patience = min(patience, noRespondersTime)
 		}
 		if lasted := time.Since(began); lasted >= patience {
 			if !r.nc.IsConnected() {
@@ -197,7 +198,7 @@ func Retry[T any](ctx context.Context, r *Reader, read func(context.Context) (T,
 	}
 }
 
-// sleep waits until ctx ends at most.
+// sleep waits for d, or until ctx ends.
 func sleep(ctx context.Context, d time.Duration) {
 	timer := time.NewTimer(d)
 	defer timer.Stop()

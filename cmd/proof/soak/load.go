@@ -66,7 +66,10 @@ func (l *load) start(ctx context.Context) {
 	}
 	results := streamreader.Selection{Subjects: []string{"settlement.closed.*", "settlement.failed.*"}}
 	l.running.Go(func() {
-		_ = streamreader.New(l.js, ledger.StreamName("")).Follow(ctx, results, nil, func(m *jetstream.RawStreamMsg) error {
+		open := func(context.Context) (*streamreader.Reader, error) {
+			return streamreader.New(l.js, ledger.StreamName("")), nil
+		}
+		_ = streamreader.Follow(ctx, open, results, nil, func(m *jetstream.RawStreamMsg) error {
 			l.handleResult(ctx, m.Data)
 			return nil
 		})

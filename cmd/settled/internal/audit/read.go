@@ -45,7 +45,5 @@ func EntryAt(ctx context.Context, js jetstream.JetStream, stream string, sequenc
 	if err != nil {
 		return ledger.Stored{}, fmt.Errorf("entry %d: %w", sequence, err)
 	}
-	s := ledger.Stored{Subject: m.Subject, Sequence: m.Sequence, Time: m.Time, Payload: m.Data}
-	s.Entry, s.Err = ledger.ParseEntry(m.Subject, m.Data, m.Sequence)
-	return s, nil
+	return ledger.Parse(m), nil
 }

@@ -227,7 +227,7 @@ func (r *Reconciliation) tell(ctx context.Context, compared *Comparison, republi
 // newest reports whether this is still the session's newest entry.
 func (r *Reconciliation) newest(ctx context.Context, id settlement.SessionID, sequence uint64) (bool, error) {
 	var last uint64
-	err := ledger.EachOf(ctx, ledger.Reading(LedgerReader(r.Js, r.Prefix), true), r.Prefix, id, func(s ledger.Stored) error {
+	err := ledger.EachInSession(ctx, ledger.StreamSource(LedgerReader(r.Js, r.Prefix), true), r.Prefix, id, func(s ledger.Stored) error {
 		if s.Foreign == nil {
 			last = s.Sequence
 		}

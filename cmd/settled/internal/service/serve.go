@@ -305,7 +305,7 @@ func (s *Service) openStreams(ctx context.Context) error {
 	s.Mu.Unlock()
 	s.Metrics.Watch(telemetry.GaugeSources{
 		Ready: s.Ready, Stopped: s.brake.Stopped, HeldCauses: heldCauses(), Held: s.Held, NatsConnected: s.Nats.IsConnected, Consumer: s.Consumer.Status,
-		LedgerRemembered: s.Ledger.Remembered, Node: s.Node, Fence: s.Cfg.NodeMessageExpiry + s.Cfg.NodeFenceMargin, Js: s.Nats.JS, Prefix: s.Cfg.NATSPrefix,
+		LedgerRemembered: s.Ledger.CachedBytes, Node: s.Node, Fence: s.Cfg.NodeMessageExpiry + s.Cfg.NodeFenceMargin, Js: s.Nats.JS, Prefix: s.Cfg.NATSPrefix,
 	})
 	s.noticeOutcomesSetBack(ctx)
 	s.Metrics.Recent.Know(telemetry.LastClosed(ctx, s.Nats.JS, s.Cfg.NATSPrefix))

@@ -82,6 +82,7 @@ func await(t *testing.T, what string, so func() bool) {
 // stream with three replicas, first in peace, then while its leader steps down
 // again and again. On a single server the mistakes that this finds don't show.
 func TestRaceInACluster(t *testing.T) {
+	t.Parallel()
 	servers := runCluster(t)
 	cfg := config()
 	cfg.Replicas = len(servers)
@@ -106,11 +107,11 @@ func TestRaceInACluster(t *testing.T) {
 	for i := range races {
 		races[i] = &race{t: t, ledgers: ledgers, id: session(i + 1)}
 	}
-	rounds := raceFor(t, races, 3*time.Second, func(context.Context) {})
+	rounds := raceFor(t, races, time.Second, func(context.Context) {})
 	t.Logf("%d rounds in peace", rounds)
 	steps := 0
 	js := connect(t, servers[0])
-	rounds += raceFor(t, races, 5*time.Second, func(ctx context.Context) { steps = stepDown(ctx, t, js) })
+	rounds += raceFor(t, races, 3*time.Second, func(ctx context.Context) { steps = stepDown(ctx, t, js) })
 	t.Logf("%d rounds, the leader stepped down %d times", rounds, steps)
 	if steps == 0 {
 		t.Error("the leader never stepped down")
@@ -219,6 +220,7 @@ func codeOf(err error) jetstream.ErrorCode {
 // its bytes, and whoever reads after an acknowledgement, through whichever server,
 // reads that entry or a later one.
 func TestLeaderLostUnderAppends(t *testing.T) {
+	t.Parallel()
 	const writers, losses = 4, 3
 	servers := runCluster(t)
 	cfg := config()

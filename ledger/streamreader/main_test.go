@@ -14,7 +14,8 @@ import (
 
 const patience = 30 * time.Second
 
-// rig is a NATS server with JetStream, and a connection as its administrator.
+// rig is a NATS server with JetStream, and a connection as its administrator. Tests that use
+// one run in parallel, each with a server of its own.
 type rig struct {
 	*testing.T
 	options *server.Options
@@ -27,6 +28,7 @@ const limited = "limited"
 
 func newRig(t *testing.T) *rig {
 	t.Helper()
+	t.Parallel()
 	reads := &server.Permissions{
 		Publish:   &server.SubjectPermission{Allow: []string{"$JS.API.STREAM.INFO.S", "$JS.API.STREAM.MSG.GET.S"}},
 		Subscribe: &server.SubjectPermission{Allow: []string{"_INBOX.>"}},

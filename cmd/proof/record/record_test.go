@@ -31,12 +31,12 @@ func TestReliabilityIsWhatTheRunsSay(t *testing.T) {
 	}
 	got, err := os.ReadFile(filepath.Join(root, "settlement", "RELIABILITY.md"))
 	if err != nil || string(got) != want {
-		t.Errorf("settlement/RELIABILITY.md isn't what the runs say (%v): make record", err)
+		t.Errorf("settlement/RELIABILITY.md is not generated from the current runs (%v): run make record", err)
 	}
 }
 
-// A bug that is mended stays mended: its test is there, its seed keeps all laws, its
-// fault still strikes.
+// A fixed bug stays fixed: its test exists, its seed violates no invariant, the chaos
+// run still has its fault.
 func TestBugsAreHeld(t *testing.T) {
 	bugs, err := Bugs()
 	if err != nil {
@@ -45,7 +45,7 @@ func TestBugsAreHeld(t *testing.T) {
 	tests, faults := inSources(t, `^func ((?:Test|Fuzz)\w+)\(`, "_test.go"), inSources(t, `faultKind\s*= "(.*)"$`, "schedule.go")
 	for _, b := range bugs {
 		if b.What == "" || b.FoundBy == "" {
-			t.Errorf("%+v: want what it was and what found it", b)
+			t.Errorf("%+v: want a description and what found it", b)
 		}
 		for _, by := range b.HeldBy {
 			fault, isFault := strings.CutPrefix(by, "fault ")
@@ -57,7 +57,7 @@ func TestBugsAreHeld(t *testing.T) {
 					t.Errorf("%s: %s", by, r.Violation)
 				}
 			default:
-				t.Errorf("%q is held by %q, which there isn't", b.What, by)
+				t.Errorf("%q is tested by %q, which does not exist", b.What, by)
 			}
 		}
 	}
@@ -68,7 +68,7 @@ func seedOf(by string) (seed uint64, d simulate.Dialect, ok bool) {
 	return seed, d, n == 2 && err == nil && slices.Contains(simulate.Dialects(), d)
 }
 
-// inSources are the first groups of all matches in files of this end, line by line.
+// inSources returns the groups of all matches in files whose names end so.
 func inSources(t *testing.T, pattern, end string) []string {
 	t.Helper()
 	var all []string
@@ -89,7 +89,7 @@ func inSources(t *testing.T, pattern, end string) []string {
 	return all
 }
 
-// Whatever a run says is told, failures above all.
+// The document shows what each run found, failures included.
 func TestDocument(t *testing.T) {
 	folder := t.TempDir()
 	began := time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)
@@ -126,7 +126,7 @@ func TestDocument(t *testing.T) {
 		"| held | x | `TestX` |", "| open | y |",
 	} {
 		if !strings.Contains(text, want) {
-			t.Errorf("the document doesn't say %q:\n%s", want, text)
+			t.Errorf("the document does not contain %q:\n%s", want, text)
 		}
 	}
 }

@@ -15,21 +15,20 @@
 //  1. A frame is an answer only if its id is that of a pending request, and its signature,
 //     over the exact bytes of "res", is the node's. Any other frame neither blocks nor
 //     confuses a call. A wrong signature ends the connection, and the call has no answer.
-//     (At a legacy node that holds for results; its errors are signed over nothing. A
+//     (At a legacy node that holds for results; its errors carry no valid signature. A
 //     nitronode signs no answer.)
 //  2. ErrNotSent proves that no byte of the request left. Any other failure to answer is
-//     ErrNoAnswer: the request may have landed, or may still land.
+//     ErrNoAnswer: the request may have been carried out, or may still be.
 //  3. On NitroRPC the node's clock is known as a lower bound, for each connection
 //     separately. Requests expire by the lowest of them (clock.go). A request's timestamp is
 //     that bound, set back so far that the request stays acceptable for no longer than
 //     Config.RequestValidity.
 //  4. No close is prepared before the node showed that it refuses a request older than
 //     Config.MessageExpiry, and accepts one as old as a close will be. A close is sent only
-//     on a connection on which it showed that, and only while no connection showed
-//     otherwise.
+//     on a connection that passed this probe, and only while no connection has failed it.
 //  5. An error of the node is classified by its whole text, in one table for each generation
-//     (errors.go). A text that is not in it is in doubt after a close, and means waiting
-//     after a read.
+//     (errors.go). After a close, an unknown text leaves the request in doubt. After a
+//     read, it means wait.
 //  6. "Not found" and "nothing in it" are answered only after a second read, a second later.
 //     That a session can never be read is answered only where its definition says so.
 //  7. Every call ends within its context and Config.RequestTimeout for each frame; every

@@ -12,8 +12,8 @@ import (
 	"settled/settlement"
 )
 
-// settleTime bounds one call of Settle, which has time-outs of its own for everything it
-// does: this one only keeps a hanging call from occupying a worker for ever.
+// settleTime bounds one call of Settle. Settle has its own time-outs; this one is a last
+// resort, so that a hanging call does not occupy a worker for ever.
 const settleTime = 2 * time.Minute
 
 // panicError is the error of a call that panicked.
@@ -55,8 +55,8 @@ func (c *Consumer) settle(ctx context.Context, d *delivery) (s settlement.Settle
 		c.panics.Add(1)
 		return settlement.Settlement{}, d.panicked
 	}
-	// Cancelled instead of given a deadline: a deadline of minutes would replace the few
-	// seconds that the NATS client allows each request by default.
+	// The context is cancelled by a timer and has no deadline, since a deadline of minutes
+	// would replace the few seconds that the NATS client allows each request by default.
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 	defer time.AfterFunc(settleTime, func() { cancel(context.DeadlineExceeded) }).Stop()

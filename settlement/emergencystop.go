@@ -2,7 +2,9 @@ package settlement
 
 import "context"
 
-// EmergencyStop stops all sending, on every replica, until a person resumes it.
+// EmergencyStop stops all sending, on every replica, until a person resumes it. An
+// implementation may also report other reasons not to send, such as streams whose settings
+// became unsafe.
 type EmergencyStop interface {
 	// Stopped returns nil if requests may be recorded and sent now. Any error means that
 	// they may not: it says who stopped sending, when and why, or that this is not known.

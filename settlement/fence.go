@@ -6,9 +6,11 @@ import (
 	"time"
 )
 
-// The fence of a request is the point after which the node can no longer carry it out: an
-// instant on the node's clock if requests expire, else the session's version moving past
-// the versions that the request fits.
+// The fence of a request is the point after which the node can no longer carry it out. If
+// requests expire it is an instant on the node's clock: Node.Prepare returns it as
+// Request.ValidUntil, computed in clearnode/dialect.go from the request's timestamp, the
+// node's message expiry and the fence margin. Otherwise it is the session's version moving
+// past the versions that the request fits.
 
 // FenceExpired reports whether no request of this outcome can be carried out any more. If
 // requests expire, the fence is compared with an instant at which the read had not yet

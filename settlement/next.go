@@ -74,7 +74,8 @@ type Decision struct {
 //	open, refused for a reason   wait for that reason, without another attempt
 //	  outside the outcome
 //	open, attempts spent         attempts_exhausted
-//	open, refused twice now      wait (transient)
+//	open, two requests of this   wait (transient)
+//	  call refused
 //	open, nothing in it          session_unfunded
 //	open                         plan from this observation, and close
 //
@@ -96,7 +97,8 @@ type Decision struct {
 //	off path, nothing in it      session_unfunded
 //	off path, or no intent       plan from this observation, and close
 //
-// An intent recorded with the other kind of node: done if that is proven, else wait.
+// An intent recorded with the other kind of node: done if the node paid its plan, else
+// wait.
 func Next(obs Observation) Decision {
 	d := obs.decide()
 	d.FenceExpired = obs.FenceExpired()
@@ -129,7 +131,7 @@ func (obs Observation) decideExpiring() Decision {
 		return obs.waitForFence()
 	}
 	if obs.expiredInDoubt() && !s.ConfirmedStable {
-		return obs.waitForStableRead("the session was seen open, but the node or the connection was slow: looking again")
+		return obs.waitForStableRead("the session was seen open, but the read was too slow to be conclusive: it will be read again")
 	}
 	var permanent *Failure
 	var later *Waiting
@@ -153,7 +155,7 @@ func (obs Observation) decideVersioned() Decision {
 	case obs.onPath():
 		return Decision{Action: ActionDrive, Plan: obs.Intent.plan()}
 	case obs.staleRead():
-		return Decision{Action: ActionWait, Waiting: &Waiting{Reason: InDoubt, Err: fmt.Errorf("the node shows version %d of the session, older than version %d, from which ledger entry %d was made: what it shows is out of date, or it lost data, and the recorded request may still fit one day", obs.Session.Version, *obs.Intent.BaseVersion, obs.Intent.Sequence)}}
+		return Decision{Action: ActionWait, Waiting: &Waiting{Reason: InDoubt, Err: fmt.Errorf("the node shows version %d of the session, older than version %d, from which ledger entry %d was made: its data is out of date or lost, and the recorded request may become valid again", obs.Session.Version, *obs.Intent.BaseVersion, obs.Intent.Sequence)}}
 	case !obs.FenceExpired():
 		return obs.waitForFence()
 	case obs.attemptsSpent():
@@ -166,7 +168,7 @@ func (obs Observation) decideVersioned() Decision {
 // decideNewPlan makes a new plan from this read of an open session.
 func (obs Observation) decideNewPlan() Decision {
 	if obs.Session.Unfunded() {
-		return Decision{Action: ActionFail, Failure: Fail(SessionUnfunded, "the session is open with nothing in it, seen twice")}
+		return Decision{Action: ActionFail, Failure: Fail(SessionUnfunded, "two reads found the session open with nothing in it")}
 	}
 	plan, f := obs.Policy.Plan(obs.Outcome, obs.Session)
 	if f == nil {
@@ -280,7 +282,7 @@ func (obs Observation) paidByPolicy(closed ...Session) *Plan {
 // only a confirmed read counts here too.
 func (obs Observation) closedElsewhere(f *Failure) Decision {
 	if obs.FenceExpired() && obs.expiredInDoubt() && !obs.Session.ConfirmedStable {
-		return obs.waitForStableRead("the session was seen closed otherwise than planned, but the node or the connection was slow: looking again")
+		return obs.waitForStableRead("the session was seen closed otherwise than planned, but the read was too slow to be conclusive: it will be read again")
 	}
 	return obs.failOrWait(f)
 }

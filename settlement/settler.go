@@ -7,9 +7,9 @@ import (
 	"time"
 )
 
-// Settler settles outcomes. All members but Limits and the functions are required.
-// Nothing that it keeps between calls decides anything, and any number of calls may run
-// at once. LIFECYCLE.md describes the loop.
+// Settler settles outcomes. Limits and the functions are optional, all other members are
+// required. Nothing that it keeps between calls affects a decision, and any number of calls
+// may run at once. LIFECYCLE.md describes the loop.
 type Settler struct {
 	Node          Node
 	Ledger        Ledger
@@ -202,8 +202,10 @@ func (c *call) observe(ctx context.Context, hist history, policy Policy) (Decisi
 	options := policy.ReadOptions(c.o)
 	options.InDoubt = hist.intent != nil && hist.intent.ValidUntil != nil && refused == nil
 	session, err := c.readSession(ctx, hist, options)
+	// With an intent "not found" means wait: a node may also answer so while its database
+	// is unavailable.
 	if errors.Is(err, ErrSessionNotFound) && hist.intent == nil {
-		return Decision{Action: ActionFail, Failure: Fail(SessionNotFound, "the node has no session %s, seen twice", c.o.Session)}, session, nil
+		return Decision{Action: ActionFail, Failure: Fail(SessionNotFound, "two reads found no session %s at the node", c.o.Session)}, session, nil
 	}
 	var never *Failure
 	if errors.As(err, &never) && hist.intent == nil {
@@ -278,15 +280,15 @@ func (c *call) drive(ctx context.Context, head Head, hist history, plan *Plan, s
 	return c.send(ctx, head, hist, plan, r)
 }
 
-// prepare makes the next request and checks that its fence is of the session's kind: an
-// intent with another fence could be neither continued nor given up.
+// prepare makes the next request and checks that it expires if and only if the session has
+// no version. An intent with the wrong kind of fence could neither continue nor fail.
 func (c *call) prepare(ctx context.Context, plan *Plan, s Session) (Request, error) {
 	if err := c.checkEmergencyStop(ctx); err != nil {
 		return Request{}, err
 	}
 	r, err := c.Node.Prepare(ctx, c.o, *plan, s)
 	if err == nil && r.ValidUntil.IsZero() != s.Versioned {
-		return Request{}, errors.New("the request made for this session has the fence of another generation of node: internal error (a bug): please report it")
+		return Request{}, errors.New("internal error: the request made for this session has the wrong kind of fence for its node; please report this bug")
 	}
 	return r, err
 }
@@ -356,7 +358,7 @@ func refusedButValid(refusal error) *Waiting {
 	}
 	var never *Failure
 	if errors.As(refusal, &never) {
-		return &Waiting{Reason: NodeRefused, Err: fmt.Errorf("permanent, an operator has to act: the next request of the recorded plan is refused, and the outcome does not fail while the session is at the version that the request fits; remove the cause, or have the session's participants move the session on: %w", never)}
+		return &Waiting{Reason: NodeRefused, Err: fmt.Errorf("permanent: the node refuses the next request of the recorded plan, and the outcome can't fail while the session stays at this version; an operator has to remove the cause, or a participant has to update the session: %w", never)}
 	}
 	return &Waiting{Reason: NodeRefused, Err: refusal}
 }
@@ -395,8 +397,8 @@ func (c *call) fail(ctx context.Context, head Head, hist history, decision Decis
 			return nil, waitingFor(err, LedgerUnavailable)
 		}
 	}
-	// The node may have shown what another message of this outcome did after the head
-	// was read. That message recorded its intent first, so the head has moved then.
+	// The session may have been changed by another message of this outcome after the head
+	// was read. That message appended its intent first, so the head has moved if it did.
 	now, err := c.Ledger.Head(ctx, c.o.Session)
 	if err != nil {
 		return nil, waitingFor(err, LedgerUnavailable)

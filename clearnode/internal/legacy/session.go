@@ -116,7 +116,7 @@ func (r *sessionReader) readOnce(ctx context.Context) (protocol.Snapshot, error)
 		break
 	}
 	if found == nil {
-		return protocol.Snapshot{}, fmt.Errorf("it is in no list of sessions of %s, open or closed: looking again later", participant)
+		return protocol.Snapshot{}, fmt.Errorf("it is in no list of sessions of %s, open or closed; it will be read again", participant)
 	}
 	r.n.mu.Lock()
 	r.n.rememberLength(participant, length)

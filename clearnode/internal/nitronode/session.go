@@ -9,10 +9,10 @@ import (
 	"settled/settlement"
 )
 
-// ReadSession reads everything about an open session in one answer. Its parts may be of two
-// moments, because the node reads its rows one after the other (source). But each change
-// moves the version, so that a request made from such a read is refused. So where a doubt
-// has to be resolved there is no second read, and ConfirmedStable is not set.
+// ReadSession reads everything about an open session in one answer. The node reads its rows
+// one after the other (source), so the answer can mix two states. That is harmless: each
+// change increments the version, and a request made from a mixed read is refused. Therefore
+// ReadSession ignores options.InDoubt and does not set ConfirmedStable.
 func (n *Node) ReadSession(ctx context.Context, c protocol.Conn, id settlement.SessionID, options settlement.ReadOptions) (settlement.Session, error) {
 	r := sessionReader{n: n, conn: c, id: id, options: options}
 	s, err := r.readConfirmed(ctx)
@@ -94,7 +94,8 @@ func (r *sessionReader) readOnce(ctx context.Context) (s settlement.Session, err
 }
 
 // addFunding adds who funded an open session, as far as its participants' transactions
-// show it. Where they don't, it must not be because the session has changed since.
+// show it. If they don't, it reads the session again, and fails if the session has changed
+// since the first read.
 func (r *sessionReader) addFunding(ctx context.Context, s settlement.Session) (settlement.Session, error) {
 	h := r.openHistory(s)
 	balance := map[settlement.Asset]settlement.Amount{}
@@ -111,7 +112,7 @@ func (r *sessionReader) addFunding(ctx context.Context, s settlement.Session) (s
 	}
 	now, err := r.readOnce(ctx)
 	if err == nil && (!now.Open || now.Version != s.Version) {
-		err = errors.New("it was changed while it was read: looking again later")
+		err = errors.New("the session changed while it was read; it will be read again")
 	}
 	return s, err
 }

@@ -124,7 +124,7 @@ func (n *Node) Prepare(ctx context.Context, o settlement.Outcome, plan settlemen
 // the close.
 func nextUpdate(o settlement.Outcome, plan settlement.Plan, s settlement.Session) (update, error) {
 	if !s.Open || s.Version == 0 || s.Version < plan.BaseVersion {
-		return update{}, fmt.Errorf("the session is at version %d, and the plan was made from version %d of an open one: looking again later", s.Version, plan.BaseVersion)
+		return update{}, fmt.Errorf("the session is at version %d, and the plan was made from version %d of an open one; it will be read again", s.Version, plan.BaseVersion)
 	}
 	data, f := sessionData(o)
 	if f != nil {
@@ -148,7 +148,7 @@ func nextUpdate(o settlement.Outcome, plan settlement.Plan, s settlement.Session
 		u.Intent, u.Allocations = intentOperate, plan.Allocations
 		return u, checkPrecision(plan.Allocations, s)
 	}
-	return update{}, errors.New("the session was moved on otherwise than planned: looking again later")
+	return update{}, errors.New("the session was moved on otherwise than planned; it will be read again")
 }
 
 // sessionData is what the node is to keep with the session. The node keeps what it has

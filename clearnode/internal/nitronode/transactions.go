@@ -29,7 +29,7 @@ const (
 var MaxListRows = 100 * pageStep // only tests change it
 
 // errGap says that a list can't be read: rows that are counted don't come.
-var errGap = errors.New("some of the transactions don't come: looking again later")
+var errGap = errors.New("some of the transactions don't come; it will be read again")
 
 // transactionCache caches wallets' transactions. The node lists them by wallet only, those
 // of all its sessions together, newest first, a hundred at a time, and accepts ten requests

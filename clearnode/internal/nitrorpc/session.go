@@ -55,7 +55,7 @@ func (n *Node) ReadSession(ctx context.Context, c protocol.Conn, id settlement.S
 		return second.Session, fmt.Errorf("second look: %w", err)
 	}
 	if second.Open && second.Unfunded() && !unfunded {
-		return second.Session, errors.New("it was emptied between two looks: looking again later")
+		return second.Session, errors.New("the session was emptied between two reads; it will be read again")
 	}
 	second.ConfirmedStable = options.InDoubt && second.Open && n.settings.Quick(first.Took, second.Took)
 	return second.Session, nil
@@ -182,7 +182,7 @@ func (r *sessionReader) readAllTransactions(ctx context.Context, p *partialRead)
 			return err
 		}
 	}
-	return errors.New("its transactions move while they are read: looking again later")
+	return errors.New("its transactions change while they are read; it will be read again")
 }
 
 func (r *sessionReader) readFurtherPages(ctx context.Context, p *partialRead) (moved bool, err error) {
@@ -373,7 +373,7 @@ func (r *sessionReader) searchOthers(ctx context.Context, s *settlement.Session,
 			break
 		}
 	}
-	return errors.New("it is in no list of sessions, open or closed: looking again later")
+	return errors.New("it is in no list of sessions, open or closed; it will be read again")
 }
 
 // confirmUnchanged demands that no transaction is newer than those that were read before
@@ -389,7 +389,7 @@ func (r *sessionReader) confirmUnchanged(ctx context.Context, p partialRead) err
 	}
 	for _, t := range now {
 		if t.id > newest {
-			return errors.New("it was closed while it was read: looking again later")
+			return errors.New("it was closed while it was read; it will be read again")
 		}
 	}
 	return nil

@@ -18,7 +18,7 @@ const PageSize = 100
 var ErrAbsent = errors.New("no definition and no transactions")
 
 // ErrAppeared says that the second read found a session that the first one did not.
-var ErrAppeared = errors.New("the node did not know it at first, and then did: looking again later")
+var ErrAppeared = errors.New("the node did not know it at first, and then did; it will be read again")
 
 // ErrNoParticipants fails a session whose definition lists none, explicitly: nobody can
 // be paid, and a definition never changes.

@@ -54,7 +54,7 @@ func defaults(t *testing.T) *config.Config {
 	t.Helper()
 	c := new(config.Config)
 	for _, k := range c.Keys() {
-		if err := k.Set(k.Fallback); err != nil {
+		if err := k.Set(k.Default); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -101,10 +101,10 @@ func TestLimitsOfAnAccount(t *testing.T) {
 			t.Errorf("%s: %v, want %s", limits, err, want)
 		}
 		var found []doctor.Finding
-		d := &doctor.Doctor{Cfg: c, Nats: link, Say: func(f doctor.Finding) { found = append(found, f) }}
-		d.JetStream(t.Context(), nil)
-		d.Streams(t.Context())
-		d.Limits()
+		d := &doctor.Doctor{Cfg: c, NATS: link, ReportFunc: func(f doctor.Finding) { found = append(found, f) }}
+		d.CheckJetStream(t.Context(), nil)
+		d.CheckStreams(t.Context())
+		d.CheckLimits()
 		if !slices.ContainsFunc(found, func(f doctor.Finding) bool {
 			return f.Check == "nats.limits" && f.Result == doctor.Fail && strings.Contains(f.Do, want)
 		}) {
@@ -138,7 +138,7 @@ func TestSizesOfStreams(t *testing.T) {
 		t.Errorf("the streams: %v, %v", warnings, err)
 	}
 	c.NATSMaxBytes.Operations = 4096
-	if err := c.NATSMaxBytes.Check(); err == nil || !strings.Contains(err.Error(), "nats.max_bytes.operations") {
+	if err := c.NATSMaxBytes.Validate(); err == nil || !strings.Contains(err.Error(), "nats.max_bytes.operations") {
 		t.Errorf("4096 bytes: %v", err)
 	}
 }

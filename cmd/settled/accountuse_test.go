@@ -71,7 +71,7 @@ func (d *deployment) run(url string, args ...string) {
 	other := *d
 	other.cfg.NATSURL = url
 	if status, _, stderr := other.command(args...); status != exitDone {
-		d.t.Errorf("%s, %q: %d %s", config.UserOf(url), args, status, stderr)
+		d.t.Errorf("%s, %q: %d %s", config.URLUser(url), args, status, stderr)
 	}
 }
 
@@ -188,7 +188,7 @@ func TestInboxPrefix(t *testing.T) {
 		}
 	}
 	for _, bad := range []string{"_INBOX.>", "*", "_INBOX.", "a b"} {
-		if (&config.Config{NATSInboxPrefix: bad}).CheckInbox() == nil {
+		if (&config.Config{NATSInboxPrefix: bad}).ValidateInboxPrefix() == nil {
 			t.Errorf("%q is a prefix", bad)
 		}
 	}

@@ -89,12 +89,12 @@ func TestPublishNamesTheIDToTryAgain(t *testing.T) {
 func TestLedgerOutOfReachIsNotCalledLost(t *testing.T) {
 	var log strings.Builder
 	w := service.NewLedgerWatch(nil, zerolog.New(&log))
-	w.Tell(nil, fmt.Errorf("get: %w", nats.ErrTimeout))
-	w.Tell(nats.ErrTimeout, &jetstream.APIError{Code: 503})
+	w.LogChange(nil, fmt.Errorf("get: %w", nats.ErrTimeout))
+	w.LogChange(nats.ErrTimeout, &jetstream.APIError{Code: 503})
 	if text := log.String(); strings.Contains(text, "was lost") || strings.Count(text, "\n") != 1 {
 		t.Errorf("logged:\n%s", text)
 	}
-	w.Tell(nats.ErrTimeout, errors.New("stream SETTLEMENTS is missing"))
+	w.LogChange(nats.ErrTimeout, errors.New("stream SETTLEMENTS is missing"))
 	if !strings.Contains(log.String(), "The ledger was lost") {
 		t.Errorf("a lost ledger is not called so:\n%s", log.String())
 	}
@@ -107,8 +107,8 @@ func TestForecastWithoutANodeIsUnknown(t *testing.T) {
 	if text := f.text(); text != "can't be told: the node is not asked: clearnode.url is not set" {
 		t.Error(text)
 	}
-	_, err := noNode{errors.New("x")}.Session(t.Context(), "", settlement.ReadOptions{})
-	if !errors.Is(err, errNotAsked) {
+	_, err := unavailableNode{errors.New("x")}.Session(t.Context(), "", settlement.ReadOptions{})
+	if !errors.Is(err, errNodeNotAsked) {
 		t.Error(err)
 	}
 }

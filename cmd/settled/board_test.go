@@ -137,7 +137,7 @@ func TestLoopback(t *testing.T) {
 		"127.0.0.1:8090": true, "[::1]:8090": true, "localhost:0": true, "127.9.9.9:1": true,
 		"0.0.0.0:8090": false, ":8090": false, "10.0.0.1:8090": false, "localhost.example:1": false, "": false,
 	} {
-		if got := natsconn.Loopback(listen); got != want {
+		if got := natsconn.IsLoopback(listen); got != want {
 			t.Errorf("%q: %v", listen, got)
 		}
 	}

@@ -29,7 +29,7 @@ func TestWhatAStartWaitsFor(t *testing.T) {
 		&jetstream.APIError{Code: 400, ErrorCode: 10058, Description: "stream name already in use"},
 		errors.New("stream SETTLEMENTS would endanger money"), context.Canceled,
 	} {
-		if natsconn.Away(final) {
+		if natsconn.IsUnavailable(final) {
 			t.Errorf("%v is waited for", final)
 		}
 	}

@@ -34,10 +34,10 @@ func TestCommandsOfAnOperator(t *testing.T) {
 	bob := strings.ToLower(addressOf(d.players[1]))
 
 	// A misspelt scenario fails, and is a dead letter.
-	var p published
+	var p publishResult
 	d.must(json.Unmarshal([]byte(d.ok("publish", "payment_complete", "--session", string(session), "--party", "provider="+bob, "--id", "a", "-o", "json")), &p))
 	d.wantCode(d.result(session, p.Sequence), settlement.UnknownScenario)
-	var again published
+	var again publishResult
 	d.must(json.Unmarshal([]byte(d.ok("publish", "payment_complete", "--session", string(session), "--party", "provider="+bob, "--id", "a", "-o", "json")), &again))
 	if !again.Duplicate || again.Sequence != p.Sequence {
 		t.Errorf("%+v after %+v", again, p)
@@ -118,7 +118,7 @@ func TestPublishOverABrokenConnection(t *testing.T) {
 	for n, wrong := range []twinFault{cutBefore, cutAfter} {
 		session := d.open()
 		struck := proxy.add(wrong, 0, to("outcome.partial_service")(session))
-		var p published
+		var p publishResult
 		text := d.ok("publish", "partial_service", "--session", string(session), "--party", "provider="+addressOf(d.players[1]),
 			"--completion", "0.5", "--id", fmt.Sprint(n), "-o", "json")
 		d.must(json.Unmarshal([]byte(text), &p))

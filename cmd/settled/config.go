@@ -14,8 +14,8 @@ func (p *program) configCommand() *cobra.Command {
 	c := &cobra.Command{Use: "config", Short: "Check and print the configuration"}
 	c.AddCommand(
 		&cobra.Command{
-			Use: "check", Short: "Read the configuration and say what is wrong with it",
-			Long: "Reads the configuration, and the files that it names, and refuses what `settled serve` would refuse, with the\nsame words. It connects to nothing.",
+			Use: "check", Short: "Validate the configuration",
+			Long: "Reads the configuration, and the files that it names, and reports the errors that `settled serve` would report.\nIt connects to nothing.",
 			RunE: func(cmd *cobra.Command, _ []string) error { return p.configCheck(cmd) },
 		},
 		&cobra.Command{

@@ -12,7 +12,7 @@ import (
 )
 
 // TestConfigCheckIsServe: what serve refuses because of the configuration alone, config
-// check refuses with the same words.
+// validate refuses with the same words.
 func TestConfigCheckIsServe(t *testing.T) {
 	dir := t.TempDir()
 	file := func(name, text string, mode os.FileMode) string {

@@ -111,8 +111,8 @@ func TestCosignedSettlement(t *testing.T) {
 	d := deploy(t)
 	partner := d.key("partner")
 	c := d.cosignerOf("partner")
-	var told []cosigner.Cosigned
-	c.AnsweredFunc = func(a cosigner.Cosigned) { told = append(told, a) }
+	var told []cosigner.Result
+	c.AnsweredFunc = func(a cosigner.Result) { told = append(told, a) }
 	stop := d.start(c)
 	d.serve()
 	sequences := map[settlement.SessionID]uint64{}
@@ -141,7 +141,7 @@ func TestCosignedSettlementElsewhere(t *testing.T) {
 			partner := d.key("partner")
 			c := d.cosignerOf("partner")
 			signed := 0
-			c.AnsweredFunc = func(a cosigner.Cosigned) {
+			c.AnsweredFunc = func(a cosigner.Result) {
 				if a.Answer != "signed" {
 					t.Errorf("%+v", a)
 				}
@@ -244,8 +244,8 @@ func TestCosignerWaitsOutItsOwnSignature(t *testing.T) {
 	quickCosign(d)
 	partner, third := d.key("partner"), d.key("third")
 	c := d.cosignerOf("partner")
-	waited := make(chan cosigner.Cosigned, 1)
-	c.AnsweredFunc = func(a cosigner.Cosigned) {
+	waited := make(chan cosigner.Result, 1)
+	c.AnsweredFunc = func(a cosigner.Result) {
 		if a.Answer == "waiting" && strings.Contains(a.Message, "another request") {
 			select {
 			case waited <- a:
@@ -277,7 +277,7 @@ func TestCosignerWaitsAfterItsStart(t *testing.T) {
 	c.Fence = cosigner.NewCosignFence(time.Now(), testExpiry+testMargin)
 	opens := c.Fence.Opens
 	var early, late int
-	c.AnsweredFunc = func(a cosigner.Cosigned) {
+	c.AnsweredFunc = func(a cosigner.Result) {
 		if a.Answer == "signed" && time.Now().Before(opens) {
 			t.Error("it signed too early")
 		}
@@ -307,7 +307,7 @@ func TestCosigningLogsNoSignature(t *testing.T) {
 	var log lockedBuffer
 	d.log = zerolog.New(&log).Level(zerolog.TraceLevel)
 	c := d.cosignerOf("partner")
-	c.AnsweredFunc = func(a cosigner.Cosigned) { _ = json.NewEncoder(&log).Encode(a) }
+	c.AnsweredFunc = func(a cosigner.Result) { _ = json.NewEncoder(&log).Encode(a) }
 	d.start(c)
 	spied := d.spy(partner)
 	d.serve()

@@ -40,11 +40,11 @@ log: {format: json}
 	d.must(err)
 	d.must(cmd.Start())
 	t.Cleanup(func() { _ = cmd.Process.Kill() })
-	answers := make(chan cosigner.Cosigned, 1000)
+	answers := make(chan cosigner.Result, 1000)
 	go func() {
 		defer close(answers)
 		for lines := bufio.NewScanner(stdout); lines.Scan(); {
-			var a cosigner.Cosigned
+			var a cosigner.Result
 			if err := json.Unmarshal(lines.Bytes(), &a); err != nil {
 				t.Errorf("%s: %v", lines.Text(), err)
 			}
@@ -66,7 +66,7 @@ log: {format: json}
 		t.Errorf("%+v", e.Error)
 	}
 	d.must(cmd.Process.Signal(syscall.SIGTERM))
-	var last cosigner.Cosigned
+	var last cosigner.Result
 	for a := range answers {
 		last = a
 	}

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/spf13/cobra"
+	"golang.org/x/time/rate"
 
 	"settled/cmd/settled/internal/config"
 	"settled/cmd/settled/internal/natsconn"
@@ -18,8 +19,8 @@ import (
 	"settled/settlement"
 )
 
-// letterFlags choose dead letters, by sequence or by what they say.
-type letterFlags struct {
+// deadLetterFlags select dead letters, by sequence or by their content.
+type deadLetterFlags struct {
 	all                            bool
 	code, class, scenario, session string
 	since, before                  string
@@ -31,31 +32,31 @@ type letterFlags struct {
 func (p *program) deadletterCommand() *cobra.Command {
 	c := &cobra.Command{
 		Use: "deadletter", Short: "List, show, replay and discard dead letters",
-		Long: "Outcomes that failed are dead letters until somebody replays or discards them. Begin with `list`, then `show`\none: it says what happened, how its session is now, and what to do.",
+		Long: "Outcomes that failed are dead letters until somebody replays or discards them. Begin with `list`, then `show`\none: it shows what happened, the present state of its session, and what to do.",
 	}
 	c.AddCommand(p.deadletterList(), p.deadletterShow(), p.deadletterReplay(), p.deadletterDiscard())
 	return c
 }
 
-func (f *letterFlags) filters(c *cobra.Command) {
+func (f *deadLetterFlags) addFilterFlags(c *cobra.Command) {
 	c.Flags().StringVar(&f.code, "code", "", "only this error code")
 	c.Flags().StringVar(&f.class, "class", "", "only rejected, conflict or exhausted")
 	c.Flags().StringVar(&f.scenario, "scenario", "", "only this scenario; unknown: could not be read")
 	c.Flags().StringVar(&f.session, "session", "", "only this session")
-	c.Flags().StringVar(&f.since, "since", "", "only failed since: a time (2026-11-22T03:00:00Z) or how long ago (2h)")
-	c.Flags().StringVar(&f.before, "before", "", "only failed before: likewise")
+	c.Flags().StringVar(&f.since, "since", "", "only failed since: a time (2026-11-22T03:00:00Z) or a duration before now (2h)")
+	c.Flags().StringVar(&f.before, "before", "", "only failed before: the same")
 	c.Flags().IntVar(&f.limit, "limit", 0, "at most this many; 0 is all")
-	c.Flags().Uint64Var(&f.after, "after", 0, "only beyond this sequence: the next page")
+	c.Flags().Uint64Var(&f.after, "after", 0, "only after this sequence: the next page")
 }
 
-func (f *letterFlags) acts(c *cobra.Command) {
-	f.filters(c)
-	c.Flags().BoolVar(&f.all, "all", false, "all that the filters leave")
-	addWho(c, &f.as)
+func (f *deadLetterFlags) addActionFlags(c *cobra.Command) {
+	f.addFilterFlags(c)
+	c.Flags().BoolVar(&f.all, "all", false, "all that match the filters")
+	addOperatorFlag(c, &f.as)
 }
 
-// filter is what the flags choose.
-func (f letterFlags) filter() (deadletter.Filter, error) {
+// filter returns the filter that the flags describe.
+func (f deadLetterFlags) filter() (deadletter.Filter, error) {
 	filter := deadletter.Filter{
 		Code: settlement.Code(f.code), Class: settlement.Class(f.class), Scenario: settlement.Scenario(f.scenario), Limit: f.limit, From: f.after + 1,
 	}
@@ -82,7 +83,7 @@ func (f letterFlags) filter() (deadletter.Filter, error) {
 	return filter, err
 }
 
-// timeFlag reads a time, or how long ago.
+// timeFlag parses a time, or a duration before now.
 func timeFlag(name, text string, now time.Time) (time.Time, error) {
 	if text == "" {
 		return time.Time{}, nil
@@ -92,7 +93,7 @@ func timeFlag(name, text string, now time.Time) (time.Time, error) {
 	}
 	at, err := time.Parse(time.RFC3339, text)
 	if err != nil {
-		at, err = time.Parse(terminal.ClockLayout, text) // as our own lists show it
+		at, err = time.Parse(terminal.TimeLayout, text) // as lists show it
 	}
 	if err != nil {
 		return at, terminal.UsageError(fmt.Errorf("--%s %q: want a time such as 2026-11-22T03:00:00Z, or how long ago, such as 2h", name, text))
@@ -112,67 +113,35 @@ func sequenceArguments(args []string) ([]uint64, error) {
 	return sequences, nil
 }
 
-// letterRoom is what the commands work with: the letters, and how to get at the rest.
-type letterRoom struct {
+// deadLetterClient is what the commands work with.
+type deadLetterClient struct {
 	*deadletter.Queue
-	cfg  config.Config
+	cfg  *config.Config
 	nats *natsconn.Link
 }
 
-// withLetters connects and calls do.
-func (p *program) withLetters(cmd *cobra.Command, as string, do func(context.Context, *letterRoom) error) error {
-	cfg, _, err := p.load(cmd)
-	if err != nil {
-		return err
-	}
-	nc, err := natsconn.Connect(&cfg, "settled deadletter", false)
+// withDeadLetters connects and calls do. operator is who acts; empty: user@host.
+func (p *program) withDeadLetters(cmd *cobra.Command, operator string, do func(context.Context, *deadLetterClient) error) error {
+	cfg, nc, err := p.connect(cmd, "settled deadletter")
 	if err != nil {
 		return err
 	}
 	defer nc.Shutdown()
-	room := &letterRoom{deadletter.New(nc.JS, cfg.Consumer()), cfg, nc}
-	if as != "" {
-		room.Who = as
+	d := &deadLetterClient{deadletter.New(nc.JS, cfg.Consumer()), cfg, nc}
+	if operator != "" {
+		d.Who = operator
 	}
-	return do(cmd.Context(), room)
+	return do(cmd.Context(), d)
 }
 
-// chosen are the letters that the arguments or the filters name.
-func (p *program) chosen(ctx context.Context, f letterFlags, args []string, d *letterRoom) ([]uint64, error) {
-	sequences, err := sequenceArguments(args)
-	if err != nil || !f.all {
-		return sequences, err
-	}
-	filter, err := f.filter()
-	if err != nil {
-		return nil, err
-	}
-	letters, err := d.List(ctx, filter)
-	for _, l := range letters {
-		sequences = append(sequences, l.Sequence)
-	}
-	return sequences, err
-}
-
-// check refuses what names nothing, or too much, before anything is connected.
-func (f letterFlags) check(args []string) error {
-	if sequences, err := sequenceArguments(args); err != nil {
-		return err
-	} else if (len(sequences) > 0) == f.all {
-		return terminal.UsageError(errors.New("name the sequences of dead letters, or --all with filters"))
-	}
-	_, err := f.filter()
-	return err
-}
-
-// discarded is what `settled deadletter discard` answers for each.
-type discarded struct {
+// discardResult is what `settled deadletter discard` prints for each.
+type discardResult struct {
 	DeadLetter uint64 `json:"dead_letter"`
 	Discarded  bool   `json:"discarded"`
 }
 
 func (p *program) deadletterDiscard() *cobra.Command {
-	var f letterFlags
+	var f deadLetterFlags
 	var reason string
 	c := &cobra.Command{
 		Use: "discard SEQUENCE… | --all --reason TEXT", Short: "Remove dead letters for good", Args: cobra.ArbitraryArgs,
@@ -181,14 +150,89 @@ func (p *program) deadletterDiscard() *cobra.Command {
 			if strings.TrimSpace(reason) == "" {
 				return terminal.UsageError(errors.New("--reason is not given: say why it will never be settled; it is recorded"))
 			}
-			w := letterWork{program: p, flags: f, args: args, do: func(ctx context.Context, d *letterRoom, sequence uint64) (any, string, error) {
+			batch := deadLetterBatch{program: p, flags: f, args: args, processFunc: func(ctx context.Context, d *deadLetterClient, sequence uint64) (any, string, error) {
 				err := d.Discard(ctx, sequence, reason)
-				return discarded{sequence, err == nil}, fmt.Sprintf("Dead letter %d is discarded.", sequence), err
+				return discardResult{sequence, err == nil}, fmt.Sprintf("Dead letter %d is discarded.", sequence), err
 			}}
-			return w.run(cmd)
+			return batch.run(cmd)
 		},
 	}
-	f.acts(c)
+	f.addActionFlags(c)
 	c.Flags().StringVar(&reason, "reason", "", "why; it is recorded")
 	return c
+}
+
+// deadLetterTimeout bounds the work on one dead letter.
+const deadLetterTimeout = 30 * time.Second
+
+// deadLetterBatch processes each dead letter that the arguments or the filters name.
+type deadLetterBatch struct {
+	*program
+	flags deadLetterFlags
+	args  []string
+	limit *rate.Limiter // nil: none
+	// processFunc returns a value for JSON and a text for people.
+	processFunc func(ctx context.Context, d *deadLetterClient, sequence uint64) (v any, text string, err error)
+}
+
+// run processes all of them. One that fails is reported, and the others are processed. A
+// signal ends it after the current one; the same command continues from there.
+func (b deadLetterBatch) run(cmd *cobra.Command) error {
+	sequences, err := sequenceArguments(b.args)
+	if err != nil {
+		return err
+	}
+	if (len(sequences) > 0) == b.flags.all {
+		return terminal.UsageError(errors.New("name the sequences of dead letters, or --all with filters"))
+	}
+	filter, err := b.flags.filter()
+	if err != nil {
+		return err
+	}
+	return b.withDeadLetters(cmd, b.flags.as, func(ctx context.Context, d *deadLetterClient) error {
+		if b.flags.all {
+			letters, err := d.List(ctx, filter)
+			if err != nil {
+				return err
+			}
+			for _, l := range letters {
+				sequences = append(sequences, l.Sequence)
+			}
+		}
+		if len(sequences) == 0 && !b.JSON() {
+			return b.PrintLine("No dead letter fits.")
+		}
+		return b.processAll(ctx, d, sequences)
+	})
+}
+
+func (b deadLetterBatch) processAll(ctx context.Context, d *deadLetterClient, sequences []uint64) error {
+	bar := b.Progress("dead letters")
+	defer bar.Clear()
+	failed, more := 0, ""
+	for done, sequence := range sequences {
+		if ctx.Err() != nil || b.limit != nil && b.limit.Wait(ctx) != nil {
+			return fmt.Errorf("stopped after %d of %d dead letters: run the same command again to go on", done, len(sequences))
+		}
+		working, cancel := context.WithTimeout(context.WithoutCancel(ctx), deadLetterTimeout)
+		v, text, err := b.processFunc(working, d, sequence)
+		cancel()
+		if !b.flags.all || !errors.Is(err, deadletter.ErrNotFound) { // else another operator was faster
+			bar.Clear() // so that the output begins on a line of its own
+			if err != nil {
+				failed++
+				more = fmt.Sprintf("%d failed", failed)
+				_, _ = fmt.Fprintf(b.Err, "settled: %s\n", terminal.Printable(err.Error()))
+			} else if err := b.Print(v, text); err != nil {
+				return err
+			}
+		}
+		if len(sequences) > 1 {
+			bar.Update(uint64(done+1), uint64(len(sequences)), more) // #nosec G115 -- counts
+		}
+	}
+	if failed > 0 {
+		return fmt.Errorf("%d of %d dead letters were left as they are", failed, len(sequences))
+	}
+	return nil
 }

@@ -166,13 +166,13 @@ func TestReplayEdited(t *testing.T) {
 
 func TestRateFlag(t *testing.T) {
 	for text, want := range map[string]float64{"50/s": 50, "600/m": 10, "10": 10, "36/h": 0.01} {
-		l, err := terminal.Rate(text)
+		l, err := terminal.ParseRate(text)
 		if err != nil || float64(l.Limit()) != want {
 			t.Errorf("%s: %v, %v", text, l, err)
 		}
 	}
 	for _, text := range []string{"0", "-1/s", "x", "1/d", "1/s/s", "NaN", "Inf", "1e9"} {
-		if l, err := terminal.Rate(text); err == nil {
+		if l, err := terminal.ParseRate(text); err == nil {
 			t.Errorf("%s: %v", text, l.Limit())
 		}
 	}

@@ -16,23 +16,23 @@ import (
 )
 
 func (p *program) deadletterList() *cobra.Command {
-	var f letterFlags
+	var f deadLetterFlags
 	c := &cobra.Command{
 		Use: "list", Short: "List dead letters, oldest first",
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if _, err := f.filter(); err != nil {
 				return err
 			}
-			return p.withLetters(cmd, "", func(ctx context.Context, d *letterRoom) error { return p.listLetters(ctx, cmd, d, f) })
+			return p.withDeadLetters(cmd, "", func(ctx context.Context, d *deadLetterClient) error { return p.listDeadLetters(ctx, cmd, d, f) })
 		},
 	}
-	f.filters(c)
+	f.addFilterFlags(c)
 	return c
 }
 
-// listLetters reads one letter more than the page has, to know whether there is
+// listDeadLetters reads one dead letter more than the page holds, to know whether there is
 // another page.
-func (p *program) listLetters(ctx context.Context, cmd *cobra.Command, d *letterRoom, f letterFlags) error {
+func (p *program) listDeadLetters(ctx context.Context, cmd *cobra.Command, d *deadLetterClient, f deadLetterFlags) error {
 	filter, err := f.filter()
 	if err != nil {
 		return err
@@ -42,13 +42,13 @@ func (p *program) listLetters(ctx context.Context, cmd *cobra.Command, d *letter
 	}
 	var rows [][]string
 	var last uint64
-	full := errors.New("the page is full")
+	full := errors.New("page is full")
 	err = d.Each(ctx, filter, func(l deadletter.Letter) error {
 		if f.limit > 0 && len(rows) == f.limit {
 			return full
 		}
 		last = l.Sequence
-		rows = append(rows, letterRow(l))
+		rows = append(rows, deadLetterRow(l))
 		if p.JSON() {
 			return p.PrintJSON(l)
 		}
@@ -57,16 +57,16 @@ func (p *program) listLetters(ctx context.Context, cmd *cobra.Command, d *letter
 	if err != nil && !errors.Is(err, full) {
 		return err
 	}
-	if err := p.printLetters(rows); err != nil {
+	if err := p.printDeadLetters(rows); err != nil {
 		return err
 	}
 	if errors.Is(err, full) {
-		_, _ = fmt.Fprintf(p.Err, "There are more: %s\n", nextPage(cmd, last))
+		_, _ = fmt.Fprintf(p.Err, "There are more: %s\n", nextPageCommand(cmd, last))
 	}
 	return nil
 }
 
-func (p *program) printLetters(rows [][]string) error {
+func (p *program) printDeadLetters(rows [][]string) error {
 	switch {
 	case p.JSON():
 		return nil // each was printed as it came
@@ -77,29 +77,29 @@ func (p *program) printLetters(rows [][]string) error {
 	}
 }
 
-func letterRow(l deadletter.Letter) []string {
+func deadLetterRow(l deadletter.Letter) []string {
 	return []string{
-		strconv.FormatUint(l.Sequence, 10), terminal.Clock(l.FailedAt), string(l.Code), string(l.Scenario),
-		terminal.Short(l.Session.Token()), l.Error,
+		strconv.FormatUint(l.Sequence, 10), terminal.FormatTime(l.FailedAt), string(l.Code), string(l.Scenario),
+		terminal.Abbreviate(l.Session.Token()), l.Error,
 	}
 }
 
-// nextPage is the command for it.
-func nextPage(cmd *cobra.Command, last uint64) string {
+// nextPageCommand returns the command that lists the next page.
+func nextPageCommand(cmd *cobra.Command, last uint64) string {
 	line := cmd.CommandPath()
 	cmd.Flags().Visit(func(f *pflag.Flag) {
 		value := f.Value.String()
 		if strings.HasSuffix(f.Name, ".url") {
-			value = config.WithoutPassword(value)
+			value = config.RedactURL(value)
 		}
 		if f.Name != "after" {
-			line += " --" + f.Name + "=" + quoteArgument(value)
+			line += " --" + f.Name + "=" + quoteShell(value)
 		}
 	})
 	return line + " --after=" + strconv.FormatUint(last, 10)
 }
 
-func quoteArgument(s string) string {
+func quoteShell(s string) string {
 	if s != "" && !strings.ContainsAny(s, " \t\n'\"\\$`&|;<>()*?[]#~!{}") {
 		return s
 	}

@@ -1,19 +1,25 @@
 package main
 
 import (
+	"bufio"
+	"bytes"
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
+	"os"
+	"os/exec"
+	"strings"
 
 	"github.com/spf13/cobra"
 
 	"settled/cmd/settled/internal/terminal"
-	"settled/settlement"
+	"settled/consumer/deadletter"
 )
 
 // replayFlags are the flags of `settled deadletter replay`.
 type replayFlags struct {
-	letterFlags
+	deadLetterFlags
 	rate         string
 	dryRun, edit bool
 }
@@ -22,24 +28,24 @@ func (p *program) deadletterReplay() *cobra.Command {
 	var f replayFlags
 	c := &cobra.Command{
 		Use: "replay SEQUENCE… | --all", Short: "Publish dead letters again, and remove them", Args: cobra.ArbitraryArgs,
-		Long: "Publishes each dead letter's message again under a new sequence, then removes the dead letter. It is safe at\nany time, also twice and from two terminals: settled asks its ledger and the node before it pays. Ctrl-C\nfinishes the letter in hand; the same command again goes on where it was.",
-		Example: "  settled deadletter replay 17 --dry-run        # what would become of it now\n  settled deadletter replay 17 --edit           # mend its payload first\n" +
+		Long: "Publishes each dead letter's message again under a new sequence, then removes the dead letter. It is safe at\nany time, also twice and from two terminals: settled checks its ledger and the node before it pays. Ctrl-C\nfinishes the current one; the same command then continues from there.",
+		Example: "  settled deadletter replay 17 --dry-run        # the result that it would have now\n  settled deadletter replay 17 --edit           # edit its payload first\n" +
 			"  settled deadletter replay --all --code node_rejected --rate 20/s",
 		RunE: func(cmd *cobra.Command, args []string) error { return p.replay(cmd, f, args) },
 	}
-	f.acts(c)
-	c.Flags().StringVar(&f.rate, "rate", "", "at most so many, such as 50/s, 600/m or 100/h; no limit if not given")
-	c.Flags().BoolVar(&f.dryRun, "dry-run", false, "say what would become of each now, from ledger and node; nothing is published")
-	c.Flags().BoolVar(&f.edit, "edit", false, "edit the payload in $EDITOR first; what is no valid outcome is refused. One letter only")
+	f.addActionFlags(c)
+	c.Flags().StringVar(&f.rate, "rate", "", "maximum rate, such as 50/s, 600/m or 100/h; no limit if not given")
+	c.Flags().BoolVar(&f.dryRun, "dry-run", false, "print the result that each would have now, by ledger and node; nothing is published")
+	c.Flags().BoolVar(&f.edit, "edit", false, "edit the payload in $EDITOR first; it must be a valid outcome. One dead letter only")
 	return c
 }
 
 func (p *program) replay(cmd *cobra.Command, f replayFlags, args []string) error {
-	limit, err := terminal.Rate(f.rate)
+	limit, err := terminal.ParseRate(f.rate)
 	if err != nil {
 		return err
 	}
-	w := letterWork{program: p, flags: f.letterFlags, args: args, limit: limit}
+	w := deadLetterBatch{program: p, flags: f.deadLetterFlags, args: args, limit: limit}
 	switch {
 	case f.edit && (f.all || len(args) != 1 || f.dryRun):
 		return terminal.UsageError(errors.New("--edit is for one dead letter: name its sequence, and neither --all nor --dry-run"))
@@ -48,35 +54,24 @@ func (p *program) replay(cmd *cobra.Command, f replayFlags, args []string) error
 	case f.dryRun:
 		return p.dryRun(cmd, w)
 	}
-	w.do = func(ctx context.Context, d *letterRoom, sequence uint64) (any, string, error) {
+	w.processFunc = func(ctx context.Context, d *deadLetterClient, sequence uint64) (any, string, error) {
 		r, err := d.Replay(ctx, sequence)
 		return r, fmt.Sprintf("Dead letter %d is replayed as %s/%d.", sequence, r.Stream, r.Sequence), err
 	}
 	return w.run(cmd)
 }
 
-// forecast is what would become of a dead letter that is replayed now.
-type forecast struct {
-	DeadLetter  uint64                  `json:"dead_letter,omitempty"`
-	Session     settlement.SessionID    `json:"session_id"`
-	Scenario    settlement.Scenario     `json:"scenario"`
-	Would       string                  `json:"would"` // close, done (it is closed as planned already), fail or wait; unknown: the node is not asked
-	Code        string                  `json:"code"`  // of fail; the reason of wait
-	Message     string                  `json:"message"`
-	Allocations []settlement.Allocation `json:"allocations"` // of close and done
-}
-
-// dryRun says what would become of each letter.
-func (p *program) dryRun(cmd *cobra.Command, w letterWork) error {
-	var o *outlook
+// dryRun prints the result that each dead letter would have now.
+func (p *program) dryRun(cmd *cobra.Command, w deadLetterBatch) error {
+	var o *replayPreview
 	defer func() {
 		if o != nil {
 			o.close()
 		}
 	}()
-	w.do = func(ctx context.Context, d *letterRoom, sequence uint64) (any, string, error) {
+	w.processFunc = func(ctx context.Context, d *deadLetterClient, sequence uint64) (any, string, error) {
 		if o == nil {
-			o = newOutlook(ctx, &d.cfg, d.nats)
+			o = newReplayPreview(ctx, d.cfg, d.nats)
 		}
 		l, err := d.Get(ctx, sequence)
 		if err != nil {
@@ -89,46 +84,103 @@ func (p *program) dryRun(cmd *cobra.Command, w letterWork) error {
 	return w.run(cmd)
 }
 
-// forecast turns the next move into what a person wants to know.
-func (o *outlook) forecast(ctx context.Context, outcome settlement.Outcome) (forecast, error) {
-	f := forecast{Session: outcome.Session, Scenario: outcome.Scenario, Allocations: []settlement.Allocation{}}
-	decision, err := o.preview(ctx, outcome)
+// replayEdited lets the user edit a dead letter's payload, and replays that.
+func (p *program) replayEdited(cmd *cobra.Command, f replayFlags, args []string) error {
+	sequences, err := sequenceArguments(args)
 	if err != nil {
-		return f, err
+		return err
 	}
-	if decision.Plan != nil {
-		f.Allocations = decision.Plan.Allocations
-	}
-	switch decision.Action {
-	case settlement.ActionFail:
-		f.Would, f.Code, f.Message = "fail", string(decision.Failure.Code), decision.Failure.Message
-	case settlement.ActionWait:
-		f.Would, f.Code = "wait", string(decision.Waiting.Reason)
-		if decision.Waiting.Err != nil {
-			f.Message = decision.Waiting.Err.Error()
+	return p.withDeadLetters(cmd, f.as, func(ctx context.Context, d *deadLetterClient) error {
+		l, err := d.Get(ctx, sequences[0])
+		if err != nil {
+			return err
 		}
-		if errors.Is(decision.Waiting.Err, errNotAsked) {
-			f.Would, f.Code = "unknown", ""
+		edited, err := p.edit(ctx, d, l)
+		if err != nil {
+			return fmt.Errorf("dead letter %d is left as it is: %w", l.Sequence, err)
 		}
-	case settlement.ActionDone:
-		f.Would = "done"
-	default:
-		f.Would = "close"
-	}
-	return f, nil
+		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), deadLetterTimeout)
+		defer cancel()
+		r, err := d.ReplayEdited(ctx, edited)
+		if err != nil {
+			return err
+		}
+		return p.Print(r, fmt.Sprintf("Dead letter %d is replayed, edited, as %s/%d.", l.Sequence, r.Stream, r.Sequence))
+	})
 }
 
-func (f forecast) text() string {
-	switch f.Would {
-	case "fail":
-		return terminal.Printable(fmt.Sprintf("would fail with %s: %s", f.Code, f.Message))
-	case "wait":
-		return terminal.Printable(fmt.Sprintf("would wait (%s): %s", f.Code, f.Message))
-	case "unknown":
-		return terminal.Printable("can't be told: " + f.Message)
-	case "done":
-		return terminal.Printable("is closed as planned already: " + terminal.AllocationText(f.Allocations))
-	default:
-		return terminal.Printable("would close its session, where the keys reach the quorum: " + terminal.AllocationText(f.Allocations))
+// edit opens the payload in an editor until it is a valid outcome or the user gives up.
+// Nothing is changed before that.
+func (p *program) edit(ctx context.Context, d *deadLetterClient, l deadletter.Letter) (deadletter.Letter, error) {
+	file, err := os.CreateTemp("", "settled-deadletter-*.json")
+	if err != nil {
+		return l, err
 	}
+	name, before := file.Name(), indentJSON(l.Payload)
+	defer func() { _ = os.Remove(name) }()
+	_, err = file.Write(before)
+	if err := errors.Join(err, file.Close()); err != nil {
+		return l, err
+	}
+	answers := bufio.NewReader(p.In)
+	for {
+		if err := p.runEditor(ctx, name); err != nil {
+			return l, err
+		}
+		after, err := os.ReadFile(name) // #nosec G304 -- our own temporary file
+		if err != nil {
+			return l, err
+		}
+		if bytes.Equal(after, before) {
+			return l, errors.New("nothing was changed; without --edit it is replayed as it is")
+		}
+		edited, err := d.Edit(l, bytes.TrimSpace(after))
+		if err == nil {
+			return edited, nil
+		}
+		_, _ = fmt.Fprintf(p.Err, "This is no valid outcome: %s\nEdit it again? [Y/n] ", terminal.Printable(err.Error()))
+		if !readConfirmation(answers) {
+			return l, err
+		}
+	}
+}
+
+// indentJSON adds line breaks to a payload, which don't change the meaning of an outcome.
+func indentJSON(payload []byte) []byte {
+	var b bytes.Buffer
+	if json.Indent(&b, payload, "", "  ") != nil {
+		return payload
+	}
+	b.WriteByte('\n')
+	return b.Bytes()
+}
+
+// runEditor runs the editor on stderr: stdout is for the result only.
+func (p *program) runEditor(ctx context.Context, file string) error {
+	editor := "vi"
+	for _, name := range []string{"EDITOR", "VISUAL"} {
+		if value := strings.TrimSpace(os.Getenv(name)); value != "" {
+			editor = value
+		}
+	}
+	// By a shell, since $EDITOR may include arguments.
+	c := exec.CommandContext(ctx, "sh", "-c", editor+` "$1"`, "sh", file) // #nosec G204 -- the user's own editor
+	if stdin, ok := p.In.(*os.File); ok {
+		c.Stdin = stdin
+	}
+	c.Stdout, c.Stderr = p.Err, p.Err
+	if err := c.Run(); err != nil {
+		return fmt.Errorf("editor %s: %w: set $EDITOR to one that is installed", editor, err)
+	}
+	return nil
+}
+
+// readConfirmation reads an answer; end of input counts as no.
+func readConfirmation(answers *bufio.Reader) bool {
+	line, err := answers.ReadString('\n')
+	if err != nil {
+		return false
+	}
+	line = strings.ToLower(strings.TrimSpace(line))
+	return line == "" || strings.HasPrefix(line, "y")
 }

@@ -20,15 +20,15 @@ import (
 
 func (p *program) deadletterShow() *cobra.Command {
 	return &cobra.Command{
-		Use: "show SEQUENCE", Short: "Show one dead letter, how its session is now, and what to do", Args: cobra.ExactArgs(1),
-		Long: "Shows why an outcome failed, its headers and payload, what the ledger has of its session, what the node says\nof it now (where clearnode.url is set), what would become of a replay, and what the\nrunbook advises.",
+		Use: "show SEQUENCE", Short: "Show one dead letter, the state of its session, and what to do", Args: cobra.ExactArgs(1),
+		Long: "Shows why an outcome failed, its headers and payload, the ledger's entries of its session, the session at the\nnode (if clearnode.url is set), the result that a replay would have, and what the runbook advises.",
 		RunE: func(cmd *cobra.Command, args []string) error {
 			sequences, err := sequenceArguments(args)
 			if err != nil {
 				return err
 			}
-			return p.withLetters(cmd, "", func(ctx context.Context, d *letterRoom) error {
-				shown, err := showLetter(ctx, d, sequences[0])
+			return p.withDeadLetters(cmd, "", func(ctx context.Context, d *deadLetterClient) error {
+				shown, err := newDeadLetterReport(ctx, d, sequences[0])
 				if err != nil {
 					return err
 				}
@@ -38,35 +38,35 @@ func (p *program) deadletterShow() *cobra.Command {
 	}
 }
 
-// shownLetter is a dead letter with everything one wants to know to decide.
-type shownLetter struct {
+// deadLetterReport is a dead letter with what the decision about it depends on.
+type deadLetterReport struct {
 	deadletter.Letter
 	Headers map[string][]string `json:"headers"`
 	Payload any                 `json:"payload"` // as JSON where it is JSON, else as text
-	Event   shownEvent          `json:"event"`
-	Ledger  shownLedger         `json:"ledger"`
-	Node    shownNode           `json:"node"`
-	Replay  *forecast           `json:"replay"` // null where it can't be told
+	Event   eventReport         `json:"event"`
+	Ledger  ledgerReport        `json:"ledger"`
+	Node    nodeReport          `json:"node"`
+	Replay  *forecast           `json:"replay"` // null if it is unknown
 	Advice  advice              `json:"advice"`
 }
 
-// shownEvent is what the message says as a CloudEvent.
-type shownEvent struct {
+// eventReport is the message as a CloudEvent.
+type eventReport struct {
 	Source  string `json:"source"`
 	ID      string `json:"id"`
 	Type    string `json:"type"`
 	Invalid string `json:"invalid,omitempty"` // why it can't be read
 }
 
-// shownLedger is the session's entries as stored.
-type shownLedger struct {
+// ledgerReport is the session's entries as stored.
+type ledgerReport struct {
 	Entries []json.RawMessage `json:"entries"`
 	Error   string            `json:"error,omitempty"`
 	texts   []string
 }
 
-// shownNode is the session as the node shows it now.
-type shownNode struct {
+// nodeReport is the present session at the node.
+type nodeReport struct {
 	Asked        bool               `json:"asked"`
 	Error        string             `json:"error,omitempty"`
 	Open         bool               `json:"open"`
@@ -76,23 +76,23 @@ type shownNode struct {
 	PaidOut      []string           `json:"paid_out,omitempty"`
 }
 
-func showLetter(ctx context.Context, d *letterRoom, sequence uint64) (shownLetter, error) {
+func newDeadLetterReport(ctx context.Context, d *deadLetterClient, sequence uint64) (deadLetterReport, error) {
 	l, err := d.Get(ctx, sequence)
 	if err != nil {
-		return shownLetter{}, err
+		return deadLetterReport{}, err
 	}
 	outcome := d.Outcome(l)
-	s := shownLetter{
+	s := deadLetterReport{
 		Letter: l, Headers: l.Header, Payload: payload(l.Payload), Advice: runbook()[l.Code],
-		Event: shownEvent{Source: outcome.Ref.Source, ID: outcome.Ref.ID, Type: outcome.Ref.Type},
+		Event: eventReport{Source: outcome.Ref.Source, ID: outcome.Ref.ID, Type: outcome.Ref.Type},
 	}
 	if outcome.Invalid != nil {
 		s.Event.Invalid = outcome.Invalid.Message
 	}
-	o := newOutlook(ctx, &d.cfg, d.nats)
+	o := newReplayPreview(ctx, d.cfg, d.nats)
 	defer o.close()
-	s.Ledger = o.entries(ctx, outcome.Session)
-	s.Node = o.session(ctx, outcome.Session)
+	s.Ledger = o.ledgerEntries(ctx, outcome.Session)
+	s.Node = o.nodeSession(ctx, outcome.Session)
 	if f, err := o.forecast(ctx, outcome); err == nil {
 		f.DeadLetter = sequence
 		s.Replay = &f
@@ -100,8 +100,8 @@ func showLetter(ctx context.Context, d *letterRoom, sequence uint64) (shownLette
 	return s, nil
 }
 
-func (o *outlook) entries(ctx context.Context, id settlement.SessionID) shownLedger {
-	s := shownLedger{Entries: []json.RawMessage{}}
+func (o *replayPreview) ledgerEntries(ctx context.Context, id settlement.SessionID) ledgerReport {
+	s := ledgerReport{Entries: []json.RawMessage{}}
 	if id == "" {
 		return s
 	}
@@ -119,7 +119,7 @@ func (o *outlook) entries(ctx context.Context, id settlement.SessionID) shownLed
 			s.texts = append(s.texts, terminal.Printable(e.Foreign.Error()))
 			continue
 		}
-		s.texts = append(s.texts, storedText(e))
+		s.texts = append(s.texts, entryDetails(e))
 		if json.Valid(e.Payload) {
 			s.Entries = append(s.Entries, e.Payload)
 		}
@@ -127,9 +127,9 @@ func (o *outlook) entries(ctx context.Context, id settlement.SessionID) shownLed
 	return s
 }
 
-func (o *outlook) session(ctx context.Context, id settlement.SessionID) shownNode {
+func (o *replayPreview) nodeSession(ctx context.Context, id settlement.SessionID) nodeReport {
 	if id == "" {
-		return shownNode{Error: "its session id can't be read"}
+		return nodeReport{Error: "its session id can't be read"}
 	}
 	session, err := o.node.Session(ctx, id, settlement.ReadOptions{Version: true})
 	if err != nil {
@@ -137,9 +137,9 @@ func (o *outlook) session(ctx context.Context, id settlement.SessionID) shownNod
 		if errors.As(err, &waiting) && waiting.Err != nil {
 			err = waiting.Err
 		}
-		return shownNode{Asked: !errors.Is(err, errNotAsked), Error: err.Error()}
+		return nodeReport{Asked: !errors.Is(err, errNodeNotAsked), Error: err.Error()}
 	}
-	n := shownNode{Asked: true, Open: session.Open, Version: session.Version, Balance: session.Balance()}
+	n := nodeReport{Asked: true, Open: session.Open, Version: session.Version, Balance: session.Balance()}
 	for _, p := range session.Participants {
 		n.Participants = append(n.Participants, fmt.Sprintf("%s, weight %d of %d", p.Spelling, p.Weight, session.Quorum))
 	}
@@ -151,13 +151,13 @@ func (o *outlook) session(ctx context.Context, id settlement.SessionID) shownNod
 	return n
 }
 
-// text is all of it for a person.
-func (s shownLetter) text() string {
+// text formats the report for people.
+func (s deadLetterReport) text() string {
 	var b strings.Builder
 	line := func(name, format string, args ...any) {
 		fmt.Fprintf(&b, "%-12s %s\n", name, terminal.Printable(fmt.Sprintf(format, args...)))
 	}
-	line("dead letter", "%d, failed at %s", s.Sequence, terminal.Clock(s.FailedAt))
+	line("dead letter", "%d, failed at %s", s.Sequence, terminal.FormatTime(s.FailedAt))
 	line("code", "%s (%s)", s.Code, s.Class)
 	line("error", "%s", s.Error)
 	line("scenario", "%s", s.Scenario)
@@ -180,7 +180,7 @@ func (s shownLetter) text() string {
 	return strings.TrimRight(b.String(), "\n")
 }
 
-func (l shownLedger) text() string {
+func (l ledgerReport) text() string {
 	switch {
 	case l.Error != "":
 		return terminal.Printable("can't be read: " + l.Error)
@@ -191,7 +191,7 @@ func (l shownLedger) text() string {
 	}
 }
 
-func (n shownNode) text() string {
+func (n nodeReport) text() string {
 	if n.Error != "" {
 		return terminal.Printable(n.Error)
 	}
@@ -211,15 +211,15 @@ func (n shownNode) text() string {
 	return terminal.PrintableLines(strings.Join(lines, "\n"))
 }
 
-// payloadText is a payload for reading: JSON with line breaks.
+// payloadText formats a payload: JSON with line breaks.
 func payloadText(payload []byte) string {
 	if len(payload) == 0 {
 		return "(empty)"
 	}
-	return terminal.PrintableLines(string(bytes.TrimRight(editable(payload), "\n")))
+	return terminal.PrintableLines(string(bytes.TrimRight(indentJSON(payload), "\n")))
 }
 
-// indented sets a text off, and wraps what is too wide for a terminal at spaces.
+// indented indents a text, and wraps lines that are too wide for a terminal at spaces.
 func indented(text string) string {
 	const width = 116
 	var b strings.Builder
@@ -229,7 +229,7 @@ func indented(text string) string {
 		for len(l) > width {
 			at := strings.LastIndexByte(l[:width], ' ')
 			if word, _, _ := strings.Cut(l[at+1:], " "); at <= len(deeper) || len(word) > width-len(deeper) {
-				break // a word that is too wide for any line stays beside its name
+				break // a word that fits on no line stays beside its name
 			}
 			b.WriteString("    " + l[:at] + "\n")
 			l = deeper + l[at+1:]

@@ -72,7 +72,7 @@ func deployOn(t *testing.T, node clearnodetest.Config) *deployment {
 	d.judge = d.key("judge")
 	d.players = []*ecdsa.PrivateKey{d.key("alice"), d.key("bob")}
 	for _, k := range d.cfg.Keys() {
-		d.must(k.Set(k.Fallback))
+		d.must(k.Set(k.Default))
 	}
 	d.cfg.NATSURL, d.cfg.NodeURL, d.cfg.NodeKeyFiles = d.server.ClientURL(), d.node.URL(), []string{filepath.Join(d.dir, "judge.key")}
 	d.cfg.NodeMessageExpiry, d.cfg.NodeRequestValidity, d.cfg.NodeFenceMargin = testExpiry, testValidity, testMargin
@@ -105,7 +105,7 @@ func plainServer(t *testing.T, dir string) *server.Server {
 
 // startEmbedded is the embedded server as `settled serve` starts it without passwords.
 func startEmbedded(storeDir, listen string, durably bool) (*server.Server, error) {
-	ns, _, err := natsconn.Embedded{StoreDir: storeDir, Listen: listen, Durable: "settled", Durably: durably}.Start()
+	ns, _, err := natsconn.Embedded{StoreDir: storeDir, Listen: listen, Durable: "settled", SyncAlways: durably}.Start()
 	return ns, err
 }
 
@@ -140,9 +140,9 @@ func (d *deployment) begin() (s *service.Service, stop func()) {
 	node, err := cfg.Node()
 	d.must(err)
 	s.Metrics.ObserveNode(&node)
-	s.Nats, err = natsconn.Connect(&cfg, "settled", true)
+	s.NATS, err = natsconn.Connect(&cfg, "settled", true)
 	d.must(err)
-	d.must(s.UseNode(node))
+	d.must(s.CreateNodeClient(node))
 	if d.setUp != nil {
 		d.setUp(s)
 	}
@@ -159,7 +159,7 @@ func (d *deployment) begin() (s *service.Service, stop func()) {
 		if err := <-done; err != nil {
 			d.t.Error(err)
 		}
-		s.Nats.Shutdown()
+		s.NATS.Shutdown()
 	}
 	d.t.Cleanup(stop)
 	return s, stop

@@ -19,10 +19,10 @@ func (p *program) doctorCommand() *cobra.Command {
 	var embedded, cosign bool
 	var timeout time.Duration
 	c := &cobra.Command{
-		Use: "doctor", Short: "Find out what would keep settled from settling, and what to change",
-		Long: "Checks the configuration, the keys, NATS with its streams and permissions, and the ClearNode, and says of\neach what is wrong and the line to change. Exits 1 where a check failed. It changes nothing, closes nothing,\nand may run beside `settled serve`. It signs in at the node as serve does. With --cosign it checks what\n`settled cosign` needs instead.",
+		Use: "doctor", Short: "Find problems of configuration, NATS and node, and what to change",
+		Long: "Checks the configuration, the keys, NATS with its streams and permissions, and the ClearNode, and reports for\neach what is wrong and the line to change. Exits 1 if a check failed. It changes nothing, closes nothing, and\nmay run beside `settled serve`. It signs in at the node as serve does. With --cosign it checks what\n`settled cosign` needs instead.",
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			d := &doctor.Doctor{Say: p.sayFinding, Cosign: cosign}
+			d := &doctor.Doctor{ReportFunc: p.printFinding, Cosign: cosign}
 			if session != "" {
 				id, err := settlement.ParseSessionID(session)
 				if err != nil {
@@ -46,15 +46,15 @@ func (p *program) doctorCommand() *cobra.Command {
 			return d.Verdict()
 		},
 	}
-	c.Flags().StringVar(&session, "session", "", "an app session: can our keys close it?")
-	c.Flags().BoolVar(&embedded, "embedded", false, "check for `settled serve --embedded` (embedded.enabled)")
-	c.Flags().BoolVar(&cosign, "cosign", false, "check for `settled cosign`: its keys, requests and outcomes at NATS, and the node")
-	c.Flags().DurationVar(&timeout, "timeout", 30*time.Second, "how long all checks may take")
+	c.Flags().StringVar(&session, "session", "", "an app session; checks whether our keys can close it")
+	c.Flags().BoolVar(&embedded, "embedded", false, "check what `settled serve --embedded` needs (embedded.enabled)")
+	c.Flags().BoolVar(&cosign, "cosign", false, "check what `settled cosign` needs: its keys, requests and outcomes at NATS, and the node")
+	c.Flags().DurationVar(&timeout, "timeout", 30*time.Second, "time limit of all checks together")
 	return c
 }
 
-// sayFinding prints one finding as soon as it is there.
-func (p *program) sayFinding(f doctor.Finding) {
+// printFinding prints one finding.
+func (p *program) printFinding(f doctor.Finding) {
 	if p.JSON() {
 		_ = p.PrintJSON(f)
 		return

@@ -30,7 +30,7 @@ func (d *deployment) doctor(args ...string) (status int, found []doctor.Finding)
 	d.t.Helper()
 	file := filepath.Join(d.dir, "settled.yaml")
 	var text strings.Builder
-	text.WriteString(config.YamlOf(d.cfg.Keys(), config.Key.Text, nil, false))
+	text.WriteString(config.YamlOf(d.cfg.Keys(), config.Key.YAMLValue, nil, false))
 	config.WriteLimits(&text, d.cfg.Limits)
 	write(d.t, file, text.String())
 	var out, errs bytes.Buffer
@@ -503,12 +503,12 @@ func TestDoctorOnVersions(t *testing.T) {
 		"2.10.29": doctor.Fail, "2.9.1": doctor.Fail, "1.4.1": doctor.Fail, "2.11.0": doctor.Warn, "2.14.9": doctor.Warn, "2.15.2": doctor.OK, "2.16.0-RC.1": doctor.OK, "3.0.0": doctor.OK, "": doctor.Warn,
 	} {
 		var found doctor.Finding
-		d := &doctor.Doctor{Cfg: &config.Config{}, Say: func(f doctor.Finding) {
+		d := &doctor.Doctor{Cfg: &config.Config{}, ReportFunc: func(f doctor.Finding) {
 			if f.Check == "nats.version" {
 				found = f
 			}
 		}}
-		d.Version(version)
+		d.CheckVersion(version)
 		if found.Result != want {
 			t.Errorf("%q: %+v, want %s", version, found, want)
 		}

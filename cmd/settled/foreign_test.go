@@ -75,14 +75,14 @@ func TestForeignMessagesWhileServing(t *testing.T) {
 
 func TestForeignMessagesAreCountedOnce(t *testing.T) {
 	var log strings.Builder
-	f := telemetry.NewForeignMessages(zerolog.New(&log))
+	f := telemetry.New(zerolog.New(&log)).Foreign
 	for _, sequence := range []uint64{3, 5, 3, 4, 5, 3} {
-		f.Found("SETTLEMENTS", sequence, errors.New("not an entry"))
+		f.Record("SETTLEMENTS", sequence, errors.New("not an entry"))
 	}
-	for sequence := range uint64(2 * telemetry.MostForeign) {
-		f.Found("OPERATIONS", sequence+1, errors.New("not an entry"))
+	for sequence := range uint64(2 * telemetry.MaxForeign) {
+		f.Record("OPERATIONS", sequence+1, errors.New("not an entry"))
 	}
-	for stream, want := range map[string]float64{"SETTLEMENTS": 3, "OPERATIONS": 2 * telemetry.MostForeign} {
+	for stream, want := range map[string]float64{"SETTLEMENTS": 3, "OPERATIONS": 2 * telemetry.MaxForeign} {
 		if got := foreignCount(t, f, stream); got != want {
 			t.Errorf("%s: %v counted, want %v", stream, got, want)
 		}

@@ -49,7 +49,7 @@ func (d *deployment) copiesOf(entries []*jetstream.RawStreamMsg, other settlemen
 }
 
 // watched runs `settled watch` until it has shown a session's close, and returns the
-// entries it showed. begun is called once it has begun.
+// ledgerEntries it showed. begun is called once it has begun.
 func (d *deployment) watched(last settlement.SessionID, begun func(), args ...string) (shown int, stderr string) {
 	d.t.Helper()
 	ctx, cancel := context.WithTimeout(d.t.Context(), patience)

@@ -204,7 +204,7 @@ func (h *hostility) heap(addr string) (heap record.Heap) {
 	return heap
 }
 
-// check holds every message to its result: one dead letter and one entry with its
+// validate holds every message to its result: one dead letter and one entry with its
 // code, or a closed session.
 func (h *hostility) check() {
 	h.t.Helper()

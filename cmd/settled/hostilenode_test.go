@@ -94,7 +94,7 @@ func (l *liar) serve(w http.ResponseWriter, r *http.Request) {
 	}
 }
 
-// tell passes an answer on, among lies.
+// showProgress passes an answer on, among lies.
 func (l *liar) tell(client *websocket.Conn, kind int, frame []byte) error {
 	for _, lie := range l.lies() {
 		l.told.Add(1)

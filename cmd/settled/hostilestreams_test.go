@@ -99,7 +99,7 @@ func (d *deployment) wantWatched(session settlement.SessionID) {
 		return nil
 	})
 	if !errors.Is(err, seen) {
-		d.t.Errorf("%s doesn't watch: %v", config.UserOf(d.cfg.NATSURL), err)
+		d.t.Errorf("%s doesn't watch: %v", config.URLUser(d.cfg.NATSURL), err)
 	}
 }
 

@@ -10,7 +10,7 @@ import (
 
 // A nitronode settles in two writes. kill -9 between them, of a process that never
 // heard what became of the first, a hundred times: whoever comes next finds each
-// session half done, finishes it as planned, and records no second attempt.
+// nodeSession half done, finishes it as planned, and records no second attempt.
 func TestKilledBetweenOperateAndClose(t *testing.T) {
 	t.Parallel()
 	const kills, each = 20, 5

@@ -7,6 +7,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"settled/cmd/settled/internal/audit"
+	"settled/cmd/settled/internal/config"
 	"settled/cmd/settled/internal/natsconn"
 	"settled/cmd/settled/internal/terminal"
 	"settled/ledger"
@@ -14,37 +15,33 @@ import (
 )
 
 func (p *program) ledgerCommand() *cobra.Command {
-	c := &cobra.Command{Use: "ledger", Short: "Look at the ledger and verify it"}
+	c := &cobra.Command{Use: "ledger", Short: "List, show, export and verify the ledger"}
 	show := &cobra.Command{
 		Use: "show SESSION | SEQUENCE", Short: "Show every entry of one session", Args: cobra.ExactArgs(1),
-		Long: "Shows a session's entries with all that they hold. The session is named by its id, or by the SEQUENCE of one of\nits entries, as `settled ledger list` and `settled watch` print it; `unknown` is where no session could be read.",
+		Long: "Shows a session's entries with all their members. The session is named by its id, or by the SEQUENCE of one of\nits entries, as `settled ledger list` and `settled watch` print it; `unknown` selects entries of outcomes without a readable session.",
 		RunE: func(cmd *cobra.Command, args []string) error { return p.ledgerShow(cmd, args[0]) },
 	}
 	c.AddCommand(p.ledgerListCommand(), show, p.ledgerExportCommand(), p.ledgerVerifyCommand())
 	return c
 }
 
-// openLedger connects to the ledger and verifies its stream; it never makes one.
-func (p *program) openLedger(cmd *cobra.Command) (*ledger.Ledger, *natsconn.Link, error) {
-	cfg, _, err := p.load(cmd)
+// openLedger connects to the ledger and verifies its stream; it never creates one.
+func (p *program) openLedger(cmd *cobra.Command) (*config.Config, *natsconn.Link, *ledger.Ledger, error) {
+	cfg, nc, err := p.connect(cmd, "settled ledger")
 	if err != nil {
-		return nil, nil, err
+		return nil, nil, nil, err
 	}
-	nc, err := natsconn.Connect(&cfg, "settled ledger", false)
-	if err != nil {
-		return nil, nil, err
-	}
-	only := cfg.Ledger()
-	only.Create = false
-	l, warnings, err := ledger.Open(cmd.Context(), nc.JS, only)
+	existing := cfg.Ledger()
+	existing.Create = false
+	l, warnings, err := ledger.Open(cmd.Context(), nc.JS, existing)
 	if err != nil {
 		nc.Shutdown()
-		return nil, nil, err
+		return nil, nil, nil, err
 	}
 	for _, w := range warnings {
 		_, _ = fmt.Fprintf(p.Err, "warning: %s\n", w)
 	}
-	return l, nc, nil
+	return cfg, nc, l, nil
 }
 
 func sessionArgument(arg string) (settlement.SessionID, error) {
@@ -58,7 +55,7 @@ func sessionArgument(arg string) (settlement.SessionID, error) {
 	return id, nil
 }
 
-// payload is an event's data for showing: as JSON where it is JSON.
+// payload returns an event's data as JSON if it is JSON, else as text.
 func payload(b []byte) any {
 	if json.Valid(b) {
 		return json.RawMessage(b)
@@ -66,7 +63,7 @@ func payload(b []byte) any {
 	return string(b)
 }
 
-// foreignFound reports on standard error a message of the ledger that is not an entry.
-func (p *program) foreignFound(f *ledger.Foreign) {
+// reportForeign reports on standard error a message of the ledger that is not an entry.
+func (p *program) reportForeign(f *ledger.Foreign) {
 	_, _ = fmt.Fprintln(p.Err, audit.ForeignText(f))
 }

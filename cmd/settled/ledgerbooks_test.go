@@ -221,7 +221,7 @@ func TestJSONRowsAreSafeToPrint(t *testing.T) {
 		t.Fatal(err)
 	}
 	var got audit.ExportRow
-	if err := json.Unmarshal(b.Bytes(), &got); err != nil || got.Reference != want || strings.IndexFunc(strings.TrimSuffix(b.String(), "\n"), terminal.Invisible) >= 0 {
+	if err := json.Unmarshal(b.Bytes(), &got); err != nil || got.Reference != want || strings.IndexFunc(strings.TrimSuffix(b.String(), "\n"), terminal.IsInvisible) >= 0 {
 		t.Errorf("%q, %q, %v", b.String(), got.Reference, err)
 	}
 }
@@ -247,7 +247,7 @@ func TestExportColumns(t *testing.T) {
 func TestEntryFilterByTime(t *testing.T) {
 	now := time.Date(2026, 11, 22, 12, 0, 0, 0, time.UTC)
 	f := entryFilter{state: stateAll, since: "2026-11-01", before: "2h"}
-	if err := f.read(now); err != nil || !f.from.Equal(time.Date(2026, 11, 1, 0, 0, 0, 0, time.UTC)) || !f.to.Equal(now.Add(-2*time.Hour)) {
+	if err := f.parse(now); err != nil || !f.from.Equal(time.Date(2026, 11, 1, 0, 0, 0, 0, time.UTC)) || !f.to.Equal(now.Add(-2*time.Hour)) {
 		t.Errorf("%v %v %v", f.from, f.to, err)
 	}
 }

@@ -15,7 +15,7 @@ import (
 	"settled/ledger"
 )
 
-// exportFlags are what `settled ledger export` takes.
+// exportFlags are the flags of `settled ledger export`.
 type exportFlags struct {
 	entryFilter
 	format, out string
@@ -30,11 +30,11 @@ func (p *program) ledgerExportCommand() *cobra.Command {
 --state failed what was not and why. The same ledger and options always give the same bytes.
 
 A month: --since 2026-11-01 --before 2026-12-01. With --out FILE the rows go to a new file; with --resume too, to
-one that an earlier export with the same options made or left unfinished: it goes on after the last row.
+one that an earlier export with the same options wrote or left unfinished: it continues after the last row.
 
 Columns, as CSV: ` + strings.Join(audit.ExportColumns, ", ") + `.
 Columns are only ever added, at the end. Amounts are exact decimals: have a spreadsheet read the column as text
-where it would round. In CSV, text that a spreadsheet could take for a formula (=, +, -, @, | or % first), or that
+where it would round. In CSV, text that a spreadsheet could interpret as a formula (=, +, -, @, | or % first), or that
 begins with an apostrophe, has an apostrophe before it, and control and invisible characters are spaces; JSON Lines, with the same
 names, have every text as it is. Messages of the ledger that are not its entries are left out and reported on the
 standard error.`,
@@ -42,7 +42,7 @@ standard error.`,
 			if !cmd.Flags().Changed("format") && p.JSON() {
 				f.format = "jsonl"
 			}
-			if err := f.read(time.Now()); err != nil {
+			if err := f.parse(time.Now()); err != nil {
 				return err
 			}
 			if f.resume && f.out == "" {
@@ -51,19 +51,19 @@ standard error.`,
 			return p.ledgerExport(cmd, &f)
 		},
 	}
-	f.flags(c, "closed")
+	f.addFlags(c, "closed")
 	c.Flags().StringVar(&f.format, "format", "csv", "csv or jsonl; with --output json it is jsonl")
 	c.Flags().StringVar(&f.out, "out", "", "write to this file instead of the standard output")
-	c.Flags().BoolVar(&f.resume, "resume", false, "go on with --out where it ends; begin it where it isn't there")
+	c.Flags().BoolVar(&f.resume, "resume", false, "continue --out where it ends; create it if it is missing")
 	return c
 }
 
-// exported is what `settled ledger export --out` answers.
-type exported struct {
+// exportResult is what `settled ledger export --out` prints.
+type exportResult struct {
 	File    string `json:"file"`
 	Format  string `json:"format"`
 	Entries int    `json:"entries"`       // written by this run
-	Rows    int    `json:"rows"`          // likewise
+	Rows    int    `json:"rows"`          // by this run
 	Last    uint64 `json:"last_sequence"` // of the last entry in the file
 }
 
@@ -72,7 +72,7 @@ func (p *program) ledgerExport(cmd *cobra.Command, f *exportFlags) error {
 	if err != nil {
 		return err
 	}
-	cfg, nc, err := p.connected(cmd, "settled ledger")
+	cfg, nc, err := p.connect(cmd, "settled ledger")
 	if err != nil {
 		return err
 	}
@@ -91,20 +91,20 @@ func (p *program) ledgerExport(cmd *cobra.Command, f *exportFlags) error {
 	if err := x.Close(p.exportTo(cmd.Context(), nc, cfg.NATSPrefix, f, x)); err != nil {
 		return err
 	}
-	done := exported{f.out, format.Name, x.Entries, x.Rows, x.Last}
+	done := exportResult{f.out, format.Name, x.Entries, x.Rows, x.Last}
 	return p.Print(done, fmt.Sprintf("%s: %d rows of %d entries written, up to entry %d.", f.out, done.Rows, done.Entries, done.Last))
 }
 
-// exportTo writes the chosen entries. One that can't be read ends it: a month with a
-// hole in it would look like a whole one.
+// exportTo writes the selected entries. It fails at one that can't be read: an export
+// without it would look complete.
 func (p *program) exportTo(ctx context.Context, nc *natsconn.Link, prefix string, f *exportFlags, x *audit.ExportFile) error {
 	bar := p.Progress("export")
-	defer bar.End()
+	defer bar.Clear()
 	last, err := audit.LastEntry(ctx, nc.JS, prefix)
 	if err != nil {
 		return err
 	}
-	seen := func(sequence uint64) { bar.At(sequence, last, "") }
+	seen := func(sequence uint64) { bar.Update(sequence, last, "") }
 	return p.eachEntry(ctx, &f.entryFilter, nc.JS, prefix, seen, func(s ledger.Stored) error {
 		if s.Err != nil {
 			return fmt.Errorf("entry %d can't be read: %w: run `settled ledger verify`", s.Sequence, s.Err)

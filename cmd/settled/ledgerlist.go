@@ -12,15 +12,13 @@ import (
 	"github.com/spf13/cobra"
 
 	"settled/cmd/settled/internal/audit"
-	"settled/cmd/settled/internal/config"
-	"settled/cmd/settled/internal/natsconn"
 	"settled/cmd/settled/internal/terminal"
 	"settled/ledger"
 	"settled/ledger/streamreader"
 	"settled/settlement"
 )
 
-// entryFilter chooses entries of the ledger.
+// entryFilter selects entries of the ledger.
 type entryFilter struct {
 	state, scenario, reference string
 	since, before              string
@@ -31,23 +29,23 @@ type entryFilter struct {
 	from, to time.Time // since and before, as they were read
 }
 
-// clockSlack is how far the clock of whoever wrote an entry may be off the NATS
-// server's: by the server's time it is found, by its own it is chosen.
+// clockSlack is by how much the clock of an entry's writer may differ from the NATS
+// server's: entries are searched by the server's time and selected by the writer's.
 const clockSlack = time.Hour
 
-// stateAll is every kind of entry.
+// stateAll selects entries of every state.
 const stateAll = "all"
 
-func (f *entryFilter) flags(c *cobra.Command, state string) {
+func (f *entryFilter) addFlags(c *cobra.Command, state string) {
 	c.Flags().StringVar(&f.state, "state", state, "only closing, closed or failed; all")
 	c.Flags().StringVar(&f.scenario, "scenario", "", "only this scenario")
-	c.Flags().StringVar(&f.reference, "reference", "", "only this reference, letter by letter")
-	c.Flags().StringVar(&f.since, "since", "", "only entries since: a day (2026-11-01, UTC), a time (2026-11-22T03:00:00Z) or how long ago (2h)")
-	c.Flags().StringVar(&f.before, "before", "", "only entries before: likewise")
+	c.Flags().StringVar(&f.reference, "reference", "", "only this exact reference")
+	c.Flags().StringVar(&f.since, "since", "", "only entries since: a day (2026-11-01, UTC), a time (2026-11-22T03:00:00Z) or a duration before now (2h)")
+	c.Flags().StringVar(&f.before, "before", "", "only entries before: the same")
 }
 
-// read checks what was given.
-func (f *entryFilter) read(now time.Time) (err error) {
+// parse validates the flags.
+func (f *entryFilter) parse(now time.Time) (err error) {
 	states := []string{string(settlement.EntryClosing), string(settlement.EntryClosed), string(settlement.EntryFailed), stateAll}
 	if !slices.Contains(states, f.state) {
 		return terminal.UsageError(fmt.Errorf("--state %q: want %s", f.state, strings.Join(states, ", ")))
@@ -67,7 +65,7 @@ func (f *entryFilter) read(now time.Time) (err error) {
 	return nil
 }
 
-// dayFlag is timeFlag that also takes a day, which begins at midnight UTC.
+// dayFlag is timeFlag that also accepts a day, which begins at midnight UTC.
 func dayFlag(name, text string, now time.Time) (time.Time, error) {
 	if day, err := time.Parse(time.DateOnly, text); err == nil {
 		return day, nil
@@ -75,7 +73,7 @@ func dayFlag(name, text string, now time.Time) (time.Time, error) {
 	return timeFlag(name, text, now)
 }
 
-func (f *entryFilter) takes(s ledger.Stored) bool {
+func (f *entryFilter) matches(s ledger.Stored) bool {
 	at := s.Time
 	if s.Err == nil {
 		at = s.Entry.Time
@@ -85,9 +83,10 @@ func (f *entryFilter) takes(s ledger.Stored) bool {
 		(f.reference == "" || f.reference == s.Entry.Reference)
 }
 
-// selection is where in the stream the chosen entries are, and chosen says whether it
-// leaves out messages of a session: the failed entries are few among the others. Of the
-// others' states all messages are read, for a close needs its intent to be told from a copy.
+// selection returns where in the stream the selected entries are. chosen reports whether
+// it leaves out messages of a session, as it does for failed entries, which are few. For
+// other states all messages are read: without its intent, a close can't be distinguished
+// from a copy.
 func (f *entryFilter) selection(prefix string) (s streamreader.Selection, chosen bool) {
 	state := "*"
 	if chosen = f.state == string(settlement.EntryFailed); chosen {
@@ -106,9 +105,9 @@ func (f *entryFilter) selection(prefix string) (s streamreader.Selection, chosen
 	return s, chosen
 }
 
-// eachEntry hands over the chosen entries, in the order of the ledger, those that can't
-// be read with their Err, and reports foreign messages among them. seen, if not nil, is
-// called with the sequence of every message that was read.
+// eachEntry calls fn with the selected entries in the order of the ledger, with Err set on
+// those that can't be read, and reports foreign messages. seen, if not nil, is called with
+// the sequence of every message that was read.
 func (p *program) eachEntry(ctx context.Context, f *entryFilter, js jetstream.JetStream, prefix string, seen func(uint64), fn func(ledger.Stored) error) error {
 	selection, chosen := f.selection(prefix)
 	_, err := ledger.List(ctx, audit.LedgerReader(js, prefix), selection, chosen, func(s ledger.Stored) error {
@@ -119,8 +118,8 @@ func (p *program) eachEntry(ctx context.Context, f *entryFilter, js jetstream.Je
 		case !f.to.IsZero() && s.Time.After(f.to.Add(clockSlack)):
 			return streamreader.ErrEnough
 		case s.Foreign != nil:
-			p.foreignFound(s.Foreign)
-		case f.takes(s):
+			p.reportForeign(s.Foreign)
+		case f.matches(s):
 			return fn(s)
 		}
 		return nil
@@ -132,9 +131,9 @@ func (p *program) ledgerListCommand() *cobra.Command {
 	var f entryFilter
 	c := &cobra.Command{
 		Use: "list", Short: "List entries, oldest first",
-		Long: "Lists the ledger's entries in its own order. With --limit, what follows is listed by --after with the last\nsequence that was shown. --since and --before go by the time that an entry bears.",
+		Long: "Lists entries in the order of the ledger. After a page of --limit entries, --after with the last sequence shown\nlists the next one. --since and --before refer to the time in the entry.",
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			if err := f.read(time.Now()); err != nil {
+			if err := f.parse(time.Now()); err != nil {
 				return err
 			}
 			if f.session != "" {
@@ -147,7 +146,7 @@ func (p *program) ledgerListCommand() *cobra.Command {
 			return p.ledgerList(cmd, &f)
 		},
 	}
-	f.flags(c, stateAll)
+	f.addFlags(c, stateAll)
 	c.Flags().IntVar(&f.limit, "limit", 0, "at most this many; 0 is all")
 	c.Flags().StringVar(&f.session, "session", "", "only this session")
 	c.Flags().Uint64Var(&f.after, "after", 0, "only entries after this sequence")
@@ -172,7 +171,7 @@ type listedEntry struct {
 	Problem    string                   `json:"problem,omitempty"` // why the entry can't be read; the members above are then empty
 }
 
-func listed(s ledger.Stored) listedEntry {
+func newListedEntry(s ledger.Stored) listedEntry {
 	if s.Err != nil {
 		return listedEntry{Sequence: s.Sequence, Time: s.Time, Allocation: []settlement.Allocation{}, Problem: s.Err.Error()}
 	}
@@ -195,18 +194,18 @@ const listRow = "%8s  %s  %-7s  %-18s  %-13s  %-20s  %s"
 
 func listedText(s ledger.Stored) string {
 	if s.Err != nil {
-		return terminal.Printable(fmt.Sprintf("%8d  %s  NOT READABLE: %s", s.Sequence, terminal.Clock(s.Time), s.Err))
+		return terminal.Printable(fmt.Sprintf("%8d  %s  NOT READABLE: %s", s.Sequence, terminal.FormatTime(s.Time), s.Err))
 	}
 	e := s.Entry
 	result := terminal.AllocationText(e.Allocation)
 	if e.Error != nil {
 		result = string(e.Error.Code) + ": " + e.Error.Message
 	}
-	return terminal.Printable(fmt.Sprintf(listRow, fmt.Sprint(e.Sequence), terminal.Clock(e.Time), e.State, e.Scenario, terminal.Short(e.Session.Token()), e.Reference, result))
+	return terminal.Printable(fmt.Sprintf(listRow, fmt.Sprint(e.Sequence), terminal.FormatTime(e.Time), e.State, e.Scenario, terminal.Abbreviate(e.Session.Token()), e.Reference, result))
 }
 
 func (p *program) ledgerList(cmd *cobra.Command, f *entryFilter) error {
-	cfg, nc, err := p.connected(cmd, "settled ledger")
+	cfg, nc, err := p.connect(cmd, "settled ledger")
 	if err != nil {
 		return err
 	}
@@ -218,25 +217,15 @@ func (p *program) ledgerList(cmd *cobra.Command, f *entryFilter) error {
 			return streamreader.ErrEnough
 		}
 		if shown++; shown == 1 && !p.JSON() {
-			if err := p.PrintLine(fmt.Sprintf(listRow, "SEQUENCE", fmt.Sprintf("%-*s", len(terminal.Clock(time.Now())), "TIME"), "STATE", "SCENARIO", "SESSION", "REFERENCE", "WHO GOT WHAT, OR WHY NOT")); err != nil {
+			if err := p.PrintLine(fmt.Sprintf(listRow, "SEQUENCE", fmt.Sprintf("%-*s", len(terminal.FormatTime(time.Now())), "TIME"), "STATE", "SCENARIO", "SESSION", "REFERENCE", "WHO GOT WHAT, OR WHY NOT")); err != nil {
 				return err
 			}
 		}
 		after = s.Sequence
-		return p.Print(listed(s), listedText(s))
+		return p.Print(newListedEntry(s), listedText(s))
 	})
 	if err == nil && shown == 0 && !p.JSON() {
 		return p.PrintLine("No entries.")
 	}
 	return err
-}
-
-// connected is the configuration, and a connection to its NATS.
-func (p *program) connected(cmd *cobra.Command, name string) (config.Config, *natsconn.Link, error) {
-	cfg, _, err := p.load(cmd)
-	if err != nil {
-		return cfg, nil, err
-	}
-	nc, err := natsconn.Connect(&cfg, name, false)
-	return cfg, nc, err
 }

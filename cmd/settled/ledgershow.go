@@ -26,11 +26,7 @@ func (p *program) ledgerShow(cmd *cobra.Command, arg string) error {
 	if err != nil && notSequence != nil {
 		return terminal.UsageError(fmt.Errorf("%w, or the SEQUENCE of one of its entries: `settled ledger list` shows them", err))
 	}
-	cfg, _, err := p.load(cmd)
-	if err != nil {
-		return err
-	}
-	l, nc, err := p.openLedger(cmd)
+	cfg, nc, l, err := p.openLedger(cmd)
 	if err != nil {
 		return err
 	}
@@ -44,31 +40,26 @@ func (p *program) ledgerShow(cmd *cobra.Command, arg string) error {
 	if err != nil {
 		return err
 	}
-	entries := p.withoutForeign(all)
+	entries := slices.DeleteFunc(all, func(s ledger.Stored) bool {
+		if s.Foreign != nil {
+			p.reportForeign(s.Foreign)
+		}
+		return s.Foreign != nil
+	})
 	if len(entries) == 0 {
 		return fmt.Errorf("the ledger has no entry of session %s", id.Token())
 	}
 	if !p.JSON() {
-		if err := p.PrintLine(storyText(id, entries) + "\n"); err != nil {
+		if err := p.PrintLine(sessionSummary(id, entries) + "\n"); err != nil {
 			return err
 		}
 	}
 	for _, s := range entries {
-		if err := p.printStored(s, storedText(s)); err != nil {
+		if err := p.printStored(s, entryDetails(s)); err != nil {
 			return err
 		}
 	}
 	return nil
-}
-
-// withoutForeign are the entries among a session's messages; the others are reported.
-func (p *program) withoutForeign(all []ledger.Stored) []ledger.Stored {
-	return slices.DeleteFunc(all, func(s ledger.Stored) bool {
-		if s.Foreign != nil {
-			p.foreignFound(s.Foreign)
-		}
-		return s.Foreign != nil
-	})
 }
 
 // printStored writes an entry as it is stored, on one line, or the text for people.
@@ -83,7 +74,7 @@ func (p *program) printStored(s ledger.Stored, text string) error {
 	return p.PrintLine(string(terminal.EscapeJSON(line.Bytes())))
 }
 
-// sessionOf is the session that an entry belongs to.
+// sessionOf returns the session that an entry belongs to.
 func sessionOf(ctx context.Context, js jetstream.JetStream, stream string, sequence uint64) (settlement.SessionID, error) {
 	s, err := audit.EntryAt(ctx, js, stream, sequence)
 	if err != nil {
@@ -92,16 +83,15 @@ func sessionOf(ctx context.Context, js jetstream.JetStream, stream string, seque
 	return sessionArgument(s.Subject[strings.LastIndexByte(s.Subject, '.')+1:])
 }
 
-// counted is a number of things in words.
-func counted(n int, one, many string) string {
+func pluralize(n int, one, many string) string {
 	if n == 1 {
 		return "1 " + one
 	}
 	return fmt.Sprintf("%d %s", n, many)
 }
 
-// storyText says on a line or two where a session stands.
-func storyText(id settlement.SessionID, entries []ledger.Stored) string {
+// sessionSummary summarizes the state of a session.
+func sessionSummary(id settlement.SessionID, entries []ledger.Stored) string {
 	closings, failures := 0, 0
 	for _, s := range entries {
 		switch s.Entry.State {
@@ -111,7 +101,7 @@ func storyText(id settlement.SessionID, entries []ledger.Stored) string {
 			failures++
 		}
 	}
-	text := fmt.Sprintf("Session %s: %s, %s, %s", id.Token(), counted(len(entries), "entry", "entries"), counted(closings, "attempt", "attempts"), counted(failures, "failure", "failures"))
+	text := fmt.Sprintf("Session %s: %s, %s, %s", id.Token(), pluralize(len(entries), "entry", "entries"), pluralize(closings, "attempt", "attempts"), pluralize(failures, "failure", "failures"))
 	last := entries[len(entries)-1].Entry
 	if last.Standing == nil {
 		return text + "."
@@ -127,14 +117,14 @@ func storyText(id settlement.SessionID, entries []ledger.Stored) string {
 	}
 }
 
-// storedText is one entry with everything a person asks first.
-func storedText(s ledger.Stored) string {
+// entryDetails formats one entry with its most important members.
+func entryDetails(s ledger.Stored) string {
 	if s.Err != nil {
 		return terminal.Printable(fmt.Sprintf("%6d  NOT READABLE: %s", s.Sequence, s.Err))
 	}
 	e := s.Entry
 	var b strings.Builder
-	fmt.Fprintf(&b, "%s  entry %d  %s  attempt %d", terminal.Clock(e.Time), e.Sequence, strings.ToUpper(string(e.State)), e.Attempt)
+	fmt.Fprintf(&b, "%s  entry %d  %s  attempt %d", terminal.FormatTime(e.Time), e.Sequence, strings.ToUpper(string(e.State)), e.Attempt)
 	line := func(name, format string, args ...any) {
 		fmt.Fprintf(&b, "\n    %-12s %s", name, terminal.Printable(fmt.Sprintf(format, args...)))
 	}
@@ -146,12 +136,12 @@ func storedText(s ledger.Stored) string {
 	if e.Standing != nil {
 		line("standing", "%s", strings.TrimSpace(string(e.Standing.State)+" "+e.Standing.ID))
 	}
-	saidText(e, line)
+	outcomeLines(e, line)
 	for _, a := range e.Allocation {
 		line("allocation", "%s %s %s", a.Participant, a.Amount, a.Asset)
 	}
-	requestText(e, line)
-	nodeText(e, line)
+	requestLines(e, line)
+	nodeLines(e, line)
 	if e.Error != nil {
 		line("error", "%s (%s): %s", e.Error.Code, e.Error.Class, e.Error.Message)
 		line("dead letter", "%d", e.DeadLetter)
@@ -162,8 +152,8 @@ func storedText(s ledger.Stored) string {
 // lineFunc writes one named line of an entry.
 type lineFunc func(name, format string, args ...any)
 
-// saidText is what the outcome said, and the policy that it was settled by.
-func saidText(e settlement.Entry, line lineFunc) {
+// outcomeLines writes the content of the outcome, and the policy that settled it.
+func outcomeLines(e settlement.Entry, line lineFunc) {
 	if e.Reference != "" {
 		line("reference", "%s", e.Reference)
 	}
@@ -178,8 +168,8 @@ func saidText(e settlement.Entry, line lineFunc) {
 	}
 }
 
-// requestText is what was about to be sent, and until when it may land.
-func requestText(e settlement.Entry, line lineFunc) {
+// requestLines writes the request, and until when it may land.
+func requestLines(e settlement.Entry, line lineFunc) {
 	if e.Request != nil {
 		line("request", "%d, signed as of %s, SHA-256 %s", e.Request.ID, time.UnixMilli(int64(e.Request.Timestamp)).UTC().Format(time.RFC3339), e.Request.Digest) // #nosec G115 -- milliseconds since 1970
 	}
@@ -191,8 +181,8 @@ func requestText(e settlement.Entry, line lineFunc) {
 	}
 }
 
-// nodeText is the node's answer, and whether the node signed it.
-func nodeText(e settlement.Entry, line lineFunc) {
+// nodeLines writes the node's answer, and whether the node signed it.
+func nodeLines(e settlement.Entry, line lineFunc) {
 	if e.Node == nil {
 		return
 	}

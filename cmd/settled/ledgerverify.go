@@ -17,14 +17,14 @@ import (
 	"settled/settlement"
 )
 
-// verifyFlags are what `settled ledger verify` takes.
+// verifyFlags are the flags of `settled ledger verify`.
 type verifyFlags struct {
 	noNode bool
 	rate   float64
 	anchor string
 }
 
-// auditRate is how many sessions an audit reads a second at the node.
+// auditRate is the default number of sessions that an audit reads a second at the node.
 const auditRate = 50
 
 func (p *program) ledgerVerifyCommand() *cobra.Command {
@@ -33,10 +33,10 @@ func (p *program) ledgerVerifyCommand() *cobra.Command {
 		Use: "verify [SESSION]", Short: "Recompute the ledger from its stored bytes, and compare it with the node", Args: cobra.MaximumNArgs(1),
 		Long: `Recomputes every session's hash chain from the stored bytes, re-checks the node's signature on each closed entry,
 and that a closed entry pays what its intent said. Then reads each closed session at the node (clearnode.url; no key
-is needed) and compares row by row what was paid. A legacy node doesn't show that: those sessions are counted as not
-comparable, and only held to being closed. Exits 1 when anything disagrees, or could not be compared, and says what.
+is needed) and compares row by row what was paid. A legacy node doesn't show that: for such a session it verifies only
+that it is closed, and counts it as not comparable. Exits 1 if anything differs or could not be compared.
 
-The anchor that is printed is the last entry's sequence and SHA-256. Keep it elsewhere, and give it to a later run by
+The anchor that is printed is the last entry's sequence and SHA-256. Keep it elsewhere, and pass it to a later run as
 --anchor: a hash chain can't show that its own tail was removed, an older anchor can.`,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			a, err := f.audit(args)
@@ -47,8 +47,8 @@ The anchor that is printed is the last entry's sequence and SHA-256. Keep it els
 		},
 	}
 	c.Flags().BoolVar(&f.noNode, "no-node", false, "don't compare with the node")
-	c.Flags().Float64Var(&f.rate, "rate", auditRate, "sessions read a second at the node; 0 is as many as it allows")
-	c.Flags().StringVar(&f.anchor, "anchor", "", "an earlier anchor, SEQUENCE or SEQUENCE:SHA256: the ledger must go that far, and be the same there")
+	c.Flags().Float64Var(&f.rate, "rate", auditRate, "sessions read a second at the node; 0: no limit but the node's")
+	c.Flags().StringVar(&f.anchor, "anchor", "", "an earlier anchor, SEQUENCE or SEQUENCE:SHA256, which the ledger must still contain")
 	return c
 }
 
@@ -88,7 +88,7 @@ func (p *program) ledgerVerify(cmd *cobra.Command, f verifyFlags, a ledger.Audit
 	if cfg.NodeURL == "" && !f.noNode {
 		return terminal.UsageError(errors.New("clearnode.url is not set: name the node to compare with, or say --no-node"))
 	}
-	l, nc, err := p.openLedger(cmd)
+	_, nc, l, err := p.openLedger(cmd)
 	if err != nil {
 		return err
 	}
@@ -98,7 +98,7 @@ func (p *program) ledgerVerify(cmd *cobra.Command, f verifyFlags, a ledger.Audit
 		return err
 	}
 	v := verification{program: p, bar: p.Progress("verify"), total: total, whole: a.Session == ""}
-	defer v.bar.End()
+	defer v.bar.Clear()
 	if !f.noNode {
 		reader, err := audit.OpenNode(&cfg, f.rate)
 		if err != nil {
@@ -106,7 +106,7 @@ func (p *program) ledgerVerify(cmd *cobra.Command, f verifyFlags, a ledger.Audit
 		}
 		defer reader.Close()
 		v.nodes = audit.StartComparison(cmd.Context(), reader, func(e settlement.Entry, read uint64) {
-			v.bar.At(e.Sequence, total, fmt.Sprintf("%d sessions compared with the node", read))
+			v.bar.Update(e.Sequence, total, fmt.Sprintf("%d sessions compared with the node", read))
 		})
 	}
 	return v.run(cmd.Context(), l, a)
@@ -123,7 +123,7 @@ type verification struct {
 
 func (v *verification) run(ctx context.Context, l *ledger.Ledger, a ledger.Audit) error {
 	a.ProgressFunc = func(r ledger.Report) {
-		v.bar.At(r.Last, v.total, fmt.Sprintf("%d findings", len(r.Findings)))
+		v.bar.Update(r.Last, v.total, fmt.Sprintf("%d findings", len(r.Findings)))
 	}
 	if v.nodes != nil {
 		a.ClosedFunc = v.nodes.Add
@@ -137,7 +137,7 @@ func (v *verification) run(ctx context.Context, l *ledger.Ledger, a ledger.Audit
 	if err != nil {
 		return err
 	}
-	v.bar.End()
+	v.bar.Clear()
 	return v.print(v.result(report))
 }
 
@@ -181,7 +181,7 @@ func (v *verification) result(report ledger.Report) verifyResult {
 		r.Findings = append(r.Findings, verifyFinding{"ledger", f.Session, f.Sequence, f.Text})
 	}
 	if v.nodes != nil {
-		r.Node = &verifiedNode{v.nodes.Read, v.nodes.Hidden}
+		r.Node = &verifiedNode{v.nodes.Read, v.nodes.Undisclosed}
 		for _, f := range v.nodes.Findings {
 			r.Findings = append(r.Findings, verifyFinding{f.Kind, f.Session, f.Sequence, f.Text})
 		}
@@ -201,7 +201,7 @@ func (v *verification) print(r verifyResult) error {
 	return nil
 }
 
-// text gives the verdict of each session that has one to fear, then the sum of all.
+// text lists the sessions with findings, then the totals.
 func (r verifyResult) text() string {
 	var b strings.Builder
 	bySession := map[settlement.SessionID][]verifyFinding{}

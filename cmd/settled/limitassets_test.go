@@ -84,11 +84,11 @@ func TestLimitAssets(t *testing.T) {
 		{nil, errors.New("the node is away"), 0, "away", 1},
 		{[]settlement.Asset{"usdc", "weth"}, nil, 0, "", 2},
 		{[]settlement.Asset{"USDC"}, nil, time.Second, "", 2},
-		{[]settlement.Asset{"USDC"}, nil, host.AssetsAge, `"USDC"`, 3},
+		{[]settlement.Asset{"USDC"}, nil, host.MaxAssetsAge, `"USDC"`, 3},
 		{[]settlement.Asset{"usdc"}, nil, time.Second, `"USDC"`, 3},
-		{nil, errors.New("the node is away"), host.AssetsAge, "away", 4},
+		{nil, errors.New("the node is away"), host.MaxAssetsAge, "away", 4},
 		{[]settlement.Asset{"usdc"}, nil, 0, "", 5},
-		{nil, nil, host.AssetsAge, "", 6}, // a node that lists none
+		{nil, nil, host.MaxAssetsAge, "", 6}, // a node that lists none
 	} {
 		assets, away, now = step.assets, step.away, now.Add(step.later)
 		err := a.Verified(t.Context())

@@ -90,7 +90,7 @@ func TestLedgerLostWhileACloseIsAtWork(t *testing.T) {
 }
 
 // The same where somebody else made the ledger again meanwhile, and it holds
-// entries already.
+// ledgerEntries already.
 func TestLedgerMadeAnewByOthers(t *testing.T) {
 	t.Parallel() // it waits more than it works
 	d := closeAtWork(t)

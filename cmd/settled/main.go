@@ -15,7 +15,7 @@ import (
 	"settled/cmd/settled/internal/terminal"
 )
 
-// Exit statuses, as the command line's contract names them.
+// Exit statuses.
 const (
 	exitDone = iota
 	exitFailed
@@ -29,8 +29,8 @@ func main() {
 	os.Exit(run(ctx, os.Args[1:], os.Stdin, os.Stdout, os.Stderr))
 }
 
-// exitOnSecondSignal gives the signals back their usual effect once the first has
-// begun a graceful stop: the second one ends the process at once.
+// exitOnSecondSignal restores the default effect of the signals once the first has begun a
+// graceful stop, so that the second one ends the process.
 func exitOnSecondSignal(ctx context.Context, stop func()) {
 	<-ctx.Done()
 	stop()
@@ -41,8 +41,8 @@ func run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.
 	out := terminal.New(stdin, stdout, stderr)
 	root := newRoot(out)
 	root.SetArgs(args)
-	err := bounded(ctx, stopBound, func() error { return root.ExecuteContext(ctx) })
-	if failed := out.Failed(); err == nil && failed != nil {
+	err := runBounded(ctx, stopBound, func() error { return root.ExecuteContext(ctx) })
+	if failed := out.WriteError(); err == nil && failed != nil {
 		err = fmt.Errorf("the result could not be written: %w", failed)
 	}
 	switch {
@@ -57,17 +57,15 @@ func run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.
 	}
 }
 
-// stopBound is how long after a signal a command ends at the latest. Each part of a
-// service has bounds of its own, which together are less: this one is for a wait that
-// has none, in a library perhaps.
+// stopBound is the time after a signal at which a command ends at the latest. The bounds of
+// a service's parts add up to less; this one covers an unbounded wait, as in a library.
 const stopBound = 14500 * time.Millisecond
 
-// errStopBound says that something did not end in time. What was in hand is
-// delivered again, as after a crash.
+// errStopBound says that something did not end in time.
 var errStopBound = fmt.Errorf("not everything ended within %s of the signal to stop: what was in hand is delivered again after the acknowledgement wait", stopBound)
 
-// bounded runs a command, and waits for it no longer than most once ctx has ended.
-func bounded(ctx context.Context, most time.Duration, command func() error) error {
+// runBounded runs a command, and waits for it at most the given time once ctx has ended.
+func runBounded(ctx context.Context, most time.Duration, command func() error) error {
 	done := make(chan error, 1)
 	go func() { done <- command() }()
 	select {

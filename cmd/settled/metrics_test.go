@@ -111,14 +111,14 @@ func TestMetricsOfAService(t *testing.T) {
 // A redelivery that finds its outcome ended counts as a delivery, not as a result.
 func TestAResultIsCountedOnce(t *testing.T) {
 	m := telemetry.New(zerolog.Nop())
-	m.Expect([]string{"cancellation"})
+	m.InitResults([]string{"cancellation"})
 	r := consumer.Result{Disposition: consumer.Acked, Reason: "closed", Published: time.Now(), Delivered: 1}
 	r.Outcome.Scenario, r.Settlement.Entry.State = "cancellation", settlement.EntryClosed
-	m.Result(r)
+	m.RecordResult(r)
 	r.Delivered, r.Settlement.Duplicate = 2, true
-	m.Result(r)
+	m.RecordResult(r)
 	r = consumer.Result{Disposition: consumer.Requeued, Reason: "in_doubt", Published: time.Now(), Delivered: 3}
-	m.Result(r)
+	m.RecordResult(r)
 	wantSeries(t, scrape(t, m.Registry), map[string]float64{
 		`settled_settlements_total{code="",scenario="cancellation",state="closed"}`:         1,
 		`settled_outcomes_total{disposition="ack",reason="closed",scenario="cancellation"}`: 2,
@@ -131,16 +131,16 @@ func TestAResultIsCountedOnce(t *testing.T) {
 // How long an outcome waits for one reason is what was seen of it: time in which it
 // did not come back counts for nothing, and another reason begins anew.
 func TestWaitingIsWitnessed(t *testing.T) {
-	w := telemetry.NewWaiting(zerolog.Nop())
+	w := telemetry.NewWaitingOutcomes(zerolog.Nop())
 	start := time.Unix(1_800_000_000, 0)
 	back := consumer.Result{Disposition: consumer.Requeued, Reason: "node_away", Published: start.Add(-time.Hour)}
 	back.Outcome.Ref = settlement.OutcomeRef{Sequence: 7}
-	w.Note(back, start)
-	w.Note(back, start.Add(20*time.Second))
+	w.Record(back, start)
+	w.Record(back, start.Add(20*time.Second))
 	back.Reason = "in_doubt"
-	w.Note(back, start.Add(30*time.Second))
-	w.Note(back, start.Add(45*time.Second))
-	if got := w.Witnessed(); len(got) != 1 || got["in_doubt"] != 15*time.Second {
+	w.Record(back, start.Add(30*time.Second))
+	w.Record(back, start.Add(45*time.Second))
+	if got := w.LongestWaits(); len(got) != 1 || got["in_doubt"] != 15*time.Second {
 		t.Errorf("%v", got)
 	}
 }

@@ -18,7 +18,7 @@ import (
 )
 
 // TestOutcomesSetBack: the ledger stays, and OUTCOMES is one that lacks messages that its
-// entries name. Reconcile, doctor and the service's log say so, and nothing is paid twice.
+// ledgerEntries name. Reconcile, doctor and the service's log say so, and nothing is paid twice.
 func TestOutcomesSetBack(t *testing.T) {
 	t.Parallel()
 	for name, c := range map[string]struct {

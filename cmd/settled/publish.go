@@ -39,18 +39,18 @@ func (p *program) publishCommand() *cobra.Command {
 		RunE:    func(cmd *cobra.Command, args []string) error { return p.publish(cmd, args[0], f) },
 	}
 	c.Flags().StringVar(&f.session, "session", "", "the app session to close")
-	c.Flags().StringArrayVar(&f.parties, "party", nil, "role=address; again for another role, or for a second address of one")
-	c.Flags().StringArrayVar(&f.totals, "total", nil, "asset=amount that the session must hold (expect.totals); again for another asset. A legacy node doesn't show it: needed there")
-	c.Flags().StringVar(&f.completion, "completion", "", "how much of the service was delivered, 0 to 1")
+	c.Flags().StringArrayVar(&f.parties, "party", nil, "role=address; may be repeated, also for several addresses of one role")
+	c.Flags().StringArrayVar(&f.totals, "total", nil, "asset=amount that the session must hold (expect.totals); may be repeated. Required with a legacy node, which doesn't show it")
+	c.Flags().StringVar(&f.completion, "completion", "", "share of the service that was delivered, 0 to 1")
 	c.Flags().StringVar(&f.data, "data", "", "file with further data as JSON, or - for standard input")
-	c.Flags().StringVar(&f.source, "source", "/settled/publish", "who says so (CloudEvents source)")
-	c.Flags().StringVar(&f.id, "id", "", "id of the outcome, unique for its source; random if not given")
+	c.Flags().StringVar(&f.source, "source", "/settled/publish", "CloudEvents source")
+	c.Flags().StringVar(&f.id, "id", "", "id of the outcome, unique per source; random if not given")
 	c.Flags().StringVar(&f.signKey, "sign-key", "", "key file to sign the outcome with (trust.outcome_signers), hex or keystore with clearnode.password_file")
 	return c
 }
 
-// published is what `settled publish` answers.
-type published struct {
+// publishResult is what `settled publish` prints.
+type publishResult struct {
 	Stream    string `json:"stream"`
 	Sequence  uint64 `json:"sequence"`
 	Duplicate bool   `json:"duplicate"`
@@ -96,12 +96,11 @@ func (p *program) publish(cmd *cobra.Command, scenario string, f publishFlags) e
 	return p.Print(result, text)
 }
 
-// build puts the outcome's data together from flags and file, and refuses what
-// settled would refuse as unreadable.
+// build assembles the outcome's data from flags and file.
 func (f publishFlags) build(stdin io.Reader) (map[string]json.RawMessage, error) {
 	data := map[string]json.RawMessage{}
 	if f.data != "" {
-		text, err := readFileOr(f.data, stdin)
+		text, err := readFileOrStdin(f.data, stdin)
 		if err != nil {
 			return nil, fmt.Errorf("--data: %w", err)
 		}
@@ -110,13 +109,13 @@ func (f publishFlags) build(stdin io.Reader) (map[string]json.RawMessage, error)
 		}
 	}
 	if f.session != "" {
-		data["session_id"] = quoted(f.session)
+		data["session_id"] = quoteJSON(f.session)
 	}
 	if data["session_id"] == nil {
 		return nil, errors.New("--session is not given: name the app session to close")
 	}
 	if f.completion != "" {
-		data["completion"] = quoted(f.completion)
+		data["completion"] = quoteJSON(f.completion)
 	}
 	totals, err := f.totalMembers()
 	if err != nil {
@@ -162,20 +161,20 @@ func (f publishFlags) partyMembers() (map[string][]string, error) {
 	return parties, nil
 }
 
-func quoted(s string) json.RawMessage {
+func quoteJSON(s string) json.RawMessage {
 	text, _ := json.Marshal(s) // a string always marshals
 	return text
 }
 
-func readFileOr(path string, stdin io.Reader) ([]byte, error) {
+func readFileOrStdin(path string, stdin io.Reader) ([]byte, error) {
 	if path == "-" {
 		return io.ReadAll(stdin)
 	}
 	return os.ReadFile(path) // #nosec G304 -- the user names the file
 }
 
-// outcomeEvent is an outcome as a structured CloudEvent. It is held to the
-// outcome parser first: what would become a dead letter is not published.
+// outcomeEvent returns an outcome as a structured CloudEvent. It rejects what the outcome
+// parser rejects: that would become a dead letter.
 func outcomeEvent(scenario, source, id string, data any, now time.Time) ([]byte, error) {
 	text, err := json.Marshal(data)
 	if err != nil {
@@ -205,8 +204,8 @@ func outcomeMessage(prefix, scenario string, event []byte) *nats.Msg {
 	return msg
 }
 
-// publishTime bounds a publish, and firstPublish its first try. Each later one may
-// take twice as long: a slow server has time to answer.
+// publishTime bounds a publish, and firstPublish its first attempt. Each later attempt may
+// take twice as long, for a slow server.
 const (
 	publishTime  = 10 * time.Second
 	firstPublish = time.Second
@@ -217,15 +216,15 @@ const (
 // message id. Where the server has a message of that id already, it reads that message:
 // whoever may publish can have used the id, and only the same outcome counts. What is not
 // the same, or can't be read, does not keep the outcome from being stored: it is
-// published under an id of its own, and settled once all the same.
-func publishOutcome(ctx context.Context, js jetstream.JetStream, prefix, source, id string, msg *nats.Msg) (published, error) {
-	o, err := outcomeIn(prefix, msg)
+// publishResult under an id of its own, and settled once all the same.
+func publishOutcome(ctx context.Context, js jetstream.JetStream, prefix, source, id string, msg *nats.Msg) (publishResult, error) {
+	o, err := parseOutcomeMessage(prefix, msg)
 	if err != nil {
-		return published{}, err
+		return publishResult{}, err
 	}
 	ctx, cancel := context.WithTimeout(ctx, publishTime)
 	defer cancel()
-	result := published{Source: source, ID: id}
+	result := publishResult{Source: source, ID: id}
 	messageID := consumer.MessageID(source, id, o.Ref.Digest)
 	for wait := firstPublish; ; wait *= 2 {
 		ack, err := publishOnce(ctx, js, msg, messageID, wait)
@@ -244,13 +243,13 @@ func publishOutcome(ctx context.Context, js jetstream.JetStream, prefix, source,
 			wait = firstPublish / 2
 		case ctx.Err() == nil && errors.Is(err, context.DeadlineExceeded) && !errors.Is(js.Conn().LastError(), nats.ErrPermissionViolation):
 		default:
-			return published{}, publishError(js.Conn(), err, prefix, source, id, msg)
+			return publishResult{}, publishError(js.Conn(), err, prefix, source, id, msg)
 		}
 	}
 }
 
-// outcomeIn is the outcome that a message carries.
-func outcomeIn(prefix string, msg *nats.Msg) (settlement.Outcome, error) {
+// parseOutcomeMessage parses the outcome in a message.
+func parseOutcomeMessage(prefix string, msg *nats.Msg) (settlement.Outcome, error) {
 	return settlement.ParseOutcome(cloudevent.Read(msg.Subject, msg.Header, msg.Data, "", 0, prefix))
 }
 
@@ -270,11 +269,11 @@ func matchStored(ctx context.Context, js jetstream.JetStream, prefix string, seq
 	if bytes.Equal(there.Data, msg.Data) {
 		return true, true
 	}
-	other, err := outcomeIn(prefix, &nats.Msg{Subject: there.Subject, Header: there.Header, Data: there.Data})
+	other, err := parseOutcomeMessage(prefix, &nats.Msg{Subject: there.Subject, Header: there.Header, Data: there.Data})
 	return false, err == nil && other.Ref.Same(o.Ref) && other.Session == o.Session
 }
 
-// publishError says whether the outcome is stored, as far as an error tells, and what to do.
+// publishError adds to an error whether the outcome is stored, if known, and what to do.
 func publishError(nc *nats.Conn, err error, prefix, source, id string, msg *nats.Msg) error {
 	again := fmt.Sprintf("publish it again with --source %q --id %q", source, id)
 	var api *jetstream.APIError
@@ -289,16 +288,16 @@ func publishError(nc *nats.Conn, err error, prefix, source, id string, msg *nats
 		return fmt.Errorf("publish to %s: %w: nothing was stored: it is larger than stream %s takes (%d bytes): make the outcome's data smaller", msg.Subject, err, consumer.OutcomesStream(prefix), len(msg.Data))
 	case errors.As(err, &api) && api.Code < 500:
 		return fmt.Errorf("publish to %s: %w: the server refused it and nothing was stored; correct that, and %s", msg.Subject, err, again)
-	case errors.As(err, &api) && noRoom(api):
+	case errors.As(err, &api) && isOutOfSpace(api):
 		return fmt.Errorf("publish to %s: %w: nothing was stored; once the stream has room, %s", msg.Subject, err, again)
 	default:
 		return fmt.Errorf("publish to %s: %w: whether it is stored is not known; %s, and it is settled once", msg.Subject, err, again)
 	}
 }
 
-// noRoom reports an error of the server that says that a message was refused before it
-// was stored, for want of room: of the server, the account, its storage, or the stream.
-func noRoom(api *jetstream.APIError) bool {
+// isOutOfSpace reports whether the server rejected a message for lack of space: of the
+// server, the account, its storage, or the stream.
+func isOutOfSpace(api *jetstream.APIError) bool {
 	const storeFailed = 10077 // in the store's own words
 	return slices.Contains([]jetstream.ErrorCode{10023, 10028, 10047}, api.ErrorCode) ||
 		api.ErrorCode == storeFailed && strings.HasPrefix(api.Description, "maximum ")
@@ -310,7 +309,7 @@ func publishOnce(ctx context.Context, js jetstream.JetStream, msg *nats.Msg, id 
 	return js.PublishMsg(ctx, msg, jetstream.WithMsgID(id))
 }
 
-// signOutcome puts the signature of a message's outcome into its header.
+// signOutcome adds the signature of a message's outcome to its header.
 func signOutcome(ctx context.Context, msg *nats.Msg, prefix, keyFile, passwordFile string) error {
 	signer, err := clearnode.LoadKeyFile(keyFile, passwordFile)
 	if err != nil {

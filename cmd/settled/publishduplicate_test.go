@@ -51,7 +51,7 @@ func TestADuplicateIsComparedWithWhatIsStored(t *testing.T) {
 	} {
 		id := "order-" + string(rune('a'+i))
 		mine := message(id, "0.5", "signed")
-		o, err := outcomeIn("", mine)
+		o, err := parseOutcomeMessage("", mine)
 		d.must(err)
 		there := c.there(id)
 		if there.Header == nil {
@@ -68,7 +68,7 @@ func TestADuplicateIsComparedWithWhatIsStored(t *testing.T) {
 		d.must(err)
 		stored, err := s.GetMsg(t.Context(), p.Sequence)
 		d.must(err)
-		got, err := outcomeIn("", &nats.Msg{Subject: stored.Subject, Header: stored.Header, Data: stored.Data})
+		got, err := parseOutcomeMessage("", &nats.Msg{Subject: stored.Subject, Header: stored.Header, Data: stored.Data})
 		if err != nil || !got.Ref.Same(o.Ref) || stored.Header.Get(consumer.SignatureHeader) != "signed" {
 			t.Errorf("%s: told %+v, and that is %s with signature %q", c.it, p, stored.Data, stored.Header.Get(consumer.SignatureHeader))
 		}

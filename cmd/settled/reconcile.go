@@ -14,7 +14,7 @@ import (
 	"settled/consumer/deadletter"
 )
 
-// reconcileFlags are what `settled reconcile` takes.
+// reconcileFlags are the flags of `settled reconcile`.
 type reconcileFlags struct {
 	repair, noNode bool
 	rate           float64
@@ -48,29 +48,29 @@ Kinds of finding: ` + strings.Join(audit.FindingKinds(), ", ") + `.`,
 			return p.reconcile(cmd, f)
 		},
 	}
-	c.Flags().BoolVar(&f.repair, "repair", false, "publish again what was lost; recorded in OPERATIONS")
+	c.Flags().BoolVar(&f.repair, "repair", false, "publish lost outcomes again; recorded in OPERATIONS")
 	c.Flags().BoolVar(&f.noNode, "no-node", false, "don't read sessions at the node")
 	c.Flags().Float64Var(&f.rate, "rate", auditRate, "sessions read a second at the node; 0 is as many as it allows")
-	c.Flags().DurationVar(&f.olderThan, "older-than", audit.MinAge, "leave alone what is younger")
+	c.Flags().DurationVar(&f.olderThan, "older-than", audit.MinAge, "ignore what is younger")
 	c.Flags().StringVar(&f.since, "since", "", "of the closed sessions read only those at the node that were closed since: a day, a time or how long ago")
 	c.Flags().StringSliceVar(&f.accounts, "account", nil, "an account of ours whose closed sessions the node is asked for; may be repeated (default the accounts of clearnode.key_files)")
 	return c
 }
 
 func (p *program) reconcile(cmd *cobra.Command, f reconcileFlags) error {
-	cfg, nc, err := p.connected(cmd, "settled reconcile")
+	cfg, nc, err := p.connect(cmd, "settled reconcile")
 	if err != nil {
 		return err
 	}
 	defer nc.Shutdown()
 	now := time.Now()
-	r := audit.Reconciliation{Js: nc.JS, Prefix: cfg.NATSPrefix, Durable: cfg.ConsumerDurable, OlderThan: f.olderThan, Now: now, Bar: p.Progress("reconcile")}
-	defer r.Bar.End()
+	r := audit.Reconciliation{JS: nc.JS, Prefix: cfg.NATSPrefix, Durable: cfg.ConsumerDurable, OlderThan: f.olderThan, Now: now, Bar: p.Progress("reconcile")}
+	defer r.Bar.Clear()
 	accounts, err := audit.ParseAccounts(f.accounts)
 	if err != nil {
 		return err
 	}
-	r.Unasked = &audit.UnaskedSearch{Missing: "the node was left out"}
+	r.Unrequested = &audit.UnrequestedSearch{Unavailable: "the node was left out"}
 	if r.ClosedSince, err = dayFlag("since", f.since, now); err != nil {
 		return err
 	}
@@ -78,7 +78,7 @@ func (p *program) reconcile(cmd *cobra.Command, f reconcileFlags) error {
 		if cfg.NodeURL == "" {
 			return terminal.UsageError(errors.New("clearnode.url is not set: name the node to compare with, or say --no-node"))
 		}
-		if r.Nodes, err = audit.OpenNode(&cfg, f.rate); err != nil {
+		if r.Nodes, err = audit.OpenNode(cfg, f.rate); err != nil {
 			return err
 		}
 		defer r.Nodes.Close()
@@ -88,21 +88,21 @@ func (p *program) reconcile(cmd *cobra.Command, f reconcileFlags) error {
 				return err
 			}
 		}
-		r.Unasked = audit.SearchUnasked(&cfg, accounts, audit.MostPages)
-		r.Unasked.Begin(r.Nodes, since)
+		r.Unrequested = audit.NewUnrequestedSearch(cfg, accounts, audit.MaxPages)
+		r.Unrequested.Begin(r.Nodes, since)
 	}
 	out, err := r.Run(cmd.Context())
 	if err != nil {
 		return err
 	}
-	r.Bar.End()
+	r.Bar.Clear()
 	if f.repair {
 		err = p.repair(cmd.Context(), deadletter.New(nc.JS, cfg.Consumer()), out.Findings)
 	}
 	return errors.Join(err, p.printReconciled(out, !f.noNode, f.olderThan))
 }
 
-// repair publishes again what may be. It goes on where one can't be.
+// repair publishes again what may be, and continues after a failure.
 func (p *program) repair(ctx context.Context, d *deadletter.Queue, found []audit.Discrepancy) error {
 	failed := 0
 	for i := range found {

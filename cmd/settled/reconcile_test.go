@@ -232,8 +232,8 @@ func TestReconcileLeavesToAPerson(t *testing.T) {
 	if counted[audit.PayoutDiffers] != 1 || counted[audit.OutcomesGap] != 2 {
 		t.Errorf("%v", counted)
 	}
-	own := &service.Service{Cfg: s.Cfg, Log: d.log, Metrics: telemetry.New(d.log), Nats: s.Nats, Node: s.Node}
-	d.must(service.NewReconciler(own).Once(t.Context(), 0))
+	own := &service.Service{Cfg: s.Cfg, Log: d.log, Metrics: telemetry.New(d.log), NATS: s.NATS, Node: s.Node}
+	d.must(service.NewReconciler(own).RunOnce(t.Context(), 0))
 	shown := map[string]float64{}
 	families, err := own.Metrics.Registry.Gather()
 	d.must(err)
@@ -289,11 +289,11 @@ func TestCopyWithoutAnEntry(t *testing.T) {
 // The result of one outcome is not taken for that of another with a similar name.
 func TestResultsBelongToTheirOutcome(t *testing.T) {
 	o := settlement.OutcomeRef{Source: "/shop", ID: "a/b", Type: "outcome.cancellation", Digest: "d", Stream: "OUTCOMES", Sequence: 7}
-	books := &audit.Booked{Results: map[audit.OutcomeKey]audit.Ended{}, Closing: map[settlement.SessionID]audit.Intent{}, Free: map[settlement.SessionID]audit.Freed{}}
-	books.Take(settlement.Entry{State: settlement.EntryFailed, Outcome: o, Time: time.Now(), Error: &settlement.Failure{}})
+	books := &audit.LedgerState{Results: map[audit.OutcomeKey]audit.Ended{}, Closing: map[settlement.SessionID]audit.Intent{}, Free: map[settlement.SessionID]audit.Freed{}}
+	books.Apply(settlement.Entry{State: settlement.EntryFailed, Outcome: o, Time: time.Now(), Error: &settlement.Failure{}})
 	earlier := o
 	earlier.Sequence = 3
-	if !books.Result(audit.KeyOfOutcome(earlier), earlier) {
+	if !books.Result(audit.NewOutcomeKey(earlier), earlier) {
 		t.Error("an earlier message of the outcome has no result")
 	}
 	for _, change := range []func(*settlement.OutcomeRef){
@@ -305,7 +305,7 @@ func TestResultsBelongToTheirOutcome(t *testing.T) {
 	} {
 		other := earlier
 		change(&other)
-		if books.Result(audit.KeyOfOutcome(other), other) {
+		if books.Result(audit.NewOutcomeKey(other), other) {
 			t.Errorf("%+v has the result of %+v", other, o)
 		}
 	}

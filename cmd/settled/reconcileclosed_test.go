@@ -50,7 +50,7 @@ func TestReconcileClosedWithoutOutcome(t *testing.T) {
 			}
 			d.closedBySomebody(protocol, strange)
 			status, found, s := d.reconcile(append(account, "--repair")...)
-			d.wantFindings(found, audit.ClosedUnasked+" "+string(strange))
+			d.wantFindings(found, audit.ClosedWithoutOutcome+" "+string(strange))
 			if status != exitFailed || s.Listed != 3 || s.Repaired != 0 || found[0].Repair != "" || len(d.operations()) != 0 ||
 				!strings.Contains(found[0].Problem, "10 usdc to "+addressOf(d.players[0])) || !strings.Contains(found[0].Problem, "nobody reaches its quorum without our signature") {
 				t.Errorf("%d %+v %+v", status, found, s)
@@ -94,31 +94,33 @@ func TestReconcileOnTheTimerFindsStrays(t *testing.T) {
 		t.Run(protocol, func(t *testing.T) {
 			d, _ := generation(t, protocol, 1)
 			s, stop := d.serve()
-			own := &service.Service{Cfg: s.Cfg, Log: d.log, Metrics: telemetry.New(d.log), Nats: s.Nats, Node: s.Node}
+			own := &service.Service{Cfg: s.Cfg, Log: d.log, Metrics: telemetry.New(d.log), NATS: s.NATS, Node: s.Node}
 			r := service.NewReconciler(own)
-			shown := func() string { return d.metric(own, `settled_reconciliation_findings{kind="`+audit.ClosedUnasked+`"}`) }
-			d.must(r.Once(t.Context(), 0))
+			shown := func() string {
+				return d.metric(own, `settled_reconciliation_findings{kind="`+audit.ClosedWithoutOutcome+`"}`)
+			}
+			d.must(r.RunOnce(t.Context(), 0))
 			if shown() != "0" {
 				t.Errorf("nothing was closed by others: %s", shown())
 			}
 			strange := d.openOf(protocol)
 			d.closedBySomebody(protocol, strange)
 			for range 2 { // the second run begins where the first one ended
-				d.must(r.Once(t.Context(), 0))
+				d.must(r.RunOnce(t.Context(), 0))
 				if shown() != "1" {
 					t.Errorf("found %s", shown())
 				}
 				r.Since = time.Now().Add(time.Hour)
 			}
 			d.result(strange, d.publish("partial_service", "late", strange, d.partial()))
-			d.must(r.Once(t.Context(), 0))
+			d.must(r.RunOnce(t.Context(), 0))
 			if shown() != "0" {
 				t.Errorf("with an outcome: %s", shown())
 			}
-			r.Unasked.Pages = 0
-			d.must(r.Once(t.Context(), 0))
-			if !strings.Contains(r.Unasked.Without(), "more closed sessions") {
-				t.Errorf("the bound isn't told: %q", r.Unasked.Without())
+			r.Unrequested.Pages = 0
+			d.must(r.RunOnce(t.Context(), 0))
+			if !strings.Contains(r.Unrequested.Skipped(), "more closed sessions") {
+				t.Errorf("the bound isn't told: %q", r.Unrequested.Skipped())
 			}
 			stop()
 		})
@@ -128,14 +130,14 @@ func TestReconcileOnTheTimerFindsStrays(t *testing.T) {
 // What was left out is looked for again from where it was left, and a session that
 // can't be read is told.
 func TestUnaskedRemembersWhatItOwes(t *testing.T) {
-	u := audit.SearchUnasked((&config.Config{NodeKeyFiles: []string{filepath.Join(t.TempDir(), "none.key")}}), nil, 1)
-	if !strings.Contains(u.Without(), "none.key") {
-		t.Errorf("a key that isn't there: %q", u.Without())
+	u := audit.NewUnrequestedSearch((&config.Config{NodeKeyFiles: []string{filepath.Join(t.TempDir(), "none.key")}}), nil, 1)
+	if !strings.Contains(u.Skipped(), "none.key") {
+		t.Errorf("a key that isn't there: %q", u.Skipped())
 	}
-	u = audit.SearchUnasked((&config.Config{}), []settlement.Address{{1}}, 1)
+	u = audit.NewUnrequestedSearch((&config.Config{}), []settlement.Address{{1}}, 1)
 	first, later := time.Unix(1000, 0), time.Unix(2000, 0)
 	u.Begin(nil, first)
-	u.Behind = true
+	u.Incomplete = true
 	u.Begin(nil, later)
 	if !u.Since.Equal(first) {
 		t.Errorf("begins at %s", u.Since)

@@ -20,8 +20,8 @@ import (
 func (d *deployment) hourly(s *service.Service, node audit.SessionNode, again ...settlement.SessionID) audit.Reconciled {
 	d.t.Helper()
 	r := audit.Reconciliation{
-		Js: s.Nats.JS, Prefix: s.Cfg.NATSPrefix, Durable: s.Cfg.ConsumerDurable, Most: 2, Again: map[settlement.SessionID]bool{}, Now: time.Now(),
-		Nodes: &audit.NodeReader{Node: node, Limit: terminal.Limiter(0), Why: s.Node.Ready}, Unasked: &audit.UnaskedSearch{Missing: "not of interest"}, Bar: &terminal.Progress{W: io.Discard, Every: time.Hour},
+		JS: s.NATS.JS, Prefix: s.Cfg.NATSPrefix, Durable: s.Cfg.ConsumerDurable, Most: 2, Again: map[settlement.SessionID]bool{}, Now: time.Now(),
+		Nodes: &audit.NodeReader{Node: node, Limit: terminal.NewLimiter(0), ReadyFunc: s.Node.Ready}, Unrequested: &audit.UnrequestedSearch{Unavailable: "not of interest"}, Bar: &terminal.Progress{W: io.Discard, Every: time.Hour},
 	}
 	for _, id := range again {
 		r.Again[id] = true
@@ -40,7 +40,7 @@ func TestHourlyComparisonIsBounded(t *testing.T) {
 	found := 0
 	for range 200 {
 		out := d.hourly(s, s.Node)
-		if out.Compared != 2 || out.Undrawn != 3 || out.Entries != 10 {
+		if out.Compared != 2 || out.NotSampled != 3 || out.Entries != 10 {
 			t.Fatalf("%+v", out)
 		}
 		if found += len(out.Findings); found > 0 {
@@ -53,7 +53,7 @@ func TestHourlyComparisonIsBounded(t *testing.T) {
 	for range 3 {
 		out := d.hourly(s, s.Node, sessions[1])
 		d.wantFindings(out.Findings, audit.PayoutDiffers+" "+string(sessions[1]), audit.OverpaidAt+" "+string(sessions[1]))
-		if out.Compared != 3 || out.Undrawn != 2 {
+		if out.Compared != 3 || out.NotSampled != 2 {
 			t.Fatalf("%+v", out)
 		}
 	}

@@ -20,7 +20,7 @@ func TestMissingRightsHoldSending(t *testing.T) {
 	o.cfg.NATSURL = o.natsURL(outageUser)
 	o.cfg.ConsumerBackoffInitial, o.cfg.ConsumerBackoffMax = 100*time.Millisecond, 300*time.Millisecond
 	s, _ := o.serve()
-	if s.Held(service.HeldByRights) {
+	if s.Held(service.HeldByPermissions) {
 		t.Fatal("held with all rights")
 	}
 	for name, denied := range map[string]string{
@@ -35,13 +35,13 @@ func TestMissingRightsHoldSending(t *testing.T) {
 		restricted.Permissions = &server.Permissions{Publish: &server.SubjectPermission{Deny: []string{denied}}}
 		o.users(outageOperator, &restricted)
 		if name != "deadletter.*" { // which the next period shows
-			s.WriteRights().Hurry()
+			s.PermissionWatch().CheckSoon()
 		}
 		o.until("not ready without "+name, func() bool {
 			err := s.Ready()
 			return err != nil && strings.Contains(err.Error(), `"`+name+`"`)
 		})
-		if !s.Held(service.HeldByRights) {
+		if !s.Held(service.HeldByPermissions) {
 			t.Errorf("%s: the metric doesn't show it", name)
 		}
 		if strings.HasPrefix(name, "$JS.") { // not even the delivery of an outcome can be put off, or none is delivered
@@ -80,14 +80,14 @@ func TestRefusedWriteHoldsSending(t *testing.T) {
 	o.users(outageOperator, &restricted)
 	s := &service.Service{Cfg: &o.cfg, Log: o.deployment.log}
 	o.must(s.ConnectOnce())
-	defer s.Nats.Shutdown()
-	w := natsconn.NewRightsWatch(s.Nats.JS, &o.cfg, o.deployment.log)
-	s.Rights = w
-	w.TryAll(t.Context())
+	defer s.NATS.Shutdown()
+	w := natsconn.NewPermissionWatch(s.NATS.JS, &o.cfg, o.deployment.log)
+	s.Permissions = w
+	w.CheckAll(t.Context())
 	if err := w.Problem(); err != nil {
 		t.Fatalf("a right that is there: %v", err)
 	}
-	o.must(s.Nats.Publish("settlement.failed.unknown", nil))
+	o.must(s.NATS.Publish("settlement.failed.unknown", nil))
 	o.until("sending is held", func() bool { return w.Problem() != nil })
 	if err := w.Problem(); !strings.Contains(err.Error(), "the ledger can't be written") {
 		t.Error(err)

@@ -10,11 +10,11 @@ import (
 	"settled/cmd/settled/internal/terminal"
 )
 
-// program is what every command shares.
+// program is what all commands share.
 type program struct {
 	*terminal.Streams
 	configFile string
-	refusals   natsconn.Refusals
+	refusals   natsconn.PermissionErrors
 }
 
 func newRoot(s *terminal.Streams) *cobra.Command {
@@ -44,14 +44,20 @@ func newRoot(s *terminal.Streams) *cobra.Command {
 		p.serveCommand(), p.demoCommand(), p.simCommand(), p.publishCommand(), p.watchCommand(),
 		p.deadletterCommand(), p.stopCommand(), p.resumeCommand(), p.ledgerCommand(), p.reconcileCommand(), p.cosignCommand(), p.configCommand(), p.doctorCommand(), p.versionCommand(),
 	)
-	root.AddCommand(unbuiltCommands()...)
-	misuseOnArgs(root)
-	p.explained(root)
+	// Commands that are planned and don't exist yet report so.
+	for _, name := range []string{"policy", "bench", "schema"} {
+		root.AddCommand(&cobra.Command{
+			Use: name, Hidden: true, DisableFlagParsing: true, Args: cobra.ArbitraryArgs,
+			RunE: func(c *cobra.Command, _ []string) error { return fmt.Errorf("`%s` is not built yet", c.CommandPath()) },
+		})
+	}
+	makeUsageErrors(root)
+	p.explainErrors(root)
 	return root
 }
 
-// misuseOnArgs makes an argument error of any command a misuse.
-func misuseOnArgs(cmd *cobra.Command) {
+// makeUsageErrors makes an argument error of any command a usage error.
+func makeUsageErrors(cmd *cobra.Command) {
 	check := cmd.Args
 	if check == nil {
 		check = cobra.NoArgs
@@ -69,43 +75,34 @@ func misuseOnArgs(cmd *cobra.Command) {
 		}
 	}
 	for _, sub := range cmd.Commands() {
-		misuseOnArgs(sub)
+		makeUsageErrors(sub)
 	}
 }
 
-// unbuiltCommands are those of the contract that don't exist yet: they refuse
-// rather than pretend.
-func unbuiltCommands() []*cobra.Command {
-	var commands []*cobra.Command
-	for _, name := range []string{"policy", "bench", "schema"} {
-		commands = append(commands, unbuilt(name))
-	}
-	return commands
-}
-
-func unbuilt(name string) *cobra.Command {
-	return &cobra.Command{
-		Use: name, Hidden: true, DisableFlagParsing: true, Args: cobra.ArbitraryArgs,
-		RunE: func(c *cobra.Command, _ []string) error {
-			return fmt.Errorf("`%s` is not built yet", c.CommandPath())
-		},
-	}
-}
-
-// load reads the configuration of a command, which then reports what NATS denies to it.
+// load reads the configuration of a command, whose errors then say what NATS denied.
 func (p *program) load(cmd *cobra.Command) (config.Config, []string, error) {
 	c, warnings, err := config.Load(cmd, p.configFile)
 	c.NATSObserver = &p.refusals
 	return c, warnings, err
 }
 
-// explained adds to an error of any command what NATS has to do with it.
-func (p *program) explained(cmd *cobra.Command) {
-	if act := cmd.RunE; act != nil {
-		cmd.RunE = func(c *cobra.Command, args []string) error { return p.explain(act(c, args)) }
+// connect reads the configuration and connects to its NATS.
+func (p *program) connect(cmd *cobra.Command, name string) (*config.Config, *natsconn.Link, error) {
+	cfg, _, err := p.load(cmd)
+	if err != nil {
+		return nil, nil, err
+	}
+	nc, err := natsconn.Connect(&cfg, name, false)
+	return &cfg, nc, err
+}
+
+// explainErrors makes every command add to its error what NATS has to do with it.
+func (p *program) explainErrors(cmd *cobra.Command) {
+	if run := cmd.RunE; run != nil {
+		cmd.RunE = func(c *cobra.Command, args []string) error { return p.explain(run(c, args)) }
 	}
 	for _, sub := range cmd.Commands() {
-		p.explained(sub)
+		p.explainErrors(sub)
 	}
 }
 

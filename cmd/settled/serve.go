@@ -15,7 +15,7 @@ func (p *program) serveCommand() *cobra.Command {
 	var embedded, afterRestore bool
 	c := &cobra.Command{
 		Use: "serve", Short: "Settle outcomes until stopped",
-		Long: "Takes outcomes from NATS JetStream, closes their sessions at the ClearNode, and records the results.\nAny number of replicas share the work. SIGTERM or Ctrl-C finishes what is in hand and stops within 15 s;\na second one stops at once.",
+		Long: "Takes outcomes from NATS JetStream, closes their sessions at the ClearNode, and records the results.\nAny number of replicas share the work. SIGTERM or Ctrl-C finishes outcomes in progress and stops within 15 s;\na second one stops at once.",
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			return p.runService(cmd, "settled", func(cfg *config.Config, log zerolog.Logger) error {
 				cfg.Embedded, cfg.AfterRestore = cfg.Embedded || embedded, afterRestore
@@ -28,13 +28,12 @@ func (p *program) serveCommand() *cobra.Command {
 	return c
 }
 
-// runService runs a command that goes on until it is stopped, and logs how it ended:
-// at level error where it could not start or go on.
+// runService runs a command that ends when it is stopped, and logs how it ended.
 func (p *program) runService(cmd *cobra.Command, name string, run func(*config.Config, zerolog.Logger) error) error {
 	cfg, warnings, err := p.load(cmd)
 	log, logErr := telemetry.NewLog(&cfg, p.Err)
 	if logErr != nil {
-		cfg.LogLevel = "info" // the error is to be logged all the same
+		cfg.LogLevel = "info" // to log the error
 		log, _ = telemetry.NewLog(&cfg, p.Err)
 	}
 	for _, w := range warnings {

@@ -107,7 +107,7 @@ func TestStoreDoubt(t *testing.T) {
 			if err := c.change(t, dir, backup); err != nil {
 				t.Fatal(err)
 			}
-			doubt, old := service.StoreDoubt(dir, time.Now().Add(c.later))
+			doubt, old := service.StoreSuspicion(dir, time.Now().Add(c.later))
 			if (doubt != "") != (c.want != "") || !strings.Contains(doubt, c.want) || old != c.old {
 				t.Errorf("%q (old %t), want %q (old %t)", doubt, old, c.want, c.old)
 			}
@@ -372,7 +372,7 @@ func TestLedgerSetBackOutside(t *testing.T) {
 			d.until("the service is built", func() bool {
 				s.Mu.Lock()
 				defer s.Mu.Unlock()
-				return s.Books != nil
+				return s.LedgerWatch != nil
 			})
 			d.until("sending is held", func() bool { return s.Held(service.HeldByLoss) || s.Held(service.HeldByRestore) })
 			if n := len(d.node.Closes(string(session))); n != 1 {

@@ -20,11 +20,11 @@ func TestStopIsBounded(t *testing.T) {
 	cancel()
 	hang := make(chan struct{})
 	defer close(hang)
-	if err := bounded(ctx, time.Millisecond, func() error { <-hang; return nil }); !errors.Is(err, errStopBound) {
+	if err := runBounded(ctx, time.Millisecond, func() error { <-hang; return nil }); !errors.Is(err, errStopBound) {
 		t.Errorf("a command that hangs: %v", err)
 	}
 	want := errors.New("its own")
-	if err := bounded(ctx, time.Hour, func() error { return want }); !errors.Is(err, want) {
+	if err := runBounded(ctx, time.Hour, func() error { return want }); !errors.Is(err, want) {
 		t.Errorf("a command that ends: %v", err)
 	}
 }

@@ -8,47 +8,46 @@ import (
 	"github.com/spf13/cobra"
 
 	"settled/cmd/settled/internal/host"
-	"settled/cmd/settled/internal/natsconn"
 	"settled/cmd/settled/internal/terminal"
 	"settled/consumer/operations"
 )
 
-// operationFlags say why, and who.
+// operationFlags are the reason and the operator.
 type operationFlags struct{ reason, as string }
 
-func (f *operationFlags) add(c *cobra.Command) {
-	c.Flags().StringVar(&f.reason, "reason", "", "why; it is recorded, and needed")
-	addWho(c, &f.as)
+func (f *operationFlags) addFlags(c *cobra.Command) {
+	c.Flags().StringVar(&f.reason, "reason", "", "reason, which is recorded; required")
+	addOperatorFlag(c, &f.as)
 }
 
-func addWho(c *cobra.Command, as *string) {
-	c.Flags().StringVar(as, "as", "", "who acts, as it is recorded; user@host if not given")
+func addOperatorFlag(c *cobra.Command, as *string) {
+	c.Flags().StringVar(as, "as", "", "operator to record; user@host if not given")
 }
 
 func (p *program) stopCommand() *cobra.Command {
 	var f operationFlags
 	c := &cobra.Command{
 		Use: "stop --reason TEXT", Short: "Stop all sending, on every replica, until resume",
-		Long: "Stops all sending to the ClearNode: every replica goes on reading, records what it finds, and lets outcomes\nwait. What is being sent at this moment still is. settled does the same by itself when it sees a session that\nwas paid more than was in it.",
+		Long: "Stops all sending to the ClearNode: every replica continues to read, records what it finds, and lets outcomes\nwait. A request that is being sent is not interrupted. settled does the same by itself when a session was paid\nmore than was in it.",
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			return p.withOperations(cmd, f, func(ctx context.Context, o *operations.Log) error {
 				op, err := o.Stop(ctx, f.reason)
 				if err != nil {
 					return err
 				}
-				return p.Print(stopped{Stopped: true, Stop: stopOf(&op)}, "All sending is stopped. `settled resume --reason …` lets it go on.")
+				return p.Print(stopResult{Stopped: true, Stop: newStopInfo(&op)}, "All sending is stopped. `settled resume --reason …` lets it go on.")
 			})
 		},
 	}
-	f.add(c)
+	f.addFlags(c)
 	return c
 }
 
 func (p *program) resumeCommand() *cobra.Command {
 	var f operationFlags
 	c := &cobra.Command{
-		Use: "resume --reason TEXT", Short: "Let sending go on after a stop",
-		Long: "Lifts the last stop, and says who had stopped, when and why. Look into that first: see `overpaid` in\ndeploy/RUNBOOK.md. Outcomes that wait go on within consumer.backoff.max.",
+		Use: "resume --reason TEXT", Short: "Resume sending after a stop",
+		Long: "Lifts the last stop, and prints who stopped, when and why. Find the cause first: see `overpaid` in\ndeploy/RUNBOOK.md. Waiting outcomes are retried within consumer.backoff.max.",
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			return p.withOperations(cmd, f, func(ctx context.Context, o *operations.Log) error {
 				stop, err := o.Resume(ctx, f.reason)
@@ -56,13 +55,13 @@ func (p *program) resumeCommand() *cobra.Command {
 					return err
 				}
 				if stop == nil {
-					return p.Print(resumed{}, "Nothing is stopped.")
+					return p.Print(resumeResult{}, "Nothing is stopped.")
 				}
-				return p.Print(resumed{Resumed: true, Stop: stopOf(stop)}, host.StopText(stop)+"\nSending goes on. Outcomes that wait are looked at again within consumer.backoff.max, 2 minutes if not set.")
+				return p.Print(resumeResult{Resumed: true, Stop: newStopInfo(stop)}, host.StopText(stop)+"\nSending goes on. Outcomes that wait are looked at again within consumer.backoff.max, 2 minutes if not set.")
 			})
 		},
 	}
-	f.add(c)
+	f.addFlags(c)
 	return c
 }
 
@@ -71,11 +70,7 @@ func (p *program) withOperations(cmd *cobra.Command, f operationFlags, do func(c
 	if strings.TrimSpace(f.reason) == "" {
 		return terminal.UsageError(errors.New("--reason is not given: say why; it is recorded"))
 	}
-	cfg, _, err := p.load(cmd)
-	if err != nil {
-		return err
-	}
-	nc, err := natsconn.Connect(&cfg, "settled "+cmd.Name(), false)
+	cfg, nc, err := p.connect(cmd, "settled "+cmd.Name())
 	if err != nil {
 		return err
 	}
@@ -87,21 +82,21 @@ func (p *program) withOperations(cmd *cobra.Command, f operationFlags, do func(c
 	return do(cmd.Context(), o)
 }
 
-// stopped and resumed are what `settled stop` and `settled resume` answer.
-type stopped struct {
+// stopResult and resumeResult are what `settled stop` and `settled resume` print.
+type stopResult struct {
 	Stopped bool      `json:"stopped"`
 	Stop    *stopInfo `json:"stop"`
 }
 
-type resumed struct {
+type resumeResult struct {
 	Resumed bool      `json:"resumed"`
 	Stop    *stopInfo `json:"stop"` // that was lifted; null where none was in force
 }
 
-// stopInfo is a stop with its place in the stream.
+// stopInfo is a stop with its sequence in the stream.
 type stopInfo struct {
 	operations.Record
 	Sequence uint64 `json:"sequence"`
 }
 
-func stopOf(op *operations.Record) *stopInfo { return &stopInfo{*op, op.Sequence} }
+func newStopInfo(op *operations.Record) *stopInfo { return &stopInfo{*op, op.Sequence} }

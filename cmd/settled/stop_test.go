@@ -66,7 +66,7 @@ func TestStopAndResume(t *testing.T) {
 	if e := d.result(session, sequence); e.State != settlement.EntryClosed {
 		t.Errorf("%+v", e.Error)
 	}
-	var again resumed
+	var again resumeResult
 	d.must(json.Unmarshal([]byte(d.ok("resume", "--reason", "done", "-o", "json")), &again))
 	if again.Resumed || again.Stop != nil || d.metric(s, "settled_stopped") != "0" {
 		t.Errorf("%+v, settled_stopped %s", again, d.metric(s, "settled_stopped"))
@@ -88,7 +88,7 @@ func TestOverpaidStopsEveryReplica(t *testing.T) {
 	d.until("the other waits", func() bool {
 		return d.metric(s, `settled_waiting_outcomes{reason="stopped"}`) == "1" || d.metric(other, `settled_waiting_outcomes{reason="stopped"}`) == "1"
 	})
-	var r resumed
+	var r resumeResult
 	d.must(json.NewDecoder(bytes.NewBufferString(d.ok("resume", "--reason", "the other closer is switched off", "-o", "json"))).Decode(&r))
 	if !r.Resumed || r.Stop.Session != paid || r.Stop.Code != settlement.Overpaid || r.Stop.Origin != "OUTCOMES/1" || !strings.HasPrefix(r.Stop.Who, "settled, ") {
 		t.Errorf("%+v", r)

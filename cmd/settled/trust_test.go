@@ -36,7 +36,7 @@ func TestOutcomeSigners(t *testing.T) {
 	d.cfg.TrustOutcomeSigners = []string{other, strings.ToLower(shopAddress)}
 	d.serve()
 	session := d.open()
-	publish := func(id string, more ...string) (p published) {
+	publish := func(id string, more ...string) (p publishResult) {
 		args := append([]string{"publish", "partial_service", "--session", string(session), "--party", "provider=" + addressOf(d.players[1]), "--completion", "0.3333333", "--id", id, "-o", "json"}, more...)
 		d.must(json.Unmarshal([]byte(d.ok(args...)), &p))
 		return p
@@ -52,7 +52,7 @@ func TestOutcomeSigners(t *testing.T) {
 	untrusted(publish("a").Sequence, "carries no Settled-Signature")
 	untrusted(publish("b", "--sign-key", stranger).Sequence, "none of trust.outcome_signers")
 	// Its scenario has no policy: it fails, is replayed, and fails as itself again.
-	var p published
+	var p publishResult
 	d.must(json.Unmarshal([]byte(d.ok("publish", "no_such", "--session", string(session), "--sign-key", shop, "--id", "c", "-o", "json")), &p))
 	d.wantCode(d.result(session, p.Sequence), settlement.UnknownScenario)
 	d.ok("deadletter", "replay", "--all", "--scenario", "no_such")
@@ -218,7 +218,7 @@ func TestSignatureVector(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if f := config.SignedByOne([]settlement.Address{settlement.Address(crypto.PubkeyToAddress(private.PublicKey))}, o); f != nil {
+	if f := config.CheckSignature([]settlement.Address{settlement.Address(crypto.PubkeyToAddress(private.PublicKey))}, o); f != nil {
 		t.Error(f)
 	}
 }
@@ -271,7 +271,7 @@ func TestSignedByOne(t *testing.T) {
 		{map[string][]string{"Settled-Signature": {elsewhere}}, "none of trust.outcome_signers"},
 	} {
 		o.Envelope.Header = c.header
-		f := config.SignedByOne([]settlement.Address{signer.Address()}, o)
+		f := config.CheckSignature([]settlement.Address{signer.Address()}, o)
 		if (f == nil) != (c.says == "") || f != nil && (!strings.Contains(f.Message, c.says) || f.Code != settlement.UntrustedOutcome) {
 			t.Error(fmt.Sprint(i), f, c.says)
 		}

@@ -28,7 +28,7 @@ var (
 // publishByCommand repeats `settled publish` until it says that it is done, as its
 // users would.
 func (d *twinScene) publishByCommand(session settlement.SessionID) uint64 {
-	var p published
+	var p publishResult
 	d.until("the command succeeds", func() bool {
 		status, stdout, _ := d.command("publish", "partial_service", "--session", string(session), "--party", "provider="+addressOf(d.players[1]),
 			"--completion", "0.3333333", "--id", d.id("typed"), "-o", "json")

@@ -86,7 +86,7 @@ func (p *natsProxy) accept() {
 	}
 }
 
-// add makes a rule known. The channel is closed when it strikes.
+// addFlags makes a rule known. The channel is closed when it strikes.
 func (p *natsProxy) add(wrong twinFault, hold time.Duration, hits func(natsFrame) bool) <-chan struct{} {
 	r := &natsRule{hits: hits, wrong: wrong, hold: hold, struck: make(chan struct{})}
 	p.mu.Lock()

@@ -18,7 +18,7 @@ func (p *program) watchCommand() *cobra.Command {
 	var from uint64
 	c := &cobra.Command{
 		Use: "watch", Short: "Show results as they are recorded",
-		Long: "Shows results as they are recorded, until interrupted. While NATS or the ledger is missing it says on standard\nerror what is missing, and goes on where it was once that is back.",
+		Long: "Shows results as they are recorded, until interrupted. While NATS or the ledger is missing it reports that on\nstandard error, and continues once it is back.",
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			subject, err := watchSubject(session)
 			if err == nil {
@@ -45,7 +45,7 @@ func (p *program) watchCommand() *cobra.Command {
 	}
 	c.Flags().StringVar(&state, "state", "", "only closing, closed or failed")
 	c.Flags().StringVar(&session, "session", "", "only this session")
-	c.Flags().Uint64Var(&from, "from", 0, "begin at this sequence; 1 is the first; without it only what comes from now on")
+	c.Flags().Uint64Var(&from, "from", 0, "begin at this sequence; 1 is the first; without it only new entries")
 	return c
 }
 
@@ -53,8 +53,8 @@ func (p *program) watchCommand() *cobra.Command {
 func (p *program) showEntry(state settlement.EntryState) func(ledger.Stored) error {
 	return func(s ledger.Stored) error {
 		switch {
-		case s.Foreign != nil && p.JSON(): // the next ones matter all the same
-			p.foreignFound(s.Foreign)
+		case s.Foreign != nil && p.JSON(): // continue with the next ones
+			p.reportForeign(s.Foreign)
 			return nil
 		case s.Foreign != nil:
 			return p.PrintLine(audit.ForeignText(s.Foreign))
@@ -63,7 +63,7 @@ func (p *program) showEntry(state settlement.EntryState) func(ledger.Stored) err
 		case state != "" && s.Entry.State != state:
 			return nil
 		default:
-			return p.printStored(s, entryText(s.Entry))
+			return p.printStored(s, entryLine(s.Entry))
 		}
 	}
 }
@@ -77,7 +77,7 @@ func checkState(state string) error {
 	}
 }
 
-// watchSubject is what the entries of a session are stored on; empty: of every session.
+// watchSubject returns the subject of a session's entries; of an empty one, all entries'.
 func watchSubject(session string) (string, error) {
 	token := "*"
 	if session != "" && session != settlement.UnknownSession {
@@ -106,8 +106,8 @@ func (p *program) reportFollowError(err error) error {
 	return nil
 }
 
-// entryText is one entry on one line.
-func entryText(e settlement.Entry) string {
+// entryLine formats one entry on one line.
+func entryLine(e settlement.Entry) string {
 	result := terminal.AllocationText(e.Allocation)
 	if e.Error != nil {
 		result = string(e.Error.Code) + ": " + e.Error.Message
@@ -116,5 +116,5 @@ func entryText(e settlement.Entry) string {
 		result += " (found closed at the node)"
 	}
 	return terminal.Printable(fmt.Sprintf("%s  %6d  %-7s  %-18s  %-13s  %s",
-		terminal.Clock(e.Time), e.Sequence, e.State, e.Scenario, terminal.Short(e.Session.Token()), result))
+		terminal.FormatTime(e.Time), e.Sequence, e.State, e.Scenario, terminal.Abbreviate(e.Session.Token()), result))
 }

@@ -20,12 +20,11 @@ const (
 	notRead       = "not_read"       // the session could not be read, so nothing is known
 )
 
-// divergence is one thing in which the node disagrees with the ledger.
+// divergence is one difference between node and ledger.
 type divergence struct{ kind, text string }
 
-// compareClosed holds a closed entry to the session as the node shows it.
-// Comparable is false where the node doesn't show what was paid: then only whether
-// the session is closed was compared.
+// compareClosed compares a closed entry with the session at the node. comparable is false
+// if the node doesn't show what was paid, so that only the state was compared.
 func compareClosed(s settlement.Session, e settlement.Entry) (found []divergence, comparable bool) {
 	if asset, in, out, over := s.Overpaid(); over {
 		found = append(found, divergence{OverpaidAt, fmt.Sprintf("the node paid out %s of %s, and only %s were put in", out, asset, in)})
@@ -34,7 +33,7 @@ func compareClosed(s settlement.Session, e settlement.Entry) (found []divergence
 	// ClearNode 0.5.2 may show a session open again that was closed and paid, where
 	// somebody's submit_app_state met the close.
 	if s.Open && !(comparable && len(rows) == 0 && s.Unfunded()) {
-		found = append(found, divergence{OpenAtNode, "the ledger says closed, and the node shows it open" + holding(s)})
+		found = append(found, divergence{OpenAtNode, "the ledger says closed, and the node shows it open" + describeBalance(s)})
 		if s.Versioned {
 			return found, true // an open one shows no payouts
 		}
@@ -45,7 +44,7 @@ func compareClosed(s settlement.Session, e settlement.Entry) (found []divergence
 	return found, comparable
 }
 
-func holding(s settlement.Session) string {
+func describeBalance(s settlement.Session) string {
 	text := ""
 	for _, t := range s.Balance() {
 		if !t.Amount.IsZero() {
@@ -58,8 +57,7 @@ func holding(s settlement.Session) string {
 	return ", with" + text + " in it"
 }
 
-// compareFree looks whether a session was closed that the ledger says is free: of it
-// outcomes failed, by entry e.
+// compareFree reports a session that is closed at the node and free by the ledger.
 func compareFree(s settlement.Session) []divergence {
 	if s.Open {
 		return nil
@@ -67,19 +65,19 @@ func compareFree(s settlement.Session) []divergence {
 	return []divergence{{ClosedUnknown, "the node shows it closed, and by the ledger it is free: somebody else closed it, or a close of ours was never recorded"}}
 }
 
-// Comparison reads sessions at the node while the ledger is read, several at once:
-// closed ones, and free ones by their last failed entry.
+// Comparison reads sessions at the node, several at once, while the ledger is read: closed
+// ones, and free ones by their last failed entry.
 type Comparison struct {
-	reader *NodeReader
-	told   func(settlement.Entry, uint64) // of each that was read, and how many were
-	jobs   chan settlement.Entry
-	work   sync.WaitGroup
+	reader       *NodeReader
+	progressFunc func(settlement.Entry, uint64) // called after each read with the number of reads
+	jobs         chan settlement.Entry
+	work         sync.WaitGroup
 
-	mu       sync.Mutex
-	Read     uint64 // sessions that were compared
-	Hidden   uint64 // of these, those whose payouts the node doesn't show
-	Findings []nodeFinding
-	broken   error // why it was given up
+	mu          sync.Mutex
+	Read        uint64 // sessions that were compared
+	Undisclosed uint64 // of these, those without payouts shown by the node
+	Findings    []nodeFinding
+	err         error // ended the comparison
 }
 
 // nodeFinding is a divergence with its entry.
@@ -92,9 +90,9 @@ type nodeFinding struct {
 // compareWorkers is how many sessions are read at once.
 const compareWorkers = 8
 
-// StartComparison is ready for entries; without a reader it leaves them alone.
+// StartComparison starts the workers; without a reader it ignores entries.
 func StartComparison(ctx context.Context, r *NodeReader, told func(settlement.Entry, uint64)) *Comparison {
-	c := &Comparison{reader: r, told: told, jobs: make(chan settlement.Entry)}
+	c := &Comparison{reader: r, progressFunc: told, jobs: make(chan settlement.Entry)}
 	if r == nil {
 		return c
 	}
@@ -108,13 +106,13 @@ func StartComparison(ctx context.Context, r *NodeReader, told func(settlement.En
 	return c
 }
 
-// Add hands over a closed entry. Its error is why there is no sense in going on.
+// Add enqueues an entry. Its error ends the comparison.
 func (c *Comparison) Add(e settlement.Entry) error {
 	if c.reader == nil {
 		return nil
 	}
 	c.mu.Lock()
-	broken := c.broken
+	broken := c.err
 	c.mu.Unlock()
 	if broken == nil {
 		c.jobs <- e
@@ -122,19 +120,19 @@ func (c *Comparison) Add(e settlement.Entry) error {
 	return broken
 }
 
-// End waits until all that was handed over is compared.
+// End waits until all entries are compared.
 func (c *Comparison) End() error {
 	close(c.jobs)
 	c.work.Wait()
-	return c.broken
+	return c.err
 }
 
 func (c *Comparison) compare(ctx context.Context, e settlement.Entry) {
 	s, err := c.reader.ReadSession(ctx, e.Session)
-	found, comparable := unreadable(err), false
+	found, comparable := divergenceOfError(err), false
 	switch {
 	case e.State == settlement.EntryFailed && errors.Is(err, settlement.ErrSessionNotFound):
-		found = nil // it failed, and perhaps because of that
+		found = nil // which may be why it failed
 	case err != nil:
 	case e.State == settlement.EntryFailed:
 		found, comparable = compareFree(s), true
@@ -143,29 +141,29 @@ func (c *Comparison) compare(ctx context.Context, e settlement.Entry) {
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if errors.Is(err, errNodeGone) || ctx.Err() != nil {
-		c.broken = errors.Join(c.broken, context.Cause(ctx))
-		if c.broken == nil {
-			c.broken = err
+	if errors.Is(err, errNodeUnreachable) || ctx.Err() != nil {
+		c.err = errors.Join(c.err, context.Cause(ctx))
+		if c.err == nil {
+			c.err = err
 		}
 		return
 	}
 	if err == nil {
 		c.Read++
 		if !comparable {
-			c.Hidden++
+			c.Undisclosed++
 		}
 	}
 	for _, d := range found {
 		c.Findings = append(c.Findings, nodeFinding{ledger.Finding{Session: e.Session, Sequence: e.Sequence, Text: d.text}, d.kind, e.Outcome.Sequence})
 	}
-	if c.told != nil {
-		c.told(e, c.Read)
+	if c.progressFunc != nil {
+		c.progressFunc(e, c.Read)
 	}
 }
 
-// unreadable is what an error of a read finds.
-func unreadable(err error) []divergence {
+// divergenceOfError returns the finding of an error of a read.
+func divergenceOfError(err error) []divergence {
 	switch {
 	case err == nil:
 		return nil

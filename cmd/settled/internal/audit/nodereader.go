@@ -15,38 +15,36 @@ import (
 	"settled/settlement"
 )
 
-// SessionNode is the node, as far as it shows sessions.
+// SessionNode reads sessions at the node.
 type SessionNode interface {
 	Session(ctx context.Context, id settlement.SessionID, options settlement.ReadOptions) (settlement.Session, error)
 }
 
-// closedLister is the node, as far as it lists closed sessions.
+// closedLister lists closed sessions at the node.
 type closedLister interface {
 	ClosedSessions(of settlement.Address, since time.Time) *clearnode.ClosedList
 }
 
-// NodeReader reads sessions for who compares the books with the node's: no more
-// than so many a second, so that whoever settles has the node to itself.
+// NodeReader reads sessions for a comparison with the ledger, at a limited rate that leaves
+// the node to the settling service.
 type NodeReader struct {
-	Node  SessionNode
-	Lists closedLister // nil: no lists are asked for
-	Limit *rate.Limiter
-	Why   func() error // why the node can't be reached
-	stop  func()
+	Node      SessionNode
+	Lists     closedLister // nil: nothing is listed
+	Limit     *rate.Limiter
+	ReadyFunc func() error // an error while the node can't be reached
+	stop      func()
 }
 
-// errNodeGone says that the node can't be reached: no other session can be read
-// either.
-var errNodeGone = errors.New("the node can't be reached")
+// errNodeUnreachable says that the node can't be reached, for any session.
+var errNodeUnreachable = errors.New("the node can't be reached")
 
-// nodePatience is how long a connection is waited for.
-const nodePatience = 20 * time.Second
+// nodeTimeout is how long a read waits for a connection.
+const nodeTimeout = 20 * time.Second
 
-// auditConnections are few: an audit is in no hurry.
+// auditConnections is the most connections that an audit uses.
 const auditConnections = 4
 
-// OpenNode connects to the configured node. It needs no key, and signs in only
-// where a node answers nobody else: an audit must not be able to move money.
+// OpenNode connects to the configured node without a key, so that it can't move money.
 func OpenNode(c *config.Config, perSecond float64) (*NodeReader, error) {
 	cfg, err := c.NodeWithoutKeys()
 	if err != nil {
@@ -57,39 +55,39 @@ func OpenNode(c *config.Config, perSecond float64) (*NodeReader, error) {
 	if err != nil {
 		return nil, err
 	}
-	stop := background.Run(context.Background(), func(ctx context.Context) { _ = client.Run(ctx) }) // it ends with the context, and well
-	return &NodeReader{Node: client, Lists: client, Limit: terminal.Limiter(perSecond), Why: client.Ready, stop: stop}, nil
+	stop := background.Run(context.Background(), func(ctx context.Context) { _ = client.Run(ctx) }) // returns when ctx ends
+	return &NodeReader{Node: client, Lists: client, Limit: terminal.NewLimiter(perSecond), ReadyFunc: client.Ready, stop: stop}, nil
 }
 
-// Close ends the connections. A reader that was never opened has none.
+// Close closes the connections, if OpenNode opened them.
 func (r *NodeReader) Close() {
 	if r != nil && r.stop != nil {
 		r.stop()
 	}
 }
 
-// ReadSession reads one session, when it is its turn. errNodeGone: there is no
-// connection, and for nodePatience there was none.
+// ReadSession reads one session. It returns errNodeUnreachable after nodeTimeout without a
+// connection.
 func (r *NodeReader) ReadSession(ctx context.Context, id settlement.SessionID) (settlement.Session, error) {
 	return r.Session(ctx, id, settlement.ReadOptions{})
 }
 
-// Session is session, with what the read is for.
+// Session is ReadSession with options.
 func (r *NodeReader) Session(ctx context.Context, id settlement.SessionID, options settlement.ReadOptions) (s settlement.Session, err error) {
-	err = r.inTurn(ctx, func(ctx context.Context) (err error) {
+	err = r.retry(ctx, func(ctx context.Context) (err error) {
 		s, err = r.Node.Session(ctx, id, options)
 		return err
 	})
 	return s, err
 }
 
-// inTurn reads something when it is its turn, and again while there is no answer.
-// errNodeGone: as of session.
-func (r *NodeReader) inTurn(ctx context.Context, read func(context.Context) error) error {
+// retry reads something when it is its turn, and again while there is no answer.
+// errNodeUnreachable: as of session.
+func (r *NodeReader) retry(ctx context.Context, read func(context.Context) error) error {
 	if err := r.Limit.Wait(ctx); err != nil {
 		return err
 	}
-	ctx, cancel := context.WithTimeout(ctx, nodePatience)
+	ctx, cancel := context.WithTimeout(ctx, nodeTimeout)
 	defer cancel()
 	again := time.NewTicker(100 * time.Millisecond)
 	defer again.Stop()
@@ -98,20 +96,20 @@ func (r *NodeReader) inTurn(ctx context.Context, read func(context.Context) erro
 		switch {
 		case !errors.Is(err, clearnode.ErrNotSent) && !errors.Is(err, clearnode.ErrNoAnswer):
 			return err
-		case ctx.Err() != nil: // the patience is over in the middle of a read
-			return r.gone(err)
+		case ctx.Err() != nil: // timed out during the read
+			return r.unreachable(err)
 		}
 		select {
 		case <-ctx.Done():
-			return r.gone(err)
+			return r.unreachable(err)
 		case <-again.C:
 		}
 	}
 }
 
-func (r *NodeReader) gone(err error) error {
-	if r.Why != nil && r.Why() != nil {
-		err = r.Why()
+func (r *NodeReader) unreachable(err error) error {
+	if r.ReadyFunc != nil && r.ReadyFunc() != nil {
+		err = r.ReadyFunc()
 	}
-	return fmt.Errorf("%w: %w", errNodeGone, err)
+	return fmt.Errorf("%w: %w", errNodeUnreachable, err)
 }

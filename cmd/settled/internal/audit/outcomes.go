@@ -14,22 +14,21 @@ import (
 	"settled/settlement"
 )
 
-// outcomesRead goes through the stream of outcomes and finds those without a
-// result.
-type outcomesRead struct {
+// outcomesScan finds outcomes without a result in the stream of outcomes.
+type outcomesScan struct {
 	*Reconciliation
-	books   *Booked
+	ledger  *LedgerState
 	reached *jetstream.ConsumerInfo
 
-	holders map[OutcomeKey]settlement.SessionID // the outcomes that hold a session whose request ran out long ago
-	seen    map[OutcomeKey]bool                 // of these, those whose message was found
+	holders map[OutcomeKey]settlement.SessionID // sessions with an expired intent, by outcome
+	seen    map[OutcomeKey]bool                 // of these, those found in the stream
 
-	republished map[uint64]bool // messages that a repair published again
+	republished map[uint64]bool // published again by a repair
 
 	count   uint64
-	last    uint64 // the last sequence that was seen
+	last    uint64 // last sequence read
 	lost    []unsettled
-	waiting []unsettled // delivered: in hand, waiting, or acknowledged out of order
+	waiting []unsettled // delivered, and in progress, waiting, or acknowledged out of order
 	ahead   []unsettled // not delivered yet
 	gaps    []Discrepancy
 }
@@ -42,56 +41,56 @@ type unsettled struct {
 	stored   time.Time
 }
 
-func (o *outcomesRead) read(ctx context.Context) error {
+func (o *outcomesScan) read(ctx context.Context) error {
 	stream := consumer.OutcomesStream(o.Prefix)
-	info, err := streamreader.New(o.Js, stream).Info(ctx)
+	info, err := streamreader.New(o.JS, stream).Info(ctx)
 	if err != nil {
 		return err
 	}
-	for id, i := range o.books.Closing {
+	for id, i := range o.ledger.Closing {
 		if i.since.Before(o.Now.Add(-o.OlderThan)) {
 			o.holders[i.key] = id
 		}
 	}
-	_, err = streamreader.New(o.Js, stream).List(ctx, streamreader.Selection{Subjects: []string{consumer.OutcomesFilter(o.Prefix)}}, func(m *jetstream.RawStreamMsg) error {
-		o.Bar.At(m.Sequence, info.State.LastSeq, "outcomes")
-		o.message(m)
+	_, err = streamreader.New(o.JS, stream).List(ctx, streamreader.Selection{Subjects: []string{consumer.OutcomesFilter(o.Prefix)}}, func(m *jetstream.RawStreamMsg) error {
+		o.Bar.Update(m.Sequence, info.State.LastSeq, "outcomes")
+		o.scanMessage(m)
 		return nil
 	})
 	if err == nil && o.last < info.State.LastSeq && o.last > 0 {
-		o.gap(o.last+1, info.State.LastSeq)
+		o.addGap(o.last+1, info.State.LastSeq)
 	}
 	if err != nil {
 		return err
 	}
-	problem, err := o.books.named.SetBack(ctx, o.Js, o.Prefix)
+	problem, err := o.ledger.named.CheckRestored(ctx, o.JS, o.Prefix)
 	if problem != "" {
-		o.gaps = append(o.gaps, Discrepancy{Kind: OutcomesGap, Outcome: o.books.named.sequence, Sequence: o.books.named.entry, Problem: problem})
+		o.gaps = append(o.gaps, Discrepancy{Kind: OutcomesGap, Outcome: o.ledger.named.sequence, Sequence: o.ledger.named.entry, Problem: problem})
 	}
 	return err
 }
 
-func (o *outcomesRead) message(m *jetstream.RawStreamMsg) {
+func (o *outcomesScan) scanMessage(m *jetstream.RawStreamMsg) {
 	switch {
 	case o.last > 0 && m.Sequence > o.last+1:
-		o.gap(o.last+1, m.Sequence-1)
-	case o.last == 0 && o.books.oldest > 0 && o.books.oldest < m.Sequence:
-		o.gap(o.books.oldest, m.Sequence-1)
+		o.addGap(o.last+1, m.Sequence-1)
+	case o.last == 0 && o.ledger.oldest > 0 && o.ledger.oldest < m.Sequence:
+		o.addGap(o.ledger.oldest, m.Sequence-1)
 	}
 	o.count, o.last = o.count+1, m.Sequence
 	e := cloudevent.Read(m.Subject, m.Header, m.Data, consumer.OutcomesStream(o.Prefix), m.Sequence, o.Prefix)
 	e.Stored = m.Time
-	outcome, _ := settlement.ParseOutcome(e) // an invalid one has its result too
-	o.Unasked.known(outcome.Session)
+	outcome, _ := settlement.ParseOutcome(e) // an invalid outcome has a result too
+	o.Unrequested.exclude(outcome.Session)
 	if deadletter.WasRequeued(m.Header) {
 		o.republished[m.Sequence] = true
 	}
-	u := unsettled{m.Sequence, outcome.Session, KeyOfOutcome(outcome.Ref), m.Time}
+	u := unsettled{m.Sequence, outcome.Session, NewOutcomeKey(outcome.Ref), m.Time}
 	if _, holds := o.holders[u.key]; holds {
 		o.seen[u.key] = true
 	}
 	switch {
-	case o.books.Result(u.key, outcome.Ref) || u.stored.After(o.Now.Add(-o.OlderThan)):
+	case o.ledger.Result(u.key, outcome.Ref) || u.stored.After(o.Now.Add(-o.OlderThan)):
 	case u.sequence <= o.reached.AckFloor.Stream:
 		o.lost = append(o.lost, u)
 	case u.sequence <= o.reached.Delivered.Stream:
@@ -101,52 +100,51 @@ func (o *outcomesRead) message(m *jetstream.RawStreamMsg) {
 	}
 }
 
-func (o *outcomesRead) gap(from, to uint64) {
+func (o *outcomesScan) addGap(from, to uint64) {
 	o.gaps = append(o.gaps, Discrepancy{Kind: OutcomesGap, Outcome: from, Problem: fmt.Sprintf("messages %d to %d are missing from %s: outcomes among them that have no result can only be published again", from, to, consumer.OutcomesStream(o.Prefix))})
 }
 
-// findings judges what was read. Which of the delivered messages are still in hand
-// the server doesn't say, only how many: where more are without a result, at least
-// one was acknowledged without, and all of them may be published again.
-func (o *outcomesRead) findings() []Discrepancy {
+// findings evaluates what was read. The server reports how many of the delivered messages
+// are in progress, not which: if more have no result, at least one was acknowledged without
+// a result, and all of them may be published again.
+func (o *outcomesScan) findings() []Discrepancy {
 	var all []Discrepancy
 	for _, u := range o.lost {
-		all = append(all, o.without(u, "it was acknowledged, and the ledger has no result of it"))
+		all = append(all, o.lostFinding(u, "it was acknowledged, and the ledger has no result of it"))
 	}
 	inHand := len(o.waiting) <= o.reached.NumAckPending
 	for _, u := range o.waiting {
 		if inHand {
-			all = append(all, u.still("in hand, and waits for something: the service's log and settled_waiting_oldest_seconds say for what"))
+			all = append(all, u.waitingFinding("in hand, and waits for something: the service's log and settled_waiting_oldest_seconds say for what"))
 			continue
 		}
-		all = append(all, o.without(u, fmt.Sprintf("%d outcomes were delivered and have no result, and only %d are in hand: this one, or another of them, was acknowledged without", len(o.waiting), o.reached.NumAckPending)))
+		all = append(all, o.lostFinding(u, fmt.Sprintf("%d outcomes were delivered and have no result, and only %d are in hand: this one, or another of them, was acknowledged without", len(o.waiting), o.reached.NumAckPending)))
 	}
 	for _, u := range o.ahead {
-		all = append(all, u.still("not delivered yet: is `settled serve` running, and does it keep up?"))
+		all = append(all, u.waitingFinding("not delivered yet: is `settled serve` running, and does it keep up?"))
 	}
-	return append(append(all, o.orphans()...), o.gaps...)
+	return append(append(all, o.orphanFindings()...), o.gaps...)
 }
 
-func (u unsettled) still(problem string) Discrepancy {
+func (u unsettled) waitingFinding(problem string) Discrepancy {
 	return Discrepancy{Kind: OutcomeWaiting, Session: u.session, Outcome: u.sequence, Problem: fmt.Sprintf("stored %s, and %s", u.stored.UTC().Format(time.RFC3339), problem)}
 }
 
-// without is an outcome that nobody will settle any more; the worse where it holds
-// its session.
-func (o *outcomesRead) without(u unsettled, problem string) Discrepancy {
+// lostFinding is the finding of an outcome that is delivered to nobody any more.
+func (o *outcomesScan) lostFinding(u unsettled, problem string) Discrepancy {
 	f := Discrepancy{Kind: OutcomeLost, Session: u.session, Outcome: u.sequence, Problem: fmt.Sprintf("stored %s: %s", u.stored.UTC().Format(time.RFC3339), problem), Repair: RepairRequeue}
 	if id, holds := o.holders[u.key]; holds {
-		f.Kind, f.Sequence = IntentStuck, o.books.Closing[id].entry
+		f.Kind, f.Sequence = IntentStuck, o.ledger.Closing[id].entry
 		f.Problem += "; a close of the session was begun for it, and nobody finishes that"
 	}
 	return f
 }
 
-// orphans are sessions held by an outcome whose message is in the stream no more.
-func (o *outcomesRead) orphans() []Discrepancy {
+// orphanFindings are the findings of sessions with an intent whose outcome isn't in the stream.
+func (o *outcomesScan) orphanFindings() []Discrepancy {
 	var all []Discrepancy
 	for key, id := range o.holders {
-		if i := o.books.Closing[id]; !o.seen[key] {
+		if i := o.ledger.Closing[id]; !o.seen[key] {
 			all = append(all, Discrepancy{
 				Kind: IntentStuck, Session: id, Outcome: i.outcome, Sequence: i.entry,
 				Problem: "a close of the session was begun, and the outcome that it was begun for is in the stream no more: have its publisher publish it again, with the same source, id and data",

@@ -13,24 +13,24 @@ import (
 	"settled/settlement"
 )
 
-// NamedOutcome is the last message of the stream of outcomes that the ledger names.
+// NamedOutcome is the newest outcome message that the ledger names.
 type NamedOutcome struct {
 	sequence uint64
 	stored   string
 	entry    uint64 // the sequence of the entry that names it; 0: none does
 }
 
-// See takes note of an entry. Entries of unknown sessions are on no chain: anybody who
-// can write to the ledger could make them name any message.
-func (n *NamedOutcome) See(e settlement.Entry, prefix string) {
+// Observe records an entry. Entries of unknown sessions are in no hash chain, so that any
+// writer to the ledger could forge them; they are ignored.
+func (n *NamedOutcome) Observe(e settlement.Entry, prefix string) {
 	if e.Session != "" && e.Outcome.Stream == consumer.OutcomesStream(prefix) && (n.entry == 0 || e.Outcome.Sequence >= n.sequence) {
 		*n = NamedOutcome{e.Outcome.Sequence, e.Outcome.Stored, e.Sequence}
 	}
 }
 
-// SetBack says how the stream of outcomes, which is read after the ledger, shows that it
-// was set back to a copy or created again since; empty: it doesn't.
-func (n NamedOutcome) SetBack(ctx context.Context, js jetstream.JetStream, prefix string) (string, error) {
+// CheckRestored returns how the stream of outcomes, read after the ledger, shows that it
+// was restored from a copy or created again; empty: it doesn't.
+func (n NamedOutcome) CheckRestored(ctx context.Context, js jetstream.JetStream, prefix string) (string, error) {
 	if n.entry == 0 {
 		return "", nil
 	}
@@ -38,7 +38,7 @@ func (n NamedOutcome) SetBack(ctx context.Context, js jetstream.JetStream, prefi
 	stream := streamreader.New(js, consumer.OutcomesStream(prefix))
 	info, err := stream.Info(ctx)
 	if errors.Is(err, jetstream.ErrStreamNotFound) {
-		return "", nil // which is reported elsewhere
+		return "", nil // reported elsewhere
 	}
 	if err != nil {
 		return "", err

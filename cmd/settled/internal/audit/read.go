@@ -13,15 +13,15 @@ import (
 	"settled/ledger/streamreader"
 )
 
-// silence bounds a single read of a stream by a command.
-const silence = 30 * time.Second
+// readTimeout bounds a single read of a stream.
+const readTimeout = 30 * time.Second
 
-// LedgerReader reads the ledger's stream.
+// LedgerReader returns a reader of the ledger's stream.
 func LedgerReader(js jetstream.JetStream, prefix string) *streamreader.Reader {
 	return streamreader.New(js, ledger.StreamName(prefix))
 }
 
-// LastEntry is the sequence of the ledger's last message; 0 where it has none.
+// LastEntry returns the sequence of the ledger's last message; 0: it has none.
 func LastEntry(ctx context.Context, js jetstream.JetStream, prefix string) (uint64, error) {
 	info, err := LedgerReader(js, prefix).Info(ctx)
 	if err != nil {
@@ -36,7 +36,7 @@ func ForeignText(f *ledger.Foreign) string {
 
 // EntryAt reads one entry of the ledger. Its Err says why its payload can't be read.
 func EntryAt(ctx context.Context, js jetstream.JetStream, stream string, sequence uint64) (ledger.Stored, error) {
-	ctx, cancel := context.WithTimeout(ctx, silence)
+	ctx, cancel := context.WithTimeout(ctx, readTimeout)
 	defer cancel()
 	m, err := streamreader.New(js, stream).Get(ctx, sequence)
 	if errors.Is(err, jetstream.ErrMsgNotFound) {

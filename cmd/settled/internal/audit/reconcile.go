@@ -34,15 +34,15 @@ const (
 // FindingKinds are all kinds that a reconciliation finds.
 func FindingKinds() []string {
 	return []string{
-		OutcomeLost, OutcomeWaiting, IntentStuck, ClosedUnknown, ClosedUnasked, OutcomesGap, LedgerUnreadable,
+		OutcomeLost, OutcomeWaiting, IntentStuck, ClosedUnknown, ClosedWithoutOutcome, OutcomesGap, LedgerUnreadable,
 		PayoutDiffers, OverpaidAt, OpenAtNode, NotAtNode, notRead,
 	}
 }
 
-// Discrepancy is one thing in which outcomes, ledger and node don't agree.
+// Discrepancy is one difference between outcomes, ledger and node.
 type Discrepancy struct {
 	Kind     string               `json:"kind"`
-	Session  settlement.SessionID `json:"session_id"`  // "unknown" where it is about none
+	Session  settlement.SessionID `json:"session_id"`  // "unknown" if it is about none
 	Outcome  uint64               `json:"outcome"`     // sequence in OUTCOMES; 0: none
 	Sequence uint64               `json:"sequence"`    // of the ledger's entry; 0: none
 	Problem  string               `json:"problem"`     //
@@ -55,51 +55,51 @@ const RepairRequeue = "requeue"
 // Reconciliation compares outcomes, ledger and node with one another. It changes
 // nothing.
 type Reconciliation struct {
-	Js      jetstream.JetStream
-	Prefix  string
-	Durable string
-	Nodes   *NodeReader // nil: without the node
-	Unasked *UnaskedSearch
-	Bar     *terminal.Progress
+	JS          jetstream.JetStream
+	Prefix      string
+	Durable     string
+	Nodes       *NodeReader // nil: without the node
+	Unrequested *UnrequestedSearch
+	Bar         *terminal.Progress
 
-	OlderThan   time.Duration                 // what is younger may be in the making
+	OlderThan   time.Duration                 // younger ones are ignored: they may be in progress
 	ClosedSince time.Time                     // sessions closed before are not read at the node again; zero: all are
 	Again       map[settlement.SessionID]bool // but for these
-	Most        int                           // sessions to compare with the node, drawn where more are due; 0: all
+	Most        int                           // size of the sample of sessions to compare with the node; 0: all
 	Now         time.Time
 }
 
-// Reconciled is what came of it.
+// Reconciled is the result of a reconciliation.
 type Reconciled struct {
-	Outcomes uint64 // messages looked at
-	Entries  uint64 // of the ledger
-	Compared uint64 // sessions read at the node
-	Hidden   uint64 // of these, those whose payouts it doesn't show
-	Undrawn  uint64 // sessions that were due, and not read because they were too many
-	Listed   uint64 // closed sessions of our accounts that it lists
-	Unlisted string // what it wasn't asked to list, and why; empty: nothing
-	Findings []Discrepancy
+	Outcomes    uint64 // messages read
+	Entries     uint64 // of the ledger
+	Compared    uint64 // sessions read at the node
+	Undisclosed uint64 // of these, those whose payouts it doesn't show
+	NotSampled  uint64 // sessions that the sample left out
+	Listed      uint64 // closed sessions of our accounts that it lists
+	Unlisted    string // what was not listed, and why; empty: nothing
+	Findings    []Discrepancy
 }
 
-// Run reads, in this order, how far the durable has come, what the node lists as
-// closed, the ledger, and the outcomes. So what was acknowledged by then must have its
-// result in what is read of the ledger, for a result is stored before the
-// acknowledgement; and what settled closed has its intent in it. Sessions are read at
-// the node meanwhile, or where they are drawn, afterwards.
+// Run reads, in this order, the progress of the durable consumer, the node's list of closed
+// sessions, the ledger, and the outcomes. In this order every outcome that was acknowledged
+// has its result in the ledger as read, since a result is stored before the
+// acknowledgement, and every session that settled closed has its intent there. Sessions are
+// read at the node meanwhile, or if they are sampled, afterwards.
 func (r *Reconciliation) Run(ctx context.Context) (Reconciled, error) {
-	reached, err := r.reached(ctx)
+	reached, err := r.consumerProgress(ctx)
 	if err != nil {
 		return Reconciled{}, err
 	}
-	if err := r.Unasked.list(ctx, r.Bar); err != nil {
+	if err := r.Unrequested.list(ctx, r.Bar); err != nil {
 		return Reconciled{}, err
 	}
 	compared := StartComparison(ctx, r.Nodes, func(e settlement.Entry, read uint64) {
-		r.Bar.At(e.Sequence, 0, fmt.Sprintf("entries of the ledger; %d sessions compared with the node", read))
+		r.Bar.Update(e.Sequence, 0, fmt.Sprintf("entries of the ledger; %d sessions compared with the node", read))
 	})
-	books, err := r.readBooks(ctx, reached, compared)
+	books, err := r.readStreams(ctx, reached, compared)
 	if err == nil {
-		err = r.compareDrawn(ctx, books.drawn.kept(), compared)
+		err = r.compareDrawn(ctx, books.drawn.sequences(), compared)
 	}
 	if broken := compared.End(); broken != nil {
 		return Reconciled{}, fmt.Errorf("compare with the node: %w (--no-node leaves it out)", broken)
@@ -108,27 +108,27 @@ func (r *Reconciliation) Run(ctx context.Context) (Reconciled, error) {
 		return Reconciled{}, err
 	}
 	out := books.Reconciled
-	if err := r.tell(ctx, compared, books.republished, &out); err != nil {
+	if err := r.addNodeFindings(ctx, compared, books.republished, &out); err != nil {
 		return out, err
 	}
-	strange, err := r.Unasked.findings(ctx)
+	strange, err := r.Unrequested.findings(ctx)
 	if err != nil {
 		return out, err
 	}
 	out.Findings = append(out.Findings, strange...)
-	out.Listed, out.Unlisted = r.Unasked.listed, r.Unasked.Without()
+	out.Listed, out.Unlisted = r.Unrequested.listed, r.Unrequested.Skipped()
 	slices.SortStableFunc(out.Findings, func(a, b Discrepancy) int {
 		return cmp.Or(cmp.Compare(slices.Index(FindingKinds(), a.Kind), slices.Index(FindingKinds(), b.Kind)), cmp.Compare(a.Outcome, b.Outcome), cmp.Compare(a.Sequence, b.Sequence))
 	})
 	return out, nil
 }
 
-// reached is how far the durable consumer has come.
-func (r *Reconciliation) reached(ctx context.Context) (*jetstream.ConsumerInfo, error) {
-	ctx, cancel := context.WithTimeout(ctx, silence)
+// consumerProgress returns the progress of the durable consumer.
+func (r *Reconciliation) consumerProgress(ctx context.Context) (*jetstream.ConsumerInfo, error) {
+	ctx, cancel := context.WithTimeout(ctx, readTimeout)
 	defer cancel()
 	stream := consumer.OutcomesStream(r.Prefix)
-	durable, err := r.Js.Consumer(ctx, stream, r.Durable)
+	durable, err := r.JS.Consumer(ctx, stream, r.Durable)
 	if errors.Is(err, jetstream.ErrConsumerNotFound) {
 		return nil, fmt.Errorf("consumer %s of %s: %w: `settled serve` makes it; is consumer.durable the service's?", r.Durable, stream, err)
 	}
@@ -138,26 +138,26 @@ func (r *Reconciliation) reached(ctx context.Context) (*jetstream.ConsumerInfo, 
 	return durable.CachedInfo(), nil
 }
 
-// booksRead is what is left of the books when they were read.
-type booksRead struct {
+// streamsResult is the result of reading ledger and outcomes.
+type streamsResult struct {
 	Reconciled
-	drawn       due             // where not all is compared with the node meanwhile
+	drawn       sample          // if not all are compared with the node
 	republished map[uint64]bool // messages that were published again
 }
 
-// readBooks goes through the ledger and the outcomes, and hands what is to be compared
-// with the node to compared, or draws of it. The books themselves, which take memory
-// by the outcome, are let go before the node is read at leisure.
-func (r *Reconciliation) readBooks(ctx context.Context, reached *jetstream.ConsumerInfo, compared *Comparison) (*booksRead, error) {
+// readStreams reads the ledger and the outcomes, and adds what is to be compared with the
+// node to compared, or samples it. The state of the ledger, whose size grows with the
+// outcomes, is released before the sample is read at the node.
+func (r *Reconciliation) readStreams(ctx context.Context, reached *jetstream.ConsumerInfo, compared *Comparison) (*streamsResult, error) {
 	compare := compared.Add
-	drawn := due{most: r.Most}
+	drawn := sample{size: r.Most}
 	if r.Most > 0 {
 		compare = func(e settlement.Entry) error {
 			drawn.add(e.Sequence, r.Again[e.Session])
 			return nil
 		}
 	}
-	books, err := readLedger(ctx, r.Js, r.Prefix, r.Bar, r.Unasked.known, func(e settlement.Entry) error {
+	books, err := readLedgerState(ctx, r.JS, r.Prefix, r.Bar, r.Unrequested.exclude, func(e settlement.Entry) error {
 		if e.Time.Before(r.ClosedSince) && !r.Again[e.Session] {
 			return nil
 		}
@@ -169,19 +169,18 @@ func (r *Reconciliation) readBooks(ctx context.Context, reached *jetstream.Consu
 	if err != nil {
 		return nil, err
 	}
-	o := outcomesRead{Reconciliation: r, books: books, reached: reached, holders: map[OutcomeKey]settlement.SessionID{}, seen: map[OutcomeKey]bool{}, republished: map[uint64]bool{}}
+	o := outcomesScan{Reconciliation: r, ledger: books, reached: reached, holders: map[OutcomeKey]settlement.SessionID{}, seen: map[OutcomeKey]bool{}, republished: map[uint64]bool{}}
 	if err := o.read(ctx); err != nil {
 		return nil, err
 	}
-	out := Reconciled{Outcomes: o.count, Entries: books.entries, Undrawn: drawn.left(), Findings: append(books.broken, o.findings()...)}
-	return &booksRead{out, drawn, o.republished}, nil
+	out := Reconciled{Outcomes: o.count, Entries: books.entries, NotSampled: drawn.skipped(), Findings: append(books.broken, o.findings()...)}
+	return &streamsResult{out, drawn, o.republished}, nil
 }
 
-// compareDrawn reads the entries once more: to keep them would take memory for as
-// long as the node is read.
+// compareDrawn reads the sampled entries again, instead of keeping them in memory.
 func (r *Reconciliation) compareDrawn(ctx context.Context, drawn []uint64, compared *Comparison) error {
 	for _, sequence := range drawn {
-		s, err := EntryAt(ctx, r.Js, ledger.StreamName(r.Prefix), sequence)
+		s, err := EntryAt(ctx, r.JS, ledger.StreamName(r.Prefix), sequence)
 		if err == nil && s.Err == nil {
 			err = compared.Add(s.Entry)
 		}
@@ -192,8 +191,8 @@ func (r *Reconciliation) compareDrawn(ctx context.Context, drawn []uint64, compa
 	return nil
 }
 
-// eachFree hands over the sessions that no outcome holds, by their last failed entry.
-func (b *Booked) eachFree(compare func(settlement.Entry) error) error {
+// eachFree calls compare with the last failed entry of each free session.
+func (b *LedgerState) eachFree(compare func(settlement.Entry) error) error {
 	for id, f := range b.Free {
 		e := settlement.Entry{State: settlement.EntryFailed, Session: id, Sequence: f.entry, Outcome: settlement.OutcomeRef{Sequence: f.outcome}}
 		if err := compare(e); err != nil {
@@ -203,31 +202,31 @@ func (b *Booked) eachFree(compare func(settlement.Entry) error) error {
 	return nil
 }
 
-// tell adds what the comparison with the node found.
-func (r *Reconciliation) tell(ctx context.Context, compared *Comparison, republished map[uint64]bool, out *Reconciled) error {
-	out.Compared, out.Hidden = compared.Read, compared.Hidden
+// addNodeFindings adds the findings of the comparison with the node.
+func (r *Reconciliation) addNodeFindings(ctx context.Context, compared *Comparison, republished map[uint64]bool, out *Reconciled) error {
+	out.Compared, out.Undisclosed = compared.Read, compared.Undisclosed
 	for _, f := range compared.Findings {
 		one := Discrepancy{Kind: f.Kind, Session: f.Session, Outcome: f.outcome, Sequence: f.Sequence, Problem: f.Text}
 		if f.Kind == ClosedUnknown {
-			still, err := r.newest(ctx, f.Session, f.Sequence)
+			still, err := r.isNewest(ctx, f.Session, f.Sequence)
 			if err != nil {
 				return err
 			}
-			if !still { // settled went on with it before the node was read
+			if !still { // settled continued with it before the node was read
 				continue
 			}
 			one.Repair = RepairRequeue
-			one.leaveTried(republished)
+			one.withdrawRepeatedRepair(republished)
 		}
 		out.Findings = append(out.Findings, one)
 	}
 	return nil
 }
 
-// newest reports whether this is still the session's newest entry.
-func (r *Reconciliation) newest(ctx context.Context, id settlement.SessionID, sequence uint64) (bool, error) {
+// isNewest reports whether this is still the session's newest entry.
+func (r *Reconciliation) isNewest(ctx context.Context, id settlement.SessionID, sequence uint64) (bool, error) {
 	var last uint64
-	err := ledger.EachInSession(ctx, ledger.StreamSource(LedgerReader(r.Js, r.Prefix), true), r.Prefix, id, func(s ledger.Stored) error {
+	err := ledger.EachInSession(ctx, ledger.StreamSource(LedgerReader(r.JS, r.Prefix), true), r.Prefix, id, func(s ledger.Stored) error {
 		if s.Foreign == nil {
 			last = s.Sequence
 		}
@@ -236,9 +235,9 @@ func (r *Reconciliation) newest(ctx context.Context, id settlement.SessionID, se
 	return last == sequence, err
 }
 
-// leaveTried leaves to a person what was published again before and failed all the
-// same: each further try would only make another dead letter.
-func (f *Discrepancy) leaveTried(republished map[uint64]bool) {
+// withdrawRepeatedRepair withdraws the repair of an outcome that was published again before
+// and failed again: another attempt would only add a dead letter.
+func (f *Discrepancy) withdrawRepeatedRepair(republished map[uint64]bool) {
 	if republished[f.Outcome] {
 		f.Repair = ""
 		f.Problem += "; its outcome was published again already, and failed again: a person has to compare what was paid, and then `settled deadletter replay` or `discard` it"

@@ -15,7 +15,7 @@ type Summary struct {
 	Compared      uint64         `json:"compared"`       // sessions read at the node
 	NotComparable uint64         `json:"not_comparable"` // of these, those whose payouts it doesn't show
 	Listed        uint64         `json:"listed"`         // closed sessions of our accounts that the node lists
-	NotListed     string         `json:"not_listed"`     // what it wasn't asked to list, and why; empty: nothing
+	NotListed     string         `json:"not_listed"`     // what was not listed, and why; empty: nothing
 	Found         int            `json:"found"`
 	Repaired      int            `json:"repaired"`
 	Findings      map[string]int `json:"findings"` // by kind
@@ -24,7 +24,7 @@ type Summary struct {
 // Summarize counts what a reconciliation found.
 func Summarize(out Reconciled) Summary {
 	s := Summary{
-		Kind: "summary", Outcomes: out.Outcomes, Entries: out.Entries, Compared: out.Compared, NotComparable: out.Hidden,
+		Kind: "summary", Outcomes: out.Outcomes, Entries: out.Entries, Compared: out.Compared, NotComparable: out.Undisclosed,
 		Listed: out.Listed, NotListed: out.Unlisted,
 		Found: len(out.Findings), Findings: map[string]int{},
 	}
@@ -38,7 +38,7 @@ func Summarize(out Reconciled) Summary {
 	return s
 }
 
-// Text is a finding as people read it.
+// Text formats a finding for people.
 func (f Discrepancy) Text() string {
 	text := f.Kind + "  session " + f.Session.Token()
 	if f.Outcome > 0 {

@@ -5,8 +5,7 @@ import (
 	"time"
 )
 
-// Run runs something in a goroutine of its own, until ctx ends or stop is called,
-// which waits for it.
+// Run runs a function in a goroutine, until ctx ends or stop is called, which waits for it.
 func Run(ctx context.Context, run func(context.Context)) (stop func()) {
 	ctx, cancel := context.WithCancel(ctx)
 	done := make(chan struct{})

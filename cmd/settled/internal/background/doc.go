@@ -1,2 +1,2 @@
-// Package background runs functions in goroutines of their own that somebody waits for.
+// Package background runs functions in goroutines that can be stopped and waited for.
 package background

@@ -17,10 +17,10 @@ import (
 	"settled/settlement"
 )
 
-// Config is everything that can be configured. The table in keys.go says what
-// each member means and its default.
+// Config is the configuration. The table in defaults.go has the meaning and the default
+// of each member.
 type Config struct {
-	NATSObserver natsObserver // learns what NATS denies to a command; nil: nobody does
+	NATSObserver natsObserver // of errors of a command's connection; may be nil
 
 	NATSURL, NATSPrefix, NATSDomain            string
 	NATSCredentialsFile, NATSNKeyFile          string
@@ -63,42 +63,40 @@ type Config struct {
 	Limits    settlement.Limits
 }
 
-// natsObserver learns what NATS denies to a command, and which JetStream domain the command
-// uses.
+// natsObserver observes what NATS denies to a command, and its JetStream domain.
 type natsObserver interface {
-	Note(*nats.Conn, *nats.Subscription, error)
-	FoundDomain(domain string)
+	HandleError(*nats.Conn, *nats.Subscription, error)
+	SetDomain(domain string)
 }
 
 // MaxBytes are the sizes of the streams that settled creates; 0 is no limit.
 type MaxBytes struct{ Outcomes, Settlements, Deadletters, Operations int }
 
-// leastBytes is how large a stream with a limit is at least: it must hold several of
-// the largest messages.
-const leastBytes = 8 << 20
+// minStreamBytes is the least limit of a stream: several of the largest messages.
+const minStreamBytes = 8 << 20
 
-// Check refuses sizes that hold next to nothing.
-func (m MaxBytes) Check() error {
+// Validate rejects sizes that are too small.
+func (m MaxBytes) Validate() error {
 	for _, size := range []struct {
 		name  string
 		bytes int
 	}{{"outcomes", m.Outcomes}, {"settlements", m.Settlements}, {"deadletters", m.Deadletters}, {"operations", m.Operations}} {
-		if size.bytes != 0 && size.bytes < leastBytes {
-			return fmt.Errorf("nats.max_bytes.%s: %d: want at least %d bytes, or 0 for no limit", size.name, size.bytes, leastBytes)
+		if size.bytes != 0 && size.bytes < minStreamBytes {
+			return fmt.Errorf("nats.max_bytes.%s: %d: want at least %d bytes, or 0 for no limit", size.name, size.bytes, minStreamBytes)
 		}
 	}
 	return nil
 }
 
-// Load reads file, environment and flags; the later wins. Warnings are for the
-// caller to show: nothing wrong, but probably not meant.
+// Load reads file, environment and flags; the later wins. Warnings are about what is
+// valid and probably not intended.
 func Load(cmd *cobra.Command, path string) (Config, []string, error) {
 	var c Config
 	if flag := cmd.Flags().Lookup("config"); flag != nil && flag.Changed && path == "" {
 		return c, nil, errors.New("--config: it names no file: leave it out, or name one")
 	}
 	for _, name := range fileOnly {
-		if variable := (Key{Name: name}).variable(); os.Getenv(variable) != "" {
+		if variable := (Key{Name: name}).envVariable(); os.Getenv(variable) != "" {
 			return c, nil, fmt.Errorf("%s: %s can stand in the configuration file only", variable, name)
 		}
 	}
@@ -121,31 +119,31 @@ func Load(cmd *cobra.Command, path string) (Config, []string, error) {
 	if c.Limits, err = file.limits(c.Policies); err != nil {
 		return c, nil, err
 	}
-	return c, unknownVariables(c.Keys(), os.Environ()), c.Check()
+	return c, unknownVariables(c.Keys(), os.Environ()), c.Validate()
 }
 
-// origin is where the key's value comes from, for the beginning of a message.
+// origin returns where the key's value comes from, as the prefix of a message.
 func (k Key) origin(cmd *cobra.Command, file configFile) string {
 	if flag := cmd.Flags().Lookup(k.Name); flag != nil && flag.Changed {
 		return "--"
 	}
-	if os.Getenv(k.variable()) != "" {
-		return k.variable() + ": "
+	if os.Getenv(k.envVariable()) != "" {
+		return k.envVariable() + ": "
 	}
-	return file.where(k.Name)
+	return file.position(k.Name)
 }
 
-// newViper merges the sources of every key.
+// newViper merges the sources of all keys.
 func newViper(cmd *cobra.Command, file configFile) (*viper.Viper, error) {
 	v := viper.New()
 	v.SetConfigType("yaml")
-	// The text that was checked: a pipe can be read only once.
+	// The text that was validated: a pipe can be read only once.
 	if err := v.ReadConfig(bytes.NewReader(file.text)); err != nil {
 		return nil, fmt.Errorf("configuration: %w", err)
 	}
 	for _, k := range new(Config).Keys() {
-		v.SetDefault(k.Name, k.Fallback)
-		if err := v.BindEnv(k.Name, k.variable()); err != nil {
+		v.SetDefault(k.Name, k.Default)
+		if err := v.BindEnv(k.Name, k.envVariable()); err != nil {
 			return nil, err
 		}
 		if flag := cmd.Flags().Lookup(k.Name); flag != nil {
@@ -157,11 +155,11 @@ func newViper(cmd *cobra.Command, file configFile) (*viper.Viper, error) {
 	return v, nil
 }
 
-// AddFlags makes a flag of every scalar key. They are hidden from --help,
-// for there are many; `settled config print` shows them.
+// AddFlags adds a flag for every key of the table. They are hidden from --help because they
+// are many; `settled config print` lists them.
 func AddFlags(flags *pflag.FlagSet) {
 	for _, k := range new(Config).Keys() {
-		flags.String(k.Name, k.Fallback, k.Help)
+		flags.String(k.Name, k.Default, k.Help)
 		_ = flags.MarkHidden(k.Name)
 		if _, boolean := k.value.(*bool); boolean {
 			flags.Lookup(k.Name).NoOptDefVal = "true"
@@ -174,23 +172,23 @@ func unknownVariables(keys []Key, environ []string) []string {
 	var warnings []string
 	names := make([]string, len(keys))
 	for i, k := range keys {
-		names[i] = k.variable()
+		names[i] = k.envVariable()
 	}
 	for _, pair := range environ {
 		name, _, _ := strings.Cut(pair, "=")
 		// SETTLED_PASSWORD is nats-server's: deploy/nats/settled.conf reads it.
 		if strings.HasPrefix(name, "SETTLED_") && name != "SETTLED_PASSWORD" && !slices.Contains(names, name) {
-			warnings = append(warnings, fmt.Sprintf("environment variable %s is unknown and has no effect; the nearest is %s", name, nearest(name, names)))
+			warnings = append(warnings, fmt.Sprintf("environment variable %s is unknown and has no effect; the nearest is %s", name, nearestName(name, names)))
 		}
 	}
 	return warnings
 }
 
-// protocols are the generations of node that there are.
+// protocols are the values of clearnode.protocol.
 var protocols = []string{"auto", "nitrorpc/legacy", "nitrorpc/0.2", "nitrorpc/0.4", "nitronode/v1"}
 
-// Check refuses what can't work, whichever command runs.
-func (c *Config) Check() error {
+// Validate rejects what is invalid for every command.
+func (c *Config) Validate() error {
 	switch {
 	case !slices.Contains(protocols, c.NodeProtocol):
 		return fmt.Errorf("clearnode.protocol: %q is unknown: want %s", c.NodeProtocol, strings.Join(protocols, ", "))
@@ -217,13 +215,13 @@ func (c *Config) Check() error {
 			return fmt.Errorf("%s: %d: want at least 1", count.name, count.value)
 		}
 	}
-	if err := c.CheckInbox(); err != nil {
+	if err := c.ValidateInboxPrefix(); err != nil {
 		return err
 	}
 	if _, err := c.outcomeSigners(); err != nil {
 		return err
 	}
-	if err := c.NATSMaxBytes.Check(); err != nil {
+	if err := c.NATSMaxBytes.Validate(); err != nil {
 		return err
 	}
 	if _, err := Origin(c.HTTPOrigin); err != nil {
@@ -232,19 +230,19 @@ func (c *Config) Check() error {
 	return c.Consumer().Validate()
 }
 
-// nearest is the name that is fewest changes away.
-func nearest(name string, names []string) string {
+// nearestName returns the name with the least edit distance.
+func nearestName(name string, names []string) string {
 	best, least := "", 1<<30
 	for _, candidate := range names {
-		if d := distance(name, candidate); d < least {
+		if d := editDistance(name, candidate); d < least {
 			best, least = candidate, d
 		}
 	}
 	return best
 }
 
-// distance is the number of letters to change, add or leave out (Levenshtein).
-func distance(a, b string) int {
+// editDistance is the Levenshtein distance.
+func editDistance(a, b string) int {
 	row := make([]int, len(b)+1)
 	for j := range row {
 		row[j] = j

@@ -1,4 +1,4 @@
 // Package config reads the configuration: every key with its default and meaning
-// (keys.go), from the file, the environment and flags, and the parts of it that each
+// (defaults.go), from the file, the environment and flags, and the parts of it that each
 // package takes (parts.go).
 package config

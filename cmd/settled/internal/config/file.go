@@ -24,7 +24,7 @@ type configFile struct {
 	nodes map[string]*yaml.Node // by dotted key
 }
 
-// fileOnly are the keys that stand in the file only.
+// fileOnly are the keys that only the file can have.
 var fileOnly = []string{"policies", "limits"}
 
 func readConfigFile(path string) (configFile, error) {
@@ -50,11 +50,11 @@ func (f configFile) parse() error {
 	if err := decoder.Decode(&more); !errors.Is(err, io.EOF) {
 		return fmt.Errorf("%s: only one YAML document may stand in it", f.path)
 	}
-	return f.walk("", document.Content[0])
+	return f.indexKeys("", document.Content[0])
 }
 
-// walk notes every key and refuses the ones nobody reads.
-func (f configFile) walk(prefix string, n *yaml.Node) error {
+// indexKeys records the position of every key and rejects unknown ones.
+func (f configFile) indexKeys(prefix string, n *yaml.Node) error {
 	if n.Kind == yaml.ScalarNode && n.Tag == "!!null" {
 		return nil // a section with nothing in it
 	}
@@ -62,7 +62,7 @@ func (f configFile) walk(prefix string, n *yaml.Node) error {
 		n = n.Alias
 	}
 	if n.Kind != yaml.MappingNode {
-		return fmt.Errorf("%s:%d: %swant keys and values here", f.path, n.Line, section(prefix))
+		return fmt.Errorf("%s:%d: %swant keys and values here", f.path, n.Line, sectionName(prefix))
 	}
 	names := keyNames()
 	for i := 0; i+1 < len(n.Content); i += 2 {
@@ -72,7 +72,7 @@ func (f configFile) walk(prefix string, n *yaml.Node) error {
 		}
 		f.lines[name], f.nodes[name] = n.Content[i].Line, value
 		if k := findKey(name); k != nil {
-			if err := k.checkShape(value); err != nil {
+			if err := k.checkNode(value); err != nil {
 				return fmt.Errorf("%s:%d: %s: %w", f.path, n.Content[i].Line, name, err)
 			}
 		}
@@ -80,9 +80,9 @@ func (f configFile) walk(prefix string, n *yaml.Node) error {
 			continue
 		}
 		if !isSection(name, names) {
-			return fmt.Errorf("%s:%d: unknown key %s; the nearest known one is %s", f.path, n.Content[i].Line, name, nearest(name, candidates(prefix, names)))
+			return fmt.Errorf("%s:%d: unknown key %s; the nearest known one is %s", f.path, n.Content[i].Line, name, nearestName(name, candidates(prefix, names)))
 		}
-		if err := f.walk(name+".", value); err != nil {
+		if err := f.indexKeys(name+".", value); err != nil {
 			return err
 		}
 	}
@@ -97,16 +97,16 @@ func keyNames() []string {
 	return names
 }
 
-// section is the prefix of a section's keys as the beginning of a message.
-func section(prefix string) string {
+// sectionName returns a section's name as the prefix of a message.
+func sectionName(prefix string) string {
 	if prefix == "" {
 		return ""
 	}
 	return strings.TrimSuffix(prefix, ".") + ": "
 }
 
-// candidates are what an unknown key may have been meant to be: the keys, and the sections
-// that stand where it does.
+// candidates are what an unknown key can be a misspelling of: the keys, and the sections at
+// its level.
 func candidates(prefix string, names []string) []string {
 	all := slices.Clone(names)
 	for _, name := range names {
@@ -118,7 +118,7 @@ func candidates(prefix string, names []string) []string {
 	return all
 }
 
-// findKey is the key of that name; nil where there is none, or it stands in the file only.
+// findKey returns the key of that name; nil: there is none, or only the file can have it.
 func findKey(name string) *Key {
 	for _, k := range new(Config).Keys() {
 		if k.Name == name {
@@ -132,16 +132,16 @@ func isSection(name string, names []string) bool {
 	return slices.ContainsFunc(names, func(known string) bool { return strings.HasPrefix(known, name+".") })
 }
 
-// where is the key's place in the file, for the beginning of a message.
-func (f configFile) where(name string) string {
+// position returns the key's position in the file, as the prefix of a message.
+func (f configFile) position(name string) string {
 	if line, found := f.lines[name]; found {
 		return fmt.Sprintf("%s:%d: ", f.path, line)
 	}
 	return ""
 }
 
-// policies are the built-in policies with the file's in their place or beside
-// them, and the names of the file's.
+// policies returns the built-in policies, replaced and extended by the file's, and the
+// names of the file's.
 func (f configFile) policies() (settlement.Policies, []string, error) {
 	policies := settlement.BuiltIn()
 	n := f.nodes["policies"]
@@ -156,7 +156,7 @@ func (f configFile) policies() (settlement.Policies, []string, error) {
 	}
 	var names []string
 	for i := 0; i+1 < len(n.Content); i += 2 {
-		p, err := f.policy(n.Content[i], n.Content[i+1])
+		p, err := f.parsePolicy(n.Content[i], n.Content[i+1])
 		if err != nil {
 			return nil, nil, err
 		}
@@ -170,7 +170,7 @@ func (f configFile) policies() (settlement.Policies, []string, error) {
 	return policies, names, nil
 }
 
-func (f configFile) policy(name, list *yaml.Node) (settlement.Policy, error) {
+func (f configFile) parsePolicy(name, list *yaml.Node) (settlement.Policy, error) {
 	scenario, err := settlement.ParseScenario(name.Value)
 	if err != nil {
 		return settlement.Policy{}, fmt.Errorf("%s:%d: %w", f.path, name.Line, err)
@@ -180,7 +180,7 @@ func (f configFile) policy(name, list *yaml.Node) (settlement.Policy, error) {
 	}
 	steps := make([]settlement.PolicyStep, len(list.Content))
 	for i, n := range list.Content {
-		if steps[i], err = policyStep(n); err != nil {
+		if steps[i], err = parsePolicyStep(n); err != nil {
 			return settlement.Policy{}, fmt.Errorf("%s:%d: policy %s, step %d: %w", f.path, n.Line, scenario, i+1, err)
 		}
 	}
@@ -196,8 +196,8 @@ func (f configFile) policy(name, list *yaml.Node) (settlement.Policy, error) {
 	return policy, err
 }
 
-// policyStep reads {to, share}.
-func policyStep(n *yaml.Node) (settlement.PolicyStep, error) {
+// parsePolicyStep reads {to, share}.
+func parsePolicyStep(n *yaml.Node) (settlement.PolicyStep, error) {
 	members, err := textMembers(n, "to", "share")
 	return settlement.PolicyStep{To: members["to"], Share: members["share"]}, err
 }

@@ -11,8 +11,7 @@ import (
 	"settled/settlement"
 )
 
-// limits are the file's. A scenario that no policy has is refused: its limit would
-// never be looked at.
+// limits returns the file's limits.
 func (f configFile) limits(policies settlement.Policies) (settlement.Limits, error) {
 	n := f.nodes["limits"]
 	if n == nil {
@@ -26,9 +25,9 @@ func (f configFile) limits(policies settlement.Policies) (settlement.Limits, err
 	}
 	var limits settlement.Limits
 	for i, entry := range n.Content {
-		l, err := limit(entry)
+		l, err := parseLimit(entry)
 		if err == nil {
-			err = fits(l, limits, policies)
+			err = checkLimit(l, limits, policies)
 		}
 		if err != nil {
 			return nil, fmt.Errorf("%s:%d: limit %d: %w", f.path, entry.Line, i+1, err)
@@ -38,7 +37,7 @@ func (f configFile) limits(policies settlement.Policies) (settlement.Limits, err
 	return limits, nil
 }
 
-func limit(n *yaml.Node) (settlement.Limit, error) {
+func parseLimit(n *yaml.Node) (settlement.Limit, error) {
 	members, err := textMembers(n, "asset", "scenario", "per", "amount")
 	if err != nil {
 		return settlement.Limit{}, err
@@ -46,8 +45,8 @@ func limit(n *yaml.Node) (settlement.Limit, error) {
 	return settlement.ParseLimit(members["asset"], members["scenario"], members["per"], members["amount"])
 }
 
-// fits refuses what was probably not meant.
-func fits(l settlement.Limit, others settlement.Limits, policies settlement.Policies) error {
+// checkLimit rejects what can have no effect.
+func checkLimit(l settlement.Limit, others settlement.Limits, policies settlement.Policies) error {
 	if _, known := policies[l.Scenario]; !known && l.Scenario != "" {
 		names := slices.Sorted(maps.Keys(policies))
 		return fmt.Errorf("no policy named %s: the limit would never be looked at; there are %v", l.Scenario, names)
@@ -60,8 +59,8 @@ func fits(l settlement.Limit, others settlement.Limits, policies settlement.Poli
 	return nil
 }
 
-// textMembers reads a mapping of these members, each of them text at most once: an
-// amount or a share written as a YAML number would pass through a float.
+// textMembers parses a mapping of these members, each a text and at most once. A YAML
+// number is rejected because it would be converted to a float.
 func textMembers(n *yaml.Node, names ...string) (map[string]string, error) {
 	if n.Kind != yaml.MappingNode {
 		return nil, fmt.Errorf("want {%s: …}", strings.Join(names, ": …, "))

@@ -46,7 +46,7 @@ func (c *Config) Signers() ([]clearnode.Signer, error) {
 	return signers, nil
 }
 
-// NodeWithoutKeys is which node there is and how it is spoken to, without keys.
+// NodeWithoutKeys is the configuration of a client without keys.
 func (c *Config) NodeWithoutKeys() (clearnode.Config, error) {
 	cfg := clearnode.Config{
 		URL: c.NodeURL, Protocol: c.NodeProtocol, Connections: c.NodeConnections, RequestTimeout: c.NodeRequestTimeout,
@@ -80,8 +80,7 @@ func (c *Config) Ledger() ledger.Config {
 	return ledger.Config{Prefix: c.NATSPrefix, Replicas: c.NATSReplicas, Create: c.NATSManageStreams, MaxBytes: int64(c.NATSMaxBytes.Settlements), Fence: c.NodeMessageExpiry + c.NodeFenceMargin}
 }
 
-// OutcomesStream is where outcomes are read from: the other party's stream, or a
-// mirror of it under a name of its own.
+// OutcomesStream is the stream that a co-signer reads outcomes from.
 func (c *Config) OutcomesStream() string {
 	if c.CosignStream != "" {
 		return c.CosignStream
@@ -107,7 +106,7 @@ func Origin(text string) (string, error) {
 // DefaultInboxPrefix begins the subjects that answers are received on.
 const DefaultInboxPrefix = "_INBOX"
 
-// plainToken is a user name that can be part of a subject.
+// plainToken matches a text that can be a token of a subject.
 var plainToken = regexp.MustCompile(`^[A-Za-z0-9_-]+$`)
 
 // InboxPrefix is the prefix of the subjects that answers are received on:
@@ -116,14 +115,14 @@ func InboxPrefix(c *Config) string {
 	if c.NATSInboxPrefix != "" {
 		return c.NATSInboxPrefix
 	}
-	if user := UserOf(c.NATSURL); plainToken.MatchString(user) {
+	if user := URLUser(c.NATSURL); plainToken.MatchString(user) {
 		return DefaultInboxPrefix + "_" + user
 	}
 	return DefaultInboxPrefix
 }
 
-// CheckInbox refuses a prefix that is not the beginning of a subject.
-func (c *Config) CheckInbox() error {
+// ValidateInboxPrefix rejects a prefix that can't begin a subject.
+func (c *Config) ValidateInboxPrefix() error {
 	for token := range strings.SplitSeq(c.NATSInboxPrefix, ".") {
 		if c.NATSInboxPrefix != "" && !plainToken.MatchString(token) {
 			return fmt.Errorf("nats.inbox_prefix: %q: want letters, digits, _ and -, such as _INBOX_operator", c.NATSInboxPrefix)

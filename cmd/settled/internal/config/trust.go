@@ -26,8 +26,7 @@ func (c *Config) outcomeSigners() ([]settlement.Address, error) {
 	return signers, nil
 }
 
-// TrustFunc is what an outcome is held to; nil where nobody has to sign. The
-// configuration is sound: check has read the list.
+// TrustFunc returns the check of an outcome's signature; nil if none is required.
 func (c *Config) TrustFunc() func(settlement.Outcome) *settlement.Failure {
 	signers, err := c.outcomeSigners()
 	if err == nil && len(signers) == 0 {
@@ -37,11 +36,11 @@ func (c *Config) TrustFunc() func(settlement.Outcome) *settlement.Failure {
 		if err != nil {
 			return settlement.Fail(settlement.UntrustedOutcome, "%s", err)
 		}
-		return SignedByOne(signers, o)
+		return CheckSignature(signers, o)
 	}
 }
 
-func SignedByOne(signers []settlement.Address, o settlement.Outcome) *settlement.Failure {
+func CheckSignature(signers []settlement.Address, o settlement.Outcome) *settlement.Failure {
 	signatures := headerValues(o.Envelope.Header, consumer.SignatureHeader)
 	switch len(signatures) {
 	case 0:
@@ -60,7 +59,7 @@ func SignedByOne(signers []settlement.Address, o settlement.Outcome) *settlement
 	return nil
 }
 
-// headerValues are those of a header in any case.
+// headerValues returns the values of a header, whatever its case.
 func headerValues(header map[string][]string, name string) []string {
 	var values []string
 	for key, some := range header {

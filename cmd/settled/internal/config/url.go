@@ -11,20 +11,20 @@ import (
 	"github.com/nats-io/nats.go"
 )
 
-// WithoutPassword hides what a URL, or a list of them, says of its user, and the
-// values of its query: tokens are passed there. A URL may lack its scheme.
-func WithoutPassword(value string) string {
+// RedactURL hides the user information and the query of a URL, or of a list of them: both may
+// contain secrets. A URL may lack its scheme.
+func RedactURL(value string) string {
 	if !strings.ContainsAny(value, "@?") {
 		return value
 	}
 	parts := strings.Split(value, ",")
 	for i, part := range parts {
-		parts[i] = publicURL(part)
+		parts[i] = redactOneURL(part)
 	}
 	return strings.Join(parts, ",")
 }
 
-func publicURL(text string) string {
+func redactOneURL(text string) string {
 	bare := !strings.Contains(text, "://")
 	if bare {
 		text = "nats://" + text
@@ -45,9 +45,8 @@ func publicURL(text string) string {
 	return u.String()
 }
 
-// UserOf is the user name that a server's URL, or the first of several that has one,
-// holds beside a password; empty where there is none.
-func UserOf(urls string) string {
+// URLUser returns the user name of the first server's URL that has one with a password.
+func URLUser(urls string) string {
 	for part := range strings.SplitSeq(urls, ",") {
 		if u := ParseServerURL(part); u != nil && u.User != nil {
 			if _, given := u.User.Password(); given {
@@ -58,7 +57,7 @@ func UserOf(urls string) string {
 	return ""
 }
 
-// ParseServerURL parses a server's address as the client library does; nil where it can't.
+// ParseServerURL parses a server's address as the client library does; nil: it is invalid.
 func ParseServerURL(text string) *url.URL {
 	text = strings.TrimSpace(text)
 	if !strings.Contains(text, "://") {

@@ -13,20 +13,19 @@ import (
 	"settled/settlement"
 )
 
-// cosignQueue is how many requests wait for a worker. Whoever comes when it is full
-// is told so.
+// cosignQueue is how many requests may wait for a worker; more are answered as waiting.
 const cosignQueue = 1024
 
-// cosignRequest is one request as it came.
+// cosignRequest is one request as received.
 type cosignRequest struct {
 	of   settlement.Address
 	msg  *nats.Msg
 	came time.Time
 }
 
-// Cosigned is what became of a request: for the log, the metrics and --output json.
-// It holds neither the bytes that were to be signed nor a signature.
-type Cosigned struct {
+// Result is the result of a request, for the log, the metrics and --output json. It has
+// neither the bytes to sign nor a signature.
+type Result struct {
 	Address  string               `json:"address"`
 	Session  settlement.SessionID `json:"session_id"`
 	Scenario string               `json:"scenario"`
@@ -40,17 +39,17 @@ type Cosigned struct {
 	err      error
 }
 
-// take is called for one request after the other, and must not hold up the next.
-func (c *Cosigner) take(of settlement.Address, msg *nats.Msg) {
+// take is called for one request after the other and doesn't block.
+func (c *Cosigner) enqueue(of settlement.Address, msg *nats.Msg) {
 	r := cosignRequest{of: of, msg: msg, came: time.Now()}
 	select {
 	case c.queue <- r:
 	default:
-		c.conclude(r, judged{}, waits(settlement.NotReady, errors.New("too many requests at once")))
+		c.respond(r, evaluation{}, waits(settlement.NotReady, errors.New("too many requests at once")))
 	}
 }
 
-func (c *Cosigner) work(ctx context.Context) {
+func (c *Cosigner) runWorker(ctx context.Context) {
 	for {
 		select {
 		case <-ctx.Done():
@@ -61,29 +60,29 @@ func (c *Cosigner) work(ctx context.Context) {
 	}
 }
 
-// answer takes no longer than the asking party waits: what is signed after that
-// would be of no use, and keep others from being signed.
+// answer answers a request within the time that the asking party waits: a later signature
+// would be useless, and prevent others.
 func (c *Cosigner) answer(ctx context.Context, r cosignRequest) {
 	ctx, cancel := context.WithDeadline(context.WithoutCancel(ctx), r.came.Add(c.cfg.CosignTimeout))
 	defer cancel()
 	if ctx.Err() != nil {
-		c.conclude(r, judged{}, waits(settlement.NotReady, errors.New("this waited too long for its turn")))
+		c.respond(r, evaluation{}, waits(settlement.NotReady, errors.New("this waited too long for its turn")))
 		return
 	}
-	j, err := c.judge(ctx, r.of, r.msg.Data)
-	c.conclude(r, j, err)
+	j, err := c.evaluate(ctx, r.of, r.msg.Data)
+	c.respond(r, j, err)
 }
 
-// conclude answers, and tells of it once.
-func (c *Cosigner) conclude(r cosignRequest, j judged, err error) {
-	answer := answerOf(r.of, j, err)
+// respond sends the answer and reports it.
+func (c *Cosigner) respond(r cosignRequest, j evaluation, err error) {
+	answer := newAnswer(r.of, j, err)
 	text, marshalErr := json.Marshal(answer)
-	if marshalErr == nil && mayAnswer(r.msg.Reply) {
+	if marshalErr == nil && isInbox(r.msg.Reply) {
 		marshalErr = r.msg.Respond(text)
 	}
-	a := Cosigned{
+	a := Result{
 		Address: r.of.String(), Session: j.proposal.Session, Scenario: string(j.outcome.Scenario),
-		Source: foreign(j.outcome.Ref.Source), ID: foreign(j.outcome.Ref.ID), Sequence: j.proposal.Outcome.Sequence,
+		Source: sanitize(j.outcome.Ref.Source), ID: sanitize(j.outcome.Ref.ID), Sequence: j.proposal.Outcome.Sequence,
 		elapsed: time.Since(r.came), err: errors.Join(err, marshalErr),
 	}
 	switch {
@@ -94,15 +93,15 @@ func (c *Cosigner) conclude(r cosignRequest, j judged, err error) {
 	default:
 		a.Answer = "signed"
 	}
-	c.tell(a)
+	c.report(a)
 }
 
-// mayAnswer: an answer goes to an inbox, or to what an account's import makes of
-// one; all of them begin with an underscore. Whoever asks could name any other
-// subject, and have us publish there what it may not.
-func mayAnswer(reply string) bool { return strings.HasPrefix(reply, "_") }
+// isInbox reports whether an answer may be sent to a subject. Inboxes, also those mapped
+// by an account's import, begin with an underscore. Otherwise the asking party could make
+// us publish on any subject.
+func isInbox(reply string) bool { return strings.HasPrefix(reply, "_") }
 
-func answerOf(of settlement.Address, j judged, err error) CosignAnswer {
+func newAnswer(of settlement.Address, j evaluation, err error) CosignAnswer {
 	var never *settlement.Failure
 	var later *settlement.Waiting
 	switch {
@@ -121,7 +120,7 @@ func answerOf(of settlement.Address, j judged, err error) CosignAnswer {
 	return CosignAnswer{Waiting: &CosignWaiting{Reason: settlement.NotReady, Message: "I can't say now"}}
 }
 
-func (c *Cosigner) tell(a Cosigned) {
+func (c *Cosigner) report(a Result) {
 	c.metrics.Cosigns.WithLabelValues(a.Answer, a.Code).Inc()
 	c.metrics.CosignSeconds.WithLabelValues(a.Answer).Observe(a.elapsed.Seconds())
 	event := c.log.Info()
@@ -131,8 +130,8 @@ func (c *Cosigner) tell(a Cosigned) {
 	event.Str("answer", a.Answer).Str("code", a.Code).Str("address", a.Address).Str("session", a.Session.Token()).Str("scenario", a.Scenario).
 		Str("source", a.Source).Str("id", a.ID).Uint64("sequence", a.Sequence).Dur("elapsed", a.elapsed).AnErr("error", a.err).Msg("a co-signature was asked for")
 	if c.AnsweredFunc != nil {
-		c.telling.Lock()
-		defer c.telling.Unlock()
+		c.answeredMu.Lock()
+		defer c.answeredMu.Unlock()
 		c.AnsweredFunc(a)
 	}
 }

@@ -22,23 +22,23 @@ import (
 
 // Cosigner is `settled cosign` while it runs.
 type Cosigner struct {
-	cfg      *config.Config
-	log      zerolog.Logger
-	metrics  *telemetry.Metrics
-	Nats     *natsconn.Link
-	stream   nats.JetStreamManager // reads outcomes; it asks for the message and for nothing else
-	node     *clearnode.Client
-	assets   *host.LimitAssets
-	Fence    *cosignFence
-	endorsed endorsements
-	keys     []settlement.Address
-	queue    chan cosignRequest
+	cfg       *config.Config
+	log       zerolog.Logger
+	metrics   *telemetry.Metrics
+	Nats      *natsconn.Link
+	stream    nats.JetStreamManager // requests single messages only
+	node      *clearnode.Client
+	assets    *host.LimitAssets
+	Fence     *cosignFence
+	approvals approvals
+	keys      []settlement.Address
+	queue     chan cosignRequest
 
-	telling      sync.Mutex
-	AnsweredFunc func(Cosigned) // told of each answer, one at a time; may be nil
+	answeredMu   sync.Mutex
+	AnsweredFunc func(Result) // called with each answer, one at a time; may be nil
 
-	mu     sync.Mutex
-	denied error // why NATS doesn't let us hear requests
+	mu           sync.Mutex
+	subscribeErr error // why NATS denies a subscription
 }
 
 func New(cfg *config.Config, log zerolog.Logger) *Cosigner {
@@ -63,13 +63,13 @@ func (c *Cosigner) Serve(ctx context.Context) error {
 	return c.Run(ctx)
 }
 
-// alwaysAlive: what a co-signer lacks passes by itself.
+// AlwaysAlive reports no error: a co-signer recovers by itself.
 func AlwaysAlive() error { return nil }
 
-// neverStopped: a co-signer sends nothing.
+// NeverStopped reports no stop: a co-signer sends nothing.
 func NeverStopped() string { return "" }
 
-// Open makes the client for the node and the connection to NATS.
+// Open creates the client for the node and the connection to NATS.
 func (c *Cosigner) Open() error {
 	cfg, err := c.cfg.Node()
 	if err != nil {
@@ -84,7 +84,7 @@ func (c *Cosigner) Open() error {
 	for _, s := range cfg.Signers {
 		c.keys = append(c.keys, s.Address())
 	}
-	if c.Nats, err = natsconn.Connect(c.cfg, "settled cosign", true, natsconn.Notices(c.log, func(*nats.Conn) {}, c.refused)...); err != nil {
+	if c.Nats, err = natsconn.Connect(c.cfg, "settled cosign", true, natsconn.Notices(c.log, func(*nats.Conn) {}, c.handleNATSError)...); err != nil {
 		return err
 	}
 	var options []nats.JSOpt
@@ -98,17 +98,17 @@ func (c *Cosigner) Open() error {
 	return nil
 }
 
-// refused notices that NATS doesn't let us subscribe.
-func (c *Cosigner) refused(sub *nats.Subscription, err error) {
+// handleNATSError records that NATS denies a subscription.
+func (c *Cosigner) handleNATSError(sub *nats.Subscription, err error) {
 	if sub == nil && strings.Contains(strings.ToLower(err.Error()), "subscription") || sub != nil && errors.Is(err, nats.ErrPermissionViolation) {
 		c.mu.Lock()
 		defer c.mu.Unlock()
-		c.denied = err
+		c.subscribeErr = err
 	}
 }
 
-// Run answers until ctx ends, then stops from the front to the back: no new
-// requests, those in hand answered, then the node's connections.
+// Run answers requests until ctx ends. Then it accepts no more, answers those in progress,
+// and closes the node's connections.
 func (c *Cosigner) Run(ctx context.Context) error {
 	return host.WithNode(ctx, c.node, c.answerAll)
 }
@@ -118,30 +118,30 @@ func (c *Cosigner) answerAll(ctx context.Context) error {
 	working, stop := context.WithCancel(ctx)
 	var workers sync.WaitGroup
 	for range c.cfg.ConsumerWorkers {
-		workers.Go(func() { c.work(working) })
+		workers.Go(func() { c.runWorker(working) })
 	}
 	defer workers.Wait()
 	defer stop()
 	for _, of := range c.keys {
 		subject := Subject(c.cfg.NATSPrefix, of)
-		sub, err := c.Nats.Subscribe(subject, func(m *nats.Msg) { c.take(of, m) })
+		sub, err := c.Nats.Subscribe(subject, func(m *nats.Msg) { c.enqueue(of, m) })
 		if err != nil {
 			return fmt.Errorf("subscribe to %s: %w", subject, err)
 		}
 		defer func() { _ = sub.Unsubscribe() }()
 		c.log.Info().Str("subject", subject).Str("stream", c.cfg.OutcomesStream()).Strs("scenarios", c.cfg.Scenarios()).Msg("answering requests for co-signatures")
 	}
-	return c.Nats.UntilClosed(ctx)
+	return c.Nats.WaitClosed(ctx)
 }
 
-// Ready says what is missing before anything can be signed; nil when nothing is.
+// Ready returns why nothing can be signed; nil: it can.
 func (c *Cosigner) Ready() error {
 	c.mu.Lock()
-	denied := c.denied
+	denied := c.subscribeErr
 	c.mu.Unlock()
 	switch {
 	case !c.Nats.IsConnected():
-		return c.Nats.NotConnected()
+		return c.Nats.ConnectionError()
 	case denied != nil:
 		return fmt.Errorf("NATS refuses the subscription: %w", denied)
 	}

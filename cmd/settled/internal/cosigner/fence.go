@@ -11,17 +11,16 @@ import (
 	"settled/settlement"
 )
 
-// cosignFence keeps a co-signer from helping two different closes of one session
-// into flight, whatever it is asked for. It remembers what it signed last for each
-// session whose requests expire, until that can land no more. What a former
-// process signed it can't know, so it begins by waiting that out.
+// cosignFence prevents a co-signer from signing two different closes of one session that
+// could both be executed. It remembers the last signed request of each session until it
+// has expired. At the start it waits until what a previous process signed has expired.
 //
-// It holds for one process: of two that sign with the same key each has its own.
+// It covers one process: two that sign with the same key don't share it.
 type cosignFence struct {
-	Opens time.Time // by our own clock: what was signed before the start can land no more
-	most  int       // signatures remembered
+	Opens time.Time // by our clock: what was signed before the start has expired
+	limit int       // signatures remembered
 
-	turns [64]sync.Mutex // by session: between the look and the note nobody else signs
+	locks [64]sync.Mutex // by session: serialize check and record
 	seed  maphash.Seed
 
 	mu      sync.Mutex
@@ -29,33 +28,33 @@ type cosignFence struct {
 	sweepAt int // the number of them at which those that ran out are forgotten
 }
 
-// signedClose is one request that was signed: which, and until when it may land.
+// signedClose is a signed request, and until when it may be executed.
 type signedClose struct {
 	payload [sha256.Size]byte
 	until   time.Time // on the node's clock
 }
 
 const (
-	mostSigned   = 100_000 // of some 200 bytes; 1,000 a second with the default times
-	fewestToSkim = 1024
+	maxSigned    = 100_000 // of some 200 bytes; 1,000 a second with the default times
+	minSweepSize = 1024
 )
 
-// NewCosignFence is closed for one whole life of a request.
+// NewCosignFence returns a fence that opens after the lifetime of a request.
 func NewCosignFence(now time.Time, life time.Duration) *cosignFence {
 	return &cosignFence{
-		Opens: now.Add(life), most: mostSigned, seed: maphash.MakeSeed(),
-		signed: map[settlement.SessionID]signedClose{}, sweepAt: fewestToSkim,
+		Opens: now.Add(life), limit: maxSigned, seed: maphash.MakeSeed(),
+		signed: map[settlement.SessionID]signedClose{}, sweepAt: minSweepSize,
 	}
 }
 
-// sign calls signFunc where what it is to sign can't meet another request in
-// flight. signFunc says until when what it signed may land.
+// sign calls signFunc if no other request can still be executed. signFunc returns until
+// when the request that it signed may be executed.
 func (f *cosignFence) sign(s settlement.Session, payload []byte, now time.Time, signFunc func() (time.Time, error)) error {
-	turn := &f.turns[maphash.String(f.seed, string(s.ID))%uint64(len(f.turns))]
+	turn := &f.locks[maphash.String(f.seed, string(s.ID))%uint64(len(f.locks))]
 	turn.Lock()
 	defer turn.Unlock()
 	digest := sha256.Sum256(payload)
-	if w := f.held(s, digest, now); w != nil {
+	if w := f.check(s, digest, now); w != nil {
 		return w
 	}
 	until, err := signFunc()
@@ -71,8 +70,8 @@ func (f *cosignFence) sign(s settlement.Session, payload []byte, now time.Time, 
 	return nil
 }
 
-// held says what the request has to wait for, if anything.
-func (f *cosignFence) held(s settlement.Session, digest [sha256.Size]byte, now time.Time) *settlement.Waiting {
+// check returns what the request has to wait for, if anything.
+func (f *cosignFence) check(s settlement.Session, digest [sha256.Size]byte, now time.Time) *settlement.Waiting {
 	if left := f.Opens.Sub(now); left > 0 {
 		return &settlement.Waiting{
 			Reason: settlement.InDoubt, Delay: left, Until: f.Opens,
@@ -94,13 +93,13 @@ func (f *cosignFence) held(s settlement.Session, digest [sha256.Size]byte, now t
 	if !s.ConfirmedStable {
 		return &settlement.Waiting{Reason: settlement.InDoubt, Err: errors.New("the session looks open, but the node or my connection was slow")}
 	}
-	return f.room(s.AsOf)
+	return f.makeRoom(s.AsOf)
 }
 
-// room forgets what has run out. One that is full signs nothing: forgetting would
-// be worse.
-func (f *cosignFence) room(now time.Time) *settlement.Waiting {
-	if len(f.signed) < min(f.sweepAt, f.most) {
+// makeRoom removes expired requests. A full fence allows no signature, since forgetting a
+// valid request would be unsafe.
+func (f *cosignFence) makeRoom(now time.Time) *settlement.Waiting {
+	if len(f.signed) < min(f.sweepAt, f.limit) {
 		return nil
 	}
 	for id, s := range f.signed {
@@ -108,8 +107,8 @@ func (f *cosignFence) room(now time.Time) *settlement.Waiting {
 			delete(f.signed, id)
 		}
 	}
-	f.sweepAt = max(fewestToSkim, 2*len(f.signed))
-	if len(f.signed) >= f.most {
+	f.sweepAt = max(minSweepSize, 2*len(f.signed))
+	if len(f.signed) >= f.limit {
 		return &settlement.Waiting{Reason: settlement.InDoubt, Err: fmt.Errorf("of %d requests that I signed each may still land, and I can't remember more", len(f.signed))}
 	}
 	return nil

@@ -76,9 +76,9 @@ func TestCosignFenceSignsNothingElse(t *testing.T) {
 // Its memory is bounded: what has run out is forgotten, and nothing else ever is.
 func TestCosignFenceIsBounded(t *testing.T) {
 	f := NewCosignFence(fenceStart, 0)
-	f.most = 3000
+	f.limit = 3000
 	until := fenceStart.Add(time.Minute)
-	for i := range f.most {
+	for i := range f.limit {
 		if err := fenceCase(f, fmt.Sprint("a", i), "x", fenceStart, until); err != nil {
 			t.Fatal(i, err)
 		}

@@ -9,36 +9,35 @@ import (
 	"settled/settlement"
 )
 
-// cosignHold keeps the asking side in step with several co-signers. Each signs no
-// second request for a session before its first has run out. Where one was away in
-// a round, and others had signed, asking again at once would have each of them sign
-// in another round than the rest, for ever. So once a co-signer says until when it
-// waits, nobody is asked for that session before all that was signed for it has
-// run out; then all of them sign the same one.
+// cosignHold synchronizes requests to several co-signers. A co-signer signs no second request
+// for a session before its first has expired. If one was unavailable when the others
+// signed, asking again at once could make each sign in a different round forever. So once a
+// co-signer answers until when it waits, no one is asked for that session until everything
+// signed for it has expired; then all can sign the same request.
 type cosignHold struct {
-	life time.Duration // how long a request of ours may land once it is signed
-	most time.Duration // longest that a co-signer's word holds a session
+	life time.Duration // lifetime of a signed request
+	most time.Duration // bounds the delay that a co-signer can demand
 
 	mu       sync.Mutex
-	sessions map[settlement.SessionID]held
+	sessions map[settlement.SessionID]heldSession
 	sweepAt  int
 }
 
-// held is what is known of one session, by our own clock.
-type held struct {
+// check is the state of one session, by our clock.
+type heldSession struct {
 	signed time.Time // when a co-signer last signed for it
-	until  time.Time // a co-signer said that it waits; zero: none did
+	until  time.Time // a co-signer waits; zero: none does
 }
 
 func NewCosignHold(c *config.Config) *cosignHold {
 	return &cosignHold{
 		life: c.NodeRequestValidity + c.NodeFenceMargin + time.Second, most: 2 * (c.NodeMessageExpiry + c.NodeFenceMargin),
-		sessions: map[settlement.SessionID]held{}, sweepAt: fewestToSkim,
+		sessions: map[settlement.SessionID]heldSession{}, sweepAt: minSweepSize,
 	}
 }
 
-// ends is when the session's co-signers may be asked again.
-func (h *cosignHold) ends(s held) time.Time {
+// ends returns when the session's co-signers may be asked again.
+func (h *cosignHold) ends(s heldSession) time.Time {
 	if s.until.IsZero() {
 		return time.Time{}
 	}
@@ -48,7 +47,7 @@ func (h *cosignHold) ends(s held) time.Time {
 	return s.until
 }
 
-// check says until when nobody is to be asked; zero: now.
+// check returns when the co-signers may be asked; zero: now.
 func (h *cosignHold) check(id settlement.SessionID, now time.Time) time.Time {
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -60,7 +59,7 @@ func (h *cosignHold) check(id settlement.SessionID, now time.Time) time.Time {
 	return time.Time{}
 }
 
-// note learns from what a co-signer answered.
+// note records the answer of a co-signer.
 func (h *cosignHold) note(id settlement.SessionID, err error, now time.Time) {
 	var w *cosignerWaits
 	if err != nil && (!errors.As(err, &w) || w.until.IsZero()) {
@@ -81,7 +80,7 @@ func (h *cosignHold) note(id settlement.SessionID, err error, now time.Time) {
 	h.sweep(now)
 }
 
-// sweep forgets the sessions that nothing holds any more.
+// sweep removes sessions that are no longer held.
 func (h *cosignHold) sweep(now time.Time) {
 	if len(h.sessions) < h.sweepAt {
 		return
@@ -91,5 +90,5 @@ func (h *cosignHold) sweep(now time.Time) {
 			delete(h.sessions, id)
 		}
 	}
-	h.sweepAt = max(fewestToSkim, 2*len(h.sessions))
+	h.sweepAt = max(minSweepSize, 2*len(h.sessions))
 }

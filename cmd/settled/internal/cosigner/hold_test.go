@@ -43,10 +43,10 @@ func TestCosignHold(t *testing.T) {
 // Its memory is of what may still run.
 func TestCosignHoldForgets(t *testing.T) {
 	h := NewCosignHold(&config.Config{NodeMessageExpiry: time.Minute})
-	for i := range 10 * fewestToSkim {
+	for i := range 10 * minSweepSize {
 		h.note(settlement.SessionID(fmt.Sprint(i)), nil, fenceStart.Add(time.Duration(i)*time.Second))
 	}
-	if n := len(h.sessions); n > fewestToSkim {
+	if n := len(h.sessions); n > minSweepSize {
 		t.Errorf("%d sessions are remembered", n)
 	}
 }

@@ -77,8 +77,8 @@ func Run(ctx context.Context, o Options) (err error) {
 	if err := d.startService(); err != nil {
 		return err
 	}
-	defer d.service.Nats.Shutdown()
-	defer d.service.Http.Close()
+	defer d.service.NATS.Shutdown()
+	defer d.service.HTTP.Close()
 	if err := d.prepareOutcomes(key); err != nil {
 		return err
 	}
@@ -125,7 +125,7 @@ func (d *demo) configure(dir string) (*ecdsa.PrivateKey, error) {
 func (d *demo) startService() error {
 	s := &service.Service{Cfg: d.Config, Log: d.Log, Metrics: telemetry.New(d.Log)}
 	d.service = s
-	s.Remember()
+	s.InitSendHold()
 	var err error
 	node, err := d.Config.Node()
 	if err != nil {
@@ -135,20 +135,20 @@ func (d *demo) startService() error {
 	if s.Node, err = clearnode.New(node); err != nil {
 		return err
 	}
-	if s.Nats, err = natsconn.ConnectEmbedded(d.Config, "settled demo", false); err != nil {
+	if s.NATS, err = natsconn.ConnectEmbedded(d.Config, "settled demo", false); err != nil {
 		return err
 	}
-	if s.Http, err = s.ListenHTTP(); err != nil {
+	if s.HTTP, err = s.ListenHTTP(); err != nil {
 		d.Config.HTTPListen = "127.0.0.1:0"
-		s.Http, err = s.ListenHTTP()
+		s.HTTP, err = s.ListenHTTP()
 	}
 	if err != nil {
-		s.Nats.Shutdown()
+		s.NATS.Shutdown()
 		return err
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
 	defer cancel()
-	return s.Build(ctx)
+	return s.OpenStreams(ctx)
 }
 
 const rowFormat = "%-3s %-18s %-34s %-13s %-7s %s"
@@ -158,7 +158,7 @@ func (d *demo) settleAll(ctx context.Context) error {
 	start := time.Now()
 	if !d.JSON() {
 		if !d.Once {
-			_ = d.PrintLine(fmt.Sprintf("Watch it at http://%s/\n", d.service.Http.Addr))
+			_ = d.PrintLine(fmt.Sprintf("Watch it at http://%s/\n", d.service.HTTP.Addr))
 		}
 		_ = d.PrintLine(fmt.Sprintf(rowFormat, "", "SCENARIO", "WHAT", "SESSION", "RESULT", "WHO GOT WHAT, OR WHY NOT"))
 	}
@@ -208,7 +208,7 @@ func (d *demo) settleAll(ctx context.Context) error {
 // follow calls show with every entry from a sequence on, until ctx ends.
 func (d *demo) follow(ctx context.Context, from uint64, notice func(error) error, show func(ledger.Stored) error) error {
 	open := func(context.Context) (*streamreader.Reader, error) {
-		return audit.LedgerReader(d.service.Nats.JS, d.Config.NATSPrefix), nil
+		return audit.LedgerReader(d.service.NATS.JS, d.Config.NATSPrefix), nil
 	}
 	return ledger.Follow(ctx, open, streamreader.Selection{Subjects: []string{d.Config.NATSPrefix + "settlement.*.*"}, From: from}, notice, show)
 }
@@ -268,7 +268,7 @@ func (d *demo) checkDuplicates(ctx context.Context) (unexpected int, err error) 
 func (d *demo) waitAcknowledged(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, 30*time.Second)
 	defer cancel()
-	durable, err := d.service.Nats.JS.Consumer(ctx, consumer.OutcomesStream(d.Config.NATSPrefix), d.Config.ConsumerDurable)
+	durable, err := d.service.NATS.JS.Consumer(ctx, consumer.OutcomesStream(d.Config.NATSPrefix), d.Config.ConsumerDurable)
 	if err != nil {
 		return err
 	}
@@ -291,7 +291,7 @@ func (d *demo) stay(ctx context.Context) error {
 		return err
 	}
 	if !d.JSON() {
-		dashboard := fmt.Sprintf("The dashboard is at http://%s/", d.service.Http.Addr)
+		dashboard := fmt.Sprintf("The dashboard is at http://%s/", d.service.HTTP.Addr)
 		if d.token != "" {
 			dashboard += "; its token for replaying and discarding is " + d.token
 		}
@@ -299,11 +299,11 @@ func (d *demo) stay(ctx context.Context) error {
 		if d.scene.undisclosed {
 			total = " --total " + d.scene.deposits[0].asset + "=" + d.scene.deposits[0].amount
 		}
-		url := d.service.Nats.Embedded.ClientURL()
+		url := d.service.NATS.Embedded.ClientURL()
 		_ = d.PrintLine(fmt.Sprintf("\nStill running: NATS at %s, ClearNode (%s) at %s, health at http://%s/readyz.\n%s.\n\nOne more session is open. Settle it from another terminal:\n\n  %s publish game_completed --nats.url=%s --session %s --party winner=%s%s\n\nCtrl-C ends it.",
-			url, d.Protocol, d.node.URL(), d.service.Http.Addr, dashboard, os.Args[0], url, session, d.people[0], total))
+			url, d.Protocol, d.node.URL(), d.service.HTTP.Addr, dashboard, os.Args[0], url, session, d.people[0], total))
 	}
-	last, err := audit.LastEntry(ctx, d.service.Nats.JS, d.Config.NATSPrefix)
+	last, err := audit.LastEntry(ctx, d.service.NATS.JS, d.Config.NATSPrefix)
 	if err != nil {
 		return nil // interrupted
 	}

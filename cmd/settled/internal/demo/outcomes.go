@@ -134,7 +134,7 @@ func (d *demo) publish(ctx context.Context, after *outcome) error {
 		if err != nil {
 			return err
 		}
-		ack, err := d.service.Nats.JS.PublishMsg(ctx, msg)
+		ack, err := d.service.NATS.JS.PublishMsg(ctx, msg)
 		if err != nil {
 			return fmt.Errorf("publish %s: %w", o.what, err)
 		}
@@ -205,6 +205,6 @@ func (d *demo) printResult(o *outcome, e settlement.Entry) bool {
 	if !r.Expected {
 		mark = "NO"
 	}
-	_ = d.PrintLine(terminal.Printable(fmt.Sprintf(rowFormat, mark, r.Scenario, o.what, terminal.Short(r.SessionID), r.State, text)))
+	_ = d.PrintLine(terminal.Printable(fmt.Sprintf(rowFormat, mark, r.Scenario, o.what, terminal.Abbreviate(r.SessionID), r.State, text)))
 	return r.Expected
 }

@@ -13,9 +13,9 @@ import (
 	"settled/settlement"
 )
 
-// cosigning checks what `settled cosign` needs of NATS: requests for its keys, single
-// outcomes, and nothing else. It never advises more than that.
-func (d *Doctor) cosigning(ctx context.Context) {
+// checkCosignPermissions checks what `settled cosign` needs of NATS: requests for its keys and
+// single outcomes.
+func (d *Doctor) checkCosignPermissions(ctx context.Context) {
 	stream := d.Cfg.OutcomesStream()
 	get := d.apiPrefix() + "STREAM.MSG.GET." + stream
 	denied := 0
@@ -25,33 +25,33 @@ func (d *Doctor) cosigning(ctx context.Context) {
 	}
 	for _, of := range d.addresses() {
 		subject := cosigner.Subject(d.Cfg.NATSPrefix, of)
-		if err := d.hears(subject); err != nil {
+		if err := d.trySubscribe(subject); err != nil {
 			report("subscribe", subject, err)
 		}
 	}
-	allowed, err := d.may([]string{get})
+	allowed, err := d.canPublish([]string{get})
 	switch {
 	case err != nil:
 		d.fail("nats.rights", "", "%s", err)
 		return
-	case !allowed && d.Nats.Domain == "":
-		d.fail("nats.domain", "nats.domain: outcomes, as deploy/COSIGN.md has it; the domain of the leaf node or mirror that you read otherwise", "outcomes can't be read: %s", d.Nats.LastError())
+	case !allowed && d.NATS.Domain == "":
+		d.fail("nats.domain", "nats.domain: outcomes, as deploy/COSIGN.md has it; the domain of the leaf node or mirror that you read otherwise", "outcomes can't be read: %s", d.NATS.LastError())
 		return
 	case !allowed:
-		report("publish", get, d.Nats.LastError())
+		report("publish", get, d.NATS.LastError())
 		d.skip("stream."+stream, "it may not be read")
 		return
 	case denied == 0:
 		d.ok("nats.rights", "the co-signer may receive requests and read single outcomes")
 	}
-	d.readsOutcomes(ctx, stream, get)
+	d.checkReadOutcome(ctx, stream, get)
 }
 
-// readsOutcomes asks for one outcome, whether or not there is one.
-func (d *Doctor) readsOutcomes(ctx context.Context, stream, get string) {
+// checkReadOutcome requests one outcome, which need not exist.
+func (d *Doctor) checkReadOutcome(ctx context.Context, stream, get string) {
 	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
 	defer cancel()
-	answer, err := d.Nats.RequestWithContext(ctx, get, []byte(`{"seq": 1}`))
+	answer, err := d.NATS.RequestWithContext(ctx, get, []byte(`{"seq": 1}`))
 	check := "stream." + stream
 	switch {
 	case errors.Is(err, nats.ErrNoResponders):
@@ -65,8 +65,8 @@ func (d *Doctor) readsOutcomes(ctx context.Context, stream, get string) {
 	}
 }
 
-// cosignWeight says whether a key of ours counts in a session.
-func (d *Doctor) cosignWeight(s settlement.Session) {
+// checkCosignWeight checks whether one of our keys has a weight in a session.
+func (d *Doctor) checkCosignWeight(s settlement.Session) {
 	var ours int64
 	own := d.addresses()
 	for _, p := range s.Participants {

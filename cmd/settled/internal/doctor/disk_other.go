@@ -2,5 +2,5 @@
 
 package doctor
 
-// diskOf can't tell here.
+// diskOf is not implemented.
 func diskOf(string) (free uint64, kind string, known bool) { return 0, "", false }

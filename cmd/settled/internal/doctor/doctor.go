@@ -13,66 +13,66 @@ import (
 	"settled/settlement"
 )
 
-// What a check can come to.
+// Results of a check.
 const (
 	OK      = "ok"
-	Note    = "note"    // nothing is wrong, or it can't be seen from here
-	Warn    = "warn"    // settled runs, and somebody should look
+	Note    = "note"    // nothing is wrong, or it can't be determined
+	Warn    = "warn"    // settled runs, and an operator should look into it
 	Fail    = "fail"    // settled would not start, not settle, or endanger money
-	Skipped = "skipped" // something before it failed
+	Skipped = "skipped" // a check that it depends on failed
 )
 
-// Finding is what one check came to.
+// Finding is the result of one check.
 type Finding struct {
 	Check  string `json:"check"`
 	Result string `json:"result"`
-	Found  string `json:"found"`        // what is there
+	Found  string `json:"found"`        // what was found
 	Do     string `json:"do,omitempty"` // the line to change, or the command to run
 }
 
-// Doctor looks for what would keep settled from settling. It changes nothing.
+// Doctor finds problems that would prevent settling. It changes nothing.
 type Doctor struct {
-	Cfg     *config.Config
-	Session settlement.SessionID // empty: none was named
-	Cosign  bool                 // for `settled cosign` instead of `settled serve`
-	Say     func(Finding)
-	checks  int
-	failed  int
+	Cfg        *config.Config
+	Session    settlement.SessionID // empty: none was named
+	Cosign     bool                 // for `settled cosign` instead of `settled serve`
+	ReportFunc func(Finding)
+	checks     int
+	failed     int
 
 	signers  []clearnode.Signer
 	keyFiles []string       // that signers come from
-	Nats     *natsconn.Link // nil while NATS can't be reached
+	NATS     *natsconn.Link // nil: NATS can't be reached
 	missing  []string       // streams
 
 	streamsRead bool                   // the user of nats.url may read the streams
-	account     *jetstream.AccountInfo // nil where it can't be read
+	account     *jetstream.AccountInfo // nil: it can't be read
 }
 
-func (d *Doctor) tell(check, result, do, format string, args ...any) {
+func (d *Doctor) report(check, result, do, format string, args ...any) {
 	d.checks++
 	if result == Fail {
 		d.failed++
 	}
-	d.Say(Finding{Check: check, Result: result, Found: fmt.Sprintf(format, args...), Do: do})
+	d.ReportFunc(Finding{Check: check, Result: result, Found: fmt.Sprintf(format, args...), Do: do})
 }
 
-func (d *Doctor) ok(check, format string, args ...any) { d.tell(check, OK, "", format, args...) }
+func (d *Doctor) ok(check, format string, args ...any) { d.report(check, OK, "", format, args...) }
 
 func (d *Doctor) note(check, do, format string, args ...any) {
-	d.tell(check, Note, do, format, args...)
+	d.report(check, Note, do, format, args...)
 }
 
 func (d *Doctor) warn(check, do, format string, args ...any) {
-	d.tell(check, Warn, do, format, args...)
+	d.report(check, Warn, do, format, args...)
 }
 
 func (d *Doctor) fail(check, do, format string, args ...any) {
-	d.tell(check, Fail, do, format, args...)
+	d.report(check, Fail, do, format, args...)
 }
 
-func (d *Doctor) skip(check, why string) { d.tell(check, Skipped, "", "%s", why) }
+func (d *Doctor) skip(check, why string) { d.report(check, Skipped, "", "%s", why) }
 
-// Configuration takes what was read of it. Without one there is nothing to examine.
+// Configuration reports the result of reading the configuration, and whether there is one.
 func (d *Doctor) Configuration(cfg *config.Config, warnings []string, err error) bool {
 	if err != nil {
 		d.fail("config", "see `settled config sample` for every key", "%s", err)
@@ -88,21 +88,21 @@ func (d *Doctor) Configuration(cfg *config.Config, warnings []string, err error)
 	return true
 }
 
-// Examine makes every check, the cheap and near ones first.
+// Examine runs every check, local ones first.
 func (d *Doctor) Examine(ctx context.Context) {
-	d.secrets()
+	d.checkSecretFiles()
 	if d.Cfg.Embedded {
-		d.store()
+		d.checkStore()
 	}
-	d.serving(ctx)
+	d.checkRunningService(ctx)
 	d.examineNATS(ctx)
-	if d.Nats != nil {
-		defer d.Nats.Close()
+	if d.NATS != nil {
+		defer d.NATS.Close()
 	}
 	d.examineNode(ctx)
 }
 
-// Verdict is an error where a check failed.
+// Verdict returns an error if a check failed.
 func (d *Doctor) Verdict() error {
 	if d.failed > 0 {
 		return fmt.Errorf("doctor: %d of %d checks failed", d.failed, d.checks)

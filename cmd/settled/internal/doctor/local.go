@@ -16,8 +16,8 @@ import (
 	"settled/settlement"
 )
 
-// secrets looks at every file that only its owner may read, and tries the keys.
-func (d *Doctor) secrets() {
+// checkSecretFiles checks every file with a secret, and the keys.
+func (d *Doctor) checkSecretFiles() {
 	for _, secret := range []struct{ key, path string }{
 		{"nats.credentials_file", d.Cfg.NATSCredentialsFile}, {"nats.nkey_file", d.Cfg.NATSNKeyFile}, {"nats.tls.key", d.Cfg.NATSKeyFile},
 		{"clearnode.password_file", d.Cfg.NodePasswordFile}, {"http.token_file", d.Cfg.HTTPTokenFile},
@@ -35,12 +35,12 @@ func (d *Doctor) secrets() {
 		d.fail("keys", "clearnode.key_files: [judge.key]", "clearnode.key_files is not set: nobody would sign a close")
 	}
 	for _, path := range d.Cfg.NodeKeyFiles {
-		d.key(path)
+		d.checkKey(path)
 	}
 }
 
-// key reads a key file and has the key sign something of no use to anybody.
-func (d *Doctor) key(path string) {
+// checkKey loads a key file, which makes the key sign a test message.
+func (d *Doctor) checkKey(path string) {
 	signer, err := clearnode.LoadKeyFile(path, d.Cfg.NodePasswordFile)
 	if err != nil {
 		d.fail("keys", keyAdvice(path), "%s", err)
@@ -69,7 +69,7 @@ func keyAdvice(path string) string {
 	return "clearnode.key_files: 64 hex digits, or a keystore file with clearnode.password_file"
 }
 
-// addresses are our accounts. The first one signs in.
+// addresses returns our accounts. The first one signs in.
 func (d *Doctor) addresses() []settlement.Address {
 	var all []settlement.Address
 	for _, s := range d.signers {
@@ -78,8 +78,8 @@ func (d *Doctor) addresses() []settlement.Address {
 	return all
 }
 
-// serving asks whether a `settled serve` runs here, and how it is.
-func (d *Doctor) serving(ctx context.Context) {
+// checkRunningService checks whether a service runs on this machine, and whether it is ready.
+func (d *Doctor) checkRunningService(ctx context.Context) {
 	if _, port, err := net.SplitHostPort(d.Cfg.HTTPListen); err != nil || port == "0" {
 		return
 	}
@@ -121,16 +121,16 @@ const (
 	syncTries  = 8
 )
 
-// store looks at the disk of the embedded server: every message is synced to it
-// before it is acknowledged, three or more for each settlement.
-func (d *Doctor) store() {
+// checkStore checks the disk of the embedded server, which syncs every message, three or more
+// for each settlement.
+func (d *Doctor) checkStore() {
 	dir := d.Cfg.EmbeddedStoreDir
 	if _, err := os.Stat(dir); os.IsNotExist(err) {
 		d.note("embedded.store_dir", "", "%s is not there yet: `settled serve --embedded` makes it", dir)
 		dir = filepath.Dir(filepath.Clean(dir))
 	}
 	if free, kind, known := diskOf(dir); known {
-		d.space(dir, free, kind)
+		d.checkSpace(dir, free, kind)
 	}
 	took, err := syncTime(dir)
 	switch {
@@ -143,7 +143,7 @@ func (d *Doctor) store() {
 	}
 }
 
-func (d *Doctor) space(dir string, free uint64, kind string) {
+func (d *Doctor) checkSpace(dir string, free uint64, kind string) {
 	switch {
 	case kind != "":
 		d.warn("embedded.disk", "embedded.store_dir: a directory on a local disk", "%s is on %s: the ledger is not safe there", dir, kind)
@@ -154,8 +154,7 @@ func (d *Doctor) space(dir string, free uint64, kind string) {
 	}
 }
 
-// syncTime is how long the slowest of a few small writes takes to be on disk. The
-// file that it writes is removed again.
+// syncTime returns the slowest of a few small synced writes.
 func syncTime(dir string) (time.Duration, error) {
 	f, err := os.CreateTemp(dir, ".settled-doctor-*")
 	if err != nil {

@@ -20,7 +20,7 @@ import (
 	"settled/ledger"
 )
 
-// What NATS servers must be, at least.
+// Versions of nats-server: the oldest supported and the one tested with.
 var (
 	oldestNATS = [2]int{2, 11} // knows Nats-Expected-Last-Subject-Sequence-Subject, by which the ledger compares
 	triedNATS  = [2]int{2, 15}
@@ -30,13 +30,12 @@ const (
 	slowNATS = 200 * time.Millisecond
 )
 
-// examineNATS checks what settled needs of NATS. d.nats stays nil where it can't be
-// reached.
+// examineNATS checks what settled needs of NATS. d.NATS stays nil if it can't be reached.
 func (d *Doctor) examineNATS(ctx context.Context) {
 	cfg := *d.Cfg
 	if cfg.Embedded {
 		cfg.NATSURL = "nats://" + natsconn.Reachable(cfg.EmbeddedListen)
-		if !listens(ctx, natsconn.Reachable(cfg.EmbeddedListen)) {
+		if !isListening(ctx, natsconn.Reachable(cfg.EmbeddedListen)) {
 			d.note("nats", "start `settled serve --embedded` and ask again", "the embedded server is not running: its streams can't be looked at")
 			return
 		}
@@ -50,18 +49,18 @@ func (d *Doctor) examineNATS(ctx context.Context) {
 		d.fail(check, natsAdvice(&cfg, err), "%s", err)
 		return
 	}
-	d.Nats = link
-	d.server()
-	if !d.mayHear() {
+	d.NATS = link
+	d.checkServer()
+	if !d.checkSubscriptions() {
 		link.Close()
-		d.Nats = nil
+		d.NATS = nil
 		return
 	}
 	switch {
 	case d.Cosign:
-		d.cosigning(ctx)
+		d.checkCosignPermissions(ctx)
 		return
-	case cfg.Embedded && config.UserOf(natsconn.AsOperator(&cfg).NATSURL) == "":
+	case cfg.Embedded && config.URLUser(natsconn.AsOperator(&cfg).NATSURL) == "":
 		d.note("nats.rights", "run doctor as the user that runs `settled serve --embedded`, with its embedded.store_dir", "without the embedded server's operator.url its streams can't be examined")
 		return
 	case cfg.Embedded: // settled connects to it as its own user, with the rights of this version
@@ -69,22 +68,22 @@ func (d *Doctor) examineNATS(ctx context.Context) {
 		d.fail("nats.rights", notSettled, "the user of nats.url is not settled's: its account has no JetStream")
 		return
 	default:
-		denied, settleds := d.rights()
-		if !settleds || !d.JetStream(ctx, denied) {
+		denied, settleds := d.checkPermissions()
+		if !settleds || !d.CheckJetStream(ctx, denied) {
 			return
 		}
-		d.cluster()
+		d.checkCluster()
 	}
 	d.streamsRead = true
-	d.Streams(ctx)
-	d.Limits()
-	d.durable(ctx)
-	d.sending(ctx)
-	d.foreign(ctx)
+	d.CheckStreams(ctx)
+	d.CheckLimits()
+	d.checkDurable(ctx)
+	d.checkStop(ctx)
+	d.checkForeign(ctx)
 }
 
-// sending says whether a stop is in force. Where that can't be read, nothing is sent.
-func (d *Doctor) sending(ctx context.Context) {
+// checkStop checks whether a stop is in force. If that can't be read, nothing is sent.
+func (d *Doctor) checkStop(ctx context.Context) {
 	for _, name := range d.missing {
 		if name == consumer.OperationsStream(d.Cfg.NATSPrefix) {
 			d.note("sending", "", "nothing is stopped: stream %s is missing", name)
@@ -93,7 +92,7 @@ func (d *Doctor) sending(ctx context.Context) {
 	}
 	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
 	defer cancel()
-	stop, err := operations.New(d.Nats.JS, d.Cfg.Consumer()).Stopped(ctx)
+	stop, err := operations.New(d.NATS.JS, d.Cfg.Consumer()).Stopped(ctx)
 	switch {
 	case err != nil:
 		d.fail("sending", "", "nothing is sent while it is not known whether sending is stopped: %s", err)
@@ -104,7 +103,7 @@ func (d *Doctor) sending(ctx context.Context) {
 	}
 }
 
-func listens(ctx context.Context, address string) bool {
+func isListening(ctx context.Context, address string) bool {
 	ctx, cancel := context.WithTimeout(ctx, 2*time.Second)
 	defer cancel()
 	conn, err := new(net.Dialer).DialContext(ctx, "tcp", address)
@@ -126,24 +125,24 @@ func natsAdvice(cfg *config.Config, err error) string {
 	case strings.Contains(text, "tls") || strings.Contains(text, "certificate") || strings.Contains(text, "x509"):
 		return "nats.tls.ca: the file of the CA that signed the server's certificate"
 	}
-	return fmt.Sprintf("nats.url: %s: start the server there, or name the one that runs", config.WithoutPassword(cfg.NATSURL))
+	return fmt.Sprintf("nats.url: %s: start the server there, or name the one that runs", config.RedactURL(cfg.NATSURL))
 }
 
-// server looks at the one server that we are connected to.
-func (d *Doctor) server() {
-	nc := d.Nats.Conn
+// checkServer checks the server of the connection.
+func (d *Doctor) checkServer() {
+	nc := d.NATS.Conn
 	if rtt, err := nc.RTT(); err == nil && rtt > slowNATS {
 		d.warn("nats.connect", "run settled near its NATS", "%s answers in %s, and each settlement waits for it five times or more", nc.ConnectedUrlRedacted(), rtt.Round(time.Millisecond))
 	} else {
 		d.ok("nats.connect", "connected to %s", nc.ConnectedUrlRedacted())
 	}
-	d.Version(nc.ConnectedServerVersion())
+	d.CheckVersion(nc.ConnectedServerVersion())
 	if most := nc.MaxPayload(); most < natsconn.MinPayload {
 		d.fail("nats.max_payload", "max_payload: 1MB in the server's configuration", "the server takes messages of %d bytes at most: the result of a close could be refused", most)
 	}
 }
 
-func (d *Doctor) Version(text string) {
+func (d *Doctor) CheckVersion(text string) {
 	var found [2]int
 	if _, err := fmt.Sscanf(text, "%d.%d", &found[0], &found[1]); err != nil {
 		d.warn("nats.version", "", "the server's version is %q, which says nothing", text)
@@ -165,15 +164,15 @@ func (d *Doctor) Version(text string) {
 	}
 }
 
-// JetStream reports whether it is there at all.
-func (d *Doctor) JetStream(ctx context.Context, denied map[string]bool) bool {
+// CheckJetStream checks the account's JetStream and reports whether it can be used.
+func (d *Doctor) CheckJetStream(ctx context.Context, denied map[string]bool) bool {
 	if denied["INFO"] {
 		d.note("nats.jetstream", "", "whether the account's storage runs out can't be seen: the user may not ask $JS.API.INFO")
 		return true
 	}
 	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
 	defer cancel()
-	info, err := d.Nats.JS.AccountInfo(ctx)
+	info, err := d.NATS.JS.AccountInfo(ctx)
 	switch {
 	case errors.Is(err, jetstream.ErrJetStreamNotEnabledForAccount):
 		d.fail("nats.jetstream", "jetstream: enabled in settled's account", "JetStream is off for this user's account")
@@ -190,8 +189,8 @@ func (d *Doctor) JetStream(ctx context.Context, denied map[string]bool) bool {
 	return err == nil
 }
 
-// Limits compares what serve would create with what the account allows.
-func (d *Doctor) Limits() {
+// CheckLimits compares what serve would create with the limits of the account.
+func (d *Doctor) CheckLimits() {
 	if d.account == nil || len(d.missing) == 0 || !d.Cfg.NATSManageStreams {
 		return
 	}
@@ -212,9 +211,9 @@ func (d *Doctor) Limits() {
 	}
 }
 
-// cluster compares nats.replicas with the cluster, as far as it shows.
-func (d *Doctor) cluster() {
-	name, want := d.Nats.ConnectedClusterName(), d.Cfg.NATSReplicas
+// checkCluster compares nats.replicas with the cluster.
+func (d *Doctor) checkCluster() {
+	name, want := d.NATS.ConnectedClusterName(), d.Cfg.NATSReplicas
 	switch {
 	case d.Cfg.NATSDomain != "" || d.Cfg.Embedded: // the streams are elsewhere, or alone
 	case name == "" && want > 1:
@@ -226,18 +225,18 @@ func (d *Doctor) cluster() {
 	}
 }
 
-// Streams judges the four streams as serve would at its start.
-func (d *Doctor) Streams(ctx context.Context) {
+// CheckStreams checks the four streams as serve does at its start.
+func (d *Doctor) CheckStreams(ctx context.Context) {
 	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
 	defer cancel()
 	used := ""
-	for _, i := range consumer.InspectStreams(ctx, d.Nats.JS, d.Cfg.Consumer()) {
-		d.stream(i)
+	for _, i := range consumer.InspectStreams(ctx, d.NATS.JS, d.Cfg.Consumer()) {
+		d.checkStream(i)
 		if i.Stream != nil && i.Stream.State.LastSeq > 0 && !strings.HasSuffix(i.Name, "OPERATIONS") {
 			used = i.Name
 		}
 	}
-	found, err := ledger.Inspect(ctx, d.Nats.JS, d.Cfg.Ledger())
+	found, err := ledger.Inspect(ctx, d.NATS.JS, d.Cfg.Ledger())
 	i := consumer.Inspection{Name: found.Name, Err: err, Dangers: found.Dangers, Warnings: found.Warnings, Stream: found.Stream}
 	if err == nil && found.Stream == nil {
 		i.Create = consumer.CreateCommand(ledger.StreamConfig(d.Cfg.Ledger()))
@@ -247,16 +246,16 @@ func (d *Doctor) Streams(ctx context.Context) {
 			return
 		}
 	}
-	d.stream(i)
+	d.checkStream(i)
 }
 
-func (d *Doctor) stream(i consumer.Inspection) {
+func (d *Doctor) checkStream(i consumer.Inspection) {
 	check := "stream." + i.Name
 	switch {
 	case i.Err != nil:
 		d.fail(check, "", "%s", i.Err)
 	case i.Stream == nil:
-		d.absent(check, i)
+		d.reportMissing(check, i)
 		return
 	case len(i.Dangers) > 0:
 		d.fail(check, "settled doesn't start until this is mended", "%s", strings.Join(i.Dangers, "; "))
@@ -266,11 +265,11 @@ func (d *Doctor) stream(i consumer.Inspection) {
 		d.ok(check, "as it should be; %d messages, %d replicas", i.Stream.State.Msgs, i.Stream.Config.Replicas)
 	}
 	if i.Stream != nil {
-		d.replicas(check, i.Stream.Cluster)
+		d.checkReplicas(check, i.Stream.Cluster)
 	}
 }
 
-func (d *Doctor) absent(check string, i consumer.Inspection) {
+func (d *Doctor) reportMissing(check string, i consumer.Inspection) {
 	d.missing = append(d.missing, i.Name)
 	switch {
 	case i.Lost:
@@ -283,8 +282,8 @@ func (d *Doctor) absent(check string, i consumer.Inspection) {
 	}
 }
 
-// replicas looks whether a stream's servers are all there.
-func (d *Doctor) replicas(check string, c *jetstream.ClusterInfo) {
+// checkReplicas checks whether all servers of a stream are up.
+func (d *Doctor) checkReplicas(check string, c *jetstream.ClusterInfo) {
 	if c == nil {
 		return
 	}
@@ -298,8 +297,8 @@ func (d *Doctor) replicas(check string, c *jetstream.ClusterInfo) {
 	}
 }
 
-// durable judges the consumer that all replicas share.
-func (d *Doctor) durable(ctx context.Context) {
+// checkDurable checks the consumer that all replicas share.
+func (d *Doctor) checkDurable(ctx context.Context) {
 	check := "consumer." + d.Cfg.ConsumerDurable
 	for _, name := range d.missing {
 		if name == consumer.OutcomesStream(d.Cfg.NATSPrefix) {
@@ -309,7 +308,7 @@ func (d *Doctor) durable(ctx context.Context) {
 	}
 	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
 	defer cancel()
-	i := consumer.InspectDurable(ctx, d.Nats.JS, d.Cfg.Consumer())
+	i := consumer.InspectDurable(ctx, d.NATS.JS, d.Cfg.Consumer())
 	switch {
 	case i.Err != nil:
 		d.fail(check, "", "%s", i.Err)

@@ -15,8 +15,8 @@ import (
 )
 
 const (
-	clockTolerance = 2 * time.Second // beyond what the measurement may be off
-	mostV1Lines    = 50              // connections that a nitronode takes from one address
+	clockTolerance = 2 * time.Second // in addition to the error of the measurement
+	mostV1Lines    = 50              // connections that a nitronode accepts from one address
 )
 
 // examineNode checks what settled needs of the ClearNode, on one connection.
@@ -41,36 +41,36 @@ func (d *Doctor) examineNode(ctx context.Context) {
 		return
 	}
 	defer x.Close()
-	d.ok("node.connect", "connected to %s", config.WithoutPassword(d.Cfg.NodeURL))
-	d.protocol(x)
-	d.transport(x)
-	shown, same := d.nodeAddress(ctx, x, cfg.NodeAddress)
-	if !same || !d.signIn(ctx, x) {
+	d.ok("node.connect", "connected to %s", config.RedactURL(d.Cfg.NodeURL))
+	d.checkProtocol(x)
+	d.checkTransport(x)
+	shown, same := d.checkNodeAddress(ctx, x, cfg.NodeAddress)
+	if !same || !d.checkSignIn(ctx, x) {
 		return
 	}
 	if !shown {
-		_, same = d.nodeAddress(ctx, x, cfg.NodeAddress)
+		_, same = d.checkNodeAddress(ctx, x, cfg.NodeAddress)
 	}
 	if same {
 		d.beyondSignIn(ctx, x)
 	}
 }
 
-// beyondSignIn are the checks that the node answers only to whom it knows.
+// beyondSignIn runs the checks that require a sign-in.
 func (d *Doctor) beyondSignIn(ctx context.Context, x *clearnode.Diagnosis) {
-	d.clock(ctx, x)
-	d.expiry(ctx, x)
-	d.rate(x)
-	d.limitAssets(ctx, x)
+	d.checkClock(ctx, x)
+	d.checkExpiry(ctx, x)
+	d.checkRate(x)
+	d.checkLimitAssets(ctx, x)
 	if !d.Cosign { // a co-signer has no ledger to compare with
-		d.closedElsewhere(ctx, x)
+		d.checkUnknownCloses(ctx, x)
 	}
 	if d.Session != "" {
-		d.namedSession(ctx, x)
+		d.checkSession(ctx, x)
 	}
 }
 
-func (d *Doctor) protocol(x *clearnode.Diagnosis) {
+func (d *Doctor) checkProtocol(x *clearnode.Diagnosis) {
 	line := "clearnode.protocol: " + x.Protocol()
 	switch {
 	case !x.SameProtocol(d.Cfg.NodeProtocol):
@@ -82,9 +82,9 @@ func (d *Doctor) protocol(x *clearnode.Diagnosis) {
 	}
 }
 
-// transport: whoever sits between us and the node can read what goes over ws://,
-// and at a node that signs nothing also write the answers.
-func (d *Doctor) transport(x *clearnode.Diagnosis) {
+// checkTransport warns of ws://, over which others can read the messages, and forge the
+// answers of a node that signs none.
+func (d *Doctor) checkTransport(x *clearnode.Diagnosis) {
 	u, err := url.Parse(d.Cfg.NodeURL)
 	if err != nil || u.Scheme != "ws" {
 		return
@@ -100,9 +100,9 @@ func (d *Doctor) transport(x *clearnode.Diagnosis) {
 	}
 }
 
-// nodeAddress compares who answers with the pinned address, where the node shows
-// it already. Our key signs nothing for a node that isn't the pinned one.
-func (d *Doctor) nodeAddress(ctx context.Context, x *clearnode.Diagnosis, pinned *settlement.Address) (shown, same bool) {
+// checkNodeAddress compares the node's address, if it is known already, with the pinned one. It
+// runs before the sign-in, since our key must not sign for another node.
+func (d *Doctor) checkNodeAddress(ctx context.Context, x *clearnode.Diagnosis, pinned *settlement.Address) (shown, same bool) {
 	address, known, err := x.Address(ctx)
 	line := fmt.Sprintf("clearnode.node_address: %q", address)
 	switch {
@@ -122,7 +122,7 @@ func (d *Doctor) nodeAddress(ctx context.Context, x *clearnode.Diagnosis, pinned
 	return true, true
 }
 
-func (d *Doctor) signIn(ctx context.Context, x *clearnode.Diagnosis) bool {
+func (d *Doctor) checkSignIn(ctx context.Context, x *clearnode.Diagnosis) bool {
 	useless, err := x.SignIn(ctx)
 	switch {
 	case err != nil && strings.Contains(err.Error(), "clearnode.node_address"):
@@ -140,9 +140,9 @@ func (d *Doctor) signIn(ctx context.Context, x *clearnode.Diagnosis) bool {
 	return err == nil
 }
 
-// clock compares the two clocks. settled reckons by the node's, so a difference
-// endangers nothing; but its cause may, and the times in the ledger are off.
-func (d *Doctor) clock(ctx context.Context, x *clearnode.Diagnosis) {
+// checkClock compares the two clocks. settled uses the node's, so that a difference is safe;
+// but its cause may not be, and the times in the ledger are wrong.
+func (d *Doctor) checkClock(ctx context.Context, x *clearnode.Diagnosis) {
 	ahead, within, err := x.Clock(ctx)
 	switch {
 	case err != nil:
@@ -161,8 +161,8 @@ func aheadOf(d time.Duration) string {
 	return fmt.Sprintf("%s ahead of", d.Round(time.Millisecond))
 }
 
-// expiry compares the node's message expiry, on which the fence rests.
-func (d *Doctor) expiry(ctx context.Context, x *clearnode.Diagnosis) {
+// checkExpiry compares the node's message expiry, which the fence depends on.
+func (d *Doctor) checkExpiry(ctx context.Context, x *clearnode.Diagnosis) {
 	e, err := x.Expiry(ctx)
 	line := fmt.Sprintf("clearnode.message_expiry: %s", e.Actual)
 	if e.Actual > 0 && e.Actual <= d.Cfg.NodeRequestValidity {
@@ -184,8 +184,8 @@ func (d *Doctor) expiry(ctx context.Context, x *clearnode.Diagnosis) {
 	}
 }
 
-// limitAssets compares the limits with the assets that the node lists.
-func (d *Doctor) limitAssets(ctx context.Context, x *clearnode.Diagnosis) {
+// checkLimitAssets compares the limits with the assets that the node lists.
+func (d *Doctor) checkLimitAssets(ctx context.Context, x *clearnode.Diagnosis) {
 	if !slices.ContainsFunc(d.Cfg.Limits, func(l settlement.Limit) bool { return l.Asset != "" }) {
 		return
 	}
@@ -203,7 +203,7 @@ func (d *Doctor) limitAssets(ctx context.Context, x *clearnode.Diagnosis) {
 	}
 }
 
-func (d *Doctor) rate(x *clearnode.Diagnosis) {
+func (d *Doctor) checkRate(x *clearnode.Diagnosis) {
 	ours, allowed := x.FramesPerSecond()
 	switch {
 	case allowed > 0 && ours > allowed:

@@ -13,15 +13,15 @@ import (
 	"settled/settlement"
 )
 
-// How much is looked at for sessions that somebody else closed.
+// Bounds of the search for sessions that somebody else closed.
 const (
-	mostAccounts = 10
-	mostShown    = 10
+	maxAccounts = 10
+	maxListed   = 10
 )
 
-// openLedger is the ledger, as far as it can be read.
+// openLedger opens the ledger if it can be read.
 func (d *Doctor) openLedger(ctx context.Context) (*ledger.Ledger, error) {
-	if d.Nats == nil {
+	if d.NATS == nil {
 		return nil, errors.New("NATS can't be reached")
 	}
 	if !d.streamsRead {
@@ -31,13 +31,13 @@ func (d *Doctor) openLedger(ctx context.Context) (*ledger.Ledger, error) {
 	cfg.Create = false
 	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
 	defer cancel()
-	l, _, err := ledger.Open(ctx, d.Nats.JS, cfg)
+	l, _, err := ledger.Open(ctx, d.NATS.JS, cfg)
 	return l, err
 }
 
-// closedElsewhere looks for sessions of our accounts that are closed at the node
-// and that the ledger knows nothing of: somebody else closes sessions.
-func (d *Doctor) closedElsewhere(ctx context.Context, x *clearnode.Diagnosis) {
+// checkUnknownCloses finds sessions of our accounts that are closed at the node and not
+// recorded in the ledger: another program closes sessions.
+func (d *Doctor) checkUnknownCloses(ctx context.Context, x *clearnode.Diagnosis) {
 	l, err := d.openLedger(ctx)
 	if err != nil {
 		d.skip("node.closed", "the ledger can't be read: "+err.Error())
@@ -45,7 +45,7 @@ func (d *Doctor) closedElsewhere(ctx context.Context, x *clearnode.Diagnosis) {
 	}
 	var strange []settlement.SessionID
 	seen := 0
-	for _, of := range d.addresses()[:min(mostAccounts, len(d.signers))] {
+	for _, of := range d.addresses()[:min(maxAccounts, len(d.signers))] {
 		ids, err := x.Closed(ctx, of)
 		if errors.Is(err, clearnode.ErrUnlisted) {
 			d.note("node.closed", "", "who else closes sessions can't be seen: %s", err)
@@ -53,7 +53,7 @@ func (d *Doctor) closedElsewhere(ctx context.Context, x *clearnode.Diagnosis) {
 		}
 		if err == nil {
 			seen += len(ids)
-			ids, err = unknownTo(ctx, l, ids)
+			ids, err = unrecordedSessions(ctx, l, ids)
 		}
 		if err != nil {
 			d.warn("node.closed", "", "who else closes sessions can't be told: %s", err)
@@ -61,12 +61,12 @@ func (d *Doctor) closedElsewhere(ctx context.Context, x *clearnode.Diagnosis) {
 		}
 		strange = append(strange, ids...)
 	}
-	d.strangers(strange, seen)
+	d.reportUnrecorded(strange, seen)
 }
 
-// recorded reports whether the ledger says how the session was closed: by settled, which
-// closed it or is closing it, or by somebody else (closed_elsewhere).
-func recorded(ctx context.Context, l *ledger.Ledger, head settlement.Head) (bool, error) {
+// isRecorded reports whether the ledger records the close of a session, by settled or by
+// somebody else (closed_elsewhere).
+func isRecorded(ctx context.Context, l *ledger.Ledger, head settlement.Head) (bool, error) {
 	if head.Last == nil || head.Standing().State != settlement.Free {
 		return head.Last != nil, nil
 	}
@@ -76,15 +76,15 @@ func recorded(ctx context.Context, l *ledger.Ledger, head settlement.Head) (bool
 	}), err
 }
 
-// unknownTo are the sessions of which the ledger does not say how they were closed.
-func unknownTo(ctx context.Context, l *ledger.Ledger, ids []settlement.SessionID) ([]settlement.SessionID, error) {
+// unrecordedSessions returns the sessions whose close is not in the ledger.
+func unrecordedSessions(ctx context.Context, l *ledger.Ledger, ids []settlement.SessionID) ([]settlement.SessionID, error) {
 	var unknown []settlement.SessionID
 	for _, id := range ids {
 		head, err := l.Head(ctx, id)
 		if err != nil {
 			return nil, err
 		}
-		known, err := recorded(ctx, l, head)
+		known, err := isRecorded(ctx, l, head)
 		if err != nil {
 			return nil, err
 		}
@@ -95,13 +95,13 @@ func unknownTo(ctx context.Context, l *ledger.Ledger, ids []settlement.SessionID
 	return unknown, nil
 }
 
-func (d *Doctor) strangers(strange []settlement.SessionID, seen int) {
+func (d *Doctor) reportUnrecorded(strange []settlement.SessionID, seen int) {
 	if len(strange) == 0 {
 		d.ok("node.closed", "the ledger knows each of the newest %d closed sessions of our keys", seen)
 		return
 	}
 	var names []string
-	for _, id := range strange[:min(mostShown, len(strange))] {
+	for _, id := range strange[:min(maxListed, len(strange))] {
 		names = append(names, string(id))
 	}
 	more := ""
@@ -112,8 +112,8 @@ func (d *Doctor) strangers(strange []settlement.SessionID, seen int) {
 		"%d of the newest %d closed sessions of our keys are not in the ledger: %s%s", len(strange), seen, strings.Join(names, ", "), more)
 }
 
-// namedSession says whether our keys can close one session.
-func (d *Doctor) namedSession(ctx context.Context, x *clearnode.Diagnosis) {
+// checkSession checks whether our keys can close the session.
+func (d *Doctor) checkSession(ctx context.Context, x *clearnode.Diagnosis) {
 	s, err := x.Session(ctx, d.Session)
 	switch {
 	case errors.Is(err, settlement.ErrSessionNotFound):
@@ -125,14 +125,14 @@ func (d *Doctor) namedSession(ctx context.Context, x *clearnode.Diagnosis) {
 	}
 	if d.Cosign {
 		d.ok("session", "%s at the node", map[bool]string{true: "open", false: "closed"}[s.Open])
-		d.cosignWeight(s)
+		d.checkCosignWeight(s)
 		return
 	}
-	d.standing(ctx, s)
-	d.quorum(s)
+	d.checkStanding(ctx, s)
+	d.checkQuorum(s)
 }
 
-func (d *Doctor) standing(ctx context.Context, s settlement.Session) {
+func (d *Doctor) checkStanding(ctx context.Context, s settlement.Session) {
 	state := "closed"
 	if s.Open {
 		state = "open"
@@ -153,8 +153,8 @@ func (d *Doctor) standing(ctx context.Context, s settlement.Session) {
 	}
 }
 
-// quorum compares the weights of our keys with what the session wants.
-func (d *Doctor) quorum(s settlement.Session) {
+// checkQuorum compares the weight of our keys with the session's quorum.
+func (d *Doctor) checkQuorum(s settlement.Session) {
 	own := map[settlement.Address]bool{}
 	for _, a := range d.addresses() {
 		own[a] = true

@@ -12,24 +12,23 @@ import (
 )
 
 const (
-	AssetsAge   = time.Minute     // how old the node's list of assets may be when a request is sent
-	assetsEvery = time.Second     // how often its age is looked at
-	assetsWait  = 5 * time.Second // for the answer
+	MaxAssetsAge   = time.Minute     // age of the node's list of assets when a request is sent
+	assetsInterval = time.Second     // how often its age is checked
+	assetsTimeout  = 5 * time.Second // for the answer
 )
 
-// LimitAssets compares the limits with the assets that the node lists, again and again: a
-// limit on an asset that it does not list protects nothing. Its methods may run at the
-// same time.
+// LimitAssets periodically compares the limits with the assets that the node lists: a limit
+// on an unlisted asset has no effect. It is safe for concurrent use.
 type LimitAssets struct {
 	limits     settlement.Limits
 	assetsFunc func(context.Context) ([]settlement.Asset, error)
 	NowFunc    func() time.Time
 	log        zerolog.Logger
 
-	asking sync.Mutex // one question at a time
+	asking sync.Mutex // serializes requests
 	mu     sync.Mutex
-	at     time.Time // of the last list; zero: there was none
-	found  error     // what is wrong by the last list
+	at     time.Time // time of the last list; zero: there was none
+	found  error     // error by the last list
 }
 
 func NewLimitAssets(limits settlement.Limits, assets func(context.Context) ([]settlement.Asset, error), log zerolog.Logger) *LimitAssets {
@@ -42,9 +41,8 @@ func NewLimitAssets(limits settlement.Limits, assets func(context.Context) ([]se
 	return a
 }
 
-// Verified is nil where each limit names an asset that the node listed within a minute, or
-// the node lists none at all: then only the plan can tell. Any other error means that
-// nothing may be sent.
+// Verified returns nil if each limit names an asset that the node listed within a minute, or
+// if the node lists none. After any error nothing may be sent.
 func (a *LimitAssets) Verified(ctx context.Context) error {
 	if a == nil || len(a.limits) == 0 {
 		return nil
@@ -54,22 +52,22 @@ func (a *LimitAssets) Verified(ctx context.Context) error {
 	if found, fresh := a.last(); fresh {
 		return found
 	}
-	ctx, cancel := context.WithTimeout(ctx, assetsWait)
+	ctx, cancel := context.WithTimeout(ctx, assetsTimeout)
 	defer cancel()
 	assets, err := a.assetsFunc(ctx)
 	if err != nil {
 		return err
 	}
-	return a.note(assets)
+	return a.record(assets)
 }
 
 func (a *LimitAssets) last() (found error, fresh bool) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	return a.found, !a.at.IsZero() && a.NowFunc().Sub(a.at) < AssetsAge
+	return a.found, !a.at.IsZero() && a.NowFunc().Sub(a.at) < MaxAssetsAge
 }
 
-func (a *LimitAssets) note(assets []settlement.Asset) error {
+func (a *LimitAssets) record(assets []settlement.Asset) error {
 	var found error
 	if len(assets) > 0 {
 		found = a.limits.Unlisted(assets)
@@ -86,7 +84,7 @@ func (a *LimitAssets) note(assets []settlement.Asset) error {
 	return found
 }
 
-// Problem is what the last list showed, or that there was none yet. It does not block.
+// Problem returns the error by the last list, or that there was none yet. It does not block.
 func (a *LimitAssets) Problem() error {
 	if a == nil || len(a.limits) == 0 {
 		return nil
@@ -101,7 +99,7 @@ func (a *LimitAssets) Problem() error {
 
 // Run compares until ctx ends.
 func (a *LimitAssets) Run(ctx context.Context) {
-	every := time.NewTicker(assetsEvery)
+	every := time.NewTicker(assetsInterval)
 	defer every.Stop()
 	for ctx.Err() == nil {
 		if err := a.Verified(ctx); err != nil {

@@ -17,7 +17,7 @@ import (
 // HTTPServer serves the health of the process and its metrics, and the dashboard
 // of a service.
 type HTTPServer struct {
-	OnClose func() // nil: nothing to end first
+	OnClose func() // called first by Close; may be nil
 	server  *http.Server
 	Addr    string
 	done    chan struct{}
@@ -43,16 +43,16 @@ func ListenHTTP(addr string, routes http.Handler, log zerolog.Logger) (*HTTPServ
 	return h, nil
 }
 
-// httpStop bounds how long requests in progress are waited for.
-const httpStop = time.Second
+// shutdownTimeout bounds the wait for requests in progress.
+const shutdownTimeout = time.Second
 
-// Close ends the dashboard and its event streams, waits for the requests in progress
-// for httpStop, and cuts off what is left.
+// Close ends the dashboard and its event streams, waits for requests in progress for
+// shutdownTimeout, and closes the remaining connections.
 func (h *HTTPServer) Close() {
 	if h.OnClose != nil {
 		h.OnClose()
 	}
-	ctx, cancel := context.WithTimeout(context.Background(), httpStop)
+	ctx, cancel := context.WithTimeout(context.Background(), shutdownTimeout)
 	defer cancel()
 	if h.server.Shutdown(ctx) != nil {
 		_ = h.server.Close()
@@ -60,24 +60,24 @@ func (h *HTTPServer) Close() {
 	<-h.done
 }
 
-// Routes are what every service answers: whether it lives, is ready, and how it does.
+// Routes returns the routes of every service: its health, readiness and metrics.
 func Routes(alive, ready func() error, stopped func() string, registry *prometheus.Registry) *http.ServeMux {
 	mux := http.NewServeMux()
-	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) { answer(w, alive(), "") })
+	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) { writeHealth(w, alive(), "") })
 	mux.HandleFunc("GET /readyz", func(w http.ResponseWriter, r *http.Request) {
 		if r.URL.Query().Get("for") == "http" {
-			answer(w, nil, "")
+			writeHealth(w, nil, "")
 			return
 		}
-		answer(w, ready(), stopped())
+		writeHealth(w, ready(), stopped())
 	})
 	mux.Handle("GET /metrics", promhttp.HandlerFor(registry, promhttp.HandlerOpts{}))
 	return mux
 }
 
-// answer writes {"ok":true}, or 503 and what is missing; and why all sending is
-// stopped, which is no lack of readiness: who stopped it wants it so.
-func answer(w http.ResponseWriter, err error, stopped string) {
+// writeHealth writes {"ok":true}, or 503 and what is missing; and why all sending is stopped,
+// which is intended and doesn't count as not ready.
+func writeHealth(w http.ResponseWriter, err error, stopped string) {
 	result := struct {
 		OK      bool   `json:"ok"`
 		Error   string `json:"error,omitempty"`

@@ -10,16 +10,15 @@ import (
 	"settled/cmd/settled/internal/config"
 )
 
-// LogKeys says whose keys these are. That each can sign was found out when it was
-// read.
+// LogKeys logs the addresses of the keys.
 func LogKeys(c *config.Config, cfg clearnode.Config, log zerolog.Logger) {
 	for _, s := range cfg.Signers {
-		log.Info().Stringer("address", s.Address()).Str("protocol", c.NodeProtocol).Str("node", config.WithoutPassword(c.NodeURL)).Msg("key")
+		log.Info().Stringer("address", s.Address()).Str("protocol", c.NodeProtocol).Str("node", config.RedactURL(c.NodeURL)).Msg("key")
 	}
 }
 
-// WithNode runs the node's connections as long as work runs, and ends them after
-// it: what is in hand when ctx ends still needs them.
+// WithNode runs the node's connections while work runs, which still needs them after ctx
+// has ended.
 func WithNode(ctx context.Context, node *clearnode.Client, work func(context.Context) error) error {
 	nodeCtx, stop := context.WithCancel(context.WithoutCancel(ctx))
 	done := make(chan error, 1)

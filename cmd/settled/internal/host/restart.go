@@ -10,17 +10,16 @@ import (
 	"settled/consumer"
 )
 
-// ErrStoreFailed says that the embedded server has to be started again: it writes
-// nothing to a stream any more once a write failed.
+// ErrStoreFailed says that the embedded server must be restarted: after a failed write it
+// writes nothing more to a stream.
 var ErrStoreFailed = errors.New("the embedded NATS server could not write its store")
 
-// RestartAfter is after what time a service whose connection was closed starts again.
-const RestartAfter = time.Second
+// RestartDelay is how long a service waits before it restarts on a new connection.
+const RestartDelay = time.Second
 
-// KeepRunning runs a service until it ends for another reason than that the connection to
-// NATS was closed for good, or that the embedded server has to be started again. The client library does that for errors of the server
-// that it doesn't know, and for commands that are too long. All that stands on the
-// connection is made again with it, as by a restart of the process.
+// KeepRunning runs a service, and restarts it if the connection to NATS was closed for
+// good or the embedded server must be restarted. The client library closes a connection
+// for good after unknown errors of the server and commands that are too long.
 func KeepRunning(ctx context.Context, log zerolog.Logger, run func() error) error {
 	for {
 		err := run()
@@ -31,7 +30,7 @@ func KeepRunning(ctx context.Context, log zerolog.Logger, run func() error) erro
 		select {
 		case <-ctx.Done():
 			return nil
-		case <-time.After(RestartAfter):
+		case <-time.After(RestartDelay):
 		}
 	}
 }

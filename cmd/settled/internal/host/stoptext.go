@@ -8,9 +8,9 @@ import (
 	"settled/consumer/operations"
 )
 
-// StopText says who stopped all sending, when and why.
+// StopText describes who stopped all sending, when and why.
 func StopText(op *operations.Record) string {
-	text := fmt.Sprintf("Sending was stopped by %s at %s (%s ago): %s", op.Who, terminal.Clock(op.At), time.Since(op.At).Round(time.Second), op.Reason)
+	text := fmt.Sprintf("Sending was stopped by %s at %s (%s ago): %s", op.Who, terminal.FormatTime(op.At), time.Since(op.At).Round(time.Second), op.Reason)
 	if op.Session != "" {
 		text += fmt.Sprintf("\n    session  %s\n    outcome  %s (%s)", op.Session, op.Origin, op.Code)
 	}

@@ -17,18 +17,15 @@ import (
 	"settled/ledger"
 )
 
-// What deploy/nats expects of every client besides user and password: an inbox
-// prefix of the user's own, and the domain under which the accounts without
-// JetStream import the API of settled's account.
-const (
-	LedgerDomain = "ledger"
-)
+// LedgerDomain is the domain under which the accounts of deploy/nats that have no JetStream
+// import the API of settled's account.
+const LedgerDomain = "ledger"
 
-// apiWait bounds the search for JetStream's API. It is one round trip.
-const apiWait = 2 * time.Second
+// apiTimeout bounds one round trip of the search for JetStream's API.
+const apiTimeout = 2 * time.Second
 
-// InboxAdvice is what to do where NATS refuses the subscription for answers; empty
-// where err says something else.
+// InboxAdvice returns what to do if NATS denied the subscription for answers; empty if err
+// is another error.
 func InboxAdvice(err error) string {
 	if err == nil || !errors.Is(err, nats.ErrPermissionViolation) || !strings.Contains(err.Error(), `Subscription to "`+config.DefaultInboxPrefix) {
 		return ""
@@ -36,17 +33,17 @@ func InboxAdvice(err error) string {
 	return "set nats.inbox_prefix to the inbox prefix that the server's configuration permits this user: _INBOX where it permits _INBOX.> only; deploy/nats permits _INBOX_<user>.>, which is the default for a user named in nats.url"
 }
 
-// FindDomain is the JetStream domain to use where nats.domain is not set: none where
-// the user's account has JetStream, and ledgerDomain where it has not, or where the
-// user may not ask and that domain answers.
+// FindDomain returns the JetStream domain to use if nats.domain is not set: none if the
+// user's account has JetStream; LedgerDomain if it has none, or if the user may not ask and
+// that domain answers.
 func FindDomain(c *config.Config, nc *nats.Conn) (string, error) {
-	answer, err := ask(nc, "$JS.API.INFO")
+	answer, err := request(nc, "$JS.API.INFO")
 	if advice := InboxAdvice(err); advice != "" {
 		return "", fmt.Errorf("answers can't be received: %w: %s", err, advice)
 	}
 	switch {
 	case errors.Is(err, nats.ErrPermissionViolation):
-		if _, err = ask(nc, "$JS."+LedgerDomain+".API.STREAM.INFO."+ledger.StreamName(c.NATSPrefix)); err == nil {
+		if _, err = request(nc, "$JS."+LedgerDomain+".API.STREAM.INFO."+ledger.StreamName(c.NATSPrefix)); err == nil {
 			return LedgerDomain, nil
 		}
 		return "", nil
@@ -62,9 +59,9 @@ func FindDomain(c *config.Config, nc *nats.Conn) (string, error) {
 	return "", nil
 }
 
-// ask sends an empty request and returns its answer, or what NATS denies as soon as
-// that is known.
-func ask(nc *nats.Conn, subject string) (*nats.Msg, error) {
+// request sends an empty request and returns its answer. If NATS denies it, the error comes at
+// once.
+func request(nc *nats.Conn, subject string) (*nats.Msg, error) {
 	inbox := nc.NewInbox()
 	sub, err := nc.SubscribeSync(inbox)
 	if err != nil {
@@ -74,7 +71,7 @@ func ask(nc *nats.Conn, subject string) (*nats.Msg, error) {
 	if err := nc.PublishRequest(subject, inbox, nil); err != nil {
 		return nil, err
 	}
-	if err := nc.FlushTimeout(apiWait); err != nil {
+	if err := nc.FlushTimeout(apiTimeout); err != nil {
 		return nil, err
 	}
 	if last := nc.LastError(); errors.Is(last, nats.ErrPermissionViolation) && strings.Contains(last.Error(), `Publish to "`+subject+`"`) {
@@ -83,20 +80,20 @@ func ask(nc *nats.Conn, subject string) (*nats.Msg, error) {
 		}
 		return nil, last
 	}
-	return sub.NextMsg(apiWait)
+	return sub.NextMsg(apiTimeout)
 }
 
 // OperatorFile is the file in the embedded server's store directory with the URL by
 // which commands on this machine reach it as operator. Its mode is 0600.
 const OperatorFile = "operator.url"
 
-// AsOperator is c with the operator's URL of an embedded server in place of nats.url,
-// where that names this machine and no user, and a file of that server's that only we
-// can read is there: in embedded.store_dir, or in that of a running demo, where it must be
-// our own, since anybody may create files in the directory for temporary ones.
+// AsOperator returns c with the operator's URL of an embedded server in place of nats.url,
+// if that names this machine and no user, and there is an operator file that only this user
+// can read: in embedded.store_dir, or in that of a running demo. The latter must belong to
+// this user, since anybody may create files in the temporary directory.
 func AsOperator(c *config.Config) *config.Config {
 	want := config.ParseServerURL(c.NATSURL)
-	if want == nil || want.User != nil || strings.Contains(c.NATSURL, ",") || c.NATSCredentialsFile != "" || c.NATSNKeyFile != "" || !Loopback(want.Host) {
+	if want == nil || want.User != nil || strings.Contains(c.NATSURL, ",") || c.NATSCredentialsFile != "" || c.NATSNKeyFile != "" || !IsLoopback(want.Host) {
 		return c
 	}
 	demos, _ := filepath.Glob(filepath.Join(os.TempDir(), DemoDir+"*", DemoStore, OperatorFile))
@@ -109,7 +106,7 @@ func AsOperator(c *config.Config) *config.Config {
 		if err != nil {
 			continue
 		}
-		if found := config.ParseServerURL(string(text)); found != nil && found.Port() == want.Port() && Loopback(found.Host) {
+		if found := config.ParseServerURL(string(text)); found != nil && found.Port() == want.Port() && IsLoopback(found.Host) {
 			operator := *c
 			want.User = found.User
 			operator.NATSURL = want.String()

@@ -5,8 +5,8 @@ import (
 	"net/netip"
 )
 
-// Loopback reports whether only this machine reaches what listens there.
-func Loopback(listen string) bool {
+// IsLoopback reports whether only this machine reaches what listens there.
+func IsLoopback(listen string) bool {
 	host, _, err := net.SplitHostPort(listen)
 	if err != nil {
 		return false
@@ -15,8 +15,8 @@ func Loopback(listen string) bool {
 	return host == "localhost" || err == nil && ip.IsLoopback()
 }
 
-// Reachable is where to reach what listens at an address: one that listens
-// everywhere is reached over loopback.
+// Reachable returns the address at which this machine reaches a listener: loopback for one that
+// listens on all addresses.
 func Reachable(listen string) string {
 	host, port, err := net.SplitHostPort(listen)
 	if ip := net.ParseIP(host); err == nil && (host == "" || ip != nil && ip.IsUnspecified()) {

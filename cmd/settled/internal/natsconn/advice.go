@@ -12,16 +12,16 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 )
 
-// Refusals keeps the first permission that NATS denied to a command. The server
-// reports it separately from the call, which itself only runs out of time.
-type Refusals struct {
+// PermissionErrors keeps the first permission that NATS denied to a command. The server
+// reports it separately from the call, which itself only times out.
+type PermissionErrors struct {
 	mu       sync.Mutex
 	first    error
-	imported bool // the account has no JetStream: its API was looked for under ledgerDomain
+	imported bool // the account has no JetStream: the API is expected under LedgerDomain
 }
 
-// Note is a nats.ErrHandler.
-func (r *Refusals) Note(_ *nats.Conn, _ *nats.Subscription, err error) {
+// HandleError is a nats.ErrHandler.
+func (r *PermissionErrors) HandleError(_ *nats.Conn, _ *nats.Subscription, err error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if r.first == nil && errors.Is(err, nats.ErrPermissionViolation) {
@@ -29,48 +29,48 @@ func (r *Refusals) Note(_ *nats.Conn, _ *nats.Subscription, err error) {
 	}
 }
 
-// FoundDomain notes the JetStream domain that was found for a command.
-func (r *Refusals) FoundDomain(domain string) {
+// SetDomain records the JetStream domain that was found for a command.
+func (r *PermissionErrors) SetDomain(domain string) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.imported = domain == LedgerDomain
 }
 
-// notImported reports whether err says that the account of a command's user has
+// isNotImported reports whether err says that the account of a command's user has
 // neither JetStream nor the import that the command needs.
-func (r *Refusals) notImported(err error) bool {
+func (r *PermissionErrors) isNotImported(err error) bool {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	return r.imported && (errors.Is(err, nats.ErrNoResponders) || errors.Is(err, jetstream.ErrJetStreamNotEnabled))
 }
 
-func (r *Refusals) found() error {
+func (r *PermissionErrors) firstError() error {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	return r.first
 }
 
-// Explain adds to an error of a command what NATS has to do with it.
-func (r *Refusals) Explain(err error) error {
+// Explain adds the cause to an error of a command if NATS is the cause.
+func (r *PermissionErrors) Explain(err error) error {
 	if err == nil {
 		return err
 	}
-	refused := r.found()
+	refused := r.firstError()
 	switch advice := InboxAdvice(refused); {
 	case advice != "":
 		return fmt.Errorf("%w\nNATS refuses the subscription for answers: %w: %s", err, refused, advice)
 	case refused != nil:
 		return fmt.Errorf("%w\nNATS refuses something to the user of nats.url: %w; deploy/nats/roles.conf says what each user may do", err, refused)
-	case r.notImported(err):
+	case r.isNotImported(err):
 		return fmt.Errorf("%w\nThe account of the user of nats.url has no JetStream, and nothing answers there under $JS.%s.API: use a user that may do this (deploy/nats/roles.conf), or set nats.domain; if it may, NATS or a stream is missing: `settled doctor`, with the service's --config, says which", err, LedgerDomain)
 	}
-	if Away(err) {
+	if IsUnavailable(err) {
 		return fmt.Errorf("%w\nNATS, or the node, doesn't answer as it should: `settled doctor`, with the service's --config, says what is wrong", err)
 	}
 	return err
 }
 
-// ConnectAdvice is what to do where no connection came about.
+// ConnectAdvice returns what to do if no connection could be made.
 func ConnectAdvice(err error) string {
 	if isAuthError(err) {
 		return "it runs, and doesn't know this user, password or key: correct nats.url, nats.credentials_file or nats.nkey_file"
@@ -88,8 +88,8 @@ func ConnectAdvice(err error) string {
 	return "is it running, and is nats.url right?"
 }
 
-// HandshakeAdvice is which of nats.tls.first to set where client and server may disagree
-// about who begins, and what else ends a connection at once; empty where the error is another.
+// HandshakeAdvice returns what to do if client and server may disagree about
+// nats.tls.first, or the server closed the connection at once; empty for other errors.
 func HandshakeAdvice(err error) string {
 	switch {
 	case errors.Is(err, io.EOF) || errors.Is(err, syscall.ECONNRESET) || errors.Is(err, syscall.EPIPE) || strings.Contains(strings.ToLower(err.Error()), "connection reset"):
@@ -113,8 +113,8 @@ const (
 
 const sizeKeys = "nats.max_bytes.outcomes, nats.max_bytes.settlements, nats.max_bytes.deadletters and nats.max_bytes.operations"
 
-// LimitAdvice is what to change where a limit of the JetStream account is the cause;
-// empty where it is not.
+// LimitAdvice returns what to change if a limit of the JetStream account is the cause;
+// else it is empty.
 func LimitAdvice(err error) string {
 	var api *jetstream.APIError
 	if !errors.As(err, &api) {
@@ -137,7 +137,7 @@ func LimitAdvice(err error) string {
 	return ""
 }
 
-// WithLimitAdvice adds limitAdvice to an error.
+// WithLimitAdvice adds LimitAdvice to an error.
 func WithLimitAdvice(err error) error {
 	if advice := LimitAdvice(err); advice != "" {
 		return fmt.Errorf("%w: %s", err, advice)

@@ -20,16 +20,16 @@ import (
 // Link is a connection to NATS, and the embedded server behind it, if any.
 type Link struct {
 	*nats.Conn
-	JS       jetstream.JetStream
-	Domain   string // of JetStream: nats.domain, or the one that was found
-	Embedded *server.Server
-	Url      string       // of the embedded server, with settled's user
-	ended    func() error // once the embedded server is down; nil without one
+	JS         jetstream.JetStream
+	Domain     string // of JetStream: nats.domain, or the one that was found
+	Embedded   *server.Server
+	URL        string       // of the embedded server, with the user settled
+	onShutdown func() error // called after the embedded server has stopped; nil without one
 }
 
-// Connect reaches the NATS that the configuration names. It keeps trying in the
-// background where wait is set, as a service should. A command does not, and finds
-// JetStream's API by itself; it is the operator of an embedded server of this user's.
+// Connect connects to the configured NATS. With wait, which is for services, it keeps
+// trying in the background. Without it, as for commands, it also finds JetStream's API, and
+// connects to an embedded server of this user as its operator.
 func Connect(c *config.Config, name string, wait bool, options ...nats.Option) (*Link, error) {
 	if !wait {
 		c = AsOperator(c)
@@ -39,27 +39,27 @@ func Connect(c *config.Config, name string, wait bool, options ...nats.Option) (
 		return nil, err
 	}
 	if c.NATSObserver != nil {
-		common = append(common, nats.ErrorHandler(c.NATSObserver.Note))
+		common = append(common, nats.ErrorHandler(c.NATSObserver.HandleError))
 	}
 	nc, err := nats.Connect(c.NATSURL, append(common, options...)...)
 	if err != nil {
-		return nil, fmt.Errorf("NATS at %s: %w: %s", config.WithoutPassword(c.NATSURL), err, ConnectAdvice(err))
+		return nil, fmt.Errorf("NATS at %s: %w: %s", config.RedactURL(c.NATSURL), err, ConnectAdvice(err))
 	}
 	domain := c.NATSDomain
 	if domain == "" && !wait {
 		if domain, err = FindDomain(c, nc); err != nil {
 			nc.Close()
-			return nil, fmt.Errorf("NATS at %s: %w", config.WithoutPassword(c.NATSURL), err)
+			return nil, fmt.Errorf("NATS at %s: %w", config.RedactURL(c.NATSURL), err)
 		}
 		if c.NATSObserver != nil {
-			c.NATSObserver.FoundDomain(domain)
+			c.NATSObserver.SetDomain(domain)
 		}
 	}
-	return Use(c, nc, domain)
+	return NewLink(c, nc, domain)
 }
 
-// Use uses a connection with a JetStream domain; the empty one is the account's own.
-func Use(c *config.Config, nc *nats.Conn, domain string) (*Link, error) {
+// Use returns a connection's link with a JetStream domain; empty: the account's own.
+func NewLink(c *config.Config, nc *nats.Conn, domain string) (*Link, error) {
 	var js jetstream.JetStream
 	var err error
 	if domain != "" {
@@ -78,12 +78,11 @@ func Options(c *config.Config, name string, wait bool) ([]nats.Option, error) {
 	options := []nats.Option{
 		nats.Name(name), nats.MaxReconnects(-1), nats.ReconnectWait(250 * time.Millisecond),
 		nats.ReconnectJitter(250*time.Millisecond, time.Second), nats.RetryOnFailedConnect(wait),
-		// Without it a second refusal of the user closes the connection for good, as
-		// when a rotated password reaches the server before it reaches us.
+		// Otherwise a second authentication error closes the connection for good, as when a
+		// rotated password reaches the server first.
 		nats.IgnoreAuthErrorAbort(),
 		nats.Timeout(5 * time.Second),
-		// A connection that a firewall forgot is noticed within 15 s; by default it
-		// takes minutes in which nothing is settled.
+		// Detects a connection that a firewall dropped within 15 s instead of minutes.
 		nats.PingInterval(5 * time.Second), nats.MaxPingsOutstanding(2),
 		nats.CustomInboxPrefix(config.InboxPrefix(c)), nats.PermissionErrOnSubscribe(true),
 	}
@@ -107,7 +106,7 @@ func Options(c *config.Config, name string, wait bool) ([]nats.Option, error) {
 		options = append(options, nats.TLSHandshakeFirst())
 	}
 	if c.NATSCAFile != "" {
-		options = append(options, optionOf("nats.tls.ca", nats.RootCAs(c.NATSCAFile)))
+		options = append(options, namedOption("nats.tls.ca", nats.RootCAs(c.NATSCAFile)))
 	}
 	if (c.NATSCertFile == "") != (c.NATSKeyFile == "") {
 		return nil, errors.New("nats.tls: cert and key go together")
@@ -116,13 +115,13 @@ func Options(c *config.Config, name string, wait bool) ([]nats.Option, error) {
 		if err := clearnode.CheckSecretFile(c.NATSKeyFile); err != nil {
 			return nil, fmt.Errorf("nats.tls.key: %w", err)
 		}
-		options = append(options, optionOf("nats.tls.cert and nats.tls.key", nats.ClientCert(c.NATSCertFile, c.NATSKeyFile)))
+		options = append(options, namedOption("nats.tls.cert and nats.tls.key", nats.ClientCert(c.NATSCertFile, c.NATSKeyFile)))
 	}
 	return options, nil
 }
 
-// optionOf names in an option's error the key that it comes from.
-func optionOf(key string, option nats.Option) nats.Option {
+// namedOption adds to an option's error the key that it comes from.
+func namedOption(key string, option nats.Option) nats.Option {
 	return func(o *nats.Options) error {
 		if err := option(o); err != nil {
 			return fmt.Errorf("%s: %w", key, err)
@@ -131,24 +130,23 @@ func optionOf(key string, option nats.Option) nats.Option {
 	}
 }
 
-// Shutdown lets what was published go out, for a moment, then ends the connection
-// and the server. Whoever published something that counts has its answer already.
+// Shutdown flushes the connection for a moment, then closes it and stops the embedded
+// server.
 func (l *Link) Shutdown() {
 	_ = l.FlushTimeout(500 * time.Millisecond)
 	l.Close()
 	if l.Embedded != nil {
 		l.Embedded.Shutdown()
 		l.Embedded.WaitForShutdown()
-		_ = l.ended() // what is left behind opens nothing
+		_ = l.onShutdown() // a file that is left has no valid password
 	}
 }
 
-// Retry calls f until it succeeds, its error is none that passes while a service
-// waits, or ctx ends.
+// Retry calls f until it succeeds, fails with an error that isn't transient, or ctx ends.
 func Retry(ctx context.Context, f func() error, notice func(error)) error {
 	for {
 		err := f()
-		if err == nil || !Passing(err) {
+		if err == nil || !IsTransient(err) {
 			return err
 		}
 		notice(err)
@@ -160,23 +158,23 @@ func Retry(ctx context.Context, f func() error, notice func(error)) error {
 	}
 }
 
-// Passing reports errors that a start waits out: NATS is away or its disk is full, or what
-// settled may not create is not there yet.
-func Passing(err error) bool {
+// IsTransient reports whether a service that starts should wait and retry: NATS is unavailable
+// or its disk is full, or a stream that settled may not create is missing.
+func IsTransient(err error) bool {
 	if errors.Is(err, consumer.ErrClosed) {
 		return false
 	}
 	var missing *consumer.MissingError
-	return Away(err) || DiskFull(err) || errors.As(err, &missing) || errors.Is(err, jetstream.ErrStreamNotFound) || errors.Is(err, jetstream.ErrConsumerNotFound)
+	return IsUnavailable(err) || IsDiskFull(err) || errors.As(err, &missing) || errors.Is(err, jetstream.ErrStreamNotFound) || errors.Is(err, jetstream.ErrConsumerNotFound)
 }
 
-// Away reports errors that pass once the server, or its leader, is back.
-func Away(err error) bool {
-	for _, away := range []error{
+// IsUnavailable reports errors that end when the server, or a leader, is back.
+func IsUnavailable(err error) bool {
+	for _, unavailable := range []error{
 		nats.ErrTimeout, nats.ErrNoResponders, nats.ErrConnectionClosed, nats.ErrConnectionReconnecting, nats.ErrDisconnected,
 		nats.ErrNoServers, jetstream.ErrNoStreamResponse, context.DeadlineExceeded,
 	} {
-		if errors.Is(err, away) {
+		if errors.Is(err, unavailable) {
 			return true
 		}
 	}
@@ -184,12 +182,12 @@ func Away(err error) bool {
 	return errors.As(err, &api) && (api.Code == 503 || api.ErrorCode == noSuitablePeers)
 }
 
-// noSuitablePeers is what a cluster answers to the making of a stream while too few
-// of its servers are up, as when all of them were just started.
+// noSuitablePeers is a cluster's answer to the creation of a stream while too few of its
+// servers are up.
 const noSuitablePeers jetstream.ErrorCode = 10005
 
-// DiskFull reports whether the reason of an error is a full disk, here or at a NATS
-// server, which tells the reason as text.
-func DiskFull(err error) bool {
+// IsDiskFull reports whether the reason of an error is a full disk, here or at a NATS
+// server, which sends the reason as text.
+func IsDiskFull(err error) bool {
 	return err != nil && (strings.Contains(err.Error(), syscall.ENOSPC.Error()) || strings.Contains(err.Error(), syscall.EDQUOT.Error()))
 }

@@ -26,17 +26,17 @@ import (
 type Embedded struct {
 	StoreDir, Listen string
 	Prefix, Durable  string            // nats.prefix and consumer.durable
-	Durably          bool              // sync every message to disk before it is acknowledged
+	SyncAlways       bool              // sync every message to disk before it is acknowledged
 	Passwords        map[string]string // by user; a user without one can't connect
 }
 
-// embeddedUsers are the users that others connect as, and the environment variables
-// with their passwords, which nats-server reads too.
+// embeddedUsers are the users of other programs, and the environment variables with their
+// passwords, as in deploy/nats.
 var embeddedUsers = map[string]string{
 	"upstream": "UPSTREAM_PASSWORD", "dashboard": "DASHBOARD_PASSWORD", "operator": "OPERATOR_PASSWORD", "partner": "PARTNER_PASSWORD",
 }
 
-// embeddedPasswords are the passwords that the environment has.
+// embeddedPasswords returns the passwords in the environment.
 func embeddedPasswords() map[string]string {
 	passwords := map[string]string{}
 	for user, variable := range embeddedUsers {
@@ -47,10 +47,9 @@ func embeddedPasswords() map[string]string {
 	return passwords
 }
 
-// Start runs the server until it is shut down, and returns the URL by which this
-// process connects to it as settled. Where no password is set, a client without
-// credentials on this machine may publish outcomes and receive results; to listen for
-// other machines then is refused.
+// Start starts the server, and returns the URL by which this process connects to it as
+// settled. If no password is set, clients without credentials may publish outcomes and
+// receive results, and the server must listen on loopback.
 func (e Embedded) Start() (ns *server.Server, url string, err error) {
 	options, err := e.Options()
 	if err != nil {
@@ -62,7 +61,7 @@ func (e Embedded) Start() (ns *server.Server, url string, err error) {
 	if ns, err = server.NewServer(options); err != nil {
 		return nil, "", fmt.Errorf("embedded NATS server: %w", err)
 	}
-	failed := &startLog{}
+	failed := &startupLogger{}
 	ns.SetLoggerV2(failed, false, false, false)
 	ns.Start()
 	if err := failed.waitReady(ns, 20*time.Second); err != nil {
@@ -76,30 +75,30 @@ func (e Embedded) Start() (ns *server.Server, url string, err error) {
 	return ns, clientURL(ns, "settled", e.Passwords["settled"]), nil
 }
 
-// startLog keeps why a server can't start: the server only logs it.
-type startLog struct {
-	mu  sync.Mutex
-	why error
+// startupLogger keeps the error of a server that can't start, which the server only logs.
+type startupLogger struct {
+	mu    sync.Mutex
+	fatal error
 }
 
 // Fatalf implements server.Logger, as the other methods do.
-func (l *startLog) Fatalf(format string, v ...any) {
+func (l *startupLogger) Fatalf(format string, v ...any) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	l.why = fmt.Errorf(format, v...)
+	l.fatal = fmt.Errorf(format, v...)
 }
 
-func (*startLog) Noticef(string, ...any) {}
-func (*startLog) Warnf(string, ...any)   {}
-func (*startLog) Errorf(string, ...any)  {}
-func (*startLog) Debugf(string, ...any)  {}
-func (*startLog) Tracef(string, ...any)  {}
+func (*startupLogger) Noticef(string, ...any) {}
+func (*startupLogger) Warnf(string, ...any)   {}
+func (*startupLogger) Errorf(string, ...any)  {}
+func (*startupLogger) Debugf(string, ...any)  {}
+func (*startupLogger) Tracef(string, ...any)  {}
 
-// waitReady waits until the server takes connections, or can't start.
-func (l *startLog) waitReady(ns *server.Server, most time.Duration) error {
+// waitReady waits until the server accepts connections or fails.
+func (l *startupLogger) waitReady(ns *server.Server, most time.Duration) error {
 	for deadline := time.Now().Add(most); !ns.ReadyForConnections(100 * time.Millisecond); {
 		l.mu.Lock()
-		why := l.why
+		why := l.fatal
 		l.mu.Unlock()
 		if why != nil {
 			return why
@@ -125,7 +124,7 @@ func (e *Embedded) Options() (*server.Options, error) {
 		port = server.RANDOM_PORT
 	}
 	open := len(e.Passwords) == 0
-	if open && !Loopback(e.Listen) {
+	if open && !IsLoopback(e.Listen) {
 		return nil, fmt.Errorf("embedded.listen: other machines reach %s, and no password is set: set UPSTREAM_PASSWORD in the environment (and DASHBOARD_PASSWORD, OPERATOR_PASSWORD for clients of these roles), or listen on 127.0.0.1", e.Listen)
 	}
 	cosign := e.Passwords["partner"] != "" && os.Getenv("PARTNER_COSIGN") != ""
@@ -142,19 +141,19 @@ func (e *Embedded) Options() (*server.Options, error) {
 	}
 	e.setPasswords(options)
 	if open {
-		admitUnnamed(options)
+		addAnonymousUser(options)
 	}
 	options.ServerName, options.Host, options.Port, options.NoSigs, options.NoLog = "settled", host, port, true, true
-	options.JetStream, options.StoreDir, options.SyncAlways, options.DisableJetStreamBanner = true, e.StoreDir, e.Durably, true
+	options.JetStream, options.StoreDir, options.SyncAlways, options.DisableJetStreamBanner = true, e.StoreDir, e.SyncAlways, true
 	return options, nil
 }
 
-// unsetPasswords gives the text's variables a value, in place of the environment's.
-// setPasswords replaces it.
+// unsetPasswords defines the variables of the accounts' text; setPasswords replaces their
+// value.
 const unsetPasswords = "SETTLED_PASSWORD: unset\nUPSTREAM_PASSWORD: unset\nDASHBOARD_PASSWORD: unset\nOPERATOR_PASSWORD: unset\n"
 
-// setPasswords gives each user its password. settled's own, and each that is not set,
-// is random.
+// setPasswords sets the users' passwords: random ones for settled and for users without
+// a given one.
 func (e *Embedded) setPasswords(options *server.Options) {
 	given := e.Passwords
 	e.Passwords = map[string]string{}
@@ -167,9 +166,9 @@ func (e *Embedded) setPasswords(options *server.Options) {
 	}
 }
 
-// admitUnnamed has clients without credentials publish outcomes and receive results,
-// and nothing else. They use the client libraries' usual inboxes.
-func admitUnnamed(options *server.Options) {
+// addAnonymousUser lets clients without credentials publish outcomes and receive results,
+// and nothing else, with the client libraries' default inboxes.
+func addAnonymousUser(options *server.Options) {
 	const unnamed = "unnamed"
 	for _, user := range options.Users {
 		if user.Username != "upstream" {
@@ -193,13 +192,13 @@ func admitUnnamed(options *server.Options) {
 	}
 }
 
-// adoptGlobalAccount moves the streams of an embedded server that had no accounts to
-// the account SETTLED. The files of a stream do not name their account.
+// adoptGlobalAccount moves the streams of an embedded server without accounts, as earlier
+// versions ran it, to the account SETTLED.
 func (e Embedded) adoptGlobalAccount() error {
 	dir := filepath.Join(e.StoreDir, server.JetStreamStoreDir)
 	from, to := filepath.Join(dir, server.DEFAULT_GLOBAL_ACCOUNT), filepath.Join(dir, "SETTLED")
 	if _, err := os.Stat(filepath.Join(from, "streams")); err != nil {
-		return nil // there are none
+		return nil // no such streams
 	}
 	if _, err := os.Stat(to); err == nil {
 		if left, err := os.ReadDir(filepath.Join(from, "streams")); err != nil || len(left) == 0 {
@@ -210,8 +209,8 @@ func (e Embedded) adoptGlobalAccount() error {
 	return os.Rename(from, to)
 }
 
-// writeOperatorFile leaves the operator's URL for commands of this user on this machine.
-// A password that is kept as a hash only can't be written there.
+// writeOperatorFile writes the operator's URL for this user's commands on this machine,
+// unless only a hash of the password is known.
 func (e Embedded) writeOperatorFile(ns *server.Server) error {
 	password := e.Passwords["operator"]
 	if strings.HasPrefix(password, "$2") {
@@ -239,32 +238,31 @@ func (e Embedded) RemoveOperatorFile() error {
 	return err
 }
 
-// clientURL is where a user of this machine reaches the server.
+// clientURL returns the URL for a user on this machine.
 func clientURL(ns *server.Server, user, password string) string {
 	u := config.ParseServerURL(ns.ClientURL())
 	u.Host, u.User = Reachable(u.Host), url.UserPassword(user, password)
 	return u.String()
 }
 
-// ConnectEmbedded starts the embedded server and connects to it over loopback. The
-// in-process connection of nats.go is an unbuffered pipe: where both ends write
-// at the same moment neither may get to read, until a write deadline cuts it.
-// durably is false for a demonstration, whose data nobody keeps.
+// ConnectEmbedded starts the embedded server and connects to it over loopback, since the
+// in-process connection of nats.go is an unbuffered pipe: if both ends write at once, both
+// may block until a write deadline. durably is false for a demonstration.
 func ConnectEmbedded(c *config.Config, name string, durably bool, options ...nats.Option) (*Link, error) {
-	e := EmbeddedOf(c, durably)
+	e := NewEmbedded(c, durably)
 	ns, url, err := e.Start()
 	if err != nil {
 		return nil, err
 	}
-	own := AtEmbedded(c, url)
+	own := ForEmbedded(c, url)
 	common, err := Options(own, name, false)
 	if err == nil {
 		var nc *nats.Conn
 		nc, err = nats.Connect(url, slices.Concat(common, options)...)
 		if err == nil {
-			link, err := Use(own, nc, "")
+			link, err := NewLink(own, nc, "")
 			if err == nil {
-				link.Embedded, link.Url, link.ended = ns, url, e.RemoveOperatorFile
+				link.Embedded, link.URL, link.onShutdown = ns, url, e.RemoveOperatorFile
 				return link, nil
 			}
 		}
@@ -273,17 +271,17 @@ func ConnectEmbedded(c *config.Config, name string, durably bool, options ...nat
 	return nil, err
 }
 
-// EmbeddedOf is the configured one.
-func EmbeddedOf(c *config.Config, durably bool) Embedded {
-	e := Embedded{StoreDir: c.EmbeddedStoreDir, Listen: c.EmbeddedListen, Prefix: c.NATSPrefix, Durable: c.ConsumerDurable, Durably: durably}
+// NewEmbedded returns the configured server.
+func NewEmbedded(c *config.Config, durably bool) Embedded {
+	e := Embedded{StoreDir: c.EmbeddedStoreDir, Listen: c.EmbeddedListen, Prefix: c.NATSPrefix, Durable: c.ConsumerDurable, SyncAlways: durably}
 	if durably {
 		e.Passwords = embeddedPasswords()
 	}
 	return e
 }
 
-// AtEmbedded is c for a connection to the embedded server as settled.
-func AtEmbedded(c *config.Config, url string) *config.Config {
+// ForEmbedded returns c for a connection to the embedded server as settled.
+func ForEmbedded(c *config.Config, url string) *config.Config {
 	own := *c
 	own.NATSURL, own.NATSDomain, own.NATSCredentialsFile, own.NATSNKeyFile, own.NATSInboxPrefix = url, "", "", "", ""
 	own.NATSCAFile, own.NATSCertFile, own.NATSKeyFile = "", "", ""

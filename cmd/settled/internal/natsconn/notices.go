@@ -13,44 +13,43 @@ import (
 )
 
 const (
-	// noticeAgain is after what time a condition of the connection that lasts is
-	// logged again.
-	noticeAgain = time.Minute
-	// subscribeAgain is how long after the server refused a subscription because of its
+	// logInterval is after what time a lasting condition is logged again.
+	logInterval = time.Minute
+	// resubscribeDelay is how long after the server denied a subscription because of its
 	// limit the client reconnects, which repeats every subscription.
-	subscribeAgain = 15 * time.Second
+	resubscribeDelay = 15 * time.Second
 )
 
-// connectionLog logs the state of a connection to NATS: what begins at once, what
-// lasts once a minute. The client library reports a refusal at each attempt.
+// connectionLog logs the state of a connection to NATS. A lasting condition, which the
+// client library reports at each attempt, is logged once a minute.
 type connectionLog struct {
 	log zerolog.Logger
 
-	mu   sync.Mutex
-	next map[string]time.Time // when a text may be logged again
-	away bool
-	soon bool // a reconnection is scheduled
+	mu                 sync.Mutex
+	next               map[string]time.Time // when a text may be logged again
+	disconnected       bool
+	reconnectScheduled bool // a reconnection is scheduled
 }
 
-// Notices logs what happens to a service's connection, and reports it to the
-// service. The functions run in the client library's callbacks and must not block.
+// Notices returns options that log the events of a service's connection. The functions
+// run in the client library's callbacks and must not block.
 func Notices(log zerolog.Logger, reconnected func(*nats.Conn), failed func(*nats.Subscription, error)) []nats.Option {
 	c := &connectionLog{log: log, next: map[string]time.Time{}}
 	return []nats.Option{
 		nats.DisconnectErrHandler(func(_ *nats.Conn, err error) {
 			if err != nil {
-				c.lost(err, "NATS is away")
+				c.logDisconnect(err, "NATS is away")
 			}
 		}),
-		nats.ReconnectErrHandler(func(_ *nats.Conn, err error) { c.lost(err, "NATS can't be reached: "+ConnectAdvice(err)) }),
-		nats.ConnectHandler(c.back),
+		nats.ReconnectErrHandler(func(_ *nats.Conn, err error) { c.logDisconnect(err, "NATS can't be reached: "+ConnectAdvice(err)) }),
+		nats.ConnectHandler(c.logReconnect),
 		nats.ReconnectHandler(func(nc *nats.Conn) {
-			c.back(nc)
+			c.logReconnect(nc)
 			reconnected(nc)
 		}),
 		nats.ErrorHandler(func(nc *nats.Conn, sub *nats.Subscription, err error) {
-			if !triedRight(err) {
-				c.refused(nc, err)
+			if !isProbeError(err) {
+				c.logRefusal(nc, err)
 			}
 			failed(sub, err)
 		}),
@@ -62,29 +61,29 @@ func Notices(log zerolog.Logger, reconnected func(*nats.Conn), failed func(*nats
 	}
 }
 
-// lost logs why there is no connection.
-func (c *connectionLog) lost(err error, message string) {
+// logDisconnect logs why there is no connection.
+func (c *connectionLog) logDisconnect(err error, message string) {
 	c.mu.Lock()
-	c.away = true
+	c.disconnected = true
 	c.mu.Unlock()
 	if c.due(message + err.Error()) {
 		c.log.Warn().Err(err).Msg(message)
 	}
 }
 
-// back logs that there is a connection again.
-func (c *connectionLog) back(nc *nats.Conn) {
+// logReconnect logs that the connection is back.
+func (c *connectionLog) logReconnect(nc *nats.Conn) {
 	c.mu.Lock()
-	was := c.away
-	c.away, c.next = false, map[string]time.Time{}
+	was := c.disconnected
+	c.disconnected, c.next = false, map[string]time.Time{}
 	c.mu.Unlock()
 	if was {
 		c.log.Info().Str("server", nc.ConnectedUrlRedacted()).Msg("NATS is back")
 	}
 }
 
-// refused logs what the server refuses beside a request.
-func (c *connectionLog) refused(nc *nats.Conn, err error) {
+// logRefusal logs an error that the server reports separately from a request.
+func (c *connectionLog) logRefusal(nc *nats.Conn, err error) {
 	message := "NATS"
 	if isAuthError(err) {
 		message = "NATS refuses the user: " + ConnectAdvice(err)
@@ -99,25 +98,24 @@ func (c *connectionLog) refused(nc *nats.Conn, err error) {
 	}
 }
 
-// resubscribe reconnects after a while. The client library counts a subscription that
-// the server refused as made and never repeats it, so answers to requests may not
-// arrive even after the limit is raised.
+// resubscribe reconnects after a delay. The client library doesn't repeat a subscription
+// that the server denied, so answers may not arrive even after the limit is raised.
 func (c *connectionLog) resubscribe(nc *nats.Conn) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if c.soon {
+	if c.reconnectScheduled {
 		return
 	}
-	c.soon = true
-	time.AfterFunc(subscribeAgain, func() {
+	c.reconnectScheduled = true
+	time.AfterFunc(resubscribeDelay, func() {
 		c.mu.Lock()
-		c.soon = false
+		c.reconnectScheduled = false
 		c.mu.Unlock()
-		_ = nc.ForceReconnect() // of a closed connection: nothing to do
+		_ = nc.ForceReconnect() // fails only for a closed connection
 	})
 }
 
-// due reports whether a text is to be logged now.
+// due reports whether to log a text now.
 func (c *connectionLog) due(text string) bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -125,13 +123,13 @@ func (c *connectionLog) due(text string) bool {
 	if now.Before(c.next[text]) {
 		return false
 	}
-	c.next[text] = now.Add(noticeAgain)
+	c.next[text] = now.Add(logInterval)
 	return true
 }
 
-// NotConnected says why there is no connection; nil where there is one, and
-// consumer.ErrClosed where there never will be again.
-func (l *Link) NotConnected() error {
+// ConnectionError returns why there is no connection; nil if there is one, consumer.ErrClosed
+// if it is closed for good.
+func (l *Link) ConnectionError() error {
 	switch err := l.LastError(); {
 	case l.IsConnected():
 		return nil
@@ -144,9 +142,9 @@ func (l *Link) NotConnected() error {
 	}
 }
 
-// UntilClosed waits until ctx ends, and then returns nil, or until the connection is
+// WaitClosed waits until ctx ends, and then returns nil, or until the connection is
 // closed for good, with consumer.ErrClosed.
-func (l *Link) UntilClosed(ctx context.Context) error {
+func (l *Link) WaitClosed(ctx context.Context) error {
 	closed := l.StatusChanged(nats.CLOSED)
 	defer l.RemoveStatusListener(closed)
 	if !l.IsClosed() {
@@ -169,7 +167,7 @@ func (e *notConnectedError) Error() string {
 	return "NATS is not connected: " + e.why.Error() + ": " + ConnectAdvice(e.why)
 }
 
-// Is reports that it passes, whatever the reason: see natsAway.
+// Is makes IsUnavailable report it, whatever the reason.
 func (*notConnectedError) Is(target error) bool { return target == nats.ErrDisconnected }
 
 func isAuthError(err error) bool {

@@ -5,8 +5,8 @@ import (
 	"time"
 )
 
-// clockJump is by how much the wall clock may leave the monotonic clock within one
-// period: what keeps clocks right moves them by far less.
+// clockJump is the allowed difference of wall clock and monotonic clock within one period.
+// Clock synchronization adjusts by far less.
 const (
 	clockJump   = 2 * time.Second
 	clockPeriod = time.Second

@@ -49,7 +49,7 @@ func TestClockJump(t *testing.T) {
 	}
 	h := &SendHold{Fence: time.Hour, Log: zerolog.Nop()}
 	s := &Service{Hold: h}
-	s.ClockJumped(time.Minute)
+	s.HandleClockJump(time.Minute)
 	if err := h.Err(); err == nil || !strings.Contains(err.Error(), "jumped by 1m0s") {
 		t.Errorf("%v", err)
 	}

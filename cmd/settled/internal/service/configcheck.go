@@ -15,10 +15,10 @@ import (
 	"settled/cmd/settled/internal/natsconn"
 )
 
-// Check refuses what `settled serve` can't run with, as far as the configuration and
-// the files that it names tell. serve calls it first, and so does `settled config check`.
+// Check rejects a configuration that `settled serve` can't run with, by the configuration
+// and the files that it names. `settled serve` and `settled config check` call it.
 func Check(c *config.Config) (clearnode.Config, error) {
-	if err := c.Check(); err != nil {
+	if err := c.Validate(); err != nil {
 		return clearnode.Config{}, err
 	}
 	node, err := c.Node()
@@ -35,13 +35,13 @@ func Check(c *config.Config) (clearnode.Config, error) {
 	return node, err
 }
 
-// checkNATS refuses what no connection can be made with.
+// checkNATS rejects settings that no connection can be made with.
 func checkNATS(c *config.Config) error {
 	if c.Embedded {
 		if err := checkListen("embedded.listen", c.EmbeddedListen); err != nil {
 			return err
 		}
-		e := natsconn.EmbeddedOf(c, true)
+		e := natsconn.NewEmbedded(c, true)
 		_, err := e.Options()
 		return err
 	}
@@ -61,7 +61,7 @@ func checkNATS(c *config.Config) error {
 	return nil
 }
 
-// checkServers refuses URLs that name no NATS server.
+// checkServers rejects URLs that name no NATS server.
 func checkServers(servers string) error {
 	kinds := map[bool]bool{} // by whether they are WebSockets
 	for _, text := range strings.Split(servers, ",") {
@@ -71,10 +71,10 @@ func checkServers(servers string) error {
 		}
 		u, err := url.Parse(text)
 		if err != nil || u.Hostname() == "" || !slices.Contains([]string{"nats", "tls", "ws", "wss"}, strings.ToLower(u.Scheme)) {
-			return fmt.Errorf("nats.url: %s: want nats://, tls://, ws:// or wss:// and a host, or several of them", config.WithoutPassword(text))
+			return fmt.Errorf("nats.url: %s: want nats://, tls://, ws:// or wss:// and a host, or several of them", config.RedactURL(text))
 		}
 		if !config.ValidPort(u.Port()) {
-			return fmt.Errorf("nats.url: %s: there is no port %s: want one up to 65535", config.WithoutPassword(text), u.Port())
+			return fmt.Errorf("nats.url: %s: there is no port %s: want one up to 65535", config.RedactURL(text), u.Port())
 		}
 		kinds[strings.HasPrefix(strings.ToLower(u.Scheme), "ws")] = true
 	}
@@ -84,7 +84,7 @@ func checkServers(servers string) error {
 	return nil
 }
 
-// checkListen refuses an address that nothing can listen at.
+// checkListen rejects an invalid address.
 func checkListen(key, address string) error {
 	host, port, err := net.SplitHostPort(address)
 	if err == nil {

@@ -1,4 +1,4 @@
-// Package service is `settled serve` while it runs: what it connects (serve.go), when it
-// sends nothing (sendgate.go, sendhold.go, setback.go, storewatch.go), the dashboard's
-// place (board.go) and the comparison on a timer (reconciletimer.go).
+// Package service is `settled serve`: its parts (serve.go), when it sends nothing
+// (sendgate.go, sendhold.go, restoredetect.go, storewatch.go), the HTTP server with the
+// dashboard (dashboard.go) and the periodic reconciliation (reconcile.go).
 package service

@@ -14,88 +14,87 @@ import (
 	"settled/settlement"
 )
 
-// How often the ledger's stream is looked at, how soon again while something is
-// wrong, and how long one look may take.
+// How often the ledger's stream is checked, how often while something is wrong, and how
+// long a check may take.
 const (
-	ledgerLook      = 2 * time.Second
-	ledgerLookAgain = 500 * time.Millisecond
-	ledgerLookTime  = 2 * time.Second
+	ledgerCheckInterval = 2 * time.Second
+	ledgerRetryInterval = 500 * time.Millisecond
+	ledgerCheckTimeout  = 2 * time.Second
 )
 
-// ledgerWatch looks whether the ledger can be written, says so to whoever asks
-// whether the service is ready, and logs when that changes. What must not be sent
-// the ledger itself holds back, watched or not.
+// ledgerWatch checks periodically whether the ledger can be written, for the readiness of the
+// service, and logs changes. The ledger itself prevents unsafe sending.
 type ledgerWatch struct {
-	ledger  *ledger.Ledger
-	log     zerolog.Logger
-	hurried chan struct{}
+	ledger   *ledger.Ledger
+	log      zerolog.Logger
+	checkNow chan struct{}
 
 	mu     sync.Mutex
-	wrong  error
+	err    error
 	remind consumer.Reminder // of settings that hold sending
 }
 
 func NewLedgerWatch(l *ledger.Ledger, log zerolog.Logger) *ledgerWatch {
-	return &ledgerWatch{ledger: l, log: log, hurried: make(chan struct{}, 1)}
+	return &ledgerWatch{ledger: l, log: log, checkNow: make(chan struct{}, 1)}
 }
 
-// hurry asks for a look now.
-func (w *ledgerWatch) hurry() {
+// checkSoon makes run check now.
+func (w *ledgerWatch) checkSoon() {
 	select {
-	case w.hurried <- struct{}{}:
-	default: // asked already
+	case w.checkNow <- struct{}{}:
+	default: // requested already
 	}
 }
 
-// run looks again and again, until ctx ends.
+// run checks until ctx ends.
 func (w *ledgerWatch) run(ctx context.Context) {
 	for w.wait(ctx) {
-		w.look(ctx)
+		w.check(ctx)
 	}
 }
 
 func (w *ledgerWatch) wait(ctx context.Context) bool {
-	pause := ledgerLook
-	if w.found() != nil {
-		pause = ledgerLookAgain
+	pause := ledgerCheckInterval
+	if w.lastError() != nil {
+		pause = ledgerRetryInterval
 	}
 	timer := time.NewTimer(pause)
 	defer timer.Stop()
 	select {
 	case <-ctx.Done():
 		return false
-	case <-w.hurried:
+	case <-w.checkNow:
 	case <-timer.C:
 	}
 	return true
 }
 
-// look looks once.
-func (w *ledgerWatch) look(ctx context.Context) {
-	looking, cancel := context.WithTimeout(ctx, ledgerLookTime)
+// check checks once.
+func (w *ledgerWatch) check(ctx context.Context) {
+	looking, cancel := context.WithTimeout(ctx, ledgerCheckTimeout)
 	defer cancel()
 	err := w.ledger.Check(looking)
 	if ctx.Err() != nil {
-		return // we are stopped
+		return // the service stops
 	}
 	w.mu.Lock()
-	before := w.wrong
-	w.wrong = err
+	before := w.err
+	w.err = err
 	w.mu.Unlock()
-	w.Tell(before, err)
+	w.LogChange(before, err)
 }
 
-// Tell logs what is wrong when it begins, not at every look.
-func (w *ledgerWatch) Tell(before, now error) {
+// LogChange logs an error when it begins, not at every check.
+func (w *ledgerWatch) LogChange(before, now error) {
 	switch {
 	case now == nil && before != nil:
 		w.remind = consumer.Reminder{}
 		w.log.Info().Msg("the ledger can be used again")
-	case now != nil && natsconn.Away(now):
-		if before == nil || !natsconn.Away(before) {
+	case now != nil && natsconn.IsUnavailable(now):
+		if before == nil || !natsconn.IsUnavailable(before) {
 			w.log.Warn().Err(now).Msg("the ledger can't be reached, and nothing is sent: are enough of the NATS servers up? `settled doctor` says which stream has no leader")
 		}
-	case settingsOf(now):
+	case isSettingsError(now):
 		if w.remind.Due(now.Error(), time.Now()) {
 			w.log.Error().Err(now).Msg("sending is held until the ledger's settings are put back: see SettledSettingsChanged in deploy/RUNBOOK.md")
 		}
@@ -104,22 +103,22 @@ func (w *ledgerWatch) Tell(before, now error) {
 	}
 }
 
-// settingsOf reports whether an error is about the stream's settings.
-func settingsOf(err error) bool {
+// isSettingsError reports whether an error is about the stream's settings.
+func isSettingsError(err error) bool {
 	var unsafe *ledger.SettingsError
 	return errors.As(err, &unsafe)
 }
 
-func (w *ledgerWatch) found() error {
+func (w *ledgerWatch) lastError() error {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	return w.wrong
+	return w.err
 }
 
-// ready is what was found last. A node that fences by version is not waited for:
-// there no request is held.
+// ready returns the last error. With a node that fences by version no request is held, so
+// that lost entries don't count.
 func (w *ledgerWatch) ready(versioned bool) error {
-	err := w.found()
+	err := w.lastError()
 	var held *settlement.Waiting
 	if versioned && errors.As(err, &held) {
 		return nil

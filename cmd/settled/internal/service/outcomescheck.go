@@ -9,27 +9,27 @@ import (
 	"settled/ledger/streamreader"
 )
 
-// newestNamed is how many of the ledger's newest messages a start looks at.
+// newestNamed is how many of the ledger's newest messages a start reads.
 const newestNamed = 100
 
-// noticeOutcomesSetBack logs that the stream of outcomes was set back. Sending goes on: the
+// logOutcomesRestored logs that the stream of outcomes was set back. Sending goes on: the
 // time at which a message was stored distinguishes it from another one with the same sequence.
-func (s *Service) noticeOutcomesSetBack(ctx context.Context) {
+func (s *Service) logOutcomesRestored(ctx context.Context) {
 	ctx, cancel := context.WithTimeout(ctx, 2*time.Second)
 	defer cancel()
 	var named audit.NamedOutcome
-	last, err := audit.LastEntry(ctx, s.Nats.JS, s.Cfg.NATSPrefix)
+	last, err := audit.LastEntry(ctx, s.NATS.JS, s.Cfg.NATSPrefix)
 	if err == nil {
-		_, err = ledger.List(ctx, audit.LedgerReader(s.Nats.JS, s.Cfg.NATSPrefix), streamreader.Selection{From: last - min(last, newestNamed)}, false, func(e ledger.Stored) error {
+		_, err = ledger.List(ctx, audit.LedgerReader(s.NATS.JS, s.Cfg.NATSPrefix), streamreader.Selection{From: last - min(last, newestNamed)}, false, func(e ledger.Stored) error {
 			if e.Err == nil {
-				named.See(e.Entry, s.Cfg.NATSPrefix)
+				named.Observe(e.Entry, s.Cfg.NATSPrefix)
 			}
 			return nil
 		})
 	}
 	problem := ""
 	if err == nil {
-		problem, err = named.SetBack(ctx, s.Nats.JS, s.Cfg.NATSPrefix)
+		problem, err = named.CheckRestored(ctx, s.NATS.JS, s.Cfg.NATSPrefix)
 	}
 	switch {
 	case err != nil:

@@ -17,21 +17,21 @@ const (
 	// settingsAge is how old the last verification of the streams' settings may be
 	// when a request is sent.
 	settingsAge = 5 * time.Second
-	// settingsRetry is after what time an outcome that settings held is tried again.
+	// settingsRetry is the delay of an outcome that is held because of settings.
 	settingsRetry = 5 * time.Second
 )
 
-// sendGate is asked before every request to the node: whether somebody stopped all
-// sending, whether the store, the streams and
-// the rights at NATS are as they must be, and whether each limit matches an asset.
+// sendGate decides before every request to the node whether it may be sent: an operator may
+// have stopped all sending; store, streams and permissions at NATS must be safe; and each
+// limit must match an asset.
 type sendGate struct {
 	*operations.EmergencyStop
-	settings *consumer.SettingsMonitor
-	ledger   *ledger.Ledger
-	hold     *SendHold
-	assets   *host.LimitAssets
-	store    *storeWatch // of the embedded server; nil without one
-	rights   *natsconn.RightsWatch
+	settings    *consumer.SettingsMonitor
+	ledger      *ledger.Ledger
+	hold        *SendHold
+	assets      *host.LimitAssets
+	store       *storeWatch // of the embedded server; nil without one
+	permissions *natsconn.PermissionWatch
 }
 
 var _ settlement.EmergencyStop = sendGate{}
@@ -44,10 +44,10 @@ func (g sendGate) Stopped(ctx context.Context) error {
 	if err := g.hold.Err(); err != nil {
 		return err
 	}
-	if err := g.store.held(); err != nil {
+	if err := g.store.holdError(); err != nil {
 		return err
 	}
-	if err := g.rights.Problem(); err != nil {
+	if err := g.permissions.Problem(); err != nil {
 		return &settlement.Waiting{Reason: settlement.LedgerHeld, Delay: settingsRetry, Err: err}
 	}
 	if err := g.settings.Verified(ctx, settingsAge); err != nil {
@@ -67,13 +67,13 @@ func (g sendGate) Stopped(ctx context.Context) error {
 	return nil
 }
 
-// complete is settlement.Settler's HoldFunc. A stop that somebody made is no reason: what
-// reading finds is recorded during it.
-func (g sendGate) complete(ctx context.Context) error {
+// ledgerComplete is settlement.Settler's HoldFunc. During a stop by an operator, what is read at
+// the node is still recorded.
+func (g sendGate) ledgerComplete(ctx context.Context) error {
 	if err := g.hold.Err(); err != nil {
 		return err
 	}
-	if err := g.store.held(); err != nil {
+	if err := g.store.holdError(); err != nil {
 		return err
 	}
 	return g.ledger.Complete(ctx, settingsAge)
@@ -81,31 +81,33 @@ func (g sendGate) complete(ctx context.Context) error {
 
 // Why sending is held, as a label.
 const (
-	HeldBySettings = "settings"     // of a stream or of the durable endanger money
-	HeldByLoss     = "entries_lost" // by the ledger, and their requests may still land
-	HeldByRestore  = "set_back"     // the ledger may have been set back to an earlier state
-	HeldByRights   = "rights"       // NATS refuses what settled must publish
+	HeldBySettings    = "settings"     // of a stream or of the durable endanger money
+	HeldByLoss        = "entries_lost" // by the ledger, and their requests may still be executed
+	HeldByRestore     = "set_back"     // the ledger may have been set back to an earlier state
+	HeldByPermissions = "rights"       // NATS denies what settled must publish
 )
 
-func heldCauses() []string { return []string{HeldBySettings, HeldByLoss, HeldByRestore, HeldByRights} }
+func heldCauses() []string {
+	return []string{HeldBySettings, HeldByLoss, HeldByRestore, HeldByPermissions}
+}
 
 // Held reports whether this replica sends nothing for that cause.
 func (s *Service) Held(cause string) bool {
 	s.Mu.Lock()
-	settings, books := s.settings, s.Books
+	settings, books := s.settings, s.LedgerWatch
 	s.Mu.Unlock()
 	if books == nil {
 		return false // nothing is sent yet
 	}
-	found := books.found()
+	found := books.lastError()
 	var waits *settlement.Waiting
 	switch cause {
 	case HeldBySettings:
-		return settings.Problem() != nil || settingsOf(found)
+		return settings.Problem() != nil || isSettingsError(found)
 	case HeldByLoss:
 		return errors.As(found, &waits)
-	case HeldByRights:
-		return s.WriteRights().Problem() != nil
+	case HeldByPermissions:
+		return s.PermissionWatch().Problem() != nil
 	default:
 		return s.Hold.Err() != nil
 	}

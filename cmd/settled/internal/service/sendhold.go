@@ -11,8 +11,8 @@ import (
 	"settled/settlement"
 )
 
-// SendHold keeps a service from sending until requests that may have been forgotten
-// can land no more. It measures by the monotonic clock.
+// SendHold prevents sending until requests of lost ledger entries have expired, by the
+// monotonic clock.
 type SendHold struct {
 	Fence time.Duration
 	Log   zerolog.Logger
@@ -20,17 +20,17 @@ type SendHold struct {
 	mu    sync.Mutex
 	until time.Time
 	why   string
-	proof bool // the hold ends where the ledger proves complete
+	proof bool // the hold ends once the ledger is known to be complete
 }
 
 func newSendHold(c *config.Config, log zerolog.Logger) *SendHold {
 	return &SendHold{Fence: c.NodeMessageExpiry + c.NodeFenceMargin, Log: log}
 }
 
-// begin holds all sending for one fence from now on, whatever the reason says.
+// begin holds all sending for one fence from now on.
 func (h *SendHold) begin(why string) { h.hold(why, false) }
 
-// beginUnlessProven does so until release is called.
+// beginUnlessProven does so for one fence, or until release is called.
 func (h *SendHold) beginUnlessProven(why string) { h.hold(why, true) }
 
 func (h *SendHold) hold(why string, proof bool) {
@@ -38,13 +38,13 @@ func (h *SendHold) hold(why string, proof bool) {
 	defer h.mu.Unlock()
 	now := time.Now()
 	if now.Before(h.until) && proof {
-		return // held for a better reason already
+		return // held already, unconditionally perhaps
 	}
 	h.until, h.why, h.proof = now.Add(h.Fence), why, proof
 	h.Log.Error().Str("why", why).Dur("for", h.Fence).Msg("all sending is held until every request that may have been forgotten has expired: see SettledSendingHeld in deploy/RUNBOOK.md")
 }
 
-// release ends a hold that waited for a proof.
+// release ends a hold that beginUnlessProven began.
 func (h *SendHold) release() {
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -54,7 +54,7 @@ func (h *SendHold) release() {
 	}
 }
 
-// Err is nil, or for how long and why nothing may be sent.
+// Err returns for how long and why nothing may be sent; nil: sending is not held.
 func (h *SendHold) Err() error {
 	if h == nil {
 		return nil // the service doesn't run yet

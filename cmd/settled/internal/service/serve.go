@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 	"sync"
 	"time"
 
@@ -11,6 +12,7 @@ import (
 	"github.com/rs/zerolog"
 
 	"settled/clearnode"
+	"settled/cmd/settled/internal/audit"
 	"settled/cmd/settled/internal/background"
 	"settled/cmd/settled/internal/config"
 	"settled/cmd/settled/internal/cosigner"
@@ -21,17 +23,18 @@ import (
 	"settled/consumer/deadletter"
 	"settled/consumer/operations"
 	"settled/ledger"
+	"settled/ledger/streamreader"
 	"settled/settlement"
 )
 
 // consumerConfig is the configuration with the service's parts wired in.
 func (s *Service) consumerConfig() consumer.Config {
 	cfg := s.Cfg.Consumer()
-	cfg.Ready, cfg.Changed = s.mayFetch, s.Node.Changed
-	cfg.Log, cfg.ResultFunc, cfg.BeginFunc = s.Metrics.Log, s.Metrics.Result, s.Metrics.Begin(cfg.Durable)
+	cfg.Ready, cfg.Changed = s.readyToFetch, s.Node.Changed
+	cfg.Log, cfg.ResultFunc, cfg.BeginFunc = s.Metrics.Log, s.Metrics.RecordResult, s.Metrics.StartDelivery(cfg.Durable)
 	cfg.TrustFunc = s.Cfg.TrustFunc()
-	cfg.ForeignFunc = func(f consumer.Foreign) { s.Metrics.Foreign.Found(f.Stream, f.Sequence, f) }
-	letters := deadletter.New(s.Nats.JS, cfg)
+	cfg.ForeignFunc = func(f consumer.Foreign) { s.Metrics.Foreign.Record(f.Stream, f.Sequence, f) }
+	letters := deadletter.New(s.NATS.JS, cfg)
 	letters.Who = "settled, " + letters.Who
 	cfg.RequeueFunc = func(ctx context.Context, sequence uint64, reason string) (uint64, error) {
 		r, err := letters.Requeue(ctx, sequence, reason)
@@ -40,9 +43,9 @@ func (s *Service) consumerConfig() consumer.Config {
 	return cfg
 }
 
-// mayFetch is nil where an outcome that is fetched now could be settled, as far as the node,
-// the limits and an embedded server's store go.
-func (s *Service) mayFetch() error {
+// readyToFetch returns nil if an outcome that is fetched now can be settled, by the state of the
+// node, the limits and an embedded server's store.
+func (s *Service) readyToFetch() error {
 	if err := s.Node.Ready(); err != nil {
 		return err
 	}
@@ -54,33 +57,33 @@ func (s *Service) mayFetch() error {
 
 // Service is `settled serve` while it runs.
 type Service struct {
-	Cfg     *config.Config
-	Log     zerolog.Logger
-	Metrics *telemetry.Metrics
-	Nats    *natsconn.Link
-	Node    *clearnode.Client
-	own     []settlement.Address // the accounts that it signs for
-	assets  *host.LimitAssets
-	Http    *host.HTTPServer
-	Hold    *SendHold
-	tails   *tailFiles
-	store   *storeWatch // of the embedded server; nil without one
-	Rights  *natsconn.RightsWatch
+	Cfg         *config.Config
+	Log         zerolog.Logger
+	Metrics     *telemetry.Metrics
+	NATS        *natsconn.Link
+	Node        *clearnode.Client
+	accounts    []settlement.Address // that it signs for
+	assets      *host.LimitAssets
+	HTTP        *host.HTTPServer
+	Hold        *SendHold
+	tails       *tailFiles
+	store       *storeWatch // of the embedded server; nil without one
+	Permissions *natsconn.PermissionWatch
 
-	doubt    string // why the embedded server's store may have been set back
-	doubtOld bool   // only its age speaks for it
+	restoreSuspicion string // why the embedded server's store may have been restored from a copy; empty: it was not
+	suspicionByAge   bool   // only its age indicates it
 
-	Mu       sync.Mutex
-	Consumer *consumer.Consumer // nil until the streams are there
-	Ledger   *ledger.Ledger
-	brake    *operations.EmergencyStop
-	settings *consumer.SettingsMonitor
-	Books    *ledgerWatch
-	waits    error // why the streams are not there yet, as the last try told
+	Mu            sync.Mutex
+	Consumer      *consumer.Consumer // nil until the streams are verified
+	Ledger        *ledger.Ledger
+	emergencyStop *operations.EmergencyStop
+	settings      *consumer.SettingsMonitor
+	LedgerWatch   *ledgerWatch
+	startupErr    error // of the last attempt to verify the streams
 }
 
-// Serve runs the configured service until ctx ends. Where the connection to NATS was
-// closed for good it starts again on a new one.
+// Serve runs the configured service until ctx ends. If the connection to NATS is closed for
+// good, it restarts on a new one.
 func Serve(ctx context.Context, cfg *config.Config, log zerolog.Logger) error {
 	if _, err := Check(cfg); err != nil {
 		return err
@@ -90,7 +93,7 @@ func Serve(ctx context.Context, cfg *config.Config, log zerolog.Logger) error {
 
 func serveOnce(ctx context.Context, cfg *config.Config, log zerolog.Logger) error {
 	s := &Service{Cfg: cfg, Log: log, Metrics: telemetry.New(log)}
-	s.Remember()
+	s.InitSendHold()
 	log.Info().Str("version", telemetry.Build().Version).Msg("settled is starting")
 	defer s.Metrics.StartTracing(ctx)()
 	node, err := cfg.Node()
@@ -99,20 +102,20 @@ func serveOnce(ctx context.Context, cfg *config.Config, log zerolog.Logger) erro
 	}
 	s.Metrics.ObserveNode(&node)
 	host.LogKeys(cfg, node, log)
-	if err := s.connect(ctx); err != nil || s.Nats == nil {
+	if err := s.connect(ctx); err != nil || s.NATS == nil {
 		return err
 	}
 	if cfg.Embedded {
 		defer s.keepStoreRecord()() // after the server has ended
 	}
-	defer s.Nats.Shutdown()
-	if err := s.UseNode(node); err != nil {
+	defer s.NATS.Shutdown()
+	if err := s.CreateNodeClient(node); err != nil {
 		return err
 	}
-	if s.Http, err = s.ListenHTTP(); err != nil {
+	if s.HTTP, err = s.ListenHTTP(); err != nil {
 		return err
 	}
-	defer s.Http.Close()
+	defer s.HTTP.Close()
 	if !cfg.Embedded {
 		return s.Run(ctx)
 	}
@@ -126,21 +129,21 @@ func serveOnce(ctx context.Context, cfg *config.Config, log zerolog.Logger) erro
 	return err
 }
 
-// Run settles until ctx ends, then stops from the front to the back: no new
-// outcomes, those in hand finished, then the node's connections.
+// Run settles until ctx ends. Then it fetches no more outcomes, finishes those in progress,
+// and closes the node's connections.
 func (s *Service) Run(ctx context.Context) error {
-	s.Remember()
+	s.InitSendHold()
 	return host.WithNode(ctx, s.Node, s.settle)
 }
 
-// UseNode makes the client for the node. Where our keys don't reach a session's
-// quorum, the others' are asked for over this service's NATS.
-func (s *Service) UseNode(cfg clearnode.Config) error {
+// CreateNodeClient creates the client for the node. If our keys don't reach a session's
+// quorum, it asks other parties for signatures over NATS.
+func (s *Service) CreateNodeClient(cfg clearnode.Config) error {
 	for _, signer := range cfg.Signers {
-		s.own = append(s.own, signer.Address())
+		s.accounts = append(s.accounts, signer.Address())
 	}
 	if s.Cfg.CosignEnabled {
-		cfg.Cosigners = &cosigner.Cosigners{Nc: s.Nats.Conn, Prefix: s.Cfg.NATSPrefix, Log: s.Log, Asked: s.Metrics.Asked, Hold: cosigner.NewCosignHold(s.Cfg)}
+		cfg.Cosigners = &cosigner.Client{NC: s.NATS.Conn, Prefix: s.Cfg.NATSPrefix, Log: s.Log, Asked: s.Metrics.Asked, Hold: cosigner.NewCosignHold(s.Cfg)}
 	}
 	var err error
 	if s.Node, err = clearnode.New(cfg); err != nil {
@@ -150,13 +153,13 @@ func (s *Service) UseNode(cfg clearnode.Config) error {
 	return nil
 }
 
-// connect connects to NATS. A disk that is too full for the embedded server to start is
-// waited for; where ctx ends meanwhile there is no connection, and no error.
+// connect connects to NATS. While the disk is too full for the embedded server to start, it
+// retries; if ctx ends meanwhile, there is neither a connection nor an error.
 func (s *Service) connect(ctx context.Context) error {
 	var told consumer.Reminder
 	for {
 		err := s.ConnectOnce()
-		if !s.Cfg.Embedded || !natsconn.DiskFull(err) {
+		if !s.Cfg.Embedded || !natsconn.IsDiskFull(err) {
 			return err
 		}
 		if told.Due(err.Error(), time.Now()) {
@@ -171,55 +174,55 @@ func (s *Service) connect(ctx context.Context) error {
 }
 
 func (s *Service) ConnectOnce() error {
-	options := natsconn.Notices(s.Log, func(*nats.Conn) { s.reconnected() }, func(_ *nats.Subscription, err error) { s.WriteRights().Failed(err) })
+	options := natsconn.Notices(s.Log, func(*nats.Conn) { s.reconnected() }, func(_ *nats.Subscription, err error) { s.PermissionWatch().HandleError(err) })
 	var err error
 	if s.Cfg.Embedded {
-		s.doubt, s.doubtOld = StoreDoubt(s.Cfg.EmbeddedStoreDir, time.Now())
-		s.Nats, err = natsconn.ConnectEmbedded(s.Cfg, "settled", true, options...)
+		s.restoreSuspicion, s.suspicionByAge = StoreSuspicion(s.Cfg.EmbeddedStoreDir, time.Now())
+		s.NATS, err = natsconn.ConnectEmbedded(s.Cfg, "settled", true, options...)
 	} else {
-		s.Nats, err = natsconn.Connect(s.Cfg, "settled", true, options...)
+		s.NATS, err = natsconn.Connect(s.Cfg, "settled", true, options...)
 	}
 	if err == nil && s.Cfg.Embedded {
-		s.store = newStoreWatch(s.Nats.Embedded, s.Cfg.EmbeddedStoreDir, s.Log)
-		s.Log.Info().Str("url", s.Nats.Embedded.ClientURL()).Str("store", s.Cfg.EmbeddedStoreDir).Msg("embedded JetStream is up")
+		s.store = newStoreWatch(s.NATS.Embedded, s.Cfg.EmbeddedStoreDir, s.Log)
+		s.Log.Info().Str("url", s.NATS.Embedded.ClientURL()).Str("store", s.Cfg.EmbeddedStoreDir).Msg("embedded JetStream is up")
 	}
 	return err
 }
 
 // reconnected makes what is known of the streams count for nothing until it was read
-// again: a server restored from an older copy would have lost intents whose requests
+// disagreed: a server restored from an older copy would have lost intents whose requests
 // may still land. It runs in the client library's callback, which must not block; the
 // reading is done beside it.
 func (s *Service) reconnected() {
 	s.Mu.Lock()
-	l, brake, settings, books, rights := s.Ledger, s.brake, s.settings, s.Books, s.Rights
+	l, brake, settings, books, rights := s.Ledger, s.emergencyStop, s.settings, s.LedgerWatch, s.Permissions
 	s.Mu.Unlock()
 	if l == nil {
 		return
 	}
-	rights.Hurry()
+	rights.CheckSoon()
 	brake.Forget()
 	settings.Forget()
 	l.Reconnected()
-	books.hurry()
+	books.checkSoon()
 }
 
-// WriteRights watches what the service may write; nil before it has a connection.
-func (s *Service) WriteRights() *natsconn.RightsWatch {
+// PermissionWatch returns the watch of the service's permissions; nil before it has a connection.
+func (s *Service) PermissionWatch() *natsconn.PermissionWatch {
 	s.Mu.Lock()
 	defer s.Mu.Unlock()
-	return s.Rights
+	return s.Permissions
 }
 
-// settle makes or verifies the streams and consumes until ctx ends.
+// settle creates or verifies the streams and consumes outcomes until ctx ends.
 func (s *Service) settle(ctx context.Context) error {
 	var told consumer.Reminder
-	if err := natsconn.Retry(ctx, func() error { return s.Build(ctx) }, func(err error) {
+	if err := natsconn.Retry(ctx, func() error { return s.OpenStreams(ctx) }, func(err error) {
 		if told.Due(err.Error(), time.Now()) {
 			s.Log.Warn().Err(err).Msg("waiting for NATS and the streams")
 		}
 		s.Mu.Lock()
-		s.waits = err
+		s.startupErr = err
 		s.Mu.Unlock()
 	}); err != nil {
 		if ctx.Err() != nil {
@@ -228,100 +231,101 @@ func (s *Service) settle(ctx context.Context) error {
 		return err
 	}
 	s.Mu.Lock()
-	c, brake, settings, books := s.Consumer, s.brake, s.settings, s.Books
+	c, brake, settings, books := s.Consumer, s.emergencyStop, s.settings, s.LedgerWatch
 	s.Mu.Unlock()
-	// Outcomes in hand ask these two as long as they are, also when ctx has ended.
+	// Outcomes in progress need these two after ctx has ended.
 	defer background.Run(context.WithoutCancel(ctx), brake.Run)()
-	defer background.Run(context.WithoutCancel(ctx), func(ctx context.Context) { settings.Run(ctx, books.hurry) })()
+	defer background.Run(context.WithoutCancel(ctx), func(ctx context.Context) { settings.Run(ctx, books.checkSoon) })()
 	defer background.Run(ctx, books.run)()
-	defer background.Run(ctx, s.WriteRights().Run)()
+	defer background.Run(ctx, s.PermissionWatch().Run)()
 	defer background.Run(ctx, s.assets.Run)()
 	defer background.Run(ctx, NewReconciler(s).run)()
-	defer background.Run(ctx, func(ctx context.Context) { s.Metrics.Recent.Watch(ctx, s.Node, s.Log) })()
+	defer background.Run(ctx, func(ctx context.Context) { s.Metrics.Health.Probe(ctx, s.Node, s.Log) })()
 	return c.Run(ctx)
 }
 
-func (s *Service) Build(ctx context.Context) error {
-	return natsconn.WithLimitAdvice(s.openStreams(ctx))
+func (s *Service) OpenStreams(ctx context.Context) error {
+	return natsconn.WithLimitAdvice(s.openStreamsOnce(ctx))
 }
 
-// openStreams makes or verifies the streams, and what works on them.
-func (s *Service) openStreams(ctx context.Context) error {
+// openStreamsOnce creates or verifies the streams, and creates what uses them.
+func (s *Service) openStreamsOnce(ctx context.Context) error {
 	if s.Consumer != nil {
 		return nil
 	}
-	if err := s.Nats.NotConnected(); err != nil {
-		return err // at once: a request would wait for the connection
+	if err := s.NATS.ConnectionError(); err != nil {
+		return err // a request would wait for the connection
 	}
 	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
 	defer cancel()
 	cfg := s.consumerConfig()
-	// The ledger first: outcomes that are older tell that it was lost.
+	// The ledger comes first: outcomes that are older show that it was lost.
 	entries := s.Cfg.Ledger()
 	entries.Tail = s.tails
 	entries.ForeignFunc = s.foreignEntry
-	l, warnings, err := ledger.Open(ctx, telemetry.TracedJetStream{JetStream: s.Nats.JS}, entries)
+	l, warnings, err := ledger.Open(ctx, telemetry.TracedJetStream{JetStream: s.NATS.JS}, entries)
 	if err != nil {
 		return err
 	}
-	more, err := consumer.EnsureStreams(ctx, s.Nats.JS, cfg)
+	more, err := consumer.EnsureStreams(ctx, s.NATS.JS, cfg)
 	if err != nil {
 		return err
 	}
 	warnings = append(warnings, more...)
-	_, more, err = consumer.EnsureDurable(ctx, s.Nats.JS, cfg)
+	_, more, err = consumer.EnsureDurable(ctx, s.NATS.JS, cfg)
 	if err != nil {
 		return err
 	}
 	books := NewLedgerWatch(l, s.Log)
-	books.look(ctx)
-	if err := s.suspect(ctx, l); err != nil {
+	books.check(ctx)
+	if err := s.holdIfRestored(ctx, l); err != nil {
 		return err
 	}
 	for _, w := range append(warnings, more...) {
 		s.Log.Warn().Msg(w)
 	}
-	brake := operations.NewEmergencyStop(s.Nats.JS, cfg)
+	brake := operations.NewEmergencyStop(s.NATS.JS, cfg)
 	brake.Refresh(ctx)
 	fence := s.Cfg.NodeMessageExpiry + s.Cfg.NodeFenceMargin
-	settings := consumer.NewSettingsMonitor(s.Nats.JS, cfg, fence)
-	_ = settings.Verify(ctx) // it logs what is wrong, and holds sending
-	rights := natsconn.NewRightsWatch(s.Nats.JS, s.Cfg, s.Log)
-	rights.TryAll(ctx)
+	settings := consumer.NewSettingsMonitor(s.NATS.JS, cfg, fence)
+	_ = settings.Verify(ctx) // which logs errors and holds sending
+	rights := natsconn.NewPermissionWatch(s.NATS.JS, s.Cfg, s.Log)
+	rights.CheckAll(ctx)
 	gate := sendGate{brake, settings, l, s.Hold, s.assets, s.store, rights}
 	settler := &settlement.Settler{
-		Node: s.Node, Ledger: l, DeadLetters: deadletter.New(s.Nats.JS, cfg), EmergencyStop: gate, HoldFunc: gate.complete,
+		Node: s.Node, Ledger: l, DeadLetters: deadletter.New(s.NATS.JS, cfg), EmergencyStop: gate, HoldFunc: gate.ledgerComplete,
 		Policies: s.Cfg.Policies, Limits: s.Cfg.Limits, MaxAttempts: s.Cfg.ConsumerMaxAttempts, FenceMargin: s.Cfg.NodeFenceMargin,
-		TrustFunc: s.Cfg.TrustFunc(), ReplayFunc: deadletter.NewApprovals(s.Nats.JS, cfg).Approved,
+		TrustFunc: s.Cfg.TrustFunc(), ReplayFunc: deadletter.NewApprovals(s.NATS.JS, cfg).Approved,
 	}
-	s.Metrics.Expect(s.Cfg.Scenarios())
-	s.Metrics.Foreign.Expect(s.Cfg.NATSPrefix)
-	c, err := consumer.New(s.Nats.JS, s.Metrics.Observed(settler), cfg)
+	s.Metrics.InitResults(s.Cfg.Scenarios())
+	s.Metrics.Foreign.Init(s.Cfg.NATSPrefix)
+	c, err := consumer.New(s.NATS.JS, s.Metrics.Instrument(settler), cfg)
 	if err != nil {
 		return err
 	}
 	s.Mu.Lock()
-	s.Consumer, s.Ledger, s.brake, s.settings, s.Books, s.Rights = c, l, brake, settings, books, rights
+	s.Consumer, s.Ledger, s.emergencyStop, s.settings, s.LedgerWatch, s.Permissions = c, l, brake, settings, books, rights
 	s.Mu.Unlock()
-	s.Metrics.Watch(telemetry.GaugeSources{
-		Ready: s.Ready, Stopped: s.brake.Stopped, HeldCauses: heldCauses(), Held: s.Held, NatsConnected: s.Nats.IsConnected, Consumer: s.Consumer.Status,
-		LedgerRemembered: s.Ledger.CachedBytes, Node: s.Node, Fence: s.Cfg.NodeMessageExpiry + s.Cfg.NodeFenceMargin, Js: s.Nats.JS, Prefix: s.Cfg.NATSPrefix,
+	s.Metrics.RegisterGauges(telemetry.GaugeSources{
+		Ready: s.Ready, Stopped: s.emergencyStop.Stopped, HeldCauses: heldCauses(), Held: s.Held, NATSConnected: s.NATS.IsConnected, Consumer: s.Consumer.Status,
+		LedgerRemembered: s.Ledger.CachedBytes, Node: s.Node, Fence: s.Cfg.NodeMessageExpiry + s.Cfg.NodeFenceMargin,
+		DeadLetters: streamreader.New(s.NATS.JS, consumer.DeadLettersStream(s.Cfg.NATSPrefix)),
 	})
-	s.noticeOutcomesSetBack(ctx)
-	s.Metrics.Recent.Know(telemetry.LastClosed(ctx, s.Nats.JS, s.Cfg.NATSPrefix))
-	s.Log.Info().Strs("scenarios", s.Cfg.Scenarios()).Int("limits", len(s.Cfg.Limits)).Int("outcome_signers", len(s.Cfg.TrustOutcomeSigners)).Str("node", config.WithoutPassword(s.Cfg.NodeURL)).Int("workers", s.Cfg.ConsumerWorkers).Msg("settling outcomes")
+	s.logOutcomesRestored(ctx)
+	s.Metrics.Health.SetKnownSession(s.lastClosedSession(ctx))
+	s.Log.Info().Strs("scenarios", s.Cfg.Scenarios()).Int("limits", len(s.Cfg.Limits)).Int("outcome_signers", len(s.Cfg.TrustOutcomeSigners)).Str("node", config.RedactURL(s.Cfg.NodeURL)).Int("workers", s.Cfg.ConsumerWorkers).Msg("settling outcomes")
 	return nil
 }
 
-// Ready says what is missing before outcomes can be settled; nil when an outcome that
-// is published now would settle, as far as the last minute shows.
+// Ready returns why an outcome that is published now would not settle; nil: it would, by
+// the results of the last minute.
 func (s *Service) Ready() error {
 	s.Mu.Lock()
-	c, brake, settings, books, waits := s.Consumer, s.brake, s.settings, s.Books, s.waits
+	c, brake, settings, books, waits := s.Consumer, s.emergencyStop, s.settings, s.LedgerWatch, s.startupErr
 	s.Mu.Unlock()
 	switch {
-	case !s.Nats.IsConnected():
-		return s.Nats.NotConnected()
+	case !s.NATS.IsConnected():
+		return s.NATS.ConnectionError()
 	case c == nil:
 		if waits != nil {
 			return fmt.Errorf("the streams are not verified yet: %w", waits)
@@ -346,7 +350,7 @@ func (s *Service) Ready() error {
 	if err := settings.Problem(); err != nil {
 		return err
 	}
-	if err := s.WriteRights().Problem(); err != nil {
+	if err := s.PermissionWatch().Problem(); err != nil {
 		return err
 	}
 	if stop, err := brake.Active(); stop == nil && err != nil {
@@ -356,14 +360,13 @@ func (s *Service) Ready() error {
 		return err
 	}
 	count, _ := s.Metrics.Waiting.Ages(time.Now())
-	return s.Metrics.Recent.Problem(count, time.Now())
+	return s.Metrics.Health.Problem(count, time.Now())
 }
 
-// standstill is after what time a loop that goes on every second counts as stuck.
-const standstill = time.Minute
+// stuckAfter is after what time a loop that runs every second counts as stuck.
+const stuckAfter = time.Minute
 
-// alive is an error where the process cannot recover by itself and has to be
-// restarted. What passes by itself is no reason.
+// alive returns an error if the process can't recover and must be restarted.
 func (s *Service) alive() error {
 	s.Mu.Lock()
 	c := s.Consumer
@@ -371,16 +374,16 @@ func (s *Service) alive() error {
 	if c == nil {
 		return nil
 	}
-	if beat := c.Status().Beat; !beat.IsZero() && time.Since(beat) > standstill {
+	if beat := c.Status().Beat; !beat.IsZero() && time.Since(beat) > stuckAfter {
 		return fmt.Errorf("the loop that takes outcomes has stood still since %s: restart settled, and report this", beat.UTC().Format(time.RFC3339))
 	}
 	return nil
 }
 
-// Stopped is why nothing is sent although all is well: empty where nobody stopped it.
+// Stopped describes the stop in force; empty: there is none.
 func (s *Service) Stopped() string {
 	s.Mu.Lock()
-	brake := s.brake
+	brake := s.emergencyStop
 	s.Mu.Unlock()
 	if brake == nil {
 		return ""
@@ -394,5 +397,19 @@ func (s *Service) Stopped() string {
 
 // foreignEntry counts a message of the ledger that is not an entry.
 func (s *Service) foreignEntry(f ledger.Foreign) {
-	s.Metrics.Foreign.Found(ledger.StreamName(s.Cfg.NATSPrefix), f.Sequence, f)
+	s.Metrics.Foreign.Record(ledger.StreamName(s.Cfg.NATSPrefix), f.Sequence, f)
+}
+
+// lastClosedSession returns the session of the newest closed entry, genuine or not; empty
+// if there is none or it can't be read.
+func (s *Service) lastClosedSession(ctx context.Context) settlement.SessionID {
+	m, err := audit.LedgerReader(s.NATS.JS, s.Cfg.NATSPrefix).Last(ctx, s.Cfg.NATSPrefix+"settlement.closed.*")
+	if err != nil {
+		return ""
+	}
+	session, err := settlement.ParseSessionID(m.Subject[strings.LastIndexByte(m.Subject, '.')+1:])
+	if err != nil {
+		return ""
+	}
+	return session
 }

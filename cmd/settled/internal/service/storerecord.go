@@ -10,18 +10,18 @@ import (
 	"time"
 )
 
-// How often a service writes its record into the store of its embedded server, how far
-// the file's change time may be from the time in it, and how old the record may be at
-// the next start without a proof that the ledger is complete.
+// How often the record is updated, the allowed difference of the file's change time and the
+// time in it, and the allowed age at the next start unless the ledger is known to be
+// complete.
 const (
 	storeRecordEvery = time.Second
 	StoreRecordSlack = 2 * time.Second
 	storeQuick       = 15 * time.Second
 )
 
-// StoreRecord says which folder the store is in and when it was last in use. A copy of
-// the store that was put back has the record of another folder, of an earlier start of
-// the machine, or one that the file system changed later than it says.
+// StoreRecord identifies the folder of a store and the time of its last use. A store that
+// was restored from a copy has the record of another folder, of an earlier boot, or one
+// whose file was changed later than its time.
 type StoreRecord struct {
 	Device uint64    `json:"device"`
 	Inode  uint64    `json:"inode"`
@@ -32,9 +32,9 @@ type StoreRecord struct {
 
 func StoreRecordPath(dir string) string { return filepath.Join(dir, "settled-store.json") }
 
-// StoreDoubt says why a store may have been set back since settled used it last; empty:
-// nothing speaks for it. old is true where only time speaks for it.
-func StoreDoubt(dir string, now time.Time) (doubt string, old bool) {
+// StoreSuspicion returns why a store may have been restored since its last use; empty: nothing
+// indicates it. old is true if only the age of the record does.
+func StoreSuspicion(dir string, now time.Time) (doubt string, old bool) {
 	streams, err := filepath.Glob(filepath.Join(dir, "jetstream", "*", "streams", "*"))
 	if err == nil && len(streams) == 0 {
 		return "", false // it is new
@@ -65,14 +65,14 @@ func StoreDoubt(dir string, now time.Time) (doubt string, old bool) {
 	return "", false
 }
 
-// recordOf is the folder's record as it is now, without a time.
+// recordOf returns the folder's present record, without a time.
 func recordOf(dir string) StoreRecord {
 	r := StoreRecord{Boot: BootID()}
 	r.Device, r.Inode, r.Born = folderOf(dir)
 	return r
 }
 
-// WriteStoreRecord says that the store is in use now.
+// WriteStoreRecord records that the store is in use now.
 func WriteStoreRecord(dir string) error {
 	r := recordOf(dir)
 	r.At = time.Now()

@@ -8,7 +8,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// folderOf identifies a folder; born is 0 where the file system doesn't keep it.
+// folderOf identifies a folder; born is 0 if the file system doesn't record it.
 func folderOf(dir string) (device, inode uint64, born int64) {
 	var s unix.Statx_t
 	if unix.Statx(unix.AT_FDCWD, dir, 0, unix.STATX_INO|unix.STATX_BTIME, &s) != nil {
@@ -20,7 +20,7 @@ func folderOf(dir string) (device, inode uint64, born int64) {
 	return unix.Mkdev(s.Dev_major, s.Dev_minor), s.Ino, born
 }
 
-// changeTime is when the file system last changed a file: nobody can set it.
+// changeTime returns the change time of a file, which programs can't set.
 func changeTime(path string) (t time.Time, known bool) {
 	var s unix.Stat_t
 	if unix.Stat(path, &s) != nil {
@@ -29,7 +29,7 @@ func changeTime(path string) (t time.Time, known bool) {
 	return time.Unix(s.Ctim.Unix()), true
 }
 
-// BootID tells one start of the machine from the next.
+// BootID identifies the boot of the machine.
 func BootID() string {
 	text, _ := os.ReadFile("/proc/sys/kernel/random/boot_id")
 	return strings.TrimSpace(string(text))

@@ -18,7 +18,7 @@ import (
 
 const (
 	// storeWatchEvery is how often the embedded server's store is examined.
-	storeWatchEvery = time.Second
+	storeWatchInterval = time.Second
 	// storeSpace is how many bytes must be free in the store.
 	storeSpace = 256 << 10
 )
@@ -30,8 +30,8 @@ type storeWatch struct {
 	folder StoreRecord // of the streams' folder when the watch began
 	log    zerolog.Logger
 
-	mu    sync.Mutex
-	wrong error // what was found last; nil where all is well
+	mu  sync.Mutex
+	err error // what was found last; nil where all is well
 }
 
 func newStoreWatch(ns *server.Server, dir string, log zerolog.Logger) *storeWatch {
@@ -42,10 +42,10 @@ func newStoreWatch(ns *server.Server, dir string, log zerolog.Logger) *storeWatc
 
 func (w *storeWatch) streams() string { return filepath.Join(w.dir, server.JetStreamStoreDir) }
 
-// run examines the store until ctx ends. It calls failed, once, where the server has to
-// be started again and the store can be written.
+// run examines the store until ctx ends. It calls failed once the server must be restarted
+// and the store can be written.
 func (w *storeWatch) run(ctx context.Context, failed func(error)) {
-	every := time.NewTicker(storeWatchEvery)
+	every := time.NewTicker(storeWatchInterval)
 	defer every.Stop()
 	for {
 		select {
@@ -54,19 +54,19 @@ func (w *storeWatch) run(ctx context.Context, failed func(error)) {
 		case <-every.C:
 		}
 		err := w.examine()
-		w.note(err)
-		if errors.Is(err, host.ErrStoreFailed) && w.write() == nil {
+		w.record(err)
+		if errors.Is(err, host.ErrStoreFailed) && w.tryWrite() == nil {
 			failed(err)
 			return
 		}
 	}
 }
 
-// note keeps what was found, and logs it when it changes.
-func (w *storeWatch) note(err error) {
+// record keeps the result of a check, and logs changes.
+func (w *storeWatch) record(err error) {
 	w.mu.Lock()
-	before := w.wrong
-	w.wrong = err
+	before := w.err
+	w.err = err
 	w.mu.Unlock()
 	switch {
 	case err == nil && before != nil:
@@ -84,14 +84,14 @@ func (w *storeWatch) examine() error {
 	if health := w.ns.Healthz(nil); health.Status != "ok" {
 		return fmt.Errorf("%w: %s: the server is started again once there is space on the disk of %s", host.ErrStoreFailed, health.Error, w.dir)
 	}
-	if err := w.write(); err != nil {
+	if err := w.tryWrite(); err != nil {
 		return fmt.Errorf("embedded.store_dir: %d bytes can't be written to the disk of %s: %w", storeSpace, w.dir, err)
 	}
 	return nil
 }
 
-// write writes as much as must be free, and removes it.
-func (w *storeWatch) write() error {
+// tryWrite writes as many bytes as must be free, and removes them.
+func (w *storeWatch) tryWrite() error {
 	f, err := os.CreateTemp(w.dir, ".settled-space.*")
 	if err != nil {
 		return err
@@ -100,18 +100,18 @@ func (w *storeWatch) write() error {
 	return errors.Join(err, f.Close(), os.Remove(f.Name()))
 }
 
-// problem is what was found last.
+// problem returns the error of the last check.
 func (w *storeWatch) problem() error {
 	if w == nil {
 		return nil
 	}
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	return w.wrong
+	return w.err
 }
 
-// held is problem as a reason for which outcomes wait.
-func (w *storeWatch) held() error {
+// holdError is problem as a reason for which outcomes wait.
+func (w *storeWatch) holdError() error {
 	if err := w.problem(); err != nil {
 		return &settlement.Waiting{Reason: settlement.LedgerHeld, Delay: settingsRetry, Err: err}
 	}

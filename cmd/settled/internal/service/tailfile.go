@@ -13,10 +13,10 @@ import (
 	"settled/ledger"
 )
 
-// StateDirNone as nats.state_dir has nothing remembered.
+// StateDirNone as nats.state_dir disables remembering.
 const StateDirNone = "none"
 
-// stateDir is where things are remembered outside NATS; empty: nowhere.
+// stateDir returns the folder of what is remembered outside NATS; empty: none.
 func stateDir(configured string) string {
 	if configured == StateDirNone {
 		return ""
@@ -58,7 +58,7 @@ func tailPath(dir, stream string, created time.Time) string {
 	return filepath.Join(dir, fmt.Sprintf("ledger-%s-%d.json", stream, created.UnixNano()))
 }
 
-// Recall implements ledger.Tail: of what several folders remember the last counts.
+// Recall implements ledger.Tail. Of several folders the latest entry counts.
 func (t *tailFiles) Recall(stream string, created time.Time) (e ledger.TailEntry, ok bool) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -86,8 +86,8 @@ func readTail(path string) (e ledger.TailEntry, err error) {
 	return e, json.Unmarshal(text, &e)
 }
 
-// Keep implements ledger.Tail. It is not synced to disk: a kill of the process loses
-// nothing of it, and after a crash of the machine it may be older.
+// Keep implements ledger.Tail. It doesn't sync to disk: after a crash of the machine the
+// entry may be older.
 func (t *tailFiles) Keep(stream string, created time.Time, e ledger.TailEntry, again bool) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -100,7 +100,7 @@ func (t *tailFiles) Keep(stream string, created time.Time, e ledger.TailEntry, a
 			continue
 		}
 		if was, err := readTail(path); err == nil && was.Sequence > e.Sequence && !again {
-			continue // another process knows more
+			continue // written by another process
 		}
 		if err := writeTail(dir, path, e); err != nil {
 			if !t.failed[path] {

@@ -1,3 +1,3 @@
-// Package telemetry measures and logs: every metric (metrics.go and beside it), the stages
-// of a settlement as spans (stages.go, spans.go), and the log.
+// Package telemetry measures and logs: every metric (metrics.go), the stages of a
+// settlement (instrument.go) as spans (spans.go), and the log.
 package telemetry

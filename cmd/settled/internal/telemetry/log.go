@@ -13,14 +13,13 @@ import (
 	"settled/cmd/settled/internal/terminal"
 )
 
-// The form of times in the log is zerolog's for the whole process: set before any
-// goroutine logs.
+// zerolog has the format of times as process-wide variables.
 func init() {
 	zerolog.TimeFieldFormat = time.RFC3339Nano
 	zerolog.DurationFieldUnit = time.Millisecond
 }
 
-// NewLog writes to stderr, so that stdout is only a command's result.
+// NewLog returns a log that writes to stderr: stdout is for results.
 func NewLog(c *config.Config, stderr io.Writer) (zerolog.Logger, error) {
 	level, err := zerolog.ParseLevel(c.LogLevel)
 	if err != nil || !slices.Contains([]string{"debug", "info", "warn", "error"}, c.LogLevel) {
@@ -28,7 +27,7 @@ func NewLog(c *config.Config, stderr io.Writer) (zerolog.Logger, error) {
 	}
 	console := c.LogFormat == "console" || c.LogFormat == "" && terminal.IsTerminal(stderr)
 	if console {
-		stderr = zerolog.ConsoleWriter{Out: logWriter{stderr, shapely}, TimeFormat: time.TimeOnly, NoColor: !terminal.IsTerminal(stderr)}
+		stderr = zerolog.ConsoleWriter{Out: logWriter{stderr, replaceInvisible}, TimeFormat: time.TimeOnly, NoColor: !terminal.IsTerminal(stderr)}
 	} else {
 		stderr = logWriter{stderr, terminal.EscapeJSON}
 	}
@@ -48,11 +47,11 @@ func (w logWriter) Write(line []byte) (int, error) {
 	return len(line), nil
 }
 
-// shapely replaces characters without a shape in a line for a terminal, but for
-// ASCII control characters, which are the line's own colours.
-func shapely(line []byte) []byte {
+// replaceInvisible replaces invisible characters in a line for a terminal, except ASCII control
+// characters, which are the line's own colours.
+func replaceInvisible(line []byte) []byte {
 	return bytes.Map(func(r rune) rune {
-		if terminal.Invisible(r) && r >= 0x80 {
+		if terminal.IsInvisible(r) && r >= 0x80 {
 			return '·'
 		}
 		return r

@@ -20,34 +20,33 @@ import (
 	"settled/settlement"
 )
 
-// outcomeTemplate is the destination of outcomes in the names of spans: a scenario is
-// whatever a publisher says, and a span's name must not take just any value.
+// outcomeTemplate is the destination of outcomes in the names of spans, whose number must
+// be bounded: publishers choose the names of scenarios.
 const outcomeTemplate = "outcome.{scenario}"
 
-// propagator reads and writes W3C Trace Context: traceparent and tracestate.
+// propagator reads and writes W3C Trace Context.
 var propagator = propagation.TraceContext{}
 
-// Begin makes the span of one delivery of one message, the child of what the
-// publisher sent along. Names and attributes are those of OpenTelemetry's semantic
-// conventions for messaging.
-func (m *Metrics) Begin(durable string) func(context.Context, consumer.Result) (context.Context, func(consumer.Result)) {
+// StartDelivery starts the span of one delivery, a child of the publisher's span. Names and
+// attributes are those of OpenTelemetry's semantic conventions for messaging.
+func (m *Metrics) StartDelivery(durable string) func(context.Context, consumer.Result) (context.Context, func(consumer.Result)) {
 	return func(ctx context.Context, r consumer.Result) (context.Context, func(consumer.Result)) {
 		o := r.Outcome
-		ctx = context.WithValue(ctx, journeyKey{}, &journey{session: o.Session.Token(), sequence: o.Ref.Sequence})
+		ctx = context.WithValue(ctx, deliveryStateKey{}, &deliveryState{session: o.Session.Token(), sequence: o.Ref.Sequence})
 		ctx = propagator.Extract(ctx, propagation.MapCarrier{"traceparent": o.Envelope.Traceparent, "tracestate": o.Envelope.Tracestate})
 		ctx = context.WithValue(ctx, traceIDKey{}, traceIDOf(r))
 		ctx, span := m.Tracer.Start(ctx, "process "+outcomeTemplate, trace.WithSpanKind(trace.SpanKindConsumer),
-			messaging("process", semconv.MessagingOperationTypeProcess), trace.WithAttributes(aboutMessage(durable, r)...))
-		return ctx, func(r consumer.Result) { m.answered(ctx, span, r) }
+			messagingAttributes("process", semconv.MessagingOperationTypeProcess), trace.WithAttributes(messageAttributes(durable, r)...))
+		return ctx, func(r consumer.Result) { m.endDelivery(ctx, span, r) }
 	}
 }
 
-// messaging are the attributes of every span that has to do with a message.
-func messaging(operation string, kind attribute.KeyValue) trace.SpanStartEventOption {
+// messagingAttributes are the attributes of every span about a message.
+func messagingAttributes(operation string, kind attribute.KeyValue) trace.SpanStartEventOption {
 	return trace.WithAttributes(semconv.MessagingSystemKey.String("nats"), semconv.MessagingOperationName(operation), kind)
 }
 
-func aboutMessage(durable string, r consumer.Result) []attribute.KeyValue {
+func messageAttributes(durable string, r consumer.Result) []attribute.KeyValue {
 	o := r.Outcome
 	return []attribute.KeyValue{
 		semconv.MessagingDestinationName(o.Envelope.Subject), semconv.MessagingDestinationTemplate(outcomeTemplate),
@@ -60,12 +59,12 @@ func aboutMessage(durable string, r consumer.Result) []attribute.KeyValue {
 	}
 }
 
-// answered ends a delivery's span, and draws the acknowledgement that is behind it.
-func (m *Metrics) answered(ctx context.Context, span trace.Span, r consumer.Result) {
+// endDelivery ends a delivery's span, and adds the span of its acknowledgement.
+func (m *Metrics) endDelivery(ctx context.Context, span trace.Span, r consumer.Result) {
 	now := time.Now()
 	answer := string(r.Disposition)
 	_, acknowledging := m.Tracer.Start(ctx, answer+" "+outcomeTemplate, trace.WithTimestamp(now.Add(-r.Answering)),
-		messaging(answer, semconv.MessagingOperationTypeSettle))
+		messagingAttributes(answer, semconv.MessagingOperationTypeSettle))
 	acknowledging.End(trace.WithTimestamp(now))
 	span.SetAttributes(attribute.String("settled.disposition", answer), attribute.String("settled.reason", r.Reason),
 		attribute.Int("settled.attempt", r.Settlement.Entry.Attempt))
@@ -76,9 +75,8 @@ func (m *Metrics) answered(ctx context.Context, span trace.Span, r consumer.Resu
 	span.End(trace.WithTimestamp(now))
 }
 
-// drawCall draws one call to the node, which has ended, where it was made for an
-// outcome.
-func (m *Metrics) drawCall(ctx context.Context, method, class string, elapsed time.Duration) {
+// traceCall adds the span of a call to the node that was made for an outcome.
+func (m *Metrics) traceCall(ctx context.Context, method, class string, elapsed time.Duration) {
 	if !trace.SpanFromContext(ctx).IsRecording() {
 		return
 	}
@@ -100,7 +98,7 @@ func endSpan(span trace.Span, err error) {
 	span.End()
 }
 
-// errorType is a label for what went wrong: a code, a reason, or neither.
+// errorType returns the code or the reason of an error as a label.
 func errorType(err error) string {
 	var failure *settlement.Failure
 	var waiting *settlement.Waiting
@@ -116,27 +114,27 @@ func errorType(err error) string {
 	}
 }
 
-func ofSession(id settlement.SessionID) trace.SpanStartEventOption {
+func sessionAttribute(id settlement.SessionID) trace.SpanStartEventOption {
 	return trace.WithAttributes(attribute.String("settled.session_id", id.Token()))
 }
 
-// appending is about an entry, which is a message that others subscribe to.
-func appending(e settlement.Entry) []trace.SpanStartOption {
+// appendOptions are the options of the span of an append, which publishes a message.
+func appendOptions(e settlement.Entry) []trace.SpanStartOption {
 	return []trace.SpanStartOption{
-		trace.WithSpanKind(trace.SpanKindProducer), messaging("append", semconv.MessagingOperationTypeSend), ofSession(e.Session),
+		trace.WithSpanKind(trace.SpanKindProducer), messagingAttributes("append", semconv.MessagingOperationTypeSend), sessionAttribute(e.Session),
 		trace.WithAttributes(semconv.MessagingDestinationName("settlement."+string(e.State)+"."+e.Session.Token()), semconv.MessagingDestinationTemplate("settlement.{state}.{session_id}")),
 	}
 }
 
-// traceparentOf is the trace context of what is going on; empty where there is none.
+// traceparentOf returns the trace context in ctx; empty: there is none.
 func traceparentOf(ctx context.Context) string {
 	carrier := propagation.MapCarrier{}
 	propagator.Inject(ctx, carrier)
 	return carrier.Get("traceparent")
 }
 
-// TracedJetStream sends the trace context along with what is published. Where nothing
-// is drawn that is the one which came with the outcome.
+// TracedJetStream adds the trace context to what is published: that of the span, or if
+// tracing is off, that of the outcome.
 type TracedJetStream struct{ jetstream.JetStream }
 
 func (t TracedJetStream) PublishMsg(ctx context.Context, m *nats.Msg, options ...jetstream.PublishOpt) (*jetstream.PubAck, error) {
@@ -144,7 +142,7 @@ func (t TracedJetStream) PublishMsg(ctx context.Context, m *nats.Msg, options ..
 	return t.JetStream.PublishMsg(ctx, m, options...)
 }
 
-// natsHeader is a message's headers, which have a case: W3C's names are lower.
+// natsHeader is a message's headers with case-sensitive names, as W3C Trace Context has.
 type natsHeader nats.Header
 
 func (h natsHeader) Get(name string) string { return nats.Header(h).Get(name) }

@@ -27,19 +27,17 @@ import (
 // tracerName is the instrumentation scope of every span.
 const tracerName = "settled"
 
-// NoTracer draws nothing. Trace contexts that come with outcomes pass through it.
+// NoTracer returns a tracer without spans. It passes the trace contexts of outcomes on.
 func NoTracer() trace.Tracer { return noop.NewTracerProvider().Tracer(tracerName) }
 
-// tracingStop bounds how long the last spans are waited for: a collector that hangs
-// must not hold up the end of the service.
+// tracingStop bounds how long a stop waits for the collector to accept the last spans.
 const tracingStop = 2 * time.Second
 
-// StartTracing sends spans by OTLP where OpenTelemetry's own environment variables
-// ask for it; they also say where to, how, and how many (OTEL_EXPORTER_OTLP_ENDPOINT,
-// OTEL_TRACES_SAMPLER, OTEL_SERVICE_NAME and the rest). The function it returns sends
-// what is left. Spans that cannot be sent in time are dropped: tracing never waits.
-// No value of a variable keeps the service from settling: what is malformed is logged
-// as a warning and has no effect, or traces are not sent.
+// StartTracing sends spans by OTLP as OpenTelemetry's environment variables say
+// (OTEL_EXPORTER_OTLP_ENDPOINT, OTEL_TRACES_SAMPLER, OTEL_SERVICE_NAME and the rest). The
+// function it returns sends the last ones. Spans that can't be sent in time are dropped. A
+// malformed variable is logged as a warning and has no effect, or disables tracing; it
+// never stops the service.
 func (m *Metrics) StartTracing(ctx context.Context) (stop func()) {
 	stop, err := m.openTracing(ctx)
 	if err != nil {
@@ -54,19 +52,19 @@ func (m *Metrics) openTracing(ctx context.Context) (stop func(), err error) {
 	if err != nil || protocol == "" {
 		return func() {}, err
 	}
-	defer func() { // of the SDK, over a value that nobody thought of
+	defer func() { // the SDK panics on some invalid values
 		if value := recover(); value != nil {
 			err = fmt.Errorf("tracing: %v", value)
 		}
 	}()
 	otel.SetErrorHandler(otel.ErrorHandlerFunc(func(err error) { m.Log.Warn().Err(err).Msg("traces") }))
 	otel.SetLogger(funcr.New(func(_, args string) {
-		if strings.Contains(args, "header") { // it quotes values, which are often secret
+		if strings.Contains(args, "header") { // the message quotes values, which may be secret
 			args = "a header of OTEL_EXPORTER_OTLP_HEADERS is malformed"
 		}
 		m.Log.Warn().Str("reported", args).Msg("traces")
 	}, funcr.Options{}))
-	m.dropBadNumbers()
+	m.unsetInvalidNumbers()
 	exporter, err := newExporter(ctx, protocol)
 	if err != nil {
 		return nil, fmt.Errorf("tracing: %w: look at the OTEL_EXPORTER_OTLP_ variables", err)
@@ -75,9 +73,8 @@ func (m *Metrics) openTracing(ctx context.Context) (stop func(), err error) {
 	return m.traceTo(ctx, sdktrace.WithBatcher(exporter)), nil
 }
 
-// tracingNumbers are the variables whose value the SDK takes as it is, and within
-// which bounds they make sense: a queue of less than no places panics, a delay of 0
-// takes a processor.
+// tracingNumbers are the bounds of variables that the SDK doesn't validate: it panics on a
+// negative size of the queue, and a delay of 0 makes it spin.
 var tracingNumbers = map[string][2]int{
 	"OTEL_BSP_SCHEDULE_DELAY":        {1, 1 << 30},
 	"OTEL_BSP_EXPORT_TIMEOUT":        {1, 1 << 30},
@@ -85,8 +82,8 @@ var tracingNumbers = map[string][2]int{
 	"OTEL_BSP_MAX_EXPORT_BATCH_SIZE": {1, 1 << 20},
 }
 
-// dropBadNumbers unsets those that are out of bounds, so that their defaults hold.
-func (m *Metrics) dropBadNumbers() {
+// unsetInvalidNumbers unsets variables that are out of bounds, so that their defaults apply.
+func (m *Metrics) unsetInvalidNumbers() {
 	for name, bounds := range tracingNumbers {
 		text := os.Getenv(name)
 		n, err := strconv.Atoi(text)
@@ -98,14 +95,14 @@ func (m *Metrics) dropBadNumbers() {
 	}
 }
 
-// traceTo draws spans for a processor, or a batcher.
+// traceTo creates spans for a span processor or batcher.
 func (m *Metrics) traceTo(ctx context.Context, to sdktrace.TracerProviderOption) (stop func()) {
 	b := Build()
 	what, err := resource.New(ctx,
 		resource.WithTelemetrySDK(), resource.WithHost(),
 		resource.WithAttributes(attribute.String("service.name", "settled"), attribute.String("service.version", b.Version)),
-		resource.WithFromEnv()) // last: what the operator says counts
-	if err != nil { // it has what could be read
+		resource.WithFromEnv()) // last, so that it takes precedence
+	if err != nil { // the resource has what could be read
 		m.Log.Warn().Err(err).Msg("traces lack a part of OTEL_RESOURCE_ATTRIBUTES: want key=value, separated by commas")
 	}
 	provider := sdktrace.NewTracerProvider(to, sdktrace.WithResource(what), sdktrace.WithIDGenerator(messageIDs{}))
@@ -125,8 +122,8 @@ const (
 	OtlpGRPC = "grpc"
 )
 
-// TracesProtocol is how traces are to be sent; empty: not at all, which is how it is
-// until an endpoint or an exporter is named.
+// TracesProtocol returns the protocol of the exporter; empty if tracing is off, which is
+// the default without an endpoint or exporter.
 func TracesProtocol(getenv func(string) string) (string, error) {
 	first := func(names ...string) string {
 		for _, name := range names {
@@ -161,35 +158,34 @@ func newExporter(ctx context.Context, protocol string) (sdktrace.SpanExporter, e
 	return otlptracehttp.New(ctx)
 }
 
-// messageIDs gives the spans of one message, where its publisher began no trace, one
-// trace all the same, whichever replica draws them and however often the message is
-// delivered: its id comes from the message.
+// messageIDs derives the trace id of a message without a trace from the message, so that
+// all its deliveries, on any replica, are in one trace.
 type messageIDs struct{}
 
 type traceIDKey struct{}
 
-// NewIDs is asked for the ids of a span without a parent.
+// NewIDs implements sdktrace.IDGenerator for a span without a parent.
 func (g messageIDs) NewIDs(ctx context.Context) (trace.TraceID, trace.SpanID) {
 	id, given := ctx.Value(traceIDKey{}).(trace.TraceID)
 	if !given || !id.IsValid() {
-		fill(id[:])
+		randomID(id[:])
 	}
 	return id, g.NewSpanID(ctx, id)
 }
 
-// NewSpanID is asked for the id of a span in a trace.
+// NewSpanID implements sdktrace.IDGenerator.
 func (messageIDs) NewSpanID(context.Context, trace.TraceID) (id trace.SpanID) {
-	fill(id[:])
+	randomID(id[:])
 	return id
 }
 
-// fill never leaves zeros, which are no id.
-func fill(b []byte) {
+// randomID fills b with a valid, non-zero id.
+func randomID(b []byte) {
 	_, _ = rand.Read(b) // crypto/rand never fails
 	b[0] |= 1
 }
 
-// traceIDOf is the first half of a SHA-256 over what is the message's alone.
+// traceIDOf returns the first half of a SHA-256 over the message's identity.
 func traceIDOf(r consumer.Result) trace.TraceID {
 	ref := r.Outcome.Ref
 	sum := sha256.Sum256([]byte(strings.Join([]string{
@@ -198,8 +194,7 @@ func traceIDOf(r consumer.Result) trace.TraceID {
 	return trace.TraceID(sum[:16])
 }
 
-// traceHook adds to a log event what its context knows of the outcome: the trace,
-// and the step that it came to.
+// traceHook adds the trace and the current stage of an outcome to a log event.
 type traceHook struct{}
 
 func (traceHook) Run(e *zerolog.Event, _ zerolog.Level, _ string) {
@@ -207,7 +202,7 @@ func (traceHook) Run(e *zerolog.Event, _ zerolog.Level, _ string) {
 	if sc := trace.SpanContextFromContext(ctx); sc.HasTraceID() {
 		e.Str("trace_id", sc.TraceID().String())
 	}
-	if j, ok := ctx.Value(journeyKey{}).(*journey); ok && j.step != "" {
+	if j, ok := ctx.Value(deliveryStateKey{}).(*deliveryState); ok && j.step != "" {
 		e.Str("step", j.step)
 	}
 }

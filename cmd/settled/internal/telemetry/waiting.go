@@ -11,37 +11,37 @@ import (
 	"settled/settlement"
 )
 
-// How outcomes that wait are told of.
+// When outcomes that wait are reported.
 const (
-	longWait  = time.Minute     // an outcome that waits longer is warned of, and again each time it has waited twice as long
-	forgotten = 5 * time.Minute // not seen for so long, more than the longest backoff: another replica has it
+	firstWarning = time.Minute     // age of the first warning; each later one comes at twice the age
+	forgetAfter  = 5 * time.Minute // longer than the longest backoff: another replica has the outcome
 )
 
-// Waiting remembers the outcomes that this process gave back, for as long as they
-// have no result: an alert by age needs their age.
-type Waiting struct {
+// WaitingOutcomes keeps the outcomes that this process returned to the stream and that have no
+// result yet, with their age.
+type WaitingOutcomes struct {
 	log zerolog.Logger
 
 	mu   sync.Mutex
 	open map[uint64]*waitingOutcome // by OUTCOMES sequence
 
-	paused func() int // outcomes that nobody took while fetching is paused; nil: none
+	paused func() int // counts outcomes while fetching is paused; nil: none
 }
 
 type waitingOutcome struct {
 	reason    string
 	published time.Time
-	since     time.Time // when it was first seen to wait for this reason
+	since     time.Time // when it began to wait for this reason
 	seen      time.Time
-	warnAt    time.Duration // the age at which it is warned of next
+	warnAt    time.Duration // age of the next warning
 }
 
-func NewWaiting(log zerolog.Logger) *Waiting {
-	return &Waiting{log: log, open: map[uint64]*waitingOutcome{}}
+func NewWaitingOutcomes(log zerolog.Logger) *WaitingOutcomes {
+	return &WaitingOutcomes{log: log, open: map[uint64]*waitingOutcome{}}
 }
 
-// Note takes what became of one delivery.
-func (w *Waiting) Note(r consumer.Result, now time.Time) {
+// Record records the result of one delivery.
+func (w *WaitingOutcomes) Record(r consumer.Result, now time.Time) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	sequence := r.Outcome.Ref.Sequence
@@ -51,7 +51,7 @@ func (w *Waiting) Note(r consumer.Result, now time.Time) {
 	}
 	o := w.open[sequence]
 	if o == nil {
-		o = &waitingOutcome{published: r.Published, warnAt: longWait}
+		o = &waitingOutcome{published: r.Published, warnAt: firstWarning}
 		w.open[sequence] = o
 	}
 	if o.reason != r.Reason {
@@ -67,13 +67,13 @@ func (w *Waiting) Note(r consumer.Result, now time.Time) {
 		Str("reason", r.Reason).Dur("age", age).AnErr("error", r.Err).Msg("an outcome has waited for long: see Waiting in deploy/RUNBOOK.md")
 }
 
-// Ages are the number of waiting outcomes and the age of the oldest, by reason.
-func (w *Waiting) Ages(now time.Time) (count map[string]int, oldest map[string]time.Duration) {
+// Ages returns the number of waiting outcomes and the age of the oldest, by reason.
+func (w *WaitingOutcomes) Ages(now time.Time) (count map[string]int, oldest map[string]time.Duration) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	count, oldest = map[string]int{}, map[string]time.Duration{}
 	for sequence, o := range w.open {
-		if now.Sub(o.seen) > forgotten {
+		if now.Sub(o.seen) > forgetAfter {
 			delete(w.open, sequence)
 			continue
 		}
@@ -88,14 +88,14 @@ func (w *Waiting) Ages(now time.Time) (count map[string]int, oldest map[string]t
 	return count, oldest
 }
 
-// SetPaused has the outcomes counted that nobody takes.
-func (w *Waiting) SetPaused(count func() int) {
+// SetPaused sets the function that counts outcomes that no replica fetches.
+func (w *WaitingOutcomes) SetPaused(count func() int) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.paused = count
 }
 
-// Undelivered is how many outcomes wait, taken or not, because fetching is paused.
+// Undelivered returns how many outcomes wait because fetching is paused.
 func Undelivered(s consumer.Status) int {
 	if !s.Paused {
 		return 0
@@ -103,10 +103,9 @@ func Undelivered(s consumer.Status) int {
 	return max(0, int(s.Pending)+s.Unanswered-s.InHand) // #nosec G115 -- messages of one stream
 }
 
-// Witnessed is how long the outcome that waits longest was seen to wait for its
-// present reason. It grows only while the outcome comes back to this process: what
-// another replica has settled since must not look like a long wait.
-func (w *Waiting) Witnessed() map[string]time.Duration {
+// LongestWaits returns the longest observed wait by present reason. It grows only while the
+// outcome is delivered to this process, since another replica may have settled it.
+func (w *WaitingOutcomes) LongestWaits() map[string]time.Duration {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	longest := map[string]time.Duration{}
@@ -116,23 +115,17 @@ func (w *Waiting) Witnessed() map[string]time.Duration {
 	return longest
 }
 
-var (
-	waitingCount   = prometheus.NewDesc("settled_waiting_outcomes", "Outcomes that this process gave back and that have no result yet, by reason; and as not_ready those that no replica takes while the node is not ready.", []string{"reason"}, nil)
-	waitingOldest  = prometheus.NewDesc("settled_waiting_oldest_seconds", "Age of the oldest of them since it was published, by reason. Alert on it.", []string{"reason"}, nil)
-	waitingLongest = prometheus.NewDesc("settled_waiting_longest_seconds", "How long one of them was seen to wait for its present reason, the longest, by reason.", []string{"reason"}, nil)
-)
-
 // Describe and Collect make it a prometheus.Collector.
-func (w *Waiting) Describe(ch chan<- *prometheus.Desc) {
+func (w *WaitingOutcomes) Describe(ch chan<- *prometheus.Desc) {
 	ch <- waitingCount
 	ch <- waitingOldest
 	ch <- waitingLongest
 }
 
 // Collect sends the gauges.
-func (w *Waiting) Collect(ch chan<- prometheus.Metric) {
+func (w *WaitingOutcomes) Collect(ch chan<- prometheus.Metric) {
 	count, oldest := w.Ages(time.Now())
-	longest := w.Witnessed()
+	longest := w.LongestWaits()
 	for reason, n := range count {
 		ch <- prometheus.MustNewConstMetric(waitingCount, prometheus.GaugeValue, float64(n), reason)
 		ch <- prometheus.MustNewConstMetric(waitingOldest, prometheus.GaugeValue, oldest[reason].Seconds(), reason)

@@ -38,13 +38,13 @@ func (s *Streams) Print(v any, text string) error {
 	return s.PrintLine(text)
 }
 
-// ClockLayout is a time as people read it, with its zone: logs and the node's times are
-// in UTC, and who compares them may sit elsewhere.
-const ClockLayout = "2006-01-02 15:04:05Z07:00"
+// TimeLayout is a time as people read it, with its zone: logs and the node's times are
+// in UTC, and their reader may be in another zone.
+const TimeLayout = "2006-01-02 15:04:05Z07:00"
 
-func Clock(t time.Time) string { return t.Local().Format(ClockLayout) }
+func FormatTime(t time.Time) string { return t.Local().Format(TimeLayout) }
 
-// PrintTable writes rows in columns that line up.
+// PrintTable writes rows in aligned columns.
 func (s *Streams) PrintTable(header string, rows [][]string) error {
 	w := tabwriter.NewWriter(s.Out, 0, 0, 2, ' ', 0)
 	if _, err := fmt.Fprintln(w, strings.ReplaceAll(header, ",", "\t")); err != nil {
@@ -61,35 +61,34 @@ func (s *Streams) PrintTable(header string, rows [][]string) error {
 	return w.Flush()
 }
 
-// Printable replaces what must not reach a terminal from outside: control characters,
-// which move the cursor or break a line, and characters without a shape of their own
-// (bidirectional controls, zero-width characters, fillers), by which a text can show
-// something else than it says.
+// Printable replaces characters that foreign text must not print: control characters,
+// which move the cursor or break a line, and invisible ones (bidirectional controls,
+// zero-width characters, fillers), which make a text look like another one.
 func Printable(s string) string {
 	return strings.Map(func(r rune) rune {
-		if Invisible(r) {
+		if IsInvisible(r) {
 			return '·'
 		}
 		return r
 	}, s)
 }
 
-func Invisible(r rune) bool {
+func IsInvisible(r rune) bool {
 	switch {
 	case unicode.In(r, unicode.Cc, unicode.Cf, unicode.Co, unicode.Zl, unicode.Zp, unicode.Variation_Selector):
 		return true
 	case r == '\u034f', r == '\u115f', r == '\u1160', r == '\u17b4', r == '\u17b5', r == '\u3164', r == '\uffa0':
-		return true // a joiner without a shape, and fillers
+		return true // an invisible joiner, and fillers
 	}
 	return false
 }
 
-// EscapeJSON writes such characters in JSON text as escapes, which is the same JSON.
+// EscapeJSON escapes such characters in JSON text.
 func EscapeJSON(text []byte) []byte {
 	var b bytes.Buffer
 	for _, r := range string(text) {
 		switch {
-		case r < 0x80 && r != 0x7f || !Invisible(r):
+		case r < 0x80 && r != 0x7f || !IsInvisible(r):
 			b.WriteRune(r)
 		case r > 0xffff:
 			high, low := utf16.EncodeRune(r)
@@ -101,26 +100,26 @@ func EscapeJSON(text []byte) []byte {
 	return b.Bytes()
 }
 
-// Short is a session id or address as a person tells it from others.
-func Short(s string) string {
+// Abbreviate is a session id or address as a person tells it from others.
+func Abbreviate(s string) string {
 	if len(s) <= 13 {
 		return s
 	}
 	return s[:8] + "…" + s[len(s)-4:]
 }
 
-// AllocationText says who gets what on one line, leaving out what is 0.
+// AllocationText formats the allocations that aren't 0 on one line.
 func AllocationText(allocations []settlement.Allocation) string {
 	var parts []string
 	for _, a := range allocations {
 		if !a.Amount.IsZero() {
-			parts = append(parts, fmt.Sprintf("%s %s %s", Short(a.Participant), a.Amount, a.Asset))
+			parts = append(parts, fmt.Sprintf("%s %s %s", Abbreviate(a.Participant), a.Amount, a.Asset))
 		}
 	}
 	return strings.Join(parts, ", ")
 }
 
-// PrintableLines is printable, line by line.
+// PrintableLines is Printable for a text of several lines.
 func PrintableLines(text string) string {
 	lines := strings.Split(text, "\n")
 	for i, l := range lines {

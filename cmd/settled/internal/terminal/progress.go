@@ -8,20 +8,20 @@ import (
 	"time"
 )
 
-// Progress shows on stderr how far long work is: as a bar that is drawn again and
-// again on a terminal, else as a line now and then.
+// Progress reports the progress of long work on stderr: as a bar on a terminal, else as
+// occasional lines.
 type Progress struct {
 	W        io.Writer
 	terminal bool
 	what     string
 	Every    time.Duration
 
-	mu    sync.Mutex // many may report
+	mu    sync.Mutex // for concurrent reports
 	Shown time.Time
 	drawn bool
 }
 
-// Progress shows nothing until work has gone on for a moment.
+// Progress returns a bar that shows nothing at first, so that short work has none.
 func (s *Streams) Progress(what string) *Progress {
 	b := &Progress{W: s.Err, terminal: IsTerminal(s.Err), what: what, Every: 10 * time.Second, Shown: time.Now()}
 	if b.terminal {
@@ -30,8 +30,8 @@ func (s *Streams) Progress(what string) *Progress {
 	return b
 }
 
-// At says how much is done, of how much (0: not known), and anything else.
-func (b *Progress) At(done, of uint64, more string) {
+// At says how much is done, of how much (0: unknown), and a remark.
+func (b *Progress) Update(done, of uint64, more string) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	if time.Since(b.Shown) < b.Every {
@@ -57,8 +57,8 @@ func (b *Progress) At(done, of uint64, more string) {
 	_, _ = fmt.Fprintln(b.W, text)
 }
 
-// End takes the bar away, so that what follows begins on a line of its own.
-func (b *Progress) End() {
+// End removes the bar, so that other output begins on a line of its own.
+func (b *Progress) Clear() {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	if b.terminal && b.drawn {

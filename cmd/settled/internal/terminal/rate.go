@@ -9,10 +9,10 @@ import (
 	"golang.org/x/time/rate"
 )
 
-// Rate reads a rate such as 50/s, 600/m or 10, which is a second; empty: no limit.
-func Rate(text string) (*rate.Limiter, error) {
+// Rate parses a rate such as 50/s, 600/m or 10 (per second); empty: no limit.
+func ParseRate(text string) (*rate.Limiter, error) {
 	if text == "" {
-		return Limiter(0), nil
+		return NewLimiter(0), nil
 	}
 	count, unit, _ := strings.Cut(text, "/")
 	per, known := map[string]time.Duration{"": time.Second, "s": time.Second, "m": time.Minute, "h": time.Hour}[unit]
@@ -20,11 +20,11 @@ func Rate(text string) (*rate.Limiter, error) {
 	if err != nil || !known || !(n > 0) || n > 1e6 {
 		return nil, UsageError(fmt.Errorf("--rate %q: want a number and what it is per, such as 50/s, 600/m or 100/h", text))
 	}
-	return Limiter(n / per.Seconds()), nil
+	return NewLimiter(n / per.Seconds()), nil
 }
 
-// Limiter lets so many through a second; 0: all.
-func Limiter(perSecond float64) *rate.Limiter {
+// NewLimiter returns a limiter to events per second; 0: no limit.
+func NewLimiter(perSecond float64) *rate.Limiter {
 	if perSecond <= 0 {
 		return rate.NewLimiter(rate.Inf, 1)
 	}

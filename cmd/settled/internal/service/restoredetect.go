@@ -11,14 +11,13 @@ import (
 	"settled/ledger"
 )
 
-// LedgerBehindBy is how much later than the ledger's last entry the consumer may have
-// delivered or acknowledged an outcome.
+// LedgerBehindBy is by how much the last delivery or acknowledgement of an outcome may be
+// later than the ledger's last entry.
 const LedgerBehindBy = 10 * time.Second
 
-// Remember makes what a service holds sending by, where it has none yet. The last
-// entry is remembered outside NATS, and in the store of the embedded server as well,
-// where a part of the store may be set back alone.
-func (s *Service) Remember() {
+// InitSendHold creates the send hold, once. The last ledger entry is remembered outside NATS,
+// and also in the store of the embedded server, of which a part may be restored alone.
+func (s *Service) InitSendHold() {
 	if s.Hold != nil {
 		return
 	}
@@ -32,21 +31,21 @@ func (s *Service) Remember() {
 	}
 }
 
-// proven reports whether the ledger has the last entry that was remembered of it
-// outside its store.
-func (s *Service) proven(l *ledger.Ledger) bool {
+// ledgerProven reports whether the ledger has the last entry that was remembered outside
+// its store.
+func (s *Service) ledgerProven(l *ledger.Ledger) bool {
 	return l != nil && l.TailFound() && s.tails.provenOutside()
 }
 
-// suspect holds all sending where the ledger may have been set back while no settled
-// ran. Where nothing was remembered of it, NATS itself may show it.
-func (s *Service) suspect(ctx context.Context, l *ledger.Ledger) error {
+// holdIfRestored holds all sending if the ledger may have been restored from a copy while no
+// settled ran. If no entry was remembered, the state of the consumer may show it.
+func (s *Service) holdIfRestored(ctx context.Context, l *ledger.Ledger) error {
 	switch {
-	case s.doubt != "" && !s.doubtOld:
-		s.Hold.begin("the store " + s.Cfg.EmbeddedStoreDir + " may have been set back to a copy while settled was stopped: " + s.doubt)
-	case s.proven(l):
-	case s.doubt != "":
-		s.Hold.beginUnlessProven("the store " + s.Cfg.EmbeddedStoreDir + " may have been set back to a copy while settled was stopped: " + s.doubt + ", and nothing was remembered of its ledger in nats.state_dir")
+	case s.restoreSuspicion != "" && !s.suspicionByAge:
+		s.Hold.begin("the store " + s.Cfg.EmbeddedStoreDir + " may have been set back to a copy while settled was stopped: " + s.restoreSuspicion)
+	case s.ledgerProven(l):
+	case s.restoreSuspicion != "":
+		s.Hold.beginUnlessProven("the store " + s.Cfg.EmbeddedStoreDir + " may have been set back to a copy while settled was stopped: " + s.restoreSuspicion + ", and nothing was remembered of its ledger in nats.state_dir")
 	case !l.TailFound():
 		behind, err := s.ledgerBehind(ctx)
 		if err != nil {
@@ -57,19 +56,19 @@ func (s *Service) suspect(ctx context.Context, l *ledger.Ledger) error {
 		}
 	}
 	s.Mu.Lock()
-	s.doubt = ""
+	s.restoreSuspicion = ""
 	s.Mu.Unlock()
 	return nil
 }
 
-// ledgerBehind says so where the consumer was at work, within a fence, long after the
-// ledger's last entry: entries may be gone. An empty ledger is judged by its age.
+// ledgerBehind returns a reason if the consumer was active, within a fence, long after the
+// ledger's last entry, so that entries may be lost; else it is empty.
 func (s *Service) ledgerBehind(ctx context.Context) (string, error) {
-	stream, err := s.Nats.JS.Stream(ctx, ledger.StreamName(s.Cfg.NATSPrefix))
+	stream, err := s.NATS.JS.Stream(ctx, ledger.StreamName(s.Cfg.NATSPrefix))
 	if err != nil {
 		return "", fmt.Errorf("ledger: %w", err)
 	}
-	durable, err := s.Nats.JS.Consumer(ctx, consumer.OutcomesStream(s.Cfg.NATSPrefix), s.Cfg.ConsumerDurable)
+	durable, err := s.NATS.JS.Consumer(ctx, consumer.OutcomesStream(s.Cfg.NATSPrefix), s.Cfg.ConsumerDurable)
 	if err != nil {
 		return "", fmt.Errorf("consumer %s: %w", s.Cfg.ConsumerDurable, err)
 	}
@@ -87,16 +86,16 @@ func (s *Service) ledgerBehind(ctx context.Context) (string, error) {
 	return fmt.Sprintf("the ledger's last entry is of %s, and outcomes were taken until %s: it may have been set back to a copy while settled was stopped", last.UTC().Format(time.RFC3339), active.UTC().Format(time.RFC3339)), nil
 }
 
-// keepStoreRecord writes the record of the embedded server's store once a second, and
-// watches the clock, until stop is called. While sending is held the record stays as
-// it is, so that another start holds it again.
+// keepStoreRecord updates the record of the embedded server's store once a second, and
+// watches the clock, until stop is called. While sending is held it doesn't update the
+// record, so that the next start holds sending again.
 func (s *Service) keepStoreRecord() (stop func()) {
 	failed := false
 	write := func() {
 		s.Mu.Lock()
-		l, waiting := s.Ledger, s.doubt != ""
+		l, waiting := s.Ledger, s.restoreSuspicion != ""
 		s.Mu.Unlock()
-		if s.proven(l) {
+		if s.ledgerProven(l) {
 			s.Hold.release()
 		}
 		if waiting || s.Hold.Err() != nil {
@@ -109,7 +108,7 @@ func (s *Service) keepStoreRecord() (stop func()) {
 		failed = err != nil
 	}
 	stopClock := background.Run(context.Background(), func(ctx context.Context) {
-		watchClock(ctx, clockReader(), clockPeriod, s.ClockJumped)
+		watchClock(ctx, clockReader(), clockPeriod, s.HandleClockJump)
 	})
 	stopRecord := background.Run(context.Background(), func(ctx context.Context) {
 		tick := time.NewTicker(storeRecordEvery)
@@ -130,8 +129,8 @@ func (s *Service) keepStoreRecord() (stop func()) {
 	}
 }
 
-// ClockJumped holds all sending: a machine that was set back to a snapshot, its memory
-// included, shows it by its clock alone.
-func (s *Service) ClockJumped(by time.Duration) {
+// HandleClockJump holds all sending: only the clock shows that a machine was restored from a
+// snapshot with its memory.
+func (s *Service) HandleClockJump(by time.Duration) {
 	s.Hold.begin(fmt.Sprintf("the clock of this machine jumped by %s: it may have been set back to a snapshot, with the store", by.Round(time.Millisecond)))
 }

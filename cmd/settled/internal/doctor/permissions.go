@@ -11,27 +11,25 @@ import (
 	"settled/ledger"
 )
 
-// right is something that settled's user at NATS must be allowed to publish.
-type right struct {
-	// subjects are tried one after the other until one is allowed. A message on any of
-	// them has no effect on anything that settled uses.
-	subjects []string
-	allow    string // what the server's configuration should allow
-	need     string // what is impossible without it
-	lesser   bool   // settled runs without it
+// permission is something that settled's user at NATS must be allowed to publish.
+type permission struct {
+	// subjects are tried in order until one is allowed. A message on them has no effect.
+	subjects    []string
+	allow       string // what to add to the server's configuration
+	consequence string // the consequence of not having it
+	optional    bool   // settled runs without it
 }
 
-// inboxWait bounds one round trip to the server.
-const inboxWait = 3 * time.Second
+// serverTimeout bounds one round trip to the server.
+const serverTimeout = 3 * time.Second
 
-// ofSettled names the only place where these permissions may be given: the account
-// SETTLED has no other user.
+// ofSettled names the only user that may have these permissions.
 const ofSettled = " in the permissions of the user settled, and of no other (deploy/nats/settled.conf)"
 
-// mayHear reports whether settled receives what it must: without answers everything
-// times out.
-func (d *Doctor) mayHear() bool {
-	if err := d.hears(d.Nats.NewInbox()); err != nil {
+// checkSubscriptions checks the subscriptions that settled needs. It reports false if no answers can
+// be received.
+func (d *Doctor) checkSubscriptions() bool {
+	if err := d.trySubscribe(d.NATS.NewInbox()); err != nil {
 		d.fail("nats.rights", natsconn.InboxAdvice(err), "no answers are received: %s", err)
 		return false
 	}
@@ -42,36 +40,36 @@ func (d *Doctor) mayHear() bool {
 		{consumer.OperationSubject(d.Cfg.NATSPrefix, "*"), "settled learns of a stop late"},
 		{"$JS.EVENT.ADVISORY.>", "settled learns late of outcomes that another client takes, and of changed streams"},
 	} {
-		if err := d.hears(heard.subject); err != nil {
+		if err := d.trySubscribe(heard.subject); err != nil {
 			d.warn("nats.rights", fmt.Sprintf("subscribe: [%q]", heard.subject)+ofSettled, "%s: %s", heard.late, err)
 		}
 	}
 	return true
 }
 
-// hears is nil where a subject may be subscribed to.
-func (d *Doctor) hears(subject string) error {
-	nc := d.Nats.Conn
+// trySubscribe returns nil if a subject may be subscribed to.
+func (d *Doctor) trySubscribe(subject string) error {
+	nc := d.NATS.Conn
 	sub, err := nc.SubscribeSync(subject)
 	if err != nil {
 		return err
 	}
 	defer func() { _ = sub.Unsubscribe() }()
-	if err := nc.FlushTimeout(inboxWait); err != nil {
+	if err := nc.FlushTimeout(serverTimeout); err != nil {
 		return err
 	}
-	return natsconn.Denial(nc, subject)
+	return natsconn.PermissionError(nc, subject)
 }
 
-// rights tries what serve needs, by messages that no stream can store and no part
-// of the server can read. It returns the parts of the API that are denied, and false
-// where the user is evidently not settled's: such a user is not to get its rights.
-func (d *Doctor) rights() (denied map[string]bool, settleds bool) {
+// checkPermissions tries what serve needs, by messages without effect. It returns the denied
+// parts of the API, and false if the user is evidently not settled's: then it doesn't
+// advise to grant it settled's permissions.
+func (d *Doctor) checkPermissions() (denied map[string]bool, settleds bool) {
 	denied = map[string]bool{}
-	needed := d.neededRights()
-	var missing []right
+	needed := d.neededPermissions()
+	var missing []permission
 	for _, r := range needed {
-		allowed, err := d.may(r.subjects)
+		allowed, err := d.canPublish(r.subjects)
 		if err != nil {
 			d.fail("nats.rights", "", "%s", err)
 			return denied, false
@@ -87,10 +85,10 @@ func (d *Doctor) rights() (denied map[string]bool, settleds bool) {
 	}
 	for _, r := range missing {
 		report := d.fail
-		if r.lesser {
+		if r.optional {
 			report = d.warn
 		}
-		report("nats.rights", fmt.Sprintf("publish: [%q]", r.allow)+ofSettled, "settled may not publish to %s: %s", r.allow, r.need)
+		report("nats.rights", fmt.Sprintf("publish: [%q]", r.allow)+ofSettled, "settled may not publish to %s: %s", r.allow, r.consequence)
 	}
 	if len(missing) == 0 {
 		d.ok("nats.rights", "settled may do all it needs (%d subjects tried)", len(needed))
@@ -98,14 +96,14 @@ func (d *Doctor) rights() (denied map[string]bool, settleds bool) {
 	return denied, true
 }
 
-// notSettled is the advice where doctor was given another user's configuration.
+// notSettled is the advice if the configuration names another user.
 const notSettled = "run doctor with the configuration of `settled serve`, whose nats.url names the user settled; a co-signer runs `settled doctor --cosign`"
 
-func (d *Doctor) neededRights() []right {
+func (d *Doctor) neededPermissions() []permission {
 	prefix, api := d.Cfg.NATSPrefix, d.apiPrefix()
 	outcomes, letters, operations, settlements := consumer.OutcomesStream(prefix), consumer.DeadLettersStream(prefix), consumer.OperationsStream(prefix), ledger.StreamName(prefix)
 	durable := outcomes + "." + d.Cfg.ConsumerDurable
-	rights := []right{
+	rights := []permission{
 		{[]string{prefix + "settlement.doctor", prefix + "settlement.doctor.doctor"}, prefix + "settlement.*.*", "it could record nothing", false},
 		{[]string{prefix + "deadletter.doctor.doctor", consumer.DeadLetterSubject(prefix, "doctor")}, prefix + "deadletter.*", "it could keep no dead letter", false},
 		{[]string{prefix + "operation.doctor.doctor", consumer.OperationSubject(prefix, "doctor")}, prefix + "operation.*", "it could not stop the others where the node overpays", true},
@@ -124,31 +122,31 @@ func (d *Doctor) neededRights() []right {
 	} {
 		stream := read.stream
 		rights = append(rights,
-			right{[]string{api + "STREAM.INFO." + stream}, api + "STREAM.INFO." + stream, "it could not verify stream " + stream, false},
-			right{[]string{api + "STREAM.MSG.GET." + stream}, api + "STREAM.MSG.GET." + stream, read.need, false})
+			permission{[]string{api + "STREAM.INFO." + stream}, api + "STREAM.INFO." + stream, "it could not verify stream " + stream, false},
+			permission{[]string{api + "STREAM.MSG.GET." + stream}, api + "STREAM.MSG.GET." + stream, read.need, false})
 		if d.Cfg.NATSManageStreams {
-			rights = append(rights, right{[]string{api + "STREAM.CREATE." + stream}, api + "STREAM.CREATE." + stream, "it could not create stream " + stream, true})
+			rights = append(rights, permission{[]string{api + "STREAM.CREATE." + stream}, api + "STREAM.CREATE." + stream, "it could not create stream " + stream, true})
 		}
 	}
 	if d.Cfg.NATSManageStreams {
-		rights = append(rights, right{[]string{api + "CONSUMER.CREATE." + durable + ".doctor"}, api + "CONSUMER.CREATE." + durable + ".>", "it could not create its consumer", true})
+		rights = append(rights, permission{[]string{api + "CONSUMER.CREATE." + durable + ".doctor"}, api + "CONSUMER.CREATE." + durable + ".>", "it could not create its consumer", true})
 	}
 	return rights
 }
 
 // apiPrefix begins the subjects of JetStream's API.
 func (d *Doctor) apiPrefix() string {
-	if d.Nats.Domain != "" {
-		return "$JS." + d.Nats.Domain + ".API."
+	if d.NATS.Domain != "" {
+		return "$JS." + d.NATS.Domain + ".API."
 	}
 	return "$JS.API."
 }
 
-// may reports whether one of the subjects may be published to.
-func (d *Doctor) may(subjects []string) (bool, error) {
+// canPublish reports whether one of the subjects may be published to.
+func (d *Doctor) canPublish(subjects []string) (bool, error) {
 	for _, subject := range subjects {
-		ctx, cancel := context.WithTimeout(context.Background(), inboxWait)
-		allowed, err := natsconn.MayPublish(ctx, d.Nats.Conn, subject)
+		ctx, cancel := context.WithTimeout(context.Background(), serverTimeout)
+		allowed, err := natsconn.CanPublish(ctx, d.NATS.Conn, subject)
 		cancel()
 		if err != nil {
 			return false, fmt.Errorf("publish to %s: %w", subject, err)

@@ -16,13 +16,12 @@ import (
 	"settled/ledger"
 )
 
-// ExportRow is one row of an export: what one participant gets of one asset by one
-// entry. An entry without allocations, which a failed one is, has one row with
-// these empty. The members are the columns, in this order; columns are only ever
-// added, at the end.
+// ExportRow is one row of an export: what one participant gets of one asset by one entry.
+// An entry without allocations, such as a failed one, has one row. The members are the
+// columns in their order; new ones are added at the end.
 type ExportRow struct {
 	Sequence        uint64 `json:"sequence"`         // of the entry in the ledger
-	Row             int    `json:"row"`              // the how-manieth of its entry, from 1
+	Row             int    `json:"row"`              // 1-based index in its entry
 	Time            string `json:"time"`             // of the entry, RFC 3339 in UTC
 	State           string `json:"state"`            // closed, failed or closing
 	Session         string `json:"session_id"`       //
@@ -82,7 +81,7 @@ func ExportRows(s ledger.Stored) []ExportRow {
 	return rows
 }
 
-// Cells are the row's values in the order of exportColumns.
+// Cells returns the row's values in the order of ExportColumns.
 func (r ExportRow) Cells() []string {
 	return []string{
 		number(r.Sequence), strconv.Itoa(r.Row), r.Time, r.State, r.Session, Cell(r.Scenario), Cell(r.Reference), Cell(r.OutcomeSource),
@@ -93,13 +92,12 @@ func (r ExportRow) Cells() []string {
 
 func number(n uint64) string { return strconv.FormatUint(n, 10) }
 
-// Cell makes foreign text safe to open in a spreadsheet: what could be taken for a
-// formula gets an apostrophe before it, and so does what begins with one, so that
-// taking one away always gives the text back. Control characters and characters without a shape
-// become spaces, so that each row is one line and shows what it says.
+// Cell makes foreign text safe to open in a spreadsheet. It prefixes text that could be a
+// formula with an apostrophe, and text that begins with one, so that removing it restores
+// the text. Control and invisible characters become spaces.
 func Cell(s string) string {
 	s = strings.Map(func(r rune) rune {
-		if terminal.Invisible(r) {
+		if terminal.IsInvisible(r) {
 			return ' '
 		}
 		return r
@@ -139,7 +137,7 @@ func FormatNamed(name string) (exportFormat, error) {
 	return exportFormat{}, terminal.UsageError(fmt.Errorf("--format %q: want csv or jsonl", name))
 }
 
-// csvRows are rows by RFC 4180, but for the line ends, which are one byte.
+// csvRows writes rows by RFC 4180 with single-byte line ends.
 func csvRows(b *bytes.Buffer, rows []ExportRow) error {
 	w := csv.NewWriter(b)
 	for _, r := range rows {
@@ -164,7 +162,7 @@ func JsonRows(b *bytes.Buffer, rows []ExportRow) error {
 	return nil
 }
 
-// sequenceOf is the sequence that a line of an export begins with.
+// sequenceOf returns the sequence in a line of an export.
 func (f exportFormat) sequenceOf(line []byte) (uint64, error) {
 	if f.Name == "jsonl" {
 		var r struct {

@@ -10,43 +10,39 @@ import (
 	"settled/ledger"
 )
 
-// MostForeign bounds of how many foreign messages of a stream it is remembered that they
-// were counted. Beyond it only those after the last one that was counted are new.
-const MostForeign = 10_000
+// MaxForeign bounds the sequences that are remembered of each stream. Beyond it a message
+// counts as new only if it comes after the last one that was counted.
+const MaxForeign = 10_000
 
 // ForeignMessages counts the messages in settled's streams that neither settled nor an
-// operator stored there. Each is met by many reads, and counted and logged once.
+// operator stored there. Many reads meet each; it is counted and logged once.
 type ForeignMessages struct {
 	Total *prometheus.CounterVec
 	log   zerolog.Logger
 
 	mu   sync.Mutex
-	seen map[string]map[uint64]bool
+	seen map[string]map[uint64]bool // by stream and sequence
 	last map[string]uint64
 }
 
-func NewForeignMessages(log zerolog.Logger) *ForeignMessages {
-	return &ForeignMessages{
-		Total: prometheus.NewCounterVec(prometheus.CounterOpts{
-			Name: "settled_foreign_messages_total", Help: "Messages found in SETTLEMENTS, DEADLETTERS or OPERATIONS that are not entries, dead letters or records. They have no effect; somebody can write there who must not.",
-		}, []string{"stream"}),
-		log: log, seen: map[string]map[uint64]bool{}, last: map[string]uint64{},
-	}
+func newForeignMessages(log zerolog.Logger, total *prometheus.CounterVec) *ForeignMessages {
+	return &ForeignMessages{Total: total, log: log, seen: map[string]map[uint64]bool{}, last: map[string]uint64{}}
 }
 
-// Expect makes the streams' counters, so that an increase from 0 shows.
-func (f *ForeignMessages) Expect(prefix string) {
+// Init creates the streams' counters, so that an increase from 0 shows.
+func (f *ForeignMessages) Init(prefix string) {
 	for _, stream := range []string{ledger.StreamName(prefix), consumer.DeadLettersStream(prefix), consumer.OperationsStream(prefix)} {
 		f.Total.WithLabelValues(stream)
 	}
 }
 
-func (f *ForeignMessages) Found(stream string, sequence uint64, what error) {
+// Record counts and logs a foreign message, unless it was recorded before.
+func (f *ForeignMessages) Record(stream string, sequence uint64, err error) {
 	if !f.isNew(stream, sequence) {
 		return
 	}
 	f.Total.WithLabelValues(stream).Inc()
-	f.log.Error().Str("stream", stream).Uint64("sequence", sequence).Err(what).
+	f.log.Error().Str("stream", stream).Uint64("sequence", sequence).Err(err).
 		Msg("foreign message: somebody can write to this stream who must not; it has no effect")
 }
 
@@ -58,7 +54,7 @@ func (f *ForeignMessages) isNew(stream string, sequence uint64) bool {
 		seen = map[uint64]bool{}
 		f.seen[stream] = seen
 	}
-	full := len(seen) >= MostForeign
+	full := len(seen) >= MaxForeign
 	if seen[sequence] || full && sequence <= f.last[stream] {
 		return false
 	}

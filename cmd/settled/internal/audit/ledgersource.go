@@ -11,18 +11,18 @@ import (
 	"settled/ledger/streamreader"
 )
 
-// ledgerSource is the connection of a command that follows the ledger. Such a command
-// waits for NATS as a service does, and finds JetStream's API once it is connected.
+// ledgerSource is the connection of a command that follows the ledger. It waits for NATS as
+// a service does, and finds JetStream's API once it is connected.
 type ledgerSource struct {
 	cfg   *config.Config
 	name  string
-	link  *natsconn.Link // nil: there is none at the moment
+	link  *natsconn.Link // nil: none
 	url   string         // that link connects to
 	found bool           // the API answers under link's domain
 }
 
-// NewLedgerSource begins to connect. It returns an error only where the configuration is
-// wrong; reader reports everything else.
+// NewLedgerSource starts to connect. It returns an error only if the configuration is
+// invalid; Reader reports all others.
 func NewLedgerSource(c *config.Config, name string) (*ledgerSource, error) {
 	s := &ledgerSource{cfg: c, name: name}
 	return s, s.connect()
@@ -37,9 +37,9 @@ func (s *ledgerSource) connect() error {
 	return err
 }
 
-// Reader is the ledger's reader on a connection that is up, or the reason why there is
-// none. A connection that is closed for good is replaced, and so is one to an embedded
-// server that was started again: its operator has another password then.
+// Reader returns a reader on a working connection, or why there is none. It replaces a
+// connection that is closed for good, and one to an embedded server that was restarted,
+// whose operator has a new password.
 func (s *ledgerSource) Reader(ctx context.Context) (*streamreader.Reader, error) {
 	if s.link != nil && natsconn.AsOperator(s.cfg).NATSURL != s.url {
 		s.Close()
@@ -49,7 +49,7 @@ func (s *ledgerSource) Reader(ctx context.Context) (*streamreader.Reader, error)
 			return nil, err
 		}
 	}
-	if err := s.link.NotConnected(); err != nil {
+	if err := s.link.ConnectionError(); err != nil {
 		if s.link.IsClosed() {
 			s.Close()
 		}
@@ -64,13 +64,13 @@ func (s *ledgerSource) Reader(ctx context.Context) (*streamreader.Reader, error)
 }
 
 // findAPI finds the domain under which the ledger's stream can be asked for. A search
-// without an answer decides nothing: reader repeats it.
+// lostFinding an answer decides nothing: reader repeats it.
 func (s *ledgerSource) findAPI(ctx context.Context) error {
 	domain, err := natsconn.FindDomain(s.cfg, s.link.Conn)
 	if err != nil {
 		return err
 	}
-	found, err := natsconn.Use(s.cfg, s.link.Conn, domain)
+	found, err := natsconn.NewLink(s.cfg, s.link.Conn, domain)
 	if err != nil {
 		return err
 	}
@@ -78,7 +78,7 @@ func (s *ledgerSource) findAPI(ctx context.Context) error {
 		return err
 	}
 	if s.cfg.NATSObserver != nil {
-		s.cfg.NATSObserver.FoundDomain(domain)
+		s.cfg.NATSObserver.SetDomain(domain)
 	}
 	s.link, s.found = found, true
 	return nil

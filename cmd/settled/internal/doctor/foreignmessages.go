@@ -13,12 +13,11 @@ import (
 	"settled/ledger/streamreader"
 )
 
-// newestEntries is how many of the ledger's newest messages doctor looks at: `settled
-// ledger verify` looks at all.
+// newestEntries is how many of the ledger's newest messages doctor reads.
 const newestEntries = 2000
 
-// foreign looks for messages that neither settled nor an operator stored.
-func (d *Doctor) foreign(ctx context.Context) {
+// checkForeign finds messages that neither settled nor an operator stored.
+func (d *Doctor) checkForeign(ctx context.Context) {
 	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
 	defer cancel()
 	cfg := d.Cfg.Consumer()
@@ -30,13 +29,13 @@ func (d *Doctor) foreign(ctx context.Context) {
 		look   func() error
 	}{
 		{name, func() error {
-			return d.foreignEntries(ctx, func(f ledger.Foreign) { found[name] = append(found[name], f) })
+			return d.listForeignEntries(ctx, func(f ledger.Foreign) { found[name] = append(found[name], f) })
 		}},
 		{consumer.DeadLettersStream(cfg.Prefix), func() error {
-			return deadletter.New(d.Nats.JS, cfg).Each(ctx, deadletter.Filter{}, func(deadletter.Letter) error { return nil })
+			return deadletter.New(d.NATS.JS, cfg).Each(ctx, deadletter.Filter{}, func(deadletter.Letter) error { return nil })
 		}},
 		{consumer.OperationsStream(cfg.Prefix), func() error {
-			_, err := operations.New(d.Nats.JS, cfg).Stopped(ctx)
+			_, err := operations.New(d.NATS.JS, cfg).Stopped(ctx)
 			return err
 		}},
 	} {
@@ -50,35 +49,35 @@ func (d *Doctor) foreign(ctx context.Context) {
 		case n > 0:
 			d.warn(check, "find out who can write there: see SettledForeignMessages in deploy/RUNBOOK.md", "%d messages are not from settled or an operator, and have no effect; the first: %s", n, found[stream][0])
 		case err != nil:
-			d.warn(check, "", "could not be looked at: %s", err)
+			d.warn(check, "", "could not be read: %s", err)
 		default:
-			d.ok(check, "every message that was looked at is settled's or an operator's")
+			d.ok(check, "every message that was read is settled's or an operator's")
 		}
 	}
 }
 
-// foreignEntries looks at the newest messages of the ledger, also whether OUTCOMES has
-// what they name.
-func (d *Doctor) foreignEntries(ctx context.Context, found func(ledger.Foreign)) error {
-	last, err := audit.LastEntry(ctx, d.Nats.JS, d.Cfg.NATSPrefix)
+// listForeignEntries reads the newest messages of the ledger, and checks whether OUTCOMES has
+// the messages that they name.
+func (d *Doctor) listForeignEntries(ctx context.Context, found func(ledger.Foreign)) error {
+	last, err := audit.LastEntry(ctx, d.NATS.JS, d.Cfg.NATSPrefix)
 	if err != nil {
 		return err
 	}
 	var named audit.NamedOutcome
 	selection := streamreader.Selection{From: last - min(last, newestEntries)}
-	_, err = ledger.List(ctx, audit.LedgerReader(d.Nats.JS, d.Cfg.NATSPrefix), selection, false, func(s ledger.Stored) error {
+	_, err = ledger.List(ctx, audit.LedgerReader(d.NATS.JS, d.Cfg.NATSPrefix), selection, false, func(s ledger.Stored) error {
 		switch {
 		case s.Foreign != nil:
 			found(*s.Foreign)
 		case s.Err == nil:
-			named.See(s.Entry, d.Cfg.NATSPrefix)
+			named.Observe(s.Entry, d.Cfg.NATSPrefix)
 		}
 		return nil
 	})
 	if err != nil {
 		return err
 	}
-	problem, err := named.SetBack(ctx, d.Nats.JS, d.Cfg.NATSPrefix)
+	problem, err := named.CheckRestored(ctx, d.NATS.JS, d.Cfg.NATSPrefix)
 	if problem != "" {
 		d.warn("stream."+consumer.OutcomesStream(d.Cfg.NATSPrefix), "see Backup and restore in deploy/RUNBOOK.md", "%s", problem)
 	}

@@ -1,9 +1,6 @@
 package main
 
 import (
-	"context"
-	"errors"
-	"fmt"
 	"strings"
 	"testing"
 	"time"
@@ -12,45 +9,7 @@ import (
 	"settled/cmd/settled/internal/demo"
 	"settled/cmd/settled/internal/telemetry"
 	"settled/consumer"
-	"settled/settlement"
 )
-
-// TestRecent: which results make a service not ready, for how long, and what ends it.
-func TestRecent(t *testing.T) {
-	now := time.Unix(1000, 0)
-	broken := errors.New("broken")
-	for name, c := range map[string]struct {
-		results []error
-		waiting string
-		later   time.Duration
-		want    bool
-	}{
-		"nothing yet":         {nil, "", 0, true},
-		"once":                {[]error{broken}, "", 0, true},
-		"twice":               {[]error{broken, broken}, "", 0, false},
-		"an hour ago":         {[]error{broken, broken}, "", time.Hour, true},
-		"and one still waits": {[]error{broken, broken}, "ledger_away", time.Hour, false},
-		"succeeded since":     {[]error{broken, broken, nil}, "ledger_away", 0, true},
-		"another came first":  {[]error{broken, broken, settlement.ErrHeadMoved}, "", 0, true},
-		"held says nothing":   {[]error{broken, broken, &settlement.Waiting{Reason: settlement.LedgerHeld}}, "", 0, false},
-		"stopped ourselves":   {[]error{context.Canceled, fmt.Errorf("x: %w", context.Canceled)}, "", 0, true},
-		"no such session":     {[]error{settlement.ErrSessionNotFound, settlement.ErrSessionNotFound}, "", 0, true},
-		"refused for good":    {[]error{settlement.Fail(settlement.NodeRejected, "no"), settlement.Fail(settlement.NodeRejected, "no")}, "", 0, true},
-		"away":                {[]error{&settlement.Waiting{Reason: settlement.NodeUnavailable, Err: broken}, &settlement.Waiting{Reason: settlement.NodeUnavailable, Err: broken}}, "", 0, false},
-		"an escrow":           {[]error{&settlement.Waiting{Reason: settlement.EscrowPending}, &settlement.Waiting{Reason: settlement.EscrowPending}}, "", 0, true},
-	} {
-		t.Run(name, func(t *testing.T) {
-			var r telemetry.Recent
-			for _, err := range c.results {
-				r.Note(telemetry.PartAppend, "", err, now, false)
-			}
-			err := r.Problem(map[string]int{c.waiting: 1}, now.Add(c.later))
-			if (err == nil) != c.want || err != nil && !strings.Contains(err.Error(), telemetry.PartAppend) {
-				t.Errorf("%v, want ready %t", err, c.want)
-			}
-		})
-	}
-}
 
 // TestNotReadyWhileNothingSettles: the ledger is full, or the node can't read sessions.
 func TestNotReadyWhileNothingSettles(t *testing.T) {
@@ -72,7 +31,7 @@ func TestNotReadyWhileNothingSettles(t *testing.T) {
 	sequence := d.publish("partial_service", "second", session, d.partial())
 	d.until("not ready for the ledger", func() bool {
 		err := s.Ready()
-		return err != nil && strings.Contains(err.Error(), telemetry.PartAppend)
+		return err != nil && strings.Contains(err.Error(), telemetry.PartAppends)
 	})
 	_, err = d.nats.JS.UpdateStream(t.Context(), before)
 	d.must(err)
@@ -116,28 +75,6 @@ func TestPausedOutcomesAreCounted(t *testing.T) {
 	}
 }
 
-// TestRecentWithoutAnswer: one call that fails after long counts, and so does one that
-// has had no answer for long where no other had one meanwhile.
-func TestRecentWithoutAnswer(t *testing.T) {
-	now := time.Unix(1000, 0)
-	var r telemetry.Recent
-	ended := r.Begin(telemetry.PartAppend, now)
-	if err := r.Problem(nil, now.Add(telemetry.SlowFor-1)); err != nil {
-		t.Error(err)
-	}
-	if err := r.Problem(nil, now.Add(telemetry.SlowFor)); err == nil || !strings.Contains(err.Error(), "no answer") {
-		t.Errorf("under way: %v", err)
-	}
-	r.Begin(telemetry.PartAppend, now)("", nil, now.Add(1))
-	if err := r.Problem(nil, now.Add(telemetry.SlowFor)); err != nil {
-		t.Errorf("another call succeeded: %v", err)
-	}
-	ended("", errors.New("broken"), now.Add(telemetry.SlowFor))
-	if err := r.Problem(nil, now.Add(telemetry.SlowFor)); err == nil || !strings.Contains(err.Error(), "broken") {
-		t.Errorf("ended: %v", err)
-	}
-}
-
 // TestIdleServiceNoticesTheDatabase: nothing is published while the node's database is
 // away; at every generation of node the service is not ready until it is back.
 func TestIdleServiceNoticesTheDatabase(t *testing.T) {
@@ -150,7 +87,7 @@ func TestIdleServiceNoticesTheDatabase(t *testing.T) {
 			d.result(session, d.publish("partial_service", "x", session, d.settling()))
 			for range 2 {
 				d.node.Outage(true)
-				d.until("it is not ready", func() bool { err := s.Ready(); return err != nil && strings.Contains(err.Error(), telemetry.PartRead) })
+				d.until("it is not ready", func() bool { err := s.Ready(); return err != nil && strings.Contains(err.Error(), telemetry.PartReads) })
 				d.node.Outage(false)
 				d.until("it is ready", func() bool { return s.Ready() == nil })
 			}

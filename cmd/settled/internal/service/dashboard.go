@@ -23,52 +23,52 @@ import (
 	"settled/consumer/deadletter"
 )
 
-// boardLink is the dashboard with its own connection to NATS, while it runs. Where
-// the connection is closed for good it makes a new one, and a new dashboard on it.
-type boardLink struct {
+// dashboardServer serves the dashboard on its own connection to NATS. If that is closed for
+// good, it makes a new connection and a new dashboard.
+type dashboardServer struct {
 	handler atomic.Pointer[http.ServeMux]
 	stop    func()
 }
 
-// ServeHTTP answers with the dashboard of the moment.
-func (b *boardLink) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+// ServeHTTP implements http.Handler with the current dashboard.
+func (b *dashboardServer) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	b.handler.Load().ServeHTTP(w, r)
 }
 
-// boardStop bounds how long the dashboard's end is waited for. It only reads.
-const boardStop = 2 * time.Second
+// dashboardStopTimeout bounds the wait for the dashboard to stop. It only reads.
+const dashboardStopTimeout = 2 * time.Second
 
-// leastToken is how long a token is at least: a short one can be guessed.
-const leastToken = 16
+// minTokenLength is the least length of a token, since short ones can be guessed.
+const minTokenLength = 16
 
-// openBoard makes the dashboard of the service and runs it.
-func (s *Service) openBoard() (*boardLink, error) {
+// openDashboard creates and runs the dashboard.
+func (s *Service) openDashboard() (*dashboardServer, error) {
 	token, err := ReadToken(s.Cfg.HTTPTokenFile)
 	if err != nil {
 		return nil, err
 	}
 	cfg := *s.Cfg
-	if s.Nats.Embedded != nil {
-		cfg = *natsconn.AtEmbedded(s.Cfg, s.Nats.Url)
+	if s.NATS.Embedded != nil {
+		cfg = *natsconn.ForEmbedded(s.Cfg, s.NATS.URL)
 	}
-	open := func() (*natsconn.Link, *dashboard.Board, error) { return s.boardOn(&cfg, token) }
+	open := func() (*natsconn.Link, *dashboard.Board, error) { return s.newDashboard(&cfg, token) }
 	link, board, err := open()
 	if err != nil {
 		return nil, err
 	}
-	b := &boardLink{}
+	b := &dashboardServer{}
 	b.use(board)
 	stop := background.Run(context.Background(), func(ctx context.Context) { b.run(ctx, link, board, open, s.Log) })
 	b.stop = func() {
-		if !background.Within(boardStop, stop) {
+		if !background.Within(dashboardStopTimeout, stop) {
 			s.Log.Warn().Msg("the dashboard did not end in time: its connection ends with the process")
 		}
 	}
 	return b, nil
 }
 
-// boardOn makes the dashboard on a new connection.
-func (s *Service) boardOn(cfg *config.Config, token string) (*natsconn.Link, *dashboard.Board, error) {
+// newDashboard creates a dashboard on a new connection.
+func (s *Service) newDashboard(cfg *config.Config, token string) (*natsconn.Link, *dashboard.Board, error) {
 	origin, err := config.Origin(cfg.HTTPOrigin)
 	if err != nil {
 		return nil, nil, err
@@ -81,21 +81,21 @@ func (s *Service) boardOn(cfg *config.Config, token string) (*natsconn.Link, *da
 	letters.Who = "dashboard of " + letters.Who
 	return link, dashboard.New(dashboard.Config{
 		JS: link.JS, Prefix: cfg.NATSPrefix, DeadLetters: letters, Status: s.Status, Token: token, ForeignFunc: s.foreignEntry,
-		Loopback: natsconn.Loopback(cfg.HTTPListen), Origin: origin, Version: telemetry.Build().Version, Log: s.Log,
+		Loopback: natsconn.IsLoopback(cfg.HTTPListen), Origin: origin, Version: telemetry.Build().Version, Log: s.Log,
 	}), nil
 }
 
-func (b *boardLink) use(board *dashboard.Board) {
+func (b *dashboardServer) use(board *dashboard.Board) {
 	mux := http.NewServeMux()
 	board.Mount(mux)
 	b.handler.Store(mux)
 }
 
-// run runs the dashboard until ctx ends, and the next one where its connection closes.
-func (b *boardLink) run(ctx context.Context, link *natsconn.Link, board *dashboard.Board, open func() (*natsconn.Link, *dashboard.Board, error), log zerolog.Logger) {
+// run runs the dashboard until ctx ends, and a new one if its connection closes.
+func (b *dashboardServer) run(ctx context.Context, link *natsconn.Link, board *dashboard.Board, open func() (*natsconn.Link, *dashboard.Board, error), log zerolog.Logger) {
 	for {
 		stop := background.Run(ctx, board.Run)
-		err := link.UntilClosed(ctx)
+		err := link.WaitClosed(ctx)
 		stop()
 		link.Shutdown()
 		if err == nil {
@@ -106,7 +106,7 @@ func (b *boardLink) run(ctx context.Context, link *natsconn.Link, board *dashboa
 			select {
 			case <-ctx.Done():
 				return
-			case <-time.After(host.RestartAfter):
+			case <-time.After(host.RestartDelay):
 			}
 			if link, board, err = open(); err != nil {
 				log.Error().Err(err).Msg("the dashboard can't be opened again")
@@ -116,7 +116,7 @@ func (b *boardLink) run(ctx context.Context, link *natsconn.Link, board *dashboa
 	}
 }
 
-// ReadToken reads http.token_file; the empty path is no token.
+// ReadToken reads http.token_file; without a path there is no token.
 func ReadToken(path string) (string, error) {
 	if path == "" {
 		return "", nil
@@ -126,18 +126,18 @@ func ReadToken(path string) (string, error) {
 		return "", fmt.Errorf("http.token_file: %w", err)
 	}
 	token := strings.TrimSpace(string(text))
-	if len(token) < leastToken || strings.ContainsAny(token, " \t\r\n") {
-		return "", fmt.Errorf("http.token_file: %s: want one word of at least %d characters; openssl rand -hex 32 makes one", path, leastToken)
+	if len(token) < minTokenLength || strings.ContainsAny(token, " \t\r\n") {
+		return "", fmt.Errorf("http.token_file: %s: want one word of at least %d characters; openssl rand -hex 32 makes one", path, minTokenLength)
 	}
 	return token, nil
 }
 
-// Status is what the dashboard shows of this process.
+// Status returns the state of this process for the dashboard.
 func (s *Service) Status() dashboard.Status {
 	st := dashboard.Status{
-		NATS:    dashboard.NATSStatus{Connected: s.Nats.IsConnected(), Server: s.Nats.ConnectedUrlRedacted()},
-		Node:    dashboard.NodeStatus{URL: config.WithoutPassword(s.Cfg.NodeURL), Connections: s.Node.Connected(), Configured: s.Cfg.NodeConnections},
-		Waiting: waitsFor(s.Metrics.Waiting),
+		NATS:    dashboard.NATSStatus{Connected: s.NATS.IsConnected(), Server: s.NATS.ConnectedUrlRedacted()},
+		Node:    dashboard.NodeStatus{URL: config.RedactURL(s.Cfg.NodeURL), Connections: s.Node.Connected(), Configured: s.Cfg.NodeConnections},
+		Waiting: waitingReasons(s.Metrics.Waiting),
 	}
 	if address, known := s.Node.Address(); known {
 		st.Node.Address = address.String()
@@ -161,8 +161,8 @@ func (s *Service) Status() dashboard.Status {
 	return st
 }
 
-// waitsFor are the reasons that outcomes wait for, the longest wait first.
-func waitsFor(w *telemetry.Waiting) []dashboard.Wait {
+// waitingReasons returns the reasons for which outcomes wait, the longest wait first.
+func waitingReasons(w *telemetry.WaitingOutcomes) []dashboard.Wait {
 	count, oldest := w.Ages(time.Now())
 	waits := []dashboard.Wait{}
 	for reason, n := range count {
@@ -174,9 +174,9 @@ func waitsFor(w *telemetry.Waiting) []dashboard.Wait {
 	return waits
 }
 
-// ListenHTTP serves what a service answers, and the dashboard.
+// ListenHTTP serves the health, the metrics and the dashboard.
 func (s *Service) ListenHTTP() (*host.HTTPServer, error) {
-	board, err := s.openBoard()
+	board, err := s.openDashboard()
 	if err != nil {
 		return nil, err
 	}
@@ -188,7 +188,7 @@ func (s *Service) ListenHTTP() (*host.HTTPServer, error) {
 		return nil, err
 	}
 	h.OnClose = board.stop
-	if !natsconn.Loopback(s.Cfg.HTTPListen) {
+	if !natsconn.IsLoopback(s.Cfg.HTTPListen) {
 		s.Log.Warn().Str("addr", h.Addr).Msg("whoever reaches http.listen can read the dashboard: let only those reach it who may")
 	}
 	return h, nil

@@ -8,9 +8,8 @@ import (
 	"os"
 )
 
-// ExportFile is where an export goes. Rows are written whole entries at a time; a
-// crash leaves at most one torn line, and some entry's rows unfinished, both at the
-// very end, where resuming finds them.
+// ExportFile is the destination of an export. Rows are written in whole entries; after a
+// crash only the last line and the rows of the last entry may be incomplete.
 type ExportFile struct {
 	w       io.Writer
 	file    *os.File // nil: the standard output
@@ -18,17 +17,17 @@ type ExportFile struct {
 	pending bytes.Buffer
 
 	From uint64 // the entry to begin with; 0: the first
-	tail []byte // what of that entry's rows stands in the file already
+	tail []byte // rows of that entry in the file
 
 	Rows    int    // written
 	Entries int    // of which
 	Last    uint64 // entry's sequence
 }
 
-// writeAt is how many bytes are gathered before they are written.
+// writeAt is the size of the buffer in bytes.
 const writeAt = 256 << 10
 
-// mostTail is longer than the rows of one entry ever are.
+// mostTail is more than the size of one entry's rows.
 const mostTail = 32 << 20
 
 // ToStdout starts an export to the standard output.
@@ -38,7 +37,7 @@ func ToStdout(w io.Writer, f exportFormat) *ExportFile {
 	return x
 }
 
-// ToFile starts an export to a file that isn't there yet, or goes on with one.
+// ToFile starts an export to a new file, or resumes one.
 func ToFile(path string, f exportFormat, resume bool) (*ExportFile, error) {
 	flags := os.O_RDWR | os.O_CREATE
 	if !resume {
@@ -52,15 +51,15 @@ func ToFile(path string, f exportFormat, resume bool) (*ExportFile, error) {
 		return nil, fmt.Errorf("--out: %w", err)
 	}
 	x := &ExportFile{w: file, file: file, format: f}
-	if err := x.goOn(); err != nil {
+	if err := x.resume(); err != nil {
 		_ = file.Close()
 		return nil, fmt.Errorf("--resume: %s: %w", path, err)
 	}
 	return x, nil
 }
 
-// goOn finds the last entry in the file, takes a torn line away, and goes to the end.
-func (x *ExportFile) goOn() error {
+// resume finds the last entry in the file, removes an incomplete line, and seeks to the end.
+func (x *ExportFile) resume() error {
 	size, err := x.file.Seek(0, io.SeekEnd)
 	if err != nil {
 		return err
@@ -90,8 +89,7 @@ func (x *ExportFile) goOn() error {
 	return x.lastEntry(tail[:whole])
 }
 
-// checkHeader refuses a file that is no export in this format, before anything in
-// it is changed.
+// checkHeader rejects a file that isn't an export in this format, before it is changed.
 func (x *ExportFile) checkHeader(size int64) error {
 	begin := make([]byte, min(size, int64(max(len(x.format.header), 1))))
 	if _, err := x.file.ReadAt(begin, 0); err != nil {
@@ -112,7 +110,7 @@ func (x *ExportFile) lastEntry(lines []byte) error {
 	for at := len(lines); at > 0; {
 		start := bytes.LastIndexByte(lines[:at-1], '\n') + 1
 		sequence, err := x.format.sequenceOf(lines[start : at-1])
-		if x.From != 0 && (err != nil || sequence != x.From) { // the header is no row
+		if x.From != 0 && (err != nil || sequence != x.From) { // the header isn't a row
 			return nil
 		}
 		if err != nil {
@@ -123,8 +121,8 @@ func (x *ExportFile) lastEntry(lines []byte) error {
 	return nil
 }
 
-// Add writes the rows of one entry. The first one after a resumption must be the one
-// that the file ends with, and as it is there.
+// Add writes the rows of one entry. The first entry after a resumption must be the file's
+// last one, with the same rows.
 func (x *ExportFile) Add(sequence uint64, rows []ExportRow) error {
 	before := x.pending.Len()
 	if err := x.format.rows(&x.pending, rows); err != nil {
@@ -134,7 +132,7 @@ func (x *ExportFile) Add(sequence uint64, rows []ExportRow) error {
 		written := x.pending.Bytes()[before:]
 		if sequence != x.From || !bytes.HasPrefix(written, x.tail) {
 			x.pending.Truncate(before)
-			return x.otherwise()
+			return x.resumeMismatch()
 		}
 		rest := bytes.Clone(written[len(x.tail):])
 		x.pending.Truncate(before)
@@ -150,7 +148,7 @@ func (x *ExportFile) Add(sequence uint64, rows []ExportRow) error {
 	return x.flush()
 }
 
-func (x *ExportFile) otherwise() error {
+func (x *ExportFile) resumeMismatch() error {
 	return fmt.Errorf("--resume: the file ends with entry %d, which the ledger has not, or otherwise, or which these options leave out: give the options that it was begun with, and look whether it is this ledger's", x.From)
 }
 
@@ -160,11 +158,11 @@ func (x *ExportFile) flush() error {
 	return err
 }
 
-// Close writes what is left, and sees it onto the disk. It is called however the
-// export ended, so that nothing whole is lost.
+// Close writes the rest and syncs the file. It is called after an error too, so that
+// complete rows are kept.
 func (x *ExportFile) Close(err error) error {
 	if err == nil && x.tail != nil {
-		err = x.otherwise()
+		err = x.resumeMismatch()
 	}
 	err = errors.Join(err, x.flush())
 	if x.file != nil {

@@ -5,14 +5,14 @@ import "strings"
 // Key is one configuration key: its name in the file, where its value goes, its
 // default as text, and what it means, for the sample configuration and --help.
 type Key struct {
-	Name     string
-	value    any // *string, *[]string, *bool, *int, *float64 or *time.Duration
-	Fallback string
-	Help     string
+	Name    string
+	value   any // *string, *[]string, *bool, *int, *float64 or *time.Duration
+	Default string
+	Help    string
 }
 
-// variable is the key's environment variable.
-func (k Key) variable() string {
+// envVariable is the key's environment variable.
+func (k Key) envVariable() string {
 	return "SETTLED_" + strings.ToUpper(strings.ReplaceAll(k.Name, ".", "_"))
 }
 

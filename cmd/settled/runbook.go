@@ -24,12 +24,12 @@ func runbook() map[settlement.Code]advice {
 	for _, section := range strings.Split(shipped.Runbook, "\n### `")[1:] {
 		code, rest, _ := strings.Cut(section, "`\n")
 		body, _, _ := strings.Cut(rest, "\n#")
-		all[settlement.Code(code)] = readAdvice(body)
+		all[settlement.Code(code)] = parseAdvice(body)
 	}
 	return all
 }
 
-func readAdvice(body string) advice {
+func parseAdvice(body string) advice {
 	var a advice
 	parts := map[string]*string{"Means": &a.Means, "Look at": &a.Look, "Do": &a.Do}
 	for _, part := range strings.Split("\n"+body, "\n**")[1:] {

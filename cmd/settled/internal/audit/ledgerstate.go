@@ -17,24 +17,24 @@ import (
 // take little memory.
 type OutcomeKey [16]byte
 
-func KeyOfOutcome(o settlement.OutcomeRef) OutcomeKey {
+func NewOutcomeKey(o settlement.OutcomeRef) OutcomeKey {
 	sum := o.Identity().Hash()
 	return OutcomeKey(sum[:16])
 }
 
-// settledForGood stands for a closed entry, after which nothing can follow.
+// settledForGood is the sequence of an outcome that is closed.
 const settledForGood = math.MaxUint64
 
-// Ended is which message of an outcome has a result, and when that was recorded.
+// Ended is the message of an outcome that has a result, and when that was recorded.
 type Ended struct {
 	sequence uint64
 	stored   string
 	at       time.Time
 }
 
-// Booked is the state of each outcome, and of each session that isn't closed, according
-// to the ledger. It takes about fifty bytes an outcome.
-type Booked struct {
+// LedgerState is the state of each outcome, and of each session that isn't closed, by the
+// ledger. It takes about fifty bytes an outcome.
+type LedgerState struct {
 	entries uint64
 	Results map[OutcomeKey]Ended // the last failure; settledForGood: closed
 	Closing map[settlement.SessionID]Intent
@@ -48,21 +48,21 @@ type Booked struct {
 type Intent struct {
 	entry, outcome uint64 // sequences
 	key            OutcomeKey
-	since          time.Time // when its request ran out; where none runs out, when it was recorded
+	since          time.Time // when its request expired, or if it doesn't expire, when it was recorded
 }
 
-// Freed is a session whose outcomes failed and that no outcome holds.
+// Freed is a free session whose outcomes failed.
 type Freed struct{ entry, outcome uint64 }
 
-// readLedger reads the ledger once. It calls known with the session of each entry, and
+// readLedgerState reads the ledger once. It calls known with the session of each entry, and
 // closed with each closed entry.
-func readLedger(ctx context.Context, js jetstream.JetStream, prefix string, bar *terminal.Progress, known func(settlement.SessionID), closed func(settlement.Entry) error) (*Booked, error) {
-	b := &Booked{
+func readLedgerState(ctx context.Context, js jetstream.JetStream, prefix string, bar *terminal.Progress, known func(settlement.SessionID), closed func(settlement.Entry) error) (*LedgerState, error) {
+	b := &LedgerState{
 		Results: map[OutcomeKey]Ended{}, Closing: map[settlement.SessionID]Intent{}, Free: map[settlement.SessionID]Freed{},
 	}
 	reader := LedgerReader(js, prefix)
 	_, err := ledger.List(ctx, reader, streamreader.Selection{Subjects: []string{prefix + "settlement.*.*"}}, false, func(s ledger.Stored) error {
-		bar.At(s.Sequence, 0, "entries of the ledger")
+		bar.Update(s.Sequence, 0, "entries of the ledger")
 		switch {
 		case s.Foreign != nil:
 			b.broken = append(b.broken, Discrepancy{Kind: LedgerUnreadable, Session: s.Foreign.Session, Sequence: s.Sequence, Problem: "not an entry of this ledger, and ignored: " + s.Err.Error() + ": run `settled ledger verify`"})
@@ -74,8 +74,8 @@ func readLedger(ctx context.Context, js jetstream.JetStream, prefix string, bar 
 		}
 		b.entries++
 		known(s.Entry.Session)
-		b.named.See(s.Entry, prefix)
-		b.Take(s.Entry)
+		b.named.Observe(s.Entry, prefix)
+		b.Apply(s.Entry)
 		if s.Entry.State == settlement.EntryClosed {
 			return closed(s.Entry)
 		}
@@ -84,8 +84,8 @@ func readLedger(ctx context.Context, js jetstream.JetStream, prefix string, bar 
 	return b, err
 }
 
-func (b *Booked) Take(e settlement.Entry) {
-	key := KeyOfOutcome(e.Outcome)
+func (b *LedgerState) Apply(e settlement.Entry) {
+	key := NewOutcomeKey(e.Outcome)
 	if b.oldest == 0 || e.Outcome.Sequence < b.oldest {
 		b.oldest = e.Outcome.Sequence
 	}
@@ -105,13 +105,13 @@ func (b *Booked) Take(e settlement.Entry) {
 		if !b.Result(key, e.Outcome) {
 			b.Results[key] = Ended{e.Outcome.Sequence, e.Outcome.Stored, e.Time}
 		}
-		b.failed(e)
+		b.applyFailure(e)
 	}
 }
 
-// failed notes what a failure did to its session. What failed because the session
-// was closed by somebody else is known, and a person looks at it already.
-func (b *Booked) failed(e settlement.Entry) {
+// applyFailure updates the session of a failure. A session that somebody else closed is not
+// free; it was reported when the outcome failed.
+func (b *LedgerState) applyFailure(e settlement.Entry) {
 	if e.Session == "" || e.Standing.State != settlement.Free {
 		return
 	}
@@ -122,9 +122,9 @@ func (b *Booked) failed(e settlement.Entry) {
 	}
 }
 
-// Result reports whether the ledger has the result of this message: its outcome is
-// closed, or failed as this message or a later one.
-func (b *Booked) Result(key OutcomeKey, o settlement.OutcomeRef) bool {
+// Result reports whether the ledger has the result of this message: its outcome is closed,
+// or failed with this message or a later one.
+func (b *LedgerState) Result(key OutcomeKey, o settlement.OutcomeRef) bool {
 	r, has := b.Results[key]
 	return has && (r.sequence == settledForGood || settlement.OutcomeRef{Sequence: r.sequence, Stored: r.stored}.Covers(o, r.at))
 }

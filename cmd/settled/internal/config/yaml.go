@@ -27,19 +27,19 @@ func (c *Config) policySteps() map[string][]settlement.PolicyStep {
 	return steps
 }
 
-// public is a text value as it may be shown.
-func (k Key) public(value string) string {
+// redact is a text value as it may be shown.
+func (k Key) redact(value string) string {
 	if strings.HasSuffix(k.Name, ".url") {
-		return WithoutPassword(value)
+		return RedactURL(value)
 	}
 	return value
 }
 
-// plain is the key's value as JSON shows it; times as text, as the file has them.
-func (k Key) plain() any {
+// jsonValue is the key's value as JSON shows it; times as text, as the file has them.
+func (k Key) jsonValue() any {
 	switch v := k.value.(type) {
 	case *string:
-		return k.public(*v)
+		return k.redact(*v)
 	case *bool:
 		return *v
 	case *int:
@@ -54,11 +54,11 @@ func (k Key) plain() any {
 	return nil
 }
 
-// Text is the key's value as the file has it.
-func (k Key) Text() string {
+// YAMLValue is the key's value as the file has it.
+func (k Key) YAMLValue() string {
 	switch v := k.value.(type) {
 	case *string:
-		return yamlText(k.public(*v))
+		return yamlText(k.redact(*v))
 	case *[]string:
 		quoted := make([]string, len(*v))
 		for i, s := range *v {
@@ -66,19 +66,19 @@ func (k Key) Text() string {
 		}
 		return "[" + strings.Join(quoted, ", ") + "]"
 	default:
-		return fmt.Sprint(k.plain())
+		return fmt.Sprint(k.jsonValue())
 	}
 }
 
-// sampleText is the key's default as the file would have it.
-func (k Key) sampleText() string {
+// yamlDefault is the key's default as the file would have it.
+func (k Key) yamlDefault() string {
 	switch k.value.(type) {
 	case *string:
-		return yamlText(k.Fallback)
+		return yamlText(k.Default)
 	case *[]string:
 		return "[]"
 	default:
-		return k.Fallback
+		return k.Default
 	}
 }
 
@@ -104,7 +104,7 @@ func Sample() string {
 	for line := range strings.Lines(builtIn.String()) {
 		tail += "# " + line
 	}
-	return head + YamlOf(new(Config).Keys(), Key.sampleText, nil, true) + tail + limitsSample
+	return head + YamlOf(new(Config).Keys(), Key.yamlDefault, nil, true) + tail + limitsSample
 }
 
 // builtInSteps are the steps of the built-in policies, by scenario.
@@ -115,7 +115,7 @@ func builtInSteps() map[string][]settlement.PolicyStep {
 // YamlOf writes keys as nested YAML, with their help as comments or without.
 func YamlOf(keys []Key, text func(Key) string, policies map[string][]settlement.PolicyStep, help bool) string {
 	var b strings.Builder
-	var open []string // the sections we are in
+	var open []string // the current sections
 	for _, k := range keys {
 		path := strings.Split(k.Name, ".")
 		sections, name := path[:len(path)-1], path[len(path)-1]
@@ -161,7 +161,7 @@ func writePolicies(b *strings.Builder, policies map[string][]settlement.PolicySt
 // YAML is the configuration as a file.
 func (c *Config) YAML() string {
 	var b strings.Builder
-	b.WriteString(YamlOf(c.Keys(), Key.Text, c.policySteps(), false))
+	b.WriteString(YamlOf(c.Keys(), Key.YAMLValue, c.policySteps(), false))
 	WriteLimits(&b, c.Limits)
 	return b.String()
 }
@@ -170,7 +170,7 @@ func (c *Config) YAML() string {
 func (c *Config) Values() map[string]any {
 	values := map[string]any{"policies": c.policySteps(), "limits": append(settlement.Limits{}, c.Limits...)}
 	for _, k := range c.Keys() {
-		values[k.Name] = k.plain()
+		values[k.Name] = k.jsonValue()
 	}
 	return values
 }

@@ -15,10 +15,10 @@ import (
 // listsOrText are the keys whose value is text that may also be written as a list.
 var listsOrText = []string{"nats.url"}
 
-// checkShape refuses a value in the file that is not of its key's kind. Without it a list
-// where one value is wanted, or an empty value, would read as nothing configured, and
+// checkNode refuses a value in the file that is not of its key's kind. Without it a list
+// position one value is wanted, or an empty value, would read as nothing configured, and
 // what the key protects would be off in silence.
-func (k Key) checkShape(n *yaml.Node) error {
+func (k Key) checkNode(n *yaml.Node) error {
 	if n.Kind == yaml.AliasNode {
 		n = n.Alias
 	}
@@ -28,15 +28,15 @@ func (k Key) checkShape(n *yaml.Node) error {
 		return k.checkScalar(n)
 	case yaml.SequenceNode:
 		if !list && !slices.Contains(listsOrText, k.Name) {
-			return fmt.Errorf("a list is not possible here: want %s", k.kind())
+			return fmt.Errorf("a list is not possible here: want %s", k.describeKind())
 		}
 		return k.checkItems(n)
 	default:
-		return fmt.Errorf("keys and values are not possible here: want %s", k.kind())
+		return fmt.Errorf("keys and values are not possible here: want %s", k.describeKind())
 	}
 }
 
-// checkItems refuses a list with anything in it but text.
+// checkItems rejects list items that are not text.
 func (k Key) checkItems(n *yaml.Node) error {
 	for i, item := range n.Content {
 		if item.Kind == yaml.AliasNode {
@@ -56,10 +56,10 @@ func (k Key) checkItems(n *yaml.Node) error {
 	return nil
 }
 
-// checkScalar holds a single value to the kind of its key.
+// checkScalar verifies that a single value is of its key's kind.
 func (k Key) checkScalar(n *yaml.Node) error {
 	if n.Tag == "!!null" {
-		return fmt.Errorf("no value: remove the line, or write %s", k.kind())
+		return fmt.Errorf("no value: remove the line, or write %s", k.describeKind())
 	}
 	var allowed []string
 	switch k.value.(type) {
@@ -81,13 +81,13 @@ func (k Key) checkScalar(n *yaml.Node) error {
 		}
 	}
 	if !slices.Contains(allowed, n.Tag) {
-		return fmt.Errorf("%s is not possible here: want %s", n.Value, k.kind())
+		return fmt.Errorf("%s is not possible here: want %s", n.Value, k.describeKind())
 	}
 	return nil
 }
 
-// kind is what a value of the key looks like, for a message.
-func (k Key) kind() string {
+// describeKind describes the values of the key, for a message.
+func (k Key) describeKind() string {
 	switch k.value.(type) {
 	case *bool:
 		return "true or false"
@@ -106,26 +106,26 @@ func (k Key) kind() string {
 	return `one text in quotes ("" for none)`
 }
 
-// Set gives a key its value, from text or from what YAML made of it.
+// Set sets the value of a key from a text or a YAML value.
 func (k Key) Set(raw any) error {
-	text, list, err := texts(raw)
+	text, list, err := rawTexts(raw)
 	if err != nil {
 		return err
 	}
 	switch value := k.value.(type) {
 	case *string:
-		if list, err = listOf("", list); err != nil {
+		if list, err = splitList("", list); err != nil {
 			return err
 		}
 		if list != nil {
 			text = strings.Join(list, ",")
 		}
-		if text == "" && k.Fallback != "" {
-			return fmt.Errorf("it is empty: leave it out for %s, or give it a value", k.Fallback)
+		if text == "" && k.Default != "" {
+			return fmt.Errorf("it is empty: leave it out for %s, or give it a value", k.Default)
 		}
 		*value = text
 	case *[]string:
-		*value, err = listOf(text, list)
+		*value, err = splitList(text, list)
 	case *bool:
 		if *value, err = strconv.ParseBool(text); err != nil {
 			err = fmt.Errorf("%q: want true or false", text)
@@ -146,13 +146,13 @@ func (k Key) Set(raw any) error {
 	return err
 }
 
-// maybeZero are the times that may be 0.
-var maybeZero = []string{"cosign.patience"}
+// zeroAllowed are the durations that may be 0.
+var zeroAllowed = []string{"cosign.patience"}
 
 func (k Key) duration(text string) (time.Duration, error) {
 	d, err := time.ParseDuration(text)
 	switch {
-	case err == nil && d == 0 && slices.Contains(maybeZero, k.Name):
+	case err == nil && d == 0 && slices.Contains(zeroAllowed, k.Name):
 		return 0, nil
 	case err != nil:
 		return 0, fmt.Errorf("%q: want a time with its unit, such as 20s", text)
@@ -162,9 +162,8 @@ func (k Key) duration(text string) (time.Duration, error) {
 	return d, nil
 }
 
-// listOf is the list, or what is separated by commas in a text. An empty item is an
-// error, since a list without it would be another list than was written.
-func listOf(text string, list []string) ([]string, error) {
+// splitList returns the list, or splits a text at commas. An empty item is an error.
+func splitList(text string, list []string) ([]string, error) {
 	if list == nil && text != "" {
 		list = strings.Split(text, ",")
 	}
@@ -176,9 +175,9 @@ func listOf(text string, list []string) ([]string, error) {
 	return list, nil
 }
 
-// texts is a value as one text, or as a list of them, from the environment, a flag, or
+// rawTexts is a value as one text, or as a list of them, from the environment, a flag, or
 // YAML.
-func texts(raw any) (text string, list []string, err error) {
+func rawTexts(raw any) (text string, list []string, err error) {
 	switch v := raw.(type) {
 	case nil:
 		return "", nil, nil

@@ -15,25 +15,24 @@ import (
 	"settled/settlement"
 )
 
-// Cosigners asks the other parties of a session for their signatures, by NATS.
-type Cosigners struct {
-	Nc     *nats.Conn
+// Client asks other parties of a session for their signatures over NATS.
+type Client struct {
+	NC     *nats.Conn
 	Prefix string
 	Log    zerolog.Logger
 	Asked  *prometheus.CounterVec // by result
 	Hold   *cosignHold
 }
 
-var _ clearnode.Cosigners = (*Cosigners)(nil)
+var _ clearnode.Cosigners = (*Client)(nil)
 
-// maxAnswers to one request are read. Whoever may answer could go on for ever.
+// maxAnswers bounds the answers to one request that are read.
 const maxAnswers = 64
 
-// Cosign asks on the account's subject and takes the first signature that is the
-// account's own over the very bytes. All else that comes, a refusal too, only
-// counts once the time is up: of several that answer, one may be mistaken, and one
-// forged.
-func (c *Cosigners) Cosign(ctx context.Context, of settlement.Address, p clearnode.Proposal) ([]byte, error) {
+// Cosign asks on the account's subject and returns the first valid signature of the account
+// over the payload. Other answers, refusals included, count only after the timeout: of
+// several answers one may be wrong, and one forged.
+func (c *Client) Cosign(ctx context.Context, of settlement.Address, p clearnode.Proposal) ([]byte, error) {
 	if until := c.Hold.check(p.Session, time.Now()); !until.IsZero() {
 		c.Asked.WithLabelValues("held").Inc()
 		return nil, fmt.Errorf("not asked before %s, when what co-signers signed for this session has run out", until.UTC().Format(time.RFC3339))
@@ -46,22 +45,22 @@ func (c *Cosigners) Cosign(ctx context.Context, of settlement.Address, p clearno
 	return signature, err
 }
 
-func (c *Cosigners) ask(ctx context.Context, of settlement.Address, p clearnode.Proposal) ([]byte, string, error) {
+func (c *Client) ask(ctx context.Context, of settlement.Address, p clearnode.Proposal) ([]byte, string, error) {
 	subject := Subject(c.Prefix, of)
 	request, err := json.Marshal(p)
 	if err != nil {
 		return nil, "away", fmt.Errorf("ask on %s: %w", subject, err)
 	}
-	inbox := c.Nc.NewInbox()
-	answers, err := c.Nc.SubscribeSync(inbox)
+	inbox := c.NC.NewInbox()
+	answers, err := c.NC.SubscribeSync(inbox)
 	if err != nil {
 		return nil, "away", fmt.Errorf("ask on %s: %w", subject, err)
 	}
 	defer func() { _ = answers.Unsubscribe() }()
-	if err := c.Nc.PublishRequest(subject, inbox, request); err != nil {
+	if err := c.NC.PublishRequest(subject, inbox, request); err != nil {
 		return nil, "away", fmt.Errorf("ask on %s: %w", subject, err)
 	}
-	var heard heard
+	var heard responses
 	for range maxAnswers {
 		msg, err := answers.NextMsgWithContext(ctx)
 		if err != nil {
@@ -76,13 +75,13 @@ func (c *Cosigners) ask(ctx context.Context, of settlement.Address, p clearnode.
 	return heard.conclude(subject, fmt.Errorf("%d answers, and none with a signature that can be used", maxAnswers))
 }
 
-// heard is what was answered instead of a signature.
-type heard struct {
+// responses are the answers without a signature.
+type responses struct {
 	refused        *settlement.Failure
 	waits, useless error
 }
 
-func (h *heard) add(err error) {
+func (h *responses) add(err error) {
 	var refused *settlement.Failure
 	var later *cosignerWaits
 	switch {
@@ -95,8 +94,8 @@ func (h *heard) add(err error) {
 	}
 }
 
-// conclude: where one instance waits another one's refusal is not the last word.
-func (h *heard) conclude(subject string, end error) ([]byte, string, error) {
+// respond: where one instance waits another one's refusal is not the last word.
+func (h *responses) conclude(subject string, end error) ([]byte, string, error) {
 	switch {
 	case h.waits != nil:
 		return nil, "waiting", h.waits

@@ -164,7 +164,7 @@ func (p *program) runEditor(ctx context.Context, file string) error {
 		}
 	}
 	// By a shell, since $EDITOR may include arguments.
-	c := exec.CommandContext(ctx, "sh", "-c", editor+` "$1"`, "sh", file) // #nosec G204 -- the user's own editor
+	c := exec.CommandContext(ctx, "sh", "-c", editor+` "$1"`, "sh", file) // #nosec G204 G702 -- the user's own editor
 	if stdin, ok := p.In.(*os.File); ok {
 		c.Stdin = stdin
 	}

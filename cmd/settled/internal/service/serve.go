@@ -189,10 +189,10 @@ func (s *Service) ConnectOnce() error {
 	return err
 }
 
-// reconnected makes what is known of the streams count for nothing until it was read
-// disagreed: a server restored from an older copy would have lost intents whose requests
-// may still land. It runs in the client library's callback, which must not block; the
-// reading is done beside it.
+// reconnected discards what is known about the streams, so that it is read again: a server
+// restored from an older copy may have lost intents whose requests can still be carried out.
+// It runs in a callback of the client library, which must not block, so other goroutines do
+// the reading.
 func (s *Service) reconnected() {
 	s.Mu.Lock()
 	l, brake, settings, books, rights := s.Ledger, s.emergencyStop, s.settings, s.LedgerWatch, s.Permissions

@@ -215,14 +215,17 @@ func TestWorkersBoundWhatIsInHand(t *testing.T) {
 		last = r.publish(fmt.Sprint(i))
 	}
 	r.start()
-	r.until("all workers busy", func() bool { s := r.c.Status(); return s.InHand == 3 && s.Waiting == 3 })
+	r.until("all workers busy", func() bool {
+		s := r.c.Status()
+		return s.InHand == 3 && s.Waiting == 3 && r.settler.mostAtOnce() == 3
+	})
 	if n := r.durable().NumAckPending; n != 6 {
 		t.Errorf("%d messages taken, want 6: twice the workers", n)
 	}
 	close(goOn)
 	r.settledAll(last)
-	if r.settler.most != 3 {
-		t.Errorf("%d at once, want 3", r.settler.most)
+	if most := r.settler.mostAtOnce(); most != 3 {
+		t.Errorf("%d at once, want 3", most)
 	}
 }
 

@@ -216,6 +216,12 @@ func (s *fakeSettler) begin(seq uint64, o settlement.Outcome) (nth int, err erro
 	return s.calls[seq], err, ended
 }
 
+func (s *fakeSettler) mostAtOnce() int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.most
+}
+
 func (s *fakeSettler) again(o settlement.Outcome, err error) (settlement.Settlement, error) {
 	var failed *settlement.Failed
 	if errors.As(err, &failed) {

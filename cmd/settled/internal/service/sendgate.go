@@ -94,12 +94,12 @@ func heldCauses() []string {
 // Held reports whether this replica sends nothing for that cause.
 func (s *Service) Held(cause string) bool {
 	s.Mu.Lock()
-	settings, books := s.settings, s.LedgerWatch
+	settings, watch := s.settings, s.LedgerWatch
 	s.Mu.Unlock()
-	if books == nil {
+	if watch == nil {
 		return false // nothing is sent yet
 	}
-	found := books.lastError()
+	found := watch.lastError()
 	var waits *settlement.Waiting
 	switch cause {
 	case HeldBySettings:

@@ -156,13 +156,13 @@ func (s *Service) CreateNodeClient(cfg clearnode.Config) error {
 // connect connects to NATS. While the disk is too full for the embedded server to start, it
 // retries; if ctx ends meanwhile, there is neither a connection nor an error.
 func (s *Service) connect(ctx context.Context) error {
-	var told consumer.Reminder
+	var reminder consumer.Reminder
 	for {
 		err := s.ConnectOnce()
 		if !s.Cfg.Embedded || !natsconn.IsDiskFull(err) {
 			return err
 		}
-		if told.Due(err.Error(), time.Now()) {
+		if reminder.Due(err.Error(), time.Now()) {
 			s.Log.Error().Err(err).Msg("waiting for space on the disk of embedded.store_dir")
 		}
 		select {
@@ -195,16 +195,16 @@ func (s *Service) ConnectOnce() error {
 // the reading.
 func (s *Service) reconnected() {
 	s.Mu.Lock()
-	l, brake, settings, books, rights := s.Ledger, s.emergencyStop, s.settings, s.LedgerWatch, s.Permissions
+	l, emergencyStop, settings, watch, rights := s.Ledger, s.emergencyStop, s.settings, s.LedgerWatch, s.Permissions
 	s.Mu.Unlock()
 	if l == nil {
 		return
 	}
 	rights.CheckSoon()
-	brake.Forget()
+	emergencyStop.Forget()
 	settings.Forget()
 	l.Reconnected()
-	books.checkSoon()
+	watch.checkSoon()
 }
 
 // PermissionWatch returns the watch of the service's permissions; nil before it has a connection.
@@ -216,9 +216,9 @@ func (s *Service) PermissionWatch() *natsconn.PermissionWatch {
 
 // settle creates or verifies the streams and consumes outcomes until ctx ends.
 func (s *Service) settle(ctx context.Context) error {
-	var told consumer.Reminder
+	var reminder consumer.Reminder
 	if err := natsconn.Retry(ctx, func() error { return s.OpenStreams(ctx) }, func(err error) {
-		if told.Due(err.Error(), time.Now()) {
+		if reminder.Due(err.Error(), time.Now()) {
 			s.Log.Warn().Err(err).Msg("waiting for NATS and the streams")
 		}
 		s.Mu.Lock()
@@ -231,12 +231,12 @@ func (s *Service) settle(ctx context.Context) error {
 		return err
 	}
 	s.Mu.Lock()
-	c, brake, settings, books := s.Consumer, s.emergencyStop, s.settings, s.LedgerWatch
+	c, emergencyStop, settings, watch := s.Consumer, s.emergencyStop, s.settings, s.LedgerWatch
 	s.Mu.Unlock()
 	// Outcomes in progress need these two after ctx has ended.
-	defer background.Run(context.WithoutCancel(ctx), brake.Run)()
-	defer background.Run(context.WithoutCancel(ctx), func(ctx context.Context) { settings.Run(ctx, books.checkSoon) })()
-	defer background.Run(ctx, books.run)()
+	defer background.Run(context.WithoutCancel(ctx), emergencyStop.Run)()
+	defer background.Run(context.WithoutCancel(ctx), func(ctx context.Context) { settings.Run(ctx, watch.checkSoon) })()
+	defer background.Run(ctx, watch.run)()
 	defer background.Run(ctx, s.PermissionWatch().Run)()
 	defer background.Run(ctx, s.assets.Run)()
 	defer background.Run(ctx, NewReconciler(s).run)()
@@ -276,22 +276,22 @@ func (s *Service) openStreamsOnce(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	books := NewLedgerWatch(l, s.Log)
-	books.check(ctx)
+	watch := NewLedgerWatch(l, s.Log)
+	watch.check(ctx)
 	if err := s.holdIfRestored(ctx, l); err != nil {
 		return err
 	}
 	for _, w := range append(warnings, more...) {
 		s.Log.Warn().Msg(w)
 	}
-	brake := operations.NewEmergencyStop(s.NATS.JS, cfg)
-	brake.Refresh(ctx)
+	emergencyStop := operations.NewEmergencyStop(s.NATS.JS, cfg)
+	emergencyStop.Refresh(ctx)
 	fence := s.Cfg.NodeMessageExpiry + s.Cfg.NodeFenceMargin
 	settings := consumer.NewSettingsMonitor(s.NATS.JS, cfg, fence)
 	_ = settings.Verify(ctx) // which logs errors and holds sending
 	rights := natsconn.NewPermissionWatch(s.NATS.JS, s.Cfg, s.Log)
 	rights.CheckAll(ctx)
-	gate := sendGate{brake, settings, l, s.Hold, s.assets, s.store, rights}
+	gate := sendGate{emergencyStop, settings, l, s.Hold, s.assets, s.store, rights}
 	settler := &settlement.Settler{
 		Node: s.Node, Ledger: l, DeadLetters: deadletter.New(s.NATS.JS, cfg), EmergencyStop: gate, HoldFunc: gate.ledgerComplete,
 		Policies: s.Cfg.Policies, Limits: s.Cfg.Limits, MaxAttempts: s.Cfg.ConsumerMaxAttempts, FenceMargin: s.Cfg.NodeFenceMargin,
@@ -304,7 +304,7 @@ func (s *Service) openStreamsOnce(ctx context.Context) error {
 		return err
 	}
 	s.Mu.Lock()
-	s.Consumer, s.Ledger, s.emergencyStop, s.settings, s.LedgerWatch, s.Permissions = c, l, brake, settings, books, rights
+	s.Consumer, s.Ledger, s.emergencyStop, s.settings, s.LedgerWatch, s.Permissions = c, l, emergencyStop, settings, watch, rights
 	s.Mu.Unlock()
 	s.Metrics.RegisterGauges(telemetry.GaugeSources{
 		Ready: s.Ready, Stopped: s.emergencyStop.Stopped, HeldCauses: heldCauses(), Held: s.Held, NATSConnected: s.NATS.IsConnected, Consumer: s.Consumer.Status,
@@ -321,7 +321,7 @@ func (s *Service) openStreamsOnce(ctx context.Context) error {
 // the results of the last minute.
 func (s *Service) Ready() error {
 	s.Mu.Lock()
-	c, brake, settings, books, waits := s.Consumer, s.emergencyStop, s.settings, s.LedgerWatch, s.startupErr
+	c, emergencyStop, settings, watch, waits := s.Consumer, s.emergencyStop, s.settings, s.LedgerWatch, s.startupErr
 	s.Mu.Unlock()
 	switch {
 	case !s.NATS.IsConnected():
@@ -341,7 +341,7 @@ func (s *Service) Ready() error {
 	if err := s.assets.Problem(); err != nil {
 		return err
 	}
-	if err := books.ready(s.Node.Versioned()); err != nil {
+	if err := watch.ready(s.Node.Versioned()); err != nil {
 		return err
 	}
 	if err := s.Hold.Err(); err != nil {
@@ -353,7 +353,7 @@ func (s *Service) Ready() error {
 	if err := s.PermissionWatch().Problem(); err != nil {
 		return err
 	}
-	if stop, err := brake.Active(); stop == nil && err != nil {
+	if stop, err := emergencyStop.Active(); stop == nil && err != nil {
 		return err
 	}
 	if err := c.Status().Err(); err != nil {
@@ -383,12 +383,12 @@ func (s *Service) alive() error {
 // Stopped describes the stop in force; empty: there is none.
 func (s *Service) Stopped() string {
 	s.Mu.Lock()
-	brake := s.emergencyStop
+	emergencyStop := s.emergencyStop
 	s.Mu.Unlock()
-	if brake == nil {
+	if emergencyStop == nil {
 		return ""
 	}
-	stop, _ := brake.Active()
+	stop, _ := emergencyStop.Active()
 	if stop == nil {
 		return ""
 	}

@@ -80,7 +80,7 @@ func TestWhatASignInSays(t *testing.T) {
 	}
 }
 
-// TestRotation: two replicas of one account sign in anew, again and again, and
+// TestRotation: two replicas of one account sign in again and again, and
 // settle meanwhile. No connection is ever signed out by the other's session keys,
 // nor by its own next ones, and no close meets one that is.
 func TestRotation(t *testing.T) {
@@ -135,7 +135,7 @@ func TestRotationBesideACall(t *testing.T) {
 	wantChecked(t, n)
 }
 
-// TestRotationUnanswered: a node that is too busy to answer a sign-in anew costs
+// TestRotationUnanswered: a node that is too busy to answer a sign-in again costs
 // no connection.
 func TestRotationUnanswered(t *testing.T) {
 	n := startRaw(t)
@@ -218,7 +218,7 @@ func TestDaysLater(t *testing.T) {
 	wantChecked(t, n)
 }
 
-// strangers is a client of somebody else's.
+// strangers is a client of another party's.
 func strangers(t testing.TB, n *clearnodetest.Node) *clearnode.Client {
 	cfg := config(n.URL())
 	cfg.Signers, cfg.Connections = []clearnode.Signer{clearnode.KeySigner(keyOf(keyStranger))}, 1

@@ -78,7 +78,7 @@ type Config struct {
 	// Application names the purpose of our session keys to the node when we
 	// sign in; each process adds something of its own. Empty: "settled".
 	Application string
-	// SessionKeyLife is how long they are registered for; the client signs in anew after
+	// SessionKeyLife is how long they are registered for; the client signs in again after
 	// three quarters of it. At most a day, which is how long a sign-in lasts. Zero: 24h.
 	SessionKeyLife time.Duration
 
@@ -266,7 +266,7 @@ func (c Config) roots() (*x509.CertPool, error) {
 	return pool, nil
 }
 
-// tlsConfig is read anew for each dial, so that a file that was replaced counts.
+// tlsConfig is read again for each dial, so that a file that was replaced counts.
 func (c Config) tlsConfig() (*tls.Config, error) {
 	pool, err := c.roots()
 	if err != nil || pool == nil {

@@ -87,7 +87,7 @@ func splitUserInfo(u *url.URL) (string, http.Header) {
 	return bare.String(), header
 }
 
-// supervise signs the connection in, anew before the sign-in expires and again when the
+// supervise signs the connection in, again before the sign-in expires and again when the
 // node forgets it, and pings it when it is silent.
 func (l *connector) supervise(ctx context.Context, c *conn) {
 	client := l.client
@@ -125,7 +125,7 @@ func (l *connector) supervise(ctx context.Context, c *conn) {
 }
 
 // signIn signs in, and returns when to do so again; 0: when the node demands it. A
-// connection that is signed in remains so while it signs in anew, whatever the result: the
+// connection that is signed in remains so while it signs in again, whatever the result: the
 // node forgets the former sign-in only for the new one.
 func (l *connector) signIn(ctx context.Context, c *conn) (again time.Duration) {
 	client := l.client

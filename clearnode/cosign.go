@@ -158,7 +158,7 @@ func formatSome(texts []string) string {
 }
 
 // silences record since when accounts have given no answer, for each outcome that asked
-// them. A restart, or another replica, begins each period anew, so that no outcome fails for
+// them. A restart, or another replica, begins each period again, so that no outcome fails for
 // a time in which nobody asked.
 type silences struct {
 	patience, timeout time.Duration

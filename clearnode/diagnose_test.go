@@ -95,7 +95,7 @@ func TestCheckupOfExpiry(t *testing.T) {
 	}
 }
 
-// TestCheckupSeesClosed lists the sessions that somebody closed.
+// TestCheckupSeesClosed lists the sessions that someone closed.
 func TestCheckupSeesClosed(t *testing.T) {
 	n := startNode(t, clearnodetest.Config{})
 	c := ready(t, config(n.URL()))

@@ -37,7 +37,7 @@
 //     no key whose signature the node would not count. Another party's signature is used
 //     only if it covers the very bytes that are sent, and is of the account that was asked.
 //     We sign for another party only the bytes that we would write.
-//  9. Signing in anew takes no connection out of service, of this process or of another
+//  9. Signing in again takes no connection out of service, of this process or of another
 //     replica. No other wallet can claim a key of ours once we have signed in
 //     (internal/nitrorpc/auth.go).
 //

@@ -175,7 +175,7 @@ func TestLegacyLostAnswer(t *testing.T) {
 	}
 }
 
-// TestLegacyClosedElsewhere: a session that somebody else closed is nobody's
+// TestLegacyClosedElsewhere: a session that another party closed is nobody's
 // success, for nothing shows what it paid.
 func TestLegacyClosedElsewhere(t *testing.T) {
 	n := startLegacy(t, clearnodetest.LegacyBuild{})

@@ -56,7 +56,7 @@ func TestV1Quorum(t *testing.T) {
 	wantChecked(t, n)
 }
 
-// signaturesOf are somebody's signatures of the update to a plan, and of the close
+// signaturesOf are someone's signatures of the update to a plan, and of the close
 // after it.
 func signaturesOf(plan settlement.Plan, version uint64, key int64) []string {
 	operate := clearnodetest.StateUpdate{Session: string(plan.Session), Version: version + 1}

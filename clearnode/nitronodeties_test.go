@@ -12,7 +12,7 @@ import (
 
 // TestV1Ties: more transactions of one instant than a page holds. They come in
 // another order every time, and some perhaps never. Who finds that rows are missing
-// makes the others begin anew as well: none of them may take it that the node
+// makes the others begin again as well: none of them may take it that the node
 // doesn't show who funded a session, which would end its outcome.
 func TestV1Ties(t *testing.T) {
 	now := time.Now().Truncate(time.Second)

@@ -127,7 +127,7 @@ func TestProbeTellsNothing(t *testing.T) {
 	_ = waitReady(t, c, true)
 }
 
-// TestProbedAfterRestart: a node that comes back may have been configured anew.
+// TestProbedAfterRestart: a node that comes back may have been configured again.
 // Nothing is sent to it on the word of the one before.
 func TestProbedAfterRestart(t *testing.T) {
 	n := startNode(t, clearnodetest.Config{})

@@ -142,7 +142,7 @@ func (q *quorum) reachable(without []settlement.Address) bool {
 	return weight >= q.want && n > 0
 }
 
-// addSignature adds a signature that is missing. It is encoded anew, so that nothing
+// addSignature adds a signature that is missing. It is encoded again, so that nothing
 // foreign except its 65 bytes gets into the request.
 func (q *quorum) addSignature(signature []byte) error {
 	signer, bare, err := q.scheme.Recover(q.payload, signature)

@@ -246,7 +246,7 @@ func TestCosignedInTime(t *testing.T) {
 	parties.idle(t)
 }
 
-// TestGiven: a signature that came with the outcome is written anew.
+// TestGiven: a signature that came with the outcome is written again.
 func TestGiven(t *testing.T) {
 	payload := []byte("close it")
 	sig, err := nitronode.Scheme.Sign(t.Context(), party(2), payload)

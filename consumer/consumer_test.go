@@ -471,7 +471,7 @@ func TestADeletedStreamIsNotRecreatedWithoutPermission(t *testing.T) {
 	if r.durable() != nil {
 		t.Error("created again")
 	}
-	r.cfg.ManageStreams = true // somebody makes it
+	r.cfg.ManageStreams = true // someone makes it
 	ensureAgain(t, r.js, r.cfg)
 	r.until("said that the durable is missing too", func() bool {
 		err := r.c.Status().Err()

@@ -21,7 +21,7 @@ const (
 // SettingsMonitor verifies, while a service runs, that the settings of OUTCOMES,
 // DEADLETTERS, OPERATIONS and the durable consumer are safe. What EnsureStreams and
 // EnsureDurable refuse is an error, and so is a weakness that the first verification did
-// not find, because somebody is changing the settings. Limits that lose nothing are no
+// not find, because someone is changing the settings. Limits that lose nothing are no
 // error.
 type SettingsMonitor struct {
 	js    jetstream.JetStream

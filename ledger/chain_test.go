@@ -24,7 +24,7 @@ type foreignMessage struct {
 }
 
 // foreignMessages are one of each kind, as they could come onto a session's subjects
-// now: what a server publishes where a reply subject says, what somebody with access
+// now: what a server publishes where a reply subject says, what someone with access
 // could write, and copies of what is there.
 func foreignMessages(mem *ledgertest.Stream, id settlement.SessionID) []foreignMessage {
 	on := func(state settlement.EntryState) string { return "settlement." + string(state) + "." + string(id) }

@@ -50,7 +50,7 @@ func story(t testing.TB, prefix string) []ledger.Message {
 var storyNames = []string{"closing", "failed", "closed", "unknown"}
 
 // TestGolden holds the stored bytes to files that a reader can compare with the
-// contract. Run with -update to write them anew, and read the difference.
+// contract. Run with -update to write them again, and read the difference.
 func TestGolden(t *testing.T) {
 	for i, m := range story(t, "") {
 		var pretty bytes.Buffer

@@ -228,7 +228,7 @@ func TestLostOnAServer(t *testing.T) {
 	}
 }
 
-// TestReplacedOnAServer: deleted, missing, made again by somebody else, also badly.
+// TestReplacedOnAServer: deleted, missing, made again by another party, also badly.
 func TestReplacedOnAServer(t *testing.T) {
 	js := connect(t, runServer(t, serverOptions))
 	l := mustOpen(t, js, config())

@@ -26,48 +26,48 @@ func TestOpenJudgesSettings(t *testing.T) {
 		it     string
 		change func(*jetstream.StreamConfig)
 		danger string // in the error; empty: opens
-		mend   string
+		fix    string
 		warns  string
 	}{
 		{it: "as it should be", change: func(*jetstream.StreamConfig) {}},
 		{it: "subjects wide", change: func(c *jetstream.StreamConfig) { c.Subjects[0] = strings.TrimSuffix(c.Subjects[0], "*.*") + ">" }},
-		{it: "max_age", change: func(c *jetstream.StreamConfig) { c.MaxAge = time.Hour }, danger: "max_age 1h0m0s", mend: "--max-age=0s"},
-		{it: "max_msgs, discard old", change: func(c *jetstream.StreamConfig) { c.MaxMsgs, c.Discard = 10, jetstream.DiscardOld }, danger: "max_msgs 10", mend: "--max-msgs=-1"},
-		{it: "max_bytes, discard old", change: func(c *jetstream.StreamConfig) { c.MaxBytes, c.Discard = 1<<20, jetstream.DiscardOld }, danger: "max_bytes 1048576", mend: "--max-bytes=-1"},
+		{it: "max_age", change: func(c *jetstream.StreamConfig) { c.MaxAge = time.Hour }, danger: "max_age 1h0m0s", fix: "--max-age=0s"},
+		{it: "max_msgs, discard old", change: func(c *jetstream.StreamConfig) { c.MaxMsgs, c.Discard = 10, jetstream.DiscardOld }, danger: "max_msgs 10", fix: "--max-msgs=-1"},
+		{it: "max_bytes, discard old", change: func(c *jetstream.StreamConfig) { c.MaxBytes, c.Discard = 1<<20, jetstream.DiscardOld }, danger: "max_bytes 1048576", fix: "--max-bytes=-1"},
 		{it: "max_msgs, discard new", change: func(c *jetstream.StreamConfig) { c.MaxMsgs = 10 }, warns: "max_msgs 10"},
 		{it: "max_bytes, discard new", change: func(c *jetstream.StreamConfig) { c.MaxBytes = 1 << 20 }, warns: "max_bytes 1048576"},
-		{it: "max_msgs_per_subject", change: func(c *jetstream.StreamConfig) { c.MaxMsgsPerSubject = 1 }, danger: "max_msgs_per_subject 1", mend: "--max-msgs-per-subject=-1"},
-		{it: "discard old", change: func(c *jetstream.StreamConfig) { c.Discard = jetstream.DiscardOld }, danger: "discard old", mend: "--discard=new"},
-		{it: "allow_direct", change: func(c *jetstream.StreamConfig) { c.AllowDirect = true }, danger: "allow_direct", mend: "--no-allow-direct"},
-		{it: "deletable", change: func(c *jetstream.StreamConfig) { c.DenyDelete = false }, danger: "deny_delete false", mend: "--deny-delete"},
-		{it: "purgeable", change: func(c *jetstream.StreamConfig) { c.DenyPurge = false }, danger: "deny_purge false", mend: "--deny-purge"},
-		{it: "rollups", change: func(c *jetstream.StreamConfig) { c.DenyPurge, c.AllowRollup = false, true }, danger: "allow_rollup_hdrs true", mend: "--no-allow-rollup"},
-		{it: "memory", change: func(c *jetstream.StreamConfig) { c.Storage = jetstream.MemoryStorage }, danger: "storage Memory", mend: "can't be changed"},
-		{it: "interest", change: func(c *jetstream.StreamConfig) { c.Retention = jetstream.InterestPolicy }, danger: "retention interest", mend: "--retention=limits"},
-		{it: "work queue", change: func(c *jetstream.StreamConfig) { c.Retention = jetstream.WorkQueuePolicy }, danger: "retention workqueue", mend: "can't be changed"},
-		{it: "other subjects", change: func(c *jetstream.StreamConfig) { c.Subjects = append(c.Subjects, "foreign."+c.Name) }, danger: "subjects", mend: "--subjects='"},
+		{it: "max_msgs_per_subject", change: func(c *jetstream.StreamConfig) { c.MaxMsgsPerSubject = 1 }, danger: "max_msgs_per_subject 1", fix: "--max-msgs-per-subject=-1"},
+		{it: "discard old", change: func(c *jetstream.StreamConfig) { c.Discard = jetstream.DiscardOld }, danger: "discard old", fix: "--discard=new"},
+		{it: "allow_direct", change: func(c *jetstream.StreamConfig) { c.AllowDirect = true }, danger: "allow_direct", fix: "--no-allow-direct"},
+		{it: "deletable", change: func(c *jetstream.StreamConfig) { c.DenyDelete = false }, danger: "deny_delete false", fix: "--deny-delete"},
+		{it: "purgeable", change: func(c *jetstream.StreamConfig) { c.DenyPurge = false }, danger: "deny_purge false", fix: "--deny-purge"},
+		{it: "rollups", change: func(c *jetstream.StreamConfig) { c.DenyPurge, c.AllowRollup = false, true }, danger: "allow_rollup_hdrs true", fix: "--no-allow-rollup"},
+		{it: "memory", change: func(c *jetstream.StreamConfig) { c.Storage = jetstream.MemoryStorage }, danger: "storage Memory", fix: "can't be changed"},
+		{it: "interest", change: func(c *jetstream.StreamConfig) { c.Retention = jetstream.InterestPolicy }, danger: "retention interest", fix: "--retention=limits"},
+		{it: "work queue", change: func(c *jetstream.StreamConfig) { c.Retention = jetstream.WorkQueuePolicy }, danger: "retention workqueue", fix: "can't be changed"},
+		{it: "other subjects", change: func(c *jetstream.StreamConfig) { c.Subjects = append(c.Subjects, "foreign."+c.Name) }, danger: "subjects", fix: "--subjects='"},
 		{it: "subjects of one state", change: func(c *jetstream.StreamConfig) {
 			c.Subjects[0] = strings.Replace(c.Subjects[0], "*", "closed", 1)
-		}, danger: "subjects", mend: "--subjects='"},
+		}, danger: "subjects", fix: "--subjects='"},
 		{it: "mirror", change: func(c *jetstream.StreamConfig) {
 			c.Subjects, c.Mirror = nil, &jetstream.StreamSource{Name: "ORIGIN"}
-		}, danger: "mirror", mend: "--no-mirror"},
-		{it: "sources", change: func(c *jetstream.StreamConfig) { c.Sources = []*jetstream.StreamSource{{Name: "ORIGIN"}} }, danger: "sources", mend: "--config"},
+		}, danger: "mirror", fix: "--no-mirror"},
+		{it: "sources", change: func(c *jetstream.StreamConfig) { c.Sources = []*jetstream.StreamSource{{Name: "ORIGIN"}} }, danger: "sources", fix: "--config"},
 		{it: "transform", change: func(c *jetstream.StreamConfig) {
 			c.SubjectTransform = &jetstream.SubjectTransformConfig{Source: c.Subjects[0], Destination: "moved." + c.Name + ".{{wildcard(1)}}.{{wildcard(2)}}"}
-		}, danger: "subject_transform", mend: "--no-transform"},
-		{it: "no acknowledgements", change: func(c *jetstream.StreamConfig) { c.NoAck = true }, danger: "no_ack true", mend: "--ack"},
-		{it: "message TTL", change: func(c *jetstream.StreamConfig) { c.AllowMsgTTL = true }, danger: "allow_msg_ttl true", mend: "can't be changed"},
+		}, danger: "subject_transform", fix: "--no-transform"},
+		{it: "no acknowledgements", change: func(c *jetstream.StreamConfig) { c.NoAck = true }, danger: "no_ack true", fix: "--ack"},
+		{it: "message TTL", change: func(c *jetstream.StreamConfig) { c.AllowMsgTTL = true }, danger: "allow_msg_ttl true", fix: "can't be changed"},
 		{it: "delete markers", change: func(c *jetstream.StreamConfig) {
 			c.AllowMsgTTL, c.SubjectDeleteMarkerTTL, c.AllowRollup, c.DenyPurge = true, time.Hour, true, false
-		}, danger: "subject_delete_marker_ttl", mend: "can't be changed"},
-		{it: "counters", change: func(c *jetstream.StreamConfig) { c.AllowMsgCounter, c.Discard = true, jetstream.DiscardOld }, danger: "allow_msg_counter", mend: "can't be changed"},
+		}, danger: "subject_delete_marker_ttl", fix: "can't be changed"},
+		{it: "counters", change: func(c *jetstream.StreamConfig) { c.AllowMsgCounter, c.Discard = true, jetstream.DiscardOld }, danger: "allow_msg_counter", fix: "can't be changed"},
 		{it: "schedules", change: func(c *jetstream.StreamConfig) {
 			c.AllowMsgSchedules, c.AllowRollup, c.DenyPurge, c.Discard = true, true, false, jetstream.DiscardOld
-		}, danger: "allow_msg_schedules", mend: "can't be changed"},
-		{it: "asynchronous writing", change: func(c *jetstream.StreamConfig) { c.PersistMode = jetstream.AsyncPersistMode }, danger: "persist_mode async", mend: "can't be changed"},
-		{it: "small messages", change: func(c *jetstream.StreamConfig) { c.MaxMsgSize = 4096 }, danger: "max_msg_size 4096", mend: "--max-msg-size=-1"},
-		{it: "half of the largest entry", change: func(c *jetstream.StreamConfig) { c.MaxMsgSize = 512 << 10 }, danger: "max_msg_size 524288", mend: "--max-msg-size=-1"},
+		}, danger: "allow_msg_schedules", fix: "can't be changed"},
+		{it: "asynchronous writing", change: func(c *jetstream.StreamConfig) { c.PersistMode = jetstream.AsyncPersistMode }, danger: "persist_mode async", fix: "can't be changed"},
+		{it: "small messages", change: func(c *jetstream.StreamConfig) { c.MaxMsgSize = 4096 }, danger: "max_msg_size 4096", fix: "--max-msg-size=-1"},
+		{it: "half of the largest entry", change: func(c *jetstream.StreamConfig) { c.MaxMsgSize = 512 << 10 }, danger: "max_msg_size 524288", fix: "--max-msg-size=-1"},
 		{it: "large messages", change: func(c *jetstream.StreamConfig) { c.MaxMsgSize = 1 << 20 }},
 		{it: "short duplicate window", change: func(c *jetstream.StreamConfig) { c.Duplicates = time.Second }, warns: "duplicate_window 1s"},
 		{it: "republish", change: func(c *jetstream.StreamConfig) {
@@ -102,8 +102,8 @@ func TestOpenJudgesSettings(t *testing.T) {
 			mustAppend(t, l, mustHead(t, l, session(1)), closing(session(1), outcome("a"), 1))
 			continue
 		}
-		if err == nil || !strings.Contains(err.Error(), c.danger) || !strings.Contains(err.Error(), c.mend) || !strings.Contains(err.Error(), ledger.StreamName(cfg.Prefix)) {
-			t.Errorf("%s: %v, want %q and %q", c.it, err, c.danger, c.mend)
+		if err == nil || !strings.Contains(err.Error(), c.danger) || !strings.Contains(err.Error(), c.fix) || !strings.Contains(err.Error(), ledger.StreamName(cfg.Prefix)) {
+			t.Errorf("%s: %v, want %q and %q", c.it, err, c.danger, c.fix)
 		}
 		after, err := js.Stream(t.Context(), stream.Name)
 		if err != nil {
@@ -177,7 +177,7 @@ func TestMoreReplicasAreNoFinding(t *testing.T) {
 
 // TestSettingsWhileRunning changes the stream under a ledger on a real server, one
 // setting after the other: intents of both generations of node are refused as long as
-// it stands, results are recorded all the same, and all goes on once it is put back.
+// it stands, results are recorded nevertheless, and all goes on once it is put back.
 func TestSettingsWhileRunning(t *testing.T) {
 	js := connect(t, runServer(t, serverOptions))
 	// The server can't set deny_delete back: a stream that never had it can't be tried.

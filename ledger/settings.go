@@ -100,7 +100,7 @@ func refusesEntries(c jetstream.StreamConfig) settings {
 
 // weakSettings lists the settings that protect less than those that Open would have chosen,
 // and do no harm to the ledger by themselves. At the start they are warnings; while settled
-// runs their appearance holds sending, because somebody is changing the stream.
+// runs their appearance holds sending, because someone is changing the stream.
 func weakSettings(c, want jetstream.StreamConfig) settings {
 	return settings{
 		// More replicas than configured are accepted: a command that only reads may not know the number.

@@ -177,7 +177,7 @@ func (v *audit) addToSession(ctx context.Context, id settlement.SessionID, s Sto
 		c.addUnreadable(s)
 		return nil
 	case s.Err == nil && foreign == nil:
-		return v.addEntry(id, c, s) // also where entries are missing: the rest is verified all the same
+		return v.addEntry(id, c, s) // also where entries are missing: the rest is verified nevertheless
 	}
 	v.addForeign(id, s, foreign)
 	if c.branch != nil && s.Err == nil && s.Entry.N == c.branch.n+1 && *s.Entry.Previous == c.branch.previous() {

@@ -10,7 +10,7 @@ import (
 	"settled/settlement"
 )
 
-// forge puts an entry into the stream as somebody with access to it could, chained
+// forge puts an entry into the stream as someone with access to it could, chained
 // to what stands there; a wrong chain is made by changing the bytes.
 func forge(t *testing.T, mem *ledgertest.Stream, e settlement.Entry, change func(string) string) {
 	t.Helper()
@@ -264,7 +264,7 @@ func TestVerifyProgressAndErrors(t *testing.T) {
 	}
 }
 
-// TestVerifyOnAServer: somebody with access publishes into the ledger.
+// TestVerifyOnAServer: someone with access publishes into the ledger.
 func TestVerifyOnAServer(t *testing.T) {
 	js := connect(t, runServer(t, serverOptions))
 	l := mustOpen(t, js, config())

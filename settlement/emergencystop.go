@@ -14,7 +14,7 @@ type EmergencyStop interface {
 	// Stop stops every replica because of what the outcome's session showed. It returns
 	// nil once the stop is recorded, or if it was recorded before and a person has resumed
 	// since, knowing of it. An error means that it is not known to be recorded; this
-	// replica stops all the same.
+	// replica stops nevertheless.
 	Stop(ctx context.Context, o Outcome, f Failure) error
 }
 

@@ -27,7 +27,7 @@ func FuzzSettle(f *testing.F) {
 			return works
 		}
 		for i, b := range script {
-			w.events[i+1] = w.somebody(b%10, o)
+			w.events[i+1] = w.otherParty(b%10, o)
 		}
 		_, err := w.run(o)
 		last := w.entries[len(w.entries)-1]
@@ -40,8 +40,8 @@ func FuzzSettle(f *testing.F) {
 	})
 }
 
-// somebody is an action of another party or another replica.
-func (w *world) somebody(b byte, o Outcome) func() {
+// otherParty is an action of another party or another replica.
+func (w *world) otherParty(b byte, o Outcome) func() {
 	update := func(do func()) func() {
 		return func() {
 			if w.kind == versioned && w.session.Open {

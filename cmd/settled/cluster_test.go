@@ -186,7 +186,7 @@ func TestServicesOnACluster(t *testing.T) {
 }
 
 // deletedOutcomes deletes the stream of outcomes under the services: they say that
-// they aren't ready, and make it anew; what was settled before and is published once
+// they aren't ready, and make it again; what was settled before and is published once
 // more is known, and what was lost can be published again.
 func (c *cluster) deletedOutcomes(services ...*service.Service) {
 	c.t.Helper()

@@ -12,7 +12,7 @@ import (
 )
 
 // A service that is started while its cluster forms waits for it, and ends only for
-// what no waiting mends.
+// what no waiting fixes.
 func TestWhatAStartWaitsFor(t *testing.T) {
 	tries := 0
 	forming := fmt.Errorf("ledger: stream SETTLEMENTS: create it: %w", &jetstream.APIError{Code: 400, ErrorCode: 10005, Description: "no suitable peers for placement"})

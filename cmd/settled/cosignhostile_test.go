@@ -94,7 +94,7 @@ func TestCosignerSignsOneOfTwoCloses(t *testing.T) {
 }
 
 // Whatever is asked, only the very close that the outcome is due is signed. All
-// else is refused with its reason, or waits where time may mend it.
+// else is refused with its reason, or waits where time may fix it.
 func TestCosignerRefusesHostileRequests(t *testing.T) {
 	d := deploy(t)
 	partner := d.key("partner")

@@ -113,7 +113,7 @@ func (d *deployment) makeStreams(change func(*jetstream.StreamConfig)) {
 	_, _, _ = consumer.EnsureDurable(d.t.Context(), d.nats.JS, consumer.Config{ManageStreams: true})
 }
 
-// Each planted fault is found, with the line that mends it; and nothing else fails.
+// Each planted fault is found, with the line that fixes it; and nothing else fails.
 func TestDoctorFindsFaults(t *testing.T) {
 	t.Parallel()
 	for _, c := range []struct {
@@ -437,7 +437,7 @@ func TestDoctorSaysThatSendingIsStopped(t *testing.T) {
 	}
 }
 
-// limitUser starts the deployment's server anew with one user, who may do this.
+// limitUser starts the deployment's server again with one user, who may do this.
 func (d *deployment) limitUser(may *server.Permissions) {
 	d.t.Helper()
 	d.nats.Close()

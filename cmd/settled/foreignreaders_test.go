@@ -89,7 +89,7 @@ func (w *lineCounter) Write(p []byte) (int, error) {
 	return len(p), nil
 }
 
-// TestReadersTellCopiesFromEntries: whatever somebody stores on the ledger's subjects that
+// TestReadersTellCopiesFromEntries: whatever someone stores on the ledger's subjects that
 // is not an entry, every command shows the same entries as without it, wherever it begins
 // to read and whatever it chooses, and reports the messages on standard error.
 func TestReadersTellCopiesFromEntries(t *testing.T) {

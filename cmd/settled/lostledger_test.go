@@ -75,7 +75,7 @@ func (d *lostClose) notTwice(services ...*service.Service) {
 }
 
 // The ledger is deleted while a close is at work, and settled started again: it
-// makes the ledger anew and knows nothing of the close. It must not send another.
+// makes the ledger again and knows nothing of the close. It must not send another.
 func TestLedgerLostWhileACloseIsAtWork(t *testing.T) {
 	t.Parallel() // it waits more than it works
 	d := closeAtWork(t)
@@ -89,7 +89,7 @@ func TestLedgerLostWhileACloseIsAtWork(t *testing.T) {
 	}
 }
 
-// The same where somebody else made the ledger again meanwhile, and it holds
+// The same where another party made the ledger again meanwhile, and it holds
 // ledgerEntries already.
 func TestLedgerMadeAnewByOthers(t *testing.T) {
 	t.Parallel() // it waits more than it works
@@ -103,7 +103,7 @@ func TestLedgerMadeAnewByOthers(t *testing.T) {
 }
 
 // The ledger is deleted under a running service. It says so, and sends nothing;
-// once the stream is there again, made by somebody else, it waits for a fence, and
+// once the stream is there again, made by another party, it waits for a fence, and
 // is ready again by itself.
 func TestLedgerReplacedUnderAService(t *testing.T) {
 	t.Parallel() // it waits more than it works

@@ -129,7 +129,7 @@ func TestAResultIsCountedOnce(t *testing.T) {
 }
 
 // How long an outcome waits for one reason is what was seen of it: time in which it
-// did not come back counts for nothing, and another reason begins anew.
+// did not come back counts for nothing, and another reason begins again.
 func TestWaitingIsWitnessed(t *testing.T) {
 	w := telemetry.NewWaitingOutcomes(zerolog.Nop())
 	start := time.Unix(1_800_000_000, 0)

@@ -216,7 +216,7 @@ const (
 // message id. Where the server has a message of that id already, it reads that message:
 // whoever may publish can have used the id, and only the same outcome counts. What is not
 // the same, or can't be read, does not keep the outcome from being stored: it is
-// publishResult under an id of its own, and settled once all the same.
+// publishResult under an id of its own, and settled once nevertheless.
 func publishOutcome(ctx context.Context, js jetstream.JetStream, prefix, source, id string, msg *nats.Msg) (publishResult, error) {
 	o, err := parseOutcomeMessage(prefix, msg)
 	if err != nil {

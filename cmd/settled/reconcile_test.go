@@ -79,7 +79,7 @@ func (d *deployment) operations() (actions []string) {
 	return actions
 }
 
-// An outcome that somebody else acknowledged is found, published again, and settled
+// An outcome that another party acknowledged is found, published again, and settled
 // once; the record says who did it and why.
 func TestReconcileOutcomeLost(t *testing.T) {
 	d := deploy(t)

@@ -35,7 +35,7 @@ func (d *deployment) closedBySomebody(protocol string, session settlement.Sessio
 	d.must(d.node.CloseElsewhere(string(session), rows))
 }
 
-// A session of ours that somebody closed, and that neither the ledger nor an outcome
+// A session of ours that someone closed, and that neither the ledger nor an outcome
 // names, is found; what settled closed isn't. It goes when there is an outcome of it.
 func TestReconcileClosedWithoutOutcome(t *testing.T) {
 	t.Parallel()

@@ -72,7 +72,7 @@ func (m *meddling) Session(ctx context.Context, id settlement.SessionID, options
 }
 
 // A session that was free when the ledger was read, and that settled closed before the
-// node was, isn't taken for one that somebody else closed.
+// node was, isn't taken for one that another party closed.
 func TestSettledWhileItIsCompared(t *testing.T) {
 	d := deploy(t)
 	s, _ := d.serve()

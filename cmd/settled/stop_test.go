@@ -75,7 +75,7 @@ func TestStopAndResume(t *testing.T) {
 }
 
 // A session is paid twice: whoever sees it stops every replica, the outcome fails, and
-// nothing is sent until somebody resumes.
+// nothing is sent until someone resumes.
 func TestOverpaidStopsEveryReplica(t *testing.T) {
 	d := deploy(t)
 	s, _ := d.serve()

@@ -199,7 +199,7 @@ func TestTraceOfASettlement(t *testing.T) {
 	d.verify(1)
 }
 
-// A message whose publisher began no trace has one all the same, the same for every
+// A message whose publisher began no trace has one nevertheless, the same for every
 // delivery of it; a failure is an error there, and its entry carries the trace.
 func TestTraceWithoutAParent(t *testing.T) {
 	d, c := traced(t)
@@ -233,7 +233,7 @@ func TestTraceWithoutAParent(t *testing.T) {
 	}
 }
 
-// Without a collector nothing is drawn, and a trace passes through all the same: in
+// Without a collector nothing is drawn, and a trace passes through nevertheless: in
 // the results, and in the log, by which a session can be followed from step to step.
 func TestTracePassesThrough(t *testing.T) {
 	d := deploy(t)

@@ -302,7 +302,7 @@ func TestResumeLiftsWhatItSaw(t *testing.T) {
 	}
 }
 
-// The stream that has the stop is deleted, and made anew empty: whoever knows of the
+// The stream that has the stop is deleted, and made again empty: whoever knows of the
 // stop records it again.
 func TestALostStopIsRecordedAgain(t *testing.T) {
 	r := newRig(t)

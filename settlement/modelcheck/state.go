@@ -34,7 +34,7 @@ const (
 // each is what its policy makes of the session after the balance moved.
 const (
 	planA, planA2, planB, planB2 = 1, 2, 3, 4
-	stranger                     = 5 // what somebody else paid or set
+	stranger                     = 5 // what another party paid or set
 	asFunded                     = 6 // the allocations of a versioned session nobody has updated
 )
 

@@ -11,7 +11,7 @@ func (s *state) drop(i int) {
 	}
 }
 
-// again begins the loop anew, and keeps what the call learned from its own sends.
+// again begins the loop again, and keeps what the call learned from its own sends.
 func (w *worker) again() {
 	*w = worker{At: readHead, Msg: w.Msg, Sent: w.Sent, Refused: w.Refused, Answered: w.Answered}
 }

@@ -181,7 +181,7 @@ func TestLegacyReadFrames(t *testing.T) {
 	}
 }
 
-// TestLegacyBodyAsTheNodeWritesIt: what is escaped when the node marshals it anew.
+// TestLegacyBodyAsTheNodeWritesIt: what is escaped when the node marshals it again.
 func TestLegacyBodyAsTheNodeWritesIt(t *testing.T) {
 	got, err := encodeRequest(1, nitrorpc.CloseMethod, closeParams{"0xab", []settlement.Allocation{{Participant: "0x1", Asset: "a&<b>"}}}, 2)
 	want := `[1,"close_app_session",[{"app_session_id":"0xab","allocations":[{"participant":"0x1","asset":"a\u0026\u003cb\u003e","amount":"0"}]}],2]`

@@ -119,7 +119,7 @@ func (h *history) readLastReleases(ctx context.Context) (bool, error) {
 // session's, newest first. Withdrawals before it look like them. The close is the last thing
 // that happens to a session, and pays nobody twice in one asset. Where a release lies so
 // close to the last that it could be of either, it is not certain: then the result holds all
-// that may be of the close. The rows of a second in which somebody was paid twice are left
+// that may be of the close. The rows of a second in which someone was paid twice are left
 // out, because nothing shows which of them were withdrawn.
 func closingReleases(releases []movement) (closing []movement, certain bool) {
 	certain = true
@@ -148,7 +148,7 @@ func closingReleases(releases []movement) (closing []movement, certain bool) {
 // releasesOfOnlyClose are the releases of a session closed at a version, oldest first, where
 // its updates leave no room for a withdrawal, so that the close made all of them, however
 // far apart they lie; nil where that is not shown. Each update moves the version by one: the
-// deposits and the close are known, and where somebody was paid otherwise than they put in,
+// deposits and the close are known, and where someone was paid otherwise than they put in,
 // an operate came before the close. Whatever is left could be a withdrawal.
 func (h *history) releasesOfOnlyClose(ctx context.Context, version uint64) ([]movement, error) {
 	for _, kind := range []transactionType{typeDeposit, typeRelease} {

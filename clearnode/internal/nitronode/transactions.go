@@ -172,7 +172,7 @@ func (l *walletList) overlaps(rows []transaction) bool {
 
 // readOlder reads one page further back. At the end of the list, where rows are missing, it
 // begins at the newest page again: where many rows are of one instant they come in another
-// order every time. In the end the list is forgotten, to be read anew.
+// order every time. In the end the list is forgotten, to be read again.
 func (l *walletList) readOlder(ctx context.Context, c protocol.Conn) error {
 	if err := l.acquire(ctx); err != nil {
 		return err

@@ -17,7 +17,7 @@ import (
 const authScope = "app.close"
 
 // SignIn signs a connection in, by the shared token if there is one. A connection that is
-// signed in does so anew: by a token that another connection has replaced meanwhile, or
+// signed in does so again: by a token that another connection has replaced meanwhile, or
 // it replaces the token itself.
 func (n *Node) SignIn(ctx context.Context, c protocol.Conn) error {
 	if err := n.Ping(ctx, c); err != nil {

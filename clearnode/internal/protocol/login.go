@@ -71,7 +71,7 @@ func (l *Login) Discard(token string) {
 	}
 }
 
-// RenewIn is when every connection is to sign in anew; 0: never.
+// RenewIn is when every connection is to sign in again; 0: never.
 func (l *Login) RenewIn() time.Duration {
 	l.mu.Lock()
 	defer l.mu.Unlock()

@@ -34,7 +34,7 @@ type cluster struct {
 }
 
 // newCluster prepares the servers without starting them. On an error the caller closes
-// the cluster all the same.
+// the cluster nevertheless.
 func newCluster(p process.Programs, dir, logs string, diskSize int64, clients []string) (*cluster, error) {
 	c := &cluster{proxies: map[string][]*proxy{}}
 	var err error

@@ -126,7 +126,7 @@ func (l *load) replayDeadLetters(ctx context.Context, limit int) {
 	}
 	for _, letter := range letters {
 		l.mu.Lock()
-		l.replayed[letter.Sequence] = true // a replay that fails may have removed it all the same
+		l.replayed[letter.Sequence] = true // a replay that fails may have removed it nevertheless
 		l.mu.Unlock()
 		if _, err := l.deadLetters.Replay(ctx, letter.Sequence); err == nil {
 			l.mu.Lock()

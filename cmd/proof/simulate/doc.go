@@ -8,7 +8,7 @@
 // NitroRPC 0.x (requests expire), the legacy node (hides balance, deposits and payouts)
 // and nitronode v1 (the session's version is the fence). The simulated node behaves as
 // was measured of real ones: two closes that are executed at once both pay, a request
-// whose connection was cut is executed all the same, and a timestamp is checked when the
+// whose connection was cut is executed nevertheless, and a timestamp is checked when the
 // request is taken off its queue. clearnode, JetStream and real processes have tests of
 // their own.
 //

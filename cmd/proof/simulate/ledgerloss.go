@@ -10,7 +10,7 @@ import (
 	"settled/ledger"
 )
 
-// The ledger's stream loses entries: it is rolled back to an earlier state, or somebody
+// The ledger's stream loses entries: it is rolled back to an earlier state, or someone
 // changes its settings while settled runs. Which invariants hold no longer then is said
 // where the checker reads entriesLost and unprotected.
 

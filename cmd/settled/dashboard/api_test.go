@@ -289,7 +289,7 @@ func TestReplayAndDiscard(t *testing.T) {
 	}
 }
 
-// What the board knows of a stream that is deleted and made anew is forgotten.
+// What the board knows of a stream that is deleted and made again is forgotten.
 func TestLedgerMadeAnew(t *testing.T) {
 	w := newWorld(t, nil)
 	w.append(closing(1), closed(1), closing(2))

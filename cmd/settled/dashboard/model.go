@@ -60,7 +60,7 @@ func (m *model) startReading(created time.Time, from, last uint64) uint64 {
 	return m.last + 1
 }
 
-// invalidate makes the next startReading begin anew.
+// invalidate makes the next startReading begin again.
 func (m *model) invalidate() {
 	m.mu.Lock()
 	defer m.mu.Unlock()

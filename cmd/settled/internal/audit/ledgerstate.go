@@ -109,7 +109,7 @@ func (b *LedgerState) Apply(e settlement.Entry) {
 	}
 }
 
-// applyFailure updates the session of a failure. A session that somebody else closed is not
+// applyFailure updates the session of a failure. A session that another party closed is not
 // free; it was reported when the outcome failed.
 func (b *LedgerState) applyFailure(e settlement.Entry) {
 	if e.Session == "" || e.Standing.State != settlement.Free {

@@ -31,7 +31,7 @@ func compareClosed(s settlement.Session, e settlement.Entry) (found []divergence
 	}
 	rows, comparable := s.PaidOtherwise(e)
 	// ClearNode 0.5.2 may show a session open again that was closed and paid, where
-	// somebody's submit_app_state met the close.
+	// someone's submit_app_state met the close.
 	if s.Open && !(comparable && len(rows) == 0 && s.Unfunded()) {
 		found = append(found, divergence{OpenAtNode, "the ledger says closed, and the node shows it open" + describeBalance(s)})
 		if s.Versioned {

@@ -13,7 +13,7 @@ import (
 	"settled/settlement"
 )
 
-// Bounds of the search for sessions that somebody else closed.
+// Bounds of the search for sessions that another party closed.
 const (
 	maxAccounts = 10
 	maxListed   = 10
@@ -65,7 +65,7 @@ func (d *Doctor) checkUnknownCloses(ctx context.Context, x *clearnode.Diagnosis)
 }
 
 // isRecorded reports whether the ledger records the close of a session, by settled or by
-// somebody else (closed_elsewhere).
+// another party (closed_elsewhere).
 func isRecorded(ctx context.Context, l *ledger.Ledger, head settlement.Head) (bool, error) {
 	if head.Last == nil || head.Standing().State != settlement.Free {
 		return head.Last != nil, nil

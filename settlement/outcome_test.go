@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"strings"
 	"testing"
+	"unicode"
 )
 
 const (
@@ -220,5 +221,20 @@ func TestQuoteCuts(t *testing.T) {
 	}
 	if got := fmt.Sprint(quote("a\nb")); strings.Contains(got, "\n") {
 		t.Errorf("%q", got)
+	}
+}
+
+// The error of an invalid text is stored in the ledger: it is short and printable, whatever
+// the text contains.
+func TestErrorsOfHostileJSONAreShort(t *testing.T) {
+	long := strings.Repeat("x\u2028\x7f", 100_000)
+	for _, text := range []string{
+		`{"` + long + `":`, `{"` + long + `":{"` + long + `":[tru`, `{"a":"` + strings.Repeat(`\ud800`, 100_000) + `"}`,
+		`{"` + long + `":1,"` + long + `":2}`, `{"a":"\` + long + `"}`, `{"a":` + strings.Repeat("9", 100_000) + `}`, long, `{"a":1` + long,
+	} {
+		_, err := ParseOutcome(envelope("cancellation", text))
+		if err == nil || len(err.Error()) > 1<<10 || strings.ContainsFunc(err.Error(), unicode.IsControl) {
+			t.Errorf("%.20q: %d bytes, %.300q", text, len(fmt.Sprint(err)), fmt.Sprint(err))
+		}
 	}
 }

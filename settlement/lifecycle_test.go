@@ -98,6 +98,12 @@ func observations(t *testing.T, k kind) (all []Observation) {
 	} else {
 		intent.ValidUntil, other.BaseVersion = &until, &plan.BaseVersion
 	}
+	for _, err := range []error{ErrSessionNotFound, Fail(AllocationRejected, "never"), errors.New("no answer")} {
+		obs := Observation{Outcome: o, Policy: policy, ReadError: err, MaxAttempts: 2}
+		all = append(all, obs)
+		obs.Intent = &intent
+		all = append(all, obs)
+	}
 	refusals := []error{nil, errors.New("busy"), Fail(NodeRejected, "never"), &Waiting{Reason: EscrowPending}}
 	for _, s := range reads(w, plan) {
 		for _, asOf := range []time.Time{w.now, until} {

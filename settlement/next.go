@@ -14,6 +14,7 @@ type Observation struct {
 	Policy      Policy
 	Limits      Limits // checked against a new plan; plans already recorded are not checked
 	Session     Session
+	ReadError   error   // of the read; Session is then not known
 	Intent      *Entry  // the closing entry by which this outcome holds the session; nil if it does not
 	Recorded    []Entry // every closing entry of this outcome
 	Attempts    int     // its closing entries since its last failed one
@@ -53,6 +54,15 @@ type Decision struct {
 
 // Next decides, from one observation, what happens to an outcome. It is the whole
 // lifecycle of a session, for both kinds of node.
+//
+// If the read failed:
+//
+//	no such session (two reads), session_not_found
+//	  and no intent
+//	can never be read, and       the failure that the node reports
+//	  no intent
+//	any other error, or an       wait: a node answers "not found" also while its
+//	  intent                     database is unavailable
 //
 // If requests expire and the close carries the allocation (NitroRPC 0.x, legacy):
 //
@@ -106,6 +116,9 @@ func Next(obs Observation) Decision {
 }
 
 func (obs Observation) decide() Decision {
+	if obs.ReadError != nil {
+		return obs.decideUnread()
+	}
 	if f := obs.Session.overpayment(); f != nil {
 		return obs.failOrWait(f)
 	}
@@ -116,6 +129,19 @@ func (obs Observation) decide() Decision {
 		return obs.decideVersioned()
 	default:
 		return obs.decideExpiring()
+	}
+}
+
+// decideUnread decides about a session that could not be read.
+func (obs Observation) decideUnread() Decision {
+	var never *Failure
+	switch {
+	case obs.Intent == nil && errors.Is(obs.ReadError, ErrSessionNotFound):
+		return Decision{Action: ActionFail, Failure: Fail(SessionNotFound, "two reads found no session %s at the node", obs.Outcome.Session)}
+	case obs.Intent == nil && errors.As(obs.ReadError, &never):
+		return Decision{Action: ActionFail, Failure: never}
+	default:
+		return Decision{Action: ActionWait, Waiting: waitingFor(obs.ReadError, NodeUnavailable)}
 	}
 }
 

@@ -201,24 +201,14 @@ func (c *call) observe(ctx context.Context, hist history, policy Policy) (Decisi
 	}
 	options := policy.ReadOptions(c.o)
 	options.InDoubt = hist.intent != nil && hist.intent.ValidUntil != nil && refused == nil
-	session, err := c.readSession(ctx, hist, options)
-	// With an intent "not found" means wait: a node may also answer so while its database
-	// is unavailable.
-	if errors.Is(err, ErrSessionNotFound) && hist.intent == nil {
-		return Decision{Action: ActionFail, Failure: Fail(SessionNotFound, "two reads found no session %s at the node", c.o.Session)}, session, nil
-	}
-	var never *Failure
-	if errors.As(err, &never) && hist.intent == nil {
-		return Decision{Action: ActionFail, Failure: never}, session, nil
-	}
-	if err != nil {
-		return Decision{}, session, waitingFor(err, NodeUnavailable)
-	}
-	if err := c.stopOnOverpayment(ctx, session); err != nil {
-		return Decision{}, session, err
+	session, readErr := c.readSession(ctx, hist, options)
+	if readErr == nil {
+		if err := c.stopOnOverpayment(ctx, session); err != nil {
+			return Decision{}, session, err
+		}
 	}
 	return Next(Observation{
-		Outcome: c.o, Policy: policy, Limits: c.Limits, Session: session, Intent: hist.intent, Recorded: hist.recorded,
+		Outcome: c.o, Policy: policy, Limits: c.Limits, Session: session, ReadError: readErr, Intent: hist.intent, Recorded: hist.recorded,
 		Attempts: hist.attempts, MaxAttempts: c.MaxAttempts, FenceMargin: c.FenceMargin, Refused: refused, Sends: c.sends,
 		Doubt: c.doubts.of(hist.intent),
 	}), session, nil

@@ -4,6 +4,8 @@ import (
 	"go/parser"
 	"go/token"
 	"os"
+	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 )
@@ -31,6 +33,11 @@ func TestMutantsFit(t *testing.T) {
 				t.Errorf("%s: %v", m.name, err)
 			}
 		}
+		for _, test := range strings.FieldsFunc(m.test.names, func(r rune) bool { return strings.ContainsRune("^()|$", r) }) {
+			if !testExists(t, m.test.pkg, test) {
+				t.Errorf("mutant %s: package %s has no test %s", m.name, m.test.pkg, test)
+			}
+		}
 		if names[m.name] {
 			t.Errorf("two mutants are named %s", m.name)
 		}
@@ -44,6 +51,18 @@ func TestMutantsFit(t *testing.T) {
 			t.Errorf("no mutant of rule %s", rule)
 		}
 	}
+}
+
+// testExists reports whether a package of the module has a test of this name.
+func testExists(t *testing.T, pkg, name string) bool {
+	files, err := filepath.Glob(filepath.Join(moduleRoot, pkg, "*_test.go"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return slices.ContainsFunc(files, func(file string) bool {
+		text, err := os.ReadFile(file)
+		return err == nil && strings.Contains(string(text), "func "+name+"(")
+	})
 }
 
 func TestParse(t *testing.T) {

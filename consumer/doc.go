@@ -19,7 +19,7 @@
 //     returned a failure, which is stored. Every other end of a Settle call, a panic
 //     included, gives the message back.
 //  2. Every message is answered once, and nothing follows the answer. Until then the
-//     server is told every third of the ack wait that the message is in progress.
+//     consumer tells the server at every third of the ack wait that it is in progress.
 //  3. An answer goes only to the durable consumer that delivered the message. If the stream
 //     or the durable was created again in the meantime, the answer is withheld:
 //     acknowledgements name stream sequences, and those of a new stream belong to other

@@ -186,7 +186,7 @@ func (l *Ledger) streamLost(o Origin, how string, wait time.Duration) error {
 }
 
 // restoreAdvice says what to do where the stream is missing. A running settled doesn't
-// create it: an empty one would be in the way of the backup.
+// create it: the backup can't be restored while an empty stream of its name exists.
 func (l *Ledger) restoreAdvice() string {
 	create := "create it"
 	if l.cfg.Create {

@@ -84,7 +84,8 @@ func (n *Node) ReleaseEscrow(wallet common.Address, asset string) {
 	n.nitronode.SetEscrow(wallet, asset, false)
 }
 
-// AddSessionKey lets a key sign for a wallet in all sessions of an application, without a request and without an end.
+// AddSessionKey registers a key that may sign for a wallet in all sessions of an application.
+// It needs no request of a client, and the registration does not expire.
 // NitronodeV1 only.
 func (n *Node) AddSessionKey(wallet, key common.Address, application string) {
 	n.nitronode.AddSessionKey(wallet, key, application)

@@ -14,7 +14,7 @@ func (d *deployment) ledgerReader(context.Context) (*streamreader.Reader, error)
 	return audit.LedgerReader(d.nats.JS, ""), nil
 }
 
-// An entry that another party wrote is told as that, and the next ones are shown.
+// A message that another party wrote is reported as foreign, and later entries are shown.
 func TestWatchGoesOnPastAForeignEntry(t *testing.T) {
 	d := deploy(t)
 	d.serve()

@@ -21,7 +21,7 @@ const (
 	unimpaired impairmentKind = iota
 	delayed                   // every piece arrives late
 	stalled                   // nothing arrives until it ends, and then everything does, as after a short network partition
-	silent                    // nothing arrives; connections stay dead when it ends, and neither end is told
+	silent                    // no bytes are forwarded; the connections stay open and remain unusable after the fault
 	refused                   // open connections are reset, and so are new ones
 )
 

@@ -29,7 +29,8 @@ type channels struct {
 	transactions []*transaction
 }
 
-// sessionKey is a key, in EIP-55, that may sign for a wallet in the sessions of an application.
+// sessionKey is the address of a key that may sign for a wallet in the sessions of one
+// application. Addresses are spelled with their EIP-55 checksums.
 type sessionKey struct{ address, application string }
 
 type transaction struct {
@@ -96,7 +97,7 @@ func (n *Node) SetEscrow(wallet common.Address, asset string, pending bool) {
 	n.channels.escrows[channel{wallet.Hex(), asset}] = pending
 }
 
-// AddSessionKey lets a key sign for a wallet in an application.
+// AddSessionKey registers a key that may sign for a wallet in the sessions of an application.
 func (n *Node) AddSessionKey(wallet, key common.Address, application string) {
 	n.Lock()
 	defer n.Unlock()

@@ -57,7 +57,7 @@ type draft struct {
 
 // move changes a participant's part of the session. What it pays goes to the participant's own account.
 type move struct {
-	wallet, asset string // the wallet in EIP-55
+	wallet, asset string // the wallet with its EIP-55 checksum
 	change        decimal.Decimal
 	paid          bool
 }

@@ -128,8 +128,9 @@ func TestConformSend(t *testing.T) {
 						}
 					}
 					before := look(t, c, id, settlement.ReadOptions{})
-					tc.fault.Method = g.method
-					n.Inject(tc.fault)
+					fault := tc.fault // tc is shared with the other steps
+					fault.Method = g.method
+					n.Inject(fault)
 					_, _, err := sendV1(t, c, settlement.Outcome{}, plan)
 					if !tc.refused {
 						wantInDoubt(t, err)

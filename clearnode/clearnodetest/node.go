@@ -35,6 +35,7 @@ type (
 // Node is a running node. Its methods may be called from any goroutine.
 type Node struct {
 	state     *server.State
+	protocol  server.Protocol
 	nitronode *nitronode.Node // nil in the other generations
 }
 
@@ -45,19 +46,18 @@ func Start(cfg Config) (*Node, error) {
 		return nil, fmt.Errorf("clearnodetest: %w", err)
 	}
 	n := &Node{state: state}
-	var p server.Protocol
 	switch cfg.Protocol {
 	case "", Nitro02, Nitro04:
-		p = nitrorpc.New(state)
+		n.protocol = nitrorpc.New(state)
 	case Legacy:
-		p = legacy.New(state)
+		n.protocol = legacy.New(state)
 	case NitronodeV1:
 		n.nitronode = nitronode.New(state)
-		p = n.nitronode
+		n.protocol = n.nitronode
 	default:
 		return nil, fmt.Errorf("clearnodetest: protocol %q is none of %q, %q, %q and %q", cfg.Protocol, Nitro02, Nitro04, Legacy, NitronodeV1)
 	}
-	if err := state.Listen(p); err != nil {
+	if err := state.Listen(n.protocol); err != nil {
 		return nil, fmt.Errorf("clearnodetest: %w", err)
 	}
 	return n, nil

@@ -26,7 +26,7 @@ func (n *Node) Session(id string) (SessionState, bool) {
 // OpenSession opens a session without a connection and without signatures and returns its id. The deposits come from the
 // participants' balances. The errors have the node's own texts.
 func (n *Node) OpenSession(def Definition, deposits []Allocation) (string, error) {
-	id, err := n.state.OpenSession(def, deposits)
+	id, err := n.protocol.OpenSession(def, deposits)
 	if err != nil {
 		return "", fmt.Errorf("clearnodetest: open session: %w", err)
 	}
@@ -43,7 +43,7 @@ func (n *Node) Check() error { return n.state.Check() }
 func (n *Node) Tamper(session, participant, asset string, amount decimal.Decimal) error {
 	n.state.Lock()
 	defer n.state.Unlock()
-	payout := n.state.Payout(session, participant, asset)
+	payout := n.protocol.Payout(session, participant, asset)
 	if payout == nil {
 		return fmt.Errorf("clearnodetest: tamper: session %s paid %s no %s", session, participant, asset)
 	}

@@ -9,50 +9,51 @@ import (
 	"settled/clearnode/clearnodetest/internal/server"
 )
 
-func (n *Node) authRequest(m *message) (answer, error) {
+func (n *Node) authRequest(_ *server.Conn, m *message) (any, error) {
 	if len(m.data.params) == 0 {
-		return answer{}, errors.New("missing parameters")
+		return nil, errors.New("missing parameters")
 	}
 	login, _ := m.Params.(string)
 	if login == "" {
-		return answer{}, errors.New("invalid address")
+		return nil, errors.New("invalid address")
 	}
 	n.Lock()
 	defer n.Unlock()
 	c := n.NewLoginChallenge(server.WithPrefix(login), nil)
 	if c == nil {
-		return answer{}, errors.New("failed to generate challenge: too many pending challenges")
+		return nil, errors.New("failed to generate challenge: too many pending challenges")
 	}
-	return answer{method: "auth_challenge", withID: true, result: []any{server.ChallengeAnswer{Challenge: c.ID}}}, nil
+	return server.ChallengeAnswer{Challenge: c.ID}, nil
 }
 
 // authVerify logs in by a plain signature of the request as the node marshals it. The signer's address may be spelled in any
 // case, but the login keeps that spelling, and its balances depend on it.
-func (n *Node) authVerify(m *message) (answer, error) {
+func (n *Node) authVerify(c *server.Conn, m *message) (any, error) {
 	var p struct {
 		Challenge server.ChallengeID `json:"challenge"`
 		Address   string             `json:"address"`
 	}
 	if err := m.parse(&p); err != nil {
-		return answer{}, err
+		return nil, err
 	}
 	login := server.WithPrefix(p.Address)
 	if len(m.sigs) == 0 {
-		return answer{}, errors.New("missing signature in request")
+		return nil, errors.New("missing signature in request")
 	}
 	signer, err := recoverSigner(m.data.canonical(), m.sigs[0])
 	if err != nil || !strings.EqualFold(signer, login) {
-		return answer{}, errors.New("invalid signature")
+		return nil, errors.New("invalid signature")
 	}
 	n.Lock()
 	defer n.Unlock()
 	if err := n.useChallenge(p.Challenge, login); err != nil {
-		return answer{}, err
+		return nil, err
 	}
-	return answer{method: "auth_verify", withID: true, loggedIn: login, result: []any{struct {
+	c.Login = login
+	return struct {
 		Address string `json:"address"`
 		Success bool   `json:"success"`
-	}{login, true}}}, nil
+	}{login, true}, nil
 }
 
 // useChallenge ends a challenge with a login. The address must be spelled as in the login request.

@@ -14,16 +14,16 @@ func (n *Node) forward(m *message, from string) answer {
 	for _, sig := range m.sigs {
 		signer, err := recoverSigner(m.data.canonical(), sig)
 		if err != nil {
-			return errorAnswer(failed + "invalid signature: " + err.Error())
+			return errorAnswer(failed+"invalid signature: "+err.Error(), false, false)
 		}
 		signers = append(signers, signer)
 	}
 	if !slices.Contains(signers, from) {
-		return errorAnswer(failed + "unauthorized: invalid signature or sender is not a participant of this vApp")
+		return errorAnswer(failed+"unauthorized: invalid signature or sender is not a participant of this vApp", false, false)
 	}
 	receivers, err := n.otherParticipants(m.sid, from)
 	if err != nil {
-		return errorAnswer(failed + "failed to find virtual app session: " + err.Error())
+		return errorAnswer(failed+"failed to find virtual app session: "+err.Error(), false, false)
 	}
 	for _, c := range receivers {
 		c.Send(m.raw)

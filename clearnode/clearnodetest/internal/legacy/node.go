@@ -2,9 +2,8 @@
 package legacy
 
 import (
+	"cmp"
 	"errors"
-
-	"github.com/shopspring/decimal"
 
 	"settled/clearnode/clearnodetest/internal/server"
 )
@@ -20,16 +19,7 @@ func (n *Node) Transport() server.Transport {
 	return server.Transport{QueueLength: server.QueueLength, EmptyFrames: true}
 }
 
-// Greet sends nothing: the node is silent before the login.
-func (n *Node) Greet(*server.Conn) {}
-
-// CheckSession finds nothing: the common checks cover all of this generation's rules.
-func (n *Node) CheckSession(*server.Session) []error { return nil }
-
-// Payout finds nothing: the node reports no transfers.
-func (n *Node) Payout(_, _, _ string) *decimal.Decimal { return nil }
-
-// method is one of the node's calls after a login.
+// method is one of the node's calls.
 type method struct {
 	failed string // what an error's text begins with
 	answer string // the answer's method; empty: the request's own
@@ -37,6 +27,12 @@ type method struct {
 	moves  bool // on success the caller's balances are sent before the answer
 }
 
+var loginMethods = map[string]method{
+	"auth_request": {answer: "auth_challenge", run: (*Node).authRequest},
+	"auth_verify":  {run: (*Node).authVerify},
+}
+
+// methods are the calls after a login.
 var methods = map[string]method{
 	"ping":                {failed: "Failed to process ping: ", answer: "pong", run: (*Node).ping},
 	"get_config":          {failed: "Failed to get config: ", run: (*Node).getConfig},
@@ -51,172 +47,129 @@ var methods = map[string]method{
 
 // answer is what one frame is answered with. The zero value is no answer.
 type answer struct {
-	method   string // "error" for errors
-	result   []any
-	text     string // the error's
-	withID   bool   // it has the request's id; otherwise the server's clock in ms
-	signed   bool   // the signature signs the value of res; otherwise "null"
-	hangUp   bool   // the connection ends after it
-	loggedIn string // the address that is logged in from now on
-	ts       uint64
+	method string // "error" for errors
+	result []any
+	text   string // the error's
+	withID bool   // it has the request's id; otherwise the server's clock in ms
+	signed bool   // the signature signs the value of res; otherwise "null"
+	hangUp bool   // the connection ends after it
+	ts     uint64
+	fault  server.Fault
 }
 
-func errorAnswer(text string) answer { return answer{method: "error", text: text} }
-
-// errorAnswer answers a call: it has the call's id.
-func (m *message) errorAnswer(text string) answer {
-	return answer{method: "error", text: text, withID: true}
+func errorAnswer(text string, withID, hangUp bool) answer {
+	return answer{method: "error", text: text, withID: withID, hangUp: hangUp}
 }
 
 // Handle serves one frame.
 func (n *Node) Handle(c *server.Conn, frame []byte) bool {
 	m, err := decode(frame)
-	r := &m.Request
-	if err == nil && !n.Arrive(c, r) {
+	if err == nil && !n.Arrive(c, &m.Request) {
 		return false
 	}
-	n.RecordRequest(r, r.Method == "close_app_session")
-	fault := server.Fault{Kind: server.NoFault}
-	var a answer
-	switch user := n.user(c); {
-	case user == "" && err != nil:
-		a = errorAnswer(err.Error())
-		a.hangUp = true
-	case user == "":
-		a, fault = n.beforeLogin(m)
-	default:
-		a, fault = n.afterLogin(c, m, user, err)
-	}
-	if c.Life.Ended() {
-		n.RecordAnswer(r, "")
-		return false
-	}
+	n.RecordRequest(&m.Request, m.Method == "close_app_session")
+	a := n.answer(c, m, err)
 	outcome := a.text
 	if a.method != "error" {
 		outcome = "closed"
 	}
-	n.RecordAnswer(r, outcome)
-	if a.method != "" && !c.Answer(n.encode(r.ID, a, fault), fault) {
+	if !n.Finish(c, &m.Request, outcome, a.fault, func() []byte { return n.encode(m.ID, a) }) {
 		return false
 	}
-	if a.loggedIn != "" {
-		n.greetLogin(c, a.loggedIn)
-	}
+	n.greetLogin(c)
 	if a.hangUp {
 		c.HangUp()
 	}
 	return !a.hangUp
 }
 
-func (n *Node) user(c *server.Conn) string {
+// answer answers a frame, unless its sender isn't logged in any more. Err says why it can't be read, if it can't. Before a login a res
+// frame crashes the real node's goroutine, and the connection ends.
+func (n *Node) answer(c *server.Conn, m *message, err error) answer {
+	const expired = "Session expired. Please re-authenticate."
 	n.Lock()
-	defer n.Unlock()
-	return c.Wallet
-}
-
-// beforeLogin answers two calls. A res frame crashes the real node's goroutine, and the connection ends.
-func (n *Node) beforeLogin(m *message) (answer, server.Fault) {
-	run := map[string]func(*Node, *message) (answer, error){
-		"auth_request": (*Node).authRequest, "auth_verify": (*Node).authVerify,
-	}[m.Method]
-	switch {
-	case m.isAnswer:
-		return answer{hangUp: true}, server.Fault{Kind: server.NoFault}
-	case run == nil:
-		return errorAnswer("Authentication required. Please send auth_request first."), server.Fault{Kind: server.NoFault}
-	}
-	fault := n.StrikeAnswer(&m.Request, server.ExpireAuth)
-	if fault.Kind == server.Error {
-		return errorAnswer(fault.Text), fault
-	}
-	a, err := run(n, m)
-	switch {
-	case err != nil:
-		a = errorAnswer(err.Error())
-	case fault.Kind == server.ErrorApplied:
-		a = answer{method: "error", text: fault.Text, loggedIn: a.loggedIn}
-	}
-	return a, fault
-}
-
-// afterLogin answers a frame of a logged-in address. Err says why the frame can't be read, if it can't.
-func (n *Node) afterLogin(c *server.Conn, m *message, user string, err error) (answer, server.Fault) {
-	none := server.Fault{Kind: server.NoFault}
-	n.Lock()
-	active := n.Logins.Active(user, n.Config.Now())
+	user := c.Wallet
+	loggedIn := user != ""
+	active := !loggedIn || n.Logins.Active(user, n.Config.Now())
 	n.Unlock()
 	switch {
 	case !active:
-		a := errorAnswer("Session expired. Please re-authenticate.")
-		a.hangUp = true
-		return a, none
+		return errorAnswer(expired, false, true)
 	case err != nil:
-		a := errorAnswer(err.Error())
-		a.hangUp = m.readable
-		return a, none
-	case m.sid != "":
-		return n.forward(m, user), none
+		return errorAnswer(err.Error(), false, m.readable || !loggedIn)
+	case loggedIn && m.sid != "":
+		return n.forward(m, user)
 	case m.isAnswer:
-		return answer{}, none
+		return answer{hangUp: !loggedIn}
 	}
-	if err := n.checkAge(m.Timestamp); err != nil {
-		return m.errorAnswer(err.Error()), none
+	calls, except := loginMethods, []server.FaultKind{server.ExpireAuth}
+	if loggedIn {
+		if err := n.checkAge(m.Timestamp); err != nil {
+			return errorAnswer(err.Error(), true, false)
+		}
+		calls, except = methods, nil
 	}
-	call, ok := methods[m.Method]
-	if !ok {
-		return m.errorAnswer("Unsupported method"), none
+	call, ok := calls[m.Method]
+	switch {
+	case !ok && loggedIn:
+		return errorAnswer("Unsupported method", true, false)
+	case !ok:
+		return errorAnswer("Authentication required. Please send auth_request first.", false, false)
 	}
-	fault := n.StrikeAnswer(&m.Request)
+	fault := n.StrikeAnswer(&m.Request, except...)
 	if fault.Kind == server.ExpireAuth {
 		n.Lock()
 		delete(n.Logins.LastUse, user) // on all its connections
 		n.Unlock()
-		return n.afterLogin(c, m, user, nil)
+		return errorAnswer(expired, false, true)
 	}
-	return n.run(c, m, call, fault), fault
+	a := n.run(c, m, call, fault, user)
+	a.fault = fault
+	return a
 }
 
 // run carries out one call and sends the balances after it. The fault may replace either.
-func (n *Node) run(c *server.Conn, m *message, call method, fault server.Fault) answer {
-	if fault.Kind == server.Error {
-		return m.errorAnswer(fault.Text)
-	}
-	end := n.BeginWork(&m.Request)
-	result, err := call.run(n, c, m)
-	end()
-	switch {
-	case err != nil && fault.Kind == server.ErrorApplied:
-		return m.errorAnswer(fault.Text)
-	case err != nil:
-		return m.errorAnswer(call.failed + err.Error())
-	}
-	a := answer{method: m.Method, result: []any{}, withID: true, signed: true, ts: server.Millis(n.Config.Now())}
-	if call.answer != "" {
-		a.method = call.answer
-	}
-	if result != nil {
-		a.result = []any{result}
+func (n *Node) run(c *server.Conn, m *message, call method, fault server.Fault, user string) answer {
+	a := answer{method: cmp.Or(call.answer, m.Method), result: []any{}, withID: true}
+	_, err := n.Run(&m.Request, fault, func() (any, error) {
+		result, err := call.run(n, c, m)
+		if err != nil {
+			return nil, errors.New(call.failed + err.Error())
+		}
+		if result != nil {
+			a.result = []any{result}
+		}
+		if user != "" {
+			a.signed, a.ts = true, server.Millis(n.Config.Now())
+		}
+		if call.moves {
+			n.notifyBalances(user)
+		}
+		return nil, nil
+	})
+	if err != nil {
+		return errorAnswer(err.Error(), user != "", false)
 	}
 	if m.Method == "close_app_session" {
 		if n.Config.Legacy.AppSessionClosed {
 			a.method = "app_session_closed"
 		}
 		if n.Config.CloseAnswer != nil {
-			a.method, a.result[0] = n.Config.CloseAnswer(result.(sessionRow).ID)
+			a.method, a.result[0] = n.Config.CloseAnswer(m.Session())
 		}
-	}
-	if call.moves {
-		n.notifyBalances(n.user(c))
-	}
-	if fault.Kind == server.ErrorApplied {
-		return m.errorAnswer(fault.Text)
 	}
 	return a
 }
 
-// greetLogin makes the connection the newest of its address, which receives the notifications, first channels and balances.
-func (n *Node) greetLogin(c *server.Conn, login string) {
+// greetLogin makes a connection that has logged in the newest of its address, which receives the notifications, first channels and
+// balances.
+func (n *Node) greetLogin(c *server.Conn) {
 	n.Lock()
+	login, _ := c.Login.(string)
+	if login == c.Wallet {
+		n.Unlock()
+		return
+	}
 	c.Wallet = login
 	c.Life.Newest[login] = c
 	n.Ledger.ApplyFaucet(login)
@@ -235,7 +188,7 @@ func (n *Node) notify(login, method string, result any) {
 	}
 	n.Unlock()
 	if newest != nil {
-		newest.Send(n.encode(0, answer{method: method, result: []any{result}}, server.Fault{Kind: server.NoFault}))
+		newest.Send(n.encode(0, answer{method: method, result: []any{result}}))
 	}
 }
 

@@ -34,13 +34,16 @@ type channels struct {
 type sessionKey struct{ address, application string }
 
 type transaction struct {
-	id, asset string
-	kind      int
-	from, to  string // in lower case
-	sender    string // the sender's new state; empty: none
-	receiver  string // the receiver's new state; empty: none
-	amount    decimal.Decimal
-	at        time.Time
+	ID       string          `json:"id"`
+	Asset    string          `json:"asset"`
+	Kind     int             `json:"tx_type"`
+	From     string          `json:"from_account"` // in lower case
+	To       string          `json:"to_account"`
+	Sender   string          `json:"sender_new_state_id,omitempty"`
+	Receiver string          `json:"receiver_new_state_id,omitempty"`
+	Amount   decimal.Decimal `json:"amount"`
+	At       string          `json:"created_at"`
+	at       time.Time
 }
 
 func newChannels() channels {
@@ -54,16 +57,14 @@ func (c *channels) record(kind int, account, wallet, asset string, amount decima
 	c.states[ch]++
 	state := crypto.Keccak256Hash(abiTuple(abiAddress(wallet), abiText(asset), abiNumber(0), abiNumber(c.states[ch]))).Hex()
 	t := &transaction{
-		id: crypto.Keccak256Hash(abiTuple(abiText(account), abiHash(state))).Hex(), asset: asset, kind: kind,
-		from: account, to: strings.ToLower(wallet), amount: amount, at: at,
+		ID: crypto.Keccak256Hash(abiTuple(abiText(account), abiHash(state))).Hex(), Asset: asset, Kind: kind, From: account,
+		To: strings.ToLower(wallet), Sender: state, Amount: amount, At: at.UTC().Format(time.RFC3339), at: at,
 	}
-	if kind == homeWithdrawal || kind == commit {
-		t.from, t.to = t.to, t.from
-	}
-	if kind == release {
-		t.receiver = state
-	} else {
-		t.sender = state
+	switch kind {
+	case homeWithdrawal, commit:
+		t.From, t.To = t.To, t.From
+	case release:
+		t.Sender, t.Receiver = "", state
 	}
 	c.transactions = append(c.transactions, t)
 }

@@ -59,13 +59,7 @@ type creation struct {
 	Sigs       []string   `json:"quorum_sigs"`
 }
 
-func (n *Node) createAppSession(_ *server.Conn, r *request) (any, error) {
-	var p creation
-	if err := r.parse(&p); err != nil {
-		return nil, err
-	}
-	n.Lock()
-	defer n.Unlock()
+func (n *Node) createAppSession(p creation) (any, error) {
 	s, err := n.newSession(p)
 	if err != nil {
 		return nil, err
@@ -83,11 +77,7 @@ func (n *Node) createAppSession(_ *server.Conn, r *request) (any, error) {
 	if err := n.addSession(s, state{version: 1, intent: "create", signers: signers}); err != nil {
 		return nil, err
 	}
-	return struct {
-		ID      string `json:"app_session_id"`
-		Status  string `json:"status"`
-		Version string `json:"version"`
-	}{s.ID, s.Status, "1"}, nil
+	return map[string]any{"app_session_id": s.ID, "status": s.Status, "version": "1"}, nil
 }
 
 // newSession makes an empty session if the definition is valid. It isn't stored.

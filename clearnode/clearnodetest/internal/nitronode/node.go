@@ -66,15 +66,12 @@ func (n *Node) newRateLimiter() func(size int) bool {
 	}
 }
 
-// Greet sends nothing.
-func (n *Node) Greet(*server.Conn) {}
-
 // Payout returns the amount of the newest release of a session to a participant.
 func (n *Node) Payout(session, participant, asset string) *decimal.Decimal {
 	var amount *decimal.Decimal
 	for _, t := range n.channels.transactions {
-		if t.kind == release && strings.EqualFold(t.from, session) && strings.EqualFold(t.to, participant) && t.asset == asset {
-			amount = &t.amount
+		if t.Kind == release && strings.EqualFold(t.From, session) && strings.EqualFold(t.To, participant) && t.Asset == asset {
+			amount = &t.Amount
 		}
 	}
 	return amount
@@ -82,16 +79,31 @@ func (n *Node) Payout(session, participant, asset string) *decimal.Decimal {
 
 const submitMethod = "app_sessions.v1.submit_app_state"
 
-var methods = map[string]func(*Node, *server.Conn, *request) (any, error){
+type call = func(*Node, *server.Conn, *request) (any, error)
+
+var methods = map[string]call{
 	"node.v1.ping":                       (*Node).ping,
 	"node.v1.get_config":                 (*Node).getConfig,
-	"node.v1.get_assets":                 (*Node).getAssets,
-	"app_sessions.v1.create_app_session": (*Node).createAppSession,
-	"app_sessions.v1.get_app_definition": (*Node).getAppDefinition,
+	"node.v1.get_assets":                 locked((*Node).getAssets),
+	"app_sessions.v1.create_app_session": locked((*Node).createAppSession),
+	"app_sessions.v1.get_app_definition": locked((*Node).getAppDefinition),
 	"app_sessions.v1.get_app_sessions":   (*Node).getAppSessions,
-	"user.v1.get_balances":               (*Node).getBalances,
-	"user.v1.get_transactions":           (*Node).getTransactions,
+	"user.v1.get_balances":               locked((*Node).getBalances),
+	"user.v1.get_transactions":           locked((*Node).getTransactions),
 	submitMethod:                         (*Node).submitAppState,
+}
+
+// locked is a call that gets the parsed payload while the node is locked.
+func locked[P any](run func(*Node, P) (any, error)) call {
+	return func(n *Node, _ *server.Conn, r *request) (any, error) {
+		var p P
+		if err := r.parse(&p); err != nil {
+			return nil, err
+		}
+		n.Lock()
+		defer n.Unlock()
+		return run(n, p)
+	}
 }
 
 // Handle serves one frame.
@@ -109,28 +121,11 @@ func (n *Node) Handle(c *server.Conn, frame []byte) bool {
 	var payload any
 	if err == nil {
 		fault = n.StrikeAnswer(&r.Request, server.ExpireAuth, server.WrongSignature)
-		payload, err = n.run(c, r, run, fault)
+		payload, err = n.Run(&r.Request, fault, func() (any, error) { return run(n, c, r) })
 	}
-	if c.Life.Ended() {
-		n.RecordAnswer(&r.Request, "")
-		return false
-	}
-	n.RecordAnswer(&r.Request, submission.outcome(err))
-	return c.Answer(encode(r, payload, err, server.Millis(n.Config.Now())), fault)
-}
-
-// run carries out one call. The fault may replace it.
-func (n *Node) run(c *server.Conn, r *request, call func(*Node, *server.Conn, *request) (any, error), fault server.Fault) (any, error) {
-	if fault.Kind == server.Error {
-		return nil, errors.New(fault.Text)
-	}
-	end := n.BeginWork(&r.Request)
-	payload, err := call(n, c, r)
-	end()
-	if fault.Kind == server.ErrorApplied {
-		return nil, errors.New(fault.Text)
-	}
-	return payload, err
+	return n.Finish(c, &r.Request, submission.outcome(err), fault, func() []byte {
+		return encode(r, payload, err, server.Millis(n.Config.Now()))
+	})
 }
 
 // Submission is one submit_app_state that reached a NitronodeV1. On success its Answer is "operated", "withdrawn" or "closed".
@@ -156,7 +151,7 @@ func (n *Node) recordRequest(r *request) *Submission {
 		n.RecordRequest(&r.Request, false)
 		return nil
 	}
-	var p submitParams
+	var p SubmitParams
 	_ = json.Unmarshal(r.payload, &p) // a payload that can't be read is refused later
 	s := &Submission{
 		CloseRecord: server.CloseRecord{Received: n.Config.Now(), Timestamp: r.Timestamp}, Intent: p.Update.Intent, Version: p.Update.Version,

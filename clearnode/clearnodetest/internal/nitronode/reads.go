@@ -63,12 +63,9 @@ func (n *Node) getConfig(*server.Conn, *request) (any, error) {
 		}
 		seen[a.ChainID] = true
 	}
-	return struct {
-		Chains     []blockchain `json:"blockchains"`
-		Address    string       `json:"node_address"`
-		Version    string       `json:"node_version"`
-		Validators []byte       `json:"supported_sig_validators"`
-	}{chains, strings.ToLower(n.Address.Hex()), "v1.0.0", []byte{0, 1}}, nil
+	return map[string]any{
+		"blockchains": chains, "node_address": strings.ToLower(n.Address.Hex()), "node_version": "v1.0.0", "supported_sig_validators": []byte{0, 1},
+	}, nil
 }
 
 type asset struct {
@@ -89,13 +86,11 @@ type token struct {
 
 var assetNames = map[string]string{"usdc": "USD Coin", "weth": "Wrapped Ether"}
 
-func (n *Node) getAssets(_ *server.Conn, r *request) (any, error) {
-	var p struct {
-		ChainID *string `json:"blockchain_id"`
-	}
-	if err := r.parse(&p); err != nil {
-		return nil, err
-	}
+type assetsParams struct {
+	ChainID *string `json:"blockchain_id"`
+}
+
+func (n *Node) getAssets(p assetsParams) (any, error) {
 	if p.ChainID != nil {
 		id, err := strconv.ParseUint(*p.ChainID, 10, 64)
 		if err != nil {
@@ -123,9 +118,7 @@ func (n *Node) getAssets(_ *server.Conn, r *request) (any, error) {
 		}
 		listed.Tokens = append(listed.Tokens, token{name, a.Symbol, strings.ToLower(a.Token.Hex()), chain, a.Decimals})
 	}
-	return struct {
-		Assets []*asset `json:"assets"`
-	}{assets}, nil
+	return map[string]any{"assets": assets}, nil
 }
 
 // decimals are an asset's decimals: the fewest over its chains.
@@ -141,35 +134,29 @@ func (n *Node) decimals(symbol string) (fewest int, known bool) {
 // formatNumber writes a number as the wire does: as a string.
 func formatNumber(n uint64) string { return strconv.FormatUint(n, 10) }
 
-func (n *Node) getAppDefinition(_ *server.Conn, r *request) (any, error) {
-	var p struct {
-		ID string `json:"app_session_id"`
-	}
-	if err := r.parse(&p); err != nil {
-		return nil, err
-	}
-	n.Lock()
-	defer n.Unlock()
+type definitionParams struct {
+	ID string `json:"app_session_id"`
+}
+
+func (n *Node) getAppDefinition(p definitionParams) (any, error) {
 	if n.Outage || hasZeroByte(p.ID) {
 		return nil, errors.New("failed to retrieve app definition")
 	}
-	var answer struct {
-		Definition *definition `json:"definition,omitempty"`
-	}
+	answer := map[string]any{}
 	if s := n.Sessions.ByID[strings.ToLower(p.ID)]; s != nil {
-		answer.Definition = wireDefinition(s.Definition, true)
+		answer["definition"] = wireDefinition(s.Definition, true)
 	}
 	return answer, nil
 }
 
 // sessionRow is a session in a list.
 type sessionRow struct {
-	ID          string       `json:"app_session_id"`
-	Status      string       `json:"status"`
-	Definition  *definition  `json:"app_definition"`
-	Data        string       `json:"session_data,omitempty"`
-	Version     string       `json:"version"`
-	Allocations []allocation `json:"allocations"`
+	ID          string              `json:"app_session_id"`
+	Status      string              `json:"status"`
+	Definition  *definition         `json:"app_definition"`
+	Data        string              `json:"session_data,omitempty"`
+	Version     string              `json:"version"`
+	Allocations []server.Allocation `json:"allocations"`
 }
 
 // sessionFilter selects sessions.
@@ -242,18 +229,15 @@ func (n *Node) listSessions(f sessionFilter) (sessionList, error) {
 	if f.Status != nil && *f.Status != "open" && *f.Status != "closed" {
 		return sessionList{}, errors.New("invalid status: " + *f.Status)
 	}
-	var candidates []*server.Session
-	if f.ID == nil {
-		candidates = n.Sessions.Of(*f.Participant, "")
-	} else if s := n.Sessions.ByID[*f.ID]; s != nil {
-		candidates = append(candidates, s)
-	}
 	var found []*server.Session
-	for _, s := range candidates {
-		if (f.Participant == nil || slices.Contains(s.Definition.Participants, *f.Participant)) && (f.Status == nil || *f.Status == s.Status) {
-			found = append(found, s)
-		}
+	if f.ID == nil {
+		found = slices.Clone(n.Sessions.Of(*f.Participant, ""))
+	} else if s := n.Sessions.ByID[*f.ID]; s != nil {
+		found = append(found, s)
 	}
+	found = slices.DeleteFunc(found, func(s *server.Session) bool {
+		return f.Participant != nil && !slices.Contains(s.Definition.Participants, *f.Participant) || f.Status != nil && *f.Status != s.Status
+	})
 	found, meta := paginate(f.Pagination, found, func(s *server.Session) time.Time { return s.Created })
 	list := sessionList{[]sessionRow{}, meta}
 	for _, s := range found {
@@ -266,12 +250,9 @@ func (n *Node) listSessions(f sessionFilter) (sessionList, error) {
 }
 
 // allocationsOf are a session's allocations, by asset, then participant.
-func (n *Node) allocationsOf(id string) []allocation {
-	all := []allocation{}
-	for _, a := range n.currentSplit(n.Sessions.ByID[id]).rows() {
-		all = append(all, allocation{a.Participant, a.Asset, a.Amount.String()})
-	}
-	slices.SortStableFunc(all, func(a, b allocation) int { return strings.Compare(a.Asset, b.Asset) })
+func (n *Node) allocationsOf(id string) []server.Allocation {
+	all := append([]server.Allocation{}, n.currentSplit(n.Sessions.ByID[id]).rows()...)
+	slices.SortStableFunc(all, func(a, b server.Allocation) int { return strings.Compare(a.Asset, b.Asset) })
 	return all
 }
 

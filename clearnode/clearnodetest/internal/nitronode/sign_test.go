@@ -89,7 +89,7 @@ func FuzzDecodeV1(f *testing.F) {
 			return
 		}
 		_ = r.Session()
-		var p submitParams
+		var p SubmitParams
 		if r.parse(&p) == nil {
 			if u, err := p.Update.parse(); err == nil {
 				_ = u.hash()

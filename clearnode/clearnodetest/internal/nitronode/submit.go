@@ -2,7 +2,6 @@ package nitronode
 
 import (
 	"crypto/ecdsa"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"strconv"
@@ -14,10 +13,22 @@ import (
 	"settled/clearnode/clearnodetest/internal/server"
 )
 
-// submitParams are the params of submit_app_state.
-type submitParams struct {
+// SubmitParams are the params of submit_app_state.
+type SubmitParams struct {
 	Update update   `json:"app_state_update"`
 	Sigs   []string `json:"quorum_sigs"`
+}
+
+// ParamsOf are the params that submit an update signed by wallets.
+func ParamsOf(u StateUpdate, keys ...*ecdsa.PrivateKey) SubmitParams {
+	p := SubmitParams{update{Session: u.Session, Intent: u.Intent, Version: formatNumber(u.Version), Data: u.Data}, []string{}}
+	for _, a := range u.Allocations {
+		p.Update.Allocations = append(p.Update.Allocations, allocation{a.Participant, a.Asset, a.Amount.String()})
+	}
+	for _, k := range keys {
+		p.Sigs = append(p.Sigs, u.Sign(k))
+	}
+	return p
 }
 
 type update struct {
@@ -67,7 +78,7 @@ func (n *Node) submitAppState(c *server.Conn, r *request) (any, error) {
 }
 
 func (n *Node) submit(l *server.Lifetime, r *request) error {
-	var p submitParams
+	var p SubmitParams
 	if err := r.parse(&p); err != nil {
 		return err
 	}
@@ -229,23 +240,12 @@ func (n *Node) applyMoves(d *draft) ([]server.Allocation, error) {
 
 // Submit submits a state update without a connection.
 func (n *Node) Submit(l *server.Lifetime, u StateUpdate, keys ...*ecdsa.PrivateKey) error {
-	p := submitParams{Sigs: []string{}, Update: update{
-		Session: u.Session, Intent: u.Intent, Version: formatNumber(u.Version), Data: u.Data,
-	}}
-	for _, a := range u.Allocations {
-		p.Update.Allocations = append(p.Update.Allocations, allocation{a.Participant, a.Asset, a.Amount.String()})
-	}
-	for _, k := range keys {
-		p.Sigs = append(p.Sigs, u.Sign(k))
-	}
-	r := &request{Request: server.Request{Method: submitMethod, Timestamp: server.Millis(n.Config.Now())}, payload: server.Marshal(p)}
-	if err := json.Unmarshal(r.payload, &r.Params); err != nil {
+	r, err := decode(server.Marshal([]any{1, 0, submitMethod, ParamsOf(u, keys...), server.Millis(n.Config.Now())}))
+	if err != nil {
 		return err
 	}
 	submission := n.recordRequest(r)
-	end := n.BeginWork(&r.Request)
-	err := n.submit(l, r)
-	end()
+	_, err = n.Run(&r.Request, server.Fault{Kind: server.NoFault}, func() (any, error) { return nil, n.submit(l, r) })
 	n.RecordAnswer(&r.Request, submission.outcome(err))
 	return err
 }

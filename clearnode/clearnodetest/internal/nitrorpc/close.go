@@ -16,15 +16,7 @@ type closeParams struct {
 	Allocations []server.Allocation `json:"allocations"`
 }
 
-func (n *Node) closeAppSession(c *server.Conn, r *request) (any, error) {
-	var p closeParams
-	if err := r.parse(&p); err != nil {
-		return nil, err
-	}
-	signers, err := r.signers()
-	if err != nil {
-		return nil, errors.New("failed to get wallets from RPC message")
-	}
+func (n *Node) closeAppSession(c *server.Conn, r *request, p closeParams, signers []string) (any, error) {
 	if p.ID == "" || len(p.Allocations) == 0 {
 		return nil, errors.New("missing required parameters: app_id or allocations")
 	}

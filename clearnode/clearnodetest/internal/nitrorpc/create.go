@@ -52,15 +52,7 @@ func rowOf(s *server.Session) sessionRow {
 	}
 }
 
-func (n *Node) createAppSession(_ *server.Conn, r *request) (any, error) {
-	var p creation
-	if err := r.parse(&p); err != nil {
-		return nil, err
-	}
-	signers, err := r.signers()
-	if err != nil {
-		return nil, errors.New("failed to get signers from RPC message")
-	}
+func (n *Node) createAppSession(_ *server.Conn, _ *request, p creation, signers []string) (any, error) {
 	n.Lock()
 	s, err := n.create(p, signers)
 	n.Unlock()

@@ -2,6 +2,7 @@
 package nitrorpc
 
 import (
+	"cmp"
 	"errors"
 
 	"github.com/shopspring/decimal"
@@ -28,11 +29,8 @@ func (n *Node) Transport() server.Transport {
 
 // Greet sends the assets.
 func (n *Node) Greet(c *server.Conn) {
-	c.Send(n.notification("assets", assetRows{n.AssetRows(nil)}))
+	c.Send(n.notification("assets", list("assets", n.AssetRows(nil))))
 }
-
-// CheckSession finds nothing: the common checks cover all of this generation's rules.
-func (n *Node) CheckSession(*server.Session) []error { return nil }
 
 // Payout returns the amount of the newest withdrawal of a session to a participant.
 func (n *Node) Payout(session, participant, asset string) *decimal.Decimal {
@@ -50,23 +48,53 @@ type method struct {
 	private  bool   // only after a login, and only with a fresh timestamp
 	balances bool   // the caller's balances are sent before the answer, whether it succeeds or not
 	answer   string // the answer's method; empty: the request's own
-	run      func(*Node, *server.Conn, *request) (any, error)
+	run      call
+}
+
+type call = func(*Node, *server.Conn, *request) (any, error)
+
+// query is a call that reads the parsed params while the node is locked.
+func query[P any](run func(*Node, *server.Conn, P) (any, error)) call {
+	return func(n *Node, c *server.Conn, r *request) (any, error) {
+		var p P
+		if err := r.parse(&p); err != nil {
+			return nil, err
+		}
+		n.Lock()
+		defer n.Unlock()
+		return run(n, c, p)
+	}
+}
+
+// change is a call that changes a session. The error for an unreadable signature names what the real node looks for.
+func change[P any](wanted string, run func(*Node, *server.Conn, *request, P, []string) (any, error)) call {
+	return func(n *Node, c *server.Conn, r *request) (any, error) {
+		var p P
+		if err := r.parse(&p); err != nil {
+			return nil, err
+		}
+		signers, err := r.signers()
+		if err != nil {
+			return nil, errors.New("failed to get " + wanted + " from RPC message")
+		}
+		return run(n, c, r, p, signers)
+	}
 }
 
 var methods = map[string]method{
 	"ping":                    {answer: "pong", run: (*Node).ping},
 	"get_config":              {run: (*Node).getConfig},
-	"get_assets":              {run: (*Node).getAssets},
-	"get_app_definition":      {run: (*Node).getAppDefinition},
-	"get_app_sessions":        {run: (*Node).getAppSessions},
-	"get_ledger_entries":      {run: (*Node).getLedgerEntries},
-	"get_ledger_transactions": {run: (*Node).getLedgerTransactions},
-	"get_ledger_balances":     {private: true, run: (*Node).getLedgerBalances},
+	"get_assets":              {run: query((*Node).getAssets)},
+	"get_app_definition":      {run: query((*Node).getAppDefinition)},
+	"get_app_sessions":        {run: query((*Node).getAppSessions)},
+	"get_ledger_entries":      {run: query((*Node).getLedgerEntries)},
+	"get_ledger_transactions": {run: query((*Node).getLedgerTransactions)},
+	"get_ledger_balances":     {private: true, run: query((*Node).getLedgerBalances)},
 	"auth_request":            {answer: "auth_challenge", run: (*Node).authRequest},
 	"auth_verify":             {run: (*Node).authVerify},
-	"create_app_session":      {private: true, balances: true, run: (*Node).createAppSession},
-	"submit_app_state":        {private: true, balances: true, run: (*Node).submitAppState},
-	"close_app_session":       {private: true, balances: true, run: (*Node).closeAppSession},
+	"create_app_session":      {private: true, balances: true, run: change("signers", (*Node).createAppSession)},
+	"submit_app_state":        {private: true, balances: true, run: change("wallets", (*Node).submitAppState)},
+	"close_app_session":       {private: true, balances: true, run: change("wallets", (*Node).closeAppSession)},
 }
 
 // Handle serves one frame.
@@ -90,34 +118,25 @@ func (n *Node) Handle(c *server.Conn, frame []byte) bool {
 		fault = n.StrikeAnswer(&r.Request, except...)
 		params, err = n.run(c, r, m, fault)
 	}
-	if c.Life.Ended() {
-		n.RecordAnswer(&r.Request, "")
-		return false
-	}
-	n.RecordAnswer(&r.Request, server.CloseOutcome(err))
-	name := m.answer
+	outcome, name := "closed", cmp.Or(m.answer, r.Method)
 	switch {
 	case err != nil:
-		name, params = "error", server.ErrorParams{Error: err.Error()}
+		outcome, name, params = err.Error(), "error", server.ErrorParams{Error: err.Error()}
 	case r.Method == "close_app_session" && n.Config.CloseAnswer != nil:
 		name, params = n.Config.CloseAnswer(r.Session())
-	case name == "":
-		name = r.Method
 	}
-	now := server.Millis(n.Config.Now())
-	id := r.ID
-	if id == 0 {
-		id = now
+	answered := n.Finish(c, &r.Request, outcome, fault, func() []byte {
+		now := server.Millis(n.Config.Now())
+		return encode(n.SigningKey(fault), cmp.Or(r.ID, now), name, params, now)
+	})
+	if answered {
+		n.greetLogin(c)
 	}
-	if !c.Answer(encode(n.SigningKey(fault), id, name, params, now), fault) {
-		return false
-	}
-	n.greetLogin(c)
-	return true
+	return answered
 }
 
 // run carries out one call and sends the balances after it. The fault may replace either.
-func (n *Node) run(c *server.Conn, r *request, m method, fault server.Fault) (params any, err error) {
+func (n *Node) run(c *server.Conn, r *request, m method, fault server.Fault) (any, error) {
 	if fault.Kind == server.ExpireAuth {
 		n.Lock()
 		c.Login, c.Wallet = nil, ""
@@ -128,16 +147,7 @@ func (n *Node) run(c *server.Conn, r *request, m method, fault server.Fault) (pa
 			return nil, err
 		}
 	}
-	if fault.Kind == server.Error {
-		err = errors.New(fault.Text)
-	} else {
-		end := n.BeginWork(&r.Request)
-		params, err = m.run(n, c, r)
-		end()
-	}
-	if fault.Kind == server.ErrorApplied {
-		params, err = nil, errors.New(fault.Text)
-	}
+	params, err := n.Run(&r.Request, fault, func() (any, error) { return m.run(n, c, r) })
 	if m.balances {
 		n.Lock()
 		wallet := c.Wallet
@@ -152,9 +162,7 @@ func (n *Node) notification(name string, params any) []byte {
 	return encode(n.Config.BrokerKey, 0, name, params, server.Millis(n.Config.Now()))
 }
 
-// notify sends a notification to every connection that is logged in as the wallet.
-func (n *Node) notify(wallet, name string, params any) {
-	receivers := n.ConnectionsOf(wallet)
+func (n *Node) notify(receivers []*server.Conn, name string, params any) {
 	if len(receivers) == 0 {
 		return
 	}
@@ -164,18 +172,17 @@ func (n *Node) notify(wallet, name string, params any) {
 	}
 }
 
-type balanceUpdates struct {
-	BalanceUpdates []server.Balance `json:"balance_updates"`
-}
+// notifyBalances sends a wallet its balances on all its connections.
+func (n *Node) notifyBalances(wallet string) { n.sendBalances(wallet, n.ConnectionsOf(wallet)) }
 
-// notifyBalances sends a wallet its balances, unless the database is away.
-func (n *Node) notifyBalances(wallet string) {
+// sendBalances sends a wallet's balances, unless the database is away.
+func (n *Node) sendBalances(wallet string, receivers []*server.Conn) {
 	n.Lock()
 	outage := n.Outage
 	balances := n.Ledger.BalancesOf(server.AccountID(wallet), server.Checksum(wallet))
 	n.Unlock()
 	if !outage {
-		n.notify(wallet, "bu", balanceUpdates{balances})
+		n.notify(receivers, "bu", list("balance_updates", balances))
 	}
 }
 
@@ -201,14 +208,8 @@ func (n *Node) greetLogin(c *server.Conn) {
 		return
 	}
 	c.Wallet = p.Wallet
-	outage := n.Outage
 	n.Ledger.ApplyFaucet(p.Wallet)
-	balances := n.Ledger.BalancesOf(server.AccountID(p.Wallet), server.Checksum(p.Wallet))
 	n.Unlock()
-	c.Send(n.notification("channels", struct {
-		Channels []any `json:"channels"`
-	}{[]any{}}))
-	if !outage {
-		c.Send(n.notification("bu", balanceUpdates{balances}))
-	}
+	c.Send(n.notification("channels", list("channels", []any{})))
+	n.sendBalances(p.Wallet, []*server.Conn{c})
 }

@@ -49,32 +49,25 @@ func (n *Node) ping(*server.Conn, *request) (any, error) { return nil, nil }
 
 func (n *Node) getConfig(*server.Conn, *request) (any, error) { return n.BrokerConfig(), nil }
 
-type assetRows struct {
-	Assets []server.AssetRow `json:"assets"`
+// list is an answer with one member.
+func list(name string, rows any) map[string]any { return map[string]any{name: rows} }
+
+type assetParams struct {
+	ChainID *uint32 `json:"chain_id"`
 }
 
-func (n *Node) getAssets(_ *server.Conn, r *request) (any, error) {
-	var p struct {
-		ChainID *uint32 `json:"chain_id"`
-	}
-	if err := r.parse(&p); err != nil {
-		return nil, err
-	}
-	return assetRows{n.AssetRows(p.ChainID)}, nil
+func (n *Node) getAssets(_ *server.Conn, p assetParams) (any, error) {
+	return list("assets", n.AssetRows(p.ChainID)), nil
 }
 
-func (n *Node) getAppDefinition(_ *server.Conn, r *request) (any, error) {
-	var p struct {
-		ID string `json:"app_session_id"`
-	}
-	if err := r.parse(&p); err != nil {
-		return nil, err
-	}
+type definitionParams struct {
+	ID string `json:"app_session_id"`
+}
+
+func (n *Node) getAppDefinition(_ *server.Conn, p definitionParams) (any, error) {
 	if p.ID == "" {
 		return nil, errors.New("missing account ID")
 	}
-	n.Lock()
-	defer n.Unlock()
 	s, ok := n.Sessions.ByID[p.ID]
 	if !ok || n.Outage {
 		return nil, errors.New("failed to get application session")
@@ -84,17 +77,13 @@ func (n *Node) getAppDefinition(_ *server.Conn, r *request) (any, error) {
 	return def, nil
 }
 
-func (n *Node) getAppSessions(_ *server.Conn, r *request) (any, error) {
-	var p struct {
-		page
-		Participant string `json:"participant"`
-		Status      string `json:"status"`
-	}
-	if err := r.parse(&p); err != nil {
-		return nil, err
-	}
-	n.Lock()
-	defer n.Unlock()
+type sessionsParams struct {
+	page
+	Participant string `json:"participant"`
+	Status      string `json:"status"`
+}
+
+func (n *Node) getAppSessions(_ *server.Conn, p sessionsParams) (any, error) {
 	sessions := slices.Clone(n.Sessions.Of(p.Participant, p.Status))
 	sessions, err := paginate(p.page, sessions, (*server.Session).LastChange)
 	if err != nil || n.Outage {
@@ -104,27 +93,18 @@ func (n *Node) getAppSessions(_ *server.Conn, r *request) (any, error) {
 	for i, s := range sessions {
 		rows[i] = rowOf(s)
 	}
-	return struct {
-		Sessions []sessionRow `json:"app_sessions"`
-	}{rows}, nil
+	return list("app_sessions", rows), nil
 }
 
-func (n *Node) getLedgerEntries(c *server.Conn, r *request) (any, error) {
-	var p struct {
-		page
-		Account string `json:"account_id"`
-		Asset   string `json:"asset"`
-		Wallet  string `json:"wallet"`
-	}
-	if err := r.parse(&p); err != nil {
-		return nil, err
-	}
-	n.Lock()
-	defer n.Unlock()
-	if p.Wallet == "" {
-		p.Wallet = c.Wallet
-	}
-	wallet, anyWallet := server.Checksum(p.Wallet), server.Checksum("")
+type entriesParams struct {
+	page
+	Account string `json:"account_id"`
+	Asset   string `json:"asset"`
+	Wallet  string `json:"wallet"`
+}
+
+func (n *Node) getLedgerEntries(c *server.Conn, p entriesParams) (any, error) {
+	wallet, anyWallet := server.Checksum(cmp.Or(p.Wallet, c.Wallet)), server.Checksum("")
 	source := n.Ledger.Entries
 	if p.Account != "" {
 		source = n.Ledger.EntriesOf[server.AccountID(p.Account)]
@@ -143,9 +123,7 @@ func (n *Node) getLedgerEntries(c *server.Conn, r *request) (any, error) {
 	for i, e := range found {
 		rows[i] = e.Row()
 	}
-	return struct {
-		Entries []server.EntryRow `json:"ledger_entries"`
-	}{rows}, nil
+	return list("ledger_entries", rows), nil
 }
 
 type transferRow struct {
@@ -164,21 +142,17 @@ var transferKinds = []string{
 	"transfer", "deposit", "withdrawal", appDeposit, appWithdrawal, "escrow_lock", "escrow_unlock",
 }
 
-func (n *Node) getLedgerTransactions(_ *server.Conn, r *request) (any, error) {
-	var p struct {
-		page
-		Account string `json:"account_id"`
-		Asset   string `json:"asset"`
-		Kind    string `json:"tx_type"`
-	}
-	if err := r.parse(&p); err != nil {
-		return nil, err
-	}
+type transfersParams struct {
+	page
+	Account string `json:"account_id"`
+	Asset   string `json:"asset"`
+	Kind    string `json:"tx_type"`
+}
+
+func (n *Node) getLedgerTransactions(_ *server.Conn, p transfersParams) (any, error) {
 	if p.Kind != "" && !slices.Contains(transferKinds, p.Kind) {
 		return nil, errors.New("invalid ledger transaction type")
 	}
-	n.Lock()
-	defer n.Unlock()
 	source := n.Ledger.Transfers
 	if p.Account != "" {
 		source = n.Ledger.TransfersOf[server.AccountID(p.Account)]
@@ -197,27 +171,17 @@ func (n *Node) getLedgerTransactions(_ *server.Conn, r *request) (any, error) {
 	for i, t := range found {
 		rows[i] = transferRow{t.ID, t.Kind, t.From, n.tags[t.From], t.To, n.tags[t.To], t.Asset, t.Amount, server.Micros(t.At)}
 	}
-	return struct {
-		Transactions []transferRow `json:"ledger_transactions"`
-	}{rows}, nil
+	return list("ledger_transactions", rows), nil
 }
 
-func (n *Node) getLedgerBalances(c *server.Conn, r *request) (any, error) {
-	var p struct {
-		Account string `json:"account_id"`
-	}
-	if err := r.parse(&p); err != nil {
-		return nil, err
-	}
-	n.Lock()
-	defer n.Unlock()
+type balancesParams struct {
+	Account string `json:"account_id"`
+}
+
+func (n *Node) getLedgerBalances(c *server.Conn, p balancesParams) (any, error) {
 	if n.Outage {
 		return nil, errors.New("failed to get ledger balances")
 	}
-	if p.Account == "" {
-		p.Account = c.Wallet
-	}
-	return struct {
-		Balances []server.Balance `json:"ledger_balances"`
-	}{n.Ledger.BalancesOf(server.AccountID(p.Account), server.Checksum(c.Wallet))}, nil
+	account := server.AccountID(cmp.Or(p.Account, c.Wallet))
+	return list("ledger_balances", n.Ledger.BalancesOf(account, server.Checksum(c.Wallet))), nil
 }

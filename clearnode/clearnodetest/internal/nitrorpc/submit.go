@@ -24,15 +24,7 @@ type stateUpdate struct {
 	Allocations []server.Allocation `json:"participant_allocations"`
 }
 
-func (n *Node) submitAppState(_ *server.Conn, r *request) (any, error) {
-	var p submission
-	if err := r.parse(&p); err != nil {
-		return nil, err
-	}
-	signers, err := r.signers()
-	if err != nil {
-		return nil, errors.New("failed to get wallets from RPC message")
-	}
+func (n *Node) submitAppState(_ *server.Conn, _ *request, p submission, signers []string) (any, error) {
 	n.Lock()
 	s, changed, err := n.submit(p, signers)
 	if err != nil {
@@ -44,7 +36,7 @@ func (n *Node) submitAppState(_ *server.Conn, r *request) (any, error) {
 	n.Unlock()
 	n.notifyFunders(changed)
 	for _, wallet := range update.AppSession.Participants {
-		n.notify(wallet, "asu", update)
+		n.notify(n.ConnectionsOf(wallet), "asu", update)
 	}
 	return sessionRow{ID: p.ID, Status: "open", Version: update.AppSession.Version}, nil
 }

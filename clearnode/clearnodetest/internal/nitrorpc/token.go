@@ -72,21 +72,7 @@ func readToken(token string, key *ecdsa.PublicKey, now time.Time) (*claims, erro
 	return &c, nil
 }
 
-// verified checks a signature r‖s. The real node's tokens may have s in the upper half, which go-ethereum refuses, so s is
-// replaced by n-s first: (r, s) and (r, n-s) sign the same.
+// verified checks a signature r‖s. The real node's tokens may have s in the upper half, which go-ethereum refuses.
 func verified(key *ecdsa.PublicKey, digest, sig []byte) bool {
-	if len(sig) != 64 {
-		return false
-	}
-	order := crypto.S256().Params().N
-	s := new(big.Int).SetBytes(sig[32:])
-	if s.Cmp(new(big.Int).Rsh(order, 1)) > 0 {
-		s.Sub(order, s)
-	}
-	if s.Sign() <= 0 {
-		return false
-	}
-	low := append([]byte(nil), sig...)
-	s.FillBytes(low[32:])
-	return crypto.VerifySignature(crypto.FromECDSAPub(key), digest, low)
+	return len(sig) == 64 && ecdsa.Verify(key, digest, new(big.Int).SetBytes(sig[:32]), new(big.Int).SetBytes(sig[32:]))
 }

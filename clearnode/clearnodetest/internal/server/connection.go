@@ -186,8 +186,8 @@ func (c *Conn) Send(frame []byte) {
 	}
 }
 
-// Answer sends the answer to a request, as far as the fault lets it through. It returns false if the node stopped meanwhile.
-func (c *Conn) Answer(frame []byte, f Fault) bool {
+// answer sends the answer to a request, as far as the fault lets it through. It returns false if the node stopped meanwhile.
+func (c *Conn) answer(frame []byte, f Fault) bool {
 	switch f.Kind {
 	case LoseAnswer:
 	case CutAfter:

@@ -103,7 +103,7 @@ func (n *State) RecordRequest(r *Request, closes bool) {
 	n.Records.Closes[r.Session()] = append(n.Records.Closes[r.Session()], r.Close)
 }
 
-// RecordAnswer records how a close ended: "closed" or the error.
+// RecordAnswer records how a close ended: what it did, or the error.
 func (n *State) RecordAnswer(r *Request, answer string) {
 	if r.Close == nil {
 		return
@@ -113,16 +113,33 @@ func (n *State) RecordAnswer(r *Request, answer string) {
 	r.Close.Answer = answer
 }
 
-// CloseOutcome is the answer to record for a close.
-func CloseOutcome(err error) string {
-	if err != nil {
-		return err.Error()
+// Run carries out a request, unless the fault replaces it or its result.
+func (n *State) Run(r *Request, f Fault, call func() (any, error)) (any, error) {
+	if f.Kind == Error {
+		return nil, errors.New(f.Text)
 	}
-	return "closed"
+	end := n.beginWork(r)
+	result, err := call()
+	end()
+	if f.Kind == ErrorApplied {
+		return nil, errors.New(f.Text)
+	}
+	return result, err
 }
 
-// BeginWork counts a close as in flight until the returned function is called. It does nothing for other requests.
-func (n *State) BeginWork(r *Request) (end func()) {
+// Finish records how a request ended, and sends its answer if it has one. It returns false if the node stopped meanwhile.
+func (n *State) Finish(c *Conn, r *Request, outcome string, f Fault, answer func() []byte) bool {
+	if c.Life.Ended() {
+		n.RecordAnswer(r, "")
+		return false
+	}
+	n.RecordAnswer(r, outcome)
+	frame := answer()
+	return frame == nil || c.answer(frame, f)
+}
+
+// beginWork counts a close as in flight until the returned function is called. It does nothing for other requests.
+func (n *State) beginWork(r *Request) (end func()) {
 	if r.Close == nil {
 		return func() {}
 	}

@@ -160,16 +160,6 @@ func (n *State) CurrentAllocations(s *Session) []Allocation {
 	return all
 }
 
-// OpenSession opens a session without signatures.
-func (n *State) OpenSession(def Definition, deposits []Allocation) (string, error) {
-	return n.protocol.OpenSession(def, deposits)
-}
-
-// Payout returns the amount in the newest record of what a session paid a participant, or nil.
-func (n *State) Payout(session, participant, asset string) *decimal.Decimal {
-	return n.protocol.Payout(session, participant, asset)
-}
-
 // Closing is a close whose checks have passed, before its commit. Nothing locks the session meanwhile: another close of it may
 // pass its checks too.
 type Closing struct {

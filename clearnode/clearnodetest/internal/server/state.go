@@ -22,7 +22,7 @@ type Protocol interface {
 	// Handle serves one frame. It returns false if the connection and its queue are lost: the node stopped, or a fault
 	// cut the connection before the request arrived.
 	Handle(c *Conn, frame []byte) bool
-	// OpenSession opens a session without signatures.
+	// OpenSession opens a session as a request does, but without signatures.
 	OpenSession(def Definition, deposits []Allocation) (id string, err error)
 	// Payout returns the amount in the newest record of what a session paid a participant, or nil.
 	Payout(session, participant, asset string) *decimal.Decimal
@@ -74,6 +74,15 @@ func New(cfg Config) (*State, error) {
 		Records:       newRecords(),
 	}, nil
 }
+
+// Greet sends nothing.
+func (n *State) Greet(*Conn) {}
+
+// Payout finds nothing: the generation reports no transfers.
+func (n *State) Payout(_, _, _ string) *decimal.Decimal { return nil }
+
+// CheckSession finds nothing: the common checks cover all of the generation's rules.
+func (n *State) CheckSession(*Session) []error { return nil }
 
 // SigningKey is the key that signs an answer under a fault.
 func (n *State) SigningKey(f Fault) *ecdsa.PrivateKey {

@@ -24,13 +24,9 @@ type fakeLedger struct {
 func (l *fakeLedger) Head(_ context.Context, id settlement.SessionID) (settlement.Head, error) {
 	h := settlement.Head{Session: id}
 	if n := len(l.entries); n > 0 {
-		h.Last = &l.entries[n-1]
+		h.Last, h.Entries = &l.entries[n-1], l.entries[:n:n]
 	}
 	return h, nil
-}
-
-func (l *fakeLedger) History(context.Context, settlement.Head) ([]settlement.Entry, error) {
-	return append([]settlement.Entry{}, l.entries...), nil
 }
 
 func (l *fakeLedger) Append(ctx context.Context, h settlement.Head, e settlement.Entry) (settlement.Head, error) {

@@ -5,7 +5,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"slices"
 	"sync"
 	"testing"
 	"time"
@@ -35,7 +34,7 @@ func (l *fakeStream) of(id settlement.SessionID) (all []settlement.Entry) {
 func (l *fakeStream) head(id settlement.SessionID) settlement.Head {
 	h := settlement.Head{Session: id}
 	if all := l.of(id); len(all) > 0 {
-		h.Last = &all[len(all)-1]
+		h.Last, h.Entries = &all[len(all)-1], all
 	}
 	return h
 }
@@ -44,12 +43,6 @@ func (l *fakeStream) Head(_ context.Context, id settlement.SessionID) (settlemen
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	return l.head(id), nil
-}
-
-func (l *fakeStream) History(_ context.Context, h settlement.Head) ([]settlement.Entry, error) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return slices.DeleteFunc(l.of(h.Session), func(e settlement.Entry) bool { return e.Sequence > h.Sequence() }), nil
 }
 
 func (l *fakeStream) Append(_ context.Context, h settlement.Head, e settlement.Entry) (settlement.Head, error) {

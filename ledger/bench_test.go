@@ -100,11 +100,11 @@ func BenchmarkHistory(b *testing.B) {
 	js := connect(b, runServer(b, serverOptions))
 	l := mustOpen(b, js, config())
 	for i, c := range []struct{ entries, between int }{{2, 1}, {4, 1}, {20, 1}, {100, 9}, {1_000, 9}, {10_000, 1}, {10_000, 0}} {
-		head := flood(b, js, l, session(i), c.entries, c.between)
+		flood(b, js, l, session(i), c.entries, c.between)
 		b.Run(fmt.Sprintf("entries=%d/between=%d", c.entries, c.between), func(b *testing.B) {
 			for b.Loop() {
-				if history, err := l.History(b.Context(), head); err != nil || len(history) != c.entries {
-					b.Fatalf("%d entries, %v", len(history), err)
+				if head, err := l.Head(b.Context(), session(i)); err != nil || len(head.Entries) != c.entries {
+					b.Fatalf("%d entries, %v", len(head.Entries), err)
 				}
 			}
 		})

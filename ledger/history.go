@@ -14,9 +14,13 @@ import (
 	"settled/settlement"
 )
 
-// Head returns the session's last entry, read from the leader together with the entries
-// before it. Foreign messages on the session's subjects are skipped. A session without
-// entries is not an error. After an error nothing is known.
+// Head returns the session's entries, read from the leader. Foreign messages on the
+// session's subjects are skipped. Each entry carries the hash of the one before it. A
+// session without entries is not an error. After an error nothing is known.
+//
+// The entries are without Reason and Evidence, from which nothing is decided and which may
+// be most of the size of a session: anyone who may publish outcomes can add entries to a
+// session without limit. Session and Walk return them.
 func (l *Ledger) Head(ctx context.Context, id settlement.SessionID) (settlement.Head, error) {
 	if id == "" {
 		return settlement.Head{}, errors.New("ledger: entries of an unknown session have no head")
@@ -49,30 +53,6 @@ func (l *Ledger) readHead(ctx context.Context, id settlement.SessionID) (settlem
 		head.Tail = h.tail.sequence
 	}
 	return head, nil
-}
-
-// History returns every entry of the session up to the head, oldest first; none for an
-// empty head. Each entry carries the hash of the one before it: where one is missing or
-// was altered, History returns an error, because nothing may be decided from an
-// incomplete history.
-//
-// The entries are without Reason and Evidence, from which nothing is decided and which may
-// be most of the size of a session: anyone who may publish outcomes can add entries to a
-// session without limit. Session and Walk return them. The entries are shared and must not
-// be altered.
-func (l *Ledger) History(ctx context.Context, head settlement.Head) ([]settlement.Entry, error) {
-	if head.Last == nil || head.Entries != nil {
-		return head.Entries, nil
-	}
-	h, err := l.readHistory(ctx, head.Session, messageID{head.Sequence(), head.Digest})
-	n := uint64(len(h.entries))
-	if err == nil && (n == 0 || n != head.N() || h.entries[n-1].Sequence != head.Sequence() || h.digest != head.Digest) {
-		err = fmt.Errorf("entry %d is not on the session's chain, or one before it is missing or was altered; run settled ledger verify", head.Sequence())
-	}
-	if err != nil {
-		return nil, fmt.Errorf("ledger: history of %s: %w", head.Session, err)
-	}
-	return h.entries[:n:n], nil
 }
 
 // sessionHistory is what is known of a session's messages up to one of them.

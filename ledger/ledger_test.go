@@ -35,9 +35,9 @@ func TestLedgerOnAServer(t *testing.T) {
 				t.Errorf("n %d at %d, other n %d", head.N(), head.Sequence(), other.N())
 			}
 
-			history, err := l.History(t.Context(), head)
-			if err != nil || len(history) != 3 {
-				t.Fatalf("history of %d entries: %v", len(history), err)
+			history := mustHead(t, l, id).Entries
+			if len(history) != 3 {
+				t.Fatalf("history of %d entries", len(history))
 			}
 			if st := history[1].Standing; st.State != settlement.Closing || st.ID != "a" || st.Sequence != 1 {
 				t.Errorf("standing copied by a stranger's failure: %+v", st)

@@ -120,7 +120,7 @@ func mustAppend(t testing.TB, l *ledger.Ledger, head settlement.Head, e settleme
 	return next
 }
 
-func mustHead(t *testing.T, l *ledger.Ledger, id settlement.SessionID) settlement.Head {
+func mustHead(t testing.TB, l *ledger.Ledger, id settlement.SessionID) settlement.Head {
 	t.Helper()
 	head, err := l.Head(t.Context(), id)
 	if err != nil {

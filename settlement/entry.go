@@ -1,6 +1,9 @@
 package settlement
 
-import "time"
+import (
+	"fmt"
+	"time"
+)
 
 // EntryState is the kind of a ledger entry: the second token of its subject.
 type EntryState string
@@ -84,8 +87,8 @@ type Head struct {
 	// Tail is the sequence of the last message on the session's subjects if that is not
 	// Last but a foreign message, which decides nothing. 0: Last is the last message.
 	Tail uint64
-	// Entries are the session's entries up to Last, oldest first, if the ledger read them to
-	// find the head, else nil. They are shared: do not modify them.
+	// Entries are the session's entries up to Last, oldest first, in a Head that was read;
+	// nil in one that an append returned. They are shared: do not modify them.
 	Entries []Entry
 }
 
@@ -146,11 +149,12 @@ type history struct {
 	intent   *Entry  // holder, where it is a closing entry of this outcome
 }
 
-// historyOf extracts an outcome's history from the session's entries.
-func historyOf(o OutcomeRef, st Standing, entries []Entry) history {
+// history extracts an outcome's history from the session's entries.
+func (h Head) history(o OutcomeRef) (history, error) {
 	var hist history
-	for i := range entries {
-		e := &entries[i]
+	st := h.Standing()
+	for i := range h.Entries {
+		e := &h.Entries[i]
 		if st.State != Free && e.Sequence == st.Sequence {
 			hist.holder = e
 		}
@@ -174,5 +178,8 @@ func historyOf(o OutcomeRef, st Standing, entries []Entry) history {
 	if st.State == Closing && hist.holder != nil && hist.holder.Outcome.Same(o) {
 		hist.intent = hist.holder
 	}
-	return hist
+	if st.State != Free && hist.holder == nil {
+		return history{}, fmt.Errorf("entry %d, by which the session is %s, can't be read: the ledger is incomplete; run settled ledger verify", st.Sequence, st.State)
+	}
+	return hist, nil
 }

@@ -70,10 +70,8 @@ func (r *Refused) Unwrap() error { return r.Err }
 
 // Ledger is the record of what was decided and done.
 type Ledger interface {
-	// Head returns the session's last entry, read from the stream's leader.
+	// Head returns the session's entries, read from the stream's leader.
 	Head(ctx context.Context, id SessionID) (Head, error)
-	// History returns every entry of the session up to the head, oldest first.
-	History(ctx context.Context, head Head) ([]Entry, error)
 	// Append stores an entry if the head is still the session's last. It returns the new
 	// head, with the entry as stored; ErrHeadMoved if another entry was stored first; any
 	// other error if it is not known whether the entry is stored.

@@ -27,7 +27,7 @@ func (s *Settler) Preview(ctx context.Context, o Outcome) (Decision, error) {
 	if err != nil {
 		return Decision{}, err
 	}
-	hist, err := c.readHistory(ctx, head)
+	hist, err := head.history(o.Ref)
 	if err != nil {
 		return Decision{}, err
 	}

@@ -94,7 +94,7 @@ func (c *call) step(ctx context.Context) (*Settlement, error) {
 	if err != nil {
 		return nil, &Waiting{Reason: LedgerUnavailable, Err: err}
 	}
-	hist, err := c.readHistory(ctx, head)
+	hist, err := head.history(c.o.Ref)
 	if err != nil {
 		return nil, &Waiting{Reason: LedgerUnavailable, Err: err}
 	}
@@ -134,22 +134,6 @@ func (c *call) step(ctx context.Context) (*Settlement, error) {
 	default:
 		return nil, decision.Waiting
 	}
-}
-
-func (c *call) readHistory(ctx context.Context, head Head) (history, error) {
-	if head.Last == nil {
-		return history{}, nil
-	}
-	entries, err := c.Ledger.History(ctx, head)
-	if err != nil {
-		return history{}, err
-	}
-	st := head.Standing()
-	hist := historyOf(c.o.Ref, st, entries)
-	if st.State != Free && hist.holder == nil {
-		return history{}, fmt.Errorf("entry %d, by which the session is %s, can't be read: the ledger is incomplete; run settled ledger verify", st.Sequence, st.State)
-	}
-	return hist, nil
 }
 
 // holds reports whether the intent that this call sent a request for holds the session.

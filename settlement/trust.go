@@ -42,28 +42,15 @@ func (s *Settler) checkTrust(o Outcome) *Failure {
 // and its request may still be carried out. It is treated as an outcome that became
 // invalid, which fails once nothing can be carried out any more.
 func (s *Settler) settleUntrusted(ctx context.Context, o Outcome, f *Failure) (Settlement, error) {
-	accepted, err := s.accepted(ctx, o)
+	head, err := s.Ledger.Head(ctx, o.Session)
 	if err != nil {
 		return Settlement{}, &Waiting{Reason: LedgerUnavailable, Err: err}
 	}
 	o.Invalid = f
-	if accepted {
+	if slices.ContainsFunc(head.Entries, func(e Entry) bool { return e.Outcome.SameMessage(o.Ref) }) {
 		return s.settle(ctx, o)
 	}
 	return s.failWithoutSession(ctx, o)
-}
-
-// accepted reports whether the ledger has an entry of this message.
-func (s *Settler) accepted(ctx context.Context, o Outcome) (bool, error) {
-	head, err := s.Ledger.Head(ctx, o.Session)
-	if err != nil || head.Last == nil {
-		return false, err
-	}
-	entries, err := s.Ledger.History(ctx, head)
-	if err != nil {
-		return false, err
-	}
-	return slices.ContainsFunc(entries, func(e Entry) bool { return e.Outcome.SameMessage(o.Ref) }), nil
 }
 
 // retry says whether an outcome that failed may be settled again by this message.

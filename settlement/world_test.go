@@ -166,12 +166,7 @@ func (w *world) head(id SessionID) Head {
 		return Head{Session: id}
 	}
 	last := w.entries[len(w.entries)-1]
-	return Head{Session: id, Last: &last}
-}
-
-func (w *world) History(context.Context, Head) (history []Entry, err error) {
-	err = w.step("history", func() { history = append(history, w.entries...) })
-	return history, err
+	return Head{Session: id, Last: &last, Entries: slices.Clone(w.entries)}
 }
 
 func (w *world) Append(_ context.Context, h Head, e Entry) (stored Head, err error) {

@@ -81,7 +81,7 @@ func (r *replica) start() {
 	})
 	gate := sendGate{&w.emergencyStop, r}
 	r.settler = settlement.Settler{
-		Node: &w.node, Ledger: atomicHistory{r.ledger, w}, DeadLetters: &w.deadLetters, EmergencyStop: gate,
+		Node: &w.node, Ledger: r.ledger, DeadLetters: &w.deadLetters, EmergencyStop: gate,
 		Policies: r.policies.parsed, MaxAttempts: w.faults.attempts, FenceMargin: fenceMargin,
 		HoldFunc: gate.ledgerComplete,
 	}
@@ -92,23 +92,6 @@ func (r *replica) start() {
 	if w.faults.ledgerRollbacks+w.faults.settingChanges > 0 {
 		w.after(0, func() { r.checkLedger(r.life) })
 	}
-}
-
-// atomicHistory is a ledger whose History is one step: it may read on goroutines of its
-// own, which the scheduler must not see. Entries below a head never change, so this
-// hides no schedule.
-type atomicHistory struct {
-	*ledger.Ledger
-	w *world
-}
-
-func (l atomicHistory) History(ctx context.Context, head settlement.Head) ([]settlement.Entry, error) {
-	if err := l.w.running.call("history", func() {}); err != nil {
-		return nil, err
-	}
-	l.w.ledger.immediate = true
-	defer func() { l.w.ledger.immediate = false }()
-	return l.Ledger.History(ctx, head)
 }
 
 // crash ends a process. Requests that it sent still arrive.

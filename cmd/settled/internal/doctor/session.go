@@ -66,14 +66,10 @@ func (d *Doctor) checkUnknownCloses(ctx context.Context, x *clearnode.Diagnosis)
 
 // isRecorded reports whether the ledger records the close of a session, by settled or by
 // another party (closed_elsewhere).
-func isRecorded(ctx context.Context, l *ledger.Ledger, head settlement.Head) (bool, error) {
-	if head.Last == nil || head.Standing().State != settlement.Free {
-		return head.Last != nil, nil
-	}
-	history, err := l.History(ctx, head)
-	return slices.ContainsFunc(history, func(e settlement.Entry) bool {
+func isRecorded(head settlement.Head) bool {
+	return head.Standing().State != settlement.Free || slices.ContainsFunc(head.Entries, func(e settlement.Entry) bool {
 		return e.Error != nil && e.Error.Code == settlement.ClosedElsewhere
-	}), err
+	})
 }
 
 // unrecordedSessions returns the sessions whose close is not in the ledger.
@@ -84,11 +80,7 @@ func unrecordedSessions(ctx context.Context, l *ledger.Ledger, ids []settlement.
 		if err != nil {
 			return nil, err
 		}
-		known, err := isRecorded(ctx, l, head)
-		if err != nil {
-			return nil, err
-		}
-		if !known {
+		if !isRecorded(head) {
 			unknown = append(unknown, id)
 		}
 	}

@@ -148,13 +148,6 @@ func (l instrumentedLedger) Head(ctx context.Context, id settlement.SessionID) (
 	return head, err
 }
 
-func (l instrumentedLedger) History(ctx context.Context, head settlement.Head) ([]settlement.Entry, error) {
-	ctx, end := l.m.stage(ctx, stageLedger, "read ledger history", sessionAttribute(head.Session))
-	history, err := l.ledger.History(ctx, head)
-	end(err)
-	return history, err
-}
-
 func (l instrumentedLedger) Append(ctx context.Context, head settlement.Head, e settlement.Entry) (settlement.Head, error) {
 	ctx, end := l.m.stage(ctx, stageAppend, "append settlement."+string(e.State), appendOptions(e)...)
 	ended := l.m.Health.StartCall(PartAppends, time.Now())

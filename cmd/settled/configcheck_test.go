@@ -41,6 +41,7 @@ func TestConfigCheckIsServe(t *testing.T) {
 		"validity above expiry":    "clearnode: {url: \"ws://127.0.0.1:1/ws\", key_files: [\"" + key + "\"], request_validity: 2m}\n",
 		"listen without a host":    node + "http: {listen: \"8090\"}\n",
 		"listen at no port":        node + "http: {listen: \"127.0.0.1:99999\"}\n",
+		"profiles for everybody":   node + "http: {listen: \"0.0.0.0:0\", pprof: true}\n",
 		"token too short":          sound + "\nhttp.token_file: \"" + junk + "\"\n",
 		"origin without a scheme":  sound + "\nhttp.origin: ops.example\n",
 		"NATS by http":             sound + "nats: {url: \"http://127.0.0.1:4222\"}\n",

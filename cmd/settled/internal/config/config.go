@@ -55,6 +55,7 @@ type Config struct {
 	ConsumerBackoffInitial, ConsumerBackoffMax time.Duration
 	HTTPListen, HTTPOrigin                     string
 	HTTPTokenFile                              string
+	HTTPProfiles                               bool
 	TrustOutcomeSigners                        []string
 	LogLevel, LogFormat                        string
 

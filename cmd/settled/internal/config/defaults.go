@@ -67,6 +67,7 @@ func (c *Config) Keys() []Key {
 		{"http.listen", &c.HTTPListen, "127.0.0.1:8090", "Where the dashboard, /healthz, /readyz and /metrics are served. Whoever reaches it can read."},
 		{"http.origin", &c.HTTPOrigin, "", "Where browsers open the dashboard behind a proxy, such as https://ops.example/settled: pages from there may replay and discard, and this host name is answered."},
 		{"http.token_file", &c.HTTPTokenFile, "", "File with the token for replaying and discarding from the dashboard; mode 0600, at least 16 characters. Unset: nothing can be changed there."},
+		{"http.pprof", &c.HTTPProfiles, "false", "Serve the profiles of net/http/pprof at /debug/pprof/, for go tool pprof. Only where http.listen is a loopback address."},
 		{"trust.outcome_signers", &c.TrustOutcomeSigners, "", "Accounts one of which must have signed an outcome (header Settled-Signature). None: whoever may publish is believed."},
 		{"log.level", &c.LogLevel, "info", "debug, info, warn or error."},
 		{"log.format", &c.LogFormat, "", "console or json. Unset: console on a terminal, else json."},

@@ -31,6 +31,9 @@ func Check(c *config.Config) (clearnode.Config, error) {
 	if err := checkListen("http.listen", c.HTTPListen); err != nil {
 		return node, err
 	}
+	if err := checkProfiles(c); err != nil {
+		return node, err
+	}
 	_, err = ReadToken(c.HTTPTokenFile)
 	return node, err
 }
@@ -80,6 +83,14 @@ func checkServers(servers string) error {
 	}
 	if len(kinds) > 1 {
 		return errors.New("nats.url: ws:// and wss:// can't stand beside nats:// and tls://: name servers of one kind")
+	}
+	return nil
+}
+
+// checkProfiles rejects profiles that other machines could read.
+func checkProfiles(c *config.Config) error {
+	if c.HTTPProfiles && !natsconn.IsLoopback(c.HTTPListen) {
+		return fmt.Errorf("http.pprof: other machines reach %s, and profiles show what this process works on: set http.listen to a loopback address, such as 127.0.0.1:8090, or http.pprof to false", c.HTTPListen)
 	}
 	return nil
 }

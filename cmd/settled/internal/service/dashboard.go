@@ -174,14 +174,21 @@ func waitingReasons(w *telemetry.WaitingOutcomes) []dashboard.Wait {
 	return waits
 }
 
-// ListenHTTP serves the health, the metrics and the dashboard.
+// ListenHTTP serves the health, the metrics and the dashboard, and the profiles if http.pprof
+// is set.
 func (s *Service) ListenHTTP() (*host.HTTPServer, error) {
+	if err := checkProfiles(s.Cfg); err != nil {
+		return nil, err
+	}
 	board, err := s.openDashboard()
 	if err != nil {
 		return nil, err
 	}
 	mux := host.Routes(s.alive, s.Ready, s.Stopped, s.Metrics.Registry)
 	mux.Handle("/", board)
+	if s.Cfg.HTTPProfiles {
+		mountProfiles(mux)
+	}
 	h, err := host.ListenHTTP(s.Cfg.HTTPListen, mux, s.Log)
 	if err != nil {
 		board.stop()

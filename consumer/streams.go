@@ -52,7 +52,8 @@ func StreamConfigs(cfg Config) []jetstream.StreamConfig {
 func streamConfig(cfg Config, name, subject string, maxBytes int64) jetstream.StreamConfig {
 	s := jetstream.StreamConfig{
 		Name: name, Subjects: []string{subject}, Replicas: cfg.Replicas,
-		Storage: jetstream.FileStorage, Retention: jetstream.LimitsPolicy, Discard: jetstream.DiscardOld,
+		Storage: jetstream.FileStorage, Compression: jetstream.S2Compression,
+		Retention: jetstream.LimitsPolicy, Discard: jetstream.DiscardOld,
 		MaxMsgs: -1, MaxBytes: -1, MaxMsgsPerSubject: -1, MaxConsumers: -1, MaxMsgSize: -1,
 	}
 	if maxBytes > 0 {
@@ -77,7 +78,7 @@ func DurableConfig(cfg Config) jetstream.ConsumerConfig {
 // CreateCommand returns the nats CLI command that creates the stream.
 func CreateCommand(s jetstream.StreamConfig) string {
 	var b strings.Builder
-	fmt.Fprintf(&b, "nats stream add %s --subjects '%s' --storage file --retention limits --discard %s --replicas %d --dupe-window %s",
+	fmt.Fprintf(&b, "nats stream add %s --subjects '%s' --storage file --compression s2 --retention limits --discard %s --replicas %d --dupe-window %s",
 		s.Name, strings.Join(s.Subjects, ","), map[bool]string{true: "new", false: "old"}[s.Discard == jetstream.DiscardNew], s.Replicas, s.Duplicates)
 	if s.MaxMsgSize > 0 {
 		fmt.Fprintf(&b, " --max-msg-size %d", s.MaxMsgSize)

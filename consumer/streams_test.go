@@ -71,8 +71,8 @@ func TestEnsureStreamsSaysWhatIsMissing(t *testing.T) {
 	}
 	for _, want := range []string{
 		"stream OUTCOMES is missing", "stream DEADLETTERS is missing", "stream OPERATIONS is missing",
-		"nats stream add OUTCOMES --subjects 'outcome.*' --storage file --retention limits --discard old --replicas 3 --dupe-window 2m0s --max-msg-size 262144",
-		"nats stream add OPERATIONS --subjects 'operation.*' --storage file --retention limits --discard new --replicas 3 --dupe-window 2m0s --deny-delete --deny-purge",
+		"nats stream add OUTCOMES --subjects 'outcome.*' --storage file --compression s2 --retention limits --discard old --replicas 3 --dupe-window 2m0s --max-msg-size 262144",
+		"nats stream add OPERATIONS --subjects 'operation.*' --storage file --compression s2 --retention limits --discard new --replicas 3 --dupe-window 2m0s --deny-delete --deny-purge",
 	} {
 		if !strings.Contains(err.Error(), want) {
 			t.Errorf("%q is not in: %v", want, err)

@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"cmp"
 	"fmt"
 	"os"
 	"strings"
@@ -13,7 +14,6 @@ type check struct {
 	World string // in words, for the table
 	Off   string // a rule that is off; "" none
 	Want  string // the invariant that is then violated; "" none
-	Quick bool   // go test runs it
 	Ends  bool   // from every state a way without faults ends every message
 	config
 }
@@ -21,10 +21,7 @@ type check struct {
 // base is a world at a node whose requests expire, with two replicas, one outcome that
 // is published twice, and processes that may die at any step.
 func base() config {
-	return config{
-		Workers: 2, Duplicate: true, Valid: 1, Work: 1, Margin: 2, ClockOff: 1, Attempts: 1, MaxVer: 7,
-		Faults: faults{Crash: endless},
-	}
+	return config{Duplicate: true, Attempts: 1, Faults: faults{Crash: endless}}
 }
 
 func versioned() config {
@@ -46,16 +43,16 @@ func foreign(c config, says ...uint8) config {
 
 func cases() []check {
 	all := []check{
-		{Name: "loop", World: "one outcome published twice", Quick: true, Ends: true, config: base()},
+		{Name: "loop", World: "one outcome published twice", Ends: true, config: base()},
 		{Name: "loop/two-outcomes", World: "two outcomes of one session", Ends: true, config: two(base())},
-		{Name: "loop/v1", World: "one outcome published twice", Quick: true, Ends: true, config: versioned()},
+		{Name: "loop/v1", World: "one outcome published twice", Ends: true, config: versioned()},
 		{Name: "loop/v1-two-outcomes", World: "two outcomes of one session", Ends: true, config: two(versioned())},
-		{Name: "foreign", World: "foreign messages at any time", Quick: true, Ends: true, config: foreign(base())},
-		{Name: "foreign/v1", World: "foreign messages at any time", Quick: true, Ends: true, config: foreign(versioned())},
+		{Name: "foreign", World: "foreign messages at any time", Ends: true, config: foreign(base())},
+		{Name: "foreign/v1", World: "foreign messages at any time", Ends: true, config: foreign(versioned())},
 		{Name: "foreign/two-outcomes", World: "foreign messages at any time, two outcomes", Ends: true, config: foreign(two(base()))},
 		{Name: "foreign/v1-two-outcomes", World: "foreign messages at any time, two outcomes", Ends: true, config: foreign(two(versioned()))},
 
-		{Name: "troubles", World: "a stuck node, a rival, errors while it works on", Quick: true, config: stuckNode(set(base(), func(c *config) { c.WorksOn = true }))},
+		{Name: "troubles", World: "a stuck node, a rival, errors while it works on", config: stuckNode(set(base(), func(c *config) { c.WorksOn = true }))},
 		{Name: "troubles/balance", World: "the balance moves, a rival, reads that fail, two attempts", config: set(base(), func(c *config) {
 			c.Attempts, c.Faults.Deposit, c.Faults.Rival, c.NotFound, c.OtherNode = 2, 1, 1, true, true
 		})},
@@ -64,20 +61,20 @@ func cases() []check {
 			c.Lag, c.Faults.Operate, c.Faults.Rival, c.Faults.Deposit, c.NotFound, c.OtherNode = true, 2, 1, 1, true, true
 		})},
 		{Name: "troubles/withdrawals", World: "later payouts look like an earlier plan's", config: withdrawn(base())},
-		{Name: "troubles/unseen", World: "the node does not show payouts", Quick: true, config: set(base(), func(c *config) { c.Unseen, c.Attempts = true, 2 })},
+		{Name: "troubles/unseen", World: "the node does not show payouts", config: set(base(), func(c *config) { c.Unseen, c.Attempts = true, 2 })},
 
-		{Name: "set-back/small", World: "the ledger is set back, running or stopped, one message, no crash", Quick: true, Ends: true, config: few(setBack(base()))},
+		{Name: "set-back/small", World: "the ledger is set back, running or stopped, one message, no crash", Ends: true, config: few(setBack(base()))},
 		{Name: "set-back", World: "the ledger is set back, running or stopped", Ends: true, config: setBack(base())},
 		{Name: "set-back/two-outcomes", World: "the ledger is set back, two outcomes, no other crash", config: set(setBack(two(base())), func(c *config) { c.Faults.Crash, c.Money = 0, true })},
-		{Name: "set-back/v1", World: "the ledger is set back, no hold", Quick: true, Ends: true, config: setBack(versioned())},
+		{Name: "set-back/v1", World: "the ledger is set back, no hold", Ends: true, config: setBack(versioned())},
 		{Name: "set-back/v1-two-outcomes", World: "the ledger is set back, no hold, two outcomes", config: set(setBack(two(versioned())), func(c *config) { c.Money = true })},
 		{Name: "set-back/not-found", World: "the ledger is set back, reads that look like not found", config: set(few(setBack(base())), func(c *config) { c.NotFound, c.Money = true, true })},
-		{Name: "clocks", World: "the wall clock of settled's hosts jumps", Quick: true, Ends: true, config: jumps(base())},
+		{Name: "clocks", World: "the wall clock of settled's hosts jumps", Ends: true, config: jumps(base())},
 		{Name: "clocks/set-back", World: "the wall clock jumps, and the ledger is set back", config: setBack(jumps(base()))},
-		{Name: "renumbered/small", World: "OUTCOMES is set back and renumbered", Quick: true, Ends: true, config: few(renumbered(base()))},
+		{Name: "renumbered/small", World: "OUTCOMES is set back and renumbered", Ends: true, config: few(renumbered(base()))},
 		{Name: "renumbered", World: "OUTCOMES is set back and renumbered, clocks jump, a replay", config: renumbered(base())},
 		{Name: "renumbered/v1", World: "OUTCOMES is set back and renumbered, a replay", Ends: true, config: renumbered(versioned())},
-		{Name: "copies/small", World: "signed outcomes, a copy", Quick: true, Ends: true, config: few(copies(base()))},
+		{Name: "copies/small", World: "signed outcomes, a copy", Ends: true, config: few(copies(base()))},
 		{Name: "copies", World: "signed outcomes, copies of them, a replay", config: copies(base())},
 		{Name: "copies/v1", World: "signed outcomes, copies of them, a replay", Ends: true, config: copies(versioned())},
 	}
@@ -94,7 +91,7 @@ func renumbered(c config) config {
 	return c
 }
 
-// few is a world small enough for go test.
+// few is a smaller world.
 func few(c config) config {
 	c.Faults.Crash, c.Duplicate, c.OutcomeB, c.Faults.Jump, c.Faults.Replay = 0, false, false, 0, 0
 	return c
@@ -107,19 +104,15 @@ func copies(c config) config {
 
 // broken are the cases with one rule off: each must be found.
 func broken() []check {
-	off := func(rule, want string, c config) check {
-		return check{Name: "off/" + rule, World: "", Off: rule, Want: want, Quick: true, config: c}
+	off := func(rule, want string, c config, name ...string) check {
+		return check{Name: "off/" + cmp.Or(strings.Join(name, ""), rule), Off: rule, Want: want, Ends: want == "NO-END", config: c}
 	}
-	ends := func(rule, name string, c config) check {
-		return check{Name: "off/" + name, Off: rule, Want: "NO-END", Quick: true, Ends: true, config: c}
-	}
-	named := func(k check, name string) check { k.Name = "off/" + name; return k }
 	return []check{
 		off("standing", "FAILED-IN-DOUBT", two(base())),
 		off("intent-per-send", "TWO-IN-FLIGHT", set(base(), func(c *config) { c.Attempts = 2 })),
 		off("fence-before-read", "FAILED-THOUGH-PAID", base()),
 		off("fail-after-fence", "FAILED-IN-DOUBT", base()),
-		named(off("fail-after-fence", "FAILED-IN-DOUBT", versioned()), "fail-on-path"),
+		off("fail-after-fence", "FAILED-IN-DOUBT", versioned(), "fail-on-path"),
 		off("newest-first", "CLOSED-DISAGREES", withdrawn(base())),
 		off("not-found-waits", "FAILED-IN-DOUBT", set(base(), func(c *config) { c.NotFound = true })),
 		off("failed-frees", "CONFLICT-WITH-NOBODY", two(base())),
@@ -132,10 +125,10 @@ func broken() []check {
 		off("own-refusal", "TWO-IN-FLIGHT", set(base(), func(c *config) { c.Attempts = 3 })),
 		off("errors-in-doubt", "FAILED-IN-DOUBT", set(base(), func(c *config) { c.WorksOn = true })),
 
-		named(off("foreign-skipped", "TWO-IN-FLIGHT", foreign(base(), forgedFree)), "foreign-skipped-free"),
-		named(off("foreign-skipped", "LOST", foreign(base(), forgedClosed)), "foreign-skipped-closed"),
-		ends("foreign-skipped", "foreign-skipped-garbage", foreign(base(), garbage)),
-		ends("expect-last-message", "expect-last-message", foreign(base(), garbage)),
+		off("foreign-skipped", "TWO-IN-FLIGHT", foreign(base(), forgedFree), "foreign-skipped-free"),
+		off("foreign-skipped", "LOST", foreign(base(), forgedClosed), "foreign-skipped-closed"),
+		off("foreign-skipped", "NO-END", foreign(base(), garbage), "foreign-skipped-garbage"),
+		off("expect-last-message", "NO-END", foreign(base(), garbage)),
 		off("retry-on-same-head", "TWO-ENDS", foreign(base())),
 
 		off("hold", "TWO-IN-FLIGHT", setBack(base())),
@@ -160,12 +153,9 @@ func stuckNode(c config) config { c.Faults.Stuck, c.Faults.Rival = 1, 1; return 
 
 func (k check) run(limit int) (result, error) {
 	c := k.config
-	c.Rules = allRules()
-	if k.Off != "" {
-		var err error
-		if c.Rules, err = c.Rules.without(k.Off); err != nil {
-			return result{}, err
-		}
+	var err error
+	if c.Rules, err = allBut(k.Off); err != nil {
+		return result{}, err
 	}
 	return c.explore(limit, k.Ends), nil
 }
@@ -194,7 +184,7 @@ func (k check) row(r result) string {
 	if r.Bad != "" {
 		found = fmt.Sprintf("%s after %d steps", r.Kind(), len(r.Trace))
 	}
-	return fmt.Sprintf("| `%s` | %s | %s | %d | %s | %d | %s |", k.Name, k.World, node, k.Workers, rule, r.States, found)
+	return fmt.Sprintf("| `%s` | %s | %s | %d | %s | %d | %s |", k.Name, k.World, node, workers, rule, r.States, found)
 }
 
 const (

@@ -2,16 +2,15 @@ package main
 
 // decide is settlement.Next: what one observation leads to.
 func (t *turn) decide() {
-	c, w := t.c, t.s.Workers[t.i]
-	fences := []bool{w.Fence}
-	if !c.Rules.FenceFirst && !c.Versioned && w.Intent.Kind == closing && !w.Fence {
-		fences = t.readings(w.Intent.Until) // the clock is looked at now
+	fences := []bool{t.w.Fence}
+	if !t.c.Rules.FenceFirst && !t.c.Versioned && t.w.intends() && !t.w.Fence {
+		fences = t.readings(t.w.Intent.Until) // the clock is looked at now
 	}
 	for _, fence := range fences {
 		switch expired := t.expired(fence); {
-		case w.Seen == 2:
+		case t.w.Seen == 2:
 			t.decideClosed(expired)
-		case c.Versioned:
+		case t.c.Versioned:
 			t.decideVersioned()
 		default:
 			t.decideOpen(expired)
@@ -21,46 +20,39 @@ func (t *turn) decide() {
 
 // expired: no request of this outcome can land any more.
 func (t *turn) expired(fence bool) bool {
-	w := &t.s.Workers[t.i]
 	switch {
-	case w.Intent.Kind != closing:
+	case !t.w.intends():
 		return true
 	case t.c.Versioned:
 		return !t.onPath() && !t.behind()
 	}
-	return w.Refused || fence
+	return t.w.Refused || fence
 }
 
 // onPath: a versioned session is where requests of the intent can be carried out.
 func (t *turn) onPath() bool {
-	w := &t.s.Workers[t.i]
-	base := w.Intent.Base
-	return w.Intent.Kind == closing && w.Seen == 1 && (w.Ver == base || w.Ver == base+1 && w.Alloc == w.Intent.Plan)
+	w, base := t.w, t.w.Intent.Base
+	return w.intends() && w.Seen == 1 && (w.Ver == base || w.Ver == base+1 && w.Alloc == w.Intent.Plan)
 }
 
 // behind: it is shown as it was before the intent.
 func (t *turn) behind() bool {
-	w := &t.s.Workers[t.i]
-	return t.c.Rules.BehindBase && w.Intent.Kind == closing && w.Seen == 1 && w.Ver < w.Intent.Base
+	return t.c.Rules.BehindBase && t.w.intends() && t.w.Seen == 1 && t.w.Ver < t.w.Intent.Base
 }
 
 // troubled: after a doubt, what was seen slowly is not believed.
 func (t *turn) troubled() bool {
-	w := &t.s.Workers[t.i]
-	doubted := w.Intent.Kind == closing && !t.c.Versioned && !w.Refused
-	return doubted && !w.Quiet && t.c.Rules.Quiet
+	return t.inDoubt() && !t.w.Quiet && t.c.Rules.Quiet
 }
 
 func (t *turn) failAs(label string, code uint8) {
-	t.step(label, false, func(_ *state, w *worker) string { w.fail(t.c, code); return "" })
+	t.step(label, false, func(_ *state, w *worker) { w.fail(t.c, code) })
 }
 
 func (t *turn) decideClosed(expired bool) {
-	w := t.s.Workers[t.i]
 	if plan := t.paidAs(); plan != 0 {
-		t.step("finds it closed as planned", false, func(_ *state, w *worker) string {
+		t.step("finds it closed as planned", false, func(_ *state, w *worker) {
 			*w = worker{At: appendClosed, Msg: w.Msg, Plan: plan, Fresh: w.Fresh, Tail: w.Tail}
-			return ""
 		})
 		return
 	}
@@ -71,7 +63,7 @@ func (t *turn) decideClosed(expired bool) {
 	switch {
 	case !expired && (t.c.Rules.FailFenced || t.c.Versioned):
 		t.wait("finds it closed otherwise, and its own request may land: waits")
-	case code == closedElsewhere && w.Intent.Kind == closing && t.troubled():
+	case code == closedElsewhere && t.troubled():
 		t.wait("finds it closed otherwise, and looks again")
 	default:
 		t.failAs("finds it closed otherwise", code)
@@ -80,12 +72,12 @@ func (t *turn) decideClosed(expired bool) {
 
 // paidAs is the plan of this outcome that the payouts are taken for; 0 for none.
 func (t *turn) paidAs() uint8 {
-	c, w := t.c, t.s.Workers[t.i]
+	c, w := t.c, t.w
 	looksLike := func(plan uint8) bool {
 		return w.Paid == plan || c.Withdrawn && w.Bal == 1 && isPlanOf(w.Paid, t.o) && isPlanOf(plan, t.o)
 	}
 	if c.Unseen { // the intent before this one could land no more when it was recorded
-		if w.Intent.Kind == closing && !w.Refused {
+		if w.intends() && !w.Refused {
 			return w.Intent.Plan
 		}
 		return 0
@@ -99,52 +91,34 @@ func (t *turn) paidAs() uint8 {
 			return p
 		}
 	}
-	if p := planOf(t.o, w.Bal); w.Intent.Kind != closing && w.Paid == p {
+	if p := planOf(t.o, w.Bal); !w.intends() && w.Paid == p {
 		return p
 	}
 	return 0
 }
 
 func (t *turn) decideOpen(expired bool) {
-	c, w := t.c, t.s.Workers[t.i]
-	intent := w.Intent.Kind == closing
-	switch {
-	case !expired && c.Rules.FailFenced:
+	switch spent := t.w.Attempts >= t.c.Attempts; {
+	case !expired && (t.c.Rules.FailFenced || !spent):
 		t.wait("finds it open, before valid_until: waits")
-		return
-	case !expired && w.Attempts >= c.Attempts:
-		t.failAs("finds it open, attempts spent", attemptsExhausted)
-		return
-	case !expired:
-		t.wait("finds it open, before valid_until: waits")
-		return
-	case intent && t.troubled():
+	case expired && t.troubled():
 		t.wait("finds it open, and looks again")
-		return
-	case w.Attempts >= c.Attempts:
+	case spent:
 		t.failAs("finds it open, attempts spent", attemptsExhausted)
-		return
+	case t.w.intends() && !t.c.Rules.IntentPerSend:
+		t.drive("signs the standing intent's plan again")
+	default:
+		t.prepare()
 	}
-	if p := w.Intent.Plan; intent && !c.Rules.IntentPerSend {
-		t.step("signs the standing intent's plan again", false, func(_ *state, w *worker) string {
-			t.sign(w, p)
-			w.At = send
-			w.Sent = w.Intent.Tok
-			w.forget()
-			return ""
-		})
-		return
-	}
-	t.prepare(planOf(t.o, w.Bal))
 }
 
 func (t *turn) decideVersioned() {
-	c, w := t.c, t.s.Workers[t.i]
-	if w.Ver+1 > c.MaxVer {
+	c, w := t.c, t.w
+	if w.Ver+1 > maxVersion {
 		return // not explored
 	}
-	if t.onPath() || w.Intent.Kind == closing && !c.Rules.BasePinned {
-		t.drive()
+	if t.onPath() || w.intends() && !c.Rules.BasePinned {
+		t.drive("signs the next request of the recorded plan") // it needs no entry of its own
 	}
 	switch {
 	case t.behind():
@@ -155,40 +129,35 @@ func (t *turn) decideVersioned() {
 	case w.Attempts >= c.Attempts:
 		t.failAs("finds it open and off the path, attempts spent", attemptsExhausted)
 	default:
-		t.prepare(planOf(t.o, w.Bal))
+		t.prepare()
 	}
 }
 
-// drive sends the next request of the recorded plan. It needs no entry of its own.
-func (t *turn) drive() {
-	t.step("signs the next request of the recorded plan", false, func(_ *state, w *worker) string {
+// drive signs a request by the intent that holds the session.
+func (t *turn) drive(label string) {
+	t.step(label, false, func(_ *state, w *worker) {
 		t.sign(w, w.Intent.Plan)
 		w.At, w.Sent = send, w.Intent.Tok
 		w.forget()
-		return ""
 	})
 }
 
 // prepare plans from this observation, and signs.
-func (t *turn) prepare(p uint8) {
-	t.step("plans and signs "+planNames[p], false, func(n *state, w *worker) string {
+func (t *turn) prepare() {
+	p := planOf(t.o, t.w.Bal)
+	t.step("plans and signs "+planNames[p], false, func(n *state, w *worker) {
 		t.sign(w, p)
-		w.Tok = t.token(n)
-		w.Base = w.Ver
-		w.At = appendClosing
+		w.Tok, w.Base, w.At = t.token(n), w.Ver, appendClosing
 		w.forget()
-		return ""
 	})
 }
 
 func (t *turn) sign(w *worker, p uint8) {
-	c := t.c
-	w.Plan, w.Kind = p, closes
-	w.Valid, w.Until = c.Valid, c.Valid+c.Margin
-	if t.s.Jumped && !c.Rules.SignedTime {
-		w.Valid += c.Margin + 1
+	w.Plan, w.Kind, w.Valid, w.Until = p, closes, validTicks, validTicks+marginTicks
+	if t.s.Jumped && !t.c.Rules.SignedTime {
+		w.Valid += marginTicks + 1
 	}
-	if c.Versioned {
+	if t.c.Versioned {
 		w.Valid, w.Until, w.ReqVer = 1, 0, w.Ver+1
 		if w.Alloc != p {
 			w.Kind = operate

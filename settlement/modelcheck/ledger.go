@@ -4,17 +4,14 @@ import "fmt"
 
 // append stores an entry, by worker self or, late, by nobody (-1), and checks what
 // has to be true of every entry that is stored.
-func (c *config) append(s *state, e entry, self int) (bad string) {
-	switch e.Kind {
-	case failed:
-		bad = c.checkFailed(s, e)
-	case closed:
-		bad = c.checkClosed(s, e)
-	}
+func (c *config) append(s *state, e entry, self int) {
 	b := &s.Book
 	holder := b.Standing.Kind == noEntry || b.Standing.Kind == failed || b.Standing.Out == e.Out
 	switch e.Kind {
 	case closing:
+		if c.Trust && has(b.Failed, e.Out) && !has(s.Replayed, e.Out) {
+			c.violated("COPY-SETTLED: an intent is recorded for an outcome that failed, and no replay of it is")
+		}
 		b.Recorded = with(b.Recorded, e.Plan)
 		s.EverRecorded = with(s.EverRecorded, e.Plan)
 		b.Newest[e.Out] = e.Plan
@@ -22,9 +19,11 @@ func (c *config) append(s *state, e entry, self int) (bad string) {
 			b.Attempts[e.Out]++
 		}
 	case closed:
+		c.checkClosed(s, e)
 		b.Closed = with(b.Closed, e.Out)
 		s.EverClosed = with(s.EverClosed, e.Out)
 	case failed:
+		c.checkFailed(s, e)
 		b.Failed = with(b.Failed, e.Out)
 		b.Attempts[e.Out] = 0
 		s.Replayed = without(s.Replayed, e.Out)
@@ -44,7 +43,6 @@ func (c *config) append(s *state, e entry, self int) (bad string) {
 		b.Standing = e
 	}
 	s.written(self, true)
-	return bad
 }
 
 // written notes a message on the session's filter: whoever read the filter before
@@ -63,40 +61,35 @@ func (s *state) written(self int, genuine bool) {
 	}
 }
 
-func (c *config) checkFailed(s *state, e entry) (bad string) {
-	what := fmt.Sprintf("failed(%s, %s) is stored", outNames[e.Out], codeNames[e.Base])
-	if live := c.mayLand(s, e.Out); live != "" {
-		bad = fmt.Sprintf("FAILED-IN-DOUBT: %s while a request of it is %s", what, live)
-	}
+func (c *config) checkFailed(s *state, e entry) {
+	st, live := s.Book.Standing, c.mayLand(s, e.Out)
 	paid := isPlanOf(s.Paid, e.Out) || isPlanOf(s.PaidTwo, e.Out)
-	if paid && e.Base != overpaid && s.Rival == 0 {
-		bad = fmt.Sprintf("FAILED-THOUGH-PAID: %s, and the node paid its plan", what)
-	}
-	st := s.Book.Standing
 	switch {
 	case has(s.Book.Closed, e.Out):
-		bad = fmt.Sprintf("TWO-ENDS: %s after closed", what)
+		c.violated("TWO-ENDS: %s is stored after closed", e)
 	case has(s.Book.Failed, e.Out) && !has(s.Book.Later, e.Plan-1):
-		bad = fmt.Sprintf("TWO-ENDS: %s, and message %d had failed", what, e.Plan)
+		c.violated("TWO-ENDS: %s is stored, and message %d had failed", e, e.Plan)
 	case e.Base == outcomeConflict && (st.Kind == noEntry || st.Kind == failed || st.Out == e.Out):
-		bad = fmt.Sprintf("CONFLICT-WITH-NOBODY: %s, and no other outcome holds the session", what)
+		c.violated("CONFLICT-WITH-NOBODY: %s is stored, and no other outcome holds the session", e)
+	case paid && e.Base != overpaid && s.Rival == 0:
+		c.violated("FAILED-THOUGH-PAID: %s is stored, and the node paid its plan", e)
+	case live != "":
+		c.violated("FAILED-IN-DOUBT: %s is stored while a request of it is %s", e, live)
 	}
-	return bad
 }
 
-func (c *config) checkClosed(s *state, e entry) (bad string) {
+func (c *config) checkClosed(s *state, e entry) {
 	paid := s.Paid // a rival that closed at the same time is an overpayment, not a wrong entry
 	if paid == 0 {
 		paid = s.Rival
 	}
-	if !s.Closed || s.PaidTwo != 0 || paid != e.Plan {
-		bad = fmt.Sprintf("CLOSED-DISAGREES: closed(%s) is stored; the node: closed %v, paid %s and %s, and to a rival %s",
-			planNames[e.Plan], s.Closed, planNames[s.Paid], planNames[s.PaidTwo], planNames[s.Rival])
+	switch {
+	case s.Book.Closed != 0:
+		c.violated("TWO-ENDS: a second closed entry of the session")
+	case !s.Closed || s.PaidTwo != 0 || paid != e.Plan:
+		c.violated("CLOSED-DISAGREES: %s is stored; the node: closed %v, paid %s and %s, and to a rival %s",
+			e, s.Closed, planNames[s.Paid], planNames[s.PaidTwo], planNames[s.Rival])
 	}
-	if s.Book.Closed != 0 {
-		bad = "TWO-ENDS: a second closed entry of the session"
-	}
-	return bad
 }
 
 // mayLand says where a request of an outcome is that can still be carried out; ""
@@ -111,8 +104,7 @@ func (c *config) mayLand(s *state, o uint8) string {
 			return "on its way"
 		}
 	}
-	for i := range c.Workers {
-		w := &s.Workers[i]
+	for i, w := range s.Workers {
 		if w.At == send && outcomeOf(w.Plan) == o && c.accepted(s, w.Kind, w.Plan, w.ReqVer, w.Valid) {
 			return fmt.Sprintf("signed, in the hands of worker %d", i+1)
 		}
@@ -124,18 +116,17 @@ func (c *config) mayLand(s *state, o uint8) string {
 func (c *config) nats(s *state, add adder) {
 	if s.Pending.Kind != noEntry {
 		n := *s
-		e := n.Pending
-		bad := c.append(&n, e, -1)
-		add(c.text("NATS stores the append whose writer got an error: %s", e), true, n, bad)
+		c.append(&n, s.Pending, -1)
+		add(c.text("NATS stores the append whose writer got an error: %s", s.Pending), true, n)
 		n = *s
 		n.Pending = entry{}
-		add("NATS drops the append whose writer got an error", true, n, "")
+		add("NATS drops the append whose writer got an error", true, n)
 	}
 	for _, content := range c.Foreign {
 		n := *s
 		n.written(-1, false)
 		n.Foreign = content
-		add("ADVERSARY writes a foreign message: "+foreignSays[content], true, n, "")
+		add("ADVERSARY writes a foreign message: "+foreignSays[content], true, n)
 	}
 	if s.Left.SetBack == 0 {
 		return
@@ -143,7 +134,7 @@ func (c *config) nats(s *state, add adder) {
 	if !s.HasBackup {
 		n := *s
 		n.Backup, n.HasBackup = n.Book, true
-		add("BACKUP: the ledger is copied", true, n, "")
+		add("BACKUP: the ledger is copied", true, n)
 		return
 	}
 	c.setBack(s, add)
@@ -158,7 +149,7 @@ func (c *config) setBack(s *state, add adder) {
 	n.Book, n.Backup, n.HasBackup = n.Backup, book{}, false
 	n.written(-1, true)
 	if c.Rules.Hold && !c.Versioned {
-		n.Hold = c.Valid + c.Margin
+		n.Hold = validTicks + marginTicks
 	}
 	n.Aware = 0
 	for i, w := range s.Workers {
@@ -166,15 +157,15 @@ func (c *config) setBack(s *state, add adder) {
 			n.Aware = with(n.Aware, uint8(i)) // it read the last entry, and that is gone
 		}
 	}
-	add("SET BACK: the ledger loses what came after the copy", true, n, "")
-	for i := range c.Workers {
+	add("SET BACK: the ledger loses what came after the copy", true, n)
+	for i := range n.Workers {
 		n.drop(i)
 	}
 	if !c.Rules.AfterRestore {
 		n.Hold = 0
 	}
 	n.Aware = 0xff // a started process is told
-	add("SET BACK: the same while settled is stopped", true, n, "")
+	add("SET BACK: the same while settled is stopped", true, n)
 }
 
 // held reports whether a worker may send nothing now.

@@ -14,28 +14,26 @@ func main() {
 	only := flag.String("case", "", "cases whose name contains this; empty: all")
 	off := flag.String("off", "", "switch this rule off in these cases, and print the trace")
 	limit := flag.Int("limit", 30_000_000, "states at most")
-	quick := flag.Bool("quick", false, "only the cases that go test runs")
 	list := flag.Bool("rules", false, "list the rules")
 	out := flag.String("out", "", "write the table of cases into this file, between its markers")
 	flag.Parse()
 	if *list {
-		names, texts := ruleTexts()
-		for _, n := range names {
-			fmt.Printf("%-20s off: %s\n", n, texts[n])
+		for _, f := range ruleFields {
+			fmt.Printf("%-20s off: %s\n", f.Tag.Get("rule"), f.Tag.Get("off"))
 		}
 		return
 	}
-	if err := run(*only, *off, *limit, *quick, *out); err != nil {
+	if err := run(*only, *off, *limit, *out); err != nil {
 		fmt.Fprintln(os.Stderr, "modelcheck:", err)
 		os.Exit(1)
 	}
 }
 
-func run(only, off string, limit int, quick bool, out string) error {
+func run(only, off string, limit int, out string) error {
 	var rows []string
 	wrong := 0
 	for _, k := range cases() {
-		if !strings.Contains(k.Name, only) || quick && !k.Quick {
+		if !strings.Contains(k.Name, only) {
 			continue
 		}
 		if off != "" {

@@ -2,21 +2,16 @@ package main
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 )
 
 // config is one case: the world, what its environment may do, and the rules.
 type config struct {
-	Versioned bool // the node fences by version (nitronode); false: by time
-	Workers   int
+	Versioned bool  // the node fences by version (nitronode); false: by time
 	Duplicate bool  // A is published twice
 	OutcomeB  bool  // another outcome of the same session
-	Valid     uint8 // ticks for which the node accepts a request
-	Work      uint8 // ticks that it takes for a request at most, unless it is stuck
-	Margin    uint8 // ticks of fence margin, beyond Valid
-	ClockOff  uint8 // ticks by which the bound of the node's clock may be too high
 	Attempts  uint8 // max_attempts
-	MaxVer    uint8 // versions beyond this are not explored
 
 	Faults    faults
 	NotFound  bool    // reads of the node may look like "not found"
@@ -27,13 +22,24 @@ type config struct {
 	Unseen    bool    // the node does not show what a session paid out; nobody else can close it
 	Withdrawn bool    // after the balance moved, the payouts of a later plan look like those of an earlier
 	Trust     bool    // outcomes are signed, so that copies are told apart from replays
-	Faultless bool    // nothing goes wrong at all
 	Money     bool    // only the invariants about money and lost messages count
 
-	Rules      rules
-	Asymmetric bool // do not take workers for interchangeable: readable traces
-	Labels     bool
+	Rules  rules
+	Labels bool
+	bad    string // the invariant that the step being made violates
 }
+
+// Durations in ticks, and other bounds.
+const (
+	validTicks  = 1 // for which the node accepts a request
+	workTicks   = 1 // that it takes for a request at most, unless it is stuck
+	marginTicks = 2 // of fence margin, beyond validTicks
+	clockError  = 1 // by which the bound of the node's clock may be too high
+	maxVersion  = 7 // versions beyond this are not explored
+)
+
+// violated says that the step being made violates an invariant.
+func (c *config) violated(format string, args ...any) { c.bad = fmt.Sprintf(format, args...) }
 
 // text is the label of a transition, where labels are wanted: they cost most of the time.
 func (c *config) text(format string, args ...any) string {
@@ -52,13 +58,12 @@ type transition struct {
 
 func (c *config) initial() state {
 	var s state
-	add := func(k int, o uint8) { s.Messages[k] = message{State: 1, Out: o} }
-	add(0, 0)
+	s.Messages[0].State = 1
 	if c.Duplicate {
-		add(1, 0)
+		s.Messages[1].State = 1
 	}
 	if c.OutcomeB {
-		add(2, 1)
+		s.Messages[2] = message{State: 1, Out: 1}
 	}
 	s.Alloc, s.LagAlloc = asFunded, asFunded
 	s.Left = c.Faults
@@ -67,37 +72,28 @@ func (c *config) initial() state {
 
 // done reports whether every message ended.
 func (s *state) done() bool {
-	for _, m := range s.Messages {
-		if m.State == 1 {
-			return false
-		}
-	}
-	return true
+	return !slices.ContainsFunc(s.Messages[:], func(m message) bool { return m.State == 1 })
 }
 
 // adder collects the transitions of a state.
-type adder func(label string, fault bool, to state, bad string)
+type adder func(label string, fault bool, to state)
 
-func (c *config) successors(s *state) []transition {
-	var all []transition
-	add := func(label string, fault bool, to state, bad string) {
-		if fault && c.Faultless {
-			return
-		}
+func (c *config) successors(s *state, visit func(transition)) {
+	add := func(label string, fault bool, to state) {
 		c.normalize(&to)
-		if c.Money && !c.aboutMoney(bad) {
-			bad = ""
+		if c.Money && !c.aboutMoney(c.bad) {
+			c.bad = ""
 		}
-		all = append(all, transition{label, fault, to, bad})
+		visit(transition{label, fault, to, c.bad})
+		c.bad = ""
 	}
 	c.tick(s, add)
 	c.environment(s, add)
 	c.nats(s, add)
 	c.nodeSteps(s, add)
-	for i := range c.Workers {
+	for i := range s.Workers {
 		c.workerStep(s, i, add)
 	}
-	return all
 }
 
 // aboutMoney reports whether a violation pays wrongly, fails what may still be paid or
@@ -141,7 +137,7 @@ func (c *config) tick(s *state, add adder) {
 	}
 	decrement(&n.Hold)
 	if n != *s {
-		add("time passes", false, n, "")
+		add("time passes", false, n)
 	}
 }
 
@@ -155,19 +151,19 @@ func (c *config) environment(s *state, add adder) {
 		spend(&n.Left.Deposit)
 		n.Bal = 1
 		n.moveTo(asFunded)
-		add("PARTICIPANT moves the balance", true, n, "")
+		add("PARTICIPANT moves the balance", true, n)
 	}
 	if c.Versioned && s.Left.Operate > 0 && !s.Closed {
 		n := *s
 		spend(&n.Left.Operate)
 		n.moveTo(stranger)
-		add("RIVAL updates the session's state", true, n, "")
+		add("RIVAL updates the session's state", true, n)
 	}
 	if s.Left.Jump > 0 {
 		n := *s
 		spend(&n.Left.Jump)
 		n.Jumped = !n.Jumped
-		add("CLOCK of settled's hosts jumps", true, n, "")
+		add("CLOCK of settled's hosts jumps", true, n)
 	}
 	c.publications(s, add)
 }
@@ -194,22 +190,18 @@ func (c *config) rivalCloses(s *state, add adder) {
 		spend(&n.Left.Rival)
 		n.Closed, n.Rival = true, p
 		n.moveTo(n.Alloc)
-		add("RIVAL closes, paying "+planNames[p], true, n, "")
+		add("RIVAL closes, paying "+planNames[p], true, n)
 	}
 }
 
 // publications are messages that come to OUTCOMES later: replays, copies, and what a
 // publisher publishes again after OUTCOMES was set back.
 func (c *config) publications(s *state, add adder) {
-	free := -1
-	for k := range s.Messages {
-		if k >= 3 && s.Messages[k].State == 0 {
-			free = k
-			break
+	free := 3
+	for ; s.Messages[free].State != 0; free++ {
+		if free == maxMessages-1 {
+			return
 		}
-	}
-	if free < 0 {
-		return
 	}
 	publish := func(n *state, o uint8) {
 		n.Messages[free] = message{State: 1, Out: o, Below: c.Faults.Renumber > n.Left.Renumber}
@@ -223,13 +215,13 @@ func (c *config) publications(s *state, add adder) {
 			n.Letters = without(n.Letters, o)
 			n.Replayed = with(n.Replayed, o)
 			publish(&n, o)
-			add(c.text("OPERATOR replays %s as message %d", outNames[o], free+1), true, n, "")
+			add(c.text("OPERATOR replays %s as message %d", outNames[o], free+1), true, n)
 		}
 		if s.Left.Copy > 0 {
 			n := *s
 			spend(&n.Left.Copy)
 			publish(&n, o)
-			add(c.text("ADVERSARY publishes a copy of %s as message %d", outNames[o], free+1), true, n, "")
+			add(c.text("ADVERSARY publishes a copy of %s as message %d", outNames[o], free+1), true, n)
 		}
 	}
 	for k, m := range s.Messages {
@@ -238,7 +230,7 @@ func (c *config) publications(s *state, add adder) {
 			spend(&n.Left.Renumber)
 			n.Messages[k].State = 2
 			publish(&n, m.Out)
-			add(c.text("OUTCOMES is set back and loses message %d; it is published again as message %d, with a lower sequence", k+1, free+1), true, n, "")
+			add(c.text("OUTCOMES is set back and loses message %d; it is published again as message %d, with a lower sequence", k+1, free+1), true, n)
 		}
 	}
 }

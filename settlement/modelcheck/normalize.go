@@ -1,5 +1,10 @@
 package main
 
+import (
+	"bytes"
+	"slices"
+)
+
 // normalize drops what no later step reads, and orders what is interchangeable, so
 // that states with the same future are one state.
 func (c *config) normalize(s *state) {
@@ -18,9 +23,7 @@ func (c *config) normalize(s *state) {
 		s.LagVer, s.LagAlloc = 0, 0
 	}
 	c.normalizeRequests(s)
-	if !c.Asymmetric {
-		c.sortWorkers(s)
-	}
+	s.sortWorkers()
 	c.renameTokens(s)
 }
 
@@ -109,61 +112,24 @@ func (c *config) normalizeRequests(s *state) {
 }
 
 func sortRequests(s *state) {
-	for i := 1; i < maxRequests; i++ {
-		for j := i; j > 0 && s.Requests[j-1].before(s.Requests[j]); j-- {
-			s.Requests[j-1], s.Requests[j] = s.Requests[j], s.Requests[j-1]
-		}
-	}
+	slices.SortFunc(s.Requests[:], func(a, b request) int {
+		return bytes.Compare([]byte{b.State, b.Kind, b.Plan, b.Ver, b.Valid, b.Left, b.Own}, []byte{a.State, a.Kind, a.Plan, a.Ver, a.Valid, a.Left, a.Own})
+	})
 }
 
-func (r request) before(o request) bool {
-	a := [7]uint8{r.State, r.Kind, r.Plan, r.Ver, r.Valid, r.Left, r.Own}
-	b := [7]uint8{o.State, o.Kind, o.Plan, o.Ver, o.Valid, o.Left, o.Own}
-	for i := range a {
-		if a[i] != b[i] {
-			return a[i] < b[i]
-		}
-	}
-	return false
-}
-
-func (c *config) sortWorkers(s *state) {
-	for i := 1; i < c.Workers; i++ {
-		for j := i; j > 0 && s.Workers[j-1].before(&s.Workers[j]); j-- {
-			s.swap(uint8(j-1), uint8(j))
+// sortWorkers orders the workers, which are interchangeable.
+func (s *state) sortWorkers() {
+	a, b := s.Workers[0].key(), s.Workers[1].key()
+	if bytes.Compare(a[:], b[:]) < 0 {
+		s.Workers[0], s.Workers[1] = s.Workers[1], s.Workers[0]
+		s.Aware = s.Aware&^3 | s.Aware&1<<1 | s.Aware&2>>1
+		for k := range s.Requests {
+			if r := &s.Requests[k]; r.Own != 0 {
+				r.Own = 3 - r.Own
+			}
 		}
 	}
 	sortRequests(s)
-}
-
-func (s *state) swap(a, b uint8) {
-	s.Workers[a], s.Workers[b] = s.Workers[b], s.Workers[a]
-	awareA, awareB := has(s.Aware, a), has(s.Aware, b)
-	s.Aware = without(without(s.Aware, a), b)
-	if awareA {
-		s.Aware = with(s.Aware, b)
-	}
-	if awareB {
-		s.Aware = with(s.Aware, a)
-	}
-	for k := range s.Requests {
-		switch s.Requests[k].Own {
-		case a + 1:
-			s.Requests[k].Own = b + 1
-		case b + 1:
-			s.Requests[k].Own = a + 1
-		}
-	}
-}
-
-func (w *worker) before(o *worker) bool {
-	a, b := w.key(), o.key()
-	for i := range a {
-		if a[i] != b[i] {
-			return a[i] < b[i]
-		}
-	}
-	return false
 }
 
 func (w *worker) key() [26]uint8 {

@@ -41,35 +41,18 @@ type rules struct {
 	Replays     bool `rule:"recorded-replay" off:"with signed outcomes, any message stored after the failure settles the outcome again"`
 }
 
-// allRules has every rule on.
-func allRules() (r rules) {
-	v := reflect.ValueOf(&r).Elem()
-	for i := range v.NumField() {
-		v.Field(i).SetBool(true)
-	}
-	return r
-}
+var ruleFields = reflect.VisibleFields(reflect.TypeFor[rules]())
 
-// without returns the rules with one of them off.
-func (r rules) without(name string) (rules, error) {
-	v := reflect.ValueOf(&r).Elem()
-	for i := range v.NumField() {
-		if v.Type().Field(i).Tag.Get("rule") == name {
-			v.Field(i).SetBool(false)
-			return r, nil
-		}
+// allBut returns all rules, with one of them off; "" for none.
+func allBut(off string) (r rules, err error) {
+	v, found := reflect.ValueOf(&r).Elem(), off == ""
+	for i, f := range ruleFields {
+		name := f.Tag.Get("rule")
+		v.Field(i).SetBool(name != off)
+		found = found || name == off
 	}
-	return r, fmt.Errorf("no rule is named %q: -rules lists them", name)
-}
-
-// ruleTexts is, for each rule's name, what is done where it is off.
-func ruleTexts() (names []string, off map[string]string) {
-	off = map[string]string{}
-	t := reflect.TypeFor[rules]()
-	for i := range t.NumField() {
-		tag := t.Field(i).Tag
-		names = append(names, tag.Get("rule"))
-		off[tag.Get("rule")] = tag.Get("off")
+	if !found {
+		return r, fmt.Errorf("no rule is named %q: -rules lists them", off)
 	}
-	return names, off
+	return r, nil
 }

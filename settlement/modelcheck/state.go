@@ -74,7 +74,7 @@ const (
 )
 
 const (
-	maxWorkers  = 3
+	workers     = 2
 	maxMessages = 5 // A, its duplicate, B, and two that are published later
 	maxRequests = 6
 )
@@ -173,7 +173,7 @@ type state struct {
 	Letters   uint8 // outcomes that have a dead letter
 	Replayed  uint8 // outcomes for which a replay is recorded that no failure has used up
 	Jumped    bool  // the wall clock of settled's hosts is ahead
-	Workers   [maxWorkers]worker
+	Workers   [workers]worker
 	Left      faults
 
 	// what was true at some time, for the invariants only

@@ -1,5 +1,7 @@
 package main
 
+import "slices"
+
 // drop ends a delivery without an acknowledgement: the process died, or gave the
 // message back. Nobody waits for its request any more.
 func (s *state) drop(i int) {
@@ -29,25 +31,29 @@ func (w *worker) fail(c *config, code uint8) {
 	}
 }
 
+// intends reports whether its outcome holds the session by an intent.
+func (w *worker) intends() bool { return w.Intent.Kind == closing }
+
 // turn is one worker's turn: its steps from one state.
 type turn struct {
 	c   *config
 	s   *state
+	w   *worker // as it is before the step
 	i   int
 	o   uint8 // the outcome of its message
 	add adder
 }
 
 // step adds a transition, of which f makes the state.
-func (t *turn) step(label string, fault bool, f func(n *state, w *worker) (bad string)) {
+func (t *turn) step(label string, fault bool, f func(n *state, w *worker)) {
 	n := *t.s
-	bad := f(&n, &n.Workers[t.i])
-	t.add(t.c.text("w%d %s", t.i+1, label), fault, n, bad)
+	f(&n, &n.Workers[t.i])
+	t.add(t.c.text("w%d %s", t.i+1, label), fault, n)
 }
 
 // wait gives the message back, to be delivered again.
 func (t *turn) wait(label string) {
-	t.step(label, false, func(n *state, _ *worker) string { n.drop(t.i); return "" })
+	t.step(label, false, func(n *state, _ *worker) { n.drop(t.i) })
 }
 
 func (c *config) workerStep(s *state, i int, add adder) {
@@ -57,49 +63,27 @@ func (c *config) workerStep(s *state, i int, add adder) {
 			if m.State == 1 {
 				n := *s
 				n.Workers[i] = worker{At: readHead, Msg: uint8(k + 1)}
-				add(c.text("w%d gets message %d (%s)", i+1, k+1, outNames[m.Out]), false, n, "")
+				add(c.text("w%d gets message %d (%s)", i+1, k+1, outNames[m.Out]), false, n)
 			}
 		}
 		return
 	}
-	t := &turn{c: c, s: s, i: i, o: s.Messages[w.Msg-1].Out, add: add}
+	t := &turn{c: c, s: s, w: &s.Workers[i], i: i, o: s.Messages[w.Msg-1].Out, add: add}
 	if s.Left.Crash > 0 {
-		t.step("is killed, or gives the message back", true, func(n *state, _ *worker) string {
-			spend(&n.Left.Crash)
-			n.drop(i)
-			return ""
-		})
+		t.step("is killed, or gives the message back", true, func(n *state, _ *worker) { spend(&n.Left.Crash); n.drop(i) })
 	}
-	switch w.At {
-	case readHead:
-		t.readHead()
-	case observe:
-		t.observe()
-	case decide:
-		t.decide()
-	case appendClosing:
-		t.appendClosing()
-	case resolveClosing:
-		t.resolveClosing()
-	case send:
-		t.send()
-	case awaitAnswer:
-		t.awaitAnswer()
-	case headAgain:
-		t.headAgain()
-	case storeLetter:
-		t.storeLetter()
-	case appendClosed, appendFailed:
-		t.appendEnd()
-	case acknowledge:
-		t.acknowledge()
-	}
+	[...]func(*turn){
+		readHead: (*turn).readHead, observe: (*turn).observe, decide: (*turn).decide,
+		appendClosing: (*turn).appendClosing, resolveClosing: (*turn).resolveClosing, send: (*turn).send, awaitAnswer: (*turn).awaitAnswer,
+		headAgain: (*turn).headAgain, storeLetter: (*turn).storeLetter, appendClosed: (*turn).appendEnd, appendFailed: (*turn).appendEnd,
+		acknowledge: (*turn).acknowledge,
+	}[w.At](t)
 }
 
 // ended reports whether the ledger has an entry that ended this message, as the rules
 // read it.
 func (t *turn) ended(b *book) bool {
-	c, k := t.c, t.s.Workers[t.i].Msg-1
+	c, k := t.c, t.w.Msg-1
 	later := has(b.Later, k) && !has(b.Ahead, t.o)
 	if !c.Rules.StoredLater {
 		later = has(b.Later, k) && !t.s.Messages[k].Below
@@ -129,13 +113,12 @@ func (t *turn) readHead() {
 		t.wait("reads the head: it is no entry")
 		return
 	case forgedClosed:
-		t.step("reads the head: "+foreignSays[foreign], false, func(_ *state, w *worker) string {
+		t.step("reads the head: "+foreignSays[foreign], false, func(_ *state, w *worker) {
 			if t.o == 0 {
 				*w = worker{At: acknowledge, Msg: w.Msg}
 			} else {
 				w.fail(t.c, outcomeConflict)
 			}
-			return ""
 		})
 		return
 	}
@@ -147,10 +130,7 @@ func (t *turn) readHead() {
 	if !t.c.Rules.Standing {
 		st = b.Last
 	}
-	t.step(t.c.text("reads the ledger: %s", st), false, func(_ *state, w *worker) string {
-		t.takeHead(&b, st, w)
-		return ""
-	})
+	t.step(t.c.text("reads the ledger: %s", st), false, func(_ *state, w *worker) { t.takeHead(&b, st, w) })
 }
 
 func (t *turn) takeHead(b *book, st entry, w *worker) {
@@ -186,21 +166,24 @@ func (t *turn) readings(until uint8) []bool {
 	switch c := t.c; {
 	case until == 0:
 		return []bool{true}
-	case until <= c.ClockOff, t.s.Jumped && !c.Rules.NodeClock:
+	case until <= clockError, t.s.Jumped && !c.Rules.NodeClock:
 		return []bool{true, false}
 	}
 	return []bool{false}
 }
 
+// inDoubt: a request may be on its way that only time ends.
+func (t *turn) inDoubt() bool { return t.w.intends() && !t.c.Versioned && !t.w.Refused }
+
 func (t *turn) observe() {
-	c, s, w0 := t.c, t.s, t.s.Workers[t.i]
+	c, s := t.c, t.s
 	fences := []bool{true}
-	if w0.Intent.Kind == closing && !c.Versioned && !w0.Refused {
-		fences = t.readings(w0.Intent.Until)
+	if t.inDoubt() {
+		fences = t.readings(t.w.Intent.Until)
 	}
 	for _, fence := range fences {
 		t.see(s.Ver, s.Alloc, s.Closed, fence, !s.isStuck(), false)
-		if w0.Intent.Kind == closing && !c.Versioned && !w0.Refused && (!c.Rules.Quiet || !s.isStuck()) {
+		if t.inDoubt() && (!c.Rules.Quiet || !s.isStuck()) {
 			t.see(s.Ver, s.Alloc, s.Closed, fence, false, true)
 		}
 	}
@@ -208,26 +191,21 @@ func (t *turn) observe() {
 		t.see(s.LagVer, s.LagAlloc, false, true, true, true)
 	}
 	if c.NotFound {
-		t.step("reads the session: it seems not to be there", true, func(n *state, w *worker) string {
-			if w.Intent.Kind == closing && c.Rules.NotFoundWaits {
+		t.step("reads the session: it seems not to be there", true, func(n *state, w *worker) {
+			if w.intends() && c.Rules.NotFoundWaits {
 				n.drop(t.i)
 			} else {
 				w.fail(c, sessionNotFound)
 			}
-			return ""
 		})
 	}
-	if c.OtherNode && w0.Intent.Kind == closing {
-		t.step("reads the session at another generation of node", true, func(n *state, w *worker) string {
-			switch {
-			case c.Rules.OtherNode:
+	if c.OtherNode && t.w.intends() {
+		t.step("reads the session at another generation of node", true, func(n *state, w *worker) {
+			if c.Rules.OtherNode || w.Attempts < c.Attempts {
 				n.drop(t.i)
-			case w.Attempts >= c.Attempts:
+			} else {
 				w.fail(c, attemptsExhausted)
-			default:
-				n.drop(t.i)
 			}
-			return ""
 		})
 	}
 }
@@ -247,7 +225,7 @@ func (t *turn) see(ver, alloc uint8, isClosed, fence, quiet, fault bool) {
 	if !quiet {
 		label += ", slowly"
 	}
-	t.step(label, fault, func(n *state, w *worker) string {
+	t.step(label, fault, func(n *state, w *worker) {
 		w.At, w.Seen, w.Bal, w.Fence, w.Quiet = decide, 1, n.Bal, fence, quiet
 		if t.c.Versioned {
 			w.Ver, w.Alloc = ver, alloc
@@ -255,7 +233,6 @@ func (t *turn) see(ver, alloc uint8, isClosed, fence, quiet, fault bool) {
 		if isClosed {
 			w.Seen, w.Paid = 2, n.paidOut()
 		}
-		return ""
 	})
 }
 
@@ -272,30 +249,12 @@ func (s *state) paidOut() uint8 {
 }
 
 func (t *turn) appendClosing() {
-	c, s, w0 := t.c, t.s, t.s.Workers[t.i]
-	if c.held(s, t.i) {
+	if t.c.held(t.s, t.i) {
 		t.wait("sends nothing: the ledger was set back")
 		return
 	}
-	e := entry{Kind: closing, Out: t.o, Plan: w0.Plan, Until: w0.Until, Tok: w0.Tok, Base: w0.Base}
-	if !t.matches() {
-		t.step(t.c.text("appends %s: refused", e), false, func(_ *state, w *worker) string { w.At = resolveClosing; return "" })
-		return
-	}
-	stored := func(n *state) string {
-		bad := c.append(n, e, t.i)
-		if c.Trust && has(s.Book.Failed, t.o) && !has(s.Replayed, t.o) {
-			bad = "COPY-SETTLED: an intent is recorded for an outcome that failed, and no replay of it is"
-		}
-		return bad
-	}
-	t.step(t.c.text("appends %s", e), false, func(n *state, w *worker) string { b := stored(n); t.won(w); return b })
-	t.step(t.c.text("appends %s; the answer is lost", e), true, func(n *state, w *worker) string {
-		b := stored(n)
-		w.At = resolveClosing
-		return b
-	})
-	t.mayLandLater(e, func(w *worker) { w.At = resolveClosing })
+	resolve := func(w *worker) { w.At = resolveClosing }
+	t.append(entry{Kind: closing, Out: t.o, Plan: t.w.Plan, Until: t.w.Until, Tok: t.w.Tok, Base: t.w.Base}, t.won, resolve, resolve)
 }
 
 // won: the intent is recorded, and with it the right to send its request once.
@@ -303,29 +262,31 @@ func (t *turn) won(w *worker) {
 	w.At, w.Sent, w.Refused, w.Answered, w.Fresh, w.Tail = send, w.Tok, false, false, true, true
 }
 
-func (t *turn) mayLandLater(e entry, then func(w *worker)) {
+// append adds the steps of an append, and what the worker does after each.
+func (t *turn) append(e entry, stored, unanswered, refused func(w *worker)) {
+	if !t.matches() {
+		t.step(t.c.text("appends %s: refused", e), false, func(_ *state, w *worker) { refused(w) })
+		return
+	}
+	t.step(t.c.text("appends %s", e), false, func(n *state, w *worker) { t.c.append(n, e, t.i); stored(w) })
+	t.step(t.c.text("appends %s; the answer is lost", e), true, func(n *state, w *worker) { t.c.append(n, e, t.i); unanswered(w) })
 	if t.s.Pending.Kind == noEntry {
-		t.step(t.c.text("appends %s: an error, and it may be stored later", e), true, func(n *state, w *worker) string {
-			n.Pending = e
-			then(w)
-			return ""
-		})
+		t.step(t.c.text("appends %s: an error, and it may be stored later", e), true, func(n *state, w *worker) { n.Pending = e; unanswered(w) })
 	}
 }
 
 // matches reports whether the expectation of an append is met.
 func (t *turn) matches() bool {
-	w := t.s.Workers[t.i]
 	if t.c.Rules.ExpectLast {
-		return w.Fresh && w.Tail
+		return t.w.Fresh && t.w.Tail
 	}
-	return w.Fresh && t.s.Foreign == 0
+	return t.w.Fresh && t.s.Foreign == 0
 }
 
 // resolveClosing reads the head after an append that was not acknowledged. The bytes
 // are tried again as long as the last genuine entry is the one before them.
 func (t *turn) resolveClosing() {
-	t.step("reads the head after the append", false, func(n *state, w *worker) string {
+	t.step("reads the head after the append", false, func(n *state, w *worker) {
 		switch {
 		case n.Book.Last.Kind == closing && n.Book.Last.Tok == w.Tok:
 			if t.c.held(n, t.i) {
@@ -338,61 +299,47 @@ func (t *turn) resolveClosing() {
 		default:
 			w.again()
 		}
-		return ""
 	})
 	t.wait("gives up the append")
 }
 
 func (t *turn) send() {
-	c, w0 := t.c, t.s.Workers[t.i]
-	t.step(t.c.text("SENDS %s", planNames[w0.Plan]), false, func(n *state, w *worker) (bad string) {
-		if !c.Versioned && c.accepted(n, closes, w.Plan, 0, w.Valid) {
-			for _, r := range n.Requests {
-				if r.State >= running || r.State == inFlight && r.Valid > 0 {
-					bad = "TWO-IN-FLIGHT: a second close is sent while another may land"
-				}
-			}
+	c, w0 := t.c, t.w
+	t.step(t.c.text("SENDS %s", planNames[w0.Plan]), false, func(n *state, w *worker) {
+		mayLand := func(r request) bool { return r.State >= running || r.State == inFlight && r.Valid > 0 }
+		if !c.Versioned && c.accepted(n, closes, w.Plan, 0, w.Valid) && slices.ContainsFunc(n.Requests[:], mayLand) {
+			c.violated("TWO-IN-FLIGHT: a second close is sent while another may land")
 		}
-		free := -1
-		for k, r := range n.Requests {
-			if r.State == 0 {
-				free = k
-			}
-		}
+		free := slices.IndexFunc(n.Requests[:], func(r request) bool { return r.State == 0 })
 		if free < 0 {
-			return "MODEL: no place for another request"
+			c.violated("MODEL: no place for another request")
+			return
 		}
 		n.Requests[free] = request{State: inFlight, Kind: w.Kind, Plan: w.Plan, Ver: w.ReqVer, Valid: w.Valid, Own: uint8(t.i + 1)}
 		w.At, w.Answer, w.Valid, w.Until = awaitAnswer, noAnswer, 0, 0
 		w.forget()
-		return bad
 	})
 }
 
 func (t *turn) awaitAnswer() {
-	c, w0 := t.c, t.s.Workers[t.i]
+	c, w0 := t.c, t.w
 	switch {
 	case w0.Answer == noAnswer:
-		t.step("gets no answer", true, func(n *state, _ *worker) string { n.drop(t.i); return "" })
+		t.step("gets no answer", true, func(n *state, _ *worker) { n.drop(t.i) })
 	case w0.Answer == answerLost:
 		t.wait("is in doubt")
 	case w0.Answer == carriedOut && w0.Kind == operate:
-		t.step("goes on after the update", false, func(_ *state, w *worker) string { w.again(); return "" })
+		t.step("goes on after the update", false, func(_ *state, w *worker) { w.again() })
 	case w0.Answer == carriedOut:
-		t.step("takes the answer: closed", false, func(_ *state, w *worker) string {
+		t.step("takes the answer: closed", false, func(_ *state, w *worker) {
 			*w = worker{At: appendClosed, Msg: w.Msg, Plan: w.Plan, Fresh: w.Fresh, Tail: w.Tail, Sent: w.Sent, Answered: true}
-			return ""
 		})
 	case c.Versioned:
 		t.wait("takes the refusal: waits")
 	case w0.Answer == transient && c.WorksOn && c.Rules.InDoubt:
 		t.wait("takes the error for a doubt")
 	default:
-		t.step("takes the refusal", false, func(_ *state, w *worker) string {
-			w.Refused = true
-			w.again()
-			return ""
-		})
+		t.step("takes the refusal", false, func(_ *state, w *worker) { w.Refused = true; w.again() })
 	}
 }
 
@@ -401,69 +348,49 @@ func (t *turn) headAgain() {
 		t.wait("records no failure: the ledger was set back")
 		return
 	}
-	t.step("reads the head again", false, func(_ *state, w *worker) string {
+	t.step("reads the head again", false, func(_ *state, w *worker) {
 		if w.Fresh {
 			w.At = storeLetter
 		} else {
 			w.again()
 		}
-		return ""
 	})
 }
 
 func (t *turn) storeLetter() {
-	code := t.s.Workers[t.i].Code
-	t.step("stores the dead letter: "+codeNames[code], false, func(n *state, w *worker) (bad string) {
+	code := t.w.Code
+	t.step("stores the dead letter: "+codeNames[code], false, func(n *state, w *worker) {
 		alone := n.PaidTwo == 0 && n.Rival == 0
 		if code == closedElsewhere && isPlanOf(n.Paid, t.o) && alone && t.c.Faults.SetBack == 0 {
-			bad = "WRONG-LETTER: closed_elsewhere, and the node paid a plan of this outcome"
+			t.c.violated("WRONG-LETTER: closed_elsewhere, and the node paid a plan of this outcome")
 		}
 		n.Letters = with(n.Letters, t.o)
 		w.At = appendFailed
-		return bad
 	})
 }
 
 // appendEnd records how the outcome ended.
 func (t *turn) appendEnd() {
-	c, w0 := t.c, t.s.Workers[t.i]
-	e := entry{Kind: closed, Out: t.o, Plan: w0.Plan}
-	if w0.At == appendFailed {
-		e = entry{Kind: failed, Out: t.o, Base: w0.Code, Plan: w0.Msg}
+	e := entry{Kind: closed, Out: t.o, Plan: t.w.Plan}
+	if t.w.At == appendFailed {
+		e = entry{Kind: failed, Out: t.o, Base: t.w.Code, Plan: t.w.Msg}
 	}
-	if !t.matches() {
-		t.step(t.c.text("appends %s: refused, and reads the head", e), false, func(_ *state, w *worker) string {
-			if w.Fresh || !c.Rules.SameHead {
-				w.Fresh, w.Tail = true, true
-			} else {
-				w.again()
-			}
-			return ""
-		})
-		return
-	}
-	t.step(t.c.text("appends %s", e), false, func(n *state, w *worker) string {
-		bad := c.append(n, e, t.i)
-		*w = worker{At: acknowledge, Msg: w.Msg}
-		return bad
+	t.append(e, func(w *worker) { *w = worker{At: acknowledge, Msg: w.Msg} }, (*worker).again, func(w *worker) {
+		if w.Fresh || !t.c.Rules.SameHead { // it reads the head again
+			w.Fresh, w.Tail = true, true
+		} else {
+			w.again()
+		}
 	})
-	t.step(t.c.text("appends %s; the answer is lost", e), true, func(n *state, w *worker) string {
-		bad := c.append(n, e, t.i)
-		w.again()
-		return bad
-	})
-	t.mayLandLater(e, (*worker).again)
 }
 
 func (t *turn) acknowledge() {
-	w := t.s.Workers[t.i]
-	bad := ""
+	w := t.w
 	recorded := has(t.s.EverClosed, t.o) || has(t.s.Ended, w.Msg-1)
 	if !recorded && w.Kind != endedAsCopy {
-		bad = "LOST: a message is acknowledged, and no entry ends it"
+		t.c.violated("LOST: a message is acknowledged, and no entry ends it")
 	}
 	label := t.c.text("acknowledges message %d", w.Msg)
-	done := func(n *state, _ *worker) string { n.Messages[w.Msg-1].State = 2; n.drop(t.i); return bad }
-	t.step(label, false, done)
-	t.step(label+"; it is lost", true, func(n *state, _ *worker) string { n.drop(t.i); return bad })
+	t.step(label, false, func(n *state, _ *worker) { n.Messages[w.Msg-1].State = 2; n.drop(t.i) })
+	t.step(label+"; it is lost", true, func(n *state, _ *worker) { n.drop(t.i) })
 }

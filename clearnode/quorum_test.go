@@ -88,7 +88,7 @@ func signsBy(n int, h protocol.Scheme) func(context.Context, Proposal) ([]byte, 
 }
 
 func refuses(context.Context, Proposal) ([]byte, error) {
-	return nil, fmt.Errorf("asked: %w", settlement.Fail(settlement.AllocationRejected, "I would pay less"))
+	return nil, fmt.Errorf("asked: %w", settlement.Fail(settlement.AllocationRejected, "this co-signer would pay less"))
 }
 
 func answers(sig []byte, err error) func(context.Context, Proposal) ([]byte, error) {
@@ -167,8 +167,8 @@ func TestCosigned(t *testing.T) {
 		{"signs", sessionOf(100, 50, 50), does{two: signsBy(2, protocol.Plain)}, "", nil},
 		{"one signs, one is slow", sessionOf(100, 50, 50, 50), does{two: signsBy(2, protocol.Plain)}, "", nil},
 		{"one signs, one refuses", sessionOf(100, 50, 50, 50), does{two: refuses, three: signsBy(3, protocol.Plain)}, "", nil},
-		{"the one refuses", sessionOf(100, 50, 50), does{two: refuses}, settlement.QuorumNotReached, []string{two.String(), "I would pay less", "50", "100"}},
-		{"refused by one, the other slow", sessionOf(100, 50, 25, 25), does{two: refuses}, settlement.QuorumNotReached, []string{two.String(), "I would pay less"}},
+		{"the one refuses", sessionOf(100, 50, 50), does{two: refuses}, settlement.QuorumNotReached, []string{two.String(), "this co-signer would pay less", "50", "100"}},
+		{"refused by one, the other slow", sessionOf(100, 50, 25, 25), does{two: refuses}, settlement.QuorumNotReached, []string{two.String(), "this co-signer would pay less"}},
 		{"another signs for him", sessionOf(100, 50, 50, 50), does{two: signsBy(3, protocol.Plain), three: answers(nil, context.DeadlineExceeded)}, settlement.Code(settlement.CosignersUnavailable),
 			[]string{two.String(), "signed by " + three.String(), three.String() + " did not answer in time"}},
 		{"a stranger signs", sessionOf(100, 50, 50), does{two: signsBy(9, protocol.Plain)}, settlement.Code(settlement.CosignersUnavailable), []string{party(9).Address().String()}},

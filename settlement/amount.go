@@ -23,11 +23,11 @@ var ErrNegative = errors.New("amount below zero")
 // digits; no sign, exponent, space or leading zero, at most MaxDigits digits.
 func ParseAmount(s string) (Amount, error) {
 	if err := checkDecimal(s); err != nil {
-		return Amount{}, fmt.Errorf("amount %s: %w", quote(s), err)
+		return Amount{}, fmt.Errorf("amount %s: %w", Quote(s), err)
 	}
 	d, err := decimal.NewFromString(s)
 	if err != nil {
-		return Amount{}, fmt.Errorf("amount %s: %w", quote(s), err)
+		return Amount{}, fmt.Errorf("amount %s: %w", Quote(s), err)
 	}
 	return Amount{d}, nil
 }
@@ -103,11 +103,4 @@ func checkDecimal(s string) error {
 	return nil
 }
 
-func isDigits(s string) bool {
-	for _, c := range []byte(s) {
-		if c < '0' || c > '9' {
-			return false
-		}
-	}
-	return s != ""
-}
+func isDigits(s string) bool { return s != "" && strings.Trim(s, "0123456789") == "" }

@@ -68,15 +68,7 @@ func (s Session) assets() []Asset { return s.totals().assets() }
 // Unfunded reports whether the session holds nothing of any asset. It is false if the node
 // doesn't show the balance.
 func (s Session) Unfunded() bool {
-	if s.Undisclosed.Balance {
-		return false
-	}
-	for _, t := range s.Balance() {
-		if !t.Amount.IsZero() {
-			return false
-		}
-	}
-	return true
+	return !s.Undisclosed.Balance && !slices.ContainsFunc(s.Balance(), func(t Total) bool { return !t.Amount.IsZero() })
 }
 
 // Overpaid finds an asset of which the node paid out more than was put in. It finds none
@@ -187,10 +179,10 @@ func (o Outcome) funders(s Session, t Total) ([]Amount, *Failure) {
 	}
 	net, strangers := s.funders(t.Asset)
 	if len(strangers) > 0 {
-		return nil, Fail(NotAParticipant, "%s put %s into the session and is no participant of it: it can't be paid back", strangers[0], quote(string(t.Asset)))
+		return nil, Fail(NotAParticipant, "%s put %s into the session and is no participant of it: it can't be paid back", strangers[0], Quote(string(t.Asset)))
 	}
 	if !slices.ContainsFunc(net, func(a Amount) bool { return !a.IsZero() }) {
-		return nil, Fail(SessionUnfunded, "%s of %s are in the session, but no participant put in more than it withdrew: nobody to give back to", t.Amount, quote(string(t.Asset)))
+		return nil, Fail(SessionUnfunded, "%s of %s are in the session, but no participant put in more than it withdrew: there is no one to pay it back to", t.Amount, Quote(string(t.Asset)))
 	}
 	return net, nil
 }
@@ -211,7 +203,7 @@ func (o Outcome) namedFunder(s Session, t Total) ([]Amount, *Failure) {
 	}
 	for _, d := range s.Deposits {
 		if d.Wallet != party.Addresses[0] {
-			return nil, Fail(ExpectationFailed, "parties.%s says that %s funded the session alone, and the node shows that %s put in %s of %s", Funder, party.Addresses[0], d.Wallet, d.Amount, quote(string(d.Asset)))
+			return nil, Fail(ExpectationFailed, "parties.%s says that %s funded the session alone, and the node shows that %s put in %s of %s", Funder, party.Addresses[0], d.Wallet, d.Amount, Quote(string(d.Asset)))
 		}
 	}
 	net := make([]Amount, len(s.Participants))
@@ -241,18 +233,15 @@ func (e *Expect) check(s Session) *Failure {
 // compareTotals fails unless every asset of the session's balance has exactly the wanted
 // total, and no other asset is wanted.
 func compareTotals(want totals, s Session, word string) *Failure {
-	balance := totals{}
-	for _, t := range s.Balance() {
-		balance.add(t.Asset, t.Amount)
-	}
+	balance := s.totals()
 	for _, asset := range balance.assets() {
 		if !balance[asset].Equal(want[asset]) {
-			return Fail(ExpectationFailed, "the session holds %s of %s, %s %s", balance[asset], quote(string(asset)), word, want[asset])
+			return Fail(ExpectationFailed, "the session holds %s of %s, %s %s", balance[asset], Quote(string(asset)), word, want[asset])
 		}
 	}
 	for _, asset := range want.assets() {
 		if _, held := balance[asset]; !held && !want[asset].IsZero() {
-			return Fail(ExpectationFailed, "the session holds nothing of %s, %s %s", quote(string(asset)), word, want[asset])
+			return Fail(ExpectationFailed, "the session holds nothing of %s, %s %s", Quote(string(asset)), word, want[asset])
 		}
 	}
 	return nil

@@ -16,9 +16,9 @@ func CheckProposal(o Outcome, policies Policies, s Session, proposed []Allocatio
 	case o.Invalid != nil:
 		return o.Invalid
 	case !known:
-		return Fail(UnknownScenario, "I have no policy named %s", o.Scenario)
+		return Fail(UnknownScenario, "this co-signer has no policy named %s", o.Scenario)
 	case overpaid:
-		return Fail(Overpaid, "the node paid out %s of %s, but only %s were put in", out, quote(string(asset)), in)
+		return Fail(Overpaid, "the node paid out %s of %s, but only %s were put in", out, Quote(string(asset)), in)
 	case !s.Open:
 		return Fail(ClosedElsewhere, "the session is closed already")
 	case s.Unfunded():
@@ -45,7 +45,7 @@ func (e *Expect) metBefore(s Session, proposed []Allocation) bool {
 func differs(own, proposed []Allocation) *Failure {
 	for i := range max(len(own), len(proposed)) {
 		if i >= len(own) || i >= len(proposed) || !own[i].equal(proposed[i]) {
-			return Fail(AllocationRejected, "row %d: I would pay %s, the proposal pays %s", i+1, rowText(own, i), rowText(proposed, i))
+			return Fail(AllocationRejected, "row %d: this co-signer would pay %s, the proposal pays %s", i+1, rowText(own, i), rowText(proposed, i))
 		}
 	}
 	return nil
@@ -60,5 +60,5 @@ func rowText(rows []Allocation, i int) string {
 		return "nothing more"
 	}
 	r := rows[i]
-	return fmt.Sprintf("%s of %s to %s", r.Amount, quote(string(r.Asset)), quote(r.Participant))
+	return fmt.Sprintf("%s of %s to %s", r.Amount, Quote(string(r.Asset)), Quote(r.Participant))
 }

@@ -40,13 +40,13 @@ func TestEndorse(t *testing.T) {
 		says     string
 	}{
 		"the same":         {proposed: all},
-		"another amount":   {proposed: rows("1", "14", "0"), code: AllocationRejected, says: `row 1: I would pay 0 of "usdc" to "` + addrA + `", the proposal pays 1 of "usdc" to "` + addrA + `"`},
-		"another policy":   {policies: Policies{PaymentCompleted: house}, proposed: all, code: AllocationRejected, says: "row 2: I would pay 14.7"},
+		"another amount":   {proposed: rows("1", "14", "0"), code: AllocationRejected, says: `row 1: this co-signer would pay 0 of "usdc" to "` + addrA + `", the proposal pays 1 of "usdc" to "` + addrA + `"`},
+		"another policy":   {policies: Policies{PaymentCompleted: house}, proposed: all, code: AllocationRejected, says: "row 2: this co-signer would pay 14.7"},
 		"another order":    {proposed: swapped, code: AllocationRejected, says: "row 1"},
 		"another spelling": {proposed: respelled, code: AllocationRejected, says: "row 2"},
 		"another asset":    {proposed: renamed, code: AllocationRejected, says: "row 3"},
 		"a row less":       {proposed: all[:2], code: AllocationRejected, says: "pays nothing more"},
-		"a row more":       {proposed: append(slices.Clone(all), all[0]), code: AllocationRejected, says: "I would pay nothing more"},
+		"a row more":       {proposed: append(slices.Clone(all), all[0]), code: AllocationRejected, says: "this co-signer would pay nothing more"},
 		"nothing":          {proposed: nil, code: AllocationRejected, says: "row 1"},
 		"no policy":        {policies: Policies{}, proposed: all, code: UnknownScenario},
 		"invalid":          {o: invalid, proposed: all, code: InvalidOutcome},

@@ -52,7 +52,7 @@ func (s Session) overpayment() *Failure {
 	if !found {
 		return nil
 	}
-	return Fail(Overpaid, "the node paid out %s of %s, but only %s were put in: an incident, stop the closers of this session and ask the node's operator", out, quote(string(asset)), in)
+	return Fail(Overpaid, "the node paid out %s of %s, but only %s were put in: an incident, stop the closers of this session and ask the node's operator", out, Quote(string(asset)), in)
 }
 
 // noEmergencyStop is the EmergencyStop of a preview, which stops nothing.

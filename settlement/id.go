@@ -21,7 +21,7 @@ const UnknownSession = "unknown"
 // ParseSessionID reads a session id written with hex digits of any case.
 func ParseSessionID(s string) (SessionID, error) {
 	if len(s) != 66 || s[:2] != "0x" || !isHex(s[2:]) {
-		return "", fmt.Errorf("session id %s: want 0x and 64 hex digits", quote(s))
+		return "", fmt.Errorf("session id %s: want 0x and 64 hex digits", Quote(s))
 	}
 	return SessionID(strings.ToLower(s)), nil
 }
@@ -62,11 +62,11 @@ type Address common.Address
 // the case of the digits: the contract compares addresses without regard to case.
 func ParseAddress(s string) (Address, error) {
 	if len(s) != 42 || s[:2] != "0x" || !isHex(s[2:]) {
-		return Address{}, fmt.Errorf("address %s: want 0x and 40 hex digits", quote(s))
+		return Address{}, fmt.Errorf("address %s: want 0x and 40 hex digits", Quote(s))
 	}
 	b, err := hex.DecodeString(s[2:])
 	if err != nil {
-		return Address{}, fmt.Errorf("address %s: %w", quote(s), err)
+		return Address{}, fmt.Errorf("address %s: %w", Quote(s), err)
 	}
 	return Address(b), nil
 }
@@ -80,7 +80,7 @@ func ParseChecksummed(s string) (Address, error) {
 	}
 	digits := s[2:]
 	if digits != strings.ToLower(digits) && digits != strings.ToUpper(digits) && s != a.String() {
-		return Address{}, fmt.Errorf("address %s: its checksum (EIP-55, the case of its letters) is wrong: a digit may be mistyped; compare it with its source, or write it in lower case", quote(s))
+		return Address{}, fmt.Errorf("address %s: its checksum (EIP-55, the case of its letters) is wrong: a digit may be mistyped; compare it with its source, or write it in lower case", Quote(s))
 	}
 	return a, nil
 }
@@ -95,11 +95,11 @@ type Asset string
 // ParseAsset accepts 1 to 64 bytes of printable UTF-8 without white space.
 func ParseAsset(s string) (Asset, error) {
 	if s == "" || len(s) > 64 || !utf8.ValidString(s) {
-		return "", fmt.Errorf("asset %s: want 1 to 64 bytes of UTF-8", quote(s))
+		return "", fmt.Errorf("asset %s: want 1 to 64 bytes of UTF-8", Quote(s))
 	}
 	for _, r := range s {
 		if !unicode.IsPrint(r) || unicode.IsSpace(r) {
-			return "", fmt.Errorf("asset %s: holds a space or an unprintable character", quote(s))
+			return "", fmt.Errorf("asset %s: holds a space or an unprintable character", Quote(s))
 		}
 	}
 	return Asset(s), nil
@@ -111,28 +111,19 @@ type Scenario string
 // ParseScenario accepts 1 to 64 of a-z, 0-9 and underscore.
 func ParseScenario(s string) (Scenario, error) {
 	if s == "" || len(s) > 64 {
-		return "", fmt.Errorf("scenario %s: want 1 to 64 characters", quote(s))
+		return "", fmt.Errorf("scenario %s: want 1 to 64 characters", Quote(s))
 	}
-	for _, c := range []byte(s) {
-		if (c < 'a' || c > 'z') && (c < '0' || c > '9') && c != '_' {
-			return "", fmt.Errorf("scenario %s: only a-z, 0-9 and _ may stand in it", quote(s))
-		}
+	if strings.Trim(s, "abcdefghijklmnopqrstuvwxyz0123456789_") != "" {
+		return "", fmt.Errorf("scenario %s: want only a-z, 0-9 and _", Quote(s))
 	}
 	return Scenario(s), nil
 }
 
-func isHex(s string) bool {
-	for _, c := range []byte(s) {
-		if (c < '0' || c > '9') && (c < 'a' || c > 'f') && (c < 'A' || c > 'F') {
-			return false
-		}
-	}
-	return true
-}
+func isHex(s string) bool { return strings.Trim(s, "0123456789abcdefABCDEF") == "" }
 
-// quote returns untrusted text for a message: quoted, and truncated if it is long, so that
+// Quote returns untrusted text for a message: quoted, and truncated if it is long, so that
 // hostile input can't flood a log.
-func quote(s string) string {
+func Quote(s string) string {
 	const most = 80
 	if len(s) > most {
 		return fmt.Sprintf("%.*q… (%d bytes)", most, s, len(s))

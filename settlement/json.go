@@ -80,7 +80,7 @@ func (p *jsonParser) value() (any, error) {
 	case '0':
 		n := json.Number(token.String())
 		if _, err := n.Float64(); err != nil {
-			return nil, fmt.Errorf("number %s is beyond the range of a double", quote(string(n)))
+			return nil, fmt.Errorf("number %s is beyond the range of a double", Quote(string(n)))
 		}
 		return n, nil
 	case '"':
@@ -107,7 +107,7 @@ func (p *jsonParser) object() (any, error) {
 		if _, seen := object[name]; seen {
 			v = duplicateName{}
 			if p.duplicate == nil {
-				p.duplicate = fmt.Errorf("the name %s stands twice in one object", quote(name))
+				p.duplicate = fmt.Errorf("the name %s occurs twice in one object", Quote(name))
 			}
 		}
 		object[name] = v

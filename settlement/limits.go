@@ -48,7 +48,7 @@ func ParseLimit(asset, scenario, per, amount string) (Limit, error) {
 	case "":
 		return l, errors.New("per is missing: want session (all that one close pays of an asset) or participant (what it pays to any one)")
 	default:
-		return l, fmt.Errorf("per: %s: want session or participant; limits over a time are not kept, for replicas would have to agree on the sum before each close", quote(per))
+		return l, fmt.Errorf("per: %s: want session or participant; limits over a period are not supported, because the replicas would have to agree on the sum before each close", Quote(per))
 	}
 	if amount == "" {
 		return l, errors.New(`amount is missing: want a decimal such as "1000"`)
@@ -81,10 +81,10 @@ func (l Limits) Unlisted(assets []Asset) error {
 		near := ""
 		for _, a := range assets {
 			if strings.EqualFold(string(a), string(limit.Asset)) {
-				near = fmt.Sprintf("; it lists %s: assets are compared letter by letter, so spell it so under limits", quote(string(a)))
+				near = fmt.Sprintf("; it lists %s: assets are compared letter by letter, so spell it so under limits", Quote(string(a)))
 			}
 		}
-		return fmt.Errorf("limit %s protects nothing: the node lists no asset %s%s", limit, quote(string(limit.Asset)), near)
+		return fmt.Errorf("limit %s protects nothing: the node lists no asset %s%s", limit, Quote(string(limit.Asset)), near)
 	}
 	return nil
 }
@@ -99,7 +99,7 @@ func (l Limits) Misspelt(allocations []Allocation) error {
 		}
 		for _, limit := range l {
 			if limit.Asset != "" && strings.EqualFold(string(limit.Asset), string(a.Asset)) {
-				return fmt.Errorf("the session holds %s, and limit %s names %s: assets are compared letter by letter, so spell it alike under limits and start settled again", quote(string(a.Asset)), limit, quote(string(limit.Asset)))
+				return fmt.Errorf("the session holds %s, and limit %s names %s: assets are compared letter by letter, so spell it alike under limits and start settled again", Quote(string(a.Asset)), limit, Quote(string(limit.Asset)))
 			}
 		}
 	}
@@ -118,35 +118,21 @@ func (l Limits) Check(scenario Scenario, allocations []Allocation) *Failure {
 		if limit.Scenario != "" && limit.Scenario != scenario {
 			continue
 		}
-		if f := limit.check(allocations, sum); f != nil {
-			return f
+		exceeded := func(asset Asset, a Amount) bool {
+			return (limit.Asset == "" || limit.Asset == asset) && a.Cmp(limit.Amount) > 0
 		}
-	}
-	return nil
-}
-
-func (l Limit) check(allocations []Allocation, sum totals) *Failure {
-	if l.Per == PerParticipant {
-		return l.participants(allocations)
-	}
-	return l.session(sum)
-}
-
-func (l Limit) of(asset Asset) bool { return l.Asset == "" || l.Asset == asset }
-
-func (l Limit) session(sum totals) *Failure {
-	for _, asset := range sum.assets() {
-		if l.of(asset) && sum[asset].Cmp(l.Amount) > 0 {
-			return Fail(LimitExceeded, "the session holds %s of %s, above the limit %s", sum[asset], quote(string(asset)), l)
+		if limit.Per == PerParticipant {
+			for _, a := range allocations {
+				if exceeded(a.Asset, a.Amount) {
+					return Fail(LimitExceeded, "%s of %s is due to %s, above the limit %s", a.Amount, Quote(string(a.Asset)), a.Participant, limit)
+				}
+			}
+			continue
 		}
-	}
-	return nil
-}
-
-func (l Limit) participants(allocations []Allocation) *Failure {
-	for _, a := range allocations {
-		if l.of(a.Asset) && a.Amount.Cmp(l.Amount) > 0 {
-			return Fail(LimitExceeded, "%s of %s is due to %s, above the limit %s", a.Amount, quote(string(a.Asset)), a.Participant, l)
+		for _, asset := range sum.assets() {
+			if exceeded(asset, sum[asset]) {
+				return Fail(LimitExceeded, "the session holds %s of %s, above the limit %s", sum[asset], Quote(string(asset)), limit)
+			}
 		}
 	}
 	return nil

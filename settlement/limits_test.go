@@ -11,7 +11,7 @@ func TestParseLimit(t *testing.T) {
 		{"usdc", "cancellation", "session", "10.5", ""},
 		{"", "", "participant", "0", ""},
 		{"usdc", "", "", "1", "per is missing"},
-		{"usdc", "", "24h", "1", "limits over a time are not kept"},
+		{"usdc", "", "24h", "1", "limits over a period are not supported"},
 		{"usdc", "", "Session", "1", "want session or participant"},
 		{"usdc", "", "session", "", "amount is missing"},
 		{"usdc", "", "session", "1e3", "decimal string"},

@@ -1,6 +1,7 @@
 package settlement
 
 import (
+	"cmp"
 	"crypto/sha256"
 	"encoding/binary"
 	"fmt"
@@ -166,7 +167,7 @@ func (o *Outcome) read(e Envelope, data jsonValue, parseErr error) error {
 		return scenarioErr
 	}
 	if want := "outcome." + string(scenario); e.Type != want {
-		return fmt.Errorf("type %s does not match the subject: want %q", quote(e.Type), want)
+		return fmt.Errorf("type %s does not match the subject: want %q", Quote(e.Type), want)
 	}
 	if parseErr != nil {
 		return fmt.Errorf("data: %w", parseErr)
@@ -182,7 +183,7 @@ func (o *Outcome) readData(data jsonValue) error {
 	r := reader{members: members}
 	if o.Session == "" {
 		_, err := ParseSessionID(r.text("session_id", 1<<10))
-		return first(r.err, err)
+		return cmp.Or(r.err, err)
 	}
 	o.Parties = r.parties()
 	o.Completion = r.fraction("completion")

@@ -1,6 +1,7 @@
 package settlement
 
 import (
+	"cmp"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -21,15 +22,22 @@ func (r *reader) fail(format string, args ...any) {
 	}
 }
 
-func (r *reader) text(name string, most int) string {
-	v, present := r.members[name]
+// member returns a member of a type, which the error calls what.
+func member[T any](r *reader, name, what string) (v T, present bool) {
+	any, present := r.members[name]
 	if !present {
-		return ""
+		return v, false
 	}
-	s, ok := v.(string)
+	v, ok := any.(T)
 	if !ok {
-		r.fail("%s: want a string", name)
-	} else if len(s) > most {
+		r.fail("%s: want %s", name, what)
+	}
+	return v, ok
+}
+
+func (r *reader) text(name string, most int) string {
+	s, _ := member[string](r, name, "a string")
+	if len(s) > most {
 		r.fail("%s: %d bytes, at most %d are allowed", name, len(s), most)
 		return "" // it would be copied into the ledger
 	}
@@ -49,14 +57,8 @@ func (r *reader) optional(name string, most int) *string {
 }
 
 func (r *reader) list(name string, most int) []any {
-	v, present := r.members[name]
-	if !present {
-		return nil
-	}
-	list, ok := v.([]any)
-	if !ok {
-		r.fail("%s: want a list", name)
-	} else if len(list) > most {
+	list, _ := member[[]any](r, name, "a list")
+	if len(list) > most {
 		r.fail("%s: %d elements, at most %d are allowed", name, len(list), most)
 		return nil
 	}
@@ -99,7 +101,7 @@ func parseFraction(v any) (*big.Rat, error) {
 	}
 	f, ok := new(big.Rat).SetString(s)
 	if !ok || f.Cmp(one) > 0 {
-		return nil, fmt.Errorf("%s is above 1", quote(s))
+		return nil, fmt.Errorf("%s is above 1", Quote(s))
 	}
 	return f, nil
 }
@@ -111,13 +113,8 @@ var one = big.NewRat(1, 1)
 // with its error, which counts only if the policy names that role: unknown roles are
 // ignored.
 func (r *reader) parties() map[string]Party {
-	v, present := r.members["parties"]
-	if !present {
-		return nil
-	}
-	roles, ok := v.(map[string]any)
+	roles, ok := member[map[string]any](r, "parties", "an object of role and address")
 	if !ok {
-		r.fail("parties: want an object of role and address")
 		return nil
 	}
 	parties := make(map[string]Party, len(roles))
@@ -141,7 +138,7 @@ func partyAddresses(v any) ([]Address, error) {
 			return nil, err
 		}
 		if seen[a] {
-			return nil, fmt.Errorf("address %s stands twice", a)
+			return nil, fmt.Errorf("address %s is listed twice", a)
 		}
 		seen[a] = true
 		addresses = append(addresses, a)
@@ -161,13 +158,8 @@ func addressOf(v any) (Address, error) {
 }
 
 func (r *reader) expect() *Expect {
-	v, present := r.members["expect"]
-	if !present {
-		return nil
-	}
-	members, ok := v.(map[string]any)
+	members, ok := member[map[string]any](r, "expect", "an object")
 	if !ok {
-		r.fail("expect: want an object")
 		return nil
 	}
 	if err := onlyMembers(members, "totals", "version"); err != nil {
@@ -194,12 +186,12 @@ func (r *reader) totals() []Total {
 			return nil
 		}
 		t, err := readTotal(members)
-		if err = first(onlyMembers(members, "asset", "amount"), err); err != nil {
+		if err = cmp.Or(onlyMembers(members, "asset", "amount"), err); err != nil {
 			r.fail("totals[%d]: %w", i, err)
 			return nil
 		}
 		if seen[t.Asset] {
-			r.fail("totals[%d]: asset %s stands twice", i, quote(string(t.Asset)))
+			r.fail("totals[%d]: asset %s is listed twice", i, Quote(string(t.Asset)))
 		}
 		seen[t.Asset] = true
 		totals = append(totals, t)
@@ -208,11 +200,10 @@ func (r *reader) totals() []Total {
 }
 
 func (r *reader) version() *uint64 {
-	v, present := r.members["version"]
-	if !present {
+	n, ok := member[json.Number](r, "version", "a whole number")
+	if !ok {
 		return nil
 	}
-	n, _ := v.(json.Number)
 	version, err := strconv.ParseUint(string(n), 10, 64)
 	if err != nil {
 		r.fail("version: want a whole number")
@@ -246,22 +237,6 @@ func onlyMembers(members map[string]any, known ...string) error {
 		return nil
 	}
 	return fmt.Errorf("unknown member; known are %q", known)
-}
-
-func wrap(what string, err error) error {
-	if err == nil {
-		return nil
-	}
-	return fmt.Errorf("%s: %w", what, err)
-}
-
-func first(errs ...error) error {
-	for _, err := range errs {
-		if err != nil {
-			return err
-		}
-	}
-	return nil
 }
 
 // ratString formats an exact number, as a decimal if it has a finite one.
@@ -322,8 +297,10 @@ func readAward(v any) (Award, error) {
 		if len(members) != 2 {
 			return Award{}, errors.New("want either share, or asset and amount")
 		}
-		a.Share, err = parseFraction(share)
-		return a, wrap("share", err)
+		if a.Share, err = parseFraction(share); err != nil {
+			return a, fmt.Errorf("share: %w", err)
+		}
+		return a, nil
 	}
 	t, err := readTotal(members)
 	a.Asset, a.Amount = t.Asset, t.Amount

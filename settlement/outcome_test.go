@@ -44,10 +44,10 @@ func TestParseOutcomeRefuses(t *testing.T) {
 		"session no string":     {`{"session_id":7}`, "want a string", false},
 		"session short":         {`{"session_id":"0x12"}`, "64 hex digits", false},
 		"session without 0x":    {`{"session_id":"` + sessionHex[2:] + `00"}`, "64 hex digits", false},
-		"session twice":         {`{` + id + `,` + id + `}`, "stands twice", false},
+		"session twice":         {`{` + id + `,` + id + `}`, "occurs twice", false},
 		"name in another case":  {`{"Session_ID":"` + sessionHex + `"}`, "session id", false},
-		"name twice":            {`{` + id + `,"reason":"a","reason":"b"}`, "stands twice", true},
-		"name twice, deep":      {`{` + id + `,"x":[{"a":1,"a":1}]}`, "stands twice", true},
+		"name twice":            {`{` + id + `,"reason":"a","reason":"b"}`, "occurs twice", true},
+		"name twice, deep":      {`{` + id + `,"x":[{"a":1,"a":1}]}`, "occurs twice", true},
 		"parties no object":     {`{` + id + `,"parties":[]}`, "parties", true},
 		"completion number":     {`{` + id + `,"completion":0.5}`, "decimal string", true},
 		"completion above one":  {`{` + id + `,"completion":"1.000000001"}`, "above 1", true},
@@ -68,7 +68,7 @@ func TestParseOutcomeRefuses(t *testing.T) {
 		"award amount number":   {`{` + id + `,"awards":[{"participant":"` + addrA + `","asset":"usdc","amount":1}]}`, "decimal string", true},
 		"award bad address":     {`{` + id + `,"awards":[{"participant":"0x12","share":"1"}]}`, "40 hex digits", true},
 		"expect unknown member": {`{` + id + `,"expect":{"total":[]}}`, "unknown member", true},
-		"expect asset twice":    {`{` + id + `,"expect":{"totals":[{"asset":"a","amount":"1"},{"asset":"a","amount":"1"}]}}`, "stands twice", true},
+		"expect asset twice":    {`{` + id + `,"expect":{"totals":[{"asset":"a","amount":"1"},{"asset":"a","amount":"1"}]}}`, "is listed twice", true},
 		"expect version text":   {`{` + id + `,"expect":{"version":"1"}}`, "whole number", true},
 		"expect version point":  {`{` + id + `,"expect":{"version":1.0}}`, "whole number", true},
 		"reference long":        {`{` + id + `,"reference":"` + strings.Repeat("x", MaxReference+1) + `"}`, "at most 256", true},
@@ -216,10 +216,10 @@ func FuzzParseOutcome(f *testing.F) {
 }
 
 func TestQuoteCuts(t *testing.T) {
-	if got := quote(strings.Repeat("a", 1<<20)); len(got) > 200 {
+	if got := Quote(strings.Repeat("a", 1<<20)); len(got) > 200 {
 		t.Errorf("%d bytes", len(got))
 	}
-	if got := fmt.Sprint(quote("a\nb")); strings.Contains(got, "\n") {
+	if got := fmt.Sprint(Quote("a\nb")); strings.Contains(got, "\n") {
 		t.Errorf("%q", got)
 	}
 }

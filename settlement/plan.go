@@ -81,7 +81,7 @@ func (p Policy) amounts(o Outcome, s Session) (map[Asset][]Amount, *Failure) {
 			return nil, f
 		}
 		if s.unlisted(t.Asset) && !whole(quotas) {
-			return nil, Fail(AllocationRejected, "the node does not list asset %s: its smallest unit is not known, and %s of it can't be divided", quote(string(t.Asset)), t.Amount)
+			return nil, Fail(AllocationRejected, "the node does not list asset %s: its smallest unit is not known, and %s of it can't be divided", Quote(string(t.Asset)), t.Amount)
 		}
 		amounts[t.Asset] = roundLargestRemainder(quotas, s.unit(t))
 	}
@@ -97,7 +97,7 @@ func (p *Plan) conserves(s Session) *Failure {
 	}
 	for _, t := range s.Balance() {
 		if !out[t.Asset].Equal(t.Amount) {
-			return Fail(AllocationRejected, "the plan pays %s of %s and the session holds %s: internal error (a bug): please report it", out[t.Asset], quote(string(t.Asset)), t.Amount)
+			return Fail(AllocationRejected, "the plan pays %s of %s and the session holds %s: internal error (a bug): please report it", out[t.Asset], Quote(string(t.Asset)), t.Amount)
 		}
 	}
 	return nil
@@ -240,7 +240,7 @@ func (o Outcome) awarded(s Session) (map[Asset][]Amount, *Failure) {
 		// The node accepts a finer amount and rounds it in its database: what it pays would
 		// be neither what was awarded nor what was in the session.
 		if unit, held := units[a.Asset]; held && a.Amount.Decimals() > unit {
-			return nil, Fail(ExpectationFailed, "awards: %s of %s is finer than its smallest unit (%d decimals)", a.Amount, quote(string(a.Asset)), unit)
+			return nil, Fail(ExpectationFailed, "awards: %s of %s is finer than its smallest unit (%d decimals)", a.Amount, Quote(string(a.Asset)), unit)
 		}
 		sum.add(a.Asset, a.Amount)
 		if by := amounts[a.Asset]; by != nil {

@@ -155,10 +155,10 @@ func parsePayee(to string) (rule, error) {
 		a, err := ParseChecksummed(to)
 		return rule{payee: toAddress, address: a}, err
 	case to == "remaining" || to == "completion":
-		return rule{}, fmt.Errorf("%q is a share, not somebody to pay", to)
+		return rule{}, fmt.Errorf("%q is a share, not a payee", to)
 	}
 	if _, err := ParseScenario(to); err != nil {
-		return rule{}, fmt.Errorf("unknown role word %s: want a role of parties in a-z, 0-9 and _, an address, funders or awards", quote(to))
+		return rule{}, fmt.Errorf("unknown role word %s: want a role of parties in a-z, 0-9 and _, an address, funders or awards", Quote(to))
 	}
 	if known, near := singular[to]; near {
 		return rule{}, fmt.Errorf("unknown role word %q: did you mean %q?", to, known)
@@ -175,20 +175,20 @@ var singular = map[string]string{
 func parseShare(s string) (*big.Rat, error) {
 	text, percent := strings.CutSuffix(s, "%")
 	if err := checkDecimal(text); err != nil {
-		return nil, fmt.Errorf("share %s: want a percentage, a fraction, completion or remaining: %w", quote(s), err)
+		return nil, fmt.Errorf("share %s: want a percentage, a fraction, completion or remaining: %w", Quote(s), err)
 	}
 	share, ok := new(big.Rat).SetString(text)
 	if !ok {
-		return nil, fmt.Errorf("share %s: not a number", quote(s))
+		return nil, fmt.Errorf("share %s: not a number", Quote(s))
 	}
 	if percent {
 		share.Quo(share, big.NewRat(100, 1))
 	}
 	if share.Sign() == 0 {
-		return nil, fmt.Errorf("share %s: pays nothing; leave the step out", quote(s))
+		return nil, fmt.Errorf("share %s: pays nothing; leave the step out", Quote(s))
 	}
 	if share.Cmp(one) > 0 {
-		return nil, fmt.Errorf("share %s: above 100%%", quote(s))
+		return nil, fmt.Errorf("share %s: above 100%%", Quote(s))
 	}
 	return share, nil
 }

@@ -2,6 +2,7 @@ package settlement
 
 import (
 	"math/big"
+	"slices"
 	"sort"
 )
 
@@ -35,10 +36,5 @@ func roundLargestRemainder(quotas []*big.Rat, unit int32) []Amount {
 
 // whole reports whether no quota has to be rounded.
 func whole(quotas []*big.Rat) bool {
-	for _, q := range quotas {
-		if !q.IsInt() {
-			return false
-		}
-	}
-	return true
+	return !slices.ContainsFunc(quotas, func(q *big.Rat) bool { return !q.IsInt() })
 }

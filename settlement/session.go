@@ -1,6 +1,7 @@
 package settlement
 
 import (
+	"slices"
 	"time"
 )
 
@@ -80,10 +81,6 @@ type NodeAnswer struct {
 }
 
 func (s Session) participant(a Address) (int, bool) {
-	for i, p := range s.Participants {
-		if p.Address == a {
-			return i, true
-		}
-	}
-	return 0, false
+	i := slices.IndexFunc(s.Participants, func(p Participant) bool { return p.Address == a })
+	return i, i >= 0
 }

@@ -172,9 +172,9 @@ func conflictWith(st Standing, o OutcomeRef) *Failure {
 		verb = "settled"
 	}
 	if st.Source == o.Source && st.ID == o.ID {
-		return Fail(OutcomeConflict, "outcome %s of %s %s this session with other data or another type", quote(st.ID), quote(st.Source), verb)
+		return Fail(OutcomeConflict, "outcome %s of %s %s this session with other data or another type", Quote(st.ID), Quote(st.Source), verb)
 	}
-	return Fail(OutcomeConflict, "outcome %s of %s %s this session", quote(st.ID), quote(st.Source), verb)
+	return Fail(OutcomeConflict, "outcome %s of %s %s this session", Quote(st.ID), Quote(st.Source), verb)
 }
 
 // observe reads the session at the node and decides.

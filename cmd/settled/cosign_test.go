@@ -182,7 +182,7 @@ func TestCosignerWithAnotherPolicyRefuses(t *testing.T) {
 	with := d.openShared(100, shares...)
 	e := d.result(with, d.publish("partial_service", "b", with, d.partial()))
 	d.wantCode(e, settlement.QuorumNotReached)
-	for _, part := range []string{addressOf(third), "allocation_rejected", "I would pay", "my policy partial_service"} {
+	for _, part := range []string{addressOf(third), "allocation_rejected", "this co-signer would pay", "my policy partial_service"} {
 		if !strings.Contains(e.Error.Message, part) {
 			t.Errorf("%q is not in %q", part, e.Error.Message)
 		}

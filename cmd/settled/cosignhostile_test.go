@@ -143,8 +143,8 @@ func TestCosignerRefusesHostileRequests(t *testing.T) {
 		"another stream":     {altered(func(p *clearnode.Proposal) { p.Outcome.Stream = "SETTLEMENTS" }), "I read OUTCOMES"},
 		"another session":    {altered(func(p *clearnode.Proposal) { p.Session = settlement.SessionID("0x" + zeros(64)) }), "the outcome is for session"},
 		"a byte changed":     {altered(func(p *clearnode.Proposal) { p.Payload[bytes.Index(p.Payload, []byte("usdc"))] ^= 1 }), "not the close of session"},
-		"another payee":      {altered(func(p *clearnode.Proposal) { p.Allocations[0].Participant = stranger }), "I would pay"},
-		"rows in order else": {altered(func(p *clearnode.Proposal) { a := p.Allocations; a[0], a[1] = a[1], a[0] }), "I would pay"},
+		"another payee":      {altered(func(p *clearnode.Proposal) { p.Allocations[0].Participant = stranger }), "this co-signer would pay"},
+		"rows in order else": {altered(func(p *clearnode.Proposal) { a := p.Allocations; a[0], a[1] = a[1], a[0] }), "this co-signer would pay"},
 		"less is paid":       {altered(func(p *clearnode.Proposal) { p.Allocations = p.Allocations[1:] }), "the proposal pays"},
 		"payload of another": {altered(func(p *clearnode.Proposal) {
 			p.Payload = bytes.Replace(p.Payload, []byte(session), []byte("0x"+zeros(64)), 1)

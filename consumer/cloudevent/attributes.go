@@ -11,6 +11,8 @@ import (
 	"time"
 	"unicode"
 	"unicode/utf8"
+
+	"settled/settlement"
 )
 
 // contextAttributes are those that the specification names; all others are extensions.
@@ -22,23 +24,18 @@ var contextAttributes = map[string]bool{
 // isAttributeName checks the CloudEvents 1.0 naming convention: lower-case letters and
 // digits.
 func isAttributeName(name string) bool {
-	for _, c := range []byte(name) {
-		if (c < 'a' || c > 'z') && (c < '0' || c > '9') {
-			return false
-		}
-	}
-	return name != ""
+	return name != "" && strings.Trim(name, "abcdefghijklmnopqrstuvwxyz0123456789") == ""
 }
 
 // validate checks the attributes by CloudEvents 1.0, and the length of those that are
 // recorded.
 func (ev *event) validate() error {
 	if v := ev.attributes["specversion"]; v != "1.0" {
-		return fmt.Errorf("specversion %s: want \"1.0\"", excerpt(v))
+		return fmt.Errorf("specversion %s: want \"1.0\"", settlement.Quote(v))
 	}
 	for _, name := range slices.Sorted(maps.Keys(ev.attributes)) {
 		if err := validateText(ev.attributes[name]); err != nil {
-			return fmt.Errorf("%s: %w", excerpt(name), err)
+			return fmt.Errorf("%s: %w", settlement.Quote(name), err)
 		}
 	}
 	var errs []string
@@ -60,18 +57,18 @@ func (ev *event) validate() error {
 	}
 	if value := strings.TrimSpace(ev.attributes["datacontenttype"]); value != "" {
 		_, _, err := mime.ParseMediaType(value)
-		check(err == nil, "datacontenttype %s: want a media type: %v", excerpt(value), err)
+		check(err == nil, "datacontenttype %s: want a media type: %v", settlement.Quote(value), err)
 	}
 	if value := strings.TrimSpace(ev.attributes["dataschema"]); value != "" {
 		schema, err := url.Parse(value)
-		check(err == nil && schema.IsAbs(), "dataschema %s: want an absolute URI", excerpt(value))
+		check(err == nil && schema.IsAbs(), "dataschema %s: want an absolute URI", settlement.Quote(value))
 	}
 	if value, given := ev.attributes["subject"]; given {
 		check(!isBlank(value), "subject: is empty: leave it out or fill it")
 	}
 	if value, given := ev.attributes["time"]; given {
 		_, err := time.Parse(time.RFC3339Nano, value)
-		check(err == nil, "time %s: want RFC 3339", excerpt(value))
+		check(err == nil, "time %s: want RFC 3339", settlement.Quote(value))
 	}
 	if len(errs) > 0 {
 		return errors.New(strings.Join(errs, "; "))

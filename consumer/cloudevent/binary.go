@@ -5,6 +5,8 @@ import (
 	"net/url"
 	"slices"
 	"strings"
+
+	"settled/settlement"
 )
 
 // readBinary reads an event whose attributes are headers and whose payload is the data.
@@ -27,7 +29,7 @@ func (ev *event) readBinary(h foldedHeader, payload []byte) {
 
 func (ev *event) readHeader(name string, h foldedHeader) {
 	if !isAttributeName(name) || name == "data" {
-		ev.fail("header %s: no attribute has that name", excerpt("ce-"+name))
+		ev.fail("header %s: no attribute has that name", settlement.Quote("ce-"+name))
 		return
 	}
 	value, found, err := h.get("ce-" + name)
@@ -39,7 +41,7 @@ func (ev *event) readHeader(name string, h foldedHeader) {
 	}
 	decoded, err := url.PathUnescape(strings.Trim(value, " \t"))
 	if err != nil {
-		ev.fail("header ce-%s: %s is not percent-encoded; a %% itself is written %%25", name, excerpt(value))
+		ev.fail("header ce-%s: %s is not percent-encoded; a %% itself is written %%25", name, settlement.Quote(value))
 		return
 	}
 	ev.attributes[name] = decoded

@@ -67,7 +67,7 @@ func readEvent(h foldedHeader, payload []byte) *event {
 	case strings.HasPrefix(given, mediaType+"-batch"):
 		ev.err = errors.New("content-type is a batch of events: publish each outcome in a message of its own")
 	case hasType && !isCloudEvent && !isBinary:
-		ev.err = fmt.Errorf("content-type %s without ce-specversion is no CloudEvent: send %s+json with the whole event as payload, or the ce- headers", excerpt(contentType), mediaType)
+		ev.err = fmt.Errorf("content-type %s without ce-specversion is no CloudEvent: send %s+json with the whole event as payload, or the ce- headers", settlement.Quote(contentType), mediaType)
 	}
 	return ev
 }
@@ -80,15 +80,6 @@ const maxAttribute = 1 << 10
 // too long or not UTF-8.
 func truncate(s string) string {
 	return strings.ToValidUTF8(s[:min(len(s), maxAttribute)], "")
-}
-
-// excerpt quotes a foreign text for an error message, and shortens it if it is long.
-func excerpt(s string) string {
-	const most = 80
-	if len(s) > most {
-		return fmt.Sprintf("%.*q… (%d bytes)", most, s, len(s))
-	}
-	return fmt.Sprintf("%q", s)
 }
 
 // traceContext returns the trace context of the event or else of the message. What does

@@ -9,6 +9,8 @@ import (
 	"strconv"
 	"strings"
 	"unicode/utf8"
+
+	"settled/settlement"
 )
 
 // readStructured reads an event whose payload is its JSON form (CloudEvents JSON event
@@ -28,13 +30,13 @@ func (ev *event) readStructured(payload []byte) {
 	for _, m := range members {
 		switch {
 		case count[m.name] > 1:
-			ev.fail("the event's member %s occurs %d times", excerpt(m.name), count[m.name])
+			ev.fail("the event's member %s occurs %d times", settlement.Quote(m.name), count[m.name])
 		case m.name == "data":
 			ev.data = m.raw
 		case m.name == "data_base64":
 			ev.decodeBase64(m.raw)
 		case !isAttributeName(m.name):
-			ev.fail("%s is no attribute name: want lower-case letters and digits", excerpt(m.name))
+			ev.fail("%s is no attribute name: want lower-case letters and digits", settlement.Quote(m.name))
 		default:
 			ev.setAttribute(m.name, m.raw)
 		}
@@ -136,6 +138,6 @@ func (ev *event) setAttribute(name string, raw json.RawMessage) {
 	case text == "true" || text == "false" || isInteger:
 		ev.attributes[name] = text
 	default:
-		ev.fail("%s: want a string, a boolean or a whole number of 32 bits", excerpt(name))
+		ev.fail("%s: want a string, a boolean or a whole number of 32 bits", settlement.Quote(name))
 	}
 }

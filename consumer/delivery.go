@@ -14,6 +14,7 @@ import (
 	"github.com/nats-io/nats.go"
 
 	"settled/consumer/cloudevent"
+	"settled/consumer/internal/refresh"
 	"settled/settlement"
 )
 
@@ -89,16 +90,11 @@ func (ds *deliveries) setAckWait(ackWait time.Duration) {
 
 // reportProgress sends progress messages until ctx ends.
 func (ds *deliveries) reportProgress(ctx context.Context) {
-	for {
-		timer := time.NewTimer(max(time.Duration(ds.period.Load()), 10*time.Millisecond))
-		select {
-		case <-ctx.Done():
-			timer.Stop()
-			return
-		case <-timer.C:
-		}
+	period := func() time.Duration { return max(time.Duration(ds.period.Load()), 10*time.Millisecond) }
+	refresh.New().Run(ctx, period(), func(context.Context) time.Duration {
 		ds.sendProgress()
-	}
+		return period()
+	})
 }
 
 func (ds *deliveries) sendProgress() {

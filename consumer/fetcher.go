@@ -115,7 +115,7 @@ func (f *fetcher) step(ctx context.Context, tick <-chan time.Time, connection <-
 		f.pullClosed()
 	case <-silence:
 		f.pull.open = 0
-		f.monitor.checkNow()
+		f.monitor.loop.Soon()
 	case s := <-f.states:
 		f.setDurable(s)
 	case <-connection:
@@ -224,7 +224,7 @@ func (f *fetcher) requestFailed(err error) {
 	f.retry = time.After(retryDelay)
 	f.c.cfg.Log.Debug().Err(err).Msg("request for messages failed")
 	f.c.setStatus(func(s *Status) { s.State, s.Why = Rebuilding, err.Error() })
-	f.monitor.checkNow()
+	f.monitor.loop.Soon()
 }
 
 // receive parses a message from the subscription. Only an outcome asks for an
@@ -300,7 +300,7 @@ func (f *fetcher) connectionChanged() {
 			_ = f.pull.sub.Unsubscribe() // its drain was interrupted, see withdraw
 		}
 	}
-	f.monitor.checkNow()
+	f.monitor.loop.Soon()
 }
 
 // pullClosed ends a pull that was withdrawn, after receiving its last messages.

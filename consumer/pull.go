@@ -6,6 +6,8 @@ import (
 	"strings"
 	"time"
 
+	"settled/ledger/streamreader"
+
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 )
@@ -61,14 +63,7 @@ func openPull(js jetstream.JetStream, prefix, durable string, room int) (*pull, 
 
 // NextSubject is the API subject on which messages of the durable consumer are requested.
 func NextSubject(js jetstream.JetStream, prefix, durable string) string {
-	api := "$JS.API."
-	switch o := js.Options(); {
-	case o.Domain != "":
-		api = "$JS." + o.Domain + ".API."
-	case o.APIPrefix != "":
-		api = strings.TrimSuffix(o.APIPrefix, ".") + "."
-	}
-	return api + "CONSUMER.MSG.NEXT." + OutcomesStream(prefix) + "." + durable
+	return streamreader.APIPrefix(js) + "CONSUMER.MSG.NEXT." + OutcomesStream(prefix) + "." + durable
 }
 
 // request requests up to n messages.

@@ -8,7 +8,8 @@ import (
 	"sync"
 	"time"
 
-	"github.com/nats-io/nats.go"
+	"settled/consumer/internal/refresh"
+
 	"github.com/nats-io/nats.go/jetstream"
 )
 
@@ -27,7 +28,7 @@ type SettingsMonitor struct {
 	js    jetstream.JetStream
 	cfg   Config
 	fence time.Duration
-	now   chan struct{} // asks Run for a verification now
+	loop  refresh.Loop
 	turn  chan struct{} // held during a verification, whose result counts for all who waited
 
 	mu         sync.Mutex
@@ -55,7 +56,7 @@ type streamExtent struct {
 // error for the duration of fence.
 func NewSettingsMonitor(js jetstream.JetStream, cfg Config, fence time.Duration) *SettingsMonitor {
 	return &SettingsMonitor{
-		js: js, cfg: cfg.withDefaults(), fence: fence, now: make(chan struct{}, 1), turn: make(chan struct{}, 1),
+		js: js, cfg: cfg.withDefaults(), fence: fence, loop: refresh.New(), turn: make(chan struct{}, 1),
 		extents: map[string]streamExtent{},
 	}
 }
@@ -74,29 +75,19 @@ func (m *SettingsMonitor) Run(ctx context.Context, changed func()) {
 		subjects = append(subjects, "$JS.EVENT.ADVISORY.CONSUMER."+kind+"."+outcomes+"."+m.cfg.Durable)
 	}
 	for _, subject := range subjects {
-		sub, err := m.js.Conn().Subscribe(subject, func(*nats.Msg) {
+		defer refresh.Subscribe(m.js.Conn(), subject, func() {
 			m.Forget()
 			if changed != nil {
 				changed()
 			}
-		})
-		if err != nil {
+		}, func(err error) {
 			m.cfg.Log.Warn().Err(err).Str("subject", subject).Msg("no subscription: changes of this stream or consumer are found every 2 s only")
-			continue
-		}
-		defer func() { _ = sub.Unsubscribe() }()
+		})()
 	}
-	tick := time.NewTicker(verifyPeriod)
-	defer tick.Stop()
-	for {
+	m.loop.Run(ctx, 0, func(ctx context.Context) time.Duration {
 		_ = m.Verify(ctx)
-		select {
-		case <-ctx.Done():
-			return
-		case <-m.now:
-		case <-tick.C:
-		}
-	}
+		return verifyPeriod
+	})
 }
 
 // Forget discards the last result and asks for a verification now. Call it whenever the
@@ -105,10 +96,7 @@ func (m *SettingsMonitor) Forget() {
 	m.mu.Lock()
 	m.verifiedAt = time.Time{}
 	m.mu.Unlock()
-	select {
-	case m.now <- struct{}{}:
-	default:
-	}
+	m.loop.Soon()
 }
 
 // Problem returns what the last verification found; nil if there was no problem, or no

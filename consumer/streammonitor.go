@@ -7,6 +7,8 @@ import (
 	"sync/atomic"
 	"time"
 
+	"settled/consumer/internal/refresh"
+
 	"github.com/nats-io/nats.go/jetstream"
 )
 
@@ -34,8 +36,8 @@ type durableState struct {
 // streamMonitor checks that the streams and the durable consumer exist, because the client
 // library only logs their deletion. It creates what is missing if that is allowed.
 type streamMonitor struct {
-	c   *Consumer
-	now chan struct{} // asks for a check now
+	c    *Consumer
+	loop refresh.Loop
 
 	last     durableState
 	created  [2]time.Time // when the stream and the durable were created
@@ -48,7 +50,7 @@ type streamMonitor struct {
 }
 
 func newStreamMonitor(c *Consumer) *streamMonitor {
-	return &streamMonitor{c: c, now: make(chan struct{}, 1), warnings: map[string]bool{}}
+	return &streamMonitor{c: c, loop: refresh.New(), warnings: map[string]bool{}}
 }
 
 // sawSequence records the sequence of a message that was delivered. It is called by one
@@ -57,34 +59,21 @@ func (m *streamMonitor) sawSequence(sequence uint64) {
 	m.delivered.Store(max(m.delivered.Load(), sequence))
 }
 
-// checkNow asks for a check now.
-func (m *streamMonitor) checkNow() {
-	select {
-	case m.now <- struct{}{}:
-	default:
-	}
-}
-
 // run checks until ctx ends, and sends the results.
 func (m *streamMonitor) run(ctx context.Context, states chan<- durableState) {
-	for {
-		pause := checkPeriod
+	period := func() time.Duration {
 		if m.last.err != nil {
-			pause = checkPeriodError
+			return checkPeriodError
 		}
-		timer := time.NewTimer(pause)
-		select {
-		case <-m.now:
-		case <-timer.C:
-		case <-ctx.Done():
-			return
-		}
+		return checkPeriod
+	}
+	m.loop.Run(ctx, period(), func(ctx context.Context) time.Duration {
 		select {
 		case states <- m.check(ctx):
 		case <-ctx.Done():
-			return
 		}
-	}
+		return period()
+	})
 }
 
 // check checks once, and creates what is missing.

@@ -34,11 +34,12 @@ var mayImport = map[string][]string{
 	"ledger/ledgertest": {"settled/settlement", "settled/ledger", "settled/ledger/streamreader", "github.com/nats-io/nats.go"},
 	// One reader of streams for all that list or follow one. It knows no ledger.
 	"ledger/streamreader": {"github.com/nats-io/nats.go"},
-	"consumer":            {"settled/settlement", "settled/consumer/cloudevent", "settled/ledger/streamreader", "github.com/nats-io/nats.go", "github.com/rs/zerolog"},
+	"consumer":            {"settled/settlement", "settled/consumer/cloudevent", "settled/consumer/internal/refresh", "settled/ledger/streamreader", "github.com/nats-io/nats.go", "github.com/rs/zerolog"},
 	"consumer/cloudevent": {"settled/settlement", "github.com/nats-io/nats.go"},
 	// The records of operators, and the dead letters above them.
 	"consumer/operations":       {"settled/settlement", "settled/consumer", "settled/ledger/streamreader", "github.com/nats-io/nats.go"},
 	"consumer/deadletter":       {"settled/settlement", "settled/consumer", "settled/ledger/streamreader", "github.com/nats-io/nats.go"},
+	"consumer/internal/refresh": {"github.com/nats-io/nats.go"},
 	"consumer/internal/publish": {"settled/ledger/streamreader", "github.com/nats-io/nats.go"},
 	// The parts of the command, from the ground up.
 	"cmd/settled/internal/terminal": {"settled/settlement", "golang.org/x/time/rate"},

@@ -8,10 +8,10 @@ import (
 	"sync"
 	"time"
 
-	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 
 	"settled/consumer"
+	"settled/consumer/internal/refresh"
 	"settled/settlement"
 )
 
@@ -27,8 +27,8 @@ const (
 // An unknown state counts as stopped: before the first read, after a reconnection, and
 // when the stream could not be read for 5 seconds.
 type EmergencyStop struct {
-	log     *Log
-	refresh chan struct{} // asks Run to read the stream now
+	log    *Log
+	reload refresh.Loop
 
 	mu         sync.Mutex
 	readAt     time.Time // when the last successful read began; zero: the state is unknown
@@ -45,30 +45,20 @@ var _ settlement.EmergencyStop = (*EmergencyStop)(nil)
 func NewEmergencyStop(js jetstream.JetStream, cfg consumer.Config) *EmergencyStop {
 	l := New(js, cfg)
 	l.Who = "settled, " + l.Who
-	return &EmergencyStop{log: l, refresh: make(chan struct{}, 1)}
+	return &EmergencyStop{log: l, reload: refresh.New()}
 }
 
 // Run keeps the state up to date until ctx ends.
 func (s *EmergencyStop) Run(ctx context.Context) {
-	for action, published := range map[string]func(){ActionStop: func() { s.forgetFor(storingTime) }, ActionResume: s.refreshSoon} {
-		sub, err := s.log.js.Conn().Subscribe(consumer.OperationSubject(s.log.cfg.Prefix, action), func(*nats.Msg) { published() })
-		if err != nil {
+	for action, published := range map[string]func(){ActionStop: func() { s.forgetFor(storingTime) }, ActionResume: s.reload.Soon} {
+		defer refresh.Subscribe(s.log.js.Conn(), consumer.OperationSubject(s.log.cfg.Prefix, action), published, func(err error) {
 			s.log.cfg.Log.Warn().Err(err).Msg("no subscription to stops and resumes: the stream of operations is read once a second instead")
-			continue
-		}
-		defer func() { _ = sub.Unsubscribe() }()
+		})()
 	}
-	tick := time.NewTicker(refreshPeriod)
-	defer tick.Stop()
-	for {
+	s.reload.Run(ctx, 0, func(ctx context.Context) time.Duration {
 		s.Refresh(ctx)
-		select {
-		case <-ctx.Done():
-			return
-		case <-s.refresh:
-		case <-tick.C:
-		}
-	}
+		return refreshPeriod
+	})
 }
 
 // Forget makes the state unknown until the next read, which Run starts at once. Call it
@@ -80,14 +70,7 @@ func (s *EmergencyStop) forgetFor(d time.Duration) {
 	s.mu.Lock()
 	s.readAt, s.validFrom = time.Time{}, time.Now().Add(d)
 	s.mu.Unlock()
-	s.refreshSoon()
-}
-
-func (s *EmergencyStop) refreshSoon() {
-	select {
-	case s.refresh <- struct{}{}:
-	default:
-	}
+	s.reload.Soon()
 }
 
 // Stopped implements settlement.EmergencyStop.
@@ -144,7 +127,7 @@ func (s *EmergencyStop) Stop(ctx context.Context, o settlement.Outcome, f settle
 	if err != nil {
 		return fmt.Errorf("a session was paid more than was in it, and the stop for the other replicas could not be recorded: %w", err)
 	}
-	s.refreshSoon()
+	s.reload.Soon()
 	return nil
 }
 

@@ -23,12 +23,12 @@ import (
 type Reader struct {
 	nc          *nats.Conn
 	api, stream string
+	timeout     time.Duration // of one request
 	patience    time.Duration // how long temporary failures are retried
 	pause       time.Duration // between two polls of Follow
 }
 
 const (
-	// requestTime bounds one request.
 	requestTime = 5 * time.Second
 	// retryTime is how long a read that fails for a temporary reason is retried.
 	retryTime = 30 * time.Second
@@ -41,11 +41,12 @@ const (
 
 // New returns a reader of the stream with this name.
 func New(js jetstream.JetStream, stream string) *Reader {
-	return &Reader{nc: js.Conn(), api: apiPrefix(js.Options()), stream: stream, patience: retryTime, pause: time.Second}
+	return &Reader{nc: js.Conn(), api: APIPrefix(js), stream: stream, timeout: requestTime, patience: retryTime, pause: time.Second}
 }
 
-func apiPrefix(o jetstream.JetStreamOptions) string {
-	switch {
+// APIPrefix is how the subjects of the JetStream API begin.
+func APIPrefix(js jetstream.JetStream) string {
+	switch o := js.Options(); {
 	case o.Domain != "":
 		return "$JS." + o.Domain + ".API."
 	case o.APIPrefix != "":
@@ -133,7 +134,7 @@ func header(stored []byte) nats.Header {
 
 // request sends a request to the JetStream API. refused is the answer's member for an error.
 func (r *Reader) request(ctx context.Context, call string, body []byte, answer any, refused **jetstream.APIError) error {
-	ctx, cancel := context.WithTimeout(ctx, requestTime)
+	ctx, cancel := context.WithTimeout(ctx, r.timeout)
 	defer cancel()
 	subject := r.api + call + r.stream
 	m, err := r.nc.RequestWithContext(ctx, subject, body)

@@ -8,6 +8,7 @@ import (
 
 	"github.com/nats-io/nats.go/jetstream"
 
+	"settled/ledger/natstest"
 	"settled/settlement"
 )
 
@@ -15,19 +16,11 @@ import (
 // client then terminates.
 func (r *rig) terminate(reason string) {
 	r.t.Helper()
-	c, err := r.js.CreateConsumer(r.t.Context(), OutcomesStream(r.cfg.Prefix), DurableConfig(r.cfg))
-	if err != nil {
-		r.t.Fatal(err)
-	}
-	m, err := c.Next()
-	if err != nil {
-		r.t.Fatal(err)
-	}
+	c := natstest.Must(r.js.CreateConsumer(r.t.Context(), OutcomesStream(r.cfg.Prefix), DurableConfig(r.cfg)))
+	m := natstest.Must(c.Next())
 	r.start()
 	r.until("the consumer runs", func() bool { return r.c.Status().State == OK && r.c.Status().Paused == (r.cfg.Ready != nil) })
-	if err := m.TermWithReason(reason); err != nil {
-		r.t.Fatal(err)
-	}
+	natstest.OK(r.t, m.TermWithReason(reason))
 }
 
 // A message that another client terminated is settled like any other: with a log event and
@@ -122,15 +115,11 @@ func TestMaxDeliverLosesNothing(t *testing.T) {
 		return closedBy(o), nil
 	}
 	cfg := DurableConfig(r.cfg)
-	if _, err := r.js.CreateConsumer(t.Context(), OutcomesStream(r.cfg.Prefix), cfg); err != nil {
-		t.Fatal(err)
-	}
+	natstest.Must(r.js.CreateConsumer(t.Context(), OutcomesStream(r.cfg.Prefix), cfg))
 	r.start()
 	r.until("the consumer runs", func() bool { return r.c.Status().State == OK })
 	cfg.MaxDeliver = 2
-	if _, err := r.js.UpdateConsumer(t.Context(), OutcomesStream(r.cfg.Prefix), cfg); err != nil {
-		t.Fatal(err)
-	}
+	natstest.Must(r.js.UpdateConsumer(t.Context(), OutcomesStream(r.cfg.Prefix), cfg))
 	r.publish("1")
 	r.until("it has its result", func() bool {
 		r.settler.mu.Lock()
@@ -144,19 +133,14 @@ func TestMaxDeliverLosesNothing(t *testing.T) {
 // A message that was deleted too is logged, and nothing waits for it.
 func TestATerminatedMessageThatWasDeleted(t *testing.T) {
 	r := newRig(t, nil)
-	c, err := New(r.js, r.settler, r.cfg)
-	if err != nil {
-		t.Fatal(err)
-	}
+	c := natstest.Must(New(r.js, r.settler, r.cfg))
 	if d, err := c.readTerminated(t.Context(), 99, nil); d != nil || err != nil {
 		t.Error(d, err)
 	}
 	if len(r.log.Events(t, "a terminated outcome was also deleted: ask its publisher for it")) != 1 {
 		t.Errorf("not logged: %s", r.log)
 	}
-	if err := r.js.DeleteStream(t.Context(), OutcomesStream(r.cfg.Prefix)); err != nil {
-		t.Fatal(err)
-	}
+	natstest.OK(t, r.js.DeleteStream(t.Context(), OutcomesStream(r.cfg.Prefix)))
 	if _, err := c.readTerminated(t.Context(), 1, nil); !errors.Is(err, jetstream.ErrStreamNotFound) {
 		t.Errorf("err = %v", err)
 	}

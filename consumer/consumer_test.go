@@ -12,7 +12,7 @@ import (
 
 	"github.com/nats-io/nats.go"
 
-	"settled/consumer/internal/natstest"
+	"settled/ledger/natstest"
 	"settled/settlement"
 )
 
@@ -35,10 +35,7 @@ func TestFailedIsTerminated(t *testing.T) {
 	r.settler.do = func(context.Context, settlement.Outcome, int) (settlement.Settlement, error) {
 		return settlement.Settlement{}, failedWith(settlement.ClosedElsewhere)
 	}
-	advisories, err := r.js.Conn().SubscribeSync("$JS.EVENT.ADVISORY.CONSUMER.MSG_TERMINATED.>")
-	if err != nil {
-		t.Fatal(err)
-	}
+	advisories := natstest.Must(r.js.Conn().SubscribeSync("$JS.EVENT.ADVISORY.CONSUMER.MSG_TERMINATED.>"))
 	r.start()
 	seq := r.publish("1")
 	if res := r.result(); res.Disposition != Terminated || res.Reason != "closed_elsewhere" {
@@ -161,13 +158,8 @@ func TestWhatAnotherProcessDroppedIsDelivered(t *testing.T) {
 		t.Fatal(err)
 	}
 	seq := r.publish("1")
-	other, err := r.js.Consumer(t.Context(), "OUTCOMES", "settled")
-	if err != nil {
-		t.Fatal(err)
-	}
-	if _, err := other.Next(); err != nil { // taken, and never answered
-		t.Fatal(err)
-	}
+	other := natstest.Must(r.js.Consumer(t.Context(), "OUTCOMES", "settled"))
+	natstest.Must(other.Next()) // taken, and never answered
 	r.start()
 	if res := r.result(); res.Delivered != 2 || res.Outcome.Ref.Sequence != seq {
 		t.Errorf("got %+v, want the second delivery", res)
@@ -243,16 +235,10 @@ func TestStop(t *testing.T) {
 	r.start()
 	r.until("busy", func() bool { s := r.c.Status(); return s.InHand == 2 && s.Waiting == 2 })
 	r.stop()
-	next, err := r.js.Consumer(t.Context(), "OUTCOMES", "settled")
-	if err != nil {
-		t.Fatal(err)
-	}
+	next := natstest.Must(r.js.Consumer(t.Context(), "OUTCOMES", "settled"))
 	others := 0 // 8: 6 that were never taken, and, long before the ack wait ends, 2 that were given back
 	r.until("what is not begun is there for others", func() bool {
-		batch, err := next.FetchNoWait(10)
-		if err != nil {
-			t.Fatal(err)
-		}
+		batch := natstest.Must(next.FetchNoWait(10))
 		for range batch.Messages() {
 			others++
 		}
@@ -283,10 +269,7 @@ func TestCutShort(t *testing.T) {
 	if _, _, err := EnsureDurable(t.Context(), r.js, r.cfg); err != nil {
 		t.Fatal(err)
 	}
-	c, err := New(r.js, r.settler, r.cfg)
-	if err != nil {
-		t.Fatal(err)
-	}
+	c := natstest.Must(New(r.js, r.settler, r.cfg))
 	stopped, cancel := context.WithCancelCause(context.Background())
 	seq := r.publish("1")
 	msg, meta := r.takeOne()
@@ -308,14 +291,9 @@ func TestCutShort(t *testing.T) {
 // takeOne fetches one message of the durable without a Consumer.
 func (r *rig) takeOne() (*nats.Msg, *nats.MsgMetadata) {
 	r.t.Helper()
-	p, err := openPull(r.js, r.cfg.Prefix, "settled", 1)
-	if err != nil {
-		r.t.Fatal(err)
-	}
+	p := natstest.Must(openPull(r.js, r.cfg.Prefix, "settled", 1))
 	defer p.abandon()
-	if err := p.request(1); err != nil {
-		r.t.Fatal(err)
-	}
+	natstest.OK(r.t, p.request(1))
 	select {
 	case msg := <-p.received:
 		meta, err := msg.Metadata()
@@ -393,9 +371,7 @@ func TestADeletedDurableIsRecreated(t *testing.T) {
 	r := newRig(t, nil)
 	r.start()
 	r.settledAll(r.publish("1"))
-	if err := r.js.DeleteConsumer(t.Context(), "OUTCOMES", "settled"); err != nil {
-		t.Fatal(err)
-	}
+	natstest.OK(t, r.js.DeleteConsumer(t.Context(), "OUTCOMES", "settled"))
 	seq := r.publish("2")
 	r.settledAll(seq)
 	r.until("ok again", func() bool { return r.c.Status().State == OK })
@@ -434,9 +410,7 @@ func deletedWithAMessageInHand(t *testing.T, before func(*rig)) {
 	before(r)
 	old := r.publish("old")
 	r.until("in hand", func() bool { return r.c.Status().InHand == 1 })
-	if err := r.js.DeleteStream(t.Context(), "OUTCOMES"); err != nil {
-		t.Fatal(err)
-	}
+	natstest.OK(t, r.js.DeleteStream(t.Context(), "OUTCOMES"))
 	r.until("said so", func() bool { return r.c.Status().Err() != nil })
 	r.until("created again", func() bool { return r.durable() != nil && r.c.Status().Err() == nil })
 	fresh := r.publish("fresh")
@@ -461,9 +435,7 @@ func TestADeletedStreamIsNotRecreatedWithoutPermission(t *testing.T) {
 	r.cfg.ManageStreams = false
 	r.start()
 	r.settledAll(r.publish("1"))
-	if err := r.js.DeleteStream(t.Context(), "OUTCOMES"); err != nil {
-		t.Fatal(err)
-	}
+	natstest.OK(t, r.js.DeleteStream(t.Context(), "OUTCOMES"))
 	r.until("said what to do", func() bool {
 		err := r.c.Status().Err()
 		return err != nil && strings.Contains(err.Error(), "nats stream add OUTCOMES")
@@ -485,10 +457,7 @@ func TestADeletedStreamIsNotRecreatedWithoutPermission(t *testing.T) {
 
 func TestTwoConsumersShareTheWork(t *testing.T) {
 	r := newRig(t, func(c *Config) { c.Workers = 2 })
-	other, err := New(natstest.Connect(t, r.server), r.settler, r.cfg)
-	if err != nil {
-		t.Fatal(err)
-	}
+	other := natstest.Must(New(natstest.Connect(t, r.server), r.settler, r.cfg))
 	ctx, cancel := context.WithCancel(context.Background())
 	ended := make(chan error, 1)
 	go func() { ended <- other.Run(ctx) }()
@@ -523,13 +492,8 @@ func TestRunRefusesADangerousDurable(t *testing.T) {
 	r := newRig(t, nil)
 	bad := DurableConfig(r.cfg)
 	bad.MaxDeliver = 5
-	if _, err := r.js.CreateConsumer(t.Context(), "OUTCOMES", bad); err != nil {
-		t.Fatal(err)
-	}
-	c, err := New(r.js, r.settler, r.cfg)
-	if err != nil {
-		t.Fatal(err)
-	}
+	natstest.Must(r.js.CreateConsumer(t.Context(), "OUTCOMES", bad))
+	c := natstest.Must(New(r.js, r.settler, r.cfg))
 	var refused *RefusedError
 	if err := c.Run(t.Context()); !errors.As(err, &refused) || !strings.Contains(err.Error(), "max_deliver 5") {
 		t.Errorf("got %v", err)
@@ -611,10 +575,7 @@ func TestAServerThatRestarts(t *testing.T) {
 // delay.
 func TestOneAnswerAndNothingAfter(t *testing.T) {
 	nc := natstest.Connect(t, natstest.StartServer(t)).Conn()
-	sub, err := nc.SubscribeSync("answers")
-	if err != nil {
-		t.Fatal(err)
-	}
+	sub := natstest.Must(nc.SubscribeSync("answers"))
 	ds := &deliveries{nc: nc, open: map[*delivery]struct{}{}}
 	d := &delivery{msg: &nats.Msg{Reply: "answers"}}
 	ds.add(d)
@@ -627,15 +588,10 @@ func TestOneAnswerAndNothingAfter(t *testing.T) {
 	if err := ds.answer(d, Verdict{Disposition: Terminated}); err == nil {
 		t.Error("answered twice")
 	}
-	if err := nc.Publish("answers", []byte("end")); err != nil {
-		t.Fatal(err)
-	}
+	natstest.OK(t, nc.Publish("answers", []byte("end")))
 	var got []string
 	for len(got) == 0 || got[len(got)-1] != "end" {
-		msg, err := sub.NextMsg(natstest.Patience)
-		if err != nil {
-			t.Fatal(err)
-		}
+		msg := natstest.Must(sub.NextMsg(natstest.Patience))
 		got = append(got, string(msg.Data))
 	}
 	if want := []string{"+WPI", `-NAK {"delay": 1500000000}`, "end"}; !slices.Equal(got, want) || len(ds.open) != 0 {

@@ -3,6 +3,8 @@ package consumer
 import (
 	"fmt"
 	"testing"
+
+	"settled/ledger/natstest"
 )
 
 // Both sides forget the requests of a connection that was lost: no message goes to a
@@ -15,13 +17,8 @@ func TestABrokenConnectionLeavesNoRequestBehind(t *testing.T) {
 			t.Errorf("message %d came with delivery %d", i, res.Delivered)
 		}
 		before := r.js.Conn().Stats().Reconnects
-		id, err := r.js.Conn().GetClientID()
-		if err != nil {
-			t.Fatal(err)
-		}
-		if err := r.server.DisconnectClientByID(id); err != nil {
-			t.Fatal(err)
-		}
+		id := natstest.Must(r.js.Conn().GetClientID())
+		natstest.OK(t, r.server.DisconnectClientByID(id))
 		r.until("connected again", func() bool { return r.js.Conn().Stats().Reconnects > before && r.js.Conn().IsConnected() })
 		r.until("checked again", func() bool { return r.c.Status().State == OK })
 	}

@@ -12,7 +12,7 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 	"github.com/rs/zerolog"
 
-	"settled/consumer/internal/natstest"
+	"settled/ledger/natstest"
 	"settled/settlement"
 )
 
@@ -67,9 +67,7 @@ func newRig(t *testing.T, change func(*Config)) *rig {
 	if change != nil {
 		change(&r.cfg)
 	}
-	if _, err := EnsureStreams(t.Context(), r.js, r.cfg); err != nil {
-		t.Fatal(err)
-	}
+	natstest.Must(EnsureStreams(t.Context(), r.js, r.cfg))
 	r.settler = newFakeSettler(t)
 	return r
 }
@@ -77,10 +75,7 @@ func newRig(t *testing.T, change func(*Config)) *rig {
 // start runs the consumer until the test ends.
 func (r *rig) start() *rig {
 	r.t.Helper()
-	var err error
-	if r.c, err = New(r.js, r.settler, r.cfg); err != nil {
-		r.t.Fatal(err)
-	}
+	r.c = natstest.Must(New(r.js, r.settler, r.cfg))
 	ctx, cancel := context.WithCancel(context.Background())
 	r.stop, r.ended = cancel, make(chan error, 1)
 	go func() { r.ended <- r.c.Run(ctx) }()
@@ -109,10 +104,7 @@ func (r *rig) publish(id string) uint64 {
 
 func (r *rig) publishMsg(m *nats.Msg) uint64 {
 	r.t.Helper()
-	ack, err := r.js.PublishMsg(r.t.Context(), m)
-	if err != nil {
-		r.t.Fatal(err)
-	}
+	ack := natstest.Must(r.js.PublishMsg(r.t.Context(), m))
 	return ack.Sequence
 }
 

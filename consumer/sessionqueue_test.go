@@ -13,7 +13,7 @@ import (
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 
-	"settled/consumer/internal/natstest"
+	"settled/ledger/natstest"
 	"settled/settlement"
 )
 
@@ -148,9 +148,7 @@ func (r *rig) flood(n int, sessions ...string) {
 	r.t.Helper()
 	for i := range n {
 		data := fmt.Sprintf(`{"specversion":"1.0","id":"flood %d","source":"/test","type":"outcome.cancellation","data":{"session_id":%q}}`, i, sessions[i%len(sessions)])
-		if _, err := r.js.PublishMsgAsync(&nats.Msg{Subject: OutcomeSubject(r.cfg.Prefix, settlement.Cancellation), Data: []byte(data)}, jetstream.WithStallWait(time.Minute)); err != nil {
-			r.t.Fatal(err)
-		}
+		natstest.Must(r.js.PublishMsgAsync(&nats.Msg{Subject: OutcomeSubject(r.cfg.Prefix, settlement.Cancellation), Data: []byte(data)}, jetstream.WithStallWait(time.Minute)))
 	}
 	<-r.js.PublishAsyncComplete()
 }
@@ -165,9 +163,7 @@ func TestNoNumberOfMessagesOfASessionDelaysAnother(t *testing.T) {
 			r, hot := hotRig(t, 8)
 			earlier := DurableConfig(r.cfg)
 			earlier.MaxAckPending = earlierMaxAckPending
-			if _, err := r.js.CreateConsumer(t.Context(), "OUTCOMES", earlier); err != nil {
-				t.Fatal(err)
-			}
+			natstest.Must(r.js.CreateConsumer(t.Context(), "OUTCOMES", earlier))
 			stuck := []string{hotSession}
 			for i := 1; i < sessions; i++ {
 				stuck = append(stuck, fmt.Sprintf("0x%064x", i))
@@ -245,16 +241,10 @@ func TestWaitingOutcomesAreGivenBack(t *testing.T) {
 		r.start()
 		r.waiting(3)
 		r.stop()
-		next, err := r.js.Consumer(t.Context(), "OUTCOMES", "settled")
-		if err != nil {
-			t.Fatal(err)
-		}
+		next := natstest.Must(r.js.Consumer(t.Context(), "OUTCOMES", "settled"))
 		others := 0
 		r.until("what waited is there for others", func() bool {
-			batch, err := next.FetchNoWait(10)
-			if err != nil {
-				t.Fatal(err)
-			}
+			batch := natstest.Must(next.FetchNoWait(10))
 			for range batch.Messages() {
 				others++
 			}

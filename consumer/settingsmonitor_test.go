@@ -9,23 +9,19 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 	"github.com/rs/zerolog"
 
-	"settled/consumer/internal/natstest"
+	"settled/ledger/natstest"
 )
 
 // settingsOn returns the monitor of a managed installation, after one verification.
 func settingsOn(t *testing.T, js jetstream.JetStream, log *natstest.LogBuffer) *SettingsMonitor {
 	t.Helper()
 	cfg := Config{ManageStreams: true, Log: zerolog.New(log)}
-	if _, err := EnsureStreams(t.Context(), js, cfg); err != nil {
-		t.Fatal(err)
-	}
+	natstest.Must(EnsureStreams(t.Context(), js, cfg))
 	if _, _, err := EnsureDurable(t.Context(), js, cfg); err != nil {
 		t.Fatal(err)
 	}
 	s := NewSettingsMonitor(js, cfg, time.Hour)
-	if err := s.Verify(t.Context()); err != nil {
-		t.Fatal(err)
-	}
+	natstest.OK(t, s.Verify(t.Context()))
 	return s
 }
 
@@ -36,9 +32,7 @@ func TestStreamsChangedWhileRunning(t *testing.T) {
 	js := natstest.Connect(t, natstest.StartServer(t))
 	log := &natstest.LogBuffer{}
 	s := settingsOn(t, js, log)
-	if _, err := js.CreateStream(t.Context(), jetstream.StreamConfig{Name: "ORIGIN", Subjects: []string{"origin"}}); err != nil {
-		t.Fatal(err)
-	}
+	natstest.Must(js.CreateStream(t.Context(), jetstream.StreamConfig{Name: "ORIGIN", Subjects: []string{"origin"}}))
 	for name, c := range map[string]struct {
 		stream int
 		change func(*jetstream.StreamConfig)
@@ -80,9 +74,7 @@ func TestStreamsChangedWhileRunning(t *testing.T) {
 			want := StreamConfigs(Config{})[c.stream]
 			changed := StreamConfigs(Config{})[c.stream]
 			c.change(&changed)
-			if _, err := js.UpdateStream(t.Context(), changed); err != nil {
-				t.Fatal(err)
-			}
+			natstest.Must(js.UpdateStream(t.Context(), changed))
 			err := s.Verify(t.Context())
 			switch {
 			case c.said == "" && err != nil:
@@ -93,9 +85,7 @@ func TestStreamsChangedWhileRunning(t *testing.T) {
 			if c.said != "" && (s.Verified(t.Context(), time.Hour) == nil || s.Problem() == nil) {
 				t.Error("an earlier answer counts")
 			}
-			if _, err := js.UpdateStream(t.Context(), want); err != nil {
-				t.Fatal(err)
-			}
+			natstest.Must(js.UpdateStream(t.Context(), want))
 			if err := s.Verify(t.Context()); err != nil {
 				t.Errorf("put back: %v", err)
 			}
@@ -142,13 +132,9 @@ func TestDurableChangedWhileRunning(t *testing.T) {
 			set := func(cfg jetstream.ConsumerConfig) {
 				t.Helper()
 				if c.anew {
-					if err := js.DeleteConsumer(t.Context(), "OUTCOMES", "settled"); err != nil {
-						t.Fatal(err)
-					}
+					natstest.OK(t, js.DeleteConsumer(t.Context(), "OUTCOMES", "settled"))
 				}
-				if _, err := js.CreateOrUpdateConsumer(t.Context(), "OUTCOMES", cfg); err != nil {
-					t.Fatal(err)
-				}
+				natstest.Must(js.CreateOrUpdateConsumer(t.Context(), "OUTCOMES", cfg))
 			}
 			changed := DurableConfig(Config{})
 			c.change(&changed)
@@ -164,23 +150,17 @@ func TestDurableChangedWhileRunning(t *testing.T) {
 		})
 	}
 	t.Run("paused", func(t *testing.T) {
-		if _, err := js.PauseConsumer(t.Context(), "OUTCOMES", "settled", time.Now().Add(time.Hour)); err != nil {
-			t.Fatal(err)
-		}
+		natstest.Must(js.PauseConsumer(t.Context(), "OUTCOMES", "settled", time.Now().Add(time.Hour)))
 		if err := s.Verify(t.Context()); err == nil || !strings.Contains(err.Error(), "nats consumer resume OUTCOMES settled") {
 			t.Errorf("%v, want it to be paused", err)
 		}
-		if _, err := js.ResumeConsumer(t.Context(), "OUTCOMES", "settled"); err != nil {
-			t.Fatal(err)
-		}
+		natstest.Must(js.ResumeConsumer(t.Context(), "OUTCOMES", "settled"))
 		if err := s.Verify(t.Context()); err != nil {
 			t.Error(err)
 		}
 	})
 	t.Run("missing", func(t *testing.T) {
-		if err := js.DeleteConsumer(t.Context(), "OUTCOMES", "settled"); err != nil {
-			t.Fatal(err)
-		}
+		natstest.OK(t, js.DeleteConsumer(t.Context(), "OUTCOMES", "settled"))
 		if err := s.Verify(t.Context()); err == nil || !strings.Contains(err.Error(), "consumer settled is missing") {
 			t.Errorf("%v", err)
 		}
@@ -203,28 +183,17 @@ func TestRemovedWhileRunning(t *testing.T) {
 			s := settingsOn(t, js, &natstest.LogBuffer{})
 			for _, subject := range []string{"outcome.a", "operation.stop", "deadletter.s"} {
 				for range 3 {
-					if _, err := js.Publish(t.Context(), subject, []byte("{}")); err != nil {
-						t.Fatal(err)
-					}
+					natstest.Must(js.Publish(t.Context(), subject, []byte("{}")))
 				}
 			}
-			if err := s.Verify(t.Context()); err != nil {
-				t.Fatal(err)
-			}
-			made, err := js.Stream(t.Context(), stream)
-			if err != nil {
-				t.Fatal(err)
-			}
-			if err := made.DeleteMsg(t.Context(), 2); err != nil {
-				t.Fatal(err)
-			}
+			natstest.OK(t, s.Verify(t.Context()))
+			made := natstest.Must(js.Stream(t.Context(), stream))
+			natstest.OK(t, made.DeleteMsg(t.Context(), 2))
 			if err := s.Verify(t.Context()); (err != nil) != want {
 				t.Errorf("one in the middle: %v", err)
 			}
 			s.removed = nil
-			if err := made.Purge(t.Context(), jetstream.WithPurgeSequence(3)); err != nil {
-				t.Fatal(err)
-			}
+			natstest.OK(t, made.Purge(t.Context(), jetstream.WithPurgeSequence(3)))
 			if err := s.Verify(t.Context()); (err != nil) != want {
 				t.Errorf("the first ones: %v", err)
 			}
@@ -241,33 +210,16 @@ func TestSettledOutcomesMayBePurged(t *testing.T) {
 	js := natstest.Connect(t, natstest.StartServer(t))
 	s := settingsOn(t, js, &natstest.LogBuffer{})
 	for range 3 {
-		if _, err := js.Publish(t.Context(), "outcome.a", nil); err != nil {
-			t.Fatal(err)
-		}
+		natstest.Must(js.Publish(t.Context(), "outcome.a", nil))
 	}
-	durable, err := js.Consumer(t.Context(), "OUTCOMES", "settled")
-	if err != nil {
-		t.Fatal(err)
-	}
+	durable := natstest.Must(js.Consumer(t.Context(), "OUTCOMES", "settled"))
 	for range 2 {
-		m, err := durable.Next()
-		if err != nil {
-			t.Fatal(err)
-		}
-		if err := m.DoubleAck(t.Context()); err != nil {
-			t.Fatal(err)
-		}
+		m := natstest.Must(durable.Next())
+		natstest.OK(t, m.DoubleAck(t.Context()))
 	}
-	if err := s.Verify(t.Context()); err != nil {
-		t.Fatal(err)
-	}
-	outcomes, err := js.Stream(t.Context(), "OUTCOMES")
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := outcomes.Purge(t.Context(), jetstream.WithPurgeSequence(3)); err != nil { // up to 2
-		t.Fatal(err)
-	}
+	natstest.OK(t, s.Verify(t.Context()))
+	outcomes := natstest.Must(js.Stream(t.Context(), "OUTCOMES"))
+	natstest.OK(t, outcomes.Purge(t.Context(), jetstream.WithPurgeSequence(3))) // up to 2
 	if err := s.Verify(t.Context()); err != nil {
 		t.Error(err)
 	}

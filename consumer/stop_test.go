@@ -10,6 +10,7 @@ import (
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 
+	"settled/ledger/natstest"
 	"settled/settlement"
 )
 
@@ -46,14 +47,9 @@ func (c *silentConn) Write(p []byte) (int, error) {
 // connectOver connects the rig's consumer again, with this dialer.
 func (r *rig) connectOver(d *silentDialer) {
 	r.t.Helper()
-	nc, err := nats.Connect(r.server.ClientURL(), nats.SetCustomDialer(d))
-	if err != nil {
-		r.t.Fatal(err)
-	}
+	nc := natstest.Must(nats.Connect(r.server.ClientURL(), nats.SetCustomDialer(d)))
 	r.t.Cleanup(nc.Close)
-	if r.js, err = jetstream.New(nc); err != nil {
-		r.t.Fatal(err)
-	}
+	r.js = natstest.Must(jetstream.New(nc))
 }
 
 // The limits of a stop leave the service time to close its connections.

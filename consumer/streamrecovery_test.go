@@ -10,28 +10,21 @@ import (
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 
-	"settled/consumer/internal/natstest"
+	"settled/ledger/natstest"
 )
 
 // ledgerWith creates the ledger's stream as far as this package reads it.
 func ledgerWith(t *testing.T, js jetstream.JetStream, entries int) {
 	t.Helper()
-	if _, err := js.CreateStream(t.Context(), jetstream.StreamConfig{Name: "PROD_SETTLEMENTS", Subjects: []string{"prod.settlement.>"}}); err != nil {
-		t.Fatal(err)
-	}
+	natstest.Must(js.CreateStream(t.Context(), jetstream.StreamConfig{Name: "PROD_SETTLEMENTS", Subjects: []string{"prod.settlement.>"}}))
 	for i := range entries {
-		if _, err := js.Publish(t.Context(), fmt.Sprintf("prod.settlement.closed.%d", i), nil); err != nil {
-			t.Fatal(err)
-		}
+		natstest.Must(js.Publish(t.Context(), fmt.Sprintf("prod.settlement.closed.%d", i), nil))
 	}
 }
 
 func publishOutcome(t *testing.T, js jetstream.JetStream) uint64 {
 	t.Helper()
-	ack, err := js.Publish(t.Context(), "prod.outcome.cancellation", nil)
-	if err != nil {
-		t.Fatal(err)
-	}
+	ack := natstest.Must(js.Publish(t.Context(), "prod.outcome.cancellation", nil))
 	return ack.Sequence
 }
 
@@ -60,9 +53,7 @@ func TestALostStreamOfOutcomesBeginsBeyondTheLedger(t *testing.T) {
 			t.Errorf("once it is there: warnings %q, error %v", warnings, err)
 		}
 		last = publishOutcome(t, js)
-		if err := js.DeleteStream(t.Context(), "PROD_OUTCOMES"); err != nil {
-			t.Fatal(err)
-		}
+		natstest.OK(t, js.DeleteStream(t.Context(), "PROD_OUTCOMES"))
 	}
 }
 
@@ -88,12 +79,8 @@ func TestAFirstStreamOfOutcomesBeginsAtOne(t *testing.T) {
 // othersLedger creates that of an installation without prefix on the same server.
 func othersLedger(t *testing.T, js jetstream.JetStream) {
 	t.Helper()
-	if _, err := js.CreateStream(t.Context(), jetstream.StreamConfig{Name: "SETTLEMENTS", Subjects: []string{"settlement.>"}}); err != nil {
-		t.Fatal(err)
-	}
-	if _, err := js.Publish(t.Context(), "settlement.closed.1", nil); err != nil {
-		t.Fatal(err)
-	}
+	natstest.Must(js.CreateStream(t.Context(), jetstream.StreamConfig{Name: "SETTLEMENTS", Subjects: []string{"settlement.>"}}))
+	natstest.Must(js.Publish(t.Context(), "settlement.closed.1", nil))
 }
 
 // The command that creates the stream has the sequence at which it must begin.
@@ -113,10 +100,7 @@ func TestTheCommandForALostStreamSaysWhereItBegins(t *testing.T) {
 // A stream of outcomes is not created if its first sequence is unknown.
 func TestALedgerThatDoesNotAnswerStopsTheCreation(t *testing.T) {
 	js := natstest.Connect(t, natstest.StartServer(t))
-	refuse, err := jetstream.NewWithAPIPrefix(js.Conn(), "refused")
-	if err != nil {
-		t.Fatal(err)
-	}
+	refuse := natstest.Must(jetstream.NewWithAPIPrefix(js.Conn(), "refused"))
 	answers, err := js.Conn().Subscribe("refused.STREAM.INFO.*", func(m *nats.Msg) {
 		code := `{"code":404,"err_code":10059,"description":"stream not found"}`
 		if strings.HasSuffix(m.Subject, ".SETTLEMENTS") {
@@ -128,11 +112,8 @@ func TestALedgerThatDoesNotAnswerStopsTheCreation(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer func() { _ = answers.Unsubscribe() }()
-	made, err := js.Conn().SubscribeSync("refused.STREAM.CREATE.OUTCOMES")
-	if err != nil {
-		t.Fatal(err)
-	}
-	if _, err := EnsureStreams(t.Context(), refuse, Config{ManageStreams: true}); err == nil || !strings.Contains(err.Error(), "can't be told") {
+	made := natstest.Must(js.Conn().SubscribeSync("refused.STREAM.CREATE.OUTCOMES"))
+	if _, err := EnsureStreams(t.Context(), refuse, Config{ManageStreams: true}); err == nil || !strings.Contains(err.Error(), "it is not known whether") {
 		t.Errorf("got %v", err)
 	}
 	if n, _, err := made.Pending(); err != nil || n > 0 {

@@ -241,7 +241,7 @@ func firstSequence(ctx context.Context, js jetstream.JetStream, name, prefix str
 	case errors.Is(err, jetstream.ErrStreamNotFound):
 		return 0, nil
 	case err != nil:
-		return 0, fmt.Errorf("is missing, and whether the ledger %s has entries can't be told: %w", ledgerStream(prefix), err)
+		return 0, fmt.Errorf("is missing, and it is not known whether the ledger %s has entries: %w", ledgerStream(prefix), err)
 	case ledger.CachedInfo().State.Msgs == 0:
 		return 0, nil
 	}

@@ -9,7 +9,7 @@ import (
 
 	"github.com/nats-io/nats.go/jetstream"
 
-	"settled/consumer/internal/natstest"
+	"settled/ledger/natstest"
 )
 
 func TestEnsureStreamsMakesWhatIsMissingAndChangesNothing(t *testing.T) {
@@ -21,10 +21,7 @@ func TestEnsureStreamsMakesWhatIsMissingAndChangesNothing(t *testing.T) {
 		}
 	}
 	for name, subject := range map[string]string{"PROD_OUTCOMES": "prod.outcome.*", "PROD_DEADLETTERS": "prod.deadletter.*", "PROD_OPERATIONS": "prod.operation.*"} {
-		s, err := js.Stream(t.Context(), name)
-		if err != nil {
-			t.Fatal(err)
-		}
+		s := natstest.Must(js.Stream(t.Context(), name))
 		c := s.CachedInfo().Config
 		if c.Subjects[0] != subject || c.Storage != jetstream.FileStorage || c.Retention != jetstream.LimitsPolicy || c.MaxAge != 0 || c.AllowDirect {
 			t.Errorf("%s: %+v", name, c)
@@ -36,23 +33,15 @@ func TestEnsureStreamsMakesWhatIsMissingAndChangesNothing(t *testing.T) {
 func TestStreamConfigsAreWhatTheServerKeeps(t *testing.T) {
 	js := natstest.Connect(t, natstest.StartServer(t))
 	for _, want := range StreamConfigs(Config{}) {
-		if _, err := js.CreateStream(t.Context(), want); err != nil {
-			t.Fatal(err)
-		}
+		natstest.Must(js.CreateStream(t.Context(), want))
 	}
 	for _, i := range InspectStreams(t.Context(), js, Config{}) {
 		if len(i.Warnings)+len(i.Dangers) > 0 || i.Err != nil || i.Stream == nil {
 			t.Errorf("%+v", i)
 		}
 	}
-	s, err := js.Stream(t.Context(), "OUTCOMES")
-	if err != nil {
-		t.Fatal(err)
-	}
-	d, err := s.CreateConsumer(t.Context(), DurableConfig(Config{}))
-	if err != nil {
-		t.Fatal(err)
-	}
+	s := natstest.Must(js.Stream(t.Context(), "OUTCOMES"))
+	d := natstest.Must(s.CreateConsumer(t.Context(), DurableConfig(Config{})))
 	c := d.CachedInfo().Config
 	if i := InspectDurable(t.Context(), js, Config{}); len(i.Warnings)+len(i.Dangers) > 0 || i.Err != nil || i.Durable == nil {
 		t.Errorf("durable: %+v", i)
@@ -151,9 +140,7 @@ func TestEnsureStreamsRefusesWhatEndangersMoney(t *testing.T) {
 
 func TestEnsureDurableRefusesWhatEndangersMoney(t *testing.T) {
 	js := natstest.Connect(t, natstest.StartServer(t))
-	if _, err := EnsureStreams(t.Context(), js, Config{ManageStreams: true}); err != nil {
-		t.Fatal(err)
-	}
+	natstest.Must(EnsureStreams(t.Context(), js, Config{ManageStreams: true}))
 	for name, c := range map[string]struct {
 		change func(*jetstream.ConsumerConfig)
 		refuse string
@@ -178,9 +165,7 @@ func TestEnsureDurableRefusesWhatEndangersMoney(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			have := DurableConfig(Config{})
 			c.change(&have)
-			if _, err := js.CreateConsumer(t.Context(), "OUTCOMES", have); err != nil {
-				t.Fatal(err)
-			}
+			natstest.Must(js.CreateConsumer(t.Context(), "OUTCOMES", have))
 			defer func() { _ = js.DeleteConsumer(t.Context(), "OUTCOMES", "settled") }()
 			_, warnings, err := EnsureDurable(t.Context(), js, Config{})
 			var refused *RefusedError
@@ -198,9 +183,7 @@ func TestEnsureDurableRefusesWhatEndangersMoney(t *testing.T) {
 // delivered. Another limit was chosen by an operator, and a warning names it.
 func TestEnsureDurableRemovesTheEarlierAckLimit(t *testing.T) {
 	js := natstest.Connect(t, natstest.StartServer(t))
-	if _, err := EnsureStreams(t.Context(), js, Config{ManageStreams: true}); err != nil {
-		t.Fatal(err)
-	}
+	natstest.Must(EnsureStreams(t.Context(), js, Config{ManageStreams: true}))
 	for name, c := range map[string]struct {
 		cfg         Config
 		limit, want int
@@ -214,14 +197,9 @@ func TestEnsureDurableRemovesTheEarlierAckLimit(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			have := DurableConfig(Config{})
 			have.MaxAckPending = c.limit
-			if _, err := js.CreateConsumer(t.Context(), "OUTCOMES", have); err != nil {
-				t.Fatal(err)
-			}
+			natstest.Must(js.CreateConsumer(t.Context(), "OUTCOMES", have))
 			defer func() { _ = js.DeleteConsumer(t.Context(), "OUTCOMES", "settled") }()
-			created, err := js.Consumer(t.Context(), "OUTCOMES", "settled")
-			if err != nil {
-				t.Fatal(err)
-			}
+			created := natstest.Must(js.Consumer(t.Context(), "OUTCOMES", "settled"))
 			info, warnings, err := EnsureDurable(t.Context(), js, c.cfg)
 			if err != nil || info.Config.MaxAckPending != c.want || len(warnings) != c.warnings {
 				t.Errorf("max_ack_pending %d, want %d; warnings %q, want %d; %v", info.Config.MaxAckPending, c.want, warnings, c.warnings, err)
@@ -235,14 +213,10 @@ func TestEnsureDurableRemovesTheEarlierAckLimit(t *testing.T) {
 
 func TestEnsureDurableRefusesAPushConsumer(t *testing.T) {
 	js := natstest.Connect(t, natstest.StartServer(t))
-	if _, err := EnsureStreams(t.Context(), js, Config{ManageStreams: true}); err != nil {
-		t.Fatal(err)
-	}
+	natstest.Must(EnsureStreams(t.Context(), js, Config{ManageStreams: true}))
 	push := DurableConfig(Config{})
 	push.DeliverSubject = "somewhere"
-	if _, err := js.CreatePushConsumer(t.Context(), "OUTCOMES", push); err != nil {
-		t.Fatal(err)
-	}
+	natstest.Must(js.CreatePushConsumer(t.Context(), "OUTCOMES", push))
 	_, _, err := EnsureDurable(t.Context(), js, Config{})
 	var refused *RefusedError
 	if !errors.As(err, &refused) || !strings.Contains(err.Error(), "pushes") {

@@ -11,6 +11,7 @@ import (
 
 	"settled/ledger"
 	"settled/ledger/ledgertest"
+	"settled/ledger/natstest"
 	"settled/settlement"
 )
 
@@ -55,7 +56,7 @@ func (f flaky) Get(ctx context.Context, filter string, from uint64) (ledger.Mess
 
 // seams are the streams that every fault is tried on.
 func seams(t *testing.T) map[string]ledger.Stream {
-	s := connect(t, runServer(t, serverOptions))
+	s := natstest.Connect(t, newServer(t))
 	return map[string]ledger.Stream{"memory": &ledgertest.Stream{}, "server": mustOpen(t, s, config()).Stream()}
 }
 

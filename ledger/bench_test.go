@@ -10,6 +10,7 @@ import (
 
 	"settled/ledger"
 	"settled/ledger/ledgertest"
+	"settled/ledger/natstest"
 	"settled/settlement"
 )
 
@@ -27,15 +28,13 @@ func BenchmarkAppend(b *testing.B) {
 func BenchmarkParseEntry(b *testing.B) {
 	m := story(b, "")[0]
 	for b.Loop() {
-		if _, err := ledger.ParseEntry(m.Subject, m.Payload, 1); err != nil {
-			b.Fatal(err)
-		}
+		natstest.Must(ledger.ParseEntry(m.Subject, m.Payload, 1))
 	}
 }
 
 // BenchmarkVerify is an audit of a whole ledger on a server, signatures aside.
 func BenchmarkVerify(b *testing.B) {
-	js := connect(b, runServer(b, serverOptions))
+	js := natstest.Connect(b, newServer(b))
 	l := mustOpen(b, js, config())
 	const sessions = 10_000
 	pour(b, js, sessions)
@@ -85,9 +84,7 @@ func pour(t testing.TB, js jetstream.JetStream, sessions int) {
 		head := mustAppend(t, l, settlement.Head{Session: session(n)}, closing(session(n), outcome("a"), 1))
 		mustAppend(t, l, head, closed(session(n), outcome("a"), 1))
 		for _, m := range mem.Messages() {
-			if _, err := js.PublishAsync(m.Subject, m.Payload); err != nil {
-				t.Fatal(err)
-			}
+			natstest.Must(js.PublishAsync(m.Subject, m.Payload))
 		}
 	}
 	<-js.PublishAsyncComplete()
@@ -97,7 +94,7 @@ func pour(t testing.TB, js jetstream.JetStream, sessions int) {
 // ordinary session, and sessions that a publisher floods with other outcomes,
 // between others' entries and at one go.
 func BenchmarkHistory(b *testing.B) {
-	js := connect(b, runServer(b, serverOptions))
+	js := natstest.Connect(b, newServer(b))
 	l := mustOpen(b, js, config())
 	for i, c := range []struct{ entries, between int }{{2, 1}, {4, 1}, {20, 1}, {100, 9}, {1_000, 9}, {10_000, 1}, {10_000, 0}} {
 		flood(b, js, l, session(i), c.entries, c.between)
@@ -118,9 +115,7 @@ func flood(t testing.TB, js jetstream.JetStream, l *ledger.Ledger, id settlement
 	head := mustAppend(t, l, settlement.Head{Session: id}, closing(id, outcome("a"), 1))
 	for n := 1; n < entries; n++ {
 		for range between {
-			if _, err := js.PublishAsync("settlement.failed.unknown", []byte("{}")); err != nil {
-				t.Fatal(err)
-			}
+			natstest.Must(js.PublishAsync("settlement.failed.unknown", []byte("{}")))
 		}
 		e := failed(head, id, outcome(fmt.Sprint("stranger ", n)), 0)
 		e.Reason, e.Evidence = "paid elsewhere", []string{"receipt 1", "receipt 2"}

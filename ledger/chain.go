@@ -60,7 +60,7 @@ func checkLink(s Stored, n uint64, digest string, gaps func() (bool, error)) (fo
 	missing, err := gaps()
 	switch {
 	case err != nil:
-		return nil, fmt.Errorf("whether entries are missing: %w", err)
+		return nil, fmt.Errorf("it is not known whether entries are missing: %w", err)
 	case missing:
 		return nil, fmt.Errorf("%w; messages are missing from the stream, and entries of this session may be among them: restore the stream from a backup, and run settled ledger verify", foreign)
 	}

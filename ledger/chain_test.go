@@ -15,6 +15,7 @@ import (
 
 	"settled/ledger"
 	"settled/ledger/ledgertest"
+	"settled/ledger/natstest"
 	"settled/settlement"
 )
 
@@ -263,15 +264,13 @@ func TestScanContinues(t *testing.T) {
 // TestReplySubjectsOnAServer: a publisher names a session's subject as the reply subject
 // of its publish, and the server stores its acknowledgement in the ledger.
 func TestReplySubjectsOnAServer(t *testing.T) {
-	js := connect(t, runServer(t, serverOptions))
+	js := natstest.Connect(t, newServer(t))
 	l := mustOpen(t, js, config())
 	a := outcome("a")
 	intrude := func() {
 		t.Helper()
 		before := lastSequence(t, l)
-		if err := js.Conn().PublishMsg(&nats.Msg{Subject: "settlement.failed.unknown", Reply: "settlement.failed." + string(session(1)), Data: []byte("{}")}); err != nil {
-			t.Fatal(err)
-		}
+		natstest.OK(t, js.Conn().PublishMsg(&nats.Msg{Subject: "settlement.failed.unknown", Reply: "settlement.failed." + string(session(1)), Data: []byte("{}")}))
 		for deadline := time.Now().Add(10 * time.Second); lastSequence(t, l) < before+2; time.Sleep(time.Millisecond) {
 			if time.Now().After(deadline) {
 				t.Fatal("the acknowledgement was not stored")
@@ -310,9 +309,7 @@ func TestDuplicateIsVerified(t *testing.T) {
 	e := failed(settlement.Head{}, "", outcome("a"), 0)
 	e.Standing = nil
 	id := fmt.Sprintf("unknown/%d", e.Outcome.Sequence)
-	if _, err := mem.Publish(t.Context(), ledger.Draft{Subject: "settlement.failed.unknown", ID: id, Payload: []byte("{}")}); err != nil {
-		t.Fatal(err)
-	}
+	natstest.Must(mem.Publish(t.Context(), ledger.Draft{Subject: "settlement.failed.unknown", ID: id, Payload: []byte("{}")}))
 	var stored []settlement.Entry
 	for range 2 {
 		stored = append(stored, *mustAppend(t, l, settlement.Head{}, e).Last)
@@ -334,7 +331,7 @@ func wantClassified(t *testing.T, it string, mem *ledgertest.Stream, foreign uin
 	t.Helper()
 	var all []ledger.Stored
 	for _, m := range mem.Messages() {
-		s := ledger.Stored{Subject: m.Subject, Sequence: m.Sequence, Payload: m.Payload}
+		s := ledger.Stored{Message: m}
 		s.Entry, s.Err = ledger.ParseEntry(m.Subject, m.Payload, m.Sequence)
 		all = append(all, s)
 	}
@@ -342,9 +339,7 @@ func wantClassified(t *testing.T, it string, mem *ledgertest.Stream, foreign uin
 		t.Helper()
 		chains := ledger.NewClassifier(mem, passed)
 		if prepare {
-			if err := chains.Prepare(t.Context(), some); err != nil {
-				t.Fatal(err)
-			}
+			natstest.OK(t, chains.Prepare(t.Context(), some))
 		}
 		for _, s := range some {
 			got, err := chains.Classify(t.Context(), s)
@@ -424,7 +419,7 @@ func TestClassifyAgain(t *testing.T) {
 	var last ledger.Stored
 	for _, m := range mem.Messages() {
 		if strings.HasSuffix(m.Subject, string(session(1))) {
-			last = ledger.Stored{Subject: m.Subject, Sequence: m.Sequence, Payload: m.Payload}
+			last = ledger.Stored{Message: m}
 			last.Entry, last.Err = ledger.ParseEntry(m.Subject, m.Payload, m.Sequence)
 		}
 	}

@@ -6,14 +6,13 @@ import (
 	"fmt"
 	"net"
 	"net/url"
-	"path/filepath"
-	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
 
 	"settled/ledger"
+	"settled/ledger/natstest"
 	"settled/settlement"
 
 	"github.com/nats-io/nats-server/v2/server"
@@ -32,13 +31,10 @@ func runCluster(t *testing.T) []*server.Server {
 	}
 	servers := make([]*server.Server, len(ports))
 	for i, port := range ports {
-		servers[i] = startServer(t, server.Options{
-			ServerName: fmt.Sprintf("n%d", i), Routes: routes,
-			Cluster: server.ClusterOpts{Name: "test", Host: "127.0.0.1", Port: port},
+		servers[i] = natstest.StartServer(t, func(o *server.Options) {
+			o.ServerName, o.Routes = fmt.Sprintf("n%d", i), routes
+			o.Cluster = server.ClusterOpts{Name: "test", Host: "127.0.0.1", Port: port}
 		})
-	}
-	for _, s := range servers {
-		awaitServer(t, s)
 	}
 	await(t, "a meta leader that knows three servers", func() bool {
 		for _, s := range servers {
@@ -55,10 +51,7 @@ func runCluster(t *testing.T) []*server.Server {
 // each other's before they start.
 func freePort(t *testing.T) int {
 	t.Helper()
-	ln, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
+	ln := natstest.Must(net.Listen("tcp", "127.0.0.1:0"))
 	defer func() { _ = ln.Close() }()
 	return ln.Addr().(*net.TCPAddr).Port
 }
@@ -89,7 +82,7 @@ func TestRaceInACluster(t *testing.T) {
 	var ledgers []*ledger.Ledger
 	for range 2 {
 		for _, s := range servers {
-			js := connect(t, s)
+			js := natstest.Connect(t, s)
 			await(t, "a stream", func() bool {
 				l, warnings, err := ledger.Open(t.Context(), js, cfg)
 				if err != nil || len(warnings) > 0 {
@@ -107,11 +100,11 @@ func TestRaceInACluster(t *testing.T) {
 	for i := range races {
 		races[i] = &race{t: t, ledgers: ledgers, id: session(i + 1)}
 	}
-	rounds := raceFor(t, races, time.Second, func(context.Context) {})
+	rounds := raceFor(t, races, time.Second/2, func(context.Context) {})
 	t.Logf("%d rounds in peace", rounds)
 	steps := 0
-	js := connect(t, servers[0])
-	rounds += raceFor(t, races, 3*time.Second, func(ctx context.Context) { steps = stepDown(ctx, t, js) })
+	js := natstest.Connect(t, servers[0])
+	rounds += raceFor(t, races, 2*time.Second, func(ctx context.Context) { steps = stepDown(ctx, t, js) })
 	t.Logf("%d rounds, the leader stepped down %d times", rounds, steps)
 	if steps == 0 {
 		t.Error("the leader never stepped down")
@@ -151,11 +144,11 @@ func raceFor(t *testing.T, races []*race, long time.Duration, disturb func(conte
 	return rounds.Load()
 }
 
-// stepDown makes the stream's leader step down about every second, until the
+// stepDown makes the stream's leader step down every half second, until the
 // context ends, and returns how often it did.
 func stepDown(ctx context.Context, t *testing.T, js jetstream.JetStream) (steps int) {
 	subject := "$JS.API.STREAM.LEADER.STEPDOWN." + ledger.StreamName("")
-	tick := time.NewTicker(time.Second)
+	tick := time.NewTicker(500 * time.Millisecond)
 	defer tick.Stop()
 	for {
 		select {
@@ -221,17 +214,19 @@ func codeOf(err error) jetstream.ErrorCode {
 // reads that entry or a later one.
 func TestLeaderLostUnderAppends(t *testing.T) {
 	t.Parallel()
-	const writers, losses = 4, 3
+	const writers, losses = 4, 2
 	servers := runCluster(t)
 	cfg := config()
 	cfg.Replicas = len(servers)
-	var urls []string
-	for _, s := range servers {
-		urls = append(urls, s.ClientURL())
+	anyServer := func(o *nats.Options) error {
+		for _, s := range servers {
+			o.Servers = append(o.Servers, s.ClientURL())
+		}
+		return nil
 	}
 	ledgers := make([]*ledger.Ledger, writers+1)
 	for i := range ledgers {
-		js := connectAny(t, urls)
+		js := natstest.Connect(t, servers[0], anyServer)
 		await(t, "a stream", func() bool {
 			l, _, err := ledger.Open(t.Context(), js, cfg)
 			ledgers[i] = l
@@ -245,7 +240,7 @@ func TestLeaderLostUnderAppends(t *testing.T) {
 		w := appender{t: t, id: session(i + 1), write: ledgers[i], read: ledgers[i+1]}
 		writing.Go(func() { acked[i] = w.run(ctx) })
 	}
-	js := connectAny(t, urls)
+	js := natstest.Connect(t, servers[0], anyServer)
 	for range losses {
 		servers = loseLeader(t, js, servers)
 	}
@@ -253,10 +248,7 @@ func TestLeaderLostUnderAppends(t *testing.T) {
 	writing.Wait()
 	total := 0
 	for i, heads := range acked {
-		stored, err := ledgers[writers].Session(t.Context(), session(i+1))
-		if err != nil {
-			t.Fatal(err)
-		}
+		stored := natstest.Must(ledgers[writers].Session(t.Context(), session(i+1)))
 		bytes := map[uint64]string{}
 		for _, s := range stored {
 			bytes[s.Sequence] = ledger.Digest(s.Payload)
@@ -273,21 +265,6 @@ func TestLeaderLostUnderAppends(t *testing.T) {
 		t.Errorf("only %d appends: nothing was under way", total)
 	}
 	mustVerify(t, ledgers[writers])
-}
-
-// connectAny connects to whichever server is there.
-func connectAny(t *testing.T, urls []string) jetstream.JetStream {
-	t.Helper()
-	nc, err := nats.Connect(strings.Join(urls, ","), nats.MaxReconnects(-1), nats.ReconnectWait(50*time.Millisecond))
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(nc.Close)
-	js, err := jetstream.New(nc)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return js
 }
 
 // appender appends to one session and reads what it appended through another server.
@@ -343,24 +320,16 @@ func loseLeader(t *testing.T, js jetstream.JetStream, servers []*server.Server) 
 			left = append(left, s)
 		}
 	}
-	host, port := lost.Addr().(*net.TCPAddr).IP.String(), lost.Addr().(*net.TCPAddr).Port
-	opts := &server.Options{
-		ServerName: lost.Name(), Host: host, Port: port, JetStream: true, NoSigs: true, StoreDir: filepath.Dir(lost.StoreDir()),
-		Cluster: server.ClusterOpts{Name: "test", Host: "127.0.0.1", Port: lost.ClusterAddr().Port},
-	}
+	var routes []*url.URL
 	for _, s := range left {
-		opts.Routes = append(opts.Routes, &url.URL{Scheme: "nats", Host: s.ClusterAddr().String()})
+		routes = append(routes, &url.URL{Scheme: "nats", Host: s.ClusterAddr().String()})
 	}
-	lost.Shutdown()
-	lost.WaitForShutdown()
-	awaitLeader(t, js, leader)
-	again, err := server.NewServer(opts)
-	if err != nil {
-		t.Fatal(err)
-	}
-	again.Start()
-	t.Cleanup(func() { again.Shutdown(); again.WaitForShutdown() })
-	awaitServer(t, again)
+	port := lost.ClusterAddr().Port
+	// Another leader must be there before it comes back.
+	again := natstest.RestartAfter(t, lost, func() { awaitLeader(t, js, leader) }, func(o *server.Options) {
+		o.ServerName, o.Routes = leader, routes
+		o.Cluster = server.ClusterOpts{Name: "test", Host: "127.0.0.1", Port: port}
+	})
 	await(t, "all replicas to be current", func() bool {
 		info, err := infoOf(t, js)
 		if err != nil || info.Cluster == nil || len(info.Cluster.Replicas) != 2 {

@@ -12,6 +12,7 @@ import (
 
 	"settled/ledger"
 	"settled/ledger/ledgertest"
+	"settled/ledger/natstest"
 	"settled/settlement"
 
 	"github.com/cloudevents/sdk-go/v2/event"
@@ -54,20 +55,13 @@ var storyNames = []string{"closing", "failed", "closed", "unknown"}
 func TestGolden(t *testing.T) {
 	for i, m := range story(t, "") {
 		var pretty bytes.Buffer
-		if err := json.Indent(&pretty, m.Payload, "", "  "); err != nil {
-			t.Fatal(err)
-		}
+		natstest.OK(t, json.Indent(&pretty, m.Payload, "", "  "))
 		pretty.WriteByte('\n')
 		file := filepath.Join("testdata", storyNames[i]+".json")
 		if *update {
-			if err := os.WriteFile(file, pretty.Bytes(), 0o644); err != nil {
-				t.Fatal(err)
-			}
+			natstest.OK(t, os.WriteFile(file, pretty.Bytes(), 0o644))
 		}
-		want, err := os.ReadFile(file)
-		if err != nil {
-			t.Fatal(err)
-		}
+		want := natstest.Must(os.ReadFile(file))
 		if !bytes.Equal(pretty.Bytes(), want) {
 			t.Errorf("%s: stored is\n%s\nwant\n%s", file, pretty.Bytes(), want)
 		}
@@ -87,9 +81,7 @@ func TestMembers(t *testing.T) {
 		var got struct {
 			Data map[string]json.RawMessage `json:"data"`
 		}
-		if err := json.Unmarshal(m.Payload, &got); err != nil {
-			t.Fatal(err)
-		}
+		natstest.OK(t, json.Unmarshal(m.Payload, &got))
 		for _, name := range want[storyNames[i]] {
 			if _, ok := got.Data[name]; !ok {
 				t.Errorf("%s has no %s", storyNames[i], name)
@@ -105,16 +97,11 @@ func TestMembers(t *testing.T) {
 func TestIsCloudEvent(t *testing.T) {
 	for i, m := range story(t, "prod.") {
 		var e event.Event
-		if err := json.Unmarshal(m.Payload, &e); err != nil {
-			t.Fatal(err)
-		}
+		natstest.OK(t, json.Unmarshal(m.Payload, &e))
 		if err := e.Validate(); err != nil {
 			t.Errorf("%s: %v", storyNames[i], err)
 		}
-		entry, err := ledger.ParseEntry(m.Subject, m.Payload, m.Sequence)
-		if err != nil {
-			t.Fatal(err)
-		}
+		entry := natstest.Must(ledger.ParseEntry(m.Subject, m.Payload, m.Sequence))
 		if e.Type() != "settlement."+string(entry.State) || e.Source() != "/settled/PROD_SETTLEMENTS" || !e.Time().Equal(entry.Time) || e.Subject() != entry.Session.Token() {
 			t.Errorf("%s: type %s, source %s, time %s, subject %s", storyNames[i], e.Type(), e.Source(), e.Time(), e.Subject())
 		}
@@ -126,10 +113,7 @@ func TestParseEntryReadsWhatWasAppended(t *testing.T) {
 		if want := "prod.eu.settlement."; !strings.HasPrefix(m.Subject, want) {
 			t.Errorf("subject %s, want %s…", m.Subject, want)
 		}
-		e, err := ledger.ParseEntry(m.Subject, m.Payload, m.Sequence)
-		if err != nil {
-			t.Fatal(err)
-		}
+		e := natstest.Must(ledger.ParseEntry(m.Subject, m.Payload, m.Sequence))
 		again, err := ledger.Encode("prod.eu.", e)
 		if err != nil || !bytes.Equal(again, m.Payload) {
 			t.Errorf("%s: read and written again it is\n%s, %v\nwant\n%s", storyNames[i], again, err, m.Payload)

@@ -14,6 +14,7 @@ import (
 
 	"settled/ledger"
 	"settled/ledger/ledgertest"
+	"settled/ledger/natstest"
 	"settled/settlement"
 
 	"pgregory.net/rapid"
@@ -209,7 +210,7 @@ func TestHistoryStopsWithItsContext(t *testing.T) {
 }
 
 func TestLongHistoryOnAServer(t *testing.T) {
-	js := connect(t, runServer(t, serverOptions))
+	js := natstest.Connect(t, newServer(t))
 	l := mustOpen(t, js, config())
 	for i, between := range []int{0, 40} {
 		flood(t, js, l, session(i), 100, between)

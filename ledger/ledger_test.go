@@ -7,18 +7,16 @@ import (
 	"testing"
 
 	"settled/ledger"
+	"settled/ledger/natstest"
 	"settled/settlement"
 
-	"github.com/nats-io/nats-server/v2/server"
 	"github.com/nats-io/nats.go/jetstream"
 )
-
-var serverOptions = server.Options{}
 
 func TestLedgerOnAServer(t *testing.T) {
 	for _, prefix := range []string{"", "prod."} {
 		t.Run("prefix "+prefix, func(t *testing.T) {
-			js := connect(t, runServer(t, serverOptions))
+			js := natstest.Connect(t, newServer(t))
 			cfg := config()
 			cfg.Prefix = prefix
 			l, id := mustOpen(t, js, cfg), session(1)
@@ -57,14 +55,8 @@ func TestLedgerOnAServer(t *testing.T) {
 // checkStored looks at what stands in the stream without the ledger.
 func checkStored(t *testing.T, js jetstream.JetStream, prefix string, id settlement.SessionID) {
 	t.Helper()
-	stream, err := js.Stream(t.Context(), ledger.StreamName(prefix))
-	if err != nil {
-		t.Fatal(err)
-	}
-	m, err := stream.GetMsg(t.Context(), 4)
-	if err != nil {
-		t.Fatal(err)
-	}
+	stream := natstest.Must(js.Stream(t.Context(), ledger.StreamName(prefix)))
+	m := natstest.Must(stream.GetMsg(t.Context(), 4))
 	if want := prefix + "settlement.closed." + string(id); m.Subject != want {
 		t.Errorf("subject %s, want %s", m.Subject, want)
 	}
@@ -85,7 +77,7 @@ func checkStored(t *testing.T, js jetstream.JetStream, prefix string, id settlem
 // TestConflictCode: on a single server a lost compare-and-set is API error 10071,
 // and the seam says so; the ledger reads the head whatever the code.
 func TestConflictCode(t *testing.T) {
-	l, id := mustOpen(t, connect(t, runServer(t, serverOptions)), config()), session(1)
+	l, id := mustOpen(t, natstest.Connect(t, newServer(t)), config()), session(1)
 	mustAppend(t, l, settlement.Head{Session: id}, closing(id, outcome("a"), 1))
 	_, err := l.Stream().Publish(t.Context(), ledger.Draft{
 		Subject: "settlement.failed." + string(id), Filter: "settlement.*." + string(id), Expect: 0, Payload: []byte("{}"),
@@ -98,11 +90,11 @@ func TestConflictCode(t *testing.T) {
 
 // TestRaceOnAServer: writers that read the same head, one winner.
 func TestRaceOnAServer(t *testing.T) {
-	s := runServer(t, serverOptions)
+	s := newServer(t)
 	const writers, rounds = 6, 30
 	ledgers := make([]*ledger.Ledger, writers)
 	for i := range ledgers {
-		ledgers[i] = mustOpen(t, connect(t, s), config())
+		ledgers[i] = mustOpen(t, natstest.Connect(t, s), config())
 	}
 	r := race{t: t, ledgers: ledgers, id: session(1)}
 	for range rounds {
@@ -163,7 +155,7 @@ func (r *race) round() {
 }
 
 func TestOpenWithoutStream(t *testing.T) {
-	js := connect(t, runServer(t, serverOptions))
+	js := natstest.Connect(t, newServer(t))
 	cfg := config()
 	cfg.Create = false
 	_, _, err := ledger.Open(t.Context(), js, cfg)
@@ -175,10 +167,10 @@ func TestOpenWithoutStream(t *testing.T) {
 }
 
 func TestOpenTwiceAtOnce(t *testing.T) {
-	s := runServer(t, serverOptions)
+	s := newServer(t)
 	var opens sync.WaitGroup
 	for range 8 {
-		js := connect(t, s)
+		js := natstest.Connect(t, s)
 		opens.Go(func() {
 			if _, warnings, err := ledger.Open(t.Context(), js, config()); err != nil || len(warnings) > 0 {
 				t.Errorf("open: %v, warnings %q", err, warnings)

@@ -4,8 +4,6 @@ import (
 	"context"
 	"errors"
 	"maps"
-	"os"
-	"path/filepath"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -15,6 +13,7 @@ import (
 
 	"settled/ledger"
 	"settled/ledger/ledgertest"
+	"settled/ledger/natstest"
 	"settled/settlement"
 
 	"github.com/nats-io/nats.go/jetstream"
@@ -173,14 +172,9 @@ func TestOneLookForMany(t *testing.T) {
 // TestLostOnAServer: what the servers say of the streams is read right.
 func TestLostOnAServer(t *testing.T) {
 	other := func(t *testing.T, js jetstream.JetStream, name string, messages int) jetstream.Stream {
-		stream, err := js.CreateStream(t.Context(), jetstream.StreamConfig{Name: name, Subjects: []string{strings.ToLower(name) + ".*"}})
-		if err != nil {
-			t.Fatal(err)
-		}
+		stream := natstest.Must(js.CreateStream(t.Context(), jetstream.StreamConfig{Name: name, Subjects: []string{strings.ToLower(name) + ".*"}}))
 		for range messages {
-			if _, err := js.Publish(t.Context(), strings.ToLower(name)+".x", nil); err != nil {
-				t.Fatal(err)
-			}
+			natstest.Must(js.Publish(t.Context(), strings.ToLower(name)+".x", nil))
 		}
 		return stream
 	}
@@ -196,19 +190,15 @@ func TestLostOnAServer(t *testing.T) {
 		"the first outcome is younger": {
 			before: func(t *testing.T, js jetstream.JetStream) { other(t, js, "OUTCOMES", 0) },
 			after: func(t *testing.T, js jetstream.JetStream) {
-				if _, err := js.Publish(t.Context(), "outcomes.x", nil); err != nil {
-					t.Fatal(err)
-				}
+				natstest.Must(js.Publish(t.Context(), "outcomes.x", nil))
 			},
 		},
 		"old outcomes were purged": {before: func(t *testing.T, js jetstream.JetStream) {
-			if err := other(t, js, "OUTCOMES", 2).Purge(t.Context()); err != nil {
-				t.Fatal(err)
-			}
+			natstest.OK(t, other(t, js, "OUTCOMES", 2).Purge(t.Context()))
 		}, held: true},
 	} {
 		t.Run(name, func(t *testing.T) {
-			js := connect(t, runServer(t, serverOptions)) // of its own: a server may still be removing what was deleted
+			js := natstest.Connect(t, newServer(t)) // of its own: a server may still be removing what was deleted
 			if c.before != nil {
 				c.before(t, js)
 			}
@@ -230,15 +220,11 @@ func TestLostOnAServer(t *testing.T) {
 
 // TestReplacedOnAServer: deleted, missing, made again by another party, also badly.
 func TestReplacedOnAServer(t *testing.T) {
-	js := connect(t, runServer(t, serverOptions))
+	js := natstest.Connect(t, newServer(t))
 	l := mustOpen(t, js, config())
-	if err := l.Check(t.Context()); err != nil {
-		t.Fatal(err)
-	}
+	natstest.OK(t, l.Check(t.Context()))
 	fill(t, l, 1, 2)
-	if err := js.DeleteStream(t.Context(), "SETTLEMENTS"); err != nil {
-		t.Fatal(err)
-	}
+	natstest.OK(t, js.DeleteStream(t.Context(), "SETTLEMENTS"))
 	if err := l.Check(t.Context()); !errors.Is(err, ledger.ErrMissing) || !strings.Contains(err.Error(), "nats stream restore") {
 		t.Errorf("%v, want it to be missing and what to do", err)
 	}
@@ -252,9 +238,7 @@ func TestReplacedOnAServer(t *testing.T) {
 	if err := l.Check(t.Context()); err == nil || errors.As(err, &waiting) || !strings.Contains(err.Error(), "deny_delete") {
 		t.Errorf("%v, want it refused for its settings", err)
 	}
-	if err := js.DeleteStream(t.Context(), "SETTLEMENTS"); err != nil {
-		t.Fatal(err)
-	}
+	natstest.OK(t, js.DeleteStream(t.Context(), "SETTLEMENTS"))
 	var anew *ledger.Ledger
 	await(t, "the server to have removed it once more", func() bool {
 		var err error
@@ -469,28 +453,13 @@ func TestNoSendBeforeTheLook(t *testing.T) {
 // TestRestoredServer takes a real server back to an earlier copy of its store, under
 // a process that goes on.
 func TestRestoredServer(t *testing.T) {
-	opts := serverOptions
-	s := runServer(t, opts)
-	js := connect(t, s)
-	l := mustOpen(t, js, config())
+	s := newServer(t)
+	l := mustOpen(t, natstest.Connect(t, s), config())
 	fill(t, l, 1, 3)
-	store, backup := s.StoreDir(), t.TempDir()
-	port := s.Addr().String()
-
-	s.Shutdown()
-	s.WaitForShutdown()
-	copyTree(t, filepath.Dir(store), backup)
-	s = restart(t, port, filepath.Dir(store))
+	s, restore := natstest.Backup(t, s)
 	awaitHead(t, l, 3)
 	fill(t, l, 4, 8)
-
-	s.Shutdown()
-	s.WaitForShutdown()
-	if err := os.RemoveAll(store); err != nil {
-		t.Fatal(err)
-	}
-	copyTree(t, backup, filepath.Dir(store))
-	restart(t, port, filepath.Dir(store))
+	restore(s)
 	awaitHead(t, l, 3)
 	_, err := l.Append(t.Context(), settlement.Head{Session: session(9)}, closing(session(9), outcome("a"), 1))
 	if got := held(t, err); got <= 0 || got > fence {
@@ -743,26 +712,14 @@ func TestReusedSequence(t *testing.T) {
 
 // TestReusedSequenceOnAServer is the same on a server whose store is put back.
 func TestReusedSequenceOnAServer(t *testing.T) {
-	s := runServer(t, serverOptions)
-	js := connect(t, s)
+	s := newServer(t)
+	js := natstest.Connect(t, s)
 	l := mustOpen(t, js, config())
 	fill(t, l, 1, 2)
-	store, backup := s.StoreDir(), t.TempDir()
-	port := s.Addr().String()
-	s.Shutdown()
-	s.WaitForShutdown()
-	copyTree(t, filepath.Dir(store), backup)
-	s = restart(t, port, filepath.Dir(store))
+	s, restore := natstest.Backup(t, s)
 	awaitHead(t, l, 2)
 	head := fill(t, l, 3, 3)
-
-	s.Shutdown()
-	s.WaitForShutdown()
-	if err := os.RemoveAll(store); err != nil {
-		t.Fatal(err)
-	}
-	copyTree(t, backup, filepath.Dir(store))
-	restart(t, port, filepath.Dir(store))
+	restore(s)
 	awaitHead(t, l, 2)
 	other := mustOpen(t, js, config())
 	none := settlement.Head{Session: session(3)}

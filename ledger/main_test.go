@@ -4,18 +4,15 @@ import (
 	"context"
 	"flag"
 	"fmt"
-	"net"
-	"os"
-	"strconv"
 	"strings"
 	"testing"
 	"time"
 
 	"settled/ledger"
+	"settled/ledger/natstest"
 	"settled/settlement"
 
 	"github.com/nats-io/nats-server/v2/server"
-	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 )
 
@@ -122,10 +119,7 @@ func mustAppend(t testing.TB, l *ledger.Ledger, head settlement.Head, e settleme
 
 func mustHead(t testing.TB, l *ledger.Ledger, id settlement.SessionID) settlement.Head {
 	t.Helper()
-	head, err := l.Head(t.Context(), id)
-	if err != nil {
-		t.Fatal(err)
-	}
+	head := natstest.Must(l.Head(t.Context(), id))
 	return head
 }
 
@@ -133,46 +127,13 @@ func config() ledger.Config {
 	return ledger.Config{Create: true, Fence: fence}
 }
 
-// runServer is a JetStream server of its own, on a port of its own.
-func runServer(t testing.TB, opts server.Options) *server.Server {
+// newServer starts a JetStream server of its own. Its test runs in parallel with others.
+func newServer(t testing.TB) *server.Server {
 	t.Helper()
-	s := startServer(t, opts)
-	awaitServer(t, s)
-	return s
-}
-
-func startServer(t testing.TB, opts server.Options) *server.Server {
-	t.Helper()
-	opts.Host, opts.Port, opts.JetStream, opts.NoSigs = "127.0.0.1", -1, true, true
-	opts.StoreDir = t.TempDir()
-	s, err := server.NewServer(&opts)
-	if err != nil {
-		t.Fatal(err)
+	if t, ok := t.(*testing.T); ok {
+		t.Parallel()
 	}
-	s.Start()
-	t.Cleanup(func() { s.Shutdown(); s.WaitForShutdown() })
-	return s
-}
-
-func awaitServer(t testing.TB, s *server.Server) {
-	t.Helper()
-	if !s.ReadyForConnections(20 * time.Second) {
-		t.Fatal("the server does not answer")
-	}
-}
-
-func connect(t testing.TB, s *server.Server) jetstream.JetStream {
-	t.Helper()
-	nc, err := nats.Connect(s.ClientURL(), nats.MaxReconnects(-1), nats.ReconnectWait(50*time.Millisecond))
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(nc.Close)
-	js, err := jetstream.New(nc)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return js
+	return natstest.StartServer(t)
 }
 
 func mustOpen(t testing.TB, js jetstream.JetStream, cfg ledger.Config) *ledger.Ledger {
@@ -190,42 +151,11 @@ func mustOpen(t testing.TB, js jetstream.JetStream, cfg ledger.Config) *ledger.L
 // mustVerify is the last line of most tests: the ledger holds no contradiction.
 func mustVerify(t testing.TB, l *ledger.Ledger) ledger.Report {
 	t.Helper()
-	r, err := l.Verify(context.WithoutCancel(t.Context()), ledger.Audit{})
-	if err != nil {
-		t.Fatal(err)
-	}
+	r := natstest.Must(l.Verify(context.WithoutCancel(t.Context()), ledger.Audit{}))
 	for _, f := range r.Findings {
 		t.Errorf("finding: %s", f)
 	}
 	return r
-}
-
-// restart runs a server again where one was shut down.
-func restart(t *testing.T, address, storeDir string) *server.Server {
-	t.Helper()
-	host, port, err := net.SplitHostPort(address)
-	if err != nil {
-		t.Fatal(err)
-	}
-	number, err := strconv.Atoi(port)
-	if err != nil {
-		t.Fatal(err)
-	}
-	s, err := server.NewServer(&server.Options{Host: host, Port: number, JetStream: true, NoSigs: true, StoreDir: storeDir})
-	if err != nil {
-		t.Fatal(err)
-	}
-	s.Start()
-	t.Cleanup(func() { s.Shutdown(); s.WaitForShutdown() })
-	awaitServer(t, s)
-	return s
-}
-
-func copyTree(t *testing.T, from, to string) {
-	t.Helper()
-	if err := os.CopyFS(to, os.DirFS(from)); err != nil {
-		t.Fatal(err)
-	}
 }
 
 // awaitHead waits until a ledger's connection is back and shows that session's entry.

@@ -10,6 +10,7 @@ import (
 
 	"settled/ledger"
 	"settled/ledger/ledgertest"
+	"settled/ledger/natstest"
 	"settled/settlement"
 
 	"github.com/nats-io/nats.go/jetstream"
@@ -18,10 +19,8 @@ import (
 // TestOpenJudgesSettings makes the stream with one setting changed, on a real server
 // as far as that lets one, and opens it.
 func TestOpenJudgesSettings(t *testing.T) {
-	js := connect(t, runServer(t, serverOptions))
-	if _, err := js.CreateStream(t.Context(), jetstream.StreamConfig{Name: "ORIGIN", Subjects: []string{"origin"}}); err != nil {
-		t.Fatal(err)
-	}
+	js := natstest.Connect(t, newServer(t))
+	natstest.Must(js.CreateStream(t.Context(), jetstream.StreamConfig{Name: "ORIGIN", Subjects: []string{"origin"}}))
 	for i, c := range []struct {
 		it     string
 		change func(*jetstream.StreamConfig)
@@ -105,10 +104,7 @@ func TestOpenJudgesSettings(t *testing.T) {
 		if err == nil || !strings.Contains(err.Error(), c.danger) || !strings.Contains(err.Error(), c.fix) || !strings.Contains(err.Error(), ledger.StreamName(cfg.Prefix)) {
 			t.Errorf("%s: %v, want %q and %q", c.it, err, c.danger, c.fix)
 		}
-		after, err := js.Stream(t.Context(), stream.Name)
-		if err != nil {
-			t.Fatal(err)
-		}
+		after := natstest.Must(js.Stream(t.Context(), stream.Name))
 		if got := after.CachedInfo().Config; got.MaxAge != stream.MaxAge || got.AllowDirect != stream.AllowDirect || got.DenyDelete != stream.DenyDelete {
 			t.Errorf("%s: open changed the stream", c.it)
 		}
@@ -116,13 +112,11 @@ func TestOpenJudgesSettings(t *testing.T) {
 }
 
 func TestOpenRefusesSealed(t *testing.T) {
-	js := connect(t, runServer(t, serverOptions))
+	js := natstest.Connect(t, newServer(t))
 	mustOpen(t, js, config())
 	cfg := ledger.StreamConfig(config())
 	cfg.Sealed = true
-	if _, err := js.UpdateStream(t.Context(), cfg); err != nil {
-		t.Fatal(err)
-	}
+	natstest.Must(js.UpdateStream(t.Context(), cfg))
 	if _, _, err := ledger.Open(t.Context(), js, config()); err == nil || !strings.Contains(err.Error(), "sealed") {
 		t.Errorf("open a sealed stream: %v", err)
 	}
@@ -179,7 +173,7 @@ func TestMoreReplicasAreNoFinding(t *testing.T) {
 // setting after the other: intents of both generations of node are refused as long as
 // it stands, results are recorded nevertheless, and all goes on once it is put back.
 func TestSettingsWhileRunning(t *testing.T) {
-	js := connect(t, runServer(t, serverOptions))
+	js := natstest.Connect(t, newServer(t))
 	// The server can't set deny_delete back: a stream that never had it can't be tried.
 	n := 0
 	for name, c := range map[string]struct {
@@ -212,14 +206,10 @@ func TestSettingsWhileRunning(t *testing.T) {
 			n++
 			cfg := config()
 			cfg.Prefix = strings.Repeat("p", n) + "."
-			if _, err := js.CreateStream(t.Context(), jetstream.StreamConfig{Name: "ORIGIN", Subjects: []string{"origin"}}); err != nil {
-				t.Fatal(err)
-			}
+			natstest.Must(js.CreateStream(t.Context(), jetstream.StreamConfig{Name: "ORIGIN", Subjects: []string{"origin"}}))
 			want := ledger.StreamConfig(cfg)
 			l := mustOpen(t, js, cfg)
-			if err := l.Check(t.Context()); err != nil {
-				t.Fatal(err)
-			}
+			natstest.OK(t, l.Check(t.Context()))
 			fill(t, l, 1, 1)
 			changed := ledger.StreamConfig(cfg)
 			c.change(&changed)
@@ -230,9 +220,7 @@ func TestSettingsWhileRunning(t *testing.T) {
 			if changed.RePublish != nil && strings.HasPrefix(changed.RePublish.Destination, "operation") {
 				changed.RePublish.Destination = cfg.Prefix + changed.RePublish.Destination
 			}
-			if _, err := js.UpdateStream(t.Context(), changed); err != nil {
-				t.Fatal(err)
-			}
+			natstest.Must(js.UpdateStream(t.Context(), changed))
 			versioned := closing(session(3), outcome("a"), 1)
 			versioned.ValidUntil, versioned.BaseVersion = nil, ptr(uint64(1))
 			for _, e := range []settlement.Entry{closing(session(2), outcome("a"), 1), versioned} {
@@ -252,9 +240,7 @@ func TestSettingsWhileRunning(t *testing.T) {
 			if c.said != "no_ack" && c.said != "subject_transform" {
 				mustAppend(t, l, mustHead(t, l, session(1)), closed(session(1), outcome("a"), 1))
 			}
-			if _, err := js.UpdateStream(t.Context(), want); err != nil {
-				t.Fatal(err)
-			}
+			natstest.Must(js.UpdateStream(t.Context(), want))
 			fill(t, l, 10, 12)
 		})
 	}
@@ -262,14 +248,12 @@ func TestSettingsWhileRunning(t *testing.T) {
 
 // TestHarmlessLimits: a size that refuses new entries loses none, and holds nothing.
 func TestHarmlessLimits(t *testing.T) {
-	js := connect(t, runServer(t, serverOptions))
+	js := natstest.Connect(t, newServer(t))
 	l := mustOpen(t, js, config())
 	fill(t, l, 1, 1)
 	limited := ledger.StreamConfig(config())
 	limited.MaxBytes, limited.MaxMsgs, limited.MaxMsgSize = 10<<20, 1000, 1<<20
-	if _, err := js.UpdateStream(t.Context(), limited); err != nil {
-		t.Fatal(err)
-	}
+	natstest.Must(js.UpdateStream(t.Context(), limited))
 	fill(t, l, 2, 3)
 	if err := l.Check(t.Context()); err != nil {
 		t.Error(err)
@@ -312,20 +296,16 @@ func TestRemoved(t *testing.T) {
 
 // TestRemovedOnAServer: the server tells of what is purged.
 func TestRemovedOnAServer(t *testing.T) {
-	js := connect(t, runServer(t, serverOptions))
+	js := natstest.Connect(t, newServer(t))
 	l := mustOpen(t, js, config())
 	fill(t, l, 1, 5)
 	loose := ledger.StreamConfig(config())
 	loose.MaxMsgs, loose.Discard = 3, jetstream.DiscardOld
-	if _, err := js.UpdateStream(t.Context(), loose); err != nil {
-		t.Fatal(err)
-	}
+	natstest.Must(js.UpdateStream(t.Context(), loose))
 	if err := l.Check(t.Context()); !strings.Contains(err.Error(), "max_msgs 3") {
 		t.Errorf("%v", err)
 	}
-	if _, err := js.UpdateStream(t.Context(), ledger.StreamConfig(config())); err != nil {
-		t.Fatal(err)
-	}
+	natstest.Must(js.UpdateStream(t.Context(), ledger.StreamConfig(config())))
 	if held(t, l.Check(t.Context())); !strings.Contains(l.Check(t.Context()).Error(), "2 entries were removed") {
 		t.Errorf("%v", l.Check(t.Context()))
 	}

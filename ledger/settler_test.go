@@ -10,6 +10,7 @@ import (
 
 	"settled/ledger"
 	"settled/ledger/ledgertest"
+	"settled/ledger/natstest"
 	"settled/settlement"
 )
 
@@ -88,10 +89,7 @@ func TestSettlerOnLedger(t *testing.T) {
 	const payer, provider = "0x00000000000000000000000000000000000000a1", "0x00000000000000000000000000000000000000b2"
 	node := &fakeNode{session: settlement.Session{ID: session(1), Open: true, Version: 1, ConfirmedStable: true, Quorum: 100, Decimals: map[settlement.Asset]int32{"usdc": 6}}, refuse: true}
 	for _, spelling := range []string{payer, provider} {
-		address, err := settlement.ParseAddress(spelling)
-		if err != nil {
-			t.Fatal(err)
-		}
+		address := natstest.Must(settlement.ParseAddress(spelling))
 		node.session.Participants = append(node.session.Participants, settlement.Participant{Address: address, Spelling: spelling, Weight: 50})
 		node.session.Deposits = append(node.session.Deposits, settlement.Transfer{Wallet: address, Asset: "usdc", Amount: amount("2.5"), At: time.Unix(1_700_000_000, 0)})
 	}

@@ -57,13 +57,10 @@ type Message struct {
 
 // Stored is an entry of the ledger with the message that holds it.
 type Stored struct {
-	Subject  string
-	Sequence uint64
-	Time     time.Time // when the server stored it
-	Payload  []byte
-	Entry    settlement.Entry
-	Err      error    // why the payload is not an entry; Entry is empty then
-	Foreign  *Foreign // not nil: the message is not an entry of this ledger, and has no effect
+	Message
+	Entry   settlement.Entry
+	Err     error    // why the payload is not an entry; Entry is empty then
+	Foreign *Foreign // not nil: the message is not an entry of this ledger, and has no effect
 }
 
 // asForeign returns the message as one that is not an entry.
@@ -76,7 +73,7 @@ func (s Stored) asForeign(id settlement.SessionID, why error) Stored {
 // parse decodes a message as an entry. It does not decide whether the entry is foreign.
 func parse(m Message) Stored {
 	e, err := ParseEntry(m.Subject, m.Payload, m.Sequence)
-	return Stored{Subject: m.Subject, Sequence: m.Sequence, Time: m.Time, Payload: m.Payload, Entry: e, Err: err}
+	return Stored{Message: m, Entry: e, Err: err}
 }
 
 // Origins is implemented by a Stream that can be replaced, changed and set back.

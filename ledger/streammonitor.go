@@ -48,11 +48,37 @@ func (l *Ledger) Check(ctx context.Context) error {
 // The error is that of Check, but for the wait after lost entries, which concerns only
 // requests that expire.
 func (l *Ledger) Verified(ctx context.Context, within time.Duration) error {
-	if l.monitor.origins == nil {
+	r := &l.monitor
+	if r.origins == nil {
 		return nil
 	}
-	return l.checkStreamSince(ctx, l.cfg.SteadyFunc().Add(-within))
+	since := l.cfg.SteadyFunc().Add(-within)
+	select {
+	case r.lock <- struct{}{}:
+		defer func() { <-r.lock }()
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+	if r.checkedAt.After(since) {
+		return nil
+	}
+	ctx, cancel := context.WithTimeout(ctx, readWait)
+	defer cancel()
+	began := l.cfg.SteadyFunc()
+	r.checkedAt = time.Time{} // an error invalidates the earlier answer
+	var unsafe *SettingsError
+	if err := l.compareStream(ctx); errors.As(err, &unsafe) {
+		return fmt.Errorf("ledger: %w", err)
+	} else if err != nil {
+		return fmt.Errorf("ledger: stream %s: %w", StreamName(l.cfg.Prefix), err)
+	}
+	r.checkedAt = began
+	l.rememberTail()
+	return nil
 }
+
+// checkStream is Verified by an answer that was requested after this call began.
+func (l *Ledger) checkStream(ctx context.Context) error { return l.Verified(ctx, 0) }
 
 // Complete returns nil if no entry is missing of which a request may still land. The errors
 // are those of Check; the stream's settings are verified by an answer of the servers that is
@@ -76,42 +102,6 @@ type SettingsError struct {
 
 func (e *SettingsError) Error() string {
 	return "stream " + e.Stream + " would endanger money:\n  " + strings.Join(e.Dangers, "\n  ")
-}
-
-// checkStream compares the stream with the known one, by an answer of the servers that was
-// requested after this call began.
-func (l *Ledger) checkStream(ctx context.Context) error {
-	if l.monitor.origins == nil {
-		return nil
-	}
-	return l.checkStreamSince(ctx, l.cfg.SteadyFunc())
-}
-
-// checkStreamSince does so by an answer that was requested after that time.
-func (l *Ledger) checkStreamSince(ctx context.Context, since time.Time) error {
-	r := &l.monitor
-	select {
-	case r.lock <- struct{}{}:
-		defer func() { <-r.lock }()
-	case <-ctx.Done():
-		return ctx.Err()
-	}
-	if r.checkedAt.After(since) {
-		return nil
-	}
-	ctx, cancel := context.WithTimeout(ctx, readWait)
-	defer cancel()
-	began := l.cfg.SteadyFunc()
-	r.checkedAt = time.Time{} // an error invalidates the earlier answer
-	var unsafe *SettingsError
-	if err := l.compareStream(ctx); errors.As(err, &unsafe) {
-		return fmt.Errorf("ledger: %w", err)
-	} else if err != nil {
-		return fmt.Errorf("ledger: stream %s: %w", StreamName(l.cfg.Prefix), err)
-	}
-	r.checkedAt = began
-	l.rememberTail()
-	return nil
 }
 
 // compareStream compares the stream with the known one. The caller holds the monitor's lock.
@@ -175,7 +165,7 @@ func (l *Ledger) checkFirstSeen(ctx context.Context, o Origin) error {
 		return err
 	}
 	if o.Counted && o.Removed > 0 && !l.TailFound() {
-		l.losses.hold(l.cfg.Fence, fmt.Errorf("%d entries are missing from stream %s, and nothing that was remembered of it shows since when: requests that they recorded may still land", o.Removed, StreamName(l.cfg.Prefix)))
+		l.losses.hold(l.cfg.Fence, fmt.Errorf("%d entries are missing from stream %s, and it is not known since when: requests that they recorded may still land", o.Removed, StreamName(l.cfg.Prefix)))
 	}
 	return nil
 }

@@ -7,6 +7,7 @@ import (
 
 	"settled/ledger"
 	"settled/ledger/ledgertest"
+	"settled/ledger/natstest"
 	"settled/settlement"
 )
 
@@ -16,19 +17,13 @@ func forge(t *testing.T, mem *ledgertest.Stream, e settlement.Entry, change func
 	t.Helper()
 	l := ledger.New(mem, config())
 	previous, n := "", uint64(1)
-	all, err := l.Session(t.Context(), e.Session)
-	if err != nil {
-		t.Fatal(err)
-	}
+	all := natstest.Must(l.Session(t.Context(), e.Session))
 	if len(all) > 0 {
 		head := mustHead(t, l, e.Session)
 		previous, n = head.Digest, head.N()+1
 	}
 	e.N, e.Previous, e.AttemptID = n, &previous, strings.Repeat("0f", 16)
-	payload, err := ledger.Encode("", e)
-	if err != nil {
-		t.Fatal(err)
-	}
+	payload := natstest.Must(ledger.Encode("", e))
 	if change != nil {
 		payload = []byte(change(string(payload)))
 	}
@@ -191,10 +186,7 @@ func TestVerifyFinds(t *testing.T) {
 		t.Run(c.it, func(t *testing.T) {
 			mem := good(t)
 			c.tamper(t, mem)
-			r, err := ledger.New(mem, config()).Verify(t.Context(), ledger.Audit{})
-			if err != nil {
-				t.Fatal(err)
-			}
+			r := natstest.Must(ledger.New(mem, config()).Verify(t.Context(), ledger.Audit{}))
 			found := false
 			for _, f := range r.Findings {
 				found = found || f.Sequence == c.at && strings.Contains(f.Text, c.want)
@@ -248,9 +240,7 @@ func TestVerifyProgressAndErrors(t *testing.T) {
 	fill(t, ledger.New(mem, config()), 1, 1500)
 	var reports []uint64
 	l := ledger.New(mem, config())
-	if _, err := l.Verify(t.Context(), ledger.Audit{ProgressFunc: func(r ledger.Report) { reports = append(reports, r.Entries) }}); err != nil {
-		t.Fatal(err)
-	}
+	natstest.Must(l.Verify(t.Context(), ledger.Audit{ProgressFunc: func(r ledger.Report) { reports = append(reports, r.Entries) }}))
 	if len(reports) != 2 || reports[0] >= 1500 || reports[1] != 1500 {
 		t.Errorf("progress: %v", reports)
 	}
@@ -266,26 +256,18 @@ func TestVerifyProgressAndErrors(t *testing.T) {
 
 // TestVerifyOnAServer: someone with access publishes into the ledger.
 func TestVerifyOnAServer(t *testing.T) {
-	js := connect(t, runServer(t, serverOptions))
+	js := natstest.Connect(t, newServer(t))
 	l := mustOpen(t, js, config())
 	h := mustAppend(t, l, settlement.Head{Session: session(1)}, closing(session(1), outcome("a"), 1))
 	fill(t, l, 2, 80) // more than one batch of reads
 	mustVerify(t, l)
 	forged := closed(session(1), outcome("a"), 1)
 	forged.N, forged.Previous, forged.AttemptID, forged.Allocation = 2, &h.Digest, strings.Repeat("0f", 16), pays("1000")
-	payload, err := ledger.Encode("", forged)
-	if err != nil {
-		t.Fatal(err)
-	}
+	payload := natstest.Must(ledger.Encode("", forged))
 	for subject, payload := range map[string][]byte{"settlement.closed." + string(session(1)): payload, "settlement.junk.x": []byte("junk")} {
-		if _, err := js.Publish(t.Context(), subject, payload); err != nil {
-			t.Fatal(err)
-		}
+		natstest.Must(js.Publish(t.Context(), subject, payload))
 	}
-	r, err := l.Verify(t.Context(), ledger.Audit{})
-	if err != nil {
-		t.Fatal(err)
-	}
+	r := natstest.Must(l.Verify(t.Context(), ledger.Audit{}))
 	if by := r.BySession(); len(by[session(1)]) != 2 || len(by[""]) != 1 || r.Entries != 82 {
 		t.Errorf("%d entries, findings: %v", r.Entries, r.Findings)
 	}
@@ -346,15 +328,9 @@ func TestAnchor(t *testing.T) {
 	} {
 		mem := good(t)
 		whole := mustVerify(t, ledger.New(mem, config()))
-		anchor, err := ledger.ParseAnchor(ledger.Anchor{Sequence: whole.Last, Digest: whole.LastDigest}.String())
-		if err != nil {
-			t.Fatal(err)
-		}
+		anchor := natstest.Must(ledger.ParseAnchor(ledger.Anchor{Sequence: whole.Last, Digest: whole.LastDigest}.String()))
 		c.tamper(mem)
-		r, err := ledger.New(mem, config()).Verify(t.Context(), ledger.Audit{Anchor: &anchor})
-		if err != nil {
-			t.Fatal(err)
-		}
+		r := natstest.Must(ledger.New(mem, config()).Verify(t.Context(), ledger.Audit{Anchor: &anchor}))
 		if c.want == "" && len(r.Findings) > 0 || c.want != "" && (len(r.Findings) != 1 || !strings.Contains(r.Findings[0].Text, c.want)) {
 			t.Errorf("%s: %v", it, r.Findings)
 		}

@@ -9,6 +9,8 @@ import (
 	"strings"
 	"testing"
 
+	"settled/ledger/natstest"
+
 	"github.com/nats-io/nats.go"
 	"pgregory.net/rapid"
 )
@@ -36,7 +38,7 @@ func TestAMessageFullOfHeadersIsRead(t *testing.T) {
 	}
 	h["CE-1000"] = []string{"another"} // in the midst of so many too
 	if e := read(h, testData); e.Malformed == nil || !strings.Contains(e.Malformed.Error(), "header ce-1000 occurs 2 times") {
-		t.Errorf("malformed %v, want the one that stands twice", e.Malformed)
+		t.Errorf("malformed %v, want the one that occurs twice", e.Malformed)
 	}
 }
 
@@ -44,10 +46,7 @@ func TestAMessageFullOfHeadersIsRead(t *testing.T) {
 func TestAHeaderIsReadWithoutGoingThroughAll(t *testing.T) {
 	perHeader := map[string]bool{"readHeader": false, "get": false}
 	for _, file := range []string{"binary.go", "envelope.go", "headers.go"} {
-		parsed, err := parser.ParseFile(token.NewFileSet(), file, nil, 0)
-		if err != nil {
-			t.Fatal(err)
-		}
+		parsed := natstest.Must(parser.ParseFile(token.NewFileSet(), file, nil, 0))
 		for _, d := range parsed.Decls {
 			f, isFunc := d.(*ast.FuncDecl)
 			if _, wanted := perHeader[nameOf(f, isFunc)]; wanted {

@@ -34,7 +34,7 @@ func NewApprovals(js jetstream.JetStream, cfg consumer.Config) *Approvals {
 func (a *Approvals) Approved(ctx context.Context, o settlement.Outcome, failed []settlement.Entry) error {
 	records, _, err := a.operations.Records(ctx)
 	if err != nil {
-		return fmt.Errorf("whether an operator replayed the outcome: %w", err)
+		return fmt.Errorf("it is not known whether an operator replayed the outcome: %w", err)
 	}
 	for i := range records {
 		r := &records[i]

@@ -8,7 +8,7 @@ import (
 	"github.com/nats-io/nats.go"
 
 	"settled/consumer"
-	"settled/consumer/internal/natstest"
+	"settled/ledger/natstest"
 	"settled/settlement"
 )
 
@@ -28,10 +28,7 @@ func TestApprovals(t *testing.T) {
 			t.Errorf("message %d: %v, want it refused: %s", sequence, err, why)
 		}
 	}
-	at, err := r.letters.Replay(t.Context(), l.Sequence)
-	if err != nil {
-		t.Fatal(err)
-	}
+	at := natstest.Must(r.letters.Replay(t.Context(), l.Sequence))
 	again, err := r.letters.Requeue(t.Context(), at.Sequence, "lost")
 	if err != nil || again.Origin != "OUTCOMES/2" || again.Sequence != 3 || again.Duplicate {
 		t.Fatalf("%+v, %v", again, err)
@@ -50,8 +47,6 @@ func TestApprovals(t *testing.T) {
 	refused(1, "settled deadletter replay 1")
 	l = r.store(r.outcome(again.Sequence), settlement.Fail(settlement.Unauthorized, "x"))
 	failed = append(failed, settlement.Entry{Sequence: 2, Session: o.Session, Outcome: settlement.OutcomeRef{Stream: "OUTCOMES", Sequence: 3}, DeadLetter: l.Sequence, Error: settlement.Fail(settlement.Unauthorized, "x")})
-	if err := r.letters.Discard(t.Context(), l.Sequence, "an order for tests"); err != nil {
-		t.Fatal(err)
-	}
+	natstest.OK(t, r.letters.Discard(t.Context(), l.Sequence, "an order for tests"))
 	refused(again.Sequence, "discarded it at")
 }

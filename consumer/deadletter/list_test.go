@@ -11,7 +11,7 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 
 	"settled/consumer"
-	"settled/consumer/internal/natstest"
+	"settled/ledger/natstest"
 	"settled/settlement"
 )
 
@@ -25,9 +25,7 @@ func (r *letterRig) fill(n int) {
 			m.Header.Set("Description", "Consumer Deleted")
 			m.Data = nil
 		}
-		if _, err := r.js.PublishMsgAsync(m, jetstream.WithStallWait(time.Minute)); err != nil {
-			r.t.Fatal(err)
-		}
+		natstest.Must(r.js.PublishMsgAsync(m, jetstream.WithStallWait(time.Minute)))
 	}
 	select {
 	case <-r.js.PublishAsyncComplete():
@@ -57,12 +55,9 @@ func TestListWhileLettersAreRemoved(t *testing.T) {
 	r := newLetterRig(t, consumer.Config{})
 	const n = 1050
 	r.fill(n)
-	s, err := r.js.Stream(t.Context(), "DEADLETTERS")
-	if err != nil {
-		t.Fatal(err)
-	}
+	s := natstest.Must(r.js.Stream(t.Context(), "DEADLETTERS"))
 	last := uint64(0)
-	err = r.letters.Each(t.Context(), Filter{}, func(l Letter) error {
+	err := r.letters.Each(t.Context(), Filter{}, func(l Letter) error {
 		if l.Sequence == 10 {
 			if err := s.Purge(context.Background(), jetstream.WithPurgeSequence(n-5)); err != nil {
 				return err

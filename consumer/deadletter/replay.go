@@ -85,7 +85,7 @@ func (q *Queue) publishReplay(ctx context.Context, l Letter, m *nats.Msg, edited
 			return 0, false, fmt.Errorf("read outcome %d again: %w", ack.Sequence, err)
 		}
 		if !bytes.Equal(stored.Data, m.Data) {
-			return 0, false, fmt.Errorf("another replay of it was published a moment ago, as %d, and the edited one was not: see what comes of that", ack.Sequence)
+			return 0, false, fmt.Errorf("another replay of it was published a moment ago, as %d, and the edited one was not: wait for the result of that one", ack.Sequence)
 		}
 	}
 	return ack.Sequence, ack.Duplicate, nil
@@ -148,7 +148,7 @@ func (q *Queue) remove(ctx context.Context, seq uint64) error {
 	if _, getErr := s.GetMsg(ctx, seq); errors.Is(getErr, jetstream.ErrMsgNotFound) {
 		return nil
 	}
-	return fmt.Errorf("remove: %w; it was done, repeat it to remove the dead letter", err)
+	return fmt.Errorf("remove: %w; the message was handled, but its dead letter is still there: repeat the command to remove it", err)
 }
 
 // record records an action on a dead letter, once for each action.

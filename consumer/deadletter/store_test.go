@@ -22,7 +22,7 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 	"github.com/rs/zerolog"
 
-	"settled/consumer/internal/natstest"
+	"settled/ledger/natstest"
 	"settled/settlement"
 )
 
@@ -74,10 +74,7 @@ func (r *letterRig) consume(settle settleFunc, change func(*consumer.Config)) {
 		return q.Sequence, err
 	}
 	change(&cfg)
-	c, err := consumer.New(r.js, settle, cfg)
-	if err != nil {
-		r.t.Fatal(err)
-	}
+	c := natstest.Must(consumer.New(r.js, settle, cfg))
 	ctx, cancel := context.WithCancel(context.Background())
 	ended := make(chan error, 1)
 	go func() { ended <- c.Run(ctx) }()
@@ -100,66 +97,40 @@ func (r *letterRig) settledAll(last uint64) {
 // consumer would.
 func (r *letterRig) publish(subject string, h nats.Header, payload string) settlement.Outcome {
 	r.t.Helper()
-	ack, err := r.js.PublishMsg(r.t.Context(), &nats.Msg{Subject: r.cfg.Prefix + subject, Header: h, Data: []byte(payload)})
-	if err != nil {
-		r.t.Fatal(err)
-	}
+	ack := natstest.Must(r.js.PublishMsg(r.t.Context(), &nats.Msg{Subject: r.cfg.Prefix + subject, Header: h, Data: []byte(payload)}))
 	return r.outcome(ack.Sequence)
 }
 
 func (r *letterRig) outcome(seq uint64) settlement.Outcome {
 	r.t.Helper()
 	name := consumer.OutcomesStream(r.cfg.Prefix)
-	s, err := r.js.Stream(r.t.Context(), name)
-	if err != nil {
-		r.t.Fatal(err)
-	}
-	raw, err := s.GetMsg(r.t.Context(), seq)
-	if err != nil {
-		r.t.Fatal(err)
-	}
+	s := natstest.Must(r.js.Stream(r.t.Context(), name))
+	raw := natstest.Must(s.GetMsg(r.t.Context(), seq))
 	o, _ := settlement.ParseOutcome(cloudevent.Read(raw.Subject, raw.Header, raw.Data, name, seq, r.cfg.Prefix))
 	return o
 }
 
 func (r *letterRig) store(o settlement.Outcome, f *settlement.Failure) Letter {
 	r.t.Helper()
-	seq, err := r.letters.Store(r.t.Context(), o, *f, 3)
-	if err != nil {
-		r.t.Fatal(err)
-	}
-	l, err := r.letters.Get(r.t.Context(), seq)
-	if err != nil {
-		r.t.Fatal(err)
-	}
+	seq := natstest.Must(r.letters.Store(r.t.Context(), o, *f, 3))
+	l := natstest.Must(r.letters.Get(r.t.Context(), seq))
 	return l
 }
 
 func (r *letterRig) last(stream string) uint64 {
 	r.t.Helper()
-	s, err := r.js.Stream(r.t.Context(), stream)
-	if err != nil {
-		r.t.Fatal(err)
-	}
+	s := natstest.Must(r.js.Stream(r.t.Context(), stream))
 	return s.CachedInfo().State.LastSeq
 }
 
 func (r *letterRig) operations() []operations.Record {
 	r.t.Helper()
-	s, err := r.js.Stream(r.t.Context(), consumer.OperationsStream(r.cfg.Prefix))
-	if err != nil {
-		r.t.Fatal(err)
-	}
+	s := natstest.Must(r.js.Stream(r.t.Context(), consumer.OperationsStream(r.cfg.Prefix)))
 	var ops []operations.Record
 	for seq := uint64(1); seq <= s.CachedInfo().State.LastSeq; seq++ {
-		raw, err := s.GetMsg(r.t.Context(), seq)
-		if err != nil {
-			r.t.Fatal(err)
-		}
+		raw := natstest.Must(s.GetMsg(r.t.Context(), seq))
 		var op operations.Record
-		if err := json.Unmarshal(raw.Data, &op); err != nil {
-			r.t.Fatal(err)
-		}
+		natstest.OK(r.t, json.Unmarshal(raw.Data, &op))
 		if raw.Subject != consumer.OperationSubject(r.cfg.Prefix, op.Action) {
 			r.t.Errorf("%s on %s", op.Action, raw.Subject)
 		}
@@ -179,10 +150,7 @@ func TestALetterHoldsItsMessage(t *testing.T) {
 	if string(l.Payload) != natstest.EventOf("1") || !reflect.DeepEqual(l.Header["X-Mine"], []string{"a", "b"}) || l.Header.Get("content-type") != "application/cloudevents+json" || l.Header.Get("Nats-Msg-Id") != "PROD_OUTCOMES/1" {
 		t.Errorf("payload %s, header %v", l.Payload, l.Header)
 	}
-	text, err := json.Marshal(l)
-	if err != nil {
-		t.Fatal(err)
-	}
+	text := natstest.Must(json.Marshal(l))
 	for _, name := range []string{"sequence", "session_id", "scenario", "code", "class", "error", "attempts", "origin", "failed_at"} {
 		if !strings.Contains(string(text), `"`+name+`":`) {
 			t.Errorf("no %s in %s", name, text)
@@ -197,9 +165,7 @@ func TestStoringALetterTwiceStoresItOnce(t *testing.T) {
 	if again := r.store(o, settlement.Fail(settlement.NodeRejected, "x")); again.Sequence != first.Sequence {
 		t.Errorf("stored as %d and %d", first.Sequence, again.Sequence)
 	}
-	if err := r.letters.Discard(t.Context(), first.Sequence, "test"); err != nil {
-		t.Fatal(err)
-	}
+	natstest.OK(t, r.letters.Discard(t.Context(), first.Sequence, "test"))
 	if seq, err := r.letters.Store(t.Context(), o, *settlement.Fail(settlement.NodeRejected, "x"), 3); err != nil || seq != first.Sequence {
 		t.Errorf("after it was discarded: %d, %v; want %d and no second letter", seq, err, first.Sequence)
 	}
@@ -211,9 +177,7 @@ func TestALetterIsNotTakenForThatOfAnotherMessage(t *testing.T) {
 	r := newLetterRig(t, consumer.Config{})
 	o := r.publish("outcome.cancellation", nil, natstest.EventOf("1"))
 	first := r.store(o, settlement.Fail(settlement.NodeRejected, "x"))
-	if err := r.js.DeleteStream(t.Context(), "OUTCOMES"); err != nil {
-		t.Fatal(err)
-	}
+	natstest.OK(t, r.js.DeleteStream(t.Context(), "OUTCOMES"))
 	r.ensureStreams()
 	other := r.publish("outcome.cancellation", nil, natstest.EventOf("2"))
 	for range 2 {
@@ -257,10 +221,7 @@ func TestHostileHeaders(t *testing.T) {
 			t.Errorf("%s: %q, want %q", name, got, want)
 		}
 	}
-	at, err := r.letters.Replay(t.Context(), l.Sequence)
-	if err != nil {
-		t.Fatal(err)
-	}
+	at := natstest.Must(r.letters.Replay(t.Context(), l.Sequence))
 	back := r.outcome(at.Sequence).Envelope.Header
 	for name, want := range map[string]string{
 		"Settled-Signature": "sig", "Settled-Other": "kept", "Status": "409", "Settled-Replay": "5",
@@ -279,10 +240,7 @@ func TestHostileHeaders(t *testing.T) {
 func TestALetterOfARawMessage(t *testing.T) {
 	r := newLetterRig(t, consumer.Config{})
 	head := "NATS/1.0\r\nX(1): a\r\nX/2: b\r\nNats-Msg-Id: i\r\n\r\n"
-	conn, err := net.Dial("tcp", r.server.Addr().String())
-	if err != nil {
-		t.Fatal(err)
-	}
+	conn := natstest.Must(net.Dial("tcp", r.server.Addr().String()))
 	defer conn.Close()
 	fmt.Fprintf(conn, "CONNECT {\"verbose\":false,\"headers\":true}\r\nHPUB outcome.cancellation %d %d\r\n%s{}\r\nPING\r\n", len(head), len(head)+2, head)
 	for deadline := time.Now().Add(natstest.Patience); r.last("OUTCOMES") == 0; <-time.After(5 * time.Millisecond) {
@@ -328,9 +286,7 @@ func TestALetterThatDoesNotFit(t *testing.T) {
 	r := newLetterRig(t, consumer.Config{})
 	s := consumer.StreamConfigs(r.cfg)[1]
 	s.MaxMsgSize = 100 << 10
-	if _, err := r.js.UpdateStream(t.Context(), s); err != nil {
-		t.Fatal(err)
-	}
+	natstest.Must(r.js.UpdateStream(t.Context(), s))
 	o := r.publish("outcome.cancellation", nil, strings.Repeat("x", 200<<10))
 	l := r.store(o, settlement.Fail(settlement.InvalidOutcome, "x"))
 	if len(l.Payload) != maxTruncated || l.Header.Get(headerTruncated) != fmt.Sprint(200<<10) {
@@ -372,9 +328,7 @@ func TestReplay(t *testing.T) {
 	if l.Replays != 1 || l.Origin != "PROD_OUTCOMES/2" {
 		t.Errorf("got %+v", l)
 	}
-	if _, err := r.letters.Replay(t.Context(), l.Sequence); err != nil {
-		t.Fatal(err)
-	}
+	natstest.Must(r.letters.Replay(t.Context(), l.Sequence))
 	if n := nats.Header(r.outcome(3).Envelope.Header).Get("Settled-Replay"); n != "2" {
 		t.Errorf("Settled-Replay %q, want 2", n)
 	}
@@ -405,10 +359,7 @@ func TestReplayFromTwoTerminals(t *testing.T) {
 func TestReplayIsFinished(t *testing.T) {
 	r := newLetterRig(t, consumer.Config{})
 	l := r.store(r.publish("outcome.cancellation", nil, natstest.EventOf("1")), settlement.Fail(settlement.Unauthorized, "x"))
-	m, err := r.letters.replayMessage(l)
-	if err != nil {
-		t.Fatal(err)
-	}
+	m := natstest.Must(r.letters.replayMessage(l))
 	if _, _, err := r.letters.publishReplay(t.Context(), l, m, false); err != nil {
 		t.Fatal(err)
 	}
@@ -425,21 +376,10 @@ func TestReplayIsFinished(t *testing.T) {
 func TestReplayOnRecordIsFinished(t *testing.T) {
 	r := newLetterRig(t, consumer.Config{})
 	l := r.store(r.publish("outcome.cancellation", nil, natstest.EventOf("1")), settlement.Fail(settlement.Unauthorized, "x"))
-	m, err := r.letters.replayMessage(l)
-	if err != nil {
-		t.Fatal(err)
-	}
-	ack, err := r.js.PublishMsg(t.Context(), m) // under an id that OUTCOMES has forgotten
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := r.letters.record(t.Context(), l, operations.Record{Action: operations.ActionReplay, OutcomeSequence: ack.Sequence}); err != nil {
-		t.Fatal(err)
-	}
-	edited, err := r.letters.Edit(l, []byte(natstest.EventOf("2")))
-	if err != nil {
-		t.Fatal(err)
-	}
+	m := natstest.Must(r.letters.replayMessage(l))
+	ack := natstest.Must(r.js.PublishMsg(t.Context(), m)) // under an id that OUTCOMES has forgotten
+	natstest.OK(t, r.letters.record(t.Context(), l, operations.Record{Action: operations.ActionReplay, OutcomeSequence: ack.Sequence}))
+	edited := natstest.Must(r.letters.Edit(l, []byte(natstest.EventOf("2"))))
 	if _, err := r.letters.ReplayEdited(t.Context(), edited); err == nil || !strings.Contains(err.Error(), "replayed already, as 2") {
 		t.Errorf("err = %v", err)
 	}
@@ -475,9 +415,7 @@ func TestReplayOnRecordOnly(t *testing.T) {
 			junk := nats.NewMsg(consumer.OperationSubject("", operations.ActionReplay))
 			junk.Header.Set(nats.MsgIdHdr, recordID(operations.ActionReplay, l))
 			junk.Data = []byte(foreign(l))
-			if _, err := r.js.PublishMsg(t.Context(), junk); err != nil {
-				t.Fatal(err)
-			}
+			natstest.Must(r.js.PublishMsg(t.Context(), junk))
 			if at, err := r.letters.Replay(t.Context(), l.Sequence); err != nil || at.Sequence != 2 || at.Duplicate {
 				t.Errorf("%+v, %v", at, err)
 			}
@@ -496,9 +434,7 @@ func TestReplayOnRecordOnly(t *testing.T) {
 func TestNoReplayWithoutARecord(t *testing.T) {
 	r := newLetterRig(t, consumer.Config{})
 	l := r.store(r.publish("outcome.cancellation", nil, natstest.EventOf("1")), settlement.Fail(settlement.Unauthorized, "x"))
-	if err := r.js.DeleteStream(t.Context(), "OPERATIONS"); err != nil {
-		t.Fatal(err)
-	}
+	natstest.OK(t, r.js.DeleteStream(t.Context(), "OPERATIONS"))
 	if _, err := r.letters.Replay(t.Context(), l.Sequence); err == nil {
 		t.Error("replayed without a record")
 	}
@@ -520,10 +456,7 @@ func TestReplayEdited(t *testing.T) {
 	if _, err := r.letters.ReplayEdited(t.Context(), bad); err == nil || r.last("PROD_OUTCOMES") != 1 {
 		t.Errorf("published what is no outcome: %v", err)
 	}
-	edited, err := r.letters.Edit(l, []byte(natstest.EventOf("1")))
-	if err != nil {
-		t.Fatal(err)
-	}
+	edited := natstest.Must(r.letters.Edit(l, []byte(natstest.EventOf("1"))))
 	at, err := r.letters.ReplayEdited(t.Context(), edited)
 	if err != nil || at.Sequence != 2 || at.Duplicate {
 		t.Fatalf("%+v, %v", at, err)
@@ -542,17 +475,11 @@ func TestReplayEdited(t *testing.T) {
 func TestReplayEditedAndNot(t *testing.T) {
 	r := newLetterRig(t, consumer.Config{})
 	l := r.store(r.publish("outcome.cancellation", nil, natstest.EventOf("1")), settlement.Fail(settlement.Unauthorized, "x"))
-	m, err := r.letters.replayMessage(l)
-	if err != nil {
-		t.Fatal(err)
-	}
+	m := natstest.Must(r.letters.replayMessage(l))
 	if _, _, err := r.letters.publishReplay(t.Context(), l, m, false); err != nil {
 		t.Fatal(err)
 	}
-	edited, err := r.letters.Edit(l, []byte(natstest.EventOf("2")))
-	if err != nil {
-		t.Fatal(err)
-	}
+	edited := natstest.Must(r.letters.Edit(l, []byte(natstest.EventOf("2"))))
 	if _, err := r.letters.ReplayEdited(t.Context(), edited); err == nil || !strings.Contains(err.Error(), "published a moment ago, as 2") {
 		t.Errorf("err = %v", err)
 	}
@@ -569,10 +496,7 @@ func TestEditedBinary(t *testing.T) {
 	if _, err := r.letters.Edit(l, []byte(`{"session_id":"0x13"}`)); err == nil {
 		t.Error("a session id of two digits is taken")
 	}
-	edited, err := r.letters.Edit(l, []byte(`{"session_id":"`+natstest.Session+`"}`))
-	if err != nil {
-		t.Fatal(err)
-	}
+	edited := natstest.Must(r.letters.Edit(l, []byte(`{"session_id":"`+natstest.Session+`"}`)))
 	if o := r.letters.Outcome(edited); o.Session != natstest.Session || o.Ref.ID != "1" || edited.Subject != "outcome.cancellation" {
 		t.Errorf("%+v", o)
 	}
@@ -582,10 +506,7 @@ func TestEditedBinary(t *testing.T) {
 func TestReplayPublishesOutcomesOnly(t *testing.T) {
 	r := newLetterRig(t, consumer.Config{})
 	for _, subject := range []string{"", "operation.resume", "outcome.", "outcome.a.b", "outcome.*", "settlement.closed.x"} {
-		ack, err := r.js.PublishMsg(t.Context(), &nats.Msg{Subject: "deadletter.a", Header: natstest.Header("Settled-Subject", subject, "Settled-Origin", "OUTCOMES/1", "Settled-Code", "limit_exceeded"), Data: []byte("{}")})
-		if err != nil {
-			t.Fatal(err)
-		}
+		ack := natstest.Must(r.js.PublishMsg(t.Context(), &nats.Msg{Subject: "deadletter.a", Header: natstest.Header("Settled-Subject", subject, "Settled-Origin", "OUTCOMES/1", "Settled-Code", "limit_exceeded"), Data: []byte("{}")}))
 		if _, err := r.letters.Replay(t.Context(), ack.Sequence); err == nil || !strings.Contains(err.Error(), "no subject of an outcome") {
 			t.Errorf("%q: %v", subject, err)
 		}
@@ -609,9 +530,7 @@ func TestForeignDeadLetters(t *testing.T) {
 		natstest.Header("Settled-Origin", "OUTCOMES/0", "Settled-Code", "limit_exceeded"),
 		natstest.Header("Settled-Origin", "OUTCOMES", "Settled-Code", "limit_exceeded"),
 	} {
-		if _, err := r.js.PublishMsg(t.Context(), &nats.Msg{Subject: "deadletter.cancellation", Header: h, Data: []byte(`{"stream":"OUTCOMES", "seq":1}`)}); err != nil {
-			t.Fatal(err)
-		}
+		natstest.Must(r.js.PublishMsg(t.Context(), &nats.Msg{Subject: "deadletter.cancellation", Header: h, Data: []byte(`{"stream":"OUTCOMES", "seq":1}`)}))
 		if _, err := r.letters.Replay(t.Context(), uint64(i+1)); err == nil || !strings.Contains(err.Error(), "not a dead letter") {
 			t.Errorf("replay of message %d: %v", i+1, err)
 		}
@@ -631,9 +550,7 @@ func TestDiscard(t *testing.T) {
 	if err := r.letters.Discard(t.Context(), l.Sequence, " "); err == nil {
 		t.Error("discarded without a reason")
 	}
-	if err := r.letters.Discard(t.Context(), l.Sequence, "a test order"); err != nil {
-		t.Fatal(err)
-	}
+	natstest.OK(t, r.letters.Discard(t.Context(), l.Sequence, "a test order"))
 	for _, seq := range []uint64{l.Sequence, 0, 99} {
 		if err := r.letters.Discard(t.Context(), seq, "again"); !errors.Is(err, ErrNotFound) {
 			t.Errorf("%d: %v", seq, err)
@@ -657,9 +574,7 @@ func TestListFilters(t *testing.T) {
 	put("outcome.cancellation", session(2), settlement.Fail(settlement.ClosedElsewhere, "x"))
 	put("outcome.game_completed", session(2), settlement.Fail(settlement.InvalidOutcome, "x"))
 	put("outcome.Not-A-Scenario", "nobody", settlement.Fail(settlement.InvalidOutcome, "x"))
-	if err := r.letters.Discard(t.Context(), first.Sequence, "a gap"); err != nil {
-		t.Fatal(err)
-	}
+	natstest.OK(t, r.letters.Discard(t.Context(), first.Sequence, "a gap"))
 	for name, c := range map[string]struct {
 		f    Filter
 		want string
@@ -678,10 +593,7 @@ func TestListFilters(t *testing.T) {
 		"both":             {Filter{Code: settlement.InvalidOutcome, Session: settlement.SessionID(session(2))}, "[3]"},
 		"nothing":          {Filter{Code: settlement.Overpaid}, "[]"},
 	} {
-		letters, err := r.letters.List(t.Context(), c.f)
-		if err != nil {
-			t.Fatal(err)
-		}
+		letters := natstest.Must(r.letters.List(t.Context(), c.f))
 		got := []uint64{}
 		for _, l := range letters {
 			got = append(got, l.Sequence)
@@ -736,10 +648,7 @@ func publishGarbage(r *letterRig, garbage int) (last uint64, good int) {
 	var acks []jetstream.PubAckFuture
 	send := func(m nats.Msg, subject string) {
 		m.Subject = subject
-		ack, err := r.js.PublishMsgAsync(&m, jetstream.WithStallWait(time.Minute)) // on a slow machine too
-		if err != nil {
-			r.t.Fatal(err)
-		}
+		ack := natstest.Must(r.js.PublishMsgAsync(&m, jetstream.WithStallWait(time.Minute))) // on a slow machine too
 		acks = append(acks, ack)
 	}
 	for i := range garbage {

@@ -17,7 +17,7 @@ import (
 	"github.com/nats-io/nats.go"
 
 	"settled/consumer"
-	"settled/consumer/internal/natstest"
+	"settled/ledger/natstest"
 	"settled/settlement"
 )
 
@@ -41,16 +41,11 @@ func TestTranscripts(t *testing.T) {
 	}
 	for _, file := range files {
 		t.Run(strings.TrimSuffix(filepath.Base(file), ".txt"), func(t *testing.T) {
-			text, err := os.ReadFile(file)
-			if err != nil {
-				t.Fatal(err)
-			}
+			text := natstest.Must(os.ReadFile(file))
 			script, want, _ := strings.Cut(string(text), "\n----\n")
 			got := storedTime.ReplaceAllString(transcript(t, script), "<when it was stored>")
 			if *update {
-				if err := os.WriteFile(file, []byte(script+"\n----\n"+got), 0o600); err != nil {
-					t.Fatal(err)
-				}
+				natstest.OK(t, os.WriteFile(file, []byte(script+"\n----\n"+got), 0o600))
 			} else if got != want {
 				t.Errorf("got:\n%s\nwant:\n%s", got, want)
 			}
@@ -65,13 +60,8 @@ func transcript(t *testing.T, script string) string {
 	t.Helper()
 	answers, msg := readScript(t, script)
 	r := newLetterRig(t, consumer.Config{})
-	wire, err := r.js.Conn().SubscribeSync("$JS.ACK.>")
-	if err != nil {
-		t.Fatal(err)
-	}
-	if _, err := r.js.PublishMsg(t.Context(), msg); err != nil {
-		t.Fatal(err)
-	}
+	wire := natstest.Must(r.js.Conn().SubscribeSync("$JS.ACK.>"))
+	natstest.Must(r.js.PublishMsg(t.Context(), msg))
 	var calls atomic.Int64
 	results := make(chan consumer.Result, 100)
 	r.consume(func(ctx context.Context, o settlement.Outcome) (settlement.Settlement, error) {
@@ -81,10 +71,7 @@ func transcript(t *testing.T, script string) string {
 	var b strings.Builder
 	for res := (consumer.Result{Disposition: consumer.Requeued}); res.Disposition == consumer.Requeued; {
 		res = <-results
-		answer, err := wire.NextMsg(natstest.Patience)
-		if err != nil {
-			t.Fatal(err)
-		}
+		answer := natstest.Must(wire.NextMsg(natstest.Patience))
 		fmt.Fprintf(&b, "delivery %d: session %s, digest %.8s\n", res.Delivered, res.Outcome.Session.Token(), res.Outcome.Ref.Digest)
 		if res.Outcome.Invalid != nil {
 			fmt.Fprintf(&b, "  invalid: %s\n", res.Outcome.Invalid.Message)
@@ -112,14 +99,9 @@ func writeLog(t *testing.T, b *strings.Builder, r *letterRig) {
 
 func writeLetters(t *testing.T, b *strings.Builder, letters *Queue) {
 	t.Helper()
-	list, err := letters.List(t.Context(), Filter{})
-	if err != nil {
-		t.Fatal(err)
-	}
+	list := natstest.Must(letters.List(t.Context(), Filter{}))
 	for _, l := range list {
-		if l, err = letters.Get(t.Context(), l.Sequence); err != nil {
-			t.Fatal(err)
-		}
+		l = natstest.Must(letters.Get(t.Context(), l.Sequence))
 		fmt.Fprintf(b, "dead letter %d, deadletter.%s\n", l.Sequence, l.Scenario)
 		for _, name := range slices.Sorted(maps.Keys(l.Header)) {
 			fmt.Fprintf(b, "  %s: %s\n", name, times.ReplaceAllString(strings.Join(l.Header[name], " | "), "TIME"))

@@ -15,7 +15,7 @@ import (
 	"github.com/rs/zerolog"
 
 	"settled/consumer"
-	"settled/consumer/internal/natstest"
+	"settled/ledger/natstest"
 	"settled/settlement"
 )
 
@@ -112,9 +112,7 @@ func TestEverybodyStopsAndResumes(t *testing.T) {
 	r.sends(one)
 	r.sends(other)
 	o, f := overpaid(1)
-	if err := one.Stop(t.Context(), o, f); err != nil {
-		t.Fatal(err)
-	}
+	natstest.OK(t, one.Stop(t.Context(), o, f))
 	if err := one.Stopped(t.Context()); err == nil {
 		t.Error("the replica that found the overpayment isn't stopped")
 	}
@@ -152,10 +150,7 @@ func TestEverybodyStopsAndResumes(t *testing.T) {
 
 func (r *rig) last() uint64 {
 	r.t.Helper()
-	s, err := r.js.Stream(r.t.Context(), consumer.OperationsStream(r.cfg.Prefix))
-	if err != nil {
-		r.t.Fatal(err)
-	}
+	s := natstest.Must(r.js.Stream(r.t.Context(), consumer.OperationsStream(r.cfg.Prefix)))
 	return s.CachedInfo().State.LastSeq
 }
 
@@ -192,9 +187,7 @@ func TestStopByHand(t *testing.T) {
 		t.Error("stopped without a reason")
 	}
 	r.operations.Who = "ada@office"
-	if _, err := r.operations.Stop(t.Context(), "the node's operator\nasks for it"); err != nil {
-		t.Fatal(err)
-	}
+	natstest.Must(r.operations.Stop(t.Context(), "the node's operator\nasks for it"))
 	r.stopped(b, "stopped by ada@office since 2")
 	r.stopped(b, "the node's operator asks for it")
 }
@@ -202,9 +195,7 @@ func TestStopByHand(t *testing.T) {
 // put stores a message as any client could.
 func (r *rig) put(subject, data string) {
 	r.t.Helper()
-	if _, err := r.js.PublishMsg(r.t.Context(), &nats.Msg{Subject: subject, Data: []byte(data)}); err != nil {
-		r.t.Fatal(err)
-	}
+	natstest.Must(r.js.PublishMsg(r.t.Context(), &nats.Msg{Subject: subject, Data: []byte(data)}))
 }
 
 // foreignOperations are messages that are no records, and records that lift nothing.
@@ -223,9 +214,7 @@ var foreignOperations = []string{
 func TestForeignResumesLiftNothing(t *testing.T) {
 	r := newRig(t)
 	for _, reason := range []string{"first", "second"} {
-		if _, err := r.operations.Stop(t.Context(), reason); err != nil {
-			t.Fatal(err)
-		}
+		natstest.Must(r.operations.Stop(t.Context(), reason))
 	}
 	for _, data := range foreignOperations {
 		r.put("prod.operation.resume", data)
@@ -267,9 +256,7 @@ func TestForeignStopsHoldNothing(t *testing.T) {
 	if err := b.Stopped(t.Context()); err != nil || len(heard) != len(foreign) {
 		t.Errorf("%v; %d reported, want %d", err, len(heard), len(foreign))
 	}
-	if _, err := r.operations.Stop(t.Context(), "an audit"); err != nil {
-		t.Fatal(err)
-	}
+	natstest.Must(r.operations.Stop(t.Context(), "an audit"))
 	all()
 	for _, other := range []*EmergencyStop{b, NewEmergencyStop(r.js, r.cfg)} {
 		other.Refresh(t.Context())
@@ -290,9 +277,7 @@ func TestForeignStopsHoldNothing(t *testing.T) {
 func TestResumeLiftsWhatItSaw(t *testing.T) {
 	r := newRig(t)
 	for _, reason := range []string{"first", "second"} {
-		if _, err := r.operations.Stop(t.Context(), reason); err != nil {
-			t.Fatal(err)
-		}
+		natstest.Must(r.operations.Stop(t.Context(), reason))
 	}
 	if err := r.operations.lift(t.Context(), Record{Action: ActionStop, Sequence: 1}, "x"); err == nil {
 		t.Error("lifted the second stop with the first")
@@ -307,13 +292,9 @@ func TestResumeLiftsWhatItSaw(t *testing.T) {
 func TestALostStopIsRecordedAgain(t *testing.T) {
 	r := newRig(t)
 	b := r.emergencyStop()
-	if _, err := r.operations.Stop(t.Context(), "wait for the audit"); err != nil {
-		t.Fatal(err)
-	}
+	natstest.Must(r.operations.Stop(t.Context(), "wait for the audit"))
 	r.stopped(b, "wait for the audit")
-	if err := r.js.DeleteStream(t.Context(), consumer.OperationsStream(r.cfg.Prefix)); err != nil {
-		t.Fatal(err)
-	}
+	natstest.OK(t, r.js.DeleteStream(t.Context(), consumer.OperationsStream(r.cfg.Prefix)))
 	if b.Stopped(t.Context()) == nil {
 		t.Error("the stop is forgotten with its stream")
 	}
@@ -331,9 +312,7 @@ func TestAStreamThatCantBeReadStops(t *testing.T) {
 	r := newRig(t)
 	b := r.emergencyStop()
 	r.sends(b)
-	if err := r.js.DeleteStream(t.Context(), consumer.OperationsStream(r.cfg.Prefix)); err != nil {
-		t.Fatal(err)
-	}
+	natstest.OK(t, r.js.DeleteStream(t.Context(), consumer.OperationsStream(r.cfg.Prefix)))
 	r.stopped(b, "not known whether all sending is stopped")
 	o, f := overpaid(1)
 	if err := b.Stop(t.Context(), o, f); err == nil {
@@ -345,9 +324,7 @@ func TestAStreamThatCantBeReadStops(t *testing.T) {
 	if err := b.Stop(t.Context(), o, f); err != nil {
 		t.Error(err)
 	}
-	if _, err := r.operations.Resume(t.Context(), "test"); err != nil {
-		t.Fatal(err)
-	}
+	natstest.Must(r.operations.Resume(t.Context(), "test"))
 	r.sends(b)
 }
 
@@ -356,9 +333,7 @@ func TestAServerRestart(t *testing.T) {
 	r := newRig(t)
 	b := r.emergencyStop()
 	r.sends(b)
-	if _, err := r.operations.Stop(t.Context(), "maintenance"); err != nil {
-		t.Fatal(err)
-	}
+	natstest.Must(r.operations.Stop(t.Context(), "maintenance"))
 	r.stopped(b, "maintenance")
 	r.server = natstest.Restart(t, r.server)
 	r.stopped(b, "maintenance")
@@ -373,15 +348,11 @@ func TestStopsAndResumesAreLogged(t *testing.T) {
 	for range 2 {
 		b.Refresh(t.Context())
 	}
-	if _, err := r.operations.Stop(t.Context(), "why"); err != nil {
-		t.Fatal(err)
-	}
+	natstest.Must(r.operations.Stop(t.Context(), "why"))
 	for range 2 {
 		b.Refresh(t.Context())
 	}
-	if _, err := r.operations.Resume(t.Context(), "because"); err != nil {
-		t.Fatal(err)
-	}
+	natstest.Must(r.operations.Resume(t.Context(), "because"))
 	for range 2 {
 		b.Refresh(t.Context())
 	}

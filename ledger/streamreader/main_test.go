@@ -7,88 +7,67 @@ import (
 	"testing"
 	"time"
 
+	"settled/ledger/natstest"
+
 	"github.com/nats-io/nats-server/v2/server"
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 )
 
-const patience = 30 * time.Second
-
 // rig is a NATS server with JetStream, and a connection as its administrator. Tests that use
 // one run in parallel, each with a server of its own.
 type rig struct {
 	*testing.T
-	options *server.Options
-	server  *server.Server
-	js      jetstream.JetStream
+	server *server.Server
+	js     jetstream.JetStream
 }
 
 // limited may do nothing but read the stream S by messages.
 const limited = "limited"
 
-func newRig(t *testing.T) *rig {
-	t.Helper()
-	t.Parallel()
+func users(o *server.Options) {
 	reads := &server.Permissions{
 		Publish:   &server.SubjectPermission{Allow: []string{"$JS.API.STREAM.INFO.S", "$JS.API.STREAM.MSG.GET.S"}},
 		Subscribe: &server.SubjectPermission{Allow: []string{"_INBOX.>"}},
 	}
-	r := &rig{T: t, options: &server.Options{
-		Host: "127.0.0.1", Port: server.RANDOM_PORT, NoSigs: true, NoLog: true, JetStream: true, StoreDir: t.TempDir(),
-		Users: []*server.User{{Username: "admin", Password: "x"}, {Username: limited, Password: "x", Permissions: reads}},
-	}}
-	r.start()
-	t.Cleanup(func() { r.server.Shutdown(); r.server.WaitForShutdown() })
+	o.Users = []*server.User{{Username: "admin", Password: "x"}, {Username: limited, Password: "x", Permissions: reads}}
+}
+
+func newRig(t *testing.T) *rig {
+	t.Helper()
+	t.Parallel()
+	r := &rig{T: t, server: natstest.StartServer(t, users)}
 	r.js = r.connect("admin")
 	return r
 }
 
-func (r *rig) start() {
-	r.Helper()
-	s, err := server.NewServer(r.options.Clone())
-	r.must(err)
-	s.Start()
-	if !s.ReadyForConnections(patience) {
-		r.Fatal("the server does not start")
-	}
-	r.server = s
-}
-
-func (r *rig) must(err error) {
-	r.Helper()
-	if err != nil {
-		r.Fatal(err)
-	}
-}
-
 func (r *rig) connect(user string) jetstream.JetStream {
 	r.Helper()
-	nc, err := nats.Connect(r.server.ClientURL(), nats.UserInfo(user, "x"), nats.MaxReconnects(-1), nats.ReconnectWait(20*time.Millisecond), nats.ErrorHandler(func(*nats.Conn, *nats.Subscription, error) {}))
-	r.must(err)
-	r.Cleanup(nc.Close)
-	js, err := jetstream.New(nc)
-	r.must(err)
-	return js
+	return natstest.Connect(r.T, r.server, nats.UserInfo(user, "x"), nats.ErrorHandler(func(*nats.Conn, *nats.Subscription, error) {}))
+}
+
+// reader reads a stream. A request that the server does not answer ends soon.
+func reader(js jetstream.JetStream, stream string) *Reader {
+	r := New(js, stream)
+	r.timeout = 500 * time.Millisecond
+	return r
 }
 
 // create creates the stream S over s.>.
 func (r *rig) create() jetstream.Stream {
 	r.Helper()
-	s, err := r.js.CreateStream(r.Context(), jetstream.StreamConfig{Name: "S", Subjects: []string{"s.>"}})
-	r.must(err)
-	return s
+	return natstest.Must(r.js.CreateStream(r.Context(), jetstream.StreamConfig{Name: "S", Subjects: []string{"s.>"}}))
 }
 
 // fill stores n messages, each on the subject that its number has.
 func (r *rig) fill(n int, subject func(i int) string) {
 	r.Helper()
 	for i := range n {
-		_, err := r.js.PublishAsync(subject(i), fmt.Appendf(nil, "%d", i))
-		r.must(err)
+		natstest.Must(r.js.PublishAsync(subject(i), fmt.Appendf(nil, "%d", i)))
 	}
 	select {
 	case <-r.js.PublishAsyncComplete():
-	case <-time.After(patience):
+	case <-time.After(natstest.Patience):
 		r.Fatal("not stored")
 	}
 }
@@ -96,11 +75,10 @@ func (r *rig) fill(n int, subject func(i int) string) {
 // list is the sequences of a selection.
 func (r *rig) list(s Selection) (all []uint64) {
 	r.Helper()
-	_, err := New(r.js, "S").List(r.Context(), s, func(m *jetstream.RawStreamMsg) error {
+	natstest.Must(reader(r.js, "S").List(r.Context(), s, func(m *jetstream.RawStreamMsg) error {
 		all = append(all, m.Sequence)
 		return nil
-	})
-	r.must(err)
+	}))
 	return all
 }
 
@@ -113,13 +91,16 @@ type followed struct {
 	done chan error
 }
 
-func (r *rig) follow(reader *Reader, s Selection) *followed {
+func (r *rig) follow(js jetstream.JetStream, s Selection) *followed {
 	r.Helper()
-	return r.followBy(s, fixed(reader))
+	return r.followBy(s, fixed(js))
 }
 
-// fixed is an OpenFunc that returns the same reader each time.
-func fixed(r *Reader) OpenFunc { return func(context.Context) (*Reader, error) { return r, nil } }
+// fixed is an OpenFunc that returns the same reader of the stream S each time.
+func fixed(js jetstream.JetStream) OpenFunc {
+	r := reader(js, "S")
+	return func(context.Context) (*Reader, error) { return r, nil }
+}
 
 func (r *rig) followBy(s Selection, open OpenFunc) *followed {
 	ctx, end := context.WithCancel(r.Context())
@@ -136,9 +117,9 @@ func (r *rig) followWith(first, second jetstream.JetStream) *followed {
 	r.Helper()
 	open := func(context.Context) (*Reader, error) {
 		if first.Conn().IsClosed() {
-			return New(second, "S"), nil
+			return reader(second, "S"), nil
 		}
-		return New(first, "S"), nil
+		return reader(first, "S"), nil
 	}
 	return r.followBy(Selection{}, open)
 }
@@ -151,7 +132,7 @@ func (f *followed) want(sequences ...uint64) {
 		select {
 		case m := <-f.got:
 			got = append(got, m.Sequence)
-		case <-time.After(patience):
+		case <-time.After(natstest.Patience):
 			f.Fatalf("%v came; want %v", got, sequences)
 		}
 	}
@@ -166,7 +147,7 @@ func (f *followed) wantReport() error {
 	select {
 	case err := <-f.said:
 		return err
-	case <-time.After(patience):
+	case <-time.After(natstest.Patience):
 		f.Fatal("nothing is reported")
 		return nil
 	}
@@ -178,8 +159,8 @@ func (f *followed) stop() {
 	f.end()
 	select {
 	case err := <-f.done:
-		f.must(err)
-	case <-time.After(patience):
+		natstest.OK(f.T, err)
+	case <-time.After(natstest.Patience):
 		f.Fatal("it does not end")
 	}
 }

@@ -3,12 +3,11 @@ package streamreader
 import (
 	"errors"
 	"fmt"
-	"os"
-	"path/filepath"
 	"slices"
-	"strings"
 	"testing"
 	"time"
+
+	"settled/ledger/natstest"
 
 	"github.com/nats-io/nats-server/v2/server"
 	"github.com/nats-io/nats.go"
@@ -32,13 +31,12 @@ func TestAnyContentIsData(t *testing.T) {
 	want := hostile()
 	for _, m := range want {
 		m.Subject = "s.x"
-		_, err := r.js.PublishMsg(t.Context(), m)
-		r.must(err)
+		natstest.Must(r.js.PublishMsg(t.Context(), m))
 	}
 	for _, s := range []Selection{{}, {Subjects: []string{"s.x"}}, {Subjects: []string{"s.*"}}} {
-		f := r.follow(New(r.js, "S"), s)
+		f := r.follow(r.js, s)
 		i := 0
-		_, err := New(r.js, "S").List(t.Context(), s, func(m *jetstream.RawStreamMsg) error {
+		_, err := reader(r.js, "S").List(t.Context(), s, func(m *jetstream.RawStreamMsg) error {
 			live := <-f.got
 			for _, m := range []*jetstream.RawStreamMsg{m, live} {
 				if m.Sequence != uint64(i+1) || m.Subject != "s.x" || string(m.Data) != string(want[i].Data) || len(m.Header) != len(want[i].Header) || m.Header.Get("Status") != want[i].Header.Get("Status") {
@@ -77,17 +75,17 @@ func TestListSelects(t *testing.T) {
 			return "s.c"
 		}
 	}
-	const n = 4000
+	const n = 3200
 	r.fill(n, subject)
 	gone := map[uint64]bool{n: true}
 	for i := uint64(1); i < 30; i++ {
 		gone[i], gone[100*i], gone[700+i] = true, true, true
 	}
 	for sequence := range gone {
-		r.must(stream.DeleteMsg(t.Context(), sequence))
+		natstest.OK(t, stream.DeleteMsg(t.Context(), sequence))
 	}
 	for _, s := range []Selection{
-		{}, {Subjects: []string{">"}}, {Subjects: []string{"s.>"}}, {Subjects: []string{"s.a.*"}}, {Subjects: []string{"s.a.0", "s.b"}}, {Subjects: []string{"s.b"}},
+		{}, {Subjects: []string{">"}, From: n - 100}, {Subjects: []string{"s.>"}}, {Subjects: []string{"s.a.*"}}, {Subjects: []string{"s.a.0", "s.b"}}, {Subjects: []string{"s.b"}},
 		{Subjects: []string{"s.none"}}, {Subjects: []string{"s.*"}, From: 650}, {From: n + 1}, {Subjects: []string{"s.b"}, From: n + 10},
 	} {
 		var want []uint64
@@ -107,8 +105,7 @@ func TestListByTime(t *testing.T) {
 	r := newRig(t)
 	r.create()
 	r.fill(20, func(i int) string { return fmt.Sprintf("s.%d", i%2) })
-	m, err := New(r.js, "S").Get(t.Context(), 11)
-	r.must(err)
+	m := natstest.Must(reader(r.js, "S").Get(t.Context(), 11))
 	time.Sleep(time.Millisecond)
 	if got := r.list(Selection{Since: m.Time}); len(got) == 0 || got[0] > 11 || got[len(got)-1] != 20 {
 		t.Errorf("%v", got)
@@ -123,20 +120,20 @@ func TestListByTime(t *testing.T) {
 
 func TestListEnds(t *testing.T) {
 	r := newRig(t)
-	if _, err := New(r.js, "S").List(t.Context(), Selection{}, nil); !errors.Is(err, jetstream.ErrStreamNotFound) {
+	if _, err := reader(r.js, "S").List(t.Context(), Selection{}, nil); !errors.Is(err, jetstream.ErrStreamNotFound) {
 		t.Errorf("without a stream: %v", err)
 	}
 	r.create()
 	r.fill(10, func(int) string { return "s.x" })
 	for _, want := range []error{ErrEnough, errors.New("mine")} {
 		calls := 0
-		_, err := New(r.js, "S").List(t.Context(), Selection{}, func(*jetstream.RawStreamMsg) error { calls++; return want })
+		_, err := reader(r.js, "S").List(t.Context(), Selection{}, func(*jetstream.RawStreamMsg) error { calls++; return want })
 		if calls != 1 || want == ErrEnough && err != nil || want != ErrEnough && !errors.Is(err, want) {
 			t.Errorf("%d calls, %v", calls, err)
 		}
 	}
 	calls := 0
-	last, err := New(r.js, "S").List(t.Context(), Selection{}, func(*jetstream.RawStreamMsg) error {
+	last, err := reader(r.js, "S").List(t.Context(), Selection{}, func(*jetstream.RawStreamMsg) error {
 		calls++
 		_, err := r.js.Publish(t.Context(), "s.x", nil)
 		return err
@@ -154,24 +151,23 @@ func TestRights(t *testing.T) {
 	r.fill(100, func(i int) string { return fmt.Sprintf("s.%d", i%50) })
 	js := r.connect(limited)
 	count := 0
-	_, err := New(js, "S").List(t.Context(), Selection{Subjects: []string{"s.*"}}, func(*jetstream.RawStreamMsg) error { count++; return nil })
+	_, err := reader(js, "S").List(t.Context(), Selection{Subjects: []string{"s.*"}}, func(*jetstream.RawStreamMsg) error { count++; return nil })
 	if count != 100 || err != nil {
 		t.Errorf("%d messages, %v", count, err)
 	}
-	f := r.follow(New(js, "S"), Selection{Subjects: []string{"s.7"}})
+	f := r.follow(js, Selection{Subjects: []string{"s.7"}})
 	f.want(8, 58)
-	_, err = r.js.Publish(t.Context(), "s.7", nil)
-	r.must(err)
+	natstest.Must(r.js.Publish(t.Context(), "s.7", nil))
 	f.want(101)
 	f.stop()
-	if _, err := New(js, "OTHER").List(t.Context(), Selection{}, nil); !errors.Is(err, nats.ErrPermissionViolation) {
+	if _, err := reader(js, "OTHER").List(t.Context(), Selection{}, nil); !errors.Is(err, nats.ErrPermissionViolation) {
 		t.Errorf("another stream: %v", err)
 	}
 }
 
 func TestFollowWaitsForAMissingStream(t *testing.T) {
 	r := newRig(t)
-	f := r.follow(New(r.js, "S"), Selection{Fresh: true})
+	f := r.follow(r.js, Selection{Fresh: true})
 	if err := f.wantReport(); !errors.Is(err, jetstream.ErrStreamNotFound) {
 		t.Fatalf("reported %v", err)
 	}
@@ -181,7 +177,7 @@ func TestFollowWaitsForAMissingStream(t *testing.T) {
 	if err := f.wantReport(); err != nil {
 		t.Errorf("reported %v", err)
 	}
-	r.must(r.js.DeleteStream(t.Context(), "S"))
+	natstest.OK(t, r.js.DeleteStream(t.Context(), "S"))
 	if err := f.wantReport(); !errors.Is(err, jetstream.ErrStreamNotFound) {
 		t.Errorf("reported %v", err)
 	}
@@ -193,8 +189,7 @@ func TestFollowFresh(t *testing.T) {
 	r := newRig(t)
 	r.create()
 	r.fill(3, func(int) string { return "s.x" })
-	reader := New(r.js, "S")
-	f := follower{open: fixed(reader), published: make(chan struct{}, 1), unsubscribe: func() {}, selection: Selection{Fresh: true}, fn: func(*jetstream.RawStreamMsg) error { return errors.New("an old message") }}
+	f := follower{open: fixed(r.js), published: make(chan struct{}, 1), unsubscribe: func() {}, selection: Selection{Fresh: true}, fn: func(*jetstream.RawStreamMsg) error { return errors.New("an old message") }}
 	if came, err := f.step(t.Context()); came || err != nil {
 		t.Fatalf("%v, %v", came, err)
 	}
@@ -210,9 +205,9 @@ func TestFollowNoticesAStreamCreatedAgain(t *testing.T) {
 	r := newRig(t)
 	r.create()
 	r.fill(2, func(int) string { return "s.x" })
-	f := r.follow(New(r.js, "S"), Selection{})
+	f := r.follow(r.js, Selection{})
 	f.want(1, 2)
-	r.must(r.js.DeleteStream(t.Context(), "S"))
+	natstest.OK(t, r.js.DeleteStream(t.Context(), "S"))
 	r.create()
 	r.fill(5, func(int) string { return "s.x" }) // more than before: its length says nothing
 	f.want(1, 2, 3, 4, 5)
@@ -236,11 +231,8 @@ func TestFollowNoticesOlderData(t *testing.T) {
 			r := newRig(t)
 			r.create()
 			r.fill(2, func(int) string { return "s.x" })
-			r.options.Port = r.port()
-			r.stopServer()
-			kept := filepath.Join(t.TempDir(), "kept")
-			r.must(os.CopyFS(kept, os.DirFS(r.options.StoreDir)))
-			r.start()
+			var restore func(*server.Server) *server.Server
+			r.server, restore = natstest.Backup(t, r.server, users)
 			first, second := r.connect("admin"), r.connect("admin")
 			f := r.followWith(first, second)
 			r.fill(3, func(int) string { return "s.x" })
@@ -248,10 +240,7 @@ func TestFollowNoticesOlderData(t *testing.T) {
 			if c.renew {
 				first.Conn().Close()
 			}
-			r.stopServer()
-			r.must(os.RemoveAll(r.options.StoreDir))
-			r.must(os.CopyFS(r.options.StoreDir, os.DirFS(kept)))
-			r.start()
+			r.server = restore(r.server)
 			r.fill(more, func(int) string { return "s.x" })
 			for err := f.wantReport(); !errors.Is(err, ErrSetBack); err = f.wantReport() {
 				if err != nil && !temporary(err) && !errors.Is(err, nats.ErrConnectionClosed) {
@@ -266,31 +255,16 @@ func TestFollowNoticesOlderData(t *testing.T) {
 	}
 }
 
-func (r *rig) stopServer() {
-	r.server.Shutdown()
-	r.server.WaitForShutdown()
-}
-
-func (r *rig) port() int {
-	r.Helper()
-	var port int
-	_, err := fmt.Sscanf(r.server.ClientURL()[strings.LastIndex(r.server.ClientURL(), ":")+1:], "%d", &port)
-	r.must(err)
-	return port
-}
-
 // A list survives a server that is away for a moment, and ends at once with its context
 // while one is away.
 func TestListSurvivesARestart(t *testing.T) {
 	r := newRig(t)
 	r.create()
 	r.fill(200, func(int) string { return "s.x" })
-	r.options.Port = r.port()
 	count := 0
-	_, err := New(r.js, "S").List(t.Context(), Selection{}, func(m *jetstream.RawStreamMsg) error {
+	_, err := reader(r.js, "S").List(t.Context(), Selection{}, func(m *jetstream.RawStreamMsg) error {
 		if count++; m.Sequence == 50 {
-			r.stopServer()
-			r.start()
+			r.server = natstest.Restart(t, r.server, users)
 		}
 		return nil
 	})
@@ -302,10 +276,10 @@ func TestListSurvivesARestart(t *testing.T) {
 func TestFollowEndsWhileTheServerIsAway(t *testing.T) {
 	r := newRig(t)
 	r.create()
-	f := r.follow(New(r.js, "S"), Selection{})
+	f := r.follow(r.js, Selection{})
 	r.fill(1, func(int) string { return "s.x" })
 	f.want(1)
-	r.stopServer()
+	natstest.Stop(r.server)
 	if err := f.wantReport(); !temporary(err) {
 		t.Errorf("reported %v", err)
 	}
@@ -315,13 +289,13 @@ func TestFollowEndsWhileTheServerIsAway(t *testing.T) {
 func TestFollowReturnsWhatItsFunctionsReturn(t *testing.T) {
 	r := newRig(t)
 	mine := errors.New("mine")
-	if err := Follow(t.Context(), fixed(New(r.js, "S")), Selection{}, func(error) error { return mine }, nil); !errors.Is(err, mine) {
+	if err := Follow(t.Context(), fixed(r.js), Selection{}, func(error) error { return mine }, nil); !errors.Is(err, mine) {
 		t.Errorf("of report: %v", err)
 	}
 	r.create()
 	r.fill(1, func(int) string { return "s.x" })
 	for _, want := range []error{mine, ErrEnough} {
-		err := Follow(t.Context(), fixed(New(r.js, "S")), Selection{}, nil, func(*jetstream.RawStreamMsg) error { return want })
+		err := Follow(t.Context(), fixed(r.js), Selection{}, nil, func(*jetstream.RawStreamMsg) error { return want })
 		if want == ErrEnough && err != nil || want == mine && !errors.Is(err, mine) {
 			t.Errorf("of the messages' function: %v", err)
 		}
@@ -350,7 +324,7 @@ func TestFollowRepeatsWhatCouldNotBeRead(t *testing.T) {
 	away := errors.New("away")
 	var got []uint64
 	var reported error
-	err := Follow(t.Context(), fixed(New(r.js, "S")), Selection{}, func(err error) error { reported = errors.Join(reported, err); return nil }, func(m *jetstream.RawStreamMsg) error {
+	err := Follow(t.Context(), fixed(r.js), Selection{}, func(err error) error { reported = errors.Join(reported, err); return nil }, func(m *jetstream.RawStreamMsg) error {
 		switch got = append(got, m.Sequence); len(got) {
 		case 1:
 			return fmt.Errorf("%w: %w", ErrRead, away)

@@ -10,10 +10,8 @@ import (
 	"github.com/nats-io/nats-server/v2/server"
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
-	"github.com/rs/zerolog"
 
 	"settled/cmd/settled/internal/config"
-	"settled/cmd/settled/internal/service"
 	"settled/cmd/settled/internal/terminal"
 	"settled/settlement"
 )
@@ -82,21 +80,6 @@ func TestPublishNamesTheIDToTryAgain(t *testing.T) {
 	status, _, stderr := d.command("publish", "cancellation", "--session", "0x"+zeros(63)+"1")
 	if status != exitFailed || !strings.Contains(stderr, `publish it again with --source "/settled/publish" --id "`) {
 		t.Errorf("%d, %s", status, stderr)
-	}
-}
-
-// NATS away is no lost ledger: the log must not send to that section of the runbook.
-func TestLedgerOutOfReachIsNotCalledLost(t *testing.T) {
-	var log strings.Builder
-	w := service.NewLedgerWatch(nil, zerolog.New(&log))
-	w.LogChange(nil, fmt.Errorf("get: %w", nats.ErrTimeout))
-	w.LogChange(nats.ErrTimeout, &jetstream.APIError{Code: 503})
-	if text := log.String(); strings.Contains(text, "was lost") || strings.Count(text, "\n") != 1 {
-		t.Errorf("logged:\n%s", text)
-	}
-	w.LogChange(nats.ErrTimeout, errors.New("stream SETTLEMENTS is missing"))
-	if !strings.Contains(log.String(), "The ledger was lost") {
-		t.Errorf("a lost ledger is not called so:\n%s", log.String())
 	}
 }
 

@@ -98,40 +98,6 @@ func TestDashboardOfAService(t *testing.T) {
 	d.verify(1)
 }
 
-func TestTokenFile(t *testing.T) {
-	dir := t.TempDir()
-	for name, c := range map[string]struct {
-		text string
-		mode os.FileMode
-		want string
-		bad  string
-	}{
-		"good":     {testToken + "\n", 0o600, testToken, ""},
-		"short":    {"secret\n", 0o600, "", "at least 16"},
-		"empty":    {"", 0o600, "", "at least 16"},
-		"two":      {testToken + " " + testToken, 0o600, "", "one word"},
-		"readable": {testToken, 0o644, "", "chmod 600"},
-	} {
-		path := filepath.Join(dir, name)
-		if err := os.WriteFile(path, []byte(c.text), c.mode); err != nil {
-			t.Fatal(err)
-		}
-		got, err := service.ReadToken(path)
-		if got != c.want || (err == nil) != (c.bad == "") || err != nil && !strings.Contains(err.Error(), c.bad) {
-			t.Errorf("%s: %q, %v", name, got, err)
-		}
-		if err != nil && strings.Contains(err.Error(), testToken) {
-			t.Errorf("%s: the token is in the error: %v", name, err)
-		}
-	}
-	if got, err := service.ReadToken(""); got != "" || err != nil {
-		t.Errorf("none: %q, %v", got, err)
-	}
-	if _, err := service.ReadToken(filepath.Join(dir, "missing")); err == nil {
-		t.Error("a missing file is no error")
-	}
-}
-
 func TestLoopback(t *testing.T) {
 	for listen, want := range map[string]bool{
 		"127.0.0.1:8090": true, "[::1]:8090": true, "localhost:0": true, "127.9.9.9:1": true,

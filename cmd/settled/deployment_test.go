@@ -25,7 +25,6 @@ import (
 	"settled/cmd/settled/internal/config"
 	"settled/cmd/settled/internal/natsconn"
 	"settled/cmd/settled/internal/service"
-	"settled/cmd/settled/internal/telemetry"
 	"settled/consumer"
 	"settled/consumer/deadletter"
 	"settled/ledger"
@@ -136,13 +135,11 @@ func (d *deployment) serve() (s *service.Service, stop func()) {
 func (d *deployment) begin() (s *service.Service, stop func()) {
 	d.t.Helper()
 	cfg := d.cfg
-	s = &service.Service{Cfg: &cfg, Log: d.log, Metrics: telemetry.New(d.log)}
-	node, err := cfg.Node()
-	d.must(err)
-	s.Metrics.ObserveNode(&node)
+	s = service.New(&cfg, d.log)
+	var err error
 	s.NATS, err = natsconn.Connect(&cfg, "settled", true)
 	d.must(err)
-	d.must(s.CreateNodeClient(node))
+	d.must(s.OpenNode())
 	if d.setUp != nil {
 		d.setUp(s)
 	}

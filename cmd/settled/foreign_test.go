@@ -57,7 +57,7 @@ func TestForeignMessagesWhileServing(t *testing.T) {
 		t.Error("a message after the close hides it")
 	}
 	d.until("foreign entries are counted", func() bool { // the server stores its answer a moment after the publish
-		_, err := s.Ledger.Head(t.Context(), session)
+		_, err := s.Ledger().Head(t.Context(), session)
 		return err == nil && foreignCount(t, s.Metrics.Foreign, "SETTLEMENTS") == 3
 	})
 	if status, out, _ := d.command(d.onNode("ledger", "verify", "-o", "json")...); status != 1 || !strings.Contains(out, `"foreign":3`) {

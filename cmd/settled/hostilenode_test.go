@@ -190,8 +190,8 @@ func TestHostileNode(t *testing.T) {
 				}
 			}
 			d.until("every message is answered", d.answered)
-			if n := len(d.letters()); n != 0 || s.Consumer.Status().Panics != 0 {
-				t.Errorf("%d dead letters, %d panics", n, s.Consumer.Status().Panics)
+			if n, panics := len(d.letters()), d.metric(s, "settled_panics_total"); n != 0 || panics != "0" {
+				t.Errorf("%d dead letters, %s panics", n, panics)
 			}
 			if l.spoilt.Load() == 0 {
 				t.Error("no answer was spoilt")

@@ -53,7 +53,7 @@ var mayImport = map[string][]string{
 		"github.com/nats-io/nats.go", "golang.org/x/time/rate",
 	},
 	"cmd/settled/internal/host": {
-		"settled/settlement", "settled/clearnode", "settled/consumer", "settled/cmd/settled/internal/config", "settled/cmd/settled/internal/terminal",
+		"settled/settlement", "settled/clearnode", "settled/consumer", "settled/cmd/settled/internal/background", "settled/cmd/settled/internal/config", "settled/cmd/settled/internal/terminal",
 		"github.com/prometheus/client_golang", "github.com/rs/zerolog",
 	},
 	"cmd/settled/internal/cosigner": {
@@ -82,7 +82,7 @@ var mayImport = map[string][]string{
 		"github.com/nats-io/nats.go", "github.com/rs/zerolog", "github.com/prometheus/client_golang", "go.opentelemetry.io", "github.com/go-logr/logr",
 	},
 	"cmd/settled/internal/natsconn": {
-		"settled/clearnode", "settled/cmd/settled/internal/config", "settled/consumer", "settled/deploy", "settled/ledger",
+		"settled/clearnode", "settled/cmd/settled/internal/background", "settled/cmd/settled/internal/config", "settled/consumer", "settled/deploy", "settled/ledger",
 		"github.com/nats-io", "github.com/rs/zerolog",
 	},
 }

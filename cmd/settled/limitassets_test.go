@@ -42,10 +42,8 @@ func TestLimitThatMatchesNothing(t *testing.T) {
 			d.publish("partial_service", "a", session, d.partial())
 		}
 		d.until("fetching is paused", func() bool {
-			s.Mu.Lock()
-			c := s.Consumer
-			s.Mu.Unlock()
-			return c != nil && c.Status().Paused && strings.Contains(c.Status().PausedWhy, asset)
+			intake := s.Status().Intake
+			return intake.Paused && strings.Contains(intake.PausedWhy, asset)
 		})
 		if found := d.entries(session); len(found) > 0 {
 			t.Errorf("under a limit on %s: %+v", asset, found)

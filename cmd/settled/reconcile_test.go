@@ -16,7 +16,6 @@ import (
 	"settled/cmd/settled/internal/audit"
 	"settled/cmd/settled/internal/natsconn"
 	"settled/cmd/settled/internal/service"
-	"settled/cmd/settled/internal/telemetry"
 	"settled/consumer"
 	"settled/consumer/cloudevent"
 	"settled/ledger"
@@ -232,7 +231,8 @@ func TestReconcileLeavesToAPerson(t *testing.T) {
 	if counted[audit.PayoutDiffers] != 1 || counted[audit.OutcomesGap] != 2 {
 		t.Errorf("%v", counted)
 	}
-	own := &service.Service{Cfg: s.Cfg, Log: d.log, Metrics: telemetry.New(d.log), NATS: s.NATS, Node: s.Node}
+	own := service.New(s.Cfg, d.log)
+	own.NATS, own.Node = s.NATS, s.Node
 	d.must(service.NewReconciler(own).RunOnce(t.Context(), 0))
 	shown := map[string]float64{}
 	families, err := own.Metrics.Registry.Gather()

@@ -13,7 +13,6 @@ import (
 	"settled/cmd/settled/internal/audit"
 	"settled/cmd/settled/internal/config"
 	"settled/cmd/settled/internal/service"
-	"settled/cmd/settled/internal/telemetry"
 	"settled/settlement"
 )
 
@@ -94,7 +93,8 @@ func TestReconcileOnTheTimerFindsStrays(t *testing.T) {
 		t.Run(protocol, func(t *testing.T) {
 			d, _ := generation(t, protocol, 1)
 			s, stop := d.serve()
-			own := &service.Service{Cfg: s.Cfg, Log: d.log, Metrics: telemetry.New(d.log), NATS: s.NATS, Node: s.Node}
+			own := service.New(s.Cfg, d.log)
+			own.NATS, own.Node = s.NATS, s.Node
 			r := service.NewReconciler(own)
 			shown := func() string {
 				return d.metric(own, `settled_reconciliation_findings{kind="`+audit.ClosedWithoutOutcome+`"}`)

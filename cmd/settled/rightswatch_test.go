@@ -71,29 +71,6 @@ func TestMissingRightsHoldSending(t *testing.T) {
 	}
 }
 
-// TestRefusedWriteHoldsSending: what the server refuses beside a request counts at once.
-func TestRefusedWriteHoldsSending(t *testing.T) {
-	o := newOutage(t)
-	o.cfg.NATSURL = o.natsURL(outageUser)
-	restricted := *outageUser
-	restricted.Permissions = &server.Permissions{Publish: &server.SubjectPermission{Deny: []string{"settlement.failed.*"}}}
-	o.users(outageOperator, &restricted)
-	s := &service.Service{Cfg: &o.cfg, Log: o.deployment.log}
-	o.must(s.ConnectOnce())
-	defer s.NATS.Shutdown()
-	w := natsconn.NewPermissionWatch(s.NATS.JS, &o.cfg, o.deployment.log)
-	s.Permissions = w
-	w.CheckAll(t.Context())
-	if err := w.Problem(); err != nil {
-		t.Fatalf("a right that is there: %v", err)
-	}
-	o.must(s.NATS.Publish("settlement.failed.unknown", nil))
-	o.until("sending is held", func() bool { return w.Problem() != nil })
-	if err := w.Problem(); !strings.Contains(err.Error(), "the ledger can't be written") {
-		t.Error(err)
-	}
-}
-
 // TestSmallPayloadHoldsSending: nothing is sent while the server takes no message as large
 // as the result of a close.
 func TestSmallPayloadHoldsSending(t *testing.T) {

@@ -171,7 +171,7 @@ func TestNodeAway(t *testing.T) {
 	d := deploy(t)
 	s, _ := d.serve()
 	d.node.Stop()
-	d.until("the service notices", func() bool { return s.Ready() != nil && s.Consumer.Status().Paused })
+	d.until("the service notices", func() bool { return s.Ready() != nil && s.Status().Intake.Paused })
 	type waiting struct {
 		session  settlement.SessionID
 		sequence uint64

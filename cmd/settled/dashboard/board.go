@@ -11,6 +11,7 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 	"github.com/rs/zerolog"
 
+	"settled/cmd/settled/internal/background"
 	"settled/consumer"
 	"settled/consumer/deadletter"
 	"settled/consumer/operations"
@@ -83,22 +84,13 @@ func (b *Board) Run(ctx context.Context) {
 			b.model.setProblem(err)
 			b.cfg.Log.Debug().Err(err).Msg("the dashboard can't follow the ledger; it tries again")
 		}
-		sleep(ctx, time.Second)
+		background.Sleep(ctx, time.Second)
 	}
 	polling.Wait()
 	b.mu.Lock()
 	close(b.stopped)
 	b.mu.Unlock()
 	b.subscribersDone.Wait()
-}
-
-func sleep(ctx context.Context, d time.Duration) {
-	timer := time.NewTimer(d)
-	defer timer.Stop()
-	select {
-	case <-ctx.Done():
-	case <-timer.C:
-	}
 }
 
 // maxReadAtStart is how many entries are read at the start. They fill the search index
@@ -180,7 +172,7 @@ func (b *Board) pollStreams(ctx context.Context) {
 			b.streams = state
 		}
 		b.mu.Unlock()
-		sleep(ctx, pollInterval)
+		background.Sleep(ctx, pollInterval)
 	}
 }
 

@@ -8,6 +8,8 @@ import (
 	"slices"
 	"strconv"
 	"time"
+
+	"settled/cmd/settled/internal/background"
 )
 
 // The bounds of event streams.
@@ -77,7 +79,7 @@ func (b *Board) sendEvents(r *http.Request, s eventStream, after uint64, evicted
 		}
 		select {
 		case <-changed:
-			sleep(r.Context(), eventInterval)
+			background.Sleep(r.Context(), eventInterval)
 		case <-heartbeat.C:
 			err = s.send(": still here\n\n")
 		case <-b.stopped:

@@ -89,20 +89,13 @@ func (r *NodeReader) retry(ctx context.Context, read func(context.Context) error
 	}
 	ctx, cancel := context.WithTimeout(ctx, nodeTimeout)
 	defer cancel()
-	again := time.NewTicker(100 * time.Millisecond)
-	defer again.Stop()
 	for {
 		err := read(ctx)
-		switch {
-		case !errors.Is(err, clearnode.ErrNotSent) && !errors.Is(err, clearnode.ErrNoAnswer):
+		if !errors.Is(err, clearnode.ErrNotSent) && !errors.Is(err, clearnode.ErrNoAnswer) {
 			return err
-		case ctx.Err() != nil: // timed out during the read
-			return r.unreachable(err)
 		}
-		select {
-		case <-ctx.Done():
+		if !background.Sleep(ctx, 100*time.Millisecond) {
 			return r.unreachable(err)
-		case <-again.C:
 		}
 	}
 }

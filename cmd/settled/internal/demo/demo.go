@@ -17,13 +17,11 @@ import (
 	"github.com/rs/zerolog"
 	"github.com/shopspring/decimal"
 
-	"settled/clearnode"
 	"settled/clearnode/clearnodetest"
 	"settled/cmd/settled/internal/audit"
 	"settled/cmd/settled/internal/config"
 	"settled/cmd/settled/internal/natsconn"
 	"settled/cmd/settled/internal/service"
-	"settled/cmd/settled/internal/telemetry"
 	"settled/cmd/settled/internal/terminal"
 	"settled/consumer"
 	"settled/ledger"
@@ -123,24 +121,17 @@ func (d *demo) configure(dir string) (*ecdsa.PrivateKey, error) {
 }
 
 func (d *demo) startService() error {
-	s := &service.Service{Cfg: d.Config, Log: d.Log, Metrics: telemetry.New(d.Log)}
+	s := service.New(d.Config, d.Log)
 	d.service = s
-	s.InitSendHold()
 	var err error
-	node, err := d.Config.Node()
-	if err != nil {
-		return err
-	}
-	s.Metrics.ObserveNode(&node)
-	if s.Node, err = clearnode.New(node); err != nil {
-		return err
-	}
 	if s.NATS, err = natsconn.ConnectEmbedded(d.Config, "settled demo", false); err != nil {
 		return err
 	}
-	if s.HTTP, err = s.ListenHTTP(); err != nil {
-		d.Config.HTTPListen = "127.0.0.1:0"
-		s.HTTP, err = s.ListenHTTP()
+	if err = s.OpenNode(); err == nil {
+		if s.HTTP, err = s.ListenHTTP(); err != nil {
+			d.Config.HTTPListen = "127.0.0.1:0"
+			s.HTTP, err = s.ListenHTTP()
+		}
 	}
 	if err != nil {
 		s.NATS.Shutdown()
@@ -247,7 +238,7 @@ func (d *demo) checkDuplicates(ctx context.Context) (unexpected int, err error) 
 		if !o.duplicate {
 			continue
 		}
-		history, err := d.service.Ledger.Session(ctx, o.session)
+		history, err := d.service.Ledger().Session(ctx, o.session)
 		if err != nil {
 			return unexpected, err
 		}

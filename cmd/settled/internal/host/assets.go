@@ -8,6 +8,7 @@ import (
 
 	"github.com/rs/zerolog"
 
+	"settled/cmd/settled/internal/background"
 	"settled/settlement"
 )
 
@@ -99,15 +100,10 @@ func (a *LimitAssets) Problem() error {
 
 // Run compares until ctx ends.
 func (a *LimitAssets) Run(ctx context.Context) {
-	every := time.NewTicker(assetsInterval)
-	defer every.Stop()
 	for ctx.Err() == nil {
 		if err := a.Verified(ctx); err != nil {
-			a.log.Debug().Err(err).Msg("limits and the node's assets")
+			a.log.Debug().Err(err).Msg("the limits could not be compared with the node's assets, or one matches none")
 		}
-		select {
-		case <-ctx.Done():
-		case <-every.C:
-		}
+		background.Sleep(ctx, assetsInterval)
 	}
 }

@@ -7,6 +7,7 @@ import (
 
 	"github.com/rs/zerolog"
 
+	"settled/cmd/settled/internal/background"
 	"settled/consumer"
 )
 
@@ -27,10 +28,8 @@ func KeepRunning(ctx context.Context, log zerolog.Logger, run func() error) erro
 			return err
 		}
 		log.Error().Err(err).Msg("starting again on a new connection to NATS")
-		select {
-		case <-ctx.Done():
+		if !background.Sleep(ctx, RestartDelay) {
 			return nil
-		case <-time.After(RestartDelay):
 		}
 	}
 }

@@ -13,6 +13,7 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 
 	"settled/clearnode"
+	"settled/cmd/settled/internal/background"
 	"settled/cmd/settled/internal/config"
 	"settled/consumer"
 )
@@ -150,10 +151,8 @@ func Retry(ctx context.Context, f func() error, notice func(error)) error {
 			return err
 		}
 		notice(err)
-		select {
-		case <-ctx.Done():
+		if !background.Sleep(ctx, time.Second) {
 			return ctx.Err()
-		case <-time.After(time.Second):
 		}
 	}
 }

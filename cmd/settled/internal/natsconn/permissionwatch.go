@@ -15,6 +15,7 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 	"github.com/rs/zerolog"
 
+	"settled/cmd/settled/internal/background"
 	"settled/cmd/settled/internal/config"
 	"settled/consumer"
 )
@@ -54,7 +55,7 @@ type PermissionWatch struct {
 	nc          *nats.Conn
 	log         zerolog.Logger
 	permissions []permission
-	checkNow    chan struct{}
+	checkNow    background.Wake
 
 	mu         sync.Mutex
 	refused    map[string]bool // by permission.allow
@@ -64,7 +65,7 @@ type PermissionWatch struct {
 func NewPermissionWatch(js jetstream.JetStream, cfg *config.Config, log zerolog.Logger) *PermissionWatch {
 	next := consumer.NextSubject(js, cfg.NATSPrefix, cfg.ConsumerDurable)
 	prefix, durable := cfg.NATSPrefix, consumer.OutcomesStream(cfg.NATSPrefix)+"."+cfg.ConsumerDurable
-	return &PermissionWatch{nc: js.Conn(), log: log, checkNow: make(chan struct{}, 1), refused: map[string]bool{}, permissions: []permission{
+	return &PermissionWatch{nc: js.Conn(), log: log, checkNow: background.NewWake(), refused: map[string]bool{}, permissions: []permission{
 		{prefix + "settlement.", prefix + "settlement.closing." + probeToken, prefix + "settlement.*.*", "the ledger can't be written", false},
 		{prefix + "deadletter.", consumer.DeadLetterSubject(prefix, probeToken), prefix + "deadletter.*", "dead letters can't be stored", false},
 		{prefix + "operation.", consumer.OperationSubject(prefix, probeToken), prefix + "operation.*", "a stop can't be recorded", false},
@@ -94,34 +95,21 @@ func isProbeError(err error) bool {
 
 // CheckSoon makes Run check the permissions now.
 func (w *PermissionWatch) CheckSoon() {
-	if w == nil {
-		return
-	}
-	select {
-	case w.checkNow <- struct{}{}:
-	default:
+	if w != nil {
+		w.checkNow.Now()
 	}
 }
 
 // Run checks the permissions until ctx ends.
 func (w *PermissionWatch) Run(ctx context.Context) {
-	for {
+	for ctx.Err() == nil {
 		w.CheckAll(ctx)
 		interval := permissionInterval
 		if w.Problem() != nil {
 			interval = permissionRetry
 		}
-		select {
-		case <-ctx.Done():
-			return
-		case <-time.After(interval):
-		case <-w.checkNow:
-		}
-		select {
-		case <-ctx.Done():
-			return
-		case <-time.After(permissionDelay): // denials come in bursts
-		}
+		w.checkNow.Wait(ctx, interval)
+		background.Sleep(ctx, permissionDelay) // denials come in bursts
 	}
 }
 

@@ -3,6 +3,8 @@ package service
 import (
 	"context"
 	"time"
+
+	"settled/cmd/settled/internal/background"
 )
 
 // clockJump is the allowed difference of wall clock and monotonic clock within one period.
@@ -30,15 +32,7 @@ func clockReader() func() clockReading {
 // watchClock calls jumped with how far the wall clock jumped against the monotonic
 // one, until ctx ends.
 func watchClock(ctx context.Context, read func() clockReading, period time.Duration, jumped func(time.Duration)) {
-	tick := time.NewTicker(period)
-	defer tick.Stop()
-	last := read()
-	for {
-		select {
-		case <-ctx.Done():
-			return
-		case <-tick.C:
-		}
+	for last := read(); background.Sleep(ctx, period); {
 		now := read()
 		if by := now.wall.Sub(last.wall) - (now.mono - last.mono); by.Abs() > clockJump {
 			jumped(by)

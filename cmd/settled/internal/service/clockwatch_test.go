@@ -47,9 +47,9 @@ func TestClockJump(t *testing.T) {
 			}
 		})
 	}
-	h := &SendHold{Fence: time.Hour, Log: zerolog.Nop()}
-	s := &Service{Hold: h}
-	s.HandleClockJump(time.Minute)
+	h := &sendHold{fence: time.Hour, log: zerolog.Nop()}
+	s := &Service{hold: h}
+	s.handleClockJump(time.Minute)
 	if err := h.Err(); err == nil || !strings.Contains(err.Error(), "jumped by 1m0s") {
 		t.Errorf("%v", err)
 	}

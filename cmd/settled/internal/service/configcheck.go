@@ -34,7 +34,7 @@ func Check(c *config.Config) (clearnode.Config, error) {
 	if err := checkProfiles(c); err != nil {
 		return node, err
 	}
-	_, err = ReadToken(c.HTTPTokenFile)
+	_, err = readToken(c.HTTPTokenFile)
 	return node, err
 }
 

@@ -43,7 +43,7 @@ const minTokenLength = 16
 
 // openDashboard creates and runs the dashboard.
 func (s *Service) openDashboard() (*dashboardServer, error) {
-	token, err := ReadToken(s.Cfg.HTTPTokenFile)
+	token, err := readToken(s.Cfg.HTTPTokenFile)
 	if err != nil {
 		return nil, err
 	}
@@ -103,10 +103,8 @@ func (b *dashboardServer) run(ctx context.Context, link *natsconn.Link, board *d
 		}
 		log.Error().Err(err).Msg("the dashboard starts again on a new connection to NATS")
 		for link = nil; link == nil; {
-			select {
-			case <-ctx.Done():
+			if !background.Sleep(ctx, host.RestartDelay) {
 				return
-			case <-time.After(host.RestartDelay):
 			}
 			if link, board, err = open(); err != nil {
 				log.Error().Err(err).Msg("the dashboard can't be opened again")
@@ -116,8 +114,8 @@ func (b *dashboardServer) run(ctx context.Context, link *natsconn.Link, board *d
 	}
 }
 
-// ReadToken reads http.token_file; without a path there is no token.
-func ReadToken(path string) (string, error) {
+// readToken reads http.token_file; without a path there is no token.
+func readToken(path string) (string, error) {
 	if path == "" {
 		return "", nil
 	}
@@ -148,11 +146,8 @@ func (s *Service) Status() dashboard.Status {
 	if err := s.Ready(); err != nil {
 		st.Problem = err.Error()
 	}
-	s.Mu.Lock()
-	c := s.Consumer
-	s.Mu.Unlock()
-	if c != nil {
-		is := c.Status()
+	if o := s.opened.Load(); o != nil {
+		is := o.consumer.Status()
 		st.Intake = dashboard.IntakeStatus{
 			State: string(is.State), Why: is.Why, Paused: is.Paused, PausedWhy: is.PausedWhy,
 			InHand: is.InHand, Pending: is.Pending, Unanswered: is.Unanswered,

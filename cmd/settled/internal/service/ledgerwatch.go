@@ -8,6 +8,7 @@ import (
 
 	"github.com/rs/zerolog"
 
+	"settled/cmd/settled/internal/background"
 	"settled/cmd/settled/internal/natsconn"
 	"settled/consumer"
 	"settled/ledger"
@@ -27,46 +28,29 @@ const (
 type ledgerWatch struct {
 	ledger   *ledger.Ledger
 	log      zerolog.Logger
-	checkNow chan struct{}
+	checkNow background.Wake
 
 	mu     sync.Mutex
 	err    error
 	remind consumer.Reminder // of settings that hold sending
 }
 
-func NewLedgerWatch(l *ledger.Ledger, log zerolog.Logger) *ledgerWatch {
-	return &ledgerWatch{ledger: l, log: log, checkNow: make(chan struct{}, 1)}
-}
-
-// checkSoon makes run check now.
-func (w *ledgerWatch) checkSoon() {
-	select {
-	case w.checkNow <- struct{}{}:
-	default: // requested already
-	}
+func newLedgerWatch(l *ledger.Ledger, log zerolog.Logger) *ledgerWatch {
+	return &ledgerWatch{ledger: l, log: log, checkNow: background.NewWake()}
 }
 
 // run checks until ctx ends.
 func (w *ledgerWatch) run(ctx context.Context) {
-	for w.wait(ctx) {
+	for {
+		pause := ledgerCheckInterval
+		if w.lastError() != nil {
+			pause = ledgerRetryInterval
+		}
+		if !w.checkNow.Wait(ctx, pause) {
+			return
+		}
 		w.check(ctx)
 	}
-}
-
-func (w *ledgerWatch) wait(ctx context.Context) bool {
-	pause := ledgerCheckInterval
-	if w.lastError() != nil {
-		pause = ledgerRetryInterval
-	}
-	timer := time.NewTimer(pause)
-	defer timer.Stop()
-	select {
-	case <-ctx.Done():
-		return false
-	case <-w.checkNow:
-	case <-timer.C:
-	}
-	return true
 }
 
 // check checks once.
@@ -81,11 +65,11 @@ func (w *ledgerWatch) check(ctx context.Context) {
 	before := w.err
 	w.err = err
 	w.mu.Unlock()
-	w.LogChange(before, err)
+	w.logChange(before, err)
 }
 
-// LogChange logs an error when it begins, not at every check.
-func (w *ledgerWatch) LogChange(before, now error) {
+// logChange logs an error when it begins, not at every check.
+func (w *ledgerWatch) logChange(before, now error) {
 	switch {
 	case now == nil && before != nil:
 		w.remind = consumer.Reminder{}

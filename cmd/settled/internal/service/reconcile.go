@@ -9,6 +9,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"settled/cmd/settled/internal/audit"
+	"settled/cmd/settled/internal/background"
 	"settled/cmd/settled/internal/terminal"
 	"settled/settlement"
 )
@@ -45,18 +46,10 @@ func NewReconciler(s *Service) *reconciler {
 // different times.
 func (r *reconciler) run(ctx context.Context) {
 	wait := reconcileFirst + rand.N(reconcileFirst) // #nosec G404 -- not a secret
-	for {
-		timer := time.NewTimer(wait)
-		select {
-		case <-ctx.Done():
-			timer.Stop()
-			return
-		case <-timer.C:
-		}
+	for ; background.Sleep(ctx, wait); wait = reconcileEvery {
 		if err := r.RunOnce(ctx, audit.MinAge); err != nil && ctx.Err() == nil {
 			r.s.Log.Warn().Err(err).Msg("outcomes, ledger and node could not be compared; trying again in an hour")
 		}
-		wait = reconcileEvery
 	}
 }
 

@@ -11,30 +11,27 @@ import (
 	"settled/ledger"
 )
 
-// LedgerBehindBy is by how much the last delivery or acknowledgement of an outcome may be
+// ledgerBehindBy is by how much the last delivery or acknowledgement of an outcome may be
 // later than the ledger's last entry.
-const LedgerBehindBy = 10 * time.Second
+const ledgerBehindBy = 10 * time.Second
 
-// InitSendHold creates the send hold, once. The last ledger entry is remembered outside NATS,
+// initSendHold creates the send hold. The last ledger entry is remembered outside NATS,
 // and also in the store of the embedded server, of which a part may be restored alone.
-func (s *Service) InitSendHold() {
-	if s.Hold != nil {
-		return
-	}
+func (s *Service) initSendHold() {
 	dirs := []string{stateDir(s.Cfg.NATSStateDir)}
 	if s.Cfg.Embedded {
 		dirs = append(dirs, filepath.Join(s.Cfg.EmbeddedStoreDir, "settled"))
 	}
-	s.Hold, s.tails = newSendHold(s.Cfg, s.Log), newTailFiles(s.Log, dirs...)
+	s.hold, s.tails = newSendHold(s.Cfg, s.Log), newTailFiles(s.Log, dirs...)
 	if s.Cfg.AfterRestore {
-		s.Hold.begin("--after-restore was given: requests that the copy doesn't know of may still land")
+		s.hold.begin("--after-restore was given: requests that the copy doesn't know of may still land")
 	}
 }
 
 // ledgerProven reports whether the ledger has the last entry that was remembered outside
 // its store.
 func (s *Service) ledgerProven(l *ledger.Ledger) bool {
-	return l != nil && l.TailFound() && s.tails.provenOutside()
+	return l.TailFound() && s.tails.provenOutside()
 }
 
 // holdIfRestored holds all sending if the ledger may have been restored from a copy while no
@@ -42,22 +39,22 @@ func (s *Service) ledgerProven(l *ledger.Ledger) bool {
 func (s *Service) holdIfRestored(ctx context.Context, l *ledger.Ledger) error {
 	switch {
 	case s.restoreSuspicion != "" && !s.suspicionByAge:
-		s.Hold.begin("the store " + s.Cfg.EmbeddedStoreDir + " may have been set back to a copy while settled was stopped: " + s.restoreSuspicion)
+		s.hold.begin("the store " + s.Cfg.EmbeddedStoreDir + " may have been set back to a copy while settled was stopped: " + s.restoreSuspicion)
 	case s.ledgerProven(l):
 	case s.restoreSuspicion != "":
-		s.Hold.beginUnlessProven("the store " + s.Cfg.EmbeddedStoreDir + " may have been set back to a copy while settled was stopped: " + s.restoreSuspicion + ", and nothing was remembered of its ledger in nats.state_dir")
+		s.hold.beginUnlessProven("the store " + s.Cfg.EmbeddedStoreDir + " may have been set back to a copy while settled was stopped: " + s.restoreSuspicion + ", and nothing was remembered of its ledger in nats.state_dir")
 	case !l.TailFound():
 		behind, err := s.ledgerBehind(ctx)
 		if err != nil {
 			return err
 		}
 		if behind != "" {
-			s.Hold.begin(behind)
+			s.hold.begin(behind)
 		}
 	}
-	s.Mu.Lock()
+	s.mu.Lock()
 	s.restoreSuspicion = ""
-	s.Mu.Unlock()
+	s.mu.Unlock()
 	return nil
 }
 
@@ -80,7 +77,7 @@ func (s *Service) ledgerBehind(ctx context.Context) (string, error) {
 	if t := is.AckFloor.Last; t != nil && t.After(active) {
 		active = *t
 	}
-	if stream.CachedInfo().State.Msgs == 0 || active.Sub(last) < LedgerBehindBy || is.TimeStamp.Sub(active) > s.Hold.Fence+LedgerBehindBy {
+	if stream.CachedInfo().State.Msgs == 0 || active.Sub(last) < ledgerBehindBy || is.TimeStamp.Sub(active) > s.hold.fence+ledgerBehindBy {
 		return "", nil
 	}
 	return fmt.Sprintf("the ledger's last entry is of %s, and outcomes were taken until %s: it may have been set back to a copy while settled was stopped", last.UTC().Format(time.RFC3339), active.UTC().Format(time.RFC3339)), nil
@@ -92,34 +89,27 @@ func (s *Service) ledgerBehind(ctx context.Context) (string, error) {
 func (s *Service) keepStoreRecord() (stop func()) {
 	failed := false
 	write := func() {
-		s.Mu.Lock()
-		l, waiting := s.Ledger, s.restoreSuspicion != ""
-		s.Mu.Unlock()
-		if s.ledgerProven(l) {
-			s.Hold.release()
+		s.mu.Lock()
+		waiting := s.restoreSuspicion != ""
+		s.mu.Unlock()
+		if o := s.opened.Load(); o != nil && s.ledgerProven(o.ledger) {
+			s.hold.release()
 		}
-		if waiting || s.Hold.Err() != nil {
+		if waiting || s.hold.Err() != nil {
 			return
 		}
-		err := WriteStoreRecord(s.Cfg.EmbeddedStoreDir)
+		err := writeStoreRecord(s.Cfg.EmbeddedStoreDir)
 		if err != nil && !failed {
 			s.Log.Warn().Err(err).Msg("the record in embedded.store_dir can't be written: the next start will hold sending")
 		}
 		failed = err != nil
 	}
 	stopClock := background.Run(context.Background(), func(ctx context.Context) {
-		watchClock(ctx, clockReader(), clockPeriod, s.HandleClockJump)
+		watchClock(ctx, clockReader(), clockPeriod, s.handleClockJump)
 	})
 	stopRecord := background.Run(context.Background(), func(ctx context.Context) {
-		tick := time.NewTicker(storeRecordEvery)
-		defer tick.Stop()
-		for {
+		for write(); background.Sleep(ctx, storeRecordEvery); {
 			write()
-			select {
-			case <-ctx.Done():
-				return
-			case <-tick.C:
-			}
 		}
 	})
 	return func() {
@@ -129,8 +119,8 @@ func (s *Service) keepStoreRecord() (stop func()) {
 	}
 }
 
-// HandleClockJump holds all sending: only the clock shows that a machine was restored from a
+// handleClockJump holds all sending: only the clock shows that a machine was restored from a
 // snapshot with its memory.
-func (s *Service) HandleClockJump(by time.Duration) {
-	s.Hold.begin(fmt.Sprintf("the clock of this machine jumped by %s: it may have been set back to a snapshot, with the store", by.Round(time.Millisecond)))
+func (s *Service) handleClockJump(by time.Duration) {
+	s.hold.begin(fmt.Sprintf("the clock of this machine jumped by %s: it may have been set back to a snapshot, with the store", by.Round(time.Millisecond)))
 }

@@ -1,6 +1,7 @@
 package service
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"time"
@@ -28,7 +29,7 @@ type sendGate struct {
 	*operations.EmergencyStop
 	settings    *consumer.SettingsMonitor
 	ledger      *ledger.Ledger
-	hold        *SendHold
+	hold        *sendHold
 	assets      *host.LimitAssets
 	store       *storeWatch // of the embedded server; nil without one
 	permissions *natsconn.PermissionWatch
@@ -41,39 +42,32 @@ func (g sendGate) Stopped(ctx context.Context) error {
 	if err := g.EmergencyStop.Stopped(ctx); err != nil {
 		return err
 	}
-	if err := g.hold.Err(); err != nil {
+	if err := cmp.Or(g.hold.Err(), held(settlement.LedgerHeld, g.store.problem()), held(settlement.LedgerHeld, g.permissions.Problem())); err != nil {
 		return err
-	}
-	if err := g.store.holdError(); err != nil {
-		return err
-	}
-	if err := g.permissions.Problem(); err != nil {
-		return &settlement.Waiting{Reason: settlement.LedgerHeld, Delay: settingsRetry, Err: err}
 	}
 	if err := g.settings.Verified(ctx, settingsAge); err != nil {
-		return &settlement.Waiting{Reason: settlement.LedgerHeld, Delay: settingsRetry, Err: err}
+		return held(settlement.LedgerHeld, err)
 	}
-	err := g.ledger.Verified(ctx, settingsAge)
-	var unsafe *ledger.SettingsError
-	switch {
-	case errors.As(err, &unsafe):
-		return &settlement.Waiting{Reason: settlement.LedgerHeld, Delay: settingsRetry, Err: err}
-	case err != nil:
+	if err := g.ledger.Verified(ctx, settingsAge); isSettingsError(err) {
+		return held(settlement.LedgerHeld, err)
+	} else if err != nil {
 		return &settlement.Waiting{Reason: settlement.LedgerUnavailable, Err: err}
 	}
-	if err := g.assets.Verified(ctx); err != nil {
-		return &settlement.Waiting{Reason: settlement.NotReady, Delay: settingsRetry, Err: err}
+	return held(settlement.NotReady, g.assets.Verified(ctx))
+}
+
+// held returns an error as a reason for which outcomes wait; nil for nil.
+func held(reason settlement.Reason, err error) error {
+	if err == nil {
+		return nil
 	}
-	return nil
+	return &settlement.Waiting{Reason: reason, Delay: settingsRetry, Err: err}
 }
 
 // ledgerComplete is settlement.Settler's HoldFunc. During a stop by an operator, what is read at
 // the node is still recorded.
 func (g sendGate) ledgerComplete(ctx context.Context) error {
-	if err := g.hold.Err(); err != nil {
-		return err
-	}
-	if err := g.store.holdError(); err != nil {
+	if err := cmp.Or(g.hold.Err(), held(settlement.LedgerHeld, g.store.problem())); err != nil {
 		return err
 	}
 	return g.ledger.Complete(ctx, settingsAge)
@@ -93,22 +87,20 @@ func heldCauses() []string {
 
 // Held reports whether this replica sends nothing for that cause.
 func (s *Service) Held(cause string) bool {
-	s.Mu.Lock()
-	settings, watch := s.settings, s.LedgerWatch
-	s.Mu.Unlock()
-	if watch == nil {
+	o := s.opened.Load()
+	if o == nil {
 		return false // nothing is sent yet
 	}
-	found := watch.lastError()
+	found := o.watch.lastError()
 	var waits *settlement.Waiting
 	switch cause {
 	case HeldBySettings:
-		return settings.Problem() != nil || isSettingsError(found)
+		return o.settings.Problem() != nil || isSettingsError(found)
 	case HeldByLoss:
 		return errors.As(found, &waits)
 	case HeldByPermissions:
-		return s.PermissionWatch().Problem() != nil
+		return o.permissions.Problem() != nil
 	default:
-		return s.Hold.Err() != nil
+		return s.hold.Err() != nil
 	}
 }

@@ -11,11 +11,11 @@ import (
 	"settled/settlement"
 )
 
-// SendHold prevents sending until requests of lost ledger entries have expired, by the
+// sendHold prevents sending until requests of lost ledger entries have expired, by the
 // monotonic clock.
-type SendHold struct {
-	Fence time.Duration
-	Log   zerolog.Logger
+type sendHold struct {
+	fence time.Duration
+	log   zerolog.Logger
 
 	mu    sync.Mutex
 	until time.Time
@@ -23,42 +23,39 @@ type SendHold struct {
 	proof bool // the hold ends once the ledger is known to be complete
 }
 
-func newSendHold(c *config.Config, log zerolog.Logger) *SendHold {
-	return &SendHold{Fence: c.NodeMessageExpiry + c.NodeFenceMargin, Log: log}
+func newSendHold(c *config.Config, log zerolog.Logger) *sendHold {
+	return &sendHold{fence: c.NodeMessageExpiry + c.NodeFenceMargin, log: log}
 }
 
 // begin holds all sending for one fence from now on.
-func (h *SendHold) begin(why string) { h.hold(why, false) }
+func (h *sendHold) begin(why string) { h.hold(why, false) }
 
 // beginUnlessProven does so for one fence, or until release is called.
-func (h *SendHold) beginUnlessProven(why string) { h.hold(why, true) }
+func (h *sendHold) beginUnlessProven(why string) { h.hold(why, true) }
 
-func (h *SendHold) hold(why string, proof bool) {
+func (h *sendHold) hold(why string, proof bool) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	now := time.Now()
 	if now.Before(h.until) && proof {
 		return // held already, unconditionally perhaps
 	}
-	h.until, h.why, h.proof = now.Add(h.Fence), why, proof
-	h.Log.Error().Str("why", why).Dur("for", h.Fence).Msg("all sending is held until every request that may have been forgotten has expired: see SettledSendingHeld in deploy/RUNBOOK.md")
+	h.until, h.why, h.proof = now.Add(h.fence), why, proof
+	h.log.Error().Str("why", why).Dur("for", h.fence).Msg("all sending is held until every request that may have been forgotten has expired: see SettledSendingHeld in deploy/RUNBOOK.md")
 }
 
 // release ends a hold that beginUnlessProven began.
-func (h *SendHold) release() {
+func (h *sendHold) release() {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	if h.proof && time.Now().Before(h.until) {
 		h.until = time.Time{}
-		h.Log.Info().Msg("sending is not held any more: the ledger has the last entry that was remembered of it")
+		h.log.Info().Msg("sending is not held any more: the ledger has the last entry that was remembered of it")
 	}
 }
 
 // Err returns for how long and why nothing may be sent; nil: sending is not held.
-func (h *SendHold) Err() error {
-	if h == nil {
-		return nil // the service doesn't run yet
-	}
+func (h *sendHold) Err() error {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	left := time.Until(h.until)

@@ -1,11 +1,13 @@
 package service
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/nats-io/nats.go"
@@ -46,40 +48,45 @@ func (s *Service) consumerConfig() consumer.Config {
 // readyToFetch returns nil if an outcome that is fetched now can be settled, by the state of the
 // node, the limits and an embedded server's store.
 func (s *Service) readyToFetch() error {
-	if err := s.Node.Ready(); err != nil {
-		return err
-	}
-	if err := s.store.problem(); err != nil {
-		return err
-	}
-	return s.assets.Problem()
+	return cmp.Or(s.Node.Ready(), s.store.problem(), s.assets.Problem())
 }
 
 // Service is `settled serve` while it runs.
 type Service struct {
-	Cfg         *config.Config
-	Log         zerolog.Logger
-	Metrics     *telemetry.Metrics
-	NATS        *natsconn.Link
-	Node        *clearnode.Client
-	accounts    []settlement.Address // that it signs for
-	assets      *host.LimitAssets
-	HTTP        *host.HTTPServer
-	Hold        *SendHold
-	tails       *tailFiles
-	store       *storeWatch // of the embedded server; nil without one
-	Permissions *natsconn.PermissionWatch
+	Cfg      *config.Config
+	Log      zerolog.Logger
+	Metrics  *telemetry.Metrics
+	NATS     *natsconn.Link
+	Node     *clearnode.Client
+	HTTP     *host.HTTPServer
+	accounts []settlement.Address // that it signs for
+	assets   *host.LimitAssets
+	hold     *sendHold
+	tails    *tailFiles
+	store    *storeWatch             // of the embedded server; nil without one
+	opened   atomic.Pointer[streams] // nil until the streams are verified
 
+	mu               sync.Mutex
+	startupErr       error  // of the last attempt to verify the streams
 	restoreSuspicion string // why the embedded server's store may have been restored from a copy; empty: it was not
 	suspicionByAge   bool   // only its age indicates it
+}
 
-	Mu            sync.Mutex
-	Consumer      *consumer.Consumer // nil until the streams are verified
-	Ledger        *ledger.Ledger
+// streams is what works with the streams, once they are verified.
+type streams struct {
+	consumer      *consumer.Consumer
+	ledger        *ledger.Ledger
 	emergencyStop *operations.EmergencyStop
 	settings      *consumer.SettingsMonitor
-	LedgerWatch   *ledgerWatch
-	startupErr    error // of the last attempt to verify the streams
+	watch         *ledgerWatch
+	permissions   *natsconn.PermissionWatch
+}
+
+// New returns a service without connections.
+func New(cfg *config.Config, log zerolog.Logger) *Service {
+	s := &Service{Cfg: cfg, Log: log, Metrics: telemetry.New(log)}
+	s.initSendHold()
+	return s
 }
 
 // Serve runs the configured service until ctx ends. If the connection to NATS is closed for
@@ -92,16 +99,9 @@ func Serve(ctx context.Context, cfg *config.Config, log zerolog.Logger) error {
 }
 
 func serveOnce(ctx context.Context, cfg *config.Config, log zerolog.Logger) error {
-	s := &Service{Cfg: cfg, Log: log, Metrics: telemetry.New(log)}
-	s.InitSendHold()
+	s := New(cfg, log)
 	log.Info().Str("version", telemetry.Build().Version).Msg("settled is starting")
 	defer s.Metrics.StartTracing(ctx)()
-	node, err := cfg.Node()
-	if err != nil {
-		return err
-	}
-	s.Metrics.ObserveNode(&node)
-	host.LogKeys(cfg, node, log)
 	if err := s.connect(ctx); err != nil || s.NATS == nil {
 		return err
 	}
@@ -109,9 +109,10 @@ func serveOnce(ctx context.Context, cfg *config.Config, log zerolog.Logger) erro
 		defer s.keepStoreRecord()() // after the server has ended
 	}
 	defer s.NATS.Shutdown()
-	if err := s.CreateNodeClient(node); err != nil {
+	if err := s.OpenNode(); err != nil {
 		return err
 	}
+	var err error
 	if s.HTTP, err = s.ListenHTTP(); err != nil {
 		return err
 	}
@@ -132,20 +133,24 @@ func serveOnce(ctx context.Context, cfg *config.Config, log zerolog.Logger) erro
 // Run settles until ctx ends. Then it fetches no more outcomes, finishes those in progress,
 // and closes the node's connections.
 func (s *Service) Run(ctx context.Context) error {
-	s.InitSendHold()
 	return host.WithNode(ctx, s.Node, s.settle)
 }
 
-// CreateNodeClient creates the client for the node. If our keys don't reach a session's
-// quorum, it asks other parties for signatures over NATS.
-func (s *Service) CreateNodeClient(cfg clearnode.Config) error {
+// OpenNode creates the client for the node, which Run runs. If our keys don't reach a
+// session's quorum, it asks other parties for signatures over NATS.
+func (s *Service) OpenNode() error {
+	cfg, err := s.Cfg.Node()
+	if err != nil {
+		return err
+	}
+	s.Metrics.ObserveNode(&cfg)
+	host.LogKeys(s.Cfg, cfg, s.Log)
 	for _, signer := range cfg.Signers {
 		s.accounts = append(s.accounts, signer.Address())
 	}
 	if s.Cfg.CosignEnabled {
 		cfg.Cosigners = &cosigner.Client{NC: s.NATS.Conn, Prefix: s.Cfg.NATSPrefix, Log: s.Log, Asked: s.Metrics.Asked, Hold: cosigner.NewCosignHold(s.Cfg)}
 	}
-	var err error
 	if s.Node, err = clearnode.New(cfg); err != nil {
 		return err
 	}
@@ -158,26 +163,24 @@ func (s *Service) CreateNodeClient(cfg clearnode.Config) error {
 func (s *Service) connect(ctx context.Context) error {
 	var reminder consumer.Reminder
 	for {
-		err := s.ConnectOnce()
+		err := s.connectOnce()
 		if !s.Cfg.Embedded || !natsconn.IsDiskFull(err) {
 			return err
 		}
 		if reminder.Due(err.Error(), time.Now()) {
 			s.Log.Error().Err(err).Msg("waiting for space on the disk of embedded.store_dir")
 		}
-		select {
-		case <-ctx.Done():
+		if !background.Sleep(ctx, time.Second) {
 			return nil
-		case <-time.After(time.Second):
 		}
 	}
 }
 
-func (s *Service) ConnectOnce() error {
+func (s *Service) connectOnce() error {
 	options := natsconn.Notices(s.Log, func(*nats.Conn) { s.reconnected() }, func(_ *nats.Subscription, err error) { s.PermissionWatch().HandleError(err) })
 	var err error
 	if s.Cfg.Embedded {
-		s.restoreSuspicion, s.suspicionByAge = StoreSuspicion(s.Cfg.EmbeddedStoreDir, time.Now())
+		s.restoreSuspicion, s.suspicionByAge = storeSuspicion(s.Cfg.EmbeddedStoreDir, time.Now())
 		s.NATS, err = natsconn.ConnectEmbedded(s.Cfg, "settled", true, options...)
 	} else {
 		s.NATS, err = natsconn.Connect(s.Cfg, "settled", true, options...)
@@ -194,25 +197,26 @@ func (s *Service) ConnectOnce() error {
 // It runs in a callback of the client library, which must not block, so other goroutines do
 // the reading.
 func (s *Service) reconnected() {
-	s.Mu.Lock()
-	l, emergencyStop, settings, watch, rights := s.Ledger, s.emergencyStop, s.settings, s.LedgerWatch, s.Permissions
-	s.Mu.Unlock()
-	if l == nil {
-		return
+	if o := s.opened.Load(); o != nil {
+		o.permissions.CheckSoon()
+		o.emergencyStop.Forget()
+		o.settings.Forget()
+		o.ledger.Reconnected()
+		o.watch.checkNow.Now()
 	}
-	rights.CheckSoon()
-	emergencyStop.Forget()
-	settings.Forget()
-	l.Reconnected()
-	watch.checkSoon()
 }
 
-// PermissionWatch returns the watch of the service's permissions; nil before it has a connection.
+// PermissionWatch returns the watch of the service's permissions; nil until the streams are
+// verified.
 func (s *Service) PermissionWatch() *natsconn.PermissionWatch {
-	s.Mu.Lock()
-	defer s.Mu.Unlock()
-	return s.Permissions
+	if o := s.opened.Load(); o != nil {
+		return o.permissions
+	}
+	return nil
 }
+
+// Ledger returns the ledger; it may be called once OpenStreams has succeeded.
+func (s *Service) Ledger() *ledger.Ledger { return s.opened.Load().ledger }
 
 // settle creates or verifies the streams and consumes outcomes until ctx ends.
 func (s *Service) settle(ctx context.Context) error {
@@ -221,36 +225,34 @@ func (s *Service) settle(ctx context.Context) error {
 		if reminder.Due(err.Error(), time.Now()) {
 			s.Log.Warn().Err(err).Msg("waiting for NATS and the streams")
 		}
-		s.Mu.Lock()
+		s.mu.Lock()
 		s.startupErr = err
-		s.Mu.Unlock()
+		s.mu.Unlock()
 	}); err != nil {
 		if ctx.Err() != nil {
 			return nil
 		}
 		return err
 	}
-	s.Mu.Lock()
-	c, emergencyStop, settings, watch := s.Consumer, s.emergencyStop, s.settings, s.LedgerWatch
-	s.Mu.Unlock()
+	o := s.opened.Load()
 	// Outcomes in progress need these two after ctx has ended.
-	defer background.Run(context.WithoutCancel(ctx), emergencyStop.Run)()
-	defer background.Run(context.WithoutCancel(ctx), func(ctx context.Context) { settings.Run(ctx, watch.checkSoon) })()
-	defer background.Run(ctx, watch.run)()
-	defer background.Run(ctx, s.PermissionWatch().Run)()
+	defer background.Run(context.WithoutCancel(ctx), o.emergencyStop.Run)()
+	defer background.Run(context.WithoutCancel(ctx), func(ctx context.Context) { o.settings.Run(ctx, o.watch.checkNow.Now) })()
+	defer background.Run(ctx, o.watch.run)()
+	defer background.Run(ctx, o.permissions.Run)()
 	defer background.Run(ctx, s.assets.Run)()
 	defer background.Run(ctx, NewReconciler(s).run)()
 	defer background.Run(ctx, func(ctx context.Context) { s.Metrics.Health.Probe(ctx, s.Node, s.Log) })()
-	return c.Run(ctx)
+	return o.consumer.Run(ctx)
 }
 
+// OpenStreams creates or verifies the streams, unless it did before.
 func (s *Service) OpenStreams(ctx context.Context) error {
 	return natsconn.WithLimitAdvice(s.openStreamsOnce(ctx))
 }
 
-// openStreamsOnce creates or verifies the streams, and creates what uses them.
 func (s *Service) openStreamsOnce(ctx context.Context) error {
-	if s.Consumer != nil {
+	if s.opened.Load() != nil {
 		return nil
 	}
 	if err := s.NATS.ConnectionError(); err != nil {
@@ -276,7 +278,7 @@ func (s *Service) openStreamsOnce(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	watch := NewLedgerWatch(l, s.Log)
+	watch := newLedgerWatch(l, s.Log)
 	watch.check(ctx)
 	if err := s.holdIfRestored(ctx, l); err != nil {
 		return err
@@ -291,7 +293,7 @@ func (s *Service) openStreamsOnce(ctx context.Context) error {
 	_ = settings.Verify(ctx) // which logs errors and holds sending
 	rights := natsconn.NewPermissionWatch(s.NATS.JS, s.Cfg, s.Log)
 	rights.CheckAll(ctx)
-	gate := sendGate{emergencyStop, settings, l, s.Hold, s.assets, s.store, rights}
+	gate := sendGate{emergencyStop, settings, l, s.hold, s.assets, s.store, rights}
 	settler := &settlement.Settler{
 		Node: s.Node, Ledger: l, DeadLetters: deadletter.New(s.NATS.JS, cfg), EmergencyStop: gate, HoldFunc: gate.ledgerComplete,
 		Policies: s.Cfg.Policies, Limits: s.Cfg.Limits, MaxAttempts: s.Cfg.ConsumerMaxAttempts, FenceMargin: s.Cfg.NodeFenceMargin,
@@ -303,12 +305,10 @@ func (s *Service) openStreamsOnce(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	s.Mu.Lock()
-	s.Consumer, s.Ledger, s.emergencyStop, s.settings, s.LedgerWatch, s.Permissions = c, l, emergencyStop, settings, watch, rights
-	s.Mu.Unlock()
+	s.opened.Store(&streams{c, l, emergencyStop, settings, watch, rights})
 	s.Metrics.RegisterGauges(telemetry.GaugeSources{
-		Ready: s.Ready, Stopped: s.emergencyStop.Stopped, HeldCauses: heldCauses(), Held: s.Held, NATSConnected: s.NATS.IsConnected, Consumer: s.Consumer.Status,
-		LedgerRemembered: s.Ledger.CachedBytes, Node: s.Node, Fence: s.Cfg.NodeMessageExpiry + s.Cfg.NodeFenceMargin,
+		Ready: s.Ready, Stopped: emergencyStop.Stopped, HeldCauses: heldCauses(), Held: s.Held, NATSConnected: s.NATS.IsConnected, Consumer: c.Status,
+		LedgerRemembered: l.CachedBytes, Node: s.Node, Fence: fence,
 		DeadLetters: streamreader.New(s.NATS.JS, consumer.DeadLettersStream(s.Cfg.NATSPrefix)),
 	})
 	s.logOutcomesRestored(ctx)
@@ -320,47 +320,30 @@ func (s *Service) openStreamsOnce(ctx context.Context) error {
 // Ready returns why an outcome that is published now would not settle; nil: it would, by
 // the results of the last minute.
 func (s *Service) Ready() error {
-	s.Mu.Lock()
-	c, emergencyStop, settings, watch, waits := s.Consumer, s.emergencyStop, s.settings, s.LedgerWatch, s.startupErr
-	s.Mu.Unlock()
-	switch {
-	case !s.NATS.IsConnected():
+	if !s.NATS.IsConnected() {
 		return s.NATS.ConnectionError()
-	case c == nil:
-		if waits != nil {
-			return fmt.Errorf("the streams are not verified yet: %w", waits)
+	}
+	o := s.opened.Load()
+	if o == nil {
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		if s.startupErr != nil {
+			return fmt.Errorf("the streams are not verified yet: %w", s.startupErr)
 		}
 		return errors.New("the streams are not verified yet")
 	}
-	if err := s.store.problem(); err != nil {
-		return err
+	nodeErr := s.Node.Ready()
+	if nodeErr != nil {
+		nodeErr = fmt.Errorf("ClearNode: %w", nodeErr)
 	}
-	if err := s.Node.Ready(); err != nil {
-		return fmt.Errorf("ClearNode: %w", err)
-	}
-	if err := s.assets.Problem(); err != nil {
-		return err
-	}
-	if err := watch.ready(s.Node.Versioned()); err != nil {
-		return err
-	}
-	if err := s.Hold.Err(); err != nil {
-		return err
-	}
-	if err := settings.Problem(); err != nil {
-		return err
-	}
-	if err := s.PermissionWatch().Problem(); err != nil {
-		return err
-	}
-	if stop, err := emergencyStop.Active(); stop == nil && err != nil {
-		return err
-	}
-	if err := c.Status().Err(); err != nil {
-		return err
+	stop, stopErr := o.emergencyStop.Active()
+	if stop != nil {
+		stopErr = nil // a stop is intended
 	}
 	count, _ := s.Metrics.Waiting.Ages(time.Now())
-	return s.Metrics.Health.Problem(count, time.Now())
+	return cmp.Or(
+		s.store.problem(), nodeErr, s.assets.Problem(), o.watch.ready(s.Node.Versioned()), s.hold.Err(), o.settings.Problem(),
+		o.permissions.Problem(), stopErr, o.consumer.Status().Err(), s.Metrics.Health.Problem(count, time.Now()))
 }
 
 // stuckAfter is after what time a loop that runs every second counts as stuck.
@@ -368,13 +351,11 @@ const stuckAfter = time.Minute
 
 // alive returns an error if the process can't recover and must be restarted.
 func (s *Service) alive() error {
-	s.Mu.Lock()
-	c := s.Consumer
-	s.Mu.Unlock()
-	if c == nil {
+	o := s.opened.Load()
+	if o == nil {
 		return nil
 	}
-	if beat := c.Status().Beat; !beat.IsZero() && time.Since(beat) > stuckAfter {
+	if beat := o.consumer.Status().Beat; !beat.IsZero() && time.Since(beat) > stuckAfter {
 		return fmt.Errorf("the loop that takes outcomes has stood still since %s: restart settled, and report this", beat.UTC().Format(time.RFC3339))
 	}
 	return nil
@@ -382,17 +363,12 @@ func (s *Service) alive() error {
 
 // Stopped describes the stop in force; empty: there is none.
 func (s *Service) Stopped() string {
-	s.Mu.Lock()
-	emergencyStop := s.emergencyStop
-	s.Mu.Unlock()
-	if emergencyStop == nil {
-		return ""
+	if o := s.opened.Load(); o != nil {
+		if stop, _ := o.emergencyStop.Active(); stop != nil {
+			return host.StopText(stop)
+		}
 	}
-	stop, _ := emergencyStop.Active()
-	if stop == nil {
-		return ""
-	}
-	return host.StopText(stop)
+	return ""
 }
 
 // foreignEntry counts a message of the ledger that is not an entry.
@@ -407,9 +383,6 @@ func (s *Service) lastClosedSession(ctx context.Context) settlement.SessionID {
 	if err != nil {
 		return ""
 	}
-	session, err := settlement.ParseSessionID(m.Subject[strings.LastIndexByte(m.Subject, '.')+1:])
-	if err != nil {
-		return ""
-	}
+	session, _ := settlement.ParseSessionID(m.Subject[strings.LastIndexByte(m.Subject, '.')+1:])
 	return session
 }

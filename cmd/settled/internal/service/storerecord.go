@@ -15,14 +15,14 @@ import (
 // complete.
 const (
 	storeRecordEvery = time.Second
-	StoreRecordSlack = 2 * time.Second
+	storeRecordSlack = 2 * time.Second
 	storeQuick       = 15 * time.Second
 )
 
-// StoreRecord identifies the folder of a store and the time of its last use. A store that
+// storeRecord identifies the folder of a store and the time of its last use. A store that
 // was restored from a copy has the record of another folder, of an earlier boot, or one
 // whose file was changed later than its time.
-type StoreRecord struct {
+type storeRecord struct {
 	Device uint64    `json:"device"`
 	Inode  uint64    `json:"inode"`
 	Born   int64     `json:"born"` // ns since 1970; 0: not known
@@ -30,20 +30,20 @@ type StoreRecord struct {
 	At     time.Time `json:"at"` // when it was written, by the wall clock
 }
 
-func StoreRecordPath(dir string) string { return filepath.Join(dir, "settled-store.json") }
+func storeRecordPath(dir string) string { return filepath.Join(dir, "settled-store.json") }
 
-// StoreSuspicion returns why a store may have been restored since its last use; empty: nothing
+// storeSuspicion returns why a store may have been restored since its last use; empty: nothing
 // indicates it. old is true if only the age of the record does.
-func StoreSuspicion(dir string, now time.Time) (doubt string, old bool) {
+func storeSuspicion(dir string, now time.Time) (doubt string, old bool) {
 	streams, err := filepath.Glob(filepath.Join(dir, "jetstream", "*", "streams", "*"))
 	if err == nil && len(streams) == 0 {
 		return "", false // it is new
 	}
-	text, err := os.ReadFile(StoreRecordPath(dir)) // #nosec G304 -- the operator names it
+	text, err := os.ReadFile(storeRecordPath(dir)) // #nosec G304 -- the operator names it
 	if errors.Is(err, fs.ErrNotExist) {
 		return "it has streams and no record of settled", false
 	}
-	var was StoreRecord
+	var was storeRecord
 	if err == nil {
 		err = json.Unmarshal(text, &was)
 	}
@@ -51,34 +51,34 @@ func StoreSuspicion(dir string, now time.Time) (doubt string, old bool) {
 		return fmt.Sprintf("its record can't be read (%v)", err), false
 	}
 	is := recordOf(dir)
-	changed, known := changeTime(StoreRecordPath(dir))
+	changed, known := changeTime(storeRecordPath(dir))
 	switch {
 	case was.Device != is.Device || was.Inode != is.Inode || was.Born != is.Born:
 		return "its record is of another folder", false
 	case was.Boot != is.Boot:
 		return "the machine was started since it was used", false
-	case known && changed.Sub(was.At).Abs() > StoreRecordSlack:
+	case known && changed.Sub(was.At).Abs() > storeRecordSlack:
 		return fmt.Sprintf("its record says %s, and was put there %s", was.At.UTC().Format(time.RFC3339), changed.UTC().Format(time.RFC3339)), false
-	case now.Sub(was.At) > storeQuick || was.At.Sub(now) > StoreRecordSlack:
+	case now.Sub(was.At) > storeQuick || was.At.Sub(now) > storeRecordSlack:
 		return fmt.Sprintf("it was last in use at %s", was.At.UTC().Format(time.RFC3339)), true
 	}
 	return "", false
 }
 
 // recordOf returns the folder's present record, without a time.
-func recordOf(dir string) StoreRecord {
-	r := StoreRecord{Boot: BootID()}
+func recordOf(dir string) storeRecord {
+	r := storeRecord{Boot: bootID()}
 	r.Device, r.Inode, r.Born = folderOf(dir)
 	return r
 }
 
-// WriteStoreRecord records that the store is in use now.
-func WriteStoreRecord(dir string) error {
+// writeStoreRecord records that the store is in use now.
+func writeStoreRecord(dir string) error {
 	r := recordOf(dir)
 	r.At = time.Now()
 	text, err := json.Marshal(r)
 	if err != nil {
 		return err
 	}
-	return replaceFile(StoreRecordPath(dir), append(text, '\n'))
+	return replaceFile(storeRecordPath(dir), append(text, '\n'))
 }

@@ -29,8 +29,8 @@ func changeTime(path string) (t time.Time, known bool) {
 	return time.Unix(s.Ctim.Unix()), true
 }
 
-// BootID identifies the boot of the machine.
-func BootID() string {
+// bootID identifies the boot of the machine.
+func bootID() string {
 	text, _ := os.ReadFile("/proc/sys/kernel/random/boot_id")
 	return strings.TrimSpace(string(text))
 }

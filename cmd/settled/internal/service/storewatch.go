@@ -12,12 +12,12 @@ import (
 	"github.com/nats-io/nats-server/v2/server"
 	"github.com/rs/zerolog"
 
+	"settled/cmd/settled/internal/background"
 	"settled/cmd/settled/internal/host"
-	"settled/settlement"
 )
 
 const (
-	// storeWatchEvery is how often the embedded server's store is examined.
+	// storeWatchInterval is how often the embedded server's store is examined.
 	storeWatchInterval = time.Second
 	// storeSpace is how many bytes must be free in the store.
 	storeSpace = 256 << 10
@@ -27,7 +27,7 @@ const (
 type storeWatch struct {
 	ns     *server.Server
 	dir    string
-	folder StoreRecord // of the streams' folder when the watch began
+	folder storeRecord // of the streams' folder when the watch began
 	log    zerolog.Logger
 
 	mu  sync.Mutex
@@ -45,14 +45,7 @@ func (w *storeWatch) streams() string { return filepath.Join(w.dir, server.JetSt
 // run examines the store until ctx ends. It calls failed once the server must be restarted
 // and the store can be written.
 func (w *storeWatch) run(ctx context.Context, failed func(error)) {
-	every := time.NewTicker(storeWatchInterval)
-	defer every.Stop()
-	for {
-		select {
-		case <-ctx.Done():
-			return
-		case <-every.C:
-		}
+	for background.Sleep(ctx, storeWatchInterval) {
 		err := w.examine()
 		w.record(err)
 		if errors.Is(err, host.ErrStoreFailed) && w.tryWrite() == nil {
@@ -108,12 +101,4 @@ func (w *storeWatch) problem() error {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	return w.err
-}
-
-// holdError is problem as a reason for which outcomes wait.
-func (w *storeWatch) holdError() error {
-	if err := w.problem(); err != nil {
-		return &settlement.Waiting{Reason: settlement.LedgerHeld, Delay: settingsRetry, Err: err}
-	}
-	return nil
 }

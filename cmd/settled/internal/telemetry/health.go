@@ -179,28 +179,21 @@ type probedNode interface {
 // away, or back, before an outcome is delivered. It logs when a part begins to fail.
 func (h *Health) Probe(ctx context.Context, node probedNode, log zerolog.Logger) {
 	defer background.Run(ctx, func(ctx context.Context) { h.logProblems(ctx, log) })()
-	tick := time.NewTicker(probeInterval)
-	defer tick.Stop()
-	for {
-		select {
-		case <-ctx.Done():
-			return
-		case <-tick.C:
-		}
+	for background.Sleep(ctx, probeInterval) {
 		session, failed := h.sessionToProbe(time.Now())
 		if session == "" || node.Ready() != nil {
 			continue
 		}
-		var err error
+		timeout, read := probeTimeout, node.Stored
 		if failed {
-			reading, cancel := context.WithTimeout(ctx, retryTimeout)
-			_, err = node.Session(reading, session, settlement.ReadOptions{})
-			cancel()
-		} else {
-			reading, cancel := context.WithTimeout(ctx, probeTimeout)
-			err = node.Stored(reading, session)
-			cancel()
+			timeout, read = retryTimeout, func(ctx context.Context, id settlement.SessionID) error {
+				_, err := node.Session(ctx, id, settlement.ReadOptions{})
+				return err
+			}
 		}
+		reading, cancel := context.WithTimeout(ctx, timeout)
+		err := read(reading, session)
+		cancel()
 		if ctx.Err() != nil {
 			return
 		}
@@ -212,21 +205,14 @@ func (h *Health) Probe(ctx context.Context, node probedNode, log zerolog.Logger)
 
 // logProblems logs when a part begins to fail, and when none fails any more.
 func (h *Health) logProblems(ctx context.Context, log zerolog.Logger) {
-	tick := time.NewTicker(time.Second)
-	defer tick.Stop()
-	for failing := false; ; {
-		select {
-		case <-ctx.Done():
-			return
-		case now := <-tick.C:
-			err := h.Problem(nil, now)
-			if err != nil && !failing {
-				log.Warn().Err(err).Msg("outcomes wait: see Not ready in deploy/RUNBOOK.md")
-			}
-			if err == nil && failing {
-				log.Info().Msg("what failed has succeeded again, or was not tried for a minute")
-			}
-			failing = err != nil
+	for failing := false; background.Sleep(ctx, time.Second); {
+		err := h.Problem(nil, time.Now())
+		if err != nil && !failing {
+			log.Warn().Err(err).Msg("outcomes wait: see Not ready in deploy/RUNBOOK.md")
 		}
+		if err == nil && failing {
+			log.Info().Msg("what failed has succeeded again, or was not tried for a minute")
+		}
+		failing = err != nil
 	}
 }

@@ -27,15 +27,6 @@ func encodeRequest(id uint64, method string, params any, ts uint64) ([]byte, err
 	return req, nil
 }
 
-func newRequest(method string, params any, ts uint64) (protocol.Request, error) {
-	id := protocol.NextID()
-	req, err := encodeRequest(id, method, params, ts)
-	if err != nil {
-		return protocol.Request{}, err
-	}
-	return protocol.Request{ID: id, Method: method, Frame: nitrorpc.Envelope(req)}, nil
-}
-
 // frame is a received frame.
 type frame struct {
 	id      uint64          // of the request that it may answer

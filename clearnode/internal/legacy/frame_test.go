@@ -111,7 +111,7 @@ func TestLegacyForwardedFrames(t *testing.T) {
 // TestLegacyDefinitions of the recording, and weights as the node reckons.
 func TestLegacyDefinitions(t *testing.T) {
 	read := func(params string) (nitrorpc.Definition, error) {
-		return readDefinition(protocol.Answer{Method: "get_app_definition", Params: json.RawMessage(params)})
+		return nitrorpc.ReadDefinition[uint64](protocol.Answer{Method: "get_app_definition", Params: json.RawMessage(params)})
 	}
 	d, err := read(`{"protocol":"my game","participants":["0x7e5f4552091a69125d5dfcb7b8c2659029395bdf"],"weights":[18446744073709551615],"quorum":18446744073709551615}`)
 	if err != nil || d.Protocol != "my game" || d.Quorum != -1 || d.Participants[0].Weight != -1 {

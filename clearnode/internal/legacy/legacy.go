@@ -79,7 +79,12 @@ func (n *Node) VerifyAnswer(a protocol.Answer) error {
 
 // NewRequest makes a request that needs no signature.
 func (n *Node) NewRequest(method string, params any, at time.Time) (protocol.Request, error) {
-	return newRequest(method, params, protocol.Millis(at))
+	id := protocol.NextID()
+	req, err := encodeRequest(id, method, params, protocol.Millis(at))
+	if err != nil {
+		return protocol.Request{}, err
+	}
+	return protocol.Request{ID: id, Method: method, Frame: nitrorpc.Envelope(req)}, nil
 }
 
 // Ping is not sent before sign-in, when the node answers it with an error that could be
@@ -98,7 +103,7 @@ const neverStale = 9_999_999_999_999
 
 // ping shows the node's clock and its address.
 func (n *Node) ping(ctx context.Context, c protocol.Conn) error {
-	r, err := newRequest("ping", nil, neverStale)
+	r, err := n.NewRequest("ping", nil, protocol.FromMillis(neverStale))
 	if err != nil {
 		return err
 	}

@@ -33,25 +33,20 @@ func askSessions(participant, status string, list *nitrorpc.SessionPage, answer 
 	}}
 }
 
-// askDefinition reads a session's definition. protocol.ErrAbsent: the node has none.
+// askDefinition reads a session's definition. protocol.ErrAbsent: the node has none. Weights
+// and quorum are unsigned 64-bit numbers on the wire, and signed ones where the node adds
+// them up. The protocol's name is whatever the session's maker wrote, and means nothing.
 func askDefinition(id settlement.SessionID, into *nitrorpc.Definition, answer *protocol.Answer) protocol.Question {
 	return protocol.Question{Method: "get_app_definition", Params: nitrorpc.DefinitionParams{Session: id}, Read: func(a protocol.Answer) error {
 		if text, failed := a.ErrorText(); failed && text == absentText {
 			return protocol.ErrAbsent
 		}
-		d, err := readDefinition(a)
+		d, err := nitrorpc.ReadDefinition[uint64](a)
 		if err == nil {
 			*into, *answer = d, a
 		}
 		return err
 	}}
-}
-
-// readDefinition: weights and quorum are unsigned 64-bit numbers on the wire, and signed
-// ones where the node adds them up. The protocol's name is whatever the session's maker
-// wrote, and means nothing.
-func readDefinition(a protocol.Answer) (nitrorpc.Definition, error) {
-	return nitrorpc.ReadDefinition[uint64](a)
 }
 
 // ReadDefinition finds a session that the node has.

@@ -102,7 +102,7 @@ func TestV1Closing(t *testing.T) {
 		it       string
 		releases []movement
 		of       int
-		told     bool
+		certain  bool
 	}{
 		{"nothing", nil, 0, true},
 		{"one moment", []movement{m(1, 100), m(2, 100), m(3, 99)}, 3, true},
@@ -110,8 +110,8 @@ func TestV1Closing(t *testing.T) {
 		{"a withdrawal shortly before, or a payee that was waited for", []movement{m(1, 100), m(2, 90)}, 2, false},
 		{"twice to one", []movement{m(1, 100), m(1, 100)}, 0, false},
 	} {
-		if of, told := closingReleases(tc.releases); len(of) != tc.of || told != tc.told {
-			t.Errorf("%s: %d, %v", tc.it, len(of), told)
+		if of, certain := closingReleases(tc.releases); len(of) != tc.of || certain != tc.certain {
+			t.Errorf("%s: %d, %v", tc.it, len(of), certain)
 		}
 	}
 }

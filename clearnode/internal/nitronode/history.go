@@ -126,7 +126,7 @@ func closingReleases(releases []movement) (closing []movement, certain bool) {
 	seen := map[protocol.Holding]bool{}
 	for _, m := range releases {
 		age := releases[0].At.Sub(m.At)
-		of := protocol.Holding{Wallet: m.Wallet, Asset: m.Asset}
+		of := m.holding()
 		if age > closeSpan {
 			break
 		}
@@ -162,7 +162,7 @@ func (h *history) releasesOfOnlyClose(ctx context.Context, version uint64) ([]mo
 	}
 	in, out := h.movements(typeDeposit), h.movements(typeRelease)
 	updates := uint64(len(in)) + 1 // the close
-	if !maps.EqualFunc(sumHoldings(in), sumHoldings(out), settlement.Amount.Equal) {
+	if !maps.EqualFunc(sumAmounts(in, movement.holding), sumAmounts(out, movement.holding), settlement.Amount.Equal) {
 		updates++ // an operate
 	}
 	if len(out) == 0 || version != 1+updates {
@@ -172,12 +172,18 @@ func (h *history) releasesOfOnlyClose(ctx context.Context, version uint64) ([]mo
 	return out, nil
 }
 
-func sumHoldings(movements []movement) map[protocol.Holding]settlement.Amount {
-	sums := map[protocol.Holding]settlement.Amount{}
+func (m movement) asset() settlement.Asset { return m.Asset }
+
+func (m movement) holding() protocol.Holding {
+	return protocol.Holding{Wallet: m.Wallet, Asset: m.Asset}
+}
+
+// sumAmounts sums the movements by a key. What would be zero is left out.
+func sumAmounts[K comparable](movements []movement, key func(movement) K) map[K]settlement.Amount {
+	sums := map[K]settlement.Amount{}
 	for _, m := range movements {
 		if !m.Amount.IsZero() {
-			of := protocol.Holding{Wallet: m.Wallet, Asset: m.Asset}
-			sums[of] = sums[of].Add(m.Amount)
+			sums[key(m)] = sums[key(m)].Add(m.Amount)
 		}
 	}
 	return sums
@@ -220,33 +226,22 @@ func (h *history) netDeposits(ctx context.Context, updates uint64, payouts []mov
 
 // explains reports whether what went in less what went out is the balance, of every asset.
 func explains(in, out []movement, balance map[settlement.Asset]settlement.Amount) bool {
-	received, accounted := map[settlement.Asset]settlement.Amount{}, maps.Clone(balance)
-	for _, m := range in {
-		received[m.Asset] = received[m.Asset].Add(m.Amount)
-	}
-	for _, m := range out {
-		accounted[m.Asset] = accounted[m.Asset].Add(m.Amount)
-	}
-	for asset := range received {
-		if !received[asset].Equal(accounted[asset]) {
-			return false
+	received, accounted := sumAmounts(in, movement.asset), sumAmounts(out, movement.asset)
+	for asset, amount := range balance {
+		if !amount.IsZero() {
+			accounted[asset] = accounted[asset].Add(amount)
 		}
 	}
-	for asset := range accounted {
-		if !accounted[asset].Equal(received[asset]) {
-			return false
-		}
-	}
-	return true
+	return maps.EqualFunc(received, accounted, settlement.Amount.Equal)
 }
 
 // subtract is one transfer for each wallet and asset, oldest first. A wallet that withdrew
 // as much as it put in, or more, has none.
 func subtract(in, out []movement) []settlement.Transfer {
-	sums, withdrawn := map[protocol.Holding]settlement.Transfer{}, sumHoldings(out)
+	sums, withdrawn := map[protocol.Holding]settlement.Transfer{}, sumAmounts(out, movement.holding)
 	for _, m := range in {
 		t := m.Transfer
-		of := protocol.Holding{Wallet: m.Wallet, Asset: m.Asset}
+		of := m.holding()
 		if sum, found := sums[of]; found {
 			t.Amount, t.At = t.Amount.Add(sum.Amount), sum.At // newest first
 		}

@@ -23,7 +23,7 @@ func TestV1OnlyClose(t *testing.T) {
 	for name, c := range map[string]struct {
 		out     []move
 		version uint64 // once closed; 3 with both deposits
-		told    bool
+		certain bool
 	}{
 		"as put in":                            {[]move{{a, "10", 0}, {b, "5", 7 * time.Second}}, 4, true},
 		"by an operate":                        {[]move{{a, "12", 0}, {b, "3", 7 * time.Second}}, 5, true},
@@ -58,10 +58,10 @@ func TestV1OnlyClose(t *testing.T) {
 			list.readAt = time.Now().Add(time.Hour) // nothing is asked
 		}
 		of, err := l.releasesOfOnlyClose(t.Context(), c.version)
-		if err != nil || (of != nil) != c.told || c.told && len(of) != len(c.out) {
+		if err != nil || (of != nil) != c.certain || c.certain && len(of) != len(c.out) {
 			t.Errorf("%s: %v, %v", name, of, err)
 		}
-		if c.told && of[0].At.After(of[len(of)-1].At) {
+		if c.certain && of[0].At.After(of[len(of)-1].At) {
 			t.Errorf("%s: not oldest first", name)
 		}
 	}

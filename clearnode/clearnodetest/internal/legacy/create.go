@@ -12,8 +12,8 @@ import (
 	"settled/clearnode/clearnodetest/internal/server"
 )
 
-// definition is a session's definition as on the wire; the session's id is the Keccak-256 of this JSON.
-type definition struct {
+// Definition is a session's definition as on the wire; the session's id is the Keccak-256 of this JSON.
+type Definition struct {
 	Protocol     string   `json:"protocol"`
 	Participants []string `json:"participants"`
 	Weights      []uint64 `json:"weights"`
@@ -22,16 +22,16 @@ type definition struct {
 	Nonce        uint64   `json:"nonce,omitempty"`
 }
 
-func wireDefinition(d server.Definition) definition {
+func wireDefinition(d server.Definition) Definition {
 	weights := make([]uint64, len(d.Weights))
 	for i, w := range d.Weights {
 		weights[i] = uint64(w)
 	}
-	return definition{d.Protocol, d.Participants, weights, d.Quorum, d.Challenge, d.Nonce}
+	return Definition{d.Protocol, d.Participants, weights, d.Quorum, d.Challenge, d.Nonce}
 }
 
 // stored is the definition in the database, whose defaults replace an empty protocol and a quorum of zero.
-func (d definition) stored() server.Definition {
+func (d Definition) stored() server.Definition {
 	def := server.Definition{
 		Protocol: d.Protocol, Participants: d.Participants, Weights: make([]int64, len(d.Weights)),
 		Quorum: d.Quorum, Challenge: d.Challenge, Nonce: d.Nonce,
@@ -48,12 +48,13 @@ func (d definition) stored() server.Definition {
 	return def
 }
 
-type creation struct {
-	Definition  definition          `json:"definition"`
+// Creation are the params of create_app_session, in the order that their signatures sign.
+type Creation struct {
+	Definition  Definition          `json:"definition"`
 	Allocations []server.Allocation `json:"allocations"`
 }
 
-func (p creation) check() error {
+func (p Creation) check() error {
 	d := p.Definition
 	switch {
 	case len(d.Participants) < 2:
@@ -67,7 +68,7 @@ func (p creation) check() error {
 }
 
 func (n *Node) createAppSession(_ *server.Conn, m *message) (any, error) {
-	var p creation
+	var p Creation
 	if err := m.parse(&p); err != nil {
 		return nil, err
 	}
@@ -77,7 +78,7 @@ func (n *Node) createAppSession(_ *server.Conn, m *message) (any, error) {
 	if p.Definition.Nonce == 0 {
 		p.Definition.Nonce = m.Timestamp
 	}
-	signed := m.data.withParams([]creation{p})
+	signed := m.data.withParams([]Creation{p})
 	signers := []string{}
 	for _, sig := range m.sigs {
 		signer, err := recoverSigner(signed, sig)
@@ -98,7 +99,7 @@ func (n *Node) createAppSession(_ *server.Conn, m *message) (any, error) {
 // OpenSession opens a session without signatures. It adds rows of 0 for those who deposit nothing, because the node requires as
 // many rows as participants.
 func (n *Node) OpenSession(def server.Definition, deposits []server.Allocation) (string, error) {
-	p := creation{Definition: wireDefinition(def), Allocations: slices.Clone(deposits)}
+	p := Creation{Definition: wireDefinition(def), Allocations: slices.Clone(deposits)}
 	for len(p.Allocations) < len(def.Participants) {
 		p.Allocations = append(p.Allocations, server.Allocation{Participant: def.Participants[len(p.Allocations)], Asset: "usdc"})
 	}
@@ -119,7 +120,7 @@ func (n *Node) OpenSession(def server.Definition, deposits []server.Allocation) 
 }
 
 // create opens a session. Its version is the request's time and never changes. If signers is nil no signature is needed.
-func (n *Node) create(p creation, ts uint64, signers []string) (*server.Session, error) {
+func (n *Node) create(p Creation, ts uint64, signers []string) (*server.Session, error) {
 	if n.Outage {
 		return nil, errDatabaseAway
 	}

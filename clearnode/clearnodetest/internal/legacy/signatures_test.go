@@ -1,12 +1,11 @@
 package legacy
 
 import (
-	"bufio"
-	"encoding/json"
 	"fmt"
-	"os"
 	"strings"
 	"testing"
+
+	"settled/clearnode/internal/protocoltest"
 )
 
 // The recordings' wallets.
@@ -36,21 +35,10 @@ var recordedSigners = map[string]string{
 
 // TestSignersAsRecorded recovers every recorded signature over the bytes that the node reads from its frame.
 func TestSignersAsRecorded(t *testing.T) {
-	f, err := os.Open("../../testdata/legacy/legacy.sqlite.jsonl")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer f.Close()
 	count := map[string]int{}
-	scan := bufio.NewScanner(f)
-	scan.Buffer(nil, 1<<20)
-	for scan.Scan() {
-		var line struct{ Dir, Case, Frame string }
-		if err := json.Unmarshal(scan.Bytes(), &line); err != nil {
-			t.Fatal(err)
-		}
+	for _, line := range protocoltest.ReadRecording(t, "../../testdata/legacy/legacy.sqlite.jsonl", "send") {
 		m, err := decode([]byte(line.Frame))
-		if line.Dir != "send" || err != nil || len(m.sigs) == 0 {
+		if err != nil || len(m.sigs) == 0 {
 			continue
 		}
 		want, ok := recordedSigners[line.Case]
@@ -65,9 +53,6 @@ func TestSignersAsRecorded(t *testing.T) {
 			t.Errorf("%s: signed by %s, want %s", line.Case, got, want)
 		}
 		count[m.Method]++
-	}
-	if err := scan.Err(); err != nil {
-		t.Fatal(err)
 	}
 	if fmt.Sprint(count) != "map[auth_verify:5 close_app_session:24 create_app_session:19]" {
 		t.Errorf("signed frames: %v", count)
@@ -85,11 +70,11 @@ func signersOf(t *testing.T, m *message) string {
 		}
 		signed = m.data.withParams([]closeParams{p})
 	case "create_app_session":
-		var p creation
+		var p Creation
 		if err := m.parse(&p); err != nil {
 			t.Fatal(err)
 		}
-		signed = m.data.withParams([]creation{p})
+		signed = m.data.withParams([]Creation{p})
 	}
 	var all []string
 	for _, sig := range m.sigs {

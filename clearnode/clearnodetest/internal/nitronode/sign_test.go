@@ -4,13 +4,13 @@ import (
 	"crypto/ecdsa"
 	"encoding/json"
 	"math/big"
-	"os"
 	"testing"
 
 	"github.com/ethereum/go-ethereum/common/hexutil"
 	"github.com/ethereum/go-ethereum/crypto"
 
 	"settled/clearnode/clearnodetest/internal/server"
+	"settled/clearnode/internal/protocoltest"
 )
 
 // judgeKey is the recordings' judge.
@@ -43,15 +43,12 @@ type vector struct {
 }
 
 func TestStateUpdatesAreSignedAsRecorded(t *testing.T) {
-	raw, err := os.ReadFile("../../testdata/v1/vectors.json")
-	if err != nil {
-		t.Fatal(err)
-	}
 	var file struct {
 		Updates []vector `json:"app_state_update_v1"`
 	}
-	if err := json.Unmarshal(raw, &file); err != nil || len(file.Updates) != 3 {
-		t.Fatalf("%d vectors: %v", len(file.Updates), err)
+	protocoltest.ReadJSON(t, "../../testdata/v1/vectors.json", &file)
+	if len(file.Updates) != 3 {
+		t.Fatalf("%d vectors", len(file.Updates))
 	}
 	n := newNode(t)
 	for i, v := range file.Updates {

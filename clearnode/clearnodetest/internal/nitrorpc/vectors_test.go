@@ -1,11 +1,9 @@
 package nitrorpc
 
 import (
-	"bufio"
 	"crypto/ecdsa"
 	"encoding/json"
 	"math/big"
-	"os"
 	"strings"
 	"testing"
 	"time"
@@ -14,6 +12,7 @@ import (
 	"github.com/ethereum/go-ethereum/crypto"
 
 	"settled/clearnode/clearnodetest/internal/server"
+	"settled/clearnode/internal/protocoltest"
 )
 
 // brokerKey is the recordings' broker key.
@@ -53,14 +52,8 @@ type vectors struct {
 
 func readVectors(t testing.TB) vectors {
 	t.Helper()
-	raw, err := os.ReadFile("../../testdata/vectors.json")
-	if err != nil {
-		t.Fatal(err)
-	}
 	var v vectors
-	if err := json.Unmarshal(raw, &v); err != nil {
-		t.Fatal(err)
-	}
+	protocoltest.ReadJSON(t, "../../testdata/vectors.json", &v)
 	if len(v.Requests) == 0 || len(v.Answers) == 0 || len(v.Policies) == 0 || v.SessionID.ID == "" {
 		t.Fatal("vectors are missing")
 	}
@@ -135,25 +128,14 @@ func TestSessionIDAsRecorded(t *testing.T) {
 
 // TestRecordedTokens reads the recorded tokens and writes the same ones.
 func TestRecordedTokens(t *testing.T) {
-	f, err := os.Open("../../testdata/02_auth.jsonl")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer f.Close()
 	broker := brokerKey(t)
 	stranger, err := crypto.GenerateKey()
 	if err != nil {
 		t.Fatal(err)
 	}
 	tokens := 0
-	scan := bufio.NewScanner(f)
-	scan.Buffer(nil, 1<<20)
-	for scan.Scan() {
-		var line struct{ Dir, Case, Frame string }
-		if err := json.Unmarshal(scan.Bytes(), &line); err != nil {
-			t.Fatal(err)
-		}
-		if line.Dir != "recv" || !strings.Contains(line.Frame, "jwt_token") {
+	for _, line := range protocoltest.ReadRecording(t, "../../testdata/02_auth.jsonl", "recv") {
+		if !strings.Contains(line.Frame, "jwt_token") {
 			continue
 		}
 		var answer struct {
@@ -186,8 +168,8 @@ func TestRecordedTokens(t *testing.T) {
 		}
 		tokens++
 	}
-	if err := scan.Err(); err != nil || tokens == 0 {
-		t.Errorf("%d tokens read, %v", tokens, err)
+	if tokens == 0 {
+		t.Error("no token is recorded")
 	}
 }
 

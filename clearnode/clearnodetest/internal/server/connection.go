@@ -1,6 +1,7 @@
 package server
 
 import (
+	"context"
 	"sync"
 	"time"
 
@@ -49,6 +50,7 @@ func newConn(n *State, l *Lifetime, ws *websocket.Conn) *Conn {
 
 func (c *Conn) serve() {
 	n := c.state
+	defer context.AfterFunc(c.Life.ctx, c.cut)()
 	defer func() {
 		c.cut()
 		n.Lock()
@@ -60,12 +62,8 @@ func (c *Conn) serve() {
 	wg.Go(c.write)
 	n.protocol.Greet(c)
 	n.Lock()
-	c.Life.conns[c] = true // so that Stop finds it
-	stopped := c.Life.Ended()
+	c.Life.conns[c] = true
 	n.Unlock()
-	if stopped {
-		c.cut()
-	}
 	wg.Go(c.work)
 	c.read()
 	wg.Wait()

@@ -125,8 +125,7 @@ func (n *State) Stop() {
 	if l == nil {
 		return
 	}
-	l.end()
-	n.cut(l)
+	l.end() // cuts them
 	l.wg.Wait()
 }
 
@@ -156,42 +155,25 @@ func (n *State) Close() error {
 
 // DropConnections resets every connection.
 func (n *State) DropConnections() {
-	if l := n.Running(); l != nil {
-		n.cut(l)
-	}
-}
-
-func (n *State) cut(l *Lifetime) {
-	for _, c := range n.connections(l) {
+	for _, c := range n.Connections() {
 		c.cut()
 	}
 }
 
 // Connections are the open connections.
 func (n *State) Connections() []*Conn {
-	if l := n.Running(); l != nil {
-		return n.connections(l)
-	}
-	return nil
-}
-
-func (n *State) connections(l *Lifetime) []*Conn {
 	n.Lock()
 	defer n.Unlock()
-	return slices.Collect(maps.Keys(l.conns))
+	if n.Lifetime == nil {
+		return nil
+	}
+	return slices.Collect(maps.Keys(n.Lifetime.conns))
 }
 
 // ConnectionsOf are the open connections that are logged in as the wallet.
 func (n *State) ConnectionsOf(wallet string) []*Conn {
+	all := n.Connections()
 	n.Lock()
 	defer n.Unlock()
-	var found []*Conn
-	if n.Lifetime != nil && wallet != "" {
-		for c := range n.Lifetime.conns {
-			if c.Wallet == wallet {
-				found = append(found, c)
-			}
-		}
-	}
-	return found
+	return slices.DeleteFunc(all, func(c *Conn) bool { return wallet == "" || c.Wallet != wallet })
 }

@@ -30,8 +30,7 @@ func TestCheckFinds(t *testing.T) {
 	} {
 		t.Run(tc.it, func(t *testing.T) {
 			n := start(t, Config{})
-			id := open(t, n, 1)
-			c := loggedInAs(t, n, key(3))
+			id, c := open(t, n, 1), loggedInAs(t, n, key(3))
 			c.call("close_app_session", closeOf(id, rows("7", "8")))
 			n.state.Lock()
 			tc.spoil(n, n.state.Sessions.ByID[id])
@@ -44,9 +43,9 @@ func TestCheckFinds(t *testing.T) {
 // TestVersions changes a 0.4 session by each intent.
 func TestVersions(t *testing.T) {
 	n := start(t, Config{})
-	def := duel(1)
+	def := gameDefinition(1)
 	def.Protocol = "NitroRPC/0.4"
-	id := openDuel(t, n, def)
+	id := openGame(t, n, def)
 	n.Fund(common.HexToAddress(playerA), "usdc", amount("2"))
 	c := loggedInAs(t, n, key(3))
 	for _, tc := range []struct {
@@ -78,9 +77,7 @@ func TestVersions(t *testing.T) {
 	if f := c.answer(); f.refusal() != "" {
 		t.Error(f.params)
 	}
-	if f := c.call("close_app_session", closeOf(id, rows("11", "0"))); f.refusal() != "" {
-		t.Error(f.params)
-	}
+	c.wantRefusal("", "close_app_session", closeOf(id, rows("11", "0")))
 	if s := wantStatus(t, n, id, "closed"); s.Version != 5 || len(s.Deposits) != 3 || len(s.Payouts) != 3 {
 		t.Errorf("session %+v", s)
 	}
@@ -89,8 +86,7 @@ func TestVersions(t *testing.T) {
 
 // TestDefinitionsRefused covers definitions that the node refuses.
 func TestDefinitionsRefused(t *testing.T) {
-	n := start(t, Config{})
-	c := loggedInAs(t, n, key(3))
+	_, c := startLoggedIn(t, Config{}, key(3))
 	for _, tc := range []struct {
 		change func(*Definition)
 		want   string
@@ -104,7 +100,7 @@ func TestDefinitionsRefused(t *testing.T) {
 		{func(d *Definition) { d.Weights = []int64{0, 0, 1 << 40} }, "failed to create application session"},
 		{func(*Definition) {}, ""},
 	} {
-		def := duel(1)
+		def := gameDefinition(1)
 		tc.change(&def)
 		if f := c.call("create_app_session", creationOf(def, nil)); f.refusal() != tc.want {
 			t.Errorf("%s, want %q", f.params, tc.want)
@@ -120,19 +116,19 @@ func TestSessionKeySpends(t *testing.T) {
 		Address: playerA, SessionKey: addressOf(key(0x101)), Application: "cnharness", ExpiresAt: 4e9,
 		Allowances: []map[string]any{{"asset": "usdc", "amount": "15"}},
 	})
-	other := duel(9)
+	other := gameDefinition(9)
 	other.Application = "otherapp"
 	for i, tc := range []struct {
 		def  Definition
 		row  Allocation
 		want string
 	}{
-		{duel(1), Allocation{Participant: playerA, Asset: "usdc", Amount: amount("10")}, ""},
-		{duel(2), Allocation{Participant: playerA, Asset: "usdc", Amount: amount("10")},
+		{gameDefinition(1), Allocation{Participant: playerA, Asset: "usdc", Amount: amount("10")}, ""},
+		{gameDefinition(2), Allocation{Participant: playerA, Asset: "usdc", Amount: amount("10")},
 			"session key spending validation failed: operation denied: insufficient session key allowance: 10 required, 5 available"},
-		{duel(2), Allocation{Participant: playerA, Asset: "weth", Amount: amount("1")},
+		{gameDefinition(2), Allocation{Participant: playerA, Asset: "weth", Amount: amount("1")},
 			"session key spending validation failed: operation denied: asset weth not allowed in session key spending cap"},
-		{duel(2), Allocation{Participant: playerB, Asset: "usdc", Amount: amount("1")}, "missing signature for participant " + playerB},
+		{gameDefinition(2), Allocation{Participant: playerB, Asset: "usdc", Amount: amount("1")}, "missing signature for participant " + playerB},
 		{other, Allocation{Participant: playerA, Asset: "usdc", Amount: amount("1")}, "session key application validation failed: session key application mismatch: " +
 			"session key is for 'cnharness', but app session is for 'otherapp'"},
 	} {

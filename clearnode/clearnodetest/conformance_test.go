@@ -7,6 +7,8 @@ import (
 	"testing"
 	"time"
 
+	"settled/clearnode/clearnodetest/internal/server"
+
 	"github.com/ethereum/go-ethereum/common"
 	"github.com/gorilla/websocket"
 	"pgregory.net/rapid"
@@ -15,7 +17,7 @@ import (
 // peer is a connection to a node of any generation, with the judge's key.
 type peer interface {
 	socket() *websocket.Conn
-	sendClose(id string, at time.Time) // closes a duel by its deposits
+	sendClose(id string, at time.Time) // closes a game by its deposits
 	sendPing()
 	read(raw string) (signer common.Address, answer string) // the answer's method or the error's text; empty: a notification
 	survives(raw string)
@@ -42,7 +44,7 @@ var generations = []generation{
 		tooOld: "invalid message timestamp", committed: 2,
 	},
 	{
-		protocol: Legacy, connect: func(t testing.TB, n *Node) peer { return legacyLogin(t, n, key(3)) },
+		protocol: Legacy, connect: func(t testing.TB, n *Node) peer { return loggedInAs(t, n, key(3)) },
 		closed: "close_app_session", pong: "pong", expired: "Session expired. Please re-authenticate.",
 		outage:  "Failed to close application: FATAL: terminating connection due to administrator command (SQLSTATE 57P01)",
 		notOpen: "Failed to close application: virtual app not found or not open: record not found",
@@ -204,9 +206,7 @@ func TestRequestsOutliveTheirConnection(t *testing.T) {
 		}
 		<-s.struck
 		conn := n.state.Connections()[0]
-		if err := p.socket().Close(); err != nil {
-			t.Fatal(err)
-		}
+		must(t, p.socket().Close())
 		<-conn.Gone
 		close(s.release)
 		<-last
@@ -311,24 +311,114 @@ func TestLawfulClosesBalance(t *testing.T) {
 			for _, f := range units(a, b) {
 				n.Fund(walletOf(f.Participant), f.Asset, f.Amount)
 			}
-			id, err := n.OpenSession(duel(nonce), units(a, b))
+			id, err := n.OpenSession(gameDefinition(nonce), units(a, b))
 			if err != nil {
 				rt.Fatal(err)
 			}
-			var refusal string
-			switch c := p.(type) {
-			case *client:
-				refusal = c.call("close_app_session", closeOf(id, units(to, a+b-to))).refusal()
-			case *legacyClient:
-				refusal = c.call("close_app_session", legacyCloseOf(id, units(to, a+b-to))).refusal()
-			}
-			if refusal != "" {
+			if refusal := p.(*client).call("close_app_session", closeOf(id, units(to, a+b-to))).refusal(); refusal != "" {
 				rt.Fatal(refusal)
 			}
 			if err := n.Check(); err != nil {
 				rt.Fatal(err)
 			}
 		})
+	})
+}
+
+// withLogin runs a test with a node of each generation that has logins.
+func withLogin(t *testing.T, cfg Config, test func(t *testing.T, n *Node, legacy bool)) {
+	for _, protocol := range []string{Nitro02, Legacy} {
+		t.Run(protocol, func(t *testing.T) {
+			cfg.Protocol = protocol
+			test(t, start(t, cfg), protocol == Legacy)
+		})
+	}
+}
+
+// TestMessageExpiry: a private request has a maximum age. With a legacy node every call after the login is private.
+func TestMessageExpiry(t *testing.T) {
+	at := newClock(1795309613340)
+	now := at.Now()
+	withLogin(t, Config{Now: at.Now, MessageExpiry: 20 * time.Second}, func(t *testing.T, n *Node, legacy bool) {
+		c := loggedInAs(t, n, key(3))
+		const failed = "Message timestamp validation failed: "
+		for _, tc := range []struct {
+			it     string
+			at     time.Time
+			legacy string
+		}{
+			{"as old as allowed", now.Add(-20 * time.Second), ""},
+			{"a millisecond older", now.Add(-20*time.Second - time.Millisecond), failed + "timestamp expired: 2026-11-22T01:06:33.339Z older than 20 s"},
+			{"an hour in the future", now.Add(time.Hour), ""},
+			{"in seconds", time.UnixMilli(now.Unix()), failed + "invalid timestamp 1795309613: must be 13-digit Unix ms"},
+		} {
+			for method, unchecked := range map[string]string{"get_ledger_balances": "", "ping": "", "no_such_method": "unknown method: no_such_method"} {
+				send(t, c.ws, c.requestAt(tc.at, method, struct{}{}))
+				want := unchecked
+				switch {
+				case legacy && tc.legacy != "":
+					want = tc.legacy
+				case legacy && unchecked != "":
+					want = "Unsupported method"
+				case method == "get_ledger_balances" && tc.legacy != "":
+					want = "invalid message timestamp"
+				}
+				if f := c.answer(); f.refusal() != want || f.id != c.id {
+					t.Errorf("%s, %s: %s", tc.it, method, f.value)
+				}
+			}
+		}
+	})
+}
+
+// TestLoginExpires: a login ends after a day without a private request, and with it a legacy node's connection.
+func TestLoginExpires(t *testing.T) {
+	at := newClock(1795309613340)
+	withLogin(t, Config{Now: at.Now}, func(t *testing.T, n *Node, legacy bool) {
+		c := loggedInAs(t, n, key(3))
+		for range 2 {
+			at.add(23 * time.Hour)
+			c.wantRefusal("", "get_ledger_balances", struct{}{})
+		}
+		at.add(24*time.Hour + time.Second)
+		f := c.call("get_ledger_balances", struct{}{})
+		if !legacy && f.refusal() != "session expired, please re-authenticate" {
+			t.Error(f.params)
+		}
+		if legacy {
+			if f.refusal() != "Session expired. Please re-authenticate." || f.id != uint64(at.Now().UnixMilli()) {
+				t.Errorf("%s", f.value)
+			}
+			c.wantReset()
+		}
+	})
+}
+
+// TestUnansweredChallenges: a thousand pending challenges are too many until the expired ones are removed.
+func TestUnansweredChallenges(t *testing.T) {
+	at := newClock(1795309613340)
+	withLogin(t, Config{Now: at.Now}, func(t *testing.T, n *Node, legacy bool) {
+		c := connect(t, n, key(3))
+		var params any = authParams{Address: judge}
+		tooMany := "failed to generate challenge"
+		if legacy {
+			params, tooMany = judge, tooMany+": too many pending challenges"
+		}
+		for i := range server.MaxChallenges + 3 {
+			want := ""
+			switch i {
+			case server.MaxChallenges:
+				want = tooMany
+			case server.MaxChallenges + 1:
+				at.add(server.ChallengeLifetime + time.Second)
+				want = tooMany
+			case server.MaxChallenges + 2:
+				at.add(server.SweepInterval - server.ChallengeLifetime)
+			}
+			if f := c.call("auth_request", params); f.refusal() != want {
+				t.Errorf("challenge %d: %s", i, f.params)
+			}
+		}
 	})
 }
 
@@ -411,7 +501,7 @@ func TestHostileFrames(t *testing.T) {
 				p.survives(raw)
 				continue
 			}
-			for _, c := range []*legacyClient{connectLegacy(t, n, key(3)), legacyLogin(t, n, key(3))} {
+			for _, c := range []*client{connect(t, n, key(3)), loggedInAs(t, n, key(3))} {
 				c.survives(raw)
 				c.leave()
 			}

@@ -44,13 +44,18 @@ func addressOf(k *ecdsa.PrivateKey) string { return crypto.PubkeyToAddress(k.Pub
 
 func amount(text string) decimal.Decimal { return decimal.RequireFromString(text) }
 
+func must(t testing.TB, err error) {
+	t.Helper()
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
 // start runs a node until the end of the test.
 func start(t testing.TB, cfg Config) *Node {
 	t.Helper()
 	n, err := Start(cfg)
-	if err != nil {
-		t.Fatal(err)
-	}
+	must(t, err)
 	t.Cleanup(func() {
 		if err := n.Close(); err != nil {
 			t.Error(err)
@@ -62,9 +67,7 @@ func start(t testing.TB, cfg Config) *Node {
 func dial(t testing.TB, n *Node) *websocket.Conn {
 	t.Helper()
 	c, _, err := websocket.DefaultDialer.Dial(n.URL(), nil)
-	if err != nil {
-		t.Fatal(err)
-	}
+	must(t, err)
 	t.Cleanup(func() { _ = c.Close() })
 	return c
 }
@@ -74,32 +77,24 @@ func receive(t testing.TB, c *websocket.Conn) string {
 	t.Helper()
 	_ = c.SetReadDeadline(time.Now().Add(30 * time.Second))
 	_, raw, err := c.ReadMessage()
-	if err != nil {
-		t.Fatal(err)
-	}
+	must(t, err)
 	return string(raw)
 }
 
 func send(t testing.TB, c *websocket.Conn, frame string) {
 	t.Helper()
-	if err := c.WriteMessage(websocket.TextMessage, []byte(frame)); err != nil {
-		t.Fatal(err)
-	}
+	must(t, c.WriteMessage(websocket.TextMessage, []byte(frame)))
 }
 
 // signedRequest is a frame {"req":…,"sig":[…]}, signed over the bytes of req.
 func signedRequest(t testing.TB, req any, keys ...*ecdsa.PrivateKey) string {
 	t.Helper()
 	raw, err := json.Marshal(req)
-	if err != nil {
-		t.Fatal(err)
-	}
+	must(t, err)
 	sigs := []string{}
 	for _, k := range keys {
 		sig, err := crypto.Sign(crypto.Keccak256(raw), k)
-		if err != nil {
-			t.Fatal(err)
-		}
+		must(t, err)
 		sigs = append(sigs, `"`+hexutil.Encode(sig)+`"`)
 	}
 	return fmt.Sprintf(`{"req":%s,"sig":[%s]}`, raw, strings.Join(sigs, ","))
@@ -131,28 +126,26 @@ func (c *clock) add(d time.Duration) {
 	c.now = c.now.Add(d)
 }
 
-// duel is the recordings' session: two players with no weight and a judge who decides.
-func duel(nonce uint64) Definition {
+// gameDefinition is the recordings' session: two players with no weight and a judge who decides.
+func gameDefinition(nonce uint64) Definition {
 	return Definition{
 		Application: "cnharness", Protocol: "NitroRPC/0.2", Participants: []string{playerA, playerB, judge},
 		Weights: []int64{0, 0, 100}, Quorum: 100, Challenge: 86400, Nonce: nonce,
 	}
 }
 
-// open opens a duel with 10 usdc of player A and 5 of player B.
+// open opens a game with 10 usdc of player A and 5 of player B.
 func open(t testing.TB, n *Node, nonce uint64) string {
 	t.Helper()
-	return openDuel(t, n, duel(nonce))
+	return openGame(t, n, gameDefinition(nonce))
 }
 
-func openDuel(t testing.TB, n *Node, def Definition) string {
+func openGame(t testing.TB, n *Node, def Definition) string {
 	t.Helper()
 	n.Fund(walletOf(playerA), "usdc", amount("10"))
 	n.Fund(walletOf(playerB), "usdc", amount("5"))
 	id, err := n.OpenSession(def, rows("10", "5"))
-	if err != nil {
-		t.Fatal(err)
-	}
+	must(t, err)
 	return id
 }
 
@@ -223,23 +216,17 @@ type recordLine struct {
 func recording(t testing.TB, name string) []recordLine {
 	t.Helper()
 	f, err := os.Open("testdata/" + name + ".jsonl")
-	if err != nil {
-		t.Fatal(err)
-	}
+	must(t, err)
 	defer f.Close()
 	var all []recordLine
 	scan := bufio.NewScanner(f)
 	scan.Buffer(nil, 1<<20)
 	for scan.Scan() {
 		var l recordLine
-		if err := json.Unmarshal(scan.Bytes(), &l); err != nil {
-			t.Fatal(err)
-		}
+		must(t, json.Unmarshal(scan.Bytes(), &l))
 		all = append(all, l)
 	}
-	if err := scan.Err(); err != nil {
-		t.Fatal(err)
-	}
+	must(t, scan.Err())
 	return all
 }
 
@@ -265,9 +252,7 @@ func newReplay(t *testing.T, cfg Config, lines []recordLine) *replay {
 	for _, l := range lines {
 		if found := challengePattern.FindStringSubmatch(l.Frame); found != nil {
 			var id server.ChallengeID
-			if err := id.UnmarshalText([]byte(found[1])); err != nil {
-				t.Fatal(err)
-			}
+			must(t, id.UnmarshalText([]byte(found[1])))
 			challenges = append(challenges, id)
 		}
 	}
@@ -290,6 +275,19 @@ func (r *replay) conn(name string) *websocket.Conn {
 		r.conns[name] = dial(r.t, r.node)
 	}
 	return r.conns[name]
+}
+
+// hangUp ends a connection after checking that the node sends nothing more on it than was recorded.
+func (r *replay) hangUp(name string) {
+	r.t.Helper()
+	const last = 999_999
+	c := r.conn(name)
+	send(r.t, c, fmt.Sprintf(`{"req":[%d,"ping",[],%d],"sig":[]}`, last, r.clock.Now().UnixMilli()))
+	if f := parseFrame(r.t, receive(r.t, c)); f.id != last {
+		r.t.Errorf("%s: more than recorded: %d %s %s", name, f.id, f.method, f.params)
+	}
+	_ = c.Close()
+	delete(r.conns, name)
 }
 
 // wantRows compares the node's rows with those of the real node's tables.

@@ -4,7 +4,6 @@ import (
 	"fmt"
 	"strings"
 	"testing"
-	"time"
 )
 
 // TestLegacyMoneyIsLost closes sessions with rows that the node should refuse. Check reports the loss.
@@ -29,9 +28,8 @@ func TestLegacyMoneyIsLost(t *testing.T) {
 	} {
 		t.Run(tc.it, func(t *testing.T) {
 			n := start(t, Config{Protocol: Legacy})
-			id := open(t, n, 1)
-			c := legacyLogin(t, n, key(3))
-			if f := c.call("close_app_session", legacyCloseOf(id, tc.rows)); f.method != "close_app_session" {
+			id, c := open(t, n, 1), loggedInAs(t, n, key(3))
+			if f := c.call("close_app_session", closeOf(id, tc.rows)); f.method != "close_app_session" {
 				t.Fatal(f.params)
 			}
 			wantStatus(t, n, id, "closed")
@@ -43,8 +41,7 @@ func TestLegacyMoneyIsLost(t *testing.T) {
 // TestLegacyClosesRefused covers what no recording shows. The texts are the source's.
 func TestLegacyClosesRefused(t *testing.T) {
 	n := start(t, Config{Protocol: Legacy})
-	id := open(t, n, 1)
-	c := legacyLogin(t, n, key(3))
+	id, c := open(t, n, 1), loggedInAs(t, n, key(3))
 	at := n.state.Config.Now().UnixMilli()
 	for _, tc := range []struct{ params, sig, want string }{
 		{`[]`, ``, "missing parameters"},
@@ -72,60 +69,28 @@ func TestLegacyClosesRefused(t *testing.T) {
 	}
 	huge := append(rows("1e46", "0"), Allocation{Participant: judge, Asset: "usdc", Amount: amount("0")})
 	const want = "Failed to close application: failed to credit participant: ERROR: numeric field overflow (SQLSTATE 22003)"
-	if f := c.call("close_app_session", legacyCloseOf(id, huge)); f.refusal() != want {
-		t.Error(f.params)
-	}
+	c.wantRefusal(want, "close_app_session", closeOf(id, huge))
 	wantStatus(t, n, id, "open")
 	wantChecked(t, n)
-}
-
-// TestLegacyMessageExpiry: every call after the login, including ping, has a maximum age; its error has its own id.
-func TestLegacyMessageExpiry(t *testing.T) {
-	at := newClock(1795309613340)
-	n := start(t, Config{Protocol: Legacy, Now: at.Now, MessageExpiry: 20 * time.Second})
-	c := legacyLogin(t, n, key(3))
-	now := at.Now()
-	const failed = "Message timestamp validation failed: "
-	for _, tc := range []struct {
-		it   string
-		at   time.Time
-		want string
-	}{
-		{"as old as allowed", now.Add(-20 * time.Second), ""},
-		{"a millisecond older", now.Add(-20*time.Second - time.Millisecond), failed + "timestamp expired: 2026-11-22T01:06:33.339Z older than 20 s"},
-		{"an hour in the future", now.Add(time.Hour), ""},
-		{"in seconds", time.UnixMilli(now.Unix()), failed + "invalid timestamp 1795309613: must be 13-digit Unix ms"},
-	} {
-		for _, method := range []string{"ping", "get_ledger_balances", "no_such_method"} {
-			send(t, c.ws, c.requestAt(tc.at, method, nil))
-			want := tc.want
-			if want == "" && method == "no_such_method" {
-				want = "Unsupported method"
-			}
-			if f := c.answer(); f.refusal() != want || f.id != c.id {
-				t.Errorf("%s, %s: %s", tc.it, method, f.value)
-			}
-		}
-	}
 }
 
 // TestLegacyNewestIsNotified: of two connections of one login the later receives the notifications, whichever sends the request.
 // After one of them ends, neither does.
 func TestLegacyNewestIsNotified(t *testing.T) {
 	n := start(t, Config{Protocol: Legacy})
-	older, newest := legacyLogin(t, n, key(3)), legacyLogin(t, n, key(3))
+	older, newest := loggedInAs(t, n, key(3)), loggedInAs(t, n, key(3))
 	first, second, third := open(t, n, 1), open(t, n, 2), open(t, n, 3)
-	if f := older.call("close_app_session", legacyCloseOf(first, allRows("7", "8"))); f.method != "close_app_session" || len(older.notifications) != 0 {
+	if f := older.call("close_app_session", closeOf(first, allRows("7", "8"))); f.method != "close_app_session" || len(older.notifications) != 0 {
 		t.Errorf("%s after %d notifications", f.params, len(older.notifications))
 	}
 	if f := newest.next(); f.method != "bu" || f.params != "[[]]" {
 		t.Errorf("notified %s", f.value)
 	}
-	if f := newest.call("close_app_session", legacyCloseOf(second, allRows("7", "8"))); f.method != "close_app_session" || len(newest.notifications) != 1 {
+	if f := newest.call("close_app_session", closeOf(second, allRows("7", "8"))); f.method != "close_app_session" || len(newest.notifications) != 1 {
 		t.Errorf("%s after %d notifications", f.params, len(newest.notifications))
 	}
 	older.leave()
-	if f := newest.call("close_app_session", legacyCloseOf(third, allRows("7", "8"))); f.method != "close_app_session" || len(newest.notifications) != 0 {
+	if f := newest.call("close_app_session", closeOf(third, allRows("7", "8"))); f.method != "close_app_session" || len(newest.notifications) != 0 {
 		t.Errorf("%s after %d notifications", f.params, len(newest.notifications))
 	}
 	wantChecked(t, n)
@@ -135,16 +100,16 @@ func TestLegacyNewestIsNotified(t *testing.T) {
 func TestLegacyBuilds(t *testing.T) {
 	n := start(t, Config{Protocol: Legacy, Legacy: LegacyBuild{AppSessionClosed: true, ErrFrames: true}})
 	id := open(t, n, 1)
-	c := connectLegacy(t, n, key(3))
+	c := connect(t, n, key(3))
 	if f := c.call("ping", nil); f.kind != "err" || f.refusal() != "Authentication required. Please send auth_request first." || f.id == c.id {
 		t.Errorf("%s: %s", f.kind, f.value)
 	}
-	c = legacyLogin(t, n, key(3))
-	if f := c.call("close_app_session", legacyCloseOf(id, allRows("7", "8"))); f.method != "app_session_closed" ||
+	c = loggedInAs(t, n, key(3))
+	if f := c.call("close_app_session", closeOf(id, allRows("7", "8"))); f.method != "app_session_closed" ||
 		f.params != `[{"app_session_id":"`+id+`","status":"closed"}]` {
 		t.Errorf("answered %s", f.value)
 	}
-	f := c.call("close_app_session", legacyCloseOf(id, allRows("7", "8")))
+	f := c.call("close_app_session", closeOf(id, allRows("7", "8")))
 	want := fmt.Sprintf(`[%d,-32603,"Failed to close application: virtual app not found or not open: record not found"]`, c.id)
 	if f.kind != "err" || string(f.value) != want {
 		t.Errorf("answered %s %s", f.kind, f.value)

@@ -16,7 +16,7 @@ import (
 func TestLegacyLoginsRefused(t *testing.T) {
 	at := newClock(1795309613340)
 	n := start(t, Config{Protocol: Legacy, Now: at.Now})
-	c := connectLegacy(t, n, key(3))
+	c := connect(t, n, key(3))
 	for _, tc := range []struct{ method, params, sig, want string }{
 		{"auth_request", `[]`, ``, "missing parameters"},
 		{"auth_request", `null`, ``, "missing parameters"},
@@ -37,7 +37,7 @@ func TestLegacyLoginsRefused(t *testing.T) {
 	}
 }
 
-func (c *legacyClient) challengeFor(login string) string {
+func (c *client) challengeFor(login string) string {
 	c.t.Helper()
 	asked := c.call("auth_request", login)
 	found := challengePattern.FindStringSubmatch(asked.params)
@@ -51,7 +51,7 @@ func (c *legacyClient) challengeFor(login string) string {
 func TestLegacyChallenges(t *testing.T) {
 	at := newClock(1795309613340)
 	n := start(t, Config{Protocol: Legacy, Now: at.Now})
-	c := connectLegacy(t, n, key(3))
+	c := connect(t, n, key(3))
 	if f := c.verify(judge, c.challengeFor(playerA)); f.refusal() != "challenge was not created for this address" {
 		t.Error(f.params)
 	}
@@ -69,45 +69,12 @@ func TestLegacyChallenges(t *testing.T) {
 	if f := c.verify(strings.TrimPrefix(judge, "0x"), used); f.params != `[{"address":"`+judge+`","success":true}]` {
 		t.Error(f.params)
 	}
-	other := connectLegacy(t, n, key(3))
+	other := connect(t, n, key(3))
 	for _, want := range []string{"challenge already used", "challenge not found"} {
 		if f := other.verify(judge, used); f.refusal() != want {
 			t.Errorf("%s, want %s", f.params, want)
 		}
 	}
-}
-
-// TestLegacyUnansweredChallenges: a thousand pending challenges are too many until the expired ones are removed.
-func TestLegacyUnansweredChallenges(t *testing.T) {
-	at := newClock(1795309613340)
-	n := start(t, Config{Protocol: Legacy, Now: at.Now})
-	c := connectLegacy(t, n, key(3))
-	for range server.MaxChallenges {
-		c.challengeFor(judge)
-	}
-	if f := c.call("auth_request", judge); f.refusal() != "failed to generate challenge: too many pending challenges" {
-		t.Error(f.params)
-	}
-	at.add(server.SweepInterval)
-	c.challengeFor(judge)
-}
-
-// TestLegacyLoginExpires: a login and its connection end after a day without a request.
-func TestLegacyLoginExpires(t *testing.T) {
-	at := newClock(1795309613340)
-	n := start(t, Config{Protocol: Legacy, Now: at.Now})
-	c := legacyLogin(t, n, key(3))
-	for range 2 {
-		at.add(23 * time.Hour)
-		if f := c.call("ping", nil); f.method != "pong" {
-			t.Error(f.params)
-		}
-	}
-	at.add(24*time.Hour + time.Second)
-	if f := c.call("ping", nil); f.refusal() != "Session expired. Please re-authenticate." || f.id != uint64(at.Now().UnixMilli()) {
-		t.Errorf("%s", f.value)
-	}
-	c.wantReset()
 }
 
 // TestLegacySpellingIsAnotherAccount: a login by another spelling of the address has another balance.
@@ -116,8 +83,8 @@ func TestLegacySpellingIsAnotherAccount(t *testing.T) {
 	for login, want := range map[string]string{
 		playerA: `[[{"asset":"usdc","amount":"100"},{"asset":"weth","amount":"100"}]]`, strings.ToLower(playerA): `[[]]`,
 	} {
-		c := connectLegacy(t, n, key(1))
-		if f := c.login(login); f.method != "auth_verify" {
+		c := connect(t, n, key(1))
+		if f := c.legacyLogin(login); f.method != "auth_verify" {
 			t.Fatal(f.params)
 		}
 		c.next()
@@ -133,12 +100,10 @@ func TestLegacySpellingIsAnotherAccount(t *testing.T) {
 // TestLegacySignedOverNull: everything except answers to calls has the same signature.
 func TestLegacySignedOverNull(t *testing.T) {
 	n := start(t, Config{Protocol: Legacy, BrokerKey: key(0xb0)})
-	c := connectLegacy(t, n, key(3))
+	c := connect(t, n, key(3))
 	sig, err := crypto.Sign(crypto.Keccak256([]byte("null")), key(0xb0))
-	if err != nil {
-		t.Fatal(err)
-	}
-	frames := []legacyFrame{c.call("ping", nil), c.login(judge), c.next(), c.next(), c.call("no_such_method", nil)}
+	must(t, err)
+	frames := []frame{c.call("ping", nil), c.legacyLogin(judge), c.next(), c.next(), c.call("no_such_method", nil)}
 	for _, f := range frames {
 		if f.sig != hexutil.Encode(sig) {
 			t.Errorf("%s signed %s", f.value, f.sig)
@@ -154,20 +119,14 @@ func TestLegacySignedOverNull(t *testing.T) {
 func TestLegacyForwards(t *testing.T) {
 	n := start(t, Config{Protocol: Legacy})
 	id := open(t, n, 1)
-	a, c, stranger := legacyLogin(t, n, key(1)), legacyLogin(t, n, key(3)), legacyLogin(t, n, key(5))
+	a, c, stranger := loggedInAs(t, n, key(1)), loggedInAs(t, n, key(3)), loggedInAs(t, n, key(5))
 	sealed := func(value string, keyOf int64, sid string) string {
 		var data []any
-		if err := json.Unmarshal([]byte(value[strings.Index(value, ":")+1:]), &data); err != nil {
-			t.Fatal(err)
-		}
+		must(t, json.Unmarshal([]byte(value[strings.Index(value, ":")+1:]), &data))
 		canonical, err := json.Marshal(data)
-		if err != nil {
-			t.Fatal(err)
-		}
+		must(t, err)
 		sig, err := crypto.Sign(crypto.Keccak256(canonical), key(keyOf))
-		if err != nil {
-			t.Fatal(err)
-		}
+		must(t, err)
 		return `{` + value + `,"sid":"` + sid + `","sig":["` + hexutil.Encode(sig) + `"]}`
 	}
 	forged := sealed(`"res":[1,"close_app_session",[{"status":"closed"}],1]`, 1, id)
@@ -177,7 +136,7 @@ func TestLegacyForwards(t *testing.T) {
 	}
 	asked := sealed(`"req":[5,"ping",[{"b":1,"a":2}],1]`, 5, id)
 	send(t, stranger.ws, asked)
-	for _, to := range []*legacyClient{a, c} {
+	for _, to := range []*client{a, c} {
 		if raw := receive(t, to.ws); raw != asked {
 			t.Errorf("received %s", raw)
 		}

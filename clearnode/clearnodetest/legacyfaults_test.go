@@ -7,13 +7,13 @@ import (
 // TestLegacyFaultsAtTheLogin: faults apply to the login as to other calls.
 func TestLegacyFaultsAtTheLogin(t *testing.T) {
 	n := start(t, Config{Protocol: Legacy})
-	c := connectLegacy(t, n, key(3))
+	c := connect(t, n, key(3))
 	n.Inject(Fault{Method: "auth_request", Kind: Error, Text: "not now"})
 	n.Inject(Fault{Method: "auth_verify", Kind: ErrorApplied, Text: "not so"})
-	if f := c.login(judge); f.refusal() != "not now" {
+	if f := c.legacyLogin(judge); f.refusal() != "not now" {
 		t.Error(f.params)
 	}
-	if f := c.login(judge); f.refusal() != "not so" {
+	if f := c.legacyLogin(judge); f.refusal() != "not so" {
 		t.Error(f.params)
 	}
 	if f := c.call("ping", nil); f.method != "pong" || len(c.notifications) != 2 {
@@ -28,8 +28,8 @@ func TestLegacyOutage(t *testing.T) {
 	n := start(t, Config{Protocol: Legacy})
 	id := open(t, n, 1)
 	n.Outage(true)
-	c := connectLegacy(t, n, key(3))
-	if f := c.login(judge); f.method != "auth_verify" {
+	c := connect(t, n, key(3))
+	if f := c.legacyLogin(judge); f.method != "auth_verify" {
 		t.Fatal(f.params)
 	}
 	if f := c.next(); f.method != "channels" {
@@ -48,15 +48,11 @@ func TestLegacyOutage(t *testing.T) {
 			t.Errorf("%s: %s", method, f.params)
 		}
 	}
-	if f := c.call("close_app_session", legacyCloseOf(id, allRows("7", "8"))); f.refusal() != "Failed to close application: "+away {
-		t.Error(f.params)
-	}
-	created := legacyDuel(2, allRows("0", "0"))
-	if f := c.call("create_app_session", created); f.refusal() != "Failed to create application: "+away {
-		t.Error(f.params)
-	}
+	c.wantRefusal("Failed to close application: "+away, "close_app_session", closeOf(id, allRows("7", "8")))
+	created := legacyGame(2, allRows("0", "0"))
+	c.wantRefusal("Failed to create application: "+away, "create_app_session", created)
 	n.Outage(false)
-	if f := c.call("close_app_session", legacyCloseOf(id, allRows("7", "8"))); f.method != "close_app_session" {
+	if f := c.call("close_app_session", closeOf(id, allRows("7", "8"))); f.method != "close_app_session" {
 		t.Error(f.params)
 	}
 	wantChecked(t, n)

@@ -36,10 +36,8 @@ func TestLegacyUnreadable(t *testing.T) {
 		{`{"req":[1,"ping",[],1],"res":[1,"ping",[],1]}`, "Invalid message format.", "Invalid message format."},
 		{`{"res":[1,"ping",[],1],"sig":[]}`, ".", ""},
 	} {
-		for want, c := range map[string]*legacyClient{"before the login: " + tc.before: connectLegacy(t, n, key(3)), "after the login: " + tc.after: legacyLogin(t, n, key(3))} {
-			if err := c.ws.WriteMessage(websocket.TextMessage, []byte(tc.raw)); err != nil {
-				t.Fatal(err)
-			}
+		for want, c := range map[string]*client{"before the login: " + tc.before: connect(t, n, key(3)), "after the login: " + tc.after: loggedInAs(t, n, key(3))} {
+			must(t, c.ws.WriteMessage(websocket.TextMessage, []byte(tc.raw)))
 			when, text, _ := strings.Cut(want, ": ")
 			if refused := strings.TrimSuffix(text, "."); refused != "" {
 				if f := c.next(); f.refusal() != refused || f.id != f.ts {
@@ -71,7 +69,7 @@ func FuzzLegacyFrame(f *testing.F) {
 	id := open(f, n, 1)
 	f.Fuzz(func(t *testing.T, raw []byte) {
 		at.add(server.SweepInterval) // or the used challenges become too many
-		c := legacyLogin(t, n, key(3))
+		c := loggedInAs(t, n, key(3))
 		c.survives(string(raw))
 		c.leave()
 		wantStatus(t, n, id, "open")

@@ -4,13 +4,14 @@ import (
 	"fmt"
 	"strings"
 	"testing"
+
+	"settled/clearnode/clearnodetest/internal/legacy"
 )
 
 // TestLegacyReads covers what no recording shows about lists. A login sees only its own entries of a session's account.
 func TestLegacyReads(t *testing.T) {
 	n := start(t, Config{Protocol: Legacy})
-	id := open(t, n, 1)
-	c := legacyLogin(t, n, key(1))
+	id, c := open(t, n, 1), loggedInAs(t, n, key(1))
 	s, _ := n.Session(id)
 	row := fmt.Sprintf(`{"app_session_id":"%s","status":"open","participants":["%s","%s","%s"],"protocol":"NitroRPC/0.2",`+
 		`"challenge":86400,"weights":[0,0,100],"quorum":100,"version":%d,"nonce":1}`, id, playerA, playerB, judge, s.Version)
@@ -55,24 +56,24 @@ func TestLegacyReads(t *testing.T) {
 func TestLegacyCreationsRefused(t *testing.T) {
 	n := start(t, Config{Protocol: Legacy})
 	n.Fund(walletOf(playerA), "usdc", amount("10"))
-	c := legacyLogin(t, n, key(1))
+	c := loggedInAs(t, n, key(1))
 	for _, tc := range []struct {
-		change func(*legacyCreation)
+		change func(*legacy.Creation)
 		want   string
 	}{
-		{func(p *legacyCreation) { p.Definition.Participants = p.Definition.Participants[:1] }, "invalid number of participants"},
-		{func(p *legacyCreation) { p.Allocations = p.Allocations[:2] }, "number of allocations must be equal to participants"},
-		{func(p *legacyCreation) { p.Definition.Weights = p.Definition.Weights[:2] }, "number of weights must be equal to participants"},
-		{func(p *legacyCreation) { p.Allocations[0].Amount = amount("-1") }, "invalid allocation"},
-		{func(p *legacyCreation) { p.Allocations[0].Amount = amount("11") }, "insufficient funds"},
-		{func(p *legacyCreation) { p.Allocations[1].Amount = amount("1") }, "missing signature for participant " + playerB},
-		{func(p *legacyCreation) { p.Allocations[0].Participant = strings.ToLower(playerA) }, "missing signature for participant " + strings.ToLower(playerA)},
-		{func(p *legacyCreation) { p.Definition.Weights[0] = 1 << 40 }, `failed to record virtual app: ERROR: value "1099511627776" is out of range for type integer (SQLSTATE 22003)`},
-		{func(p *legacyCreation) { p.Definition.Protocol = "anything" }, ""},
-		{func(p *legacyCreation) { p.Allocations[0].Amount = amount("0"); p.Definition.Protocol = "anything" }, "failed to record virtual app: " +
+		{func(p *legacy.Creation) { p.Definition.Participants = p.Definition.Participants[:1] }, "invalid number of participants"},
+		{func(p *legacy.Creation) { p.Allocations = p.Allocations[:2] }, "number of allocations must be equal to participants"},
+		{func(p *legacy.Creation) { p.Definition.Weights = p.Definition.Weights[:2] }, "number of weights must be equal to participants"},
+		{func(p *legacy.Creation) { p.Allocations[0].Amount = amount("-1") }, "invalid allocation"},
+		{func(p *legacy.Creation) { p.Allocations[0].Amount = amount("11") }, "insufficient funds"},
+		{func(p *legacy.Creation) { p.Allocations[1].Amount = amount("1") }, "missing signature for participant " + playerB},
+		{func(p *legacy.Creation) { p.Allocations[0].Participant = strings.ToLower(playerA) }, "missing signature for participant " + strings.ToLower(playerA)},
+		{func(p *legacy.Creation) { p.Definition.Weights[0] = 1 << 40 }, `failed to record virtual app: ERROR: value "1099511627776" is out of range for type integer (SQLSTATE 22003)`},
+		{func(p *legacy.Creation) { p.Definition.Protocol = "anything" }, ""},
+		{func(p *legacy.Creation) { p.Allocations[0].Amount = amount("0"); p.Definition.Protocol = "anything" }, "failed to record virtual app: " +
 			`ERROR: duplicate key value violates unique constraint "app_sessions_session_id_key" (SQLSTATE 23505)`},
 	} {
-		p := legacyDuel(1, allRows("10", "0"))
+		p := legacyGame(1, allRows("10", "0"))
 		tc.change(&p)
 		want := ""
 		if tc.want != "" {
@@ -88,10 +89,9 @@ func TestLegacyCreationsRefused(t *testing.T) {
 // TestLegacyDefaults: nonce and version default to the request's time, quorum and protocol to the database's defaults.
 func TestLegacyDefaults(t *testing.T) {
 	at := newClock(1795309613340)
-	n := start(t, Config{Protocol: Legacy, Now: at.Now})
-	c := legacyLogin(t, n, key(1))
-	def := legacyDefinition{Participants: []string{playerA, playerB}, Weights: []uint64{50, 50}}
-	if f := c.call("create_app_session", legacyCreation{Definition: def, Allocations: rows("0", "0")}); f.refusal() != "" {
+	_, c := startLoggedIn(t, Config{Protocol: Legacy, Now: at.Now}, key(1))
+	def := legacy.Definition{Participants: []string{playerA, playerB}, Weights: []uint64{50, 50}}
+	if f := c.call("create_app_session", legacy.Creation{Definition: def, Allocations: rows("0", "0")}); f.refusal() != "" {
 		t.Fatal(f.params)
 	}
 	list := c.call("get_app_sessions", map[string]string{"participant": playerA})
@@ -106,7 +106,7 @@ func TestLegacyDefaults(t *testing.T) {
 func TestLegacyOpenSession(t *testing.T) {
 	n := start(t, Config{Protocol: Legacy, Faucet: amount("100")})
 	two := append(rows("60", "100"), Allocation{Participant: playerA, Asset: "weth", Amount: amount("1")})
-	if _, err := n.OpenSession(duel(1), two); err != nil {
+	if _, err := n.OpenSession(gameDefinition(1), two); err != nil {
 		t.Fatal(err)
 	}
 	for _, tc := range []struct {
@@ -116,7 +116,7 @@ func TestLegacyOpenSession(t *testing.T) {
 		{rows("60", "0"), "insufficient funds"},
 		{append(two, Allocation{Participant: playerB, Asset: "weth", Amount: amount("1")}), "number of allocations must be equal to participants"},
 	} {
-		if _, err := n.OpenSession(duel(2), tc.rows); err == nil || err.Error() != "clearnodetest: open session: "+tc.want {
+		if _, err := n.OpenSession(gameDefinition(2), tc.rows); err == nil || err.Error() != "clearnodetest: open session: "+tc.want {
 			t.Errorf("opened with %v, want %s", err, tc.want)
 		}
 	}

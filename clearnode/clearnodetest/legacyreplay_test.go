@@ -2,11 +2,9 @@ package clearnodetest
 
 import (
 	"encoding/json"
-	"fmt"
 	"testing"
 
 	"github.com/gorilla/websocket"
-	"github.com/shopspring/decimal"
 )
 
 type legacyReplay struct{ *replay }
@@ -68,7 +66,7 @@ func legacyAnswerTime(t *testing.T, lines []recordLine) uint64 {
 		if l.Dir != "recv" || l.Conn != lines[0].Conn {
 			continue
 		}
-		if f := parseLegacyFrame(t, l.Frame); f.method != "bu" && f.method != "channels" {
+		if f := parseFrame(t, l.Frame); f.method != "bu" && f.method != "channels" {
 			return f.ts
 		}
 	}
@@ -84,48 +82,21 @@ func (r legacyReplay) compare(l recordLine) {
 		r.identical++
 		return
 	}
-	want, got := parseLegacyFrame(r.t, l.Frame), parseLegacyFrame(r.t, raw)
+	want, got := parseFrame(r.t, l.Frame), parseFrame(r.t, raw)
 	if l.Case != "lower_case_participants/setup" || want.method != "bu" ||
 		got.method != want.method || got.params != want.params || got.sig != want.sig || got.ts+1 != want.ts {
 		r.t.Errorf("%s on %s:\n got %s\nwant %s", l.Case, l.Conn, raw, l.Frame)
 	}
 }
 
-// hangUp ends a connection after checking that the node sends nothing more on it than was recorded.
-func (r legacyReplay) hangUp(name string) {
-	r.t.Helper()
-	const last = 999_999
-	c := r.conns[name]
-	send(r.t, c, fmt.Sprintf(`{"req":[%d,"ping",[],%d],"sig":[]}`, last, r.clock.Now().UnixMilli()))
-	if f := parseLegacyFrame(r.t, receive(r.t, c)); f.id != last {
-		r.t.Errorf("%s: more than recorded: %d %s %s", name, f.id, f.method, f.params)
-	}
-	_ = c.Close()
-	delete(r.conns, name)
-}
-
 // compareTable compares the session's account with the real node's table.
 func (r legacyReplay) compareTable(l recordLine) {
 	r.t.Helper()
-	var table []struct {
-		Account string          `json:"account_id"`
-		Asset   string          `json:"asset_symbol"`
-		Wallet  string          `json:"participant"`
-		Credit  decimal.Decimal `json:"credit"`
-		Debit   decimal.Decimal `json:"debit"`
-	}
+	var table ledgerRows
 	if err := json.Unmarshal(l.Rows, &table); err != nil {
 		r.t.Fatal(err)
 	}
-	n := r.node.state
-	n.Lock()
-	defer n.Unlock()
-	var got, want []string
-	for _, row := range table {
-		want = append(want, words(row.Wallet, row.Asset, row.Credit, row.Debit))
-	}
-	for _, e := range n.Ledger.EntriesOf[table[0].Account] {
-		got = append(got, words(e.Part.Wallet, e.Part.Asset, e.Credit, e.Debit))
-	}
-	r.wantRows(l, got, want)
+	r.node.state.Lock()
+	defer r.node.state.Unlock()
+	r.wantRows(l, r.entries(table[0].Account), table.words())
 }

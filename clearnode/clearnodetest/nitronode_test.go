@@ -4,6 +4,8 @@ import (
 	"strings"
 	"testing"
 
+	"settled/clearnode/clearnodetest/internal/nitronode"
+
 	"github.com/shopspring/decimal"
 )
 
@@ -17,10 +19,8 @@ func wethRows(a, b string) []Allocation {
 // TestV1Intents changes a session by each intent.
 func TestV1Intents(t *testing.T) {
 	n := startNitronode(t, Config{Faucet: amount("10")})
-	id, err := n.OpenSession(duel(1), wethRows("10", "5"))
-	if err != nil {
-		t.Fatal(err)
-	}
+	id, err := n.OpenSession(gameDefinition(1), wethRows("10", "5"))
+	must(t, err)
 	c := connectNitronode(t, n)
 	a, b := strings.ToLower(playerA), strings.ToLower(playerB)
 	withdraw := func(version uint64, rows []Allocation) StateUpdate {
@@ -77,8 +77,7 @@ func TestWithdrawRefused(t *testing.T) {
 // TestV1Data: an update that has session data replaces it.
 func TestV1Data(t *testing.T) {
 	n := startNitronode(t, Config{})
-	id := open(t, n, 1)
-	c := connectNitronode(t, n)
+	id, c := open(t, n, 1), connectNitronode(t, n)
 	u := operate(id, 4, rows("15", "0"))
 	u.Data = strings.Repeat("x", 1024)
 	if got := c.submit(u) + c.submit(closeAt(id, 5, rows("15", "0"))); got != "" {
@@ -93,7 +92,7 @@ func TestV1Data(t *testing.T) {
 		t.Errorf("%+v", list)
 	}
 	for _, a := range list.Sessions[0].Allocations {
-		if a.Amount != "0" {
+		if !a.Amount.IsZero() {
 			t.Errorf("%+v left after the close", a)
 		}
 	}
@@ -102,7 +101,7 @@ func TestV1Data(t *testing.T) {
 // TestV1OpenSession: each deposit is a version and a transaction. A failed one leaves nothing behind.
 func TestV1OpenSession(t *testing.T) {
 	n := startNitronode(t, Config{Faucet: decimal.NewFromInt(100)})
-	def := duel(1)
+	def := gameDefinition(1)
 	for _, tc := range []struct {
 		rows []Allocation
 		want string
@@ -116,12 +115,8 @@ func TestV1OpenSession(t *testing.T) {
 		}
 	}
 	id, err := n.OpenSession(def, rows("10", "0"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := n.Deposit(id, walletOf(playerB), "usdc", amount("5")); err != nil {
-		t.Fatal(err)
-	}
+	must(t, err)
+	must(t, n.Deposit(id, walletOf(playerB), "usdc", amount("5")))
 	if err := n.Deposit(id, walletOf(playerB), "doge", amount("5")); err == nil {
 		t.Error("deposited an asset that the node doesn't have")
 	}
@@ -145,7 +140,7 @@ func TestV1Rivals(t *testing.T) {
 	id := open(t, n, 1)
 	s := stall(n, Fault{Kind: Stall, Method: submitMethod, Session: id})
 	c := connectNitronode(t, n)
-	c.send(submitMethod, submissionOf(operate(id, 4, rows("7", "8")), key(3)))
+	c.send(submitMethod, nitronode.ParamsOf(operate(id, 4, rows("7", "8")), key(3)))
 	<-s.struck
 	if err := n.Submit(closeAt(id, 4, rows("10", "5")), key(1)); err == nil || err.Error() != "quorum not met: achieved 0, required 100" {
 		t.Error(err)
@@ -175,20 +170,18 @@ func TestV1RivalMeanwhile(t *testing.T) {
 	id := open(t, n, 1)
 	c, d := connectNitronode(t, n), connectNitronode(t, n)
 	s := stall(n, Fault{Kind: StallRead, Session: id, Times: 2})
-	c.send(submitMethod, submissionOf(operate(id, 4, rows("7", "8")), key(3)))
+	c.send(submitMethod, nitronode.ParamsOf(operate(id, 4, rows("7", "8")), key(3)))
 	<-s.struck
 	d.send("app_sessions.v1.get_app_sessions", map[string]string{"app_session_id": id})
 	<-s.struck
-	if err := n.Submit(closeAt(id, 4, rows("10", "5")), key(3)); err != nil {
-		t.Fatal(err)
-	}
+	must(t, n.Submit(closeAt(id, 4, rows("10", "5")), key(3)))
 	close(s.release)
 	if got := c.next().refusal(); got != "operate intent allocation mismatch for asset usdc: total allocations 15, session balance 0" {
 		t.Error(got)
 	}
 	var list sessionList
 	d.next().into(t, &list)
-	if s := list.Sessions[0]; s.Status != "open" || s.Version != "3" || s.Allocations[0].Amount != "0" || s.Allocations[1].Amount != "0" {
+	if s := list.Sessions[0]; s.Status != "open" || s.Version != "3" || !s.Allocations[0].Amount.IsZero() || !s.Allocations[1].Amount.IsZero() {
 		t.Errorf("%+v", s)
 	}
 	wantChecked(t, n)
@@ -198,12 +191,12 @@ func TestV1RivalMeanwhile(t *testing.T) {
 func TestV1SessionKeys(t *testing.T) {
 	n := startNitronode(t, Config{})
 	id := open(t, n, 1)
-	other := duel(2)
+	other := gameDefinition(2)
 	other.Application = "otherapp"
 	n.AddSessionKey(walletOf(judge), walletOf(addressOf(key(0x103))), "cnharness")
 	c := connectNitronode(t, n)
 	sign := func(u StateUpdate, sig string) string {
-		p := submissionOf(u)
+		p := nitronode.ParamsOf(u)
 		p.Sigs = []string{sig}
 		return c.call(submitMethod, p).refusal()
 	}
@@ -214,7 +207,7 @@ func TestV1SessionKeys(t *testing.T) {
 	if got := sign(u, u.SignBySessionKey(key(3))); !strings.Contains(got, "no active session key found for key "+strings.ToLower(judge)) {
 		t.Error(got)
 	}
-	elsewhere := closeAt(openDuel(t, n, other), 4, rows("10", "5"))
+	elsewhere := closeAt(openGame(t, n, other), 4, rows("10", "5"))
 	if got := sign(elsewhere, elsewhere.SignBySessionKey(k)); !strings.HasSuffix(got, "application otherapp") {
 		t.Error(got)
 	}
@@ -236,9 +229,7 @@ func TestDepositFor(t *testing.T) {
 	if err := n.DepositFor(id, house, house, "usdc", amount("2")); err == nil {
 		t.Error("a stranger holds a part")
 	}
-	if err := n.DepositFor(id, house, walletOf(playerB), "usdc", amount("2")); err != nil {
-		t.Fatal(err)
-	}
+	must(t, n.DepositFor(id, house, walletOf(playerB), "usdc", amount("2")))
 	c := connectNitronode(t, n)
 	if got := c.history(map[string]any{"wallet": house.Hex(), "tx_type": 40}); len(got) != 1 {
 		t.Error(got)

@@ -1,10 +1,8 @@
 package clearnodetest
 
 import (
-	"crypto/ecdsa"
 	"encoding/json"
 	"slices"
-	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -12,6 +10,7 @@ import (
 	"github.com/ethereum/go-ethereum/common"
 	"github.com/gorilla/websocket"
 
+	"settled/clearnode/clearnodetest/internal/nitronode"
 	"settled/clearnode/clearnodetest/internal/server"
 )
 
@@ -100,42 +99,10 @@ func (c *nitronodeClient) call(method string, payload any) nitronodeFrame {
 	return f
 }
 
-// submission is a signed update as it is sent.
-type submission struct {
-	Update submittedUpdate `json:"app_state_update"`
-	Sigs   []string        `json:"quorum_sigs"`
-}
-
-type submittedUpdate struct {
-	Session     string                `json:"app_session_id"`
-	Intent      Intent                `json:"intent"`
-	Version     string                `json:"version"`
-	Allocations []submittedAllocation `json:"allocations"`
-	Data        string                `json:"session_data"`
-}
-
-type submittedAllocation struct {
-	Participant string `json:"participant"`
-	Asset       string `json:"asset"`
-	Amount      string `json:"amount"`
-}
-
-func submissionOf(u StateUpdate, keys ...*ecdsa.PrivateKey) submission {
-	version := strconv.FormatUint(u.Version, 10)
-	p := submission{Sigs: []string{}, Update: submittedUpdate{Session: u.Session, Intent: u.Intent, Version: version, Data: u.Data}}
-	for _, a := range u.Allocations {
-		p.Update.Allocations = append(p.Update.Allocations, submittedAllocation{a.Participant, a.Asset, a.Amount.String()})
-	}
-	for _, k := range keys {
-		p.Sigs = append(p.Sigs, u.Sign(k))
-	}
-	return p
-}
-
 // submit sends an update signed by the judge and returns the refusal, if any.
 func (c *nitronodeClient) submit(u StateUpdate) string {
 	c.t.Helper()
-	return c.call(submitMethod, submissionOf(u, key(3))).refusal()
+	return c.call(submitMethod, nitronode.ParamsOf(u, key(3))).refusal()
 }
 
 // startNitronode runs a NitronodeV1 without a limit on frames.
@@ -171,7 +138,7 @@ func (c *nitronodeClient) socket() *websocket.Conn { return c.ws }
 
 func (c *nitronodeClient) sendClose(id string, _ time.Time) {
 	c.t.Helper()
-	c.send(submitMethod, submissionOf(closeAt(id, 4, rows("10", "5")), key(3)))
+	c.send(submitMethod, nitronode.ParamsOf(closeAt(id, 4, rows("10", "5")), key(3)))
 }
 
 func (c *nitronodeClient) sendPing() {
@@ -205,11 +172,11 @@ func (c *nitronodeClient) survives(raw string) {
 // sessionList is an answer to get_app_sessions.
 type sessionList struct {
 	Sessions []struct {
-		ID          string                `json:"app_session_id"`
-		Status      string                `json:"status"`
-		Data        string                `json:"session_data"`
-		Version     string                `json:"version"`
-		Allocations []submittedAllocation `json:"allocations"`
+		ID          string       `json:"app_session_id"`
+		Status      string       `json:"status"`
+		Data        string       `json:"session_data"`
+		Version     string       `json:"version"`
+		Allocations []Allocation `json:"allocations"`
 	} `json:"app_sessions"`
 	Metadata pageMetadata `json:"metadata"`
 }

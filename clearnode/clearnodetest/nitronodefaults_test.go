@@ -2,14 +2,15 @@ package clearnodetest
 
 import (
 	"testing"
+
+	"settled/clearnode/clearnodetest/internal/nitronode"
 )
 
 // TestV1Outage makes every call while the database is away. What is in memory is reported; the rest fails with the texts of the
 // real node's source.
 func TestV1Outage(t *testing.T) {
 	n := startNitronode(t, Config{})
-	id := open(t, n, 1)
-	c := connectNitronode(t, n)
+	id, c := open(t, n, 1), connectNitronode(t, n)
 	wallet, session := map[string]string{"wallet": judge}, map[string]string{"app_session_id": id}
 	create := map[string]any{
 		"definition": map[string]any{
@@ -32,7 +33,7 @@ func TestV1Outage(t *testing.T) {
 		{"user.v1.get_transactions", wallet, "failed to retrieve transactions"},
 		{"user.v1.get_balances", wallet, "failed to retrieve balances"},
 		{"app_sessions.v1.create_app_session", create, "failed to create app session"},
-		{submitMethod, submissionOf(closeAt(id, 4, rows("10", "5")), key(3)), "failed to process app state update"},
+		{submitMethod, nitronode.ParamsOf(closeAt(id, 4, rows("10", "5")), key(3)), "failed to process app state update"},
 	} {
 		if f := c.call(tc.method, tc.payload); f.refusal() != tc.want {
 			t.Errorf("%s: %s", tc.method, f.payload)
@@ -47,8 +48,7 @@ func TestV1Outage(t *testing.T) {
 // TestEscrow: a close is refused while a participant can't be paid.
 func TestEscrow(t *testing.T) {
 	n := startNitronode(t, Config{})
-	id := open(t, n, 1)
-	c := connectNitronode(t, n)
+	id, c := open(t, n, 1), connectNitronode(t, n)
 	n.HoldEscrow(walletOf(playerB), "usdc")
 	n.HoldEscrow(walletOf(playerA), "weth") // of no interest here
 	const want = "failed to issue release state for participant 0x2b5ad5c4795c026514f8317c7a215e218dccd6cf: " +

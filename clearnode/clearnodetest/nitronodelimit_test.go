@@ -7,6 +7,8 @@ import (
 	"testing"
 	"time"
 
+	"settled/clearnode/clearnodetest/internal/nitronode"
+
 	"github.com/gorilla/websocket"
 )
 
@@ -19,14 +21,14 @@ const (
 // flood sends pings until the connection is no more, and returns the answers that came through.
 func flood(t *testing.T, c *websocket.Conn, id int) []string {
 	t.Helper()
-	legacyFrame := make(chan []string)
+	answers := make(chan []string)
 	go func() {
 		var all []string
 		for {
 			_ = c.SetReadDeadline(time.Now().Add(30 * time.Second))
 			_, raw, err := c.ReadMessage()
 			if err != nil {
-				legacyFrame <- all
+				answers <- all
 				return
 			}
 			all = append(all, string(raw))
@@ -35,7 +37,7 @@ func flood(t *testing.T, c *websocket.Conn, id int) []string {
 	for i := range 1_000_000 {
 		frame := `[1,` + strconv.Itoa(id+i) + `,"node.v1.ping",{},1]`
 		if err := c.WriteMessage(websocket.TextMessage, []byte(frame)); err != nil {
-			return <-legacyFrame
+			return <-answers
 		}
 	}
 	t.Fatal("a million frames at once and still connected")
@@ -73,7 +75,7 @@ func TestFloodDoesNotUndo(t *testing.T) {
 	id := open(t, n, 1)
 	s := stall(n, Fault{Kind: Stall, Method: submitMethod})
 	c := connectNitronode(t, n)
-	c.send(submitMethod, submissionOf(closeAt(id, 4, rows("10", "5")), key(3)))
+	c.send(submitMethod, nitronode.ParamsOf(closeAt(id, 4, rows("10", "5")), key(3)))
 	<-s.struck
 	flood(t, c.ws, 100)
 	close(s.release)

@@ -11,16 +11,12 @@ func TestV1Pages(t *testing.T) {
 	n := startNitronode(t, Config{})
 	var ids []string
 	for nonce := range 25 {
-		id, err := n.OpenSessionUnexplained(duel(uint64(nonce+1)), rows("1", "0"))
-		if err != nil {
-			t.Fatal(err)
-		}
+		id, err := n.OpenSessionUnexplained(gameDefinition(uint64(nonce+1)), rows("1", "0"))
+		must(t, err)
 		ids = append(ids, id)
 	}
 	c := connectNitronode(t, n)
-	if err := n.Submit(closeAt(ids[24], 2, rows("1", "0")), key(3)); err != nil {
-		t.Fatal(err)
-	}
+	must(t, n.Submit(closeAt(ids[24], 2, rows("1", "0")), key(3)))
 	type page map[string]any
 	for _, tc := range []struct {
 		page   page
@@ -111,10 +107,8 @@ func TestV1Transactions(t *testing.T) {
 // TestUnexplained: the session holds money that no transaction explains.
 func TestUnexplained(t *testing.T) {
 	n := startNitronode(t, Config{})
-	id, err := n.OpenSessionUnexplained(duel(1), rows("10", "5"))
-	if err != nil {
-		t.Fatal(err)
-	}
+	id, err := n.OpenSessionUnexplained(gameDefinition(1), rows("10", "5"))
+	must(t, err)
 	c := connectNitronode(t, n)
 	if got := c.history(map[string]any{"wallet": playerA}); len(got) != 0 {
 		t.Error(got)
@@ -126,7 +120,7 @@ func TestUnexplained(t *testing.T) {
 		t.Error(got)
 	}
 	wantChecked(t, n)
-	if _, err := start(t, Config{}).OpenSessionUnexplained(duel(1), nil); err == nil {
+	if _, err := start(t, Config{}).OpenSessionUnexplained(gameDefinition(1), nil); err == nil {
 		t.Error("another dialect has such sessions")
 	}
 }

@@ -10,7 +10,7 @@ import (
 
 // nitronodeTables are the real node's tables after a case.
 type nitronodeTables struct {
-	Ledger   []ledgerRow `json:"app_ledger_v1"`
+	Ledger   ledgerRows `json:"app_ledger_v1"`
 	Sessions []struct {
 		ID      string `json:"id"`
 		Data    string `json:"session_data"`
@@ -102,13 +102,7 @@ func (r nitronodeReplay) compareTables(l recordLine) {
 	if s == nil || s.Status != []string{"", "open", "closed"}[want.Status] || strconv.FormatUint(s.Version, 10) != want.Version || s.Data != want.Data {
 		r.t.Fatalf("%s: session %+v, want %+v", l.Case, s, want)
 	}
-	for _, e := range n.Ledger.EntriesOf[s.ID] {
-		got = append(got, words(strings.ToLower(e.Part.Wallet), e.Part.Asset, e.Credit, e.Debit))
-	}
-	for _, e := range tables.Ledger {
-		recorded = append(recorded, words(e.Wallet, e.Asset, e.Credit, e.Debit))
-	}
-	r.wantRows(l, got, recorded)
+	r.wantRows(l, append(got, r.entries(s.ID)...), append(recorded, tables.Ledger.words()...))
 }
 
 func TestReplayNitronode(t *testing.T) {
@@ -117,7 +111,7 @@ func TestReplayNitronode(t *testing.T) {
 	// The recorded database had these sessions before. An answer names the last one.
 	r.clock.set(1795309353580)
 	for _, nonce := range []uint64{1, 2, 3, 1795309353580} {
-		if _, err := r.node.OpenSessionUnexplained(duel(nonce), nil); err != nil {
+		if _, err := r.node.OpenSessionUnexplained(gameDefinition(nonce), nil); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -204,7 +198,7 @@ func TestReplayNitronodeMore(t *testing.T) {
 	for i, l := range lines {
 		switch l.Dir {
 		case "open":
-			if id, err := r.node.OpenSessionUnexplained(duel(l.Nonce), l.Funds); err != nil || id != l.ID {
+			if id, err := r.node.OpenSessionUnexplained(gameDefinition(l.Nonce), l.Funds); err != nil || id != l.ID {
 				t.Fatalf("opened %s, %v; want %s", id, err, l.ID)
 			}
 		case "send":

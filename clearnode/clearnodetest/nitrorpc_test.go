@@ -6,45 +6,16 @@ import (
 	"strings"
 	"testing"
 	"time"
-
-	"settled/clearnode/clearnodetest/internal/server"
 )
 
 func TestOmittedFunderLeavesResidue(t *testing.T) {
 	n := start(t, Config{})
-	id := open(t, n, 1)
-	c := loggedInAs(t, n, key(3))
+	id, c := open(t, n, 1), loggedInAs(t, n, key(3))
 	if f := c.call("close_app_session", closeOf(id, []Allocation{{Participant: playerA, Asset: "usdc", Amount: amount("15")}})); f.method != "close_app_session" {
 		t.Fatal(f.params)
 	}
 	wantStatus(t, n, id, "closed")
 	wantChecked(t, n, "created 5 usdc", "5 usdc of "+playerB+" left")
-}
-
-func TestMessageExpiry(t *testing.T) {
-	at := newClock(1795309613340)
-	n := start(t, Config{Now: at.Now, MessageExpiry: 20 * time.Second})
-	c := loggedInAs(t, n, key(3))
-	now := at.Now()
-	for _, tc := range []struct {
-		it   string
-		at   time.Time
-		want string
-	}{
-		{"as old as allowed", now.Add(-20 * time.Second), ""},
-		{"a millisecond older", now.Add(-20*time.Second - time.Millisecond), "invalid message timestamp"},
-		{"an hour in the future", now.Add(time.Hour), ""},
-		{"in seconds", time.UnixMilli(now.Unix()), "invalid message timestamp"},
-	} {
-		send(t, c.ws, c.requestAt(tc.at, "get_ledger_balances", struct{}{}))
-		if f := c.answer(); f.refusal() != tc.want {
-			t.Errorf("%s: %q", tc.it, f.refusal())
-		}
-	}
-	send(t, c.ws, c.requestAt(now.Add(-time.Hour), "get_app_sessions", struct{}{}))
-	if f := c.answer(); f.refusal() != "" {
-		t.Errorf("a public read: %q", f.refusal())
-	}
 }
 
 // TestExpiredCloseIsNotInFlight: a close that is too old while another is in work can't commit and doesn't count as in flight.
@@ -69,37 +40,6 @@ func TestExpiredCloseIsNotInFlight(t *testing.T) {
 	wantChecked(t, n)
 }
 
-func TestLoginExpires(t *testing.T) {
-	at := newClock(1795309613340)
-	n := start(t, Config{Now: at.Now})
-	c := loggedInAs(t, n, key(3))
-	at.add(24*time.Hour + time.Second)
-	if f := c.call("get_ledger_balances", struct{}{}); f.refusal() != "session expired, please re-authenticate" {
-		t.Error(f.params)
-	}
-}
-
-// TestUnansweredChallenges: a thousand pending challenges are too many until the expired ones are removed.
-func TestUnansweredChallenges(t *testing.T) {
-	at := newClock(1795309613340)
-	n := start(t, Config{Now: at.Now})
-	c := connect(t, n, key(3))
-	for range server.MaxChallenges {
-		c.call("auth_request", authParams{Address: judge})
-	}
-	if f := c.call("auth_request", authParams{Address: judge}); f.refusal() != "failed to generate challenge" {
-		t.Error(f.params)
-	}
-	at.add(server.ChallengeLifetime + time.Second)
-	if f := c.call("auth_request", authParams{Address: judge}); f.refusal() != "failed to generate challenge" {
-		t.Error(f.params)
-	}
-	at.add(server.SweepInterval - server.ChallengeLifetime)
-	if f := c.call("auth_request", authParams{Address: judge}); f.refusal() != "" {
-		t.Error(f.params)
-	}
-}
-
 // TestLoginsAfterRestart: a restart forgets logins and challenges, but tokens stay valid.
 func TestLoginsAfterRestart(t *testing.T) {
 	n := start(t, Config{})
@@ -110,26 +50,18 @@ func TestLoginsAfterRestart(t *testing.T) {
 	n.Stop()
 	n.Resume()
 	c = connect(t, n, key(3))
-	if f := c.call("get_ledger_balances", struct{}{}); f.refusal() != "authentication required" {
-		t.Error(f.params)
-	}
+	c.wantRefusal("authentication required", "get_ledger_balances", struct{}{})
 	challenge := json.RawMessage(strings.Replace(asked.params, "challenge_message", "challenge", 1))
-	if f := c.call("auth_verify", challenge); f.refusal() != "invalid challenge" {
-		t.Error(f.params)
-	}
+	c.wantRefusal("invalid challenge", "auth_verify", challenge)
 	if f := c.call("auth_verify", map[string]string{"jwt": token}); f.method != "auth_verify" {
 		t.Error(f.params)
 	}
-	if f := c.call("get_ledger_balances", struct{}{}); f.refusal() != "" {
-		t.Error(f.params)
-	}
+	c.wantRefusal("", "get_ledger_balances", struct{}{})
 }
 
 func TestCloseWithRequestsHeld(t *testing.T) {
 	n, err := Start(Config{})
-	if err != nil {
-		t.Fatal(err)
-	}
+	must(t, err)
 	c := connect(t, n, key(3))
 	s := stall(n, Fault{Kind: Delay})
 	send(t, c.ws, c.request("ping", struct{}{}))
@@ -165,10 +97,10 @@ func TestAllFundersAreNotified(t *testing.T) {
 
 func TestFaucetFillsOnFirstSight(t *testing.T) {
 	n := start(t, Config{Faucet: amount("100")})
-	if _, err := n.OpenSession(duel(1), rows("60", "100")); err != nil {
+	if _, err := n.OpenSession(gameDefinition(1), rows("60", "100")); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := n.OpenSession(duel(2), rows("60", "0")); err == nil ||
+	if _, err := n.OpenSession(gameDefinition(2), rows("60", "0")); err == nil ||
 		err.Error() != "clearnodetest: open session: insufficient funds: "+playerA+" for asset usdc" {
 		t.Errorf("opened with %v", err)
 	}
@@ -182,8 +114,7 @@ func TestFaucetFillsOnFirstSight(t *testing.T) {
 
 // TestLargeAndSmallAmounts: the database rounds at 18 digits and overflows at 46; the node ignores an asset's decimals.
 func TestLargeAndSmallAmounts(t *testing.T) {
-	n := start(t, Config{})
-	c := loggedInAs(t, n, key(3))
+	n, c := startLoggedIn(t, Config{}, key(3))
 	for i, tc := range []struct{ a, b, want string }{
 		{"9.99999999999", "5.00000000001", ""},
 		{"0.1e2", "5.000", ""},
@@ -207,9 +138,9 @@ func TestLargeAndSmallAmounts(t *testing.T) {
 
 func TestQuorumOfZeroIsStoredAsHundred(t *testing.T) {
 	n := start(t, Config{})
-	def := duel(1)
+	def := gameDefinition(1)
 	def.Quorum = 0
-	id := openDuel(t, n, def)
+	id := openGame(t, n, def)
 	c := loggedInAs(t, n, key(1))
 	if f := c.call("close_app_session", closeOf(id, rows("7", "8"))); f.refusal() !=
 		"incorrect submit_state request: quorum not reached: 0 / 100" {

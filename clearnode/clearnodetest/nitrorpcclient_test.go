@@ -3,7 +3,9 @@ package clearnodetest
 import (
 	"crypto/ecdsa"
 	"encoding/json"
+	"fmt"
 	"math/big"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -15,12 +17,14 @@ import (
 	"github.com/ethereum/go-ethereum/signer/core/apitypes"
 	"github.com/gorilla/websocket"
 
+	"settled/clearnode/clearnodetest/internal/legacy"
 	"settled/clearnode/clearnodetest/internal/server"
 )
 
-// frame is an answer or notification of a NitroRPC node.
+// frame is a frame of a NitroRPC or legacy node. The params of an err frame, which only some legacy builds send, are its message.
 type frame struct {
-	res    json.RawMessage
+	value  json.RawMessage
+	kind   string // res or err
 	id     uint64
 	method string
 	params string
@@ -30,76 +34,122 @@ type frame struct {
 
 func parseFrame(t testing.TB, raw string) frame {
 	t.Helper()
-	var f struct {
+	var parts struct {
 		Res json.RawMessage `json:"res"`
+		Err json.RawMessage `json:"err"`
 		Sig []string        `json:"sig"`
 	}
-	var params json.RawMessage
-	var out frame
-	err := json.Unmarshal([]byte(raw), &f)
-	if err == nil {
-		err = server.UnmarshalTuple(f.Res, &out.id, &out.method, &params, &out.ts)
-	}
-	if err != nil || len(f.Sig) != 1 {
+	if err := json.Unmarshal([]byte(raw), &parts); err != nil || len(parts.Sig) != 1 {
 		t.Fatalf("frame %s: %v", raw, err)
 	}
-	out.res, out.params, out.sig = f.Res, string(params), f.Sig[0]
-	return out
+	f := frame{value: parts.Res, kind: "res", sig: parts.Sig[0]}
+	var params json.RawMessage
+	into := []any{&f.id, &f.method, &params, &f.ts}
+	if f.value == nil {
+		var code int
+		f.value, f.kind, f.method = parts.Err, "err", "error"
+		into = []any{&f.id, &code, &params}
+	}
+	if err := server.UnmarshalTuple(f.value, into...); err != nil {
+		t.Fatalf("frame %s: %v", raw, err)
+	}
+	f.params = string(params)
+	return f
 }
 
-// signer is the address whose key signed the frame.
-func (f frame) signer(t testing.TB) common.Address {
+// signer is the address whose key signed the frame, and whether it signed "null" instead of the content, as a legacy node does except in
+// answers to calls.
+func (f frame) signer(t testing.TB) (signer common.Address, overNull bool) {
 	t.Helper()
-	sig := common.FromHex(f.sig)
-	if len(sig) != 65 || sig[64] != 27 && sig[64] != 28 {
+	sig, signed := common.FromHex(f.sig), []byte(f.value)
+	switch {
+	case len(sig) != 65:
 		t.Fatalf("signature %s", f.sig)
+	case sig[64] > 1:
+		sig[64] -= 27
+	case f.kind == "err" || f.method != "pong" && !strings.HasPrefix(f.method, "get_") && !strings.HasSuffix(f.method, "_app_session") &&
+		f.method != "app_session_closed":
+		signed, overNull = []byte("null"), true
 	}
-	sig[64] -= 27
-	key, err := crypto.SigToPub(crypto.Keccak256(f.res), sig)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return crypto.PubkeyToAddress(*key)
+	pub, err := crypto.SigToPub(crypto.Keccak256(signed), sig)
+	must(t, err)
+	return crypto.PubkeyToAddress(*pub), overNull
 }
 
-// refusal is the text of an error answer, "" for any other.
+// refusal is the text of an error, "" for anything else.
 func (f frame) refusal() string {
 	if f.method != "error" {
 		return ""
 	}
-	var p server.ErrorParams
-	_ = json.Unmarshal([]byte(f.params), &p)
-	return p.Error
+	var text string
+	rows := make([]server.ErrorParams, 1)
+	if json.Unmarshal([]byte(f.params), &text) == nil {
+		return text
+	}
+	if json.Unmarshal([]byte(f.params), &rows[0]) != nil && json.Unmarshal([]byte(f.params), &rows) != nil || len(rows) != 1 {
+		return "unreadable: " + f.params
+	}
+	return rows[0].Error
 }
 
-// client is a connection to a NitroRPC node with a wallet's key.
+// client is a connection to a NitroRPC or legacy node with a wallet's key.
 type client struct {
 	t             testing.TB
 	node          *Node
 	ws            *websocket.Conn
 	key           *ecdsa.PrivateKey
+	legacy        bool
 	id            uint64
 	notifications []frame // those that came before the last answer
 }
 
 func connect(t testing.TB, n *Node, k *ecdsa.PrivateKey) *client {
 	t.Helper()
-	c := &client{t: t, node: n, ws: dial(t, n), key: k}
-	if f := c.next(); f.method != "assets" {
-		t.Fatalf("first frame %s", f.method)
+	c := &client{t: t, node: n, ws: dial(t, n), key: k, legacy: n.state.Config.Protocol == Legacy}
+	if !c.legacy {
+		c.wantNext("assets")
 	}
 	return c
 }
 
-// loggedInAs is a connection that has logged in by signature.
+// loggedInAs is a connection that has logged in by signature, with the notifications that follow it read.
 func loggedInAs(t testing.TB, n *Node, k *ecdsa.PrivateKey) *client {
 	t.Helper()
 	c := connect(t, n, k)
-	c.login(authParams{
-		Address: addressOf(k), SessionKey: addressOf(k), Application: "clearnode",
-		ExpiresAt: uint64(n.state.Config.Now().Add(time.Hour).Unix()),
-	})
+	if !c.legacy {
+		c.login(authParams{
+			Address: addressOf(k), SessionKey: addressOf(k), Application: "clearnode",
+			ExpiresAt: uint64(n.state.Config.Now().Add(time.Hour).Unix()),
+		})
+		return c
+	}
+	if f := c.legacyLogin(addressOf(k)); f.method != "auth_verify" {
+		t.Fatalf("login: %s", f.params)
+	}
+	c.wantNext("channels", "bu")
 	return c
+}
+
+func startLoggedIn(t testing.TB, cfg Config, k *ecdsa.PrivateKey) (*Node, *client) {
+	t.Helper()
+	n := start(t, cfg)
+	return n, loggedInAs(t, n, k)
+}
+
+// legacyLogin requests a challenge and signs it. The answer may be a refusal.
+func (c *client) legacyLogin(login string) frame {
+	c.t.Helper()
+	asked := c.call("auth_request", login)
+	found := challengePattern.FindStringSubmatch(asked.params)
+	if found == nil {
+		return asked
+	}
+	return c.verify(login, found[1])
+}
+
+func (c *client) verify(login, challenge string) frame {
+	c.t.Helper()
+	return c.call("auth_verify", map[string]string{"address": login, "challenge": challenge})
 }
 
 // authParams are the params of auth_request.
@@ -163,11 +213,7 @@ func (c *client) login(p authParams) string {
 	if err := json.Unmarshal([]byte(verified.params), &answer); err != nil || !answer.Success {
 		c.t.Fatalf("login: %s", verified.params)
 	}
-	for _, want := range []string{"channels", "bu"} {
-		if f := c.next(); f.method != want {
-			c.t.Fatalf("after the login %s, want %s", f.method, want)
-		}
-	}
+	c.wantNext("channels", "bu")
 	return answer.Token
 }
 
@@ -180,12 +226,35 @@ func (c *client) request(method string, params any, keys ...*ecdsa.PrivateKey) s
 func (c *client) requestAt(at time.Time, method string, params any, keys ...*ecdsa.PrivateKey) string {
 	c.t.Helper()
 	c.id++
+	if c.legacy && params == nil {
+		params = []any{}
+	} else if c.legacy {
+		params = []any{params}
+	}
 	return signedRequest(c.t, []any{c.id, method, params, at.UnixMilli()}, keys...)
 }
 
+// next is the next frame, which must be signed by the node.
 func (c *client) next() frame {
 	c.t.Helper()
-	return parseFrame(c.t, receive(c.t, c.ws))
+	f := parseFrame(c.t, receive(c.t, c.ws))
+	if signer, _ := f.signer(c.t); signer != c.node.Address() {
+		c.t.Errorf("signed by %s: %s", signer, f.value)
+	}
+	return f
+}
+
+func (c *client) wantNext(methods ...string) {
+	c.t.Helper()
+	for _, want := range methods {
+		if f := c.next(); f.method != want {
+			c.t.Fatalf("received %s, want %s", f.method, want)
+		}
+	}
+}
+
+func (f frame) isNotification() bool {
+	return slices.Contains([]string{"assets", "asu", "bu", "channels"}, f.method)
 }
 
 // answer skips notifications and keeps them.
@@ -194,7 +263,7 @@ func (c *client) answer() frame {
 	c.notifications = nil
 	for {
 		f := c.next()
-		if f.id != 0 {
+		if !f.isNotification() {
 			return f
 		}
 		c.notifications = append(c.notifications, f)
@@ -206,15 +275,27 @@ func (c *client) call(method string, params any) frame {
 	c.t.Helper()
 	send(c.t, c.ws, c.request(method, params, c.key))
 	f := c.answer()
-	if f.id != c.id {
+	if f.id != c.id && !c.legacy {
 		c.t.Fatalf("answer to %d, want %d: %s", f.id, c.id, f.params)
 	}
 	return f
 }
 
-func closeOf(id string, rows []Allocation) map[string]any {
-	return map[string]any{"app_session_id": id, "allocations": rows}
+// wantRefusal calls a method that is answered with this error; empty: with none.
+func (c *client) wantRefusal(want, method string, params any) {
+	c.t.Helper()
+	if f := c.call(method, params); f.refusal() != want {
+		c.t.Errorf("%s: %s, want %q", method, f.params, want)
+	}
 }
+
+// closeParams are the params of a close, in the order that a legacy node signs.
+type closeParams struct {
+	ID          string       `json:"app_session_id"`
+	Allocations []Allocation `json:"allocations"`
+}
+
+func closeOf(id string, rows []Allocation) closeParams { return closeParams{id, rows} }
 
 func creationOf(def Definition, rows []Allocation) map[string]any {
 	return map[string]any{"definition": def, "allocations": rows}
@@ -224,7 +305,7 @@ func (c *client) socket() *websocket.Conn { return c.ws }
 
 func (c *client) sendClose(id string, at time.Time) {
 	c.t.Helper()
-	send(c.t, c.ws, c.requestAt(at, "close_app_session", closeOf(id, rows("10", "5")), key(3)))
+	send(c.t, c.ws, c.requestAt(at, "close_app_session", closeOf(id, allRows("10", "5")), key(3)))
 }
 
 func (c *client) sendPing() {
@@ -235,21 +316,68 @@ func (c *client) sendPing() {
 func (c *client) read(raw string) (signer common.Address, answer string) {
 	c.t.Helper()
 	f := parseFrame(c.t, raw)
+	signer, _ = f.signer(c.t)
 	switch {
 	case f.method == "error":
-		answer = f.refusal()
-	case f.id != 0:
-		answer = f.method
+		return signer, f.refusal()
+	case f.isNotification():
+		return signer, ""
 	}
-	return f.signer(c.t), answer
+	return signer, f.method
 }
 
-// survives sends a frame and then a ping, and waits for the ping's answer.
+// survives sends a frame and then a ping, and waits for the ping's answer. A legacy node may refuse that, or end the connection.
 func (c *client) survives(raw string) {
 	c.t.Helper()
 	const id = 18446744073709551557
 	send(c.t, c.ws, raw)
-	send(c.t, c.ws, `{"req":[18446744073709551557,"ping",{},1],"sig":[]}`)
-	for c.next().id != id {
+	ping := fmt.Sprintf(`{"req":[%d,"ping",[],%d],"sig":[]}`, uint64(id), c.node.state.Config.Now().UnixMilli())
+	if err := c.ws.WriteMessage(websocket.TextMessage, []byte(ping)); err != nil && c.legacy {
+		return
 	}
+	for {
+		_ = c.ws.SetReadDeadline(time.Now().Add(30 * time.Second))
+		_, answer, err := c.ws.ReadMessage()
+		switch {
+		case c.legacy && (websocket.IsCloseError(err, websocket.CloseAbnormalClosure) || err != nil && strings.Contains(err.Error(), "connection reset")):
+			return
+		case err != nil:
+			c.t.Fatalf("%.200s: %v", raw, err)
+		}
+		if f := parseFrame(c.t, string(answer)); f.id == id || c.legacy && f.refusal() == notLoggedIn {
+			return
+		}
+	}
+}
+
+const notLoggedIn = "Authentication required. Please send auth_request first."
+
+// wantReset reads until the connection ends.
+func (c *client) wantReset() {
+	c.t.Helper()
+	_ = c.ws.SetReadDeadline(time.Now().Add(30 * time.Second))
+	_, raw, err := c.ws.ReadMessage()
+	if !websocket.IsCloseError(err, websocket.CloseAbnormalClosure) {
+		c.t.Errorf("the connection stays open: %s, %v", raw, err)
+	}
+}
+
+// leave ends the connection and waits until the node removed it: otherwise the removal could take the notifications away from the
+// next login of the same address.
+func (c *client) leave() {
+	c.t.Helper()
+	_ = c.ws.Close()
+	waitUntil(c.t, func() bool {
+		return !slices.ContainsFunc(c.node.state.Connections(), func(other *server.Conn) bool {
+			return other.RemoteAddr() == c.ws.LocalAddr().String()
+		})
+	})
+}
+
+// legacyGame creates a game.
+func legacyGame(nonce uint64, rows []Allocation) legacy.Creation {
+	d := gameDefinition(nonce)
+	return legacy.Creation{Definition: legacy.Definition{
+		Protocol: d.Protocol, Participants: d.Participants, Weights: []uint64{0, 0, 100}, Quorum: d.Quorum, Challenge: d.Challenge, Nonce: nonce,
+	}, Allocations: rows}
 }

@@ -31,9 +31,7 @@ func idOfRow(t *testing.T, row string) string {
 	var s struct {
 		ID string `json:"app_session_id"`
 	}
-	if err := json.Unmarshal([]byte(row), &s); err != nil {
-		t.Fatal(err)
-	}
+	must(t, json.Unmarshal([]byte(row), &s))
 	return s.ID
 }
 
@@ -79,16 +77,12 @@ func TestReplayReads(t *testing.T) {
 func openRecorded(t *testing.T, r nitrorpcReplay, rows map[string]string) {
 	t.Helper()
 	at, err := time.Parse(time.RFC3339, "2026-11-22T01:07:40.576579Z")
-	if err != nil {
-		t.Fatal(err)
-	}
+	must(t, err)
 	r.clock.set(uint64(at.UnixMilli()))
 	r.clock.add(579 * time.Microsecond)
 	for _, id := range server.SortedKeys(rows) {
 		var def Definition
-		if err := json.Unmarshal([]byte(rows[id]), &def); err != nil {
-			t.Fatal(err)
-		}
+		must(t, json.Unmarshal([]byte(rows[id]), &def))
 		funder := def.Participants[0]
 		if funder != "0x58Bab2f728dc4FC227A4C38CaB2ec93B73B4E828" {
 			t.Errorf("funded by %s", funder)

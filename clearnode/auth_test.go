@@ -96,7 +96,7 @@ func TestRotation(t *testing.T) {
 	from := n.Requests("auth_request")
 	for n.Requests("auth_request") < from+12 {
 		for _, c := range replicas {
-			closeDuel(t, c, openDuel(t, n))
+			closeGame(t, c, openGame(t, n))
 			if err := c.Ready(); err != nil || c.Fit() != 2 {
 				t.Fatalf("%d connections, %v", c.Fit(), err)
 			}
@@ -115,7 +115,7 @@ func TestRotationBesideACall(t *testing.T) {
 	cfg.Connections, cfg.SessionKeyLife = 1, 200*time.Millisecond
 	c := ready(t, cfg)
 	struck, release := make(chan struct{}, 1), make(chan struct{})
-	r := prepared(t, c, openDuel(t, n))
+	r := prepared(t, c, openGame(t, n))
 	n.Inject(clearnodetest.Fault{Method: "close_app_session", Kind: clearnodetest.Stall, Release: release, Struck: struck})
 	var sending sync.WaitGroup
 	var sent error
@@ -153,9 +153,7 @@ func TestRotationUnanswered(t *testing.T) {
 	before := len(heard.list())
 	n.on("ping", (*rawConn).lawful)
 	eventually(t, "signed in anew", func() bool { return len(heard.list()) > before })
-	if n.dials() != 1 {
-		t.Errorf("dialed %d times", n.dials())
-	}
+	wantDials(t, n, 1)
 }
 
 // TestRotationRefused: the old token goes on to serve, for reconnects as well, and
@@ -173,11 +171,11 @@ func TestRotationRefused(t *testing.T) {
 	if err := c.Ready(); err != nil {
 		t.Error(err)
 	}
-	closeDuel(t, c, openDuel(t, n))
+	closeGame(t, c, openGame(t, n))
 	n.DropConnections()
 	_ = waitReady(t, c, false)
 	_ = waitReady(t, c, true)
-	closeDuel(t, c, openDuel(t, n))
+	closeGame(t, c, openGame(t, n))
 	if c.Token() != token {
 		t.Error("another token, from nowhere")
 	}
@@ -194,9 +192,7 @@ func TestDaysLater(t *testing.T) {
 	n := startNode(t, clearnodetest.Config{Now: now})
 	stranger := strangers(t, n)
 	own := clearnode.KeySigner(keyOf(keyJudge))
-	if err := stranger.SignInAs(t.Context(), own, own.Address(), "settled", now().Add(time.Hour)); err != nil {
-		t.Fatal(err)
-	}
+	must(t, stranger.SignInAs(t.Context(), own, own.Address(), "settled", now().Add(time.Hour)))
 	ahead.Store(int64(2 * time.Hour))
 	if err := stranger.SignInAs(t.Context(), own, own.Address(), "settled", now().Add(time.Hour)); err == nil || !strings.Contains(err.Error(), "already exists but is expired") {
 		t.Errorf("the node lets a session key that has run out in: %v", err)
@@ -204,7 +200,7 @@ func TestDaysLater(t *testing.T) {
 	c := ready(t, config(n.URL()))
 	for range 3 {
 		token := c.Token()
-		closeDuel(t, c, openDuel(t, n))
+		closeGame(t, c, openGame(t, n))
 		n.Stop()
 		_ = waitReady(t, c, false)
 		ahead.Add(int64(25 * time.Hour))
@@ -214,7 +210,7 @@ func TestDaysLater(t *testing.T) {
 			t.Error("let in by a token that has run out")
 		}
 	}
-	closeDuel(t, c, openDuel(t, n))
+	closeGame(t, c, openGame(t, n))
 	wantChecked(t, n)
 }
 
@@ -239,7 +235,7 @@ func TestReserved(t *testing.T) {
 			t.Errorf("%s: %v", own.Address(), err)
 		}
 	}
-	closeDuel(t, c, openDuel(t, n))
+	closeGame(t, c, openGame(t, n))
 	wantChecked(t, n)
 }
 
@@ -250,21 +246,16 @@ func TestStolen(t *testing.T) {
 	n := startNode(t, clearnodetest.Config{})
 	stranger := strangers(t, n)
 	own := clearnode.KeySigner(keyOf(keyJudge))
-	id := openDuel(t, n)
-	if err := stranger.SignInAs(t.Context(), clearnode.KeySigner(keyOf(keyB)), own.Address(), "mine", time.Now().Add(time.Hour)); err != nil {
-		t.Fatal(err)
-	}
+	id := openGame(t, n)
+	must(t, stranger.SignInAs(t.Context(), clearnode.KeySigner(keyOf(keyB)), own.Address(), "mine", time.Now().Add(time.Hour)))
 	err := stranger.Call(t.Context(), "close_app_session", closing{id, []clearnodetest.Allocation{put(playerA, "usdc", "10"), put(playerB, "usdc", "5")}}, own)
 	if err == nil || !strings.Contains(err.Error(), "quorum not reached: 0 / 100") {
 		t.Errorf("a close signed by the judge: %v", err)
 	}
 	c := run(t, config(n.URL()))
-	eventually(t, "the reason", func() bool {
-		err := c.Ready()
-		return err != nil && strings.Contains(err.Error(), "session_keys") && strings.Contains(err.Error(), judge)
-	})
-	s := look(t, c, id, settlement.ReadOptions{})
-	_, err = c.Prepare(t.Context(), settlement.Outcome{}, share(t, s, "7"), s)
+	waitReason(t, c, "session_keys", judge)
+	s := readSession(t, c, id, settlement.ReadOptions{})
+	_, err = c.Prepare(t.Context(), settlement.Outcome{}, gamePlan(t, s), s)
 	wantNotReady(t, err)
 }
 

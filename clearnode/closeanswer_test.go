@@ -38,19 +38,14 @@ func TestCloseAnswers(t *testing.T) {
 			for method, fits := range map[string]bool{"close_app_session": true, "app_session_closed": true, "get_app_sessions": false} {
 				t.Run(protocol+"/"+method+"/"+name, func(t *testing.T) {
 					n := startNode(t, clearnodetest.Config{Protocol: protocol, CloseAnswer: func(id string) (string, any) { return method, form.params(id) }})
-					cfg := config(n.URL())
-					cfg.Connections = 1
-					c := ready(t, cfg)
-					def := duel()
+					c := one(t, n.URL())
+					def := gameDefinition()
 					if protocol == clearnodetest.Nitro04 {
 						def.Protocol = "NitroRPC/0.4"
 					}
 					id := open(t, n, def, put(playerA, "usdc", "10"), put(playerB, "usdc", "5"), put(judge, "usdc", "0"))
-					s := look(t, c, id, settlement.ReadOptions{})
-					r, err := c.Prepare(t.Context(), settlement.Outcome{}, planFor(t, s, "7", "8"), s)
-					if err != nil {
-						t.Fatal(err)
-					}
+					s := readSession(t, c, id, settlement.ReadOptions{})
+					r := prepare(t, c, settlement.Outcome{}, gamePlan(t, s), s)
 					a, err := c.Send(t.Context(), r)
 					if form.closed && fits {
 						if err != nil || a.Evidence.RequestID != r.Ref.ID {
@@ -62,23 +57,5 @@ func TestCloseAnswers(t *testing.T) {
 				})
 			}
 		}
-	}
-}
-
-// TestCloseAnswerUnsigned: no form is an answer with another signature than the node's.
-func TestCloseAnswerUnsigned(t *testing.T) {
-	for _, protocol := range []string{clearnodetest.Nitro02, clearnodetest.Legacy} {
-		n := startNode(t, clearnodetest.Config{Protocol: protocol, CloseAnswer: func(id string) (string, any) {
-			return "app_session_closed", map[string]any{"app_id": id}
-		}})
-		c := ready(t, config(n.URL()))
-		s := look(t, c, open(t, n, duel(), put(playerA, "usdc", "10"), put(judge, "usdc", "0")), settlement.ReadOptions{})
-		r, err := c.Prepare(t.Context(), settlement.Outcome{}, planFor(t, s, "10"), s)
-		if err != nil {
-			t.Fatal(err)
-		}
-		n.Inject(clearnodetest.Fault{Method: "close_app_session", Kind: clearnodetest.WrongSignature})
-		_, err = c.Send(t.Context(), r)
-		wantInDoubt(t, err)
 	}
 }

@@ -22,9 +22,7 @@ func closedWithoutUs(t testing.TB, n *clearnodetest.Node, protocol string, def c
 	} else {
 		err = n.CloseElsewhere(string(id), nil)
 	}
-	if err != nil {
-		t.Fatal(err)
-	}
+	must(t, err)
 	return id
 }
 
@@ -50,9 +48,7 @@ func list(t testing.TB, c *clearnode.Client, since time.Time, between func()) (f
 func keyAddress(t testing.TB) settlement.Address {
 	t.Helper()
 	a, err := settlement.ParseAddress(judge)
-	if err != nil {
-		t.Fatal(err)
-	}
+	must(t, err)
 	return a
 }
 
@@ -68,7 +64,7 @@ func TestClosedSessions(t *testing.T) {
 			var all []settlement.SessionID
 			for i := range 230 {
 				clock.Add(1)
-				def := duel()
+				def := gameDefinition()
 				if protocol != clearnodetest.Nitro02 {
 					def.Protocol = "NitroRPC/0.4"
 				}
@@ -77,12 +73,12 @@ func TestClosedSessions(t *testing.T) {
 				}
 				all = append(all, closedWithoutUs(t, n, protocol, def))
 			}
-			still := open(t, n, duel())
+			still := open(t, n, gameDefinition())
 			cfg := configV1(n)
 			cfg.Signers, cfg.ReadOnly = nil, true
 			c := run(t, cfg)
 			eventually(t, "a connection is up", func() bool { return c.Connected() > 0 })
-			found, _ := list(t, c, time.Time{}, func() { clock.Add(1); closedWithoutUs(t, n, protocol, duel()) })
+			found, _ := list(t, c, time.Time{}, func() { clock.Add(1); closedWithoutUs(t, n, protocol, gameDefinition()) })
 			wantListed(t, found, all, still)
 			since := began.Add(200 * time.Second) // 31 were closed then, or later
 			found, pages := list(t, c, since, func() {})
@@ -119,7 +115,7 @@ func wantListed(t *testing.T, found map[settlement.SessionID]time.Time, want []s
 func TestClosedSessionsRepeated(t *testing.T) {
 	n := startNode(t, clearnodetest.Config{})
 	for range 120 {
-		closedWithoutUs(t, n, clearnodetest.Nitro02, duel())
+		closedWithoutUs(t, n, clearnodetest.Nitro02, gameDefinition())
 	}
 	c := ready(t, config(n.URL()))
 	l := c.ClosedSessions(keyAddress(t), time.Time{})
@@ -149,8 +145,7 @@ func TestClosedSessionsRepeated(t *testing.T) {
 
 // TestClosedSessionsOfLegacy: its lists have no pages, and it isn't asked.
 func TestClosedSessionsOfLegacy(t *testing.T) {
-	n := startNode(t, clearnodetest.Config{Protocol: clearnodetest.Legacy})
-	c := ready(t, config(n.URL()))
+	n, c := startReady(t, clearnodetest.Config{Protocol: clearnodetest.Legacy})
 	if rows, more, err := c.ClosedSessions(keyAddress(t), time.Time{}).Next(t.Context()); !errors.Is(err, clearnode.ErrUnlisted) || more || rows != nil {
 		t.Errorf("%v, %v, %v", rows, more, err)
 	}

@@ -75,9 +75,7 @@ func TestLoadKeyFile(t *testing.T) {
 	digits := strings.Repeat("0", 63) + "3"
 	write := func(text string, mode os.FileMode) string {
 		path := filepath.Join(t.TempDir(), "judge.key")
-		if err := os.WriteFile(path, []byte(text), mode); err != nil {
-			t.Fatal(err)
-		}
+		must(t, os.WriteFile(path, []byte(text), mode))
 		if err := os.Chmod(path, mode); err != nil { // whatever the umask
 			t.Fatal(err)
 		}

@@ -120,14 +120,14 @@ func TestConformSend(t *testing.T) {
 						cfg.RequestTimeout = time.Second // nothing else ends the call
 					}
 					c := ready(t, cfg)
-					id := openDuel(t, n)
-					plan := duelPlan(t, look(t, c, id, settlement.ReadOptions{}))
+					id := openGame(t, n)
+					plan := gamePlan(t, readSession(t, c, id, settlement.ReadOptions{}))
 					for range step {
 						if _, _, err := sendV1(t, c, settlement.Outcome{}, plan); err != nil {
 							t.Fatal(err)
 						}
 					}
-					before := look(t, c, id, settlement.ReadOptions{})
+					before := readSession(t, c, id, settlement.ReadOptions{})
 					fault := tc.fault // tc is shared with the other steps
 					fault.Method = g.method
 					n.Inject(fault)
@@ -157,14 +157,14 @@ func TestConformSettle(t *testing.T) {
 	conform(t, func(cfg *clearnode.Config) { cfg.Connections = 4 }, func(t *testing.T, g generation, n *clearnodetest.Node, c *clearnode.Client) {
 		var settling sync.WaitGroup
 		for range 24 {
-			id := openDuel(t, n)
+			id := openGame(t, n)
 			settling.Go(func() {
 				s, err := c.Session(t.Context(), id, settlement.ReadOptions{InDoubt: true})
 				if err != nil {
 					t.Error(err)
 					return
 				}
-				plan := duelPlan(t, s)
+				plan := gamePlan(t, s)
 				var a settlement.Answer
 				var r settlement.Request
 				for range g.steps {
@@ -185,8 +185,8 @@ func TestConformSettle(t *testing.T) {
 			})
 		}
 		settling.Wait()
-		id := openDuel(t, n)
-		last := g.settle(t, c, duelPlan(t, look(t, c, id, settlement.ReadOptions{})))
+		id := openGame(t, n)
+		last := g.settle(t, c, gamePlan(t, readSession(t, c, id, settlement.ReadOptions{})))
 		if _, err := c.Send(t.Context(), last); wantRefused(t, err) != nil {
 			t.Errorf("closed already: %v", err)
 		}
@@ -197,12 +197,9 @@ func TestConformSettle(t *testing.T) {
 // TestConformNotSent: a request other than the recorded one never leaves.
 func TestConformNotSent(t *testing.T) {
 	conform(t, nil, func(t *testing.T, g generation, n *clearnodetest.Node, c *clearnode.Client) {
-		id := openDuel(t, n)
-		s := look(t, c, id, settlement.ReadOptions{})
-		r, err := c.Prepare(t.Context(), settlement.Outcome{}, duelPlan(t, s), s)
-		if err != nil {
-			t.Fatal(err)
-		}
+		id := openGame(t, n)
+		s := readSession(t, c, id, settlement.ReadOptions{})
+		r := prepare(t, c, settlement.Outcome{}, gamePlan(t, s), s)
 		for it, spoil := range map[string]func(*settlement.Request){
 			"other bytes":     func(r *settlement.Request) { r.Frame = []byte(strings.Replace(string(r.Frame), `"7"`, `"6"`, 1)) },
 			"no frame":        func(r *settlement.Request) { r.Frame = nil },
@@ -234,14 +231,14 @@ func TestConformNotFound(t *testing.T) {
 		if reads := n.Requests(g.absenceReads) - before; reads != 2 {
 			t.Errorf("%d reads", reads)
 		}
-		id := openDuel(t, n)
+		id := openGame(t, n)
 		n.Outage(true)
 		for _, id := range []settlement.SessionID{unknown, id} {
 			_, err := c.Session(t.Context(), id, settlement.ReadOptions{})
 			wantReadFailed(t, err)
 		}
 		n.Outage(false)
-		if s := look(t, c, id, settlement.ReadOptions{}); !s.Open {
+		if s := readSession(t, c, id, settlement.ReadOptions{}); !s.Open {
 			t.Errorf("after the outage: %+v", s)
 		}
 	})

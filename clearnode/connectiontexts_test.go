@@ -11,37 +11,32 @@ import (
 	"settled/settlement"
 )
 
-// TestConnectionTexts: what each generation answers that is about the connection, the
-// sign-in, the time or the rate, and not about the outcome. None of it is a refusal of
-// the outcome, and none costs a further attempt.
+// TestConnectionTexts: what each generation answers that is about the connection, the sign-in, the time or the rate, and not about
+// the outcome. None of it is a refusal of the outcome, and none costs a further attempt.
 func TestConnectionTexts(t *testing.T) {
-	for name, g := range map[string]struct {
-		node  dialect
-		texts map[string]settlement.Reason
+	for _, g := range []struct {
+		node   dialect
+		reason settlement.Reason
+		texts  []string
 	}{
-		"nitrorpc/0.2 and 0.4": {nitrorpc.New(nil, &protocol.Settings{}), map[string]settlement.Reason{
-			"authentication required":                 settlement.NotReady,
-			"session expired, please re-authenticate": settlement.NotReady,
-			"invalid policy type in storage":          settlement.NotReady,
-			"invalid message timestamp":               settlement.NotReady,
+		{nitrorpc.New(nil, &protocol.Settings{}), settlement.NotReady, []string{
+			"authentication required", "session expired, please re-authenticate", "invalid policy type in storage", "invalid message timestamp",
 		}},
-		"nitrorpc/legacy": {legacy.New(nil, &protocol.Settings{}), map[string]settlement.Reason{
-			"Authentication required. Please send auth_request first.":                                         settlement.NotReady,
-			"Session expired. Please re-authenticate.":                                                         settlement.NotReady,
-			"Message timestamp validation failed: timestamp expired: 2026-11-22T01:00:57.489Z older than 60 s": settlement.NotReady,
+		{legacy.New(nil, &protocol.Settings{}), settlement.NotReady, []string{
+			"Authentication required. Please send auth_request first.", "Session expired. Please re-authenticate.",
+			"Message timestamp validation failed: timestamp expired: 2026-11-22T01:00:57.489Z older than 60 s",
 		}},
-		"nitronode/v1": {nitronode.New(nil, &protocol.Settings{}), map[string]settlement.Reason{
-			"rate limit exceeded": settlement.NodeTransient,
-			"action app_session_operation limit reached: used 10 of 10 allowed in 24h": settlement.NodeTransient,
-			"action 'operate' limit reached: used 3 of 3 allowed in 24h":               settlement.NodeTransient,
+		{nitronode.New(nil, &protocol.Settings{}), settlement.NodeTransient, []string{
+			"rate limit exceeded", "action app_session_operation limit reached: used 10 of 10 allowed in 24h",
+			"action 'operate' limit reached: used 3 of 3 allowed in 24h",
 		}},
 	} {
-		for text, reason := range g.texts {
+		for _, text := range g.texts {
 			err := g.node.Classify(text).Err("close", text)
 			var r *settlement.Refused
 			var w *settlement.Waiting
-			if !errors.As(err, &r) || !errors.As(err, &w) || w.Reason != reason {
-				t.Errorf("%s: %q: %v, want a refusal that waits (%s)", name, text, err, reason)
+			if !errors.As(err, &r) || !errors.As(err, &w) || w.Reason != g.reason {
+				t.Errorf("%q: %v, want a refusal that waits (%s)", text, err, g.reason)
 			}
 		}
 	}

@@ -1,7 +1,6 @@
 package clearnode_test
 
 import (
-	"errors"
 	"testing"
 
 	"settled/clearnode/clearnodetest"
@@ -15,16 +14,13 @@ func TestNothingIsPreparedThatCouldNotLeave(t *testing.T) {
 	cfg := config(n.URL())
 	cfg.RateLimit, cfg.RateBurst = 50, 50
 	c := ready(t, cfg)
-	id := openDuel(t, n)
-	s := look(t, c, id, settlement.ReadOptions{})
+	id := openGame(t, n)
+	s := readSession(t, c, id, settlement.ReadOptions{})
 	leave := c.Crowd()
-	_, err := c.Prepare(t.Context(), settlement.Outcome{}, share(t, s, "7"), s)
-	var waiting *settlement.Waiting
-	if !errors.As(err, &waiting) || waiting.Reason != settlement.NotReady {
-		t.Errorf("prepared while crowded: %v", err)
-	}
+	_, err := c.Prepare(t.Context(), settlement.Outcome{}, gamePlan(t, s), s)
+	wantNotReady(t, err)
 	leave()
-	if a := closeDuel(t, c, id); a.Version != 2 {
+	if a := closeGame(t, c, id); a.Version != 2 {
 		t.Errorf("afterwards: %+v", a)
 	}
 	wantChecked(t, n)

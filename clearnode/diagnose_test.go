@@ -17,9 +17,7 @@ import (
 func examine(t testing.TB, cfg clearnode.Config) *clearnode.Diagnosis {
 	t.Helper()
 	x, err := clearnode.Diagnose(t.Context(), cfg)
-	if err != nil {
-		t.Fatal(err)
-	}
+	must(t, err)
 	t.Cleanup(x.Close)
 	return x
 }
@@ -97,10 +95,9 @@ func TestCheckupOfExpiry(t *testing.T) {
 
 // TestCheckupSeesClosed lists the sessions that someone closed.
 func TestCheckupSeesClosed(t *testing.T) {
-	n := startNode(t, clearnodetest.Config{})
-	c := ready(t, config(n.URL()))
-	closed, still := openDuel(t, n), openDuel(t, n)
-	closeDuel(t, c, closed)
+	n, c := startReady(t, clearnodetest.Config{})
+	closed, still := openGame(t, n), openGame(t, n)
+	closeGame(t, c, closed)
 	x := examine(t, config(n.URL()))
 	if _, err := x.SignIn(t.Context()); err != nil {
 		t.Fatal(err)

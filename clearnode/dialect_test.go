@@ -16,7 +16,7 @@ const (
 )
 
 // TestIdentify: what a node is found to be, whatever comes before the answer. One
-// that isn't as configured is told apart by name, and never spoken to.
+// that isn't as configured is named, and never sent anything else.
 func TestIdentify(t *testing.T) {
 	greeting := `{"res":[0,"assets",{"assets":[]},1795309404911],"sig":["0x41"]}`
 	for _, tc := range []struct {
@@ -44,10 +44,7 @@ func TestIdentify(t *testing.T) {
 			cfg := config(n.url)
 			cfg.Protocol = tc.configured
 			c := run(t, cfg)
-			eventually(t, tc.says, func() bool {
-				err := c.Ready()
-				return err != nil && strings.Contains(err.Error(), tc.says)
-			})
+			waitReason(t, c, tc.says)
 		})
 	}
 }
@@ -69,10 +66,7 @@ func TestIdentifyHolds(t *testing.T) {
 	c := ready(t, cfg)
 	n.on("ping", func(c *rawConn, _ rawRequest) { c.send(v1Ping) })
 	n.drop()
-	eventually(t, "not ready", func() bool {
-		err := c.Ready()
-		return err != nil && strings.Contains(err.Error(), "start settled again where the node was replaced")
-	})
+	waitReason(t, c, "start settled again where the node was replaced")
 	if _, err := c.Session(t.Context(), "0x00", settlement.ReadOptions{}); err == nil {
 		t.Error("a session was read")
 	}

@@ -6,6 +6,8 @@ import (
 	"errors"
 	"fmt"
 	"math/big"
+	"slices"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -41,12 +43,17 @@ const (
 
 var playerA, playerB, judge = addressOf(keyA), addressOf(keyB), addressOf(keyJudge)
 
-func startNode(t testing.TB, cfg clearnodetest.Config) *clearnodetest.Node {
+func must(t testing.TB, err error) {
 	t.Helper()
-	n, err := clearnodetest.Start(cfg)
 	if err != nil {
 		t.Fatal(err)
 	}
+}
+
+func startNode(t testing.TB, cfg clearnodetest.Config) *clearnodetest.Node {
+	t.Helper()
+	n, err := clearnodetest.Start(cfg)
+	must(t, err)
 	t.Cleanup(func() {
 		if err := n.Close(); err != nil {
 			t.Error(err)
@@ -66,9 +73,7 @@ func config(url string) clearnode.Config {
 func run(t testing.TB, cfg clearnode.Config) *clearnode.Client {
 	t.Helper()
 	c, err := clearnode.New(cfg)
-	if err != nil {
-		t.Fatal(err)
-	}
+	must(t, err)
 	ctx, stop := context.WithCancel(t.Context())
 	var running sync.WaitGroup
 	running.Go(func() {
@@ -102,12 +107,36 @@ func waitReady(t testing.TB, c *clearnode.Client, want bool) error {
 	}
 }
 
+// startReady is a node and a ready client of it.
+func startReady(t testing.TB, cfg clearnodetest.Config) (*clearnodetest.Node, *clearnode.Client) {
+	t.Helper()
+	n := startNode(t, cfg)
+	return n, ready(t, config(n.URL()))
+}
+
+// waitReason waits until the client isn't ready for a reason with these words.
+func waitReason(t testing.TB, c *clearnode.Client, words ...string) {
+	t.Helper()
+	eventually(t, "not ready: "+strings.Join(words, ", "), func() bool {
+		err := c.Ready()
+		return err != nil && !slices.ContainsFunc(words, func(w string) bool { return !strings.Contains(err.Error(), w) })
+	})
+}
+
 // ready is a running client that may close sessions.
 func ready(t testing.TB, cfg clearnode.Config) *clearnode.Client {
 	t.Helper()
 	c := run(t, cfg)
 	_ = waitReady(t, c, true)
 	return c
+}
+
+// one is a ready client with one connection.
+func one(t testing.TB, url string) *clearnode.Client {
+	t.Helper()
+	cfg := config(url)
+	cfg.Connections = 1
+	return ready(t, cfg)
 }
 
 // eventually polls for what nothing tells of.
@@ -124,8 +153,8 @@ func eventually(t testing.TB, what string, ok func() bool) {
 
 var nonces atomic.Uint64
 
-// duel is the recordings' session: two players who may not decide and a judge who does.
-func duel() clearnodetest.Definition {
+// gameDefinition is the recordings' session: two players who may not decide and a judge who does.
+func gameDefinition() clearnodetest.Definition {
 	return clearnodetest.Definition{
 		Application: "cnharness", Protocol: "NitroRPC/0.2", Participants: []string{playerA, playerB, judge},
 		Weights: []int64{0, 0, 100}, Quorum: 100, Challenge: 86400, Nonce: nonces.Add(1),
@@ -145,76 +174,74 @@ func open(t testing.TB, n *clearnodetest.Node, def clearnodetest.Definition, dep
 		n.Fund(common.HexToAddress(d.Participant), d.Asset, d.Amount)
 	}
 	text, err := n.OpenSession(def, deposits)
-	if err != nil {
-		t.Fatal(err)
-	}
+	must(t, err)
 	id, err := settlement.ParseSessionID(text)
-	if err != nil {
-		t.Fatal(err)
-	}
+	must(t, err)
 	return id
 }
 
-// openDuel opens a duel with 10 usdc of player A and 5 of player B.
-func openDuel(t testing.TB, n *clearnodetest.Node) settlement.SessionID {
+// openGame opens a game with 10 usdc of player A and 5 of player B.
+func openGame(t testing.TB, n *clearnodetest.Node) settlement.SessionID {
 	t.Helper()
-	return open(t, n, duel(), put(playerA, "usdc", "10"), put(playerB, "usdc", "5"))
+	return open(t, n, gameDefinition(), put(playerA, "usdc", "10"), put(playerB, "usdc", "5"))
 }
 
-func look(t testing.TB, c *clearnode.Client, id settlement.SessionID, l settlement.ReadOptions) settlement.Session {
+func readSession(t testing.TB, c *clearnode.Client, id settlement.SessionID, l settlement.ReadOptions) settlement.Session {
 	t.Helper()
 	s, err := c.Session(t.Context(), id, l)
-	if err != nil {
-		t.Fatal(err)
-	}
+	must(t, err)
 	return s
 }
 
-// share is a plan that gives player A so much of each asset, and player B the rest.
-func share(t testing.TB, s settlement.Session, toA string) settlement.Plan {
+// planOf pays the players so much usdc.
+func planOf(t testing.TB, s settlement.Session, a, b string) settlement.Plan {
 	t.Helper()
 	plan := settlement.Plan{Session: s.ID, BaseVersion: s.Version}
-	for _, total := range s.Balance() {
-		a := parse(t, toA)
-		b, err := total.Amount.Sub(a)
-		if err != nil {
-			t.Fatal(err)
+	for _, p := range s.Participants {
+		if due := map[string]string{playerA: a, playerB: b}[p.Address.String()]; due != "" {
+			plan.Allocations = append(plan.Allocations, settlement.Allocation{Participant: p.Spelling, Asset: "usdc", Amount: parse(t, due)})
 		}
-		plan.Allocations = append(plan.Allocations,
-			settlement.Allocation{Participant: s.Participants[0].Spelling, Asset: total.Asset, Amount: a},
-			settlement.Allocation{Participant: s.Participants[1].Spelling, Asset: total.Asset, Amount: b})
 	}
 	return plan
+}
+
+func gamePlan(t testing.TB, s settlement.Session) settlement.Plan {
+	t.Helper()
+	return planOf(t, s, "7", "8")
 }
 
 func parse(t testing.TB, s string) settlement.Amount {
 	t.Helper()
 	a, err := settlement.ParseAmount(s)
-	if err != nil {
-		t.Fatal(err)
-	}
+	must(t, err)
 	return a
 }
 
-// prepared is a signed close of a duel: 7 to player A, the rest to player B.
-func prepared(t testing.TB, c *clearnode.Client, id settlement.SessionID) settlement.Request {
+func prepare(t testing.TB, c *clearnode.Client, o settlement.Outcome, plan settlement.Plan, s settlement.Session) settlement.Request {
 	t.Helper()
-	s := look(t, c, id, settlement.ReadOptions{})
-	r, err := c.Prepare(t.Context(), settlement.Outcome{}, share(t, s, "7"), s)
-	if err != nil {
-		t.Fatal(err)
-	}
+	r, err := c.Prepare(t.Context(), o, plan, s)
+	must(t, err)
 	return r
 }
 
-// closeDuel closes it for good.
-func closeDuel(t testing.TB, c *clearnode.Client, id settlement.SessionID) settlement.Answer {
+func sendOK(t testing.TB, c *clearnode.Client, r settlement.Request) settlement.Answer {
 	t.Helper()
-	a, err := c.Send(t.Context(), prepared(t, c, id))
-	if err != nil {
-		t.Fatal(err)
-	}
+	a, err := c.Send(t.Context(), r)
+	must(t, err)
 	return a
+}
+
+// prepared is a signed close of a game: 7 to player A, the rest to player B.
+func prepared(t testing.TB, c *clearnode.Client, id settlement.SessionID) settlement.Request {
+	t.Helper()
+	s := readSession(t, c, id, settlement.ReadOptions{})
+	return prepare(t, c, settlement.Outcome{}, gamePlan(t, s), s)
+}
+
+// closeGame closes it.
+func closeGame(t testing.TB, c *clearnode.Client, id settlement.SessionID) settlement.Answer {
+	t.Helper()
+	return sendOK(t, c, prepared(t, c, id))
 }
 
 func wantChecked(t testing.TB, n *clearnodetest.Node) {
@@ -246,6 +273,19 @@ func wantInDoubt(t testing.TB, err error) {
 	if err == nil || errors.As(err, &refused) || errors.Is(err, clearnode.ErrNotSent) {
 		t.Fatalf("got %v, want a doubt", err)
 	}
+}
+
+// codeOf is a failure's code, or the reason to wait.
+func codeOf(err error) settlement.Code {
+	var f *settlement.Failure
+	var w *settlement.Waiting
+	if errors.As(err, &f) {
+		return f.Code
+	}
+	if errors.As(err, &w) {
+		return settlement.Code(w.Reason)
+	}
+	return ""
 }
 
 func text(transfers []settlement.Transfer) string {

@@ -18,9 +18,7 @@ import (
 func handmade(t testing.TB) (settlement.Plan, settlement.Session) {
 	t.Helper()
 	id, err := settlement.ParseSessionID("0x" + strings.Repeat("ab", 32))
-	if err != nil {
-		t.Fatal(err)
-	}
+	must(t, err)
 	s := settlement.Session{ID: id, Open: true, Quorum: 100, Participants: []settlement.Participant{
 		{Address: mustAddress(playerA), Spelling: playerA},
 		{Address: mustAddress(judge), Spelling: judge, Weight: 100},
@@ -39,20 +37,14 @@ func mustAddress(text string) settlement.Address {
 func handmadeRequest(t testing.TB, c *clearnode.Client) settlement.Request {
 	t.Helper()
 	plan, s := handmade(t)
-	r, err := c.Prepare(t.Context(), settlement.Outcome{}, plan, s)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return r
+	return prepare(t, c, settlement.Outcome{}, plan, s)
 }
 
 // TestHostileFrames: what comes between a request and its answer neither blocks
 // nor confuses it.
 func TestHostileFrames(t *testing.T) {
 	n := startRaw(t)
-	cfg := config(n.url)
-	cfg.Connections = 1
-	c := ready(t, cfg)
+	c := one(t, n.url)
 	r := handmadeRequest(t, c)
 	other := "0x" + strings.Repeat("cd", 32)
 	n.on("close_app_session", func(rc *rawConn, q rawRequest) {
@@ -89,12 +81,8 @@ func TestHostileFrames(t *testing.T) {
 	if err != nil || a.Version != 2 || a.Evidence.RequestID != r.Ref.ID {
 		t.Errorf("answer %+v, %v", a, err)
 	}
-	if _, err := c.Send(t.Context(), handmadeRequest(t, c)); err != nil {
-		t.Error(err)
-	}
-	if n.dials() != 1 {
-		t.Errorf("dialed %d times", n.dials())
-	}
+	sendOK(t, c, handmadeRequest(t, c))
+	wantDials(t, n, 1)
 }
 
 func (c *rawConn) binary(frame []byte) {
@@ -153,9 +141,7 @@ func TestAnswersThatAreNone(t *testing.T) {
 	} {
 		t.Run(tc.it, func(t *testing.T) {
 			n := startRaw(t)
-			cfg := config(n.url)
-			cfg.Connections = 1
-			c := ready(t, cfg)
+			c := one(t, n.url)
 			r := handmadeRequest(t, c)
 			n.on("close_app_session", tc.say)
 			_, err := c.Send(t.Context(), r)
@@ -165,12 +151,8 @@ func TestAnswersThatAreNone(t *testing.T) {
 			}
 			n.on("close_app_session", (*rawConn).lawful)
 			_ = waitReady(t, c, true)
-			if _, err := c.Send(t.Context(), handmadeRequest(t, c)); err != nil {
-				t.Error(err)
-			}
-			if want := map[bool]int{false: 1, true: 2}[tc.costs]; n.dials() != want {
-				t.Errorf("dialed %d times, want %d", n.dials(), want)
-			}
+			sendOK(t, c, handmadeRequest(t, c))
+			wantDials(t, n, map[bool]int{false: 1, true: 2}[tc.costs])
 		})
 	}
 }
@@ -187,20 +169,14 @@ func TestLateAnswer(t *testing.T) {
 	wantInDoubt(t, err)
 	n.on("close_app_session", (*rawConn).lawful)
 	(<-asked)()
-	if _, err := c.Send(t.Context(), handmadeRequest(t, c)); err != nil {
-		t.Error(err)
-	}
-	if n.dials() != 1 {
-		t.Errorf("dialed %d times", n.dials())
-	}
+	sendOK(t, c, handmadeRequest(t, c))
+	wantDials(t, n, 1)
 }
 
 // TestOutstanding: no more requests wait on a connection than the node queues.
 func TestOutstanding(t *testing.T) {
 	n := startRaw(t)
-	cfg := config(n.url)
-	cfg.Connections = 1
-	c := ready(t, cfg)
+	c := one(t, n.url)
 	const allowed, all = 4, 40
 	var mu sync.Mutex
 	var held []rawRequest
@@ -239,9 +215,7 @@ func TestOutstanding(t *testing.T) {
 // TestSentOnce: a request that waits for its answer isn't sent again.
 func TestSentOnce(t *testing.T) {
 	n := startRaw(t)
-	cfg := config(n.url)
-	cfg.Connections = 1
-	c := ready(t, cfg)
+	c := one(t, n.url)
 	r := handmadeRequest(t, c)
 	asked := make(chan func(), 2)
 	n.on("close_app_session", func(rc *rawConn, q rawRequest) { asked <- func() { rc.lawful(q) } })

@@ -23,9 +23,7 @@ import (
 func secretFile(t testing.TB, name, text string) string {
 	t.Helper()
 	path := filepath.Join(t.TempDir(), name)
-	if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
-		t.Fatal(err)
-	}
+	must(t, os.WriteFile(path, []byte(text), 0o600))
 	return path
 }
 
@@ -46,13 +44,9 @@ func lightly(t testing.TB, kdf, password, address string, private []byte) lightK
 		params["c"], params["prf"] = 3, "hmac-sha256"
 		derived, err = pbkdf2.Key(sha256.New, password, salt, 3, 32)
 	}
-	if err != nil {
-		t.Fatal(err)
-	}
+	must(t, err)
 	block, err := aes.NewCipher(derived[:16])
-	if err != nil {
-		t.Fatal(err)
-	}
+	must(t, err)
 	text := make([]byte, len(private))
 	cipher.NewCTR(block, iv).XORKeyStream(text, private)
 	return lightKeystore{
@@ -76,9 +70,7 @@ func (k lightKeystore) in(path ...string) map[string]any {
 func (k lightKeystore) text(t testing.TB) string {
 	t.Helper()
 	raw, err := json.MarshalIndent(k, "", "  ")
-	if err != nil {
-		t.Fatal(err)
-	}
+	must(t, err)
 	return string(raw)
 }
 
@@ -133,9 +125,7 @@ func TestKeystoreRefused(t *testing.T) {
 	private := crypto.FromECDSA(keyOf(keyJudge))
 	right := secretFile(t, "password", password)
 	open := secretFile(t, "open", password)
-	if err := os.Chmod(open, 0o644); err != nil {
-		t.Fatal(err)
-	}
+	must(t, os.Chmod(open, 0o644))
 	for _, tc := range []struct {
 		it, says, password string
 		spoil              func(lightKeystore)

@@ -15,7 +15,7 @@ import (
 // TestLegacyLogins: each connection signs in by a spelling of its own, none of which
 // is a usual one, so that no two share the node's notifications.
 func TestLegacyLogins(t *testing.T) {
-	n := startElder(t)
+	n := startRawLegacy(t)
 	cfg := config(n.url)
 	cfg.Connections = 8
 	_ = ready(t, cfg)
@@ -32,14 +32,14 @@ func TestLegacyLogins(t *testing.T) {
 // TestLegacyRefusedSignIn: it is tried again on the same connections, and what the
 // node says is shown.
 func TestLegacyRefusedSignIn(t *testing.T) {
-	for says, answer := range map[string]func(n *elder, c *rawConn, id uint64){
-		"invalid signature": func(n *elder, c *rawConn, _ uint64) {
+	for says, answer := range map[string]func(n *rawLegacyNode, c *rawConn, id uint64){
+		"invalid signature": func(n *rawLegacyNode, c *rawConn, _ uint64) {
 			n.complain(c, uint64(time.Now().UnixMilli()), "invalid signature")
 		},
-		"without success": func(n *elder, c *rawConn, id uint64) {
+		"without success": func(n *rawLegacyNode, c *rawConn, id uint64) {
 			n.null(c, fmt.Sprintf(`[%d,"auth_verify",[{"address":"%s","success":true}],%d]`, id, judge, time.Now().UnixMilli()))
 		},
-		"or for another account": func(n *elder, c *rawConn, id uint64) {
+		"or for another account": func(n *rawLegacyNode, c *rawConn, id uint64) {
 			n.null(c, fmt.Sprintf(`[%d,"auth_verify",[{"success":false}],%d]`, id, time.Now().UnixMilli()))
 		},
 	} {
@@ -47,43 +47,24 @@ func TestLegacyRefusedSignIn(t *testing.T) {
 	}
 }
 
-func refusedSignIn(t *testing.T, says string, answer func(*elder, *rawConn, uint64)) {
-	n := startElder(t)
+func refusedSignIn(t *testing.T, says string, answer func(*rawLegacyNode, *rawConn, uint64)) {
+	n := startRawLegacy(t)
 	n.on("auth_verify", func(c *rawConn, r rawRequest) { answer(n, c, r.id) })
 	c := run(t, config(n.url))
-	eventually(t, "said", func() bool {
-		err := c.Ready()
-		return err != nil && strings.Contains(err.Error(), says) && strings.Contains(err.Error(), "clearnode.key_files")
-	})
-	_, err := c.Session(t.Context(), elderSession, settlement.ReadOptions{})
+	waitReason(t, c, says, "clearnode.key_files")
+	_, err := c.Session(t.Context(), rawLegacySession, settlement.ReadOptions{})
 	if !errors.Is(err, clearnode.ErrNotSent) {
 		t.Errorf("read without a sign-in: %v", err)
 	}
 	n.on("auth_verify", n.letIn)
 	eventually(t, "both are in", func() bool { return c.Fit() == 2 })
-	if n.dials() != 2 {
-		t.Errorf("dialed %d times", n.dials())
-	}
-}
-
-// TestLegacyProbe: a node that accepts older requests than configured, or only
-// younger ones, is sent nothing.
-func TestLegacyProbe(t *testing.T) {
-	for age, says := range map[time.Duration]string{2 * time.Minute: "accepts a request", 30 * time.Second: "larger than the node's"} {
-		n := startElder(t)
-		n.setExpiry(age)
-		c := run(t, config(n.url))
-		eventually(t, says, func() bool {
-			err := c.Ready()
-			return err != nil && strings.Contains(err.Error(), says)
-		})
-	}
+	wantDials(t, n, 2)
 }
 
 // TestLegacyReadsWhereSignedIn: a connection that is not in is asked nothing, however
 // little it has to do.
 func TestLegacyReadsWhereSignedIn(t *testing.T) {
-	n := startElder(t)
+	n := startRawLegacy(t)
 	var first *rawConn
 	var mu sync.Mutex
 	n.on("auth_verify", func(rc *rawConn, q rawRequest) {
@@ -101,7 +82,7 @@ func TestLegacyReadsWhereSignedIn(t *testing.T) {
 	eventually(t, "both are up", func() bool { return c.Connected() == 2 })
 	var reading sync.WaitGroup
 	for range 20 {
-		reading.Go(func() { look(t, c, elderSession, settlement.ReadOptions{}) })
+		reading.Go(func() { readSession(t, c, rawLegacySession, settlement.ReadOptions{}) })
 	}
 	reading.Wait()
 }

@@ -11,13 +11,11 @@ import (
 
 	"github.com/ethereum/go-ethereum/common/hexutil"
 	"github.com/ethereum/go-ethereum/crypto"
-
-	"settled/clearnode"
 )
 
-// elder is a raw node that answers as the legacy one does, unless a test says
+// rawLegacyNode is a raw node that answers as the legacy one does, unless a test says
 // otherwise. It knows one session, of player A, player B and the judge.
-type elder struct {
+type rawLegacyNode struct {
 	*rawNode
 	mu     sync.Mutex
 	in     map[*rawConn]bool
@@ -25,11 +23,11 @@ type elder struct {
 	status string
 }
 
-const elderSession = "0x7fc7f015f3dbf30147909d5a4e47876736bbc4cc9ad3643cce527b8104f220af"
+const rawLegacySession = "0x7fc7f015f3dbf30147909d5a4e47876736bbc4cc9ad3643cce527b8104f220af"
 
-func startElder(t testing.TB) *elder {
+func startRawLegacy(t testing.TB) *rawLegacyNode {
 	t.Helper()
-	n := &elder{rawNode: startRaw(t), in: map[*rawConn]bool{}, status: "open"}
+	n := &rawLegacyNode{rawNode: startRaw(t), in: map[*rawConn]bool{}, status: "open"}
 	for _, method := range []string{"ping", "get_config", "get_assets", "get_app_definition", "get_app_sessions", "close_app_session"} {
 		n.on(method, n.lawful)
 	}
@@ -41,7 +39,7 @@ func startElder(t testing.TB) *elder {
 }
 
 // letIn is what follows a good auth_verify.
-func (n *elder) letIn(c *rawConn, r rawRequest) {
+func (n *rawLegacyNode) letIn(c *rawConn, r rawRequest) {
 	var frame struct {
 		Req []json.RawMessage `json:"req"`
 	}
@@ -62,7 +60,7 @@ func (n *elder) letIn(c *rawConn, r rawRequest) {
 }
 
 // lawful answers what needs a sign-in.
-func (n *elder) lawful(c *rawConn, r rawRequest) {
+func (n *rawLegacyNode) lawful(c *rawConn, r rawRequest) {
 	n.mu.Lock()
 	in, status := n.in[c], n.status
 	n.mu.Unlock()
@@ -86,39 +84,39 @@ func (n *elder) lawful(c *rawConn, r rawRequest) {
 	case "get_app_sessions":
 		row := ""
 		if strings.Contains(r.frame, `"status":"`+status+`"`) {
-			row = fmt.Sprintf(`{"app_session_id":"%s","status":"%s","version":1795309309047}`, elderSession, status)
+			row = fmt.Sprintf(`{"app_session_id":"%s","status":"%s","version":1795309309047}`, rawLegacySession, status)
 		}
 		n.result(c, r.id, r.method, `[`+row+`]`)
 	case "close_app_session":
 		n.mu.Lock()
 		n.status = "closed"
 		n.mu.Unlock()
-		n.result(c, r.id, r.method, `{"app_session_id":"`+elderSession+`","status":"closed"}`)
+		n.result(c, r.id, r.method, `{"app_session_id":"`+rawLegacySession+`","status":"closed"}`)
 	}
 }
 
-func (n *elder) age() time.Duration {
+func (n *rawLegacyNode) age() time.Duration {
 	n.rawNode.mu.Lock()
 	defer n.rawNode.mu.Unlock()
 	return n.expiry
 }
 
 // result is signed for what it says.
-func (n *elder) result(c *rawConn, id uint64, method, result string) {
+func (n *rawLegacyNode) result(c *rawConn, id uint64, method, result string) {
 	res := fmt.Sprintf(`[%d,"%s",[%s],%d]`, id, method, result, time.Now().UnixMilli())
 	c.send(fmt.Sprintf(`{"res":%s,"sig":["%s"]}`, res, n.seal(res)))
 }
 
 // null is signed over "null".
-func (n *elder) null(c *rawConn, res string) {
+func (n *rawLegacyNode) null(c *rawConn, res string) {
 	c.send(fmt.Sprintf(`{"res":%s,"sig":["%s"]}`, res, n.seal("null")))
 }
 
-func (n *elder) complain(c *rawConn, id uint64, text string) {
+func (n *rawLegacyNode) complain(c *rawConn, id uint64, text string) {
 	n.null(c, fmt.Sprintf(`[%d,"error",[{"error":%q}],%d]`, id, text, time.Now().UnixMilli()))
 }
 
-func (n *elder) seal(text string) string {
+func (n *rawLegacyNode) seal(text string) string {
 	sig, err := crypto.Sign(crypto.Keccak256([]byte(text)), n.key)
 	if err != nil {
 		panic(err)
@@ -126,23 +124,15 @@ func (n *elder) seal(text string) string {
 	return hexutil.Encode(sig)
 }
 
-func (n *elder) signIns() []string {
+func (n *rawLegacyNode) signIns() []string {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	return slices.Clone(n.logins)
 }
 
 // forget takes a connection's sign-in away.
-func (n *elder) forget(c *rawConn) {
+func (n *rawLegacyNode) forget(c *rawConn) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	delete(n.in, c)
-}
-
-// one is a client with one connection.
-func one(t testing.TB, url string) *clearnode.Client {
-	t.Helper()
-	cfg := config(url)
-	cfg.Connections = 1
-	return ready(t, cfg)
 }

@@ -22,13 +22,11 @@ import (
 )
 
 // TestRunEndsEverything: when Run has returned nothing of the client is left, and
-// calls that were waiting have ended, truly told.
+// calls that were waiting have ended with what is known of them.
 func TestRunEndsEverything(t *testing.T) {
 	n := startNode(t, clearnodetest.Config{})
 	c, err := clearnode.New(config(n.URL()))
-	if err != nil {
-		t.Fatal(err)
-	}
+	must(t, err)
 	if c.Ready() == nil || c.Connected() != 0 {
 		t.Error("ready before Run")
 	}
@@ -43,7 +41,7 @@ func TestRunEndsEverything(t *testing.T) {
 	if err := c.Run(ctx); err == nil {
 		t.Error("it runs twice")
 	}
-	r := prepared(t, c, openDuel(t, n))
+	r := prepared(t, c, openGame(t, n))
 	n.Inject(clearnodetest.Fault{Method: "close_app_session", Kind: clearnodetest.LoseAnswer})
 	var sent error
 	sending.Go(func() { _, sent = c.Send(t.Context(), r) })
@@ -53,9 +51,7 @@ func TestRunEndsEverything(t *testing.T) {
 	sending.Wait()
 	wantInDoubt(t, sent)
 	var stacks bytes.Buffer
-	if err := pprof.Lookup("goroutine").WriteTo(&stacks, 2); err != nil {
-		t.Fatal(err)
-	}
+	must(t, pprof.Lookup("goroutine").WriteTo(&stacks, 2))
 	for _, g := range strings.Split(stacks.String(), "\n\n") {
 		if strings.Contains(g, "settled/clearnode.") {
 			t.Errorf("left behind:\n%s", g)
@@ -72,8 +68,7 @@ func TestRunEndsEverything(t *testing.T) {
 
 // TestChanged tells of every change of readiness.
 func TestChanged(t *testing.T) {
-	n := startNode(t, clearnodetest.Config{})
-	c := ready(t, config(n.URL()))
+	n, c := startReady(t, clearnodetest.Config{})
 	for range 3 {
 		changed := c.Changed()
 		n.Stop()
@@ -90,22 +85,17 @@ func TestChanged(t *testing.T) {
 func TestStopWhileDown(t *testing.T) {
 	for _, address := range []string{"ws://127.0.0.1:1/ws", "ws://[::1]:1/ws"} {
 		c, err := clearnode.New(config(address))
-		if err != nil {
-			t.Fatal(err)
-		}
+		must(t, err)
 		ctx, stop := context.WithCancel(t.Context())
 		var running sync.WaitGroup
 		running.Go(func() { _ = c.Run(ctx) })
-		eventually(t, "a reason", func() bool {
-			err := c.Ready()
-			return err != nil && strings.Contains(err.Error(), "dial")
-		})
+		waitReason(t, c, "dial")
 		stop()
 		running.Wait()
 	}
 }
 
-// TestCalls: what CallFunc is told.
+// TestCalls: what CallFunc receives.
 func TestCalls(t *testing.T) {
 	n := startNode(t, clearnodetest.Config{})
 	var mu sync.Mutex
@@ -121,13 +111,13 @@ func TestCalls(t *testing.T) {
 		}
 	}
 	c := ready(t, cfg)
-	closeDuel(t, c, openDuel(t, n))
+	closeGame(t, c, openGame(t, n))
 	for _, fault := range []clearnodetest.Fault{
 		{Kind: clearnodetest.LoseAnswer},
 		{Kind: clearnodetest.Error, Text: "no such luck"},
 		{Kind: clearnodetest.Error, Text: "invalid message timestamp"},
 	} {
-		r := prepared(t, c, openDuel(t, n))
+		r := prepared(t, c, openGame(t, n))
 		fault.Method = "close_app_session"
 		n.Inject(fault)
 		if _, err := c.Send(t.Context(), r); err == nil {
@@ -135,10 +125,10 @@ func TestCalls(t *testing.T) {
 		}
 	}
 	n.Inject(clearnodetest.Fault{Method: "get_app_sessions", Kind: clearnodetest.Error, Text: "failed to get application sessions"})
-	if _, err := c.Session(t.Context(), openDuel(t, n), settlement.ReadOptions{}); err == nil {
+	if _, err := c.Session(t.Context(), openGame(t, n), settlement.ReadOptions{}); err == nil {
 		t.Error("no error")
 	}
-	bad := prepared(t, c, openDuel(t, n))
+	bad := prepared(t, c, openGame(t, n))
 	bad.Ref.ID++
 	if _, err := c.Send(t.Context(), bad); err == nil {
 		t.Error("no error")
@@ -168,14 +158,12 @@ func TestNothingSecretIsShown(t *testing.T) {
 	cfg.Log = zerolog.New(&out).Level(zerolog.TraceLevel)
 	c := ready(t, cfg)
 	token := c.Token()
-	def := duel()
+	def := gameDefinition()
 	def.Participants[2] = crypto.PubkeyToAddress(private.PublicKey).Hex()
-	id := open(t, n, def, put(playerA, "usdc", "10"))
+	id := open(t, n, def, put(playerA, "usdc", "10"), put(playerB, "usdc", "5"))
 	r := prepared(t, c, id)
 	n.SendRaw([]byte(`{"res":[77,"nobody's",{"jwt_token":"` + token + `"},1],"sig":[]}`))
-	if _, err := c.Send(t.Context(), r); err != nil {
-		t.Fatal(err)
-	}
+	sendOK(t, c, r)
 	n.DropConnections()
 	_ = waitReady(t, c, true)
 	quiet := cfg

@@ -14,14 +14,13 @@ import (
 // TestV1BookIsKept: two players with many sessions. Who funded each is found out with
 // a page for a hundred of them, and none where it is known already.
 func TestV1BookIsKept(t *testing.T) {
-	n := startV1(t)
-	c := ready(t, configV1(n))
+	n, c := readyV1(t)
 	var ids []settlement.SessionID
 	for range 250 {
-		ids = append(ids, openDuel(t, n))
+		ids = append(ids, openGame(t, n))
 	}
 	for _, id := range ids {
-		if s := look(t, c, id, settlement.ReadOptions{Funding: true}); s.Undisclosed.Funding || len(s.Deposits) != 2 {
+		if s := readSession(t, c, id, settlement.ReadOptions{Funding: true}); s.Undisclosed.Funding || len(s.Deposits) != 2 {
 			t.Fatalf("%+v", s)
 		}
 	}
@@ -30,7 +29,7 @@ func TestV1BookIsKept(t *testing.T) {
 		t.Errorf("%d pages were read, want no more than each player's three and the judge's", pages)
 	}
 	before := n.Requests(v1Transactions)
-	if s := look(t, c, openDuel(t, n), settlement.ReadOptions{Funding: true}); s.Undisclosed.Funding {
+	if s := readSession(t, c, openGame(t, n), settlement.ReadOptions{Funding: true}); s.Undisclosed.Funding {
 		t.Errorf("a new session: %+v", s)
 	}
 	if pages := n.Requests(v1Transactions) - before; pages > 3 {
@@ -49,7 +48,7 @@ func TestV1BookAgrees(t *testing.T) {
 	var ids []settlement.SessionID
 	for round := range 6 {
 		for range random.IntN(130) {
-			ids = append(ids, open(t, n, duel(), put(playerA, "weth", "3"), put(playerB, "weth", "2")))
+			ids = append(ids, open(t, n, gameDefinition(), put(playerA, "weth", "3"), put(playerB, "weth", "2")))
 		}
 		if len(ids) == 0 {
 			continue
@@ -60,7 +59,7 @@ func TestV1BookAgrees(t *testing.T) {
 		fresh := ready(t, configV1(n))
 		for range 8 {
 			id := ids[random.IntN(len(ids))]
-			a, b := look(t, old, id, settlement.ReadOptions{Funding: true}), look(t, fresh, id, settlement.ReadOptions{Funding: true})
+			a, b := readSession(t, old, id, settlement.ReadOptions{Funding: true}), readSession(t, fresh, id, settlement.ReadOptions{Funding: true})
 			if a.Undisclosed != b.Undisclosed || text(sortedDeposits(a)) != text(sortedDeposits(b)) {
 				t.Fatalf("round %d: who remembers sees %v %s, who has just come %v %s", round, a.Undisclosed, text(a.Deposits), b.Undisclosed, text(b.Deposits))
 			}
@@ -82,9 +81,7 @@ func disturb(t *testing.T, n *clearnodetest.Node, random *rand.Rand, id settleme
 	t.Helper()
 	n.Fund(common.HexToAddress(playerA), "weth", amount("5"))
 	if random.IntN(2) == 0 {
-		if err := n.Deposit(string(id), common.HexToAddress(playerA), "weth", amount("1.5")); err != nil {
-			t.Fatal(err)
-		}
+		must(t, n.Deposit(string(id), common.HexToAddress(playerA), "weth", amount("1.5")))
 		return
 	}
 	s, _ := n.Session(string(id))
@@ -93,7 +90,5 @@ func disturb(t *testing.T, n *clearnodetest.Node, random *rand.Rand, id settleme
 		rows[i].Amount = rows[i].Amount.Sub(amount("0.125"))
 	}
 	err := n.Submit(clearnodetest.StateUpdate{Session: string(id), Intent: clearnodetest.IntentWithdraw, Version: s.Version + 1, Allocations: rows}, keyOf(keyJudge))
-	if err != nil {
-		t.Fatal(err)
-	}
+	must(t, err)
 }

@@ -2,7 +2,6 @@ package clearnode_test
 
 import (
 	"fmt"
-	"strings"
 	"testing"
 	"time"
 
@@ -17,7 +16,7 @@ const busy = 300
 func closeMany(t *testing.T, n *clearnodetest.Node, many int) {
 	t.Helper()
 	for range many {
-		id := openDuel(t, n)
+		id := openGame(t, n)
 		submitV1(t, n, id, clearnodetest.IntentClose)
 	}
 }
@@ -27,23 +26,20 @@ func submitV1(t *testing.T, n *clearnodetest.Node, id settlement.SessionID, inte
 	t.Helper()
 	s, _ := n.Session(string(id))
 	err := n.Submit(clearnodetest.StateUpdate{Session: string(id), Intent: intent, Version: s.Version + 1, Allocations: s.Current}, keyOf(keyJudge))
-	if err != nil {
-		t.Fatal(err)
-	}
+	must(t, err)
 }
 
 // A co-signer that signed the operate must not refuse the close: after the operate
 // the deposits are one fewer than the updates, and still explain what is held.
 func TestV1EndorsesBothSteps(t *testing.T) {
 	clearnode.BoundLists(t, busy/2)
-	n := startV1(t)
-	c := ready(t, configV1(n))
+	n, c := readyV1(t)
 	closeMany(t, n, busy)
-	id := openDuel(t, n)
-	o := outcomeV1(t, id, "partial_service", map[string]any{"parties": map[string]any{"provider": playerB}, "completion": "0.3"})
+	id := openGame(t, n)
+	o := outcomeOf(t, "partial_service", id, partial)
 	policies := settlement.BuiltIn()
 	l := policies["partial_service"].ReadOptions(o)
-	s := look(t, c, id, l)
+	s := readSession(t, c, id, l)
 	plan, f := policies["partial_service"].Plan(o, s)
 	if f != nil {
 		t.Fatal(f)
@@ -54,7 +50,7 @@ func TestV1EndorsesBothSteps(t *testing.T) {
 	if _, _, err := sendV1(t, c, o, *plan); err != nil {
 		t.Fatal(err)
 	}
-	if f := settlement.CheckProposal(o, policies, look(t, c, id, l), plan.Allocations); f != nil {
+	if f := settlement.CheckProposal(o, policies, readSession(t, c, id, l), plan.Allocations); f != nil {
 		t.Errorf("the close: %v", f)
 	}
 }
@@ -68,15 +64,15 @@ func TestV1PlanDoesNotAge(t *testing.T) {
 	var id settlement.SessionID
 	for range 3 {
 		closeMany(t, n, busy/3)
-		id = openDuel(t, n)
+		id = openGame(t, n)
 		submitV1(t, n, id, clearnodetest.IntentOperate)
 		submitV1(t, n, id, clearnodetest.IntentOperate)
-		look(t, old, id, settlement.ReadOptions{Funding: true})
+		readSession(t, old, id, settlement.ReadOptions{Funding: true})
 	}
-	o := outcomeV1(t, id, "cancellation", map[string]any{"parties": map[string]any{"funder": playerA}})
+	o := outcomeOf(t, "cancellation", id, `,"parties":{"funder":"`+playerA+`"}`)
 	p := settlement.BuiltIn()["cancellation"]
-	a, f := p.Plan(o, look(t, old, id, settlement.ReadOptions{Funding: true}))
-	b, g := p.Plan(o, look(t, ready(t, configV1(n)), id, settlement.ReadOptions{Funding: true}))
+	a, f := p.Plan(o, readSession(t, old, id, settlement.ReadOptions{Funding: true}))
+	b, g := p.Plan(o, readSession(t, ready(t, configV1(n)), id, settlement.ReadOptions{Funding: true}))
 	if fmt.Sprint(a, f) != fmt.Sprint(b, g) {
 		t.Errorf("a replica of some age plans %v (%v), a new one %v (%v)", a, f, b, g)
 	}
@@ -92,10 +88,7 @@ func TestV1AutoPinned(t *testing.T) {
 	a := settlement.Address(n.Address())
 	cfg.Protocol, cfg.NodeAddress = "auto", &a
 	c := run(t, cfg)
-	eventually(t, "refused", func() bool {
-		err := c.Ready()
-		return err != nil && strings.Contains(err.Error(), "set clearnode.protocol to nitronode/v1")
-	})
+	waitReason(t, c, "set clearnode.protocol to nitronode/v1")
 }
 
 // A spare key that another wallet has claimed is left out; the others go on.
@@ -103,16 +96,14 @@ func TestClaimedSpareKey(t *testing.T) {
 	n := startNode(t, clearnodetest.Config{})
 	stranger := strangers(t, n)
 	spare := clearnode.KeySigner(keyOf(keyA))
-	if err := stranger.SignInAs(t.Context(), clearnode.KeySigner(keyOf(keyB)), spare.Address(), "mine", time.Now().Add(time.Hour)); err != nil {
-		t.Fatal(err)
-	}
+	must(t, stranger.SignInAs(t.Context(), clearnode.KeySigner(keyOf(keyB)), spare.Address(), "mine", time.Now().Add(time.Hour)))
 	cfg := config(n.URL())
 	cfg.Signers = append(cfg.Signers, spare)
 	c := ready(t, cfg)
-	closeDuel(t, c, openDuel(t, n))
-	s := look(t, c, openDuel(t, n), settlement.ReadOptions{})
+	closeGame(t, c, openGame(t, n))
+	s := readSession(t, c, openGame(t, n), settlement.ReadOptions{})
 	s.Participants[0].Weight, s.Participants[2].Weight = 100, 0 // only the spare key could sign
-	if _, err := c.Prepare(t.Context(), settlement.Outcome{}, share(t, s, "7"), s); err == nil {
+	if _, err := c.Prepare(t.Context(), settlement.Outcome{}, gamePlan(t, s), s); err == nil {
 		t.Error("a key signed that the node takes for another wallet's")
 	}
 	wantChecked(t, n)

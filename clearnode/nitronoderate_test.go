@@ -24,8 +24,8 @@ func settleAll(t testing.TB, c *clearnode.Client, ids []settlement.SessionID, wo
 	for range workers {
 		working.Go(func() {
 			for id := range waiting {
-				o := outcomeV1(t, id, "partial_service", map[string]any{"parties": map[string]any{"provider": playerB}, "completion": "0.3"})
-				if _, err := settlerV1(c, &fakeStream{}).Settle(t.Context(), o); err != nil {
+				o := outcomeOf(t, "partial_service", id, partial)
+				if _, err := settlerOf(c, &fakeLedger{}).Settle(t.Context(), o); err != nil {
 					mu.Lock()
 					troubles = append(troubles, err)
 					mu.Unlock()
@@ -46,7 +46,7 @@ func rated(t testing.TB, perSecond float64, sessions int) (*clearnodetest.Node, 
 	eventually(t, "all connections are up", func() bool { return c.Connected() == 4 })
 	var ids []settlement.SessionID
 	for range sessions {
-		ids = append(ids, openDuel(t, n))
+		ids = append(ids, openGame(t, n))
 	}
 	return n, c, ids
 }

@@ -21,7 +21,7 @@ func TestV1Ties(t *testing.T) {
 	})
 	var ids []settlement.SessionID
 	for range 250 {
-		ids = append(ids, openDuel(t, n))
+		ids = append(ids, openGame(t, n))
 	}
 	for range 2 {
 		lookAtAll(t, ready(t, configV1(n)), ids)

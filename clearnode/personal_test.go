@@ -19,13 +19,9 @@ func TestSignMessage(t *testing.T) {
 	for _, message := range []string{"", "Some data", "settled outcome\n[\"/shop\",\"ü\",\"outcome.x\",\"00\"]", strings.Repeat("x", 5000)} {
 		signer := clearnode.KeySigner(keyOf(keyStranger))
 		sig, err := clearnode.SignMessage(t.Context(), signer, []byte(message))
-		if err != nil {
-			t.Fatal(err)
-		}
+		must(t, err)
 		theirs, err := crypto.Sign(accounts.TextHash([]byte(message)), keyOf(keyStranger))
-		if err != nil {
-			t.Fatal(err)
-		}
+		must(t, err)
 		theirs[64] += 27
 		if sig != hexutil.Encode(theirs) {
 			t.Errorf("%.20q: %s, want %x", message, sig, theirs)

@@ -16,8 +16,7 @@ import (
 
 func wantNotReady(t testing.TB, err error) {
 	t.Helper()
-	var w *settlement.Waiting
-	if !errors.As(err, &w) || w.Reason != settlement.NotReady {
+	if codeOf(err) != settlement.Code(settlement.NotReady) {
 		t.Errorf("got %v, want not_ready", err)
 	}
 }
@@ -38,25 +37,28 @@ func TestProbe(t *testing.T) {
 		{"shorter, but closes still pass", 50 * time.Second, time.Minute, ""},
 	} {
 		t.Run(tc.it, func(t *testing.T) {
-			n := startNode(t, clearnodetest.Config{MessageExpiry: tc.node})
-			cfg := config(n.URL())
-			cfg.MessageExpiry, cfg.RequestValidity = tc.configured, tc.configured/3
-			c := run(t, cfg)
-			id := openDuel(t, n)
-			if tc.reason == "" {
-				_ = waitReady(t, c, true)
-				closeDuel(t, c, id)
-				return
-			}
-			eventually(t, "the reason", func() bool {
-				err := c.Ready()
-				return err != nil && strings.Contains(err.Error(), tc.reason) && strings.Contains(err.Error(), "clearnode.message_expiry")
-			})
-			s := look(t, c, id, settlement.ReadOptions{}) // reads are harmless
-			_, err := c.Prepare(t.Context(), settlement.Outcome{}, share(t, s, "7"), s)
-			wantNotReady(t, err)
+			wantProbed(t, clearnodetest.Nitro04, tc.node, tc.configured, tc.reason)
+			wantProbed(t, clearnodetest.Legacy, tc.node, tc.configured, tc.reason)
 		})
 	}
+}
+
+func wantProbed(t *testing.T, protocol string, node, configured time.Duration, reason string) {
+	t.Helper()
+	n := startNode(t, clearnodetest.Config{Protocol: protocol, MessageExpiry: node})
+	cfg := config(n.URL())
+	cfg.MessageExpiry, cfg.RequestValidity = configured, configured/3
+	c := run(t, cfg)
+	id := openGame(t, n)
+	if reason == "" {
+		_ = waitReady(t, c, true)
+		closeGame(t, c, id)
+		return
+	}
+	waitReason(t, c, reason, "clearnode.message_expiry")
+	s := readSession(t, c, id, settlement.ReadOptions{}) // reads are harmless
+	_, err := c.Prepare(t.Context(), settlement.Outcome{}, gamePlan(t, s), s)
+	wantNotReady(t, err)
 }
 
 // TestProbedBeforeReady: until the probe is answered nothing is prepared.
@@ -67,10 +69,7 @@ func TestProbedBeforeReady(t *testing.T) {
 	cfg := config(n.URL())
 	cfg.Connections = 1
 	c := run(t, cfg)
-	eventually(t, "signed in", func() bool {
-		err := c.Ready()
-		return err != nil && strings.Contains(err.Error(), "not probed yet")
-	})
+	waitReason(t, c, "not probed yet")
 	plan, s := handmade(t)
 	_, err := c.Prepare(t.Context(), settlement.Outcome{}, plan, s)
 	wantNotReady(t, err)
@@ -95,10 +94,7 @@ func TestProbeAgain(t *testing.T) {
 			r := handmadeRequest(t, c)
 			n.setExpiry(2 * time.Minute)
 			again(n)
-			eventually(t, "the reason", func() bool {
-				err := c.Ready()
-				return err != nil && strings.Contains(err.Error(), "accepts a request")
-			})
+			waitReason(t, c, "accepts a request")
 			plan, s := handmade(t)
 			_, err := c.Prepare(t.Context(), settlement.Outcome{}, plan, s)
 			wantNotReady(t, err)
@@ -107,9 +103,7 @@ func TestProbeAgain(t *testing.T) {
 			}
 			n.setExpiry(time.Minute)
 			_ = waitReady(t, c, true)
-			if _, err := c.Send(t.Context(), handmadeRequest(t, c)); err != nil {
-				t.Error(err)
-			}
+			sendOK(t, c, handmadeRequest(t, c))
 		})
 	}
 }
@@ -119,10 +113,7 @@ func TestProbeTellsNothing(t *testing.T) {
 	n := startRaw(t)
 	n.on("get_ledger_balances", func(c *rawConn, r rawRequest) { c.fail(r.id, "failed to get ledger balances") })
 	c := run(t, config(n.url))
-	eventually(t, "the reason", func() bool {
-		err := c.Ready()
-		return err != nil && strings.Contains(err.Error(), "not probed yet") && strings.Contains(err.Error(), "failed to get ledger balances")
-	})
+	waitReason(t, c, "not probed yet", "failed to get ledger balances")
 	n.on("get_ledger_balances", (*rawConn).lawful)
 	_ = waitReady(t, c, true)
 }
@@ -130,20 +121,16 @@ func TestProbeTellsNothing(t *testing.T) {
 // TestProbedAfterRestart: a node that comes back may have been configured again.
 // Nothing is sent to it on the word of the one before.
 func TestProbedAfterRestart(t *testing.T) {
-	n := startNode(t, clearnodetest.Config{})
-	c := ready(t, config(n.URL()))
-	id := openDuel(t, n)
-	s, r := look(t, c, id, settlement.ReadOptions{}), prepared(t, c, id)
+	n, c := startReady(t, clearnodetest.Config{})
+	id := openGame(t, n)
+	s, r := readSession(t, c, id, settlement.ReadOptions{}), prepared(t, c, id)
 	release := make(chan struct{})
 	n.Inject(clearnodetest.Fault{Method: "get_ledger_balances", Kind: clearnodetest.Delay, Release: release, Times: -1})
 	changed := c.Changed()
 	n.DropConnections()
 	<-changed
-	eventually(t, "the reason", func() bool {
-		err := c.Ready()
-		return err != nil && strings.Contains(err.Error(), "not probed yet")
-	})
-	_, err := c.Prepare(t.Context(), settlement.Outcome{}, share(t, s, "7"), s)
+	waitReason(t, c, "not probed yet")
+	_, err := c.Prepare(t.Context(), settlement.Outcome{}, gamePlan(t, s), s)
 	wantNotReady(t, err)
 	ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
 	defer cancel()
@@ -157,7 +144,7 @@ func TestProbedAfterRestart(t *testing.T) {
 	close(release)
 	<-changed
 	_ = waitReady(t, c, true)
-	closeDuel(t, c, id)
+	closeGame(t, c, id)
 	wantChecked(t, n)
 }
 
@@ -172,7 +159,7 @@ func TestFirstProbesDoNotWait(t *testing.T) {
 	}
 }
 
-// TestProbesAgainAtTheirPace: one that was bad or told nothing isn't asked again
+// TestProbesAgainAtTheirPace: a bad or unclear connection isn't probed again
 // at once, nor does it keep a new connection waiting.
 func TestProbesAgainAtTheirPace(t *testing.T) {
 	n := startRaw(t)
@@ -184,10 +171,7 @@ func TestProbesAgainAtTheirPace(t *testing.T) {
 	cfg := config(n.url).ProbeGap(time.Hour)
 	cfg.Connections = 1
 	c := run(t, cfg)
-	eventually(t, "the reason", func() bool {
-		err := c.Ready()
-		return err != nil && strings.Contains(err.Error(), "failed to get ledger balances")
-	})
+	waitReason(t, c, "failed to get ledger balances")
 	if got := probes.Load(); got != 2 {
 		t.Errorf("%d reads, want those of one probe", got)
 	}
@@ -197,7 +181,7 @@ func TestProbesAgainAtTheirPace(t *testing.T) {
 }
 
 // TestOneLineReconnects: as long as another connection was probed the client stays
-// ready, and nobody is told otherwise.
+// ready, without a change of readiness.
 func TestOneLineReconnects(t *testing.T) {
 	n := startRaw(t)
 	c := ready(t, config(n.url))
@@ -218,9 +202,7 @@ func TestOneLineReconnects(t *testing.T) {
 // is all that is known of the node behind the line.
 func TestBadVerdictStays(t *testing.T) {
 	n := startRaw(t)
-	cfg := config(n.url)
-	cfg.Connections = 1
-	c := ready(t, cfg)
+	c := one(t, n.url)
 	r := handmadeRequest(t, c)
 	n.setExpiry(2 * time.Minute)
 	n.drop()

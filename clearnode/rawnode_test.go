@@ -99,6 +99,13 @@ func (n *rawNode) dials() int {
 	return n.dialed
 }
 
+func wantDials(t testing.TB, n interface{ dials() int }, want int) {
+	t.Helper()
+	if n.dials() != want {
+		t.Errorf("dialed %d times, want %d", n.dials(), want)
+	}
+}
+
 func (n *rawNode) serve(w http.ResponseWriter, r *http.Request) {
 	up := websocket.Upgrader{}
 	ws, err := up.Upgrade(w, r, nil)

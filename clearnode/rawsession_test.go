@@ -12,7 +12,7 @@ import (
 	"settled/settlement"
 )
 
-// rawLedger lets a raw node have one session of the duel's people.
+// rawLedger lets a raw node have one session of the game's participants.
 type rawLedger struct {
 	mu    sync.Mutex
 	id    string
@@ -81,9 +81,7 @@ func rawSession(t *testing.T) (*rawLedger, *rawNode, func(settlement.ReadOptions
 	_, s := handmade(t)
 	l := &rawLedger{id: string(s.ID), state: "open"}
 	l.serve(n)
-	cfg := config(n.url)
-	cfg.Connections = 1
-	c := ready(t, cfg)
+	c := one(t, n.url)
 	return l, n, func(k settlement.ReadOptions) (settlement.Session, error) { return c.Session(t.Context(), s.ID, k) }
 }
 
@@ -98,7 +96,7 @@ func TestSessionOverpaid(t *testing.T) {
 	}
 }
 
-// TestSessionChanges: what a second look finds otherwise is not answered as if it
+// TestSessionChanges: what a second read finds changed is not answered as if it
 // had been seen twice.
 func TestSessionChanges(t *testing.T) {
 	t.Run("funded after all", func(t *testing.T) {

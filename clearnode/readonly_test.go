@@ -13,21 +13,19 @@ import (
 // in nowhere; nor could it close one.
 func TestReadOnly(t *testing.T) {
 	n := startNode(t, clearnodetest.Config{})
-	open := openDuel(t, n)
+	open := openGame(t, n)
 	closed := open04(t, n)
 	rows := []clearnodetest.Allocation{put(playerA, "usdc", "4"), put(playerB, "usdc", "11"), put(judge, "usdc", "0")}
-	if err := n.CloseElsewhere(string(closed), rows); err != nil {
-		t.Fatal(err)
-	}
+	must(t, n.CloseElsewhere(string(closed), rows))
 	cfg := config(n.URL())
 	cfg.Signers, cfg.ReadOnly = nil, true
 	c := run(t, cfg)
 	eventually(t, "a connection is up", func() bool { return c.Connected() > 0 })
-	s := look(t, c, open, settlement.ReadOptions{})
+	s := readSession(t, c, open, settlement.ReadOptions{})
 	if !s.Open || s.QuorumNeedsUs {
 		t.Errorf("open: %+v", s)
 	}
-	paid := look(t, c, closed, settlement.ReadOptions{})
+	paid := readSession(t, c, closed, settlement.ReadOptions{})
 	if paid.Open || len(paid.Payouts) != 3 {
 		t.Errorf("closed: %+v", paid)
 	}
@@ -37,10 +35,8 @@ func TestReadOnly(t *testing.T) {
 	if _, err := c.Prepare(t.Context(), settlement.Outcome{}, settlement.Plan{Session: open}, s); err == nil {
 		t.Error("it prepared a close")
 	}
-	if err := n.Tamper(string(closed), playerA, "usdc", put(playerA, "usdc", "5").Amount); err != nil {
-		t.Fatal(err)
-	}
-	if s := look(t, c, closed, settlement.ReadOptions{}); text(s.Payouts) == text(paid.Payouts) {
+	must(t, n.Tamper(string(closed), playerA, "usdc", put(playerA, "usdc", "5").Amount))
+	if s := readSession(t, c, closed, settlement.ReadOptions{}); text(s.Payouts) == text(paid.Payouts) {
 		t.Errorf("payouts after tampering: %s", text(s.Payouts))
 	}
 }

@@ -31,19 +31,18 @@ func TestOneSignature(t *testing.T) {
 	if got := n.Requests("auth_request"); got != 2 {
 		t.Errorf("%d challenges were used, want one to reserve the account and one to sign in", got)
 	}
-	closeDuel(t, c, openDuel(t, n))
+	closeGame(t, c, openGame(t, n))
 	wantChecked(t, n)
 }
 
 // TestTokenRefused: then the signature, once for all.
 func TestTokenRefused(t *testing.T) {
-	n := startNode(t, clearnodetest.Config{})
-	c := ready(t, config(n.URL()))
+	n, c := startReady(t, clearnodetest.Config{})
 	eventually(t, "both signed in", func() bool { return n.Requests("auth_verify") == 3 })
 	c.SpoilToken("no.such.token")
 	n.DropConnections()
 	eventually(t, "another challenge", func() bool { return n.Requests("auth_request") == 3 && c.Fit() == 2 })
-	closeDuel(t, c, openDuel(t, n))
+	closeGame(t, c, openGame(t, n))
 }
 
 // TestSignedOutMidCall: the close is refused, the connection signs in again by
@@ -51,10 +50,8 @@ func TestTokenRefused(t *testing.T) {
 func TestSignedOutMidCall(t *testing.T) {
 	for _, text := range []string{"", "session expired, please re-authenticate", "invalid policy type in storage"} {
 		n := startNode(t, clearnodetest.Config{})
-		cfg := config(n.URL())
-		cfg.Connections = 1
-		c := ready(t, cfg)
-		id := openDuel(t, n)
+		c := one(t, n.URL())
+		id := openGame(t, n)
 		fault := clearnodetest.Fault{Method: "close_app_session", Kind: clearnodetest.ExpireAuth}
 		if text != "" {
 			fault.Kind, fault.Text = clearnodetest.Error, text
@@ -66,7 +63,7 @@ func TestSignedOutMidCall(t *testing.T) {
 		}
 		eventually(t, "signed in again", func() bool { return n.Requests("auth_verify") == 3 })
 		_ = waitReady(t, c, true)
-		closeDuel(t, c, id)
+		closeGame(t, c, id)
 		wantChecked(t, n)
 	}
 }
@@ -75,12 +72,10 @@ func TestSignedOutMidCall(t *testing.T) {
 // signature.
 func TestSignedOutAgain(t *testing.T) {
 	n := startNode(t, clearnodetest.Config{})
-	cfg := config(n.URL())
-	cfg.Connections = 1
-	c := ready(t, cfg)
+	c := one(t, n.URL())
 	for logins := 3; logins <= 4; logins++ {
 		n.Inject(clearnodetest.Fault{Method: "close_app_session", Kind: clearnodetest.ExpireAuth})
-		_, err := c.Send(t.Context(), prepared(t, c, openDuel(t, n)))
+		_, err := c.Send(t.Context(), prepared(t, c, openGame(t, n)))
 		wantRefused(t, err)
 		eventually(t, "signed in again", func() bool { return n.Requests("auth_verify") == logins })
 		_ = waitReady(t, c, true)
@@ -95,20 +90,17 @@ func TestSignInRefused(t *testing.T) {
 	n := startNode(t, clearnodetest.Config{})
 	n.Inject(clearnodetest.Fault{Method: "auth_verify", Kind: clearnodetest.Error, Times: -1, Text: "invalid challenge or signature"})
 	c := run(t, config(n.URL()))
-	eventually(t, "the reason", func() bool {
-		err := c.Ready()
-		return err != nil && strings.Contains(err.Error(), "invalid challenge or signature") && strings.Contains(err.Error(), judge)
-	})
-	id := openDuel(t, n)
-	s := look(t, c, id, settlement.ReadOptions{})
+	waitReason(t, c, "invalid challenge or signature", judge)
+	id := openGame(t, n)
+	s := readSession(t, c, id, settlement.ReadOptions{})
 	if !s.Open {
 		t.Error("a public read did not work")
 	}
-	_, err := c.Prepare(t.Context(), settlement.Outcome{}, share(t, s, "7"), s)
+	_, err := c.Prepare(t.Context(), settlement.Outcome{}, gamePlan(t, s), s)
 	wantNotReady(t, err)
 	n.ClearFaults()
 	_ = waitReady(t, c, true)
-	closeDuel(t, c, id)
+	closeGame(t, c, id)
 }
 
 // TestOutageAtSignIn: the node's database comes back, and all is well.
@@ -116,10 +108,7 @@ func TestOutageAtSignIn(t *testing.T) {
 	n := startNode(t, clearnodetest.Config{})
 	n.Outage(true)
 	c := run(t, config(n.URL()))
-	eventually(t, "the reason", func() bool {
-		err := c.Ready()
-		return err != nil && strings.Contains(err.Error(), "authentication failed")
-	})
+	waitReason(t, c, "authentication failed")
 	n.Outage(false)
 	_ = waitReady(t, c, true)
 }
@@ -130,10 +119,7 @@ func TestNoNode(t *testing.T) {
 	cfg := config(n.URL())
 	cfg.URL = strings.Replace(cfg.URL, "ws://", "ws://someone:secret@", 1) + "?token=secret"
 	c := run(t, cfg)
-	eventually(t, "the reason", func() bool {
-		err := c.Ready()
-		return err != nil && strings.Contains(err.Error(), "clearnode.url") && strings.Contains(err.Error(), n.URL())
-	})
+	waitReason(t, c, "clearnode.url", n.URL())
 	if err := c.Ready(); err == nil || strings.Contains(err.Error(), "secret") {
 		t.Errorf("reason %v", err)
 	}
@@ -142,7 +128,7 @@ func TestNoNode(t *testing.T) {
 	}
 	n.Resume()
 	_ = waitReady(t, c, true)
-	if a := closeDuel(t, c, openDuel(t, n)); a.Evidence.URL != n.URL() {
+	if a := closeGame(t, c, openGame(t, n)); a.Evidence.URL != n.URL() {
 		t.Errorf("evidence of %s", a.Evidence.URL)
 	}
 }
@@ -151,9 +137,7 @@ func TestNoNode(t *testing.T) {
 func TestNodeAddress(t *testing.T) {
 	n := startRaw(t)
 	silent, err := clearnode.New(config(n.url))
-	if err != nil {
-		t.Fatal(err)
-	}
+	must(t, err)
 	if _, known := silent.Address(); known {
 		t.Error("known before anything was heard")
 	}
@@ -173,10 +157,7 @@ func TestNodeAddress(t *testing.T) {
 	}
 	n.drop()
 	_ = waitReady(t, c, false)
-	eventually(t, "the reason", func() bool {
-		err := c.Ready()
-		return err != nil && strings.Contains(err.Error(), "clearnode.node_address") && strings.Contains(err.Error(), addressOf(7))
-	})
+	waitReason(t, c, "clearnode.node_address", addressOf(7))
 	_, err = c.Prepare(t.Context(), settlement.Outcome{}, plan, s)
 	wantNotReady(t, err)
 	if held, _ := c.Address(); held != learned {
@@ -184,20 +165,20 @@ func TestNodeAddress(t *testing.T) {
 	}
 }
 
+// TestPinnedAddress: a node with another address than the configured one is not spoken to.
 func TestPinnedAddress(t *testing.T) {
-	n := startNode(t, clearnodetest.Config{})
-	right, wrong := settlement.Address(n.Address()), settlement.Address{1}
-	cfg := config(n.URL())
-	cfg.NodeAddress = &right
-	closeDuel(t, ready(t, cfg), openDuel(t, n))
-	cfg.NodeAddress = &wrong
-	c := run(t, cfg)
-	eventually(t, "the reason", func() bool {
-		err := c.Ready()
-		return err != nil && strings.Contains(err.Error(), "clearnode.node_address")
-	})
-	if held, _ := c.Address(); held != wrong {
-		t.Errorf("now held: %s", held)
+	for _, protocol := range []string{clearnodetest.Nitro04, clearnodetest.Legacy, clearnodetest.NitronodeV1} {
+		n := startNode(t, clearnodetest.Config{Protocol: protocol})
+		right, wrong := settlement.Address(n.Address()), settlement.Address{1}
+		cfg := config(n.URL())
+		cfg.Protocol, cfg.NodeAddress = protocol, &right
+		ready(t, cfg)
+		cfg.NodeAddress = &wrong
+		c := run(t, cfg)
+		waitReason(t, c, "clearnode.node_address")
+		if held, _ := c.Address(); held != wrong {
+			t.Errorf("%s: now held: %s", protocol, held)
+		}
 	}
 }
 
@@ -241,11 +222,10 @@ func TestKeepAlive(t *testing.T) {
 }
 
 func TestFlappingNode(t *testing.T) {
-	n := startNode(t, clearnodetest.Config{})
-	c := ready(t, config(n.URL()))
+	n, c := startReady(t, clearnodetest.Config{})
 	var last settlement.SessionID
 	for range 10 {
-		last = openDuel(t, n)
+		last = openGame(t, n)
 		n.DropConnections()
 		eventually(t, "a read", func() bool {
 			_, err := c.Session(t.Context(), last, settlement.ReadOptions{InDoubt: true})
@@ -253,7 +233,7 @@ func TestFlappingNode(t *testing.T) {
 		})
 	}
 	eventually(t, "all probed", func() bool { return c.Fit() == 2 })
-	closeDuel(t, c, last)
+	closeGame(t, c, last)
 }
 
 var _ settlement.Node = (*clearnode.Client)(nil)

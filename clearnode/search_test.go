@@ -53,7 +53,7 @@ func crowded(t *testing.T) (*rawLedger, *crowd, func(settlement.ReadOptions) (se
 	return l, w, read
 }
 
-func closedDuel(l *rawLedger) {
+func closedGame(l *rawLedger) {
 	l.rows = []any{payout(l.id, 2, "5"), deposit(l.id, 1, "5")}
 }
 
@@ -61,7 +61,7 @@ func closedDuel(l *rawLedger) {
 // has thousands.
 func TestCrowdedClosed(t *testing.T) {
 	l, w, read := crowded(t)
-	l.change(closedDuel)
+	l.change(closedGame)
 	s, err := read(settlement.ReadOptions{InDoubt: true})
 	if err != nil || s.Open || len(s.Payouts) != 1 {
 		t.Errorf("session %+v, %v", s, err)
@@ -76,7 +76,7 @@ func TestCrowdedClosed(t *testing.T) {
 func TestCrowdedClosedMeanwhile(t *testing.T) {
 	l, _, read := crowded(t)
 	l.change(func(l *rawLedger) {
-		closedDuel(l)
+		closedGame(l)
 		l.then = func(l *rawLedger) {
 			if l.looks == 1 {
 				l.rows = append([]any{payout(l.id, 3, "0")}, l.rows...)
@@ -92,7 +92,7 @@ func TestCrowdedOpen(t *testing.T) {
 	for _, it := range []string{"emptied", "funded"} {
 		l, w, read := crowded(t)
 		l.change(func(l *rawLedger) {
-			if closedDuel(l); it == "funded" {
+			if closedGame(l); it == "funded" {
 				l.rows = l.rows[1:]
 			}
 			w.few[playerB] = []any{map[string]any{"app_session_id": l.id, "status": "open", "version": 7}}
@@ -133,7 +133,7 @@ func TestHugeSession(t *testing.T) {
 		d["participants"], d["weights"] = participants, weights
 		n.tell("get_app_definition", d)
 		l.change(func(l *rawLedger) {
-			if closedDuel(l); version {
+			if closedGame(l); version {
 				l.rows = l.rows[1:]
 			}
 		})

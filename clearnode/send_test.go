@@ -14,20 +14,19 @@ import (
 )
 
 func TestClose(t *testing.T) {
-	n := startNode(t, clearnodetest.Config{})
-	c := ready(t, config(n.URL()))
+	n, c := startReady(t, clearnodetest.Config{})
 	for _, protocol := range []string{"NitroRPC/0.2", "NitroRPC/0.4"} {
-		def := duel()
+		def := gameDefinition()
 		def.Protocol = protocol
 		id := open(t, n, def, put(playerA, "usdc", "10"), put(playerB, "usdc", "5"))
-		a := closeDuel(t, c, id)
+		a := closeGame(t, c, id)
 		if a.Version != 2 || a.Evidence.Protocol != strings.ToLower(protocol) || a.Evidence.Address != n.Address().Hex() || a.Evidence.URL != n.URL() {
 			t.Errorf("answer %+v", a)
 		}
 		if err := clearnode.VerifyAnswer(a.Evidence); err != nil {
 			t.Error(err)
 		}
-		s := look(t, c, id, settlement.ReadOptions{})
+		s := readSession(t, c, id, settlement.ReadOptions{})
 		if s.Open || s.Version != 2 || text(s.Payouts) != "A 7 usdc; B 8 usdc; " {
 			t.Errorf("session %+v", s)
 		}
@@ -37,31 +36,25 @@ func TestClose(t *testing.T) {
 
 // TestRealRefusals: errors that the node finds by itself.
 func TestRealRefusals(t *testing.T) {
-	n := startNode(t, clearnodetest.Config{})
-	c := ready(t, config(n.URL()))
-	closed := openDuel(t, n)
-	late := prepared(t, c, closed)
-	closeDuel(t, c, closed)
-	if _, err := c.Send(t.Context(), late); wantRefused(t, err) != nil {
-		t.Errorf("closed already: %v", err)
-	}
-	id := openDuel(t, n)
-	s := look(t, c, id, settlement.ReadOptions{})
-	for code, change := range map[settlement.Code]func(*settlement.Plan){
-		settlement.AllocationRejected: func(p *settlement.Plan) { p.Allocations[0].Amount = parse(t, "6") },
-		settlement.NotAParticipant:    func(p *settlement.Plan) { p.Allocations[0].Participant = addressOf(keyStranger) },
+	for _, tc := range []struct {
+		protocol string
+		code     settlement.Code
+		change   func(*settlement.Plan)
+	}{
+		{clearnodetest.Nitro04, settlement.AllocationRejected, func(p *settlement.Plan) { p.Allocations[0].Amount = parse(t, "6") }},
+		{clearnodetest.Nitro04, settlement.NotAParticipant, func(p *settlement.Plan) { p.Allocations[0].Participant = addressOf(keyStranger) }},
+		{clearnodetest.Legacy, settlement.AllocationRejected, func(p *settlement.Plan) { p.Allocations[0].Amount = parse(t, "6") }},
 	} {
-		plan := share(t, s, "7")
-		change(&plan)
-		r, err := c.Prepare(t.Context(), settlement.Outcome{}, plan, s)
-		if err != nil {
-			t.Fatal(err)
+		n, c := startReady(t, clearnodetest.Config{Protocol: tc.protocol})
+		s := readSession(t, c, openGame(t, n), settlement.ReadOptions{})
+		plan := gamePlan(t, s)
+		tc.change(&plan)
+		r := prepare(t, c, settlement.Outcome{}, plan, s)
+		if _, err := c.Send(t.Context(), r); wantRefused(t, err) == nil || codeOf(err) != tc.code {
+			t.Errorf("%s: %v", tc.code, err)
 		}
-		if _, err := c.Send(t.Context(), r); wantRefused(t, err) == nil || wantRefused(t, err).Code != code {
-			t.Errorf("%s: %v", code, err)
-		}
+		wantChecked(t, n)
 	}
-	wantChecked(t, n)
 }
 
 // TestLostAnswer: the call ends by its own time, or by its context, in doubt, and
@@ -77,7 +70,7 @@ func TestLostAnswer(t *testing.T) {
 			return context.WithTimeout(t.Context(), time.Millisecond*50)
 		},
 	} {
-		id := openDuel(t, n)
+		id := openGame(t, n)
 		r := prepared(t, c, id)
 		n.Inject(clearnodetest.Fault{Method: "close_app_session", Kind: clearnodetest.LoseAnswer})
 		ctx, cancel := ctx()
@@ -87,7 +80,7 @@ func TestLostAnswer(t *testing.T) {
 		if !errors.Is(err, clearnode.ErrNoAnswer) || !errors.Is(err, context.DeadlineExceeded) {
 			t.Errorf("%s: %v", it, err)
 		}
-		if s := look(t, c, id, settlement.ReadOptions{}); s.Open || text(s.Payouts) != "A 7 usdc; B 8 usdc; " {
+		if s := readSession(t, c, id, settlement.ReadOptions{}); s.Open || text(s.Payouts) != "A 7 usdc; B 8 usdc; " {
 			t.Errorf("%s: session %+v", it, s)
 		}
 	}
@@ -97,9 +90,8 @@ func TestLostAnswer(t *testing.T) {
 }
 
 func TestCancelledSend(t *testing.T) {
-	n := startNode(t, clearnodetest.Config{})
-	c := ready(t, config(n.URL()))
-	id := openDuel(t, n)
+	n, c := startReady(t, clearnodetest.Config{})
+	id := openGame(t, n)
 	r := prepared(t, c, id)
 	cancelled, cancel := context.WithCancel(t.Context())
 	cancel()
@@ -112,7 +104,7 @@ func TestCancelledSend(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	var sent sync.WaitGroup
 	sent.Go(func() { _, err = c.Send(ctx, r) })
-	cancel() // before it was sent, or after: either must be told truly
+	cancel() // before it was sent, or after: either must be reported correctly
 	sent.Wait()
 	notSent := errors.Is(err, clearnode.ErrNotSent)
 	close(release)
@@ -130,7 +122,7 @@ func TestNotSent(t *testing.T) {
 	cfg := config(n.URL())
 	cfg.RequestTimeout = 300 * time.Millisecond
 	c := ready(t, cfg)
-	id := openDuel(t, n)
+	id := openGame(t, n)
 	r := prepared(t, c, id)
 	n.Stop()
 	_ = waitReady(t, c, false)
@@ -149,9 +141,8 @@ func TestNotSent(t *testing.T) {
 // TestSendWaitsForAConnection: a close waits a while for one that is signed in,
 // rather than spend an attempt.
 func TestSendWaitsForAConnection(t *testing.T) {
-	n := startNode(t, clearnodetest.Config{})
-	c := ready(t, config(n.URL()))
-	id := openDuel(t, n)
+	n, c := startReady(t, clearnodetest.Config{})
+	id := openGame(t, n)
 	r := prepared(t, c, id)
 	n.Stop()
 	_ = waitReady(t, c, false)
@@ -168,7 +159,7 @@ func TestSendWaitsForAConnection(t *testing.T) {
 
 func TestPrepareRefusals(t *testing.T) {
 	n := startNode(t, clearnodetest.Config{})
-	half := duel()
+	half := gameDefinition()
 	half.Weights = []int64{50, 0, 50}
 	for _, tc := range []struct {
 		it   string
@@ -177,24 +168,19 @@ func TestPrepareRefusals(t *testing.T) {
 		code settlement.Code
 		says []string
 	}{
-		{"a stranger", keyStranger, duel(), settlement.NotAParticipant, []string{addressOf(keyStranger)}},
-		{"no weight", keyA, duel(), settlement.QuorumNotReached, []string{"0", "100"}},
+		{"a stranger", keyStranger, gameDefinition(), settlement.NotAParticipant, []string{addressOf(keyStranger)}},
+		{"no weight", keyA, gameDefinition(), settlement.QuorumNotReached, []string{"0", "100"}},
 		{"half the weight", keyJudge, half, settlement.QuorumNotReached, []string{"50", "100"}},
 	} {
 		cfg := config(n.URL())
 		cfg.Signers = []clearnode.Signer{clearnode.KeySigner(keyOf(tc.key))}
 		c := ready(t, cfg)
 		id := open(t, n, tc.def, put(playerA, "usdc", "10"))
-		s := look(t, c, id, settlement.ReadOptions{})
-		_, err := c.Prepare(t.Context(), settlement.Outcome{}, share(t, s, "7"), s)
-		var f *settlement.Failure
-		if !errors.As(err, &f) || f.Code != tc.code {
-			t.Errorf("%s: %v", tc.it, err)
-			continue
-		}
+		s := readSession(t, c, id, settlement.ReadOptions{})
+		_, err := c.Prepare(t.Context(), settlement.Outcome{}, gamePlan(t, s), s)
 		for _, word := range tc.says {
-			if !strings.Contains(f.Message, word) {
-				t.Errorf("%s: %q doesn't say %q", tc.it, f.Message, word)
+			if codeOf(err) != tc.code || !strings.Contains(err.Error(), word) {
+				t.Errorf("%s: %v doesn't say %q", tc.it, err, word)
 			}
 		}
 	}
@@ -204,10 +190,9 @@ func TestPrepareRefusals(t *testing.T) {
 // back; the fence covers it.
 func TestPrepareTimes(t *testing.T) {
 	ahead := 37 * time.Hour
-	n := startNode(t, clearnodetest.Config{Now: func() time.Time { return time.Now().Add(ahead) }})
-	c := ready(t, config(n.URL()))
+	n, c := startReady(t, clearnodetest.Config{Now: func() time.Time { return time.Now().Add(ahead) }})
 	before := time.Now().Add(ahead)
-	r := prepared(t, c, openDuel(t, n))
+	r := prepared(t, c, openGame(t, n))
 	stamp := time.UnixMilli(int64(r.Ref.Timestamp))
 	if late := time.Now().Add(ahead).Add(-40 * time.Second); stamp.After(late) || stamp.Before(before.Add(-40*time.Second-patience)) {
 		t.Errorf("stamped %s, the node's clock was between %s and %s", stamp, before, late)
@@ -215,7 +200,5 @@ func TestPrepareTimes(t *testing.T) {
 	if want := stamp.Add(80 * time.Second); !r.ValidUntil.Equal(want) {
 		t.Errorf("valid until %s, want %s", r.ValidUntil, want)
 	}
-	if _, err := c.Send(t.Context(), r); err != nil {
-		t.Error(err)
-	}
+	sendOK(t, c, r)
 }

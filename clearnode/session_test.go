@@ -15,10 +15,9 @@ import (
 )
 
 func TestSessionFunded(t *testing.T) {
-	n := startNode(t, clearnodetest.Config{})
-	c := ready(t, config(n.URL()))
-	id := open(t, n, duel(), put(playerA, "usdc", "10"), put(playerB, "weth", "0.5"), put(playerB, "usdc", "5"))
-	s := look(t, c, id, settlement.ReadOptions{})
+	n, c := startReady(t, clearnodetest.Config{})
+	id := open(t, n, gameDefinition(), put(playerA, "usdc", "10"), put(playerB, "weth", "0.5"), put(playerB, "usdc", "5"))
+	s := readSession(t, c, id, settlement.ReadOptions{})
 	if !s.Open || s.Version != 1 || s.ConfirmedStable || s.Quorum != 100 || s.Protocol != "NitroRPC/0.2" || s.Application != "cnharness" || s.ID != id {
 		t.Errorf("session %+v", s)
 	}
@@ -39,11 +38,10 @@ func TestSessionFunded(t *testing.T) {
 // TestSessionOneRoundTrip: a second read of the same session asks only for what
 // may have changed.
 func TestSessionOneRoundTrip(t *testing.T) {
-	n := startNode(t, clearnodetest.Config{})
-	c := ready(t, config(n.URL()))
-	id := openDuel(t, n)
-	look(t, c, id, settlement.ReadOptions{})
-	look(t, c, id, settlement.ReadOptions{})
+	n, c := startReady(t, clearnodetest.Config{})
+	id := openGame(t, n)
+	readSession(t, c, id, settlement.ReadOptions{})
+	readSession(t, c, id, settlement.ReadOptions{})
 	for method, want := range map[string]int{"get_app_definition": 1, "get_assets": 1, "get_ledger_transactions": 2, "get_app_sessions": 2} {
 		if got := n.Requests(method); got != want {
 			t.Errorf("%d of %s, want %d", got, method, want)
@@ -59,7 +57,7 @@ type submission struct {
 }
 
 func open04(t *testing.T, n *clearnodetest.Node) settlement.SessionID {
-	def := duel()
+	def := gameDefinition()
 	def.Protocol = "NitroRPC/0.4"
 	return open(t, n, def, put(playerA, "usdc", "10"), put(playerB, "usdc", "5"))
 }
@@ -67,25 +65,22 @@ func open04(t *testing.T, n *clearnodetest.Node) settlement.SessionID {
 func withdraw(t *testing.T, c *clearnode.Client, id settlement.SessionID, version uint64, left ...clearnodetest.Allocation) {
 	t.Helper()
 	err := c.Call(t.Context(), "submit_app_state", submission{id, "withdraw", version, left}, clearnode.KeySigner(keyOf(keyJudge)))
-	if err != nil {
-		t.Fatal(err)
-	}
+	must(t, err)
 }
 
 // TestSessionWithdrawn: what was taken out before a close looks like a payout, and
 // the session is open.
 func TestSessionWithdrawn(t *testing.T) {
-	n := startNode(t, clearnodetest.Config{})
-	c := ready(t, config(n.URL()))
+	n, c := startReady(t, clearnodetest.Config{})
 	id := open04(t, n)
 	withdraw(t, c, id, 2, put(playerA, "usdc", "6"), put(playerB, "usdc", "5"))
-	s := look(t, c, id, settlement.ReadOptions{})
+	s := readSession(t, c, id, settlement.ReadOptions{})
 	if !s.Open || s.Version != 2 || text(s.Payouts) != "A 4 usdc; " || s.Evidence.Protocol != "nitrorpc/0.4" {
 		t.Errorf("session %+v", s)
 	}
 	withdraw(t, c, id, 3, put(playerA, "usdc", "0"), put(playerB, "usdc", "0"))
 	looks := n.Requests("get_ledger_transactions")
-	s = look(t, c, id, settlement.ReadOptions{})
+	s = readSession(t, c, id, settlement.ReadOptions{})
 	if !s.Open || s.Version != 3 || !s.Unfunded() {
 		t.Errorf("emptied: %+v", s)
 	}
@@ -95,12 +90,11 @@ func TestSessionWithdrawn(t *testing.T) {
 }
 
 func TestSessionUnfunded(t *testing.T) {
-	n := startNode(t, clearnodetest.Config{})
-	c := ready(t, config(n.URL()))
+	n, c := startReady(t, clearnodetest.Config{})
 	for _, doubt := range []bool{false, true} {
-		id := open(t, n, duel())
+		id := open(t, n, gameDefinition())
 		looks := n.Requests("get_ledger_transactions")
-		s := look(t, c, id, settlement.ReadOptions{InDoubt: doubt})
+		s := readSession(t, c, id, settlement.ReadOptions{InDoubt: doubt})
 		if !s.Open || !s.Unfunded() || s.Version != 1 || s.ConfirmedStable != doubt {
 			t.Errorf("session %+v", s)
 		}
@@ -116,27 +110,24 @@ type closing struct {
 }
 
 // closeEmpty closes a session with nothing in it.
-func closeEmpty(t *testing.T, c *clearnode.Client, id settlement.SessionID) {
+func closeEmpty(t *testing.T, c *clearnode.Client, id settlement.SessionID, participant string) {
 	t.Helper()
-	err := c.Call(t.Context(), "close_app_session", closing{id, []clearnodetest.Allocation{put(playerA, "usdc", "0")}}, clearnode.KeySigner(keyOf(keyJudge)))
-	if err != nil {
-		t.Fatal(err)
-	}
+	err := c.Call(t.Context(), "close_app_session", closing{id, []clearnodetest.Allocation{put(participant, "usdc", "0")}}, clearnode.KeySigner(keyOf(keyJudge)))
+	must(t, err)
 }
 
 func TestSessionClosed(t *testing.T) {
-	n := startNode(t, clearnodetest.Config{})
-	c := ready(t, config(n.URL()))
-	paid, empty := openDuel(t, n), open(t, n, duel())
-	closeDuel(t, c, paid)
-	closeEmpty(t, c, empty)
+	n, c := startReady(t, clearnodetest.Config{})
+	paid, empty := openGame(t, n), open(t, n, gameDefinition())
+	closeGame(t, c, paid)
+	closeEmpty(t, c, empty, playerA)
 	for _, doubt := range []bool{false, true} {
 		looks := n.Requests("get_ledger_transactions")
-		s := look(t, c, paid, settlement.ReadOptions{InDoubt: doubt})
+		s := readSession(t, c, paid, settlement.ReadOptions{InDoubt: doubt})
 		if s.Open || s.ConfirmedStable != doubt || s.Version != 2 || text(s.Payouts) != "A 7 usdc; B 8 usdc; " {
 			t.Errorf("session %+v", s)
 		}
-		if s := look(t, c, empty, settlement.ReadOptions{InDoubt: doubt}); s.Open || s.Version != 2 || len(s.Deposits) != 0 {
+		if s := readSession(t, c, empty, settlement.ReadOptions{InDoubt: doubt}); s.Open || s.Version != 2 || len(s.Deposits) != 0 {
 			t.Errorf("session %+v", s)
 		}
 		want := map[bool]int{false: 2, true: 4}[doubt]
@@ -146,43 +137,18 @@ func TestSessionClosed(t *testing.T) {
 	}
 }
 
-func TestSessionNotFound(t *testing.T) {
-	n := startNode(t, clearnodetest.Config{})
-	c := ready(t, config(n.URL()))
-	_, unknown := handmade(t)
-	_, err := c.Session(t.Context(), unknown.ID, settlement.ReadOptions{})
-	if !errors.Is(err, settlement.ErrSessionNotFound) {
-		t.Errorf("unknown: %v", err)
-	}
-	if got := n.Requests("get_ledger_transactions"); got != 3 {
-		t.Errorf("%d ledger reads, want one, and two more around the definition", got)
-	}
-	n.Outage(true)
-	for it, id := range map[string]settlement.SessionID{"unknown": unknown.ID, "known": openKnown(t, n)} {
-		if _, err := c.Session(t.Context(), id, settlement.ReadOptions{}); err == nil || errors.Is(err, settlement.ErrSessionNotFound) {
-			t.Errorf("%s, with the database away: %v", it, err)
-		}
-	}
-}
-
-func openKnown(t *testing.T, n *clearnodetest.Node) settlement.SessionID {
-	n.Outage(false)
-	defer n.Outage(true)
-	return openDuel(t, n)
-}
-
 // TestSecondLookEnds: the wait between two looks heeds the context.
 func TestSecondLookEnds(t *testing.T) {
 	n := startNode(t, clearnodetest.Config{})
 	c := ready(t, config(n.URL()).SecondLook(time.Hour))
 	_, unknown := handmade(t)
-	for _, id := range []settlement.SessionID{unknown.ID, open(t, n, duel())} {
+	for _, id := range []settlement.SessionID{unknown.ID, open(t, n, gameDefinition())} {
 		ctx, cancel := context.WithCancel(t.Context())
 		looks := n.Requests("get_ledger_transactions")
 		var looking sync.WaitGroup
 		var err error
 		looking.Go(func() { _, err = c.Session(ctx, id, settlement.ReadOptions{}) })
-		eventually(t, "the first look", func() bool { return n.Requests("get_ledger_transactions") > looks })
+		eventually(t, "the first read", func() bool { return n.Requests("get_ledger_transactions") > looks })
 		cancel()
 		looking.Wait()
 		if !errors.Is(err, context.Canceled) {
@@ -192,15 +158,15 @@ func TestSecondLookEnds(t *testing.T) {
 }
 
 // TestSessionInDoubt: an open session is read twice on one connection, and whether
-// that went quickly is told.
+// that went quickly is reported.
 func TestSessionInDoubt(t *testing.T) {
 	n := startNode(t, clearnodetest.Config{})
 	cfg := config(n.URL())
 	cfg.FenceMargin = 2 * time.Second
 	c := ready(t, cfg)
-	id := openDuel(t, n)
+	id := openGame(t, n)
 	looks := n.Requests("get_ledger_transactions")
-	if s := look(t, c, id, settlement.ReadOptions{InDoubt: true}); !s.Open || !s.ConfirmedStable {
+	if s := readSession(t, c, id, settlement.ReadOptions{InDoubt: true}); !s.Open || !s.ConfirmedStable {
 		t.Errorf("session %+v", s)
 	}
 	if n.Requests("get_ledger_transactions") != looks+2 {
@@ -209,12 +175,12 @@ func TestSessionInDoubt(t *testing.T) {
 	slow := clearnodetest.Fault{Method: "get_ledger_transactions", Kind: clearnodetest.DelayAnswer, Delay: 600 * time.Millisecond}
 	none := clearnodetest.Fault{Method: "get_ledger_transactions", Kind: clearnodetest.DelayAnswer}
 	n.Inject(slow)
-	if s := look(t, c, id, settlement.ReadOptions{InDoubt: true}); !s.Open || s.ConfirmedStable {
+	if s := readSession(t, c, id, settlement.ReadOptions{InDoubt: true}); !s.Open || s.ConfirmedStable {
 		t.Errorf("slow at first: quiet %v", s.ConfirmedStable)
 	}
 	n.Inject(none)
 	n.Inject(slow)
-	if s := look(t, c, id, settlement.ReadOptions{InDoubt: true}); !s.Open || s.ConfirmedStable {
+	if s := readSession(t, c, id, settlement.ReadOptions{InDoubt: true}); !s.Open || s.ConfirmedStable {
 		t.Errorf("slow at last: quiet %v", s.ConfirmedStable)
 	}
 	n.Inject(none)
@@ -226,15 +192,14 @@ func TestSessionInDoubt(t *testing.T) {
 
 // TestSessionManyTransactions: page by page, each once, oldest first.
 func TestSessionManyTransactions(t *testing.T) {
-	n := startNode(t, clearnodetest.Config{})
-	c := ready(t, config(n.URL()))
+	n, c := startReady(t, clearnodetest.Config{})
 	for _, many := range []int{99, 100, 101, 200, 250} {
 		var deposits []clearnodetest.Allocation
 		for range many {
 			deposits = append(deposits, put(playerA, "usdc", "1"))
 		}
-		id := open(t, n, duel(), deposits...)
-		s := look(t, c, id, settlement.ReadOptions{})
+		id := open(t, n, gameDefinition(), deposits...)
+		s := readSession(t, c, id, settlement.ReadOptions{})
 		if len(s.Deposits) != many || !s.Open || s.Balance()[0].Amount.String() != decimalOf(many).String() {
 			t.Errorf("%d deposits, balance %v, want %d", len(s.Deposits), s.Balance(), many)
 		}
@@ -252,28 +217,27 @@ func TestSessionManyTransactions(t *testing.T) {
 // TestSessionManySessions: where our own list is too long to tell, those of the
 // others do.
 func TestSessionManySessions(t *testing.T) {
-	n := startNode(t, clearnodetest.Config{})
-	c := ready(t, config(n.URL()))
+	n, c := startReady(t, clearnodetest.Config{})
 	with := func(other string) clearnodetest.Definition {
-		def := duel()
+		def := gameDefinition()
 		def.Participants = []string{other, playerB, judge}
 		return def
 	}
 	rare := addressOf(77)
-	funded, rareFunded := openDuel(t, n), open(t, n, with(rare), put(rare, "usdc", "3"))
-	empty, rareEmpty := open(t, n, duel()), open(t, n, with(rare))
-	paid, closed, rareClosed := openDuel(t, n), open(t, n, duel()), open(t, n, with(rare))
+	funded, rareFunded := openGame(t, n), open(t, n, with(rare), put(rare, "usdc", "3"))
+	empty, rareEmpty := open(t, n, gameDefinition()), open(t, n, with(rare))
+	paid, closed, rareClosed := openGame(t, n), open(t, n, gameDefinition()), open(t, n, with(rare))
 	many := func() {
 		for range 110 {
-			openDuel(t, n)
+			openGame(t, n)
 		}
 	}
 	many()
-	between := openDuel(t, n)
+	between := openGame(t, n)
 	many()
-	closeDuel(t, c, paid)
-	closeEmpty(t, c, closed)
-	closeEmptyOf(t, c, rareClosed, rare)
+	closeGame(t, c, paid)
+	closeEmpty(t, c, closed, playerA)
+	closeEmpty(t, c, rareClosed, rare)
 	for _, tc := range []struct {
 		it      string
 		id      settlement.SessionID
@@ -291,18 +255,10 @@ func TestSessionManySessions(t *testing.T) {
 		{"closed and empty", closed, settlement.ReadOptions{}, false, 2},
 		{"closed and empty, of one with few sessions", rareClosed, settlement.ReadOptions{}, false, 2},
 	} {
-		s := look(t, c, tc.id, tc.options)
+		s := readSession(t, c, tc.id, tc.options)
 		if s.Open != tc.open || s.Version != tc.version {
 			t.Errorf("%s: open %v, version %d", tc.it, s.Open, s.Version)
 		}
-	}
-}
-
-func closeEmptyOf(t *testing.T, c *clearnode.Client, id settlement.SessionID, participant string) {
-	t.Helper()
-	err := c.Call(t.Context(), "close_app_session", closing{id, []clearnodetest.Allocation{put(participant, "usdc", "0")}}, clearnode.KeySigner(keyOf(keyJudge)))
-	if err != nil {
-		t.Fatal(err)
 	}
 }
 
@@ -311,34 +267,32 @@ func closeEmptyOf(t *testing.T, c *clearnode.Client, id settlement.SessionID, pa
 func TestSessionSeenByOthers(t *testing.T) {
 	n := startNode(t, clearnodetest.Config{})
 	j := ready(t, config(n.URL()))
-	lower := duel()
+	lower := gameDefinition()
 	lower.Participants[2] = strings.ToLower(judge)
 	spelled := open(t, n, lower)
-	empty, paid, funded := open(t, n, duel()), openDuel(t, n), openDuel(t, n)
-	closeDuel(t, j, paid)
-	emptied := duel()
+	empty, paid, funded := open(t, n, gameDefinition()), openGame(t, n), openGame(t, n)
+	closeGame(t, j, paid)
+	emptied := gameDefinition()
 	emptied.Protocol, emptied.Participants, emptied.Weights = "NitroRPC/0.4", lower.Participants, []int64{100, 0, 0}
 	gone := open(t, n, emptied, put(playerA, "usdc", "10"))
 	out := submission{gone, "withdraw", 2, []clearnodetest.Allocation{put(playerA, "usdc", "0")}}
-	if err := j.Call(t.Context(), "submit_app_state", out, clearnode.KeySigner(keyOf(keyA))); err != nil {
-		t.Fatal(err)
-	}
-	if s := look(t, j, gone, settlement.ReadOptions{}); !s.Open || s.Version != 2 || len(s.Payouts) != 1 {
+	must(t, j.Call(t.Context(), "submit_app_state", out, clearnode.KeySigner(keyOf(keyA))))
+	if s := readSession(t, j, gone, settlement.ReadOptions{}); !s.Open || s.Version != 2 || len(s.Payouts) != 1 {
 		t.Errorf("spelled otherwise and emptied: %+v", s)
 	}
-	if s := look(t, j, spelled, settlement.ReadOptions{}); !s.Open || s.Version != 1 || s.Participants[2].Spelling != strings.ToLower(judge) {
+	if s := readSession(t, j, spelled, settlement.ReadOptions{}); !s.Open || s.Version != 1 || s.Participants[2].Spelling != strings.ToLower(judge) {
 		t.Errorf("spelled otherwise: %+v", s)
 	}
 	cfg := config(n.URL())
 	cfg.Signers = []clearnode.Signer{clearnode.KeySigner(keyOf(keyStranger))}
 	c := ready(t, cfg)
-	if s := look(t, c, empty, settlement.ReadOptions{}); !s.Open || s.Version != 1 {
+	if s := readSession(t, c, empty, settlement.ReadOptions{}); !s.Open || s.Version != 1 {
 		t.Errorf("empty, by a stranger: %+v", s)
 	}
-	if s := look(t, c, paid, settlement.ReadOptions{}); s.Open || text(s.Payouts) != "A 7 usdc; B 8 usdc; " {
+	if s := readSession(t, c, paid, settlement.ReadOptions{}); s.Open || text(s.Payouts) != "A 7 usdc; B 8 usdc; " {
 		t.Errorf("closed, by a stranger: %+v", s)
 	}
-	if s := look(t, c, funded, settlement.ReadOptions{}); !s.Open || s.Version != 1 {
+	if s := readSession(t, c, funded, settlement.ReadOptions{}); !s.Open || s.Version != 1 {
 		t.Errorf("funded, by a stranger: %+v", s)
 	}
 }
@@ -348,17 +302,16 @@ func TestClockSetBack(t *testing.T) {
 	var ahead atomic.Int64
 	ahead.Store(int64(time.Hour))
 	nodeNow := func() time.Time { return time.Now().Add(time.Duration(ahead.Load())) }
-	n := startNode(t, clearnodetest.Config{Now: nodeNow})
-	c := ready(t, config(n.URL()))
-	id := openDuel(t, n)
-	if s := look(t, c, id, settlement.ReadOptions{}); s.AsOf.After(nodeNow()) || s.AsOf.Before(nodeNow().Add(-patience)) {
+	n, c := startReady(t, clearnodetest.Config{Now: nodeNow})
+	id := openGame(t, n)
+	if s := readSession(t, c, id, settlement.ReadOptions{}); s.AsOf.After(nodeNow()) || s.AsOf.Before(nodeNow().Add(-patience)) {
 		t.Errorf("as of %s, the node's clock says %s", s.AsOf, nodeNow())
 	}
 	ahead.Store(0)
-	if s := look(t, c, id, settlement.ReadOptions{}); s.AsOf.After(nodeNow()) || s.AsOf.Before(nodeNow().Add(-patience)) {
+	if s := readSession(t, c, id, settlement.ReadOptions{}); s.AsOf.After(nodeNow()) || s.AsOf.Before(nodeNow().Add(-patience)) {
 		t.Errorf("set back: as of %s, the node's clock says %s", s.AsOf, nodeNow())
 	}
-	closeDuel(t, c, id)
+	closeGame(t, c, id)
 }
 
 // TestUnevenClocks: a node whose clock runs slower than ours, or not at all, is
@@ -370,15 +323,14 @@ func TestUnevenClocks(t *testing.T) {
 		"slow":     func() time.Time { return begin.Add(time.Since(begin) / 3) },
 		"fast":     func() time.Time { return begin.Add(time.Since(begin) * 3) },
 	} {
-		n := startNode(t, clearnodetest.Config{Now: now})
-		c := ready(t, config(n.URL()))
+		n, c := startReady(t, clearnodetest.Config{Now: now})
 		for range 5 {
-			id := openDuel(t, n)
-			s := look(t, c, id, settlement.ReadOptions{InDoubt: true})
+			id := openGame(t, n)
+			s := readSession(t, c, id, settlement.ReadOptions{InDoubt: true})
 			if s.AsOf.After(now()) {
 				t.Errorf("%s: as of %s, the node's clock says %s", it, s.AsOf, now())
 			}
-			closeDuel(t, c, id)
+			closeGame(t, c, id)
 		}
 		wantChecked(t, n)
 	}

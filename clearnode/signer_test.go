@@ -74,26 +74,21 @@ func TestSlowSigner(t *testing.T) {
 	cfg.Signers = []clearnode.Signer{far}
 	cfg.RequestTimeout = 300 * time.Millisecond
 	c := ready(t, cfg)
-	s := look(t, c, openDuel(t, n), settlement.ReadOptions{})
+	s := readSession(t, c, openGame(t, n), settlement.ReadOptions{})
 	for it, err := range map[string]error{"slow": nil, "failing": errors.New("the vault is sealed")} {
 		away <- err
-		_, err := c.Prepare(t.Context(), settlement.Outcome{}, share(t, s, "7"), s)
+		_, err := c.Prepare(t.Context(), settlement.Outcome{}, gamePlan(t, s), s)
 		wantNotReady(t, err)
 		if err == nil || !strings.Contains(err.Error(), judge) {
 			t.Errorf("%s: %v", it, err)
 		}
 	}
-	r, err := c.Prepare(t.Context(), settlement.Outcome{}, share(t, s, "7"), s)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if _, err := c.Send(t.Context(), r); err != nil {
-		t.Error(err)
-	}
+	r := prepare(t, c, settlement.Outcome{}, gamePlan(t, s), s)
+	sendOK(t, c, r)
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
 	away <- nil
-	if _, err := c.Prepare(ctx, settlement.Outcome{}, share(t, s, "7"), s); !errors.Is(err, context.Canceled) {
+	if _, err := c.Prepare(ctx, settlement.Outcome{}, gamePlan(t, s), s); !errors.Is(err, context.Canceled) {
 		t.Errorf("prepared for nobody: %v", err)
 	}
 }

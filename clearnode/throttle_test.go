@@ -37,7 +37,7 @@ func TestThrottleOf(t *testing.T) {
 	}
 }
 
-// TestThrottleQueue: who can't have a turn in time is told so at once.
+// TestThrottleQueue: a caller without a turn in time learns it at once.
 func TestThrottleQueue(t *testing.T) {
 	l := newThrottle(Config{RateLimit: 0.001, RateBurst: 2}, protocol.Budget{})
 	gone := make(chan struct{})

@@ -17,9 +17,7 @@ import (
 func balance(t *testing.T, nodes ...*clearnodetest.Node) string {
 	t.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
+	must(t, err)
 	t.Cleanup(func() { _ = l.Close() })
 	go func() {
 		for n := 0; ; n++ {
@@ -62,7 +60,7 @@ func TestTwoClocksBehindOneAddress(t *testing.T) {
 	fast, slow := twoClocks(t, &behind)
 	c := ready(t, config(balance(t, fast, slow)))
 	eventually(t, "both connections are probed", func() bool { return c.Fit() == 2 })
-	definition := duel()
+	definition := gameDefinition()
 	var id settlement.SessionID
 	for _, n := range []*clearnodetest.Node{fast, slow} {
 		id = open(t, n, definition, put(playerA, "usdc", "10"), put(playerB, "usdc", "5"))
@@ -70,7 +68,7 @@ func TestTwoClocksBehindOneAddress(t *testing.T) {
 	read := func(when string) {
 		t.Helper()
 		for range 4 {
-			if late := look(t, c, id, settlement.ReadOptions{}).AsOf.Sub(time.Now().Add(-5 * time.Second)); late > 0 {
+			if late := readSession(t, c, id, settlement.ReadOptions{}).AsOf.Sub(time.Now().Add(-5 * time.Second)); late > 0 {
 				t.Errorf("%s: a read is dated %s after the slow clock", when, late)
 			}
 		}
@@ -110,7 +108,7 @@ func TestOneClockSet(t *testing.T) {
 	cfg.Connections = 4
 	c := ready(t, cfg)
 	eventually(t, "all are probed", func() bool { return c.Fit() == 4 })
-	id := openDuel(t, n)
+	id := openGame(t, n)
 	ahead.Store(int64(time.Hour))
 	var s settlement.Session
 	eventually(t, "the new time is known", func() bool {
@@ -119,5 +117,5 @@ func TestOneClockSet(t *testing.T) {
 		return err == nil && s.AsOf.After(time.Now().Add(time.Hour-time.Minute))
 	})
 	_ = waitReady(t, c, true)
-	closeDuel(t, c, id)
+	closeGame(t, c, id)
 }

@@ -11,7 +11,7 @@ import (
 // Package record reads the result by the names under which it is written.
 func TestRecord(t *testing.T) {
 	res := result{
-		Seed: 7, Protocol: "nitrorpc/0.4", NATS: "v2", Duration: 80, Faults: map[faultKind]int{killReplica: 3}, Recovery: 7.5,
+		Seed: 7, Protocol: "nitrorpc/0.4", NATS: "v2", Duration: 80, Faults: map[faultKind]int{pauseReplica: 3}, Recovery: 7.5,
 		Summary: verdict.Summary{Outcomes: 1, Messages: 2, Closed: 3, Recovered: 4, Duplicates: 5, Losses: 6},
 	}
 	folder := t.TempDir()

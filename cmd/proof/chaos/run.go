@@ -207,7 +207,7 @@ func (r *run) injectFaults(schedule []fault) error {
 		events = append(events, event{f.At, func() {
 			r.logf("%s", f)
 			r.injected[f.Kind]++
-			end = r.inject(ctx, id, f)
+			end = f.spec().inject(r, strike{f, id, ctx, r.replicas[f.Target%len(r.replicas)], r.cluster.servers[f.Target%servers]})
 		}}, event{f.At + f.Duration, func() {
 			if end != nil {
 				end()

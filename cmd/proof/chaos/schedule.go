@@ -2,43 +2,12 @@ package main
 
 import (
 	"cmp"
-	"fmt"
 	"maps"
 	"math/rand/v2"
 	"slices"
 	"time"
 
 	"settled/clearnode/clearnodetest"
-)
-
-// faultKind names a kind of fault in records.
-type faultKind string
-
-const (
-	killReplica  faultKind = "kill -9 of a settled"
-	killReplicas faultKind = "kill -9 of all settled"
-	pauseReplica faultKind = "pause of a settled"
-	termReplica  faultKind = "SIGTERM of a settled"
-	partReplica  faultKind = "a settled parted from NATS"
-	cutReplica   faultKind = "NATS connections of a settled cut"
-
-	killServer  faultKind = "kill -9 of a NATS server"
-	killServers faultKind = "kill -9 of two NATS servers"
-	killCluster faultKind = "kill -9 of all NATS servers"
-	pauseServer faultKind = "pause of a NATS server"
-	partServer  faultKind = "a NATS server parted from all"
-	partRoutes  faultKind = "a NATS server parted from the others"
-	stepDown    faultKind = "leader step-down"
-	fillDisk    faultKind = "disk full under a NATS server"
-
-	stopNode     faultKind = "node away"
-	nodeOutage   faultKind = "node without its database"
-	dropNode     faultKind = "node connections dropped"
-	impairNode   faultKind = "bad way to the node"
-	nodeFaults   faultKind = "requests and answers lost or late"
-	stallAndDrop faultKind = "closes at work while connections drop"
-
-	replayDeadLetters faultKind = "dead letters replayed"
 )
 
 // fault is one fault, drawn from the seed.
@@ -53,53 +22,6 @@ type fault struct {
 	Delay      time.Duration // of nodeFaults
 }
 
-// track is a sequence of faults, of which each ends before the next begins, so that
-// one kind of component has one fault at a time. Tracks run concurrently.
-type track struct {
-	gap   interval // between two faults
-	kinds map[faultKind]faultSpec
-}
-
-type faultSpec struct {
-	weight   int
-	duration interval
-}
-
-type interval struct{ min, max time.Duration }
-
-const second = time.Second
-
-var tracks = []track{
-	{gap: interval{second, 5 * second}, kinds: map[faultKind]faultSpec{
-		killReplica:  {4, interval{0, 3 * second}},
-		killReplicas: {1, interval{0, 2 * second}},
-		pauseReplica: {3, interval{ackWait + second, 14 * second}},
-		termReplica:  {1, interval{0, second}},
-		partReplica:  {3, interval{2 * second, 10 * second}},
-		cutReplica:   {2, interval{}},
-	}},
-	// With shorter gaps the servers would elect leaders all the time.
-	{gap: interval{4 * second, 14 * second}, kinds: map[faultKind]faultSpec{
-		killServer:  {3, interval{0, 5 * second}},
-		killServers: {1, interval{0, 3 * second}},
-		killCluster: {1, interval{0, 2 * second}},
-		pauseServer: {2, interval{3 * second, 10 * second}},
-		partServer:  {2, interval{2 * second, 10 * second}},
-		partRoutes:  {2, interval{2 * second, 10 * second}},
-		stepDown:    {5, interval{}},
-		fillDisk:    {1, interval{3 * second, 8 * second}},
-	}},
-	{gap: interval{second / 2, 4 * second}, kinds: map[faultKind]faultSpec{
-		stopNode:     {2, interval{second / 2, 6 * second}},
-		nodeOutage:   {2, interval{second / 2, 6 * second}},
-		dropNode:     {2, interval{}},
-		impairNode:   {4, interval{second, 6 * second}},
-		nodeFaults:   {8, interval{0, 2 * second}},
-		stallAndDrop: {5, interval{second, second}},
-	}},
-	{gap: interval{4 * second, 12 * second}, kinds: map[faultKind]faultSpec{replayDeadLetters: {1, interval{}}}},
-}
-
 // nodeFaultWeights is how often each fault of nodeFaults is drawn.
 func nodeFaultWeights(protocol string) map[clearnodetest.FaultKind]int {
 	weights := map[clearnodetest.FaultKind]int{
@@ -111,9 +33,6 @@ func nodeFaultWeights(protocol string) map[clearnodetest.FaultKind]int {
 	}
 	return weights
 }
-
-// leaders are the leaders that can be made to step down, as API subjects.
-var leaders = []string{"STREAM.LEADER.STEPDOWN.OUTCOMES", "STREAM.LEADER.STEPDOWN.SETTLEMENTS", "CONSUMER.LEADER.STEPDOWN.OUTCOMES.settled"}
 
 // drawSchedule draws the faults of a run, sorted by their begin. All end within length.
 func drawSchedule(seed uint64, length time.Duration, replicas int, protocol string) []fault {
@@ -142,19 +61,13 @@ func drawSchedule(seed uint64, length time.Duration, replicas int, protocol stri
 
 // drawDetails draws the remaining fields, with the same number of draws for every kind.
 func (f *fault) drawDetails(random *rand.Rand, replicas int, nodeFaults *bag[clearnodetest.FaultKind]) {
-	targets := servers
-	impairments := []impairment{{kind: refused}, {kind: stalled}}
-	switch f.Kind {
-	case killReplica, killReplicas, pauseReplica, termReplica, cutReplica:
+	spec, targets := f.spec(), servers
+	if spec.target == oneReplica || spec.target == allReplicas {
 		targets = replicas
-	case partReplica:
-		// Only clients meet silence: how long servers take to notice it among
-		// themselves isn't settled's concern.
-		targets, impairments = replicas, append(impairments, impairment{kind: silent})
-	case impairNode:
-		impairments = append(impairments, impairment{kind: silent}, impairment{kind: delayed, delay: second / 5})
-	case stepDown:
-		targets = len(leaders)
+	}
+	impairments := spec.impairments
+	if impairments == nil {
+		impairments = blocked
 	}
 	f.Target = random.IntN(targets)
 	f.Impairment = impairments[random.IntN(len(impairments))]
@@ -192,36 +105,4 @@ func (b *bag[T]) draw() T {
 	v := b.left[0]
 	b.left = b.left[1:]
 	return v
-}
-
-func (f fault) String() string {
-	detail := ""
-	switch f.Kind {
-	case killReplica, pauseReplica, termReplica, cutReplica:
-		detail = " (" + replicaName(f.Target) + ")"
-	case partReplica:
-		detail = fmt.Sprintf(" (%s, %s)", replicaName(f.Target), f.Impairment.kind)
-	case killServer, pauseServer:
-		detail = " (" + serverName(f.Target) + ")"
-	case partServer, partRoutes:
-		detail = fmt.Sprintf(" (%s, %s)", serverName(f.Target), f.Impairment.kind)
-	case stepDown:
-		detail = " (" + leaders[f.Target] + ")"
-	case impairNode:
-		detail = fmt.Sprintf(" (%s)", f.Impairment.kind)
-	case stallAndDrop:
-		return fmt.Sprintf("%s (%d times)", f.Kind, f.Times)
-	case nodeFaults:
-		detail = fmt.Sprintf(" (%s, %d times)", nodeFaultNames[f.NodeFault], f.Times)
-	}
-	if f.Duration > 0 {
-		detail += fmt.Sprintf(" for %.1f s", f.Duration.Seconds())
-	}
-	return string(f.Kind) + detail
-}
-
-var nodeFaultNames = map[clearnodetest.FaultKind]string{
-	clearnodetest.LoseRequest: "request lost", clearnodetest.LoseAnswer: "answer lost", clearnodetest.CutAfter: "connection cut after the request",
-	clearnodetest.Delay: "request late", clearnodetest.DelayAnswer: "answer late", clearnodetest.Stall: "stall before commit", clearnodetest.Error: "error",
-	clearnodetest.ErrorApplied: "error, but applied", clearnodetest.Garbage: "garbage", clearnodetest.ExpireAuth: "login forgotten", clearnodetest.WrongSignature: "wrong signature",
 }

@@ -42,7 +42,7 @@ func TestBugsAreHeld(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	tests, faults := inSources(t, `^func ((?:Test|Fuzz)\w+)\(`, "_test.go"), inSources(t, `faultKind\s*= "(.*)"$`, "schedule.go")
+	tests, faults := inSources(t, `^func ((?:Test|Fuzz)\w+)\(`, "_test.go"), inSources(t, `^\t\t"(.*)": +\{\d, interval`, "faults.go")
 	for _, b := range bugs {
 		if b.What == "" || b.FoundBy == "" {
 			t.Errorf("%+v: want a description and what found it", b)

@@ -13,11 +13,8 @@ import (
 // one kind of component has one fault at a time. Tracks run concurrently.
 type track struct {
 	gap   interval // between two faults
-	kinds map[faultKind]faultSpec
+	kinds map[string]faultSpec
 }
-
-// faultKind names a kind of fault in records.
-type faultKind string
 
 type faultSpec struct {
 	weight      int
@@ -55,8 +52,8 @@ type interval struct{ min, max time.Duration }
 const second = time.Second
 
 const (
-	pauseReplica faultKind = "pause of a settled"
-	fillDisk     faultKind = "disk full under a NATS server"
+	pauseReplica = "pause of a settled"
+	fillDisk     = "disk full under a NATS server"
 )
 
 // blocked are the impairments that end with the fault, silences those that clients meet
@@ -69,7 +66,7 @@ var (
 )
 
 var tracks = []track{
-	{gap: interval{second, 5 * second}, kinds: map[faultKind]faultSpec{
+	{gap: interval{second, 5 * second}, kinds: map[string]faultSpec{
 		"kill -9 of a settled":   {4, interval{0, 3 * second}, oneReplica, nil, func(r *run, s strike) func() { return r.kill(s.replica.Process) }},
 		"kill -9 of all settled": {1, interval{0, 2 * second}, allReplicas, nil, func(r *run, s strike) func() { return r.kill(r.replicaProcesses()...) }},
 		pauseReplica: {3, interval{ackWait + second, 14 * second}, oneReplica, nil, func(_ *run, s strike) func() {
@@ -91,7 +88,7 @@ var tracks = []track{
 		}},
 	}},
 	// With shorter gaps the servers would elect leaders all the time.
-	{gap: interval{4 * second, 14 * second}, kinds: map[faultKind]faultSpec{
+	{gap: interval{4 * second, 14 * second}, kinds: map[string]faultSpec{
 		"kill -9 of a NATS server": {3, interval{0, 5 * second}, oneServer, nil, func(r *run, s strike) func() { return r.kill(s.server) }},
 		"kill -9 of two NATS servers": {1, interval{0, 3 * second}, anything, nil, func(r *run, s strike) func() {
 			return r.kill(s.server, r.cluster.servers[(s.Target+1)%servers])
@@ -127,7 +124,7 @@ var tracks = []track{
 			}
 		}},
 	}},
-	{gap: interval{second / 2, 4 * second}, kinds: map[faultKind]faultSpec{
+	{gap: interval{second / 2, 4 * second}, kinds: map[string]faultSpec{
 		"node away": {2, interval{second / 2, 6 * second}, anything, nil, func(r *run, _ strike) func() {
 			r.node.Stop()
 			return r.node.Resume
@@ -155,7 +152,7 @@ var tracks = []track{
 		}},
 		"closes at work while connections drop": {5, interval{second, second}, anything, nil, stallAndDrop},
 	}},
-	{gap: interval{4 * second, 12 * second}, kinds: map[faultKind]faultSpec{
+	{gap: interval{4 * second, 12 * second}, kinds: map[string]faultSpec{
 		"dead letters replayed": {1, interval{}, anything, nil, func(r *run, s strike) func() {
 			r.load.running.Go(func() { r.load.replayDeadLetters(r.ctx, s.Times) })
 			return nil
@@ -225,7 +222,7 @@ func (f fault) spec() faultSpec {
 
 func (f fault) String() string {
 	spec := f.spec()
-	text := string(f.Kind)
+	text := f.Kind
 	switch spec.target {
 	case oneReplica:
 		text += ", " + replicaName(f.Target)

@@ -12,33 +12,16 @@ import (
 	"strings"
 	"time"
 
+	"settled/cmd/proof/record"
 	"settled/cmd/proof/verdict"
 )
 
-// result is the record of a run.
-type result struct {
-	OK       bool                 `json:"ok"`
-	Seed     uint64               `json:"seed"`
-	Protocol string               `json:"protocol"`
-	NATS     string               `json:"nats_server"`
-	Duration float64              `json:"duration_seconds"` // of the faults
-	Faults   map[faultKind]int    `json:"faults"`
-	Skipped  map[faultKind]string `json:"skipped"`
-	verdict.Summary
-	Replays  int      `json:"dead_letters_replayed"`
-	Recovery float64  `json:"recover_seconds"`     // from the end of the faults until every outcome had its result
-	Exits    []string `json:"ended_by_themselves"` // processes
-	Notes    []string `json:"notes"`
-	Command  string   `json:"command"`
-	Logs     string   `json:"logs,omitempty"`
-}
-
-func (r *run) result(e *verdict.Evidence) result {
+func (r *run) result(e *verdict.Evidence) record.ChaosFigures {
 	found := append(r.found, e.Disagreements()...)
-	res := result{
-		OK: len(found) == 0, Seed: r.seed, Protocol: r.protocol, NATS: r.programs.NATSVersion(), Duration: r.length.Seconds(),
+	res := record.ChaosFigures{
+		OK: len(found) == 0, Seed: r.seed, Protocol: r.protocol, NATS: r.programs.NATSVersion(), Seconds: r.length.Seconds(),
 		Faults: r.injected, Skipped: r.skipped, Summary: e.Summary(found), Replays: r.load.replays,
-		Recovery: r.recovery.Seconds(), Exits: []string{}, Notes: append([]string{}, r.notes...),
+		Recover: r.recovery.Seconds(), Exits: []string{}, Notes: append([]string{}, r.notes...),
 		Command: fmt.Sprintf("make chaos SEED=%d PROTOCOL=%s", r.seed, r.protocol),
 	}
 	if r.length != standardLength {
@@ -53,8 +36,8 @@ func (r *run) result(e *verdict.Evidence) result {
 }
 
 // print writes the result for people.
-func (res result) print(w io.Writer) {
-	fmt.Fprintf(w, "\nseed %d, %s, nats-server %s: %.0f s of faults\n\n", res.Seed, res.Protocol, res.NATS, res.Duration)
+func print(w io.Writer, res record.ChaosFigures) {
+	fmt.Fprintf(w, "\nseed %d, %s, nats-server %s: %.0f s of faults\n\n", res.Seed, res.Protocol, res.NATS, res.Seconds)
 	for _, kind := range slices.Sorted(maps.Keys(res.Faults)) {
 		fmt.Fprintf(w, "  %-38s %7d\n", kind, res.Faults[kind])
 	}
@@ -64,7 +47,7 @@ func (res result) print(w io.Writer) {
 	fmt.Fprintln(w)
 	res.Summary.Print(w)
 	fmt.Fprintf(w, "  %-38s %7d\n", "replays of dead letters", res.Replays)
-	fmt.Fprintf(w, "  %-38s %7.1f s from the last fault until every outcome had its result\n", "time to recover", res.Recovery)
+	fmt.Fprintf(w, "  %-38s %7.1f s from the last fault until every outcome had its result\n", "time to recover", res.Recover)
 	for _, line := range append(slices.Clone(res.Exits), res.Notes...) {
 		fmt.Fprintf(w, "  note: %s\n", line)
 	}
@@ -79,11 +62,11 @@ func (res result) print(w io.Writer) {
 
 // keep writes the result beside the logs, and how the node answered the closes of each
 // session that a disagreement names.
-func (r *run) keep(res result) error {
+func (r *run) keep(res record.ChaosFigures) error {
 	text, err := json.MarshalIndent(res, "", "  ")
 	var closes strings.Builder
 	for _, o := range r.load.outcomes {
-		named := func(d verdict.Disagreement) bool {
+		named := func(d record.Disagreement) bool {
 			return o.Session != "" && strings.Contains(d.Text, string(o.Session))
 		}
 		if !slices.ContainsFunc(res.Disagreements, named) {

@@ -17,6 +17,7 @@ import (
 
 	"settled/clearnode/clearnodetest"
 	"settled/cmd/proof/process"
+	"settled/cmd/proof/record"
 	"settled/cmd/proof/verdict"
 	"settled/cmd/proof/workload"
 )
@@ -60,11 +61,11 @@ type run struct {
 	background sync.WaitGroup
 
 	began    time.Time
-	injected map[faultKind]int
-	skipped  map[faultKind]string     // and why
+	injected map[string]int           // by kind
+	skipped  map[string]string        // and why
 	exits    map[*process.Process]int // unsolicited exits after which the process was restarted
 	notes    []string                 // errors of the runner that don't affect the verdict
-	found    verdict.Disagreements
+	found    record.Disagreements
 	recovery time.Duration
 }
 
@@ -110,7 +111,7 @@ func (r *run) perform(replicas int) (*verdict.Evidence, error) {
 // start starts everything, and waits until outcomes can be settled.
 func (r *run) start(replicas int) (err error) {
 	r.began = time.Now()
-	r.injected, r.skipped, r.exits = map[faultKind]int{}, map[faultKind]string{}, map[*process.Process]int{}
+	r.injected, r.skipped, r.exits = map[string]int{}, map[string]string{}, map[*process.Process]int{}
 	if r.node, err = workload.StartNode(r.protocol, r.dir, clearnodetest.Config{MessageExpiry: messageExpiry, Work: nodeWork}); err != nil {
 		return err
 	}

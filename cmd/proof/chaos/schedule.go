@@ -14,8 +14,8 @@ import (
 type fault struct {
 	At         time.Duration // since the first fault may begin
 	Duration   time.Duration
-	Kind       faultKind
-	Target     int // index of the replica, of the server, or in leaders
+	Kind       string // as in records
+	Target     int    // index of the replica, of the server, or in leaders
 	Impairment impairment
 	NodeFault  clearnodetest.FaultKind // of nodeFaults
 	Times      int
@@ -39,7 +39,7 @@ func drawSchedule(seed uint64, length time.Duration, replicas int, protocol stri
 	var all []fault
 	for i, t := range tracks {
 		random := rand.New(rand.NewPCG(seed, uint64(2+i)))
-		weights := map[faultKind]int{}
+		weights := map[string]int{}
 		for kind, spec := range t.kinds {
 			weights[kind] = spec.weight
 		}

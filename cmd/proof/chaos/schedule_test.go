@@ -27,13 +27,13 @@ func TestSeedDeterminesRun(t *testing.T) {
 // Every fault ends in time and has a target, and no two faults of one track overlap.
 // Every kind occurs in the standard run of some seed.
 func TestSchedule(t *testing.T) {
-	trackOf := map[faultKind]int{}
+	trackOf := map[string]int{}
 	for i, track := range tracks {
 		for kind := range track.kinds {
 			trackOf[kind] = i
 		}
 	}
-	seen := map[faultKind]bool{}
+	seen := map[string]bool{}
 	for seed := range uint64(50) {
 		busyUntil := make([]time.Duration, len(tracks))
 		for _, f := range drawSchedule(seed, standardLength, 2, clearnodetest.NitronodeV1) {

@@ -1,16 +1,12 @@
 package record
 
+import "settled/cmd/proof/simulate"
+
 // Schedules are the figures of a campaign of the simulation.
 type Schedules struct {
-	First          uint64 `json:"first_seed"`
-	Schedules      uint64 `json:"schedules"`
-	Dialect        string `json:"dialect,omitempty"` // empty: each seed's own
-	Steps          uint64 `json:"steps"`
-	Messages       uint64 `json:"messages"`
-	Closed         uint64 `json:"sessions_closed"`
-	Failed         uint64 `json:"outcomes_failed"`
-	Lost           uint64 `json:"ledger_lost_entries"` // schedules
-	Unheld         uint64 `json:"unheld"`              // of these: a session could have been paid twice, see simulate.Result
+	First   uint64 `json:"first_seed"`
+	Dialect string `json:"dialect,omitempty"` // empty: each seed's own
+	simulate.Tally
 	VirtualSeconds int64  `json:"virtual_seconds"`
 	Broken         uint64 `json:"broken_by_seed,omitempty"` // 0: every invariant held
 }
@@ -69,20 +65,22 @@ type Twin struct {
 	OK        bool   `json:"as_it_should"`
 }
 
-// ChaosFigures are the figures of a chaos run that the document shows.
+// ChaosFigures are the figures of a chaos run.
 type ChaosFigures struct {
-	Seed       uint64         `json:"seed"`
-	Protocol   string         `json:"protocol"`
-	NATS       string         `json:"nats_server"`
-	Seconds    float64        `json:"duration_seconds"` // of the faults
-	Faults     map[string]int `json:"faults"`
-	Outcomes   int            `json:"outcomes"`
-	Messages   int            `json:"messages"`
-	Closed     int            `json:"closed"`
-	Recovered  int            `json:"recovered"`
-	Duplicates int            `json:"duplicates"`
-	Losses     int            `json:"losses"`
-	Recover    float64        `json:"recover_seconds"` // from the last fault until all had their result
+	OK       bool              `json:"ok"`
+	Seed     uint64            `json:"seed"`
+	Protocol string            `json:"protocol"`
+	NATS     string            `json:"nats_server"`
+	Seconds  float64           `json:"duration_seconds"` // of the faults
+	Faults   map[string]int    `json:"faults"`           // by kind
+	Skipped  map[string]string `json:"skipped"`          // kinds, and why
+	Summary
+	Replays int      `json:"dead_letters_replayed"`
+	Recover float64  `json:"recover_seconds"`     // from the end of the faults until every outcome had its result
+	Exits   []string `json:"ended_by_themselves"` // processes
+	Notes   []string `json:"notes"`
+	Command string   `json:"command"`
+	Logs    string   `json:"logs,omitempty"`
 }
 
 // Struck is the number of faults.
@@ -93,23 +91,43 @@ func (c ChaosFigures) Struck() (n int) {
 	return n
 }
 
-// SoakFigures are the figures of a soak run that the document shows.
+// SoakFigures are the figures of a soak run.
 type SoakFigures struct {
-	Protocol   string  `json:"protocol"`
-	NATS       string  `json:"nats_server"`
-	Synced     bool    `json:"synced"`
-	Closed     int     `json:"closed"`
-	Outcomes   int     `json:"outcomes"`
-	Messages   uint64  `json:"messages"`
-	Duplicates int     `json:"duplicates"`
-	Losses     int     `json:"losses"`
-	Settling   float64 `json:"settling_seconds"`
-	PerSecond  float64 `json:"sessions_per_second"`
-	Growth     []struct {
-		What  string  `json:"what"`
-		First float64 `json:"first"`
-		Last  float64 `json:"last"`
-		Ratio float64 `json:"ratio"`
-		OK    bool    `json:"ok"`
-	} `json:"growth"`
+	Sessions  uint64  `json:"sessions"` // that are measured
+	WarmUp    uint64  `json:"warm_up"`  // settled before them
+	Protocol  string  `json:"protocol"` // of the node
+	Synced    bool    `json:"synced"`   // the server syncs each message to disk before it acknowledges it
+	NATS      string  `json:"nats_server"`
+	Settling  float64 `json:"settling_seconds"` // from the first outcome to the last acknowledgement
+	PerSecond float64 `json:"sessions_per_second"`
+	Summary
+	Tenths []Tenth  `json:"tenths"` // of the sessions after the warm-up
+	Growth []Growth `json:"growth"`
+}
+
+// Tenth holds the figures of a tenth of the sessions; those of what the process holds
+// are medians.
+type Tenth struct {
+	Sessions   uint64  `json:"sessions"`
+	Seconds    float64 `json:"seconds"`
+	PerSecond  float64 `json:"per_second"`
+	HeapLive   float64 `json:"heap_live_bytes"` // after a garbage collection
+	Resident   float64 `json:"resident_bytes"`
+	Goroutines float64 `json:"goroutines"`
+	Files      float64 `json:"open_files"`
+	Allocated  float64 `json:"bytes_per_settlement"`
+	Mallocs    float64 `json:"mallocs_per_settlement"` // allocated objects
+	CPU        float64 `json:"cpu_us_per_settlement"`
+	Load       float64 `json:"machine_load"`
+	Pace       float64 `json:"fixed_work_us"` // processor time of the reference work
+	Samples    int     `json:"samples"`
+}
+
+// Growth compares a figure between the first and the last tenth.
+type Growth struct {
+	What  string  `json:"what"`
+	First float64 `json:"first"`
+	Last  float64 `json:"last"`
+	Ratio float64 `json:"ratio"` // of the last to the first
+	OK    bool    `json:"ok"`    // they differ by at most a tenth
 }

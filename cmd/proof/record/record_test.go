@@ -94,9 +94,9 @@ func TestDocument(t *testing.T) {
 	folder := t.TempDir()
 	began := time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)
 	for name, r := range map[string]Run{
-		"":    {Kind: Simulate, OK: false, Command: "make simulate SEED=1 SEEDS=9", Figures: Schedules{First: 1, Schedules: 9, Closed: 1234567, Broken: 7}},
-		"one": {Kind: Chaos, OK: false, Command: "make chaos SEED=5", Figures: ChaosFigures{Seed: 5, Protocol: "nitrorpc/0.4", Faults: map[string]int{"kill -9": 3}, Outcomes: 1000, Duplicates: 1, Recover: 4.26}},
-		"two": {Kind: Chaos, OK: true, Command: "make chaos SEED=6", Figures: ChaosFigures{Seed: 6, Protocol: "nitrorpc/0.4", Faults: map[string]int{"kill -9": 4}, Outcomes: 2000, Losses: 2, Recover: 3}},
+		"":    {Kind: Simulate, OK: false, Command: "make simulate SEED=1 SEEDS=9", Figures: Schedules{First: 1, Tally: simulate.Tally{Schedules: 9, Closed: 1234567}, Broken: 7}},
+		"one": {Kind: Chaos, OK: false, Command: "make chaos SEED=5", Figures: ChaosFigures{Seed: 5, Protocol: "nitrorpc/0.4", Faults: map[string]int{"kill -9": 3}, Summary: Summary{Outcomes: 1000, Duplicates: 1}, Recover: 4.26}},
+		"two": {Kind: Chaos, OK: true, Command: "make chaos SEED=6", Figures: ChaosFigures{Seed: 6, Protocol: "nitrorpc/0.4", Faults: map[string]int{"kill -9": 4}, Summary: Summary{Outcomes: 2000, Losses: 2}, Recover: 3}},
 		"f":   {Kind: Fuzz, OK: false, Command: "make fuzz", Figures: []FuzzTarget{{Package: "settled/settlement", Target: "FuzzX", Execs: 5000, Failed: true, Found: "a | b"}}},
 		"t": {Kind: Twins, OK: false, Command: "make twins", Figures: []Twin{
 			{Operation: "append", Protocol: "nitrorpc/0.4", Fault: "cut", End: "closed", Intents: 2, Millis: 1234},

@@ -114,10 +114,7 @@ func printJSON(t simulate.Tally, violated *simulate.Schedule, stdout io.Writer) 
 
 // writeRecord writes the record of a campaign.
 func (o options) writeRecord(t simulate.Tally, violated *simulate.Schedule, began time.Time) error {
-	f := record.Schedules{
-		First: o.First, Schedules: t.Schedules, Steps: t.Steps, Messages: t.Messages, Closed: t.Closed, Failed: t.Failed, Lost: t.Lost, Unheld: t.Unprotected,
-		VirtualSeconds: int64(t.Virtual / time.Second), Dialect: string(o.Dialect),
-	}
+	f := record.Schedules{First: o.First, Dialect: string(o.Dialect), Tally: t, VirtualSeconds: int64(t.Virtual / time.Second)}
 	if violated != nil {
 		f.Broken = violated.Seed
 	}

@@ -2,7 +2,6 @@ package simulate
 
 import (
 	"context"
-	"fmt"
 	"slices"
 
 	"settled/consumer"
@@ -201,19 +200,13 @@ func (s *appSession) paidAsPlanned(r *outcomeRecord) bool {
 // checkSigned checks that what begins or closes a session is signed, and was replayed by
 // an operator if the outcome had failed. An outcome that holds the session may go on.
 func (c *checker) checkSigned(r *outcomeRecord, m *message, e settlement.Entry) {
-	if !c.w.faults.signedOutcomes || c.holders[e.Session] == r {
-		return
-	}
-	why := ""
 	switch {
+	case !c.w.faults.signedOutcomes || c.holders[e.Session] == r:
 	case m.forged:
-		why = "it is not signed"
+		c.w.violate(Signed, "entry %d: %s by message %d of %s, which is not signed", e.Sequence, e.State, m.sequence, m.outcome)
 	case len(r.failures) > 0 && !m.replayRecorded:
-		why = fmt.Sprintf("it failed with entry %d, and no operator replayed it", r.failures[len(r.failures)-1].entry)
-	default:
-		return
+		c.w.violate(Signed, "entry %d: %s by message %d of %s, which failed, and no operator replayed it", e.Sequence, e.State, m.sequence, m.outcome)
 	}
-	c.w.violate(Signed, "entry %d: %s by message %d of %s: %s", e.Sequence, e.State, m.sequence, m.outcome, why)
 }
 
 // checkDeadLetter checks that an outcome that gets a dead letter had not failed when

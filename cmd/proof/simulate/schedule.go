@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"fmt"
 	"runtime"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -31,15 +32,9 @@ func (s Schedule) NodeDialect() Dialect {
 
 // Result is the result of a schedule.
 type Result struct {
-	Violation   *Violation // nil: all invariants held
-	Trace       string
-	Steps       uint64
-	Virtual     time.Duration // virtual time that passed
-	Outcomes    uint64        // outcome messages
-	Closed      uint64        // sessions closed by us
-	Failed      uint64        // failed entries
-	Lost        bool          // the ledger lost entries
-	Unprotected bool          // a session that lost entries could have been paid twice; see checker.checkHeld
+	Violation *Violation // nil: all invariants held
+	Trace     string
+	Tally
 }
 
 // Run runs one schedule. The same schedule always gives the same result and trace.
@@ -47,13 +42,15 @@ func Run(s Schedule) Result {
 	w := newWorld(s)
 	w.draw()
 	w.run()
-	r := Result{Violation: w.violation, Steps: w.steps, Virtual: w.now.Sub(epoch), Outcomes: uint64(len(w.broker.messages))}
+	r := Result{Violation: w.violation, Tally: Tally{Schedules: 1, Steps: w.steps, Virtual: w.now.Sub(epoch), Messages: uint64(len(w.broker.messages))}}
 	if w.trace != nil {
 		r.Trace = w.trace.String()
 	}
-	r.Lost = !w.ledger.lostAt.IsZero()
-	for _, s := range w.sessions {
-		r.Unprotected = r.Unprotected || s.unprotected
+	if !w.ledger.lostAt.IsZero() {
+		r.Lost = 1
+	}
+	if slices.ContainsFunc(w.sessions, func(s *appSession) bool { return s.unprotected }) {
+		r.Unprotected = 1
 	}
 	for _, o := range w.checker.outcomes {
 		r.Failed += uint64(len(o.allFailures))
@@ -113,26 +110,28 @@ type Campaign struct {
 	ProgressFunc func(Tally) // called every two seconds or so; may be nil
 }
 
-// Tally sums up the results of a campaign.
+// Tally sums up the results of schedules.
 type Tally struct {
-	Schedules, Steps, Messages, Closed, Failed uint64
-	Lost, Unprotected                          uint64 // schedules; see Result
-	Virtual, Elapsed                           time.Duration
+	Schedules   uint64        `json:"schedules"`
+	Steps       uint64        `json:"steps"`
+	Messages    uint64        `json:"messages"`            // of outcomes
+	Closed      uint64        `json:"sessions_closed"`     // by us
+	Failed      uint64        `json:"outcomes_failed"`     // failed entries
+	Lost        uint64        `json:"ledger_lost_entries"` // schedules
+	Unprotected uint64        `json:"unheld"`              // of these, with a session that could have been paid twice; see checker.checkHeld
+	Virtual     time.Duration `json:"-"`                   // virtual time that passed
+	Elapsed     time.Duration `json:"-"`
 }
 
-func (t *Tally) add(r Result) {
-	t.Schedules++
-	t.Steps += r.Steps
-	t.Messages += r.Outcomes
-	t.Closed += r.Closed
-	t.Failed += r.Failed
-	t.Virtual += r.Virtual
-	if r.Lost {
-		t.Lost++
-	}
-	if r.Unprotected {
-		t.Unprotected++
-	}
+func (t *Tally) add(one Tally) {
+	t.Schedules += one.Schedules
+	t.Steps += one.Steps
+	t.Messages += one.Messages
+	t.Closed += one.Closed
+	t.Failed += one.Failed
+	t.Lost += one.Lost
+	t.Unprotected += one.Unprotected
+	t.Virtual += one.Virtual
 }
 
 // Run runs the schedules on all processors and stops at the first violation. It
@@ -154,7 +153,7 @@ func (c Campaign) Run() (Tally, *Schedule) {
 			r := Run(s)
 			mu.Lock()
 			defer mu.Unlock()
-			tally.add(r)
+			tally.add(r.Tally)
 			if r.Violation != nil {
 				stopped.Store(true)
 				if violated == nil || seed < violated.Seed {

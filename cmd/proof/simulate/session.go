@@ -129,31 +129,24 @@ func (s *appSession) close(w *world, rows []settlement.Allocation, by *nodeReque
 }
 
 // net is what a participant deposited less what it was paid.
-func (s *appSession) net(participant, asset int) (units int64) {
-	for _, t := range s.deposits {
-		if t.participant == participant && t.asset == asset {
-			units += t.units
+func (s *appSession) net(participant, asset int) int64 {
+	sum := func(of []transfer) (units int64) {
+		for _, t := range of {
+			if t.participant == participant && t.asset == asset {
+				units += t.units
+			}
 		}
+		return units
 	}
-	for _, t := range s.payouts {
-		if t.participant == participant && t.asset == asset {
-			units -= t.units
-		}
-	}
-	return units
-}
-
-func (s *appSession) balance(asset int) (units int64) {
-	for i := range s.participants {
-		units += s.net(i, asset)
-	}
-	return units
+	return sum(s.deposits) - sum(s.payouts)
 }
 
 func (s *appSession) balances() []int64 {
 	units := make([]int64, s.assets)
 	for asset := range units {
-		units[asset] = s.balance(asset)
+		for i := range s.participants {
+			units[asset] += s.net(i, asset)
+		}
 	}
 	return units
 }

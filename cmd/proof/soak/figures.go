@@ -6,44 +6,16 @@ import (
 	"math"
 	"slices"
 
-	"settled/cmd/proof/verdict"
+	"settled/cmd/proof/record"
 )
 
-// figures is the result of a run.
-type figures struct {
-	options
-	NATS      string  `json:"nats_server"`
-	Settling  float64 `json:"settling_seconds"` // from the first outcome to the last acknowledgement
-	PerSecond float64 `json:"sessions_per_second"`
-	verdict.Summary
-	Tenths []tenth  `json:"tenths"` // of the sessions after the warm-up
-	Growth []growth `json:"growth"`
-}
-
-// tenth holds the figures of a tenth of the sessions; the first five are medians.
-type tenth struct {
-	Sessions   uint64  `json:"sessions"`
-	Seconds    float64 `json:"seconds"`
-	PerSecond  float64 `json:"per_second"`
-	HeapLive   float64 `json:"heap_live_bytes"` // after a garbage collection
-	Resident   float64 `json:"resident_bytes"`
-	Goroutines float64 `json:"goroutines"`
-	Files      float64 `json:"open_files"`
-	Allocated  float64 `json:"bytes_per_settlement"`
-	Mallocs    float64 `json:"mallocs_per_settlement"` // allocated objects
-	CPU        float64 `json:"cpu_us_per_settlement"`
-	Load       float64 `json:"machine_load"`
-	Pace       float64 `json:"fixed_work_us"` // processor time of the reference work
-	Samples    int     `json:"samples"`
-}
-
 // measure computes the figures of all tenths from the samples.
-func (f *figures) measure(m *meter) error {
-	f.PerSecond = round(float64(f.total())/f.Settling, 1)
+func measure(f *record.SoakFigures, m *meter) error {
+	f.PerSecond = round(float64(f.WarmUp+f.Sessions)/f.Settling, 1)
 	size := f.Sessions / 10
 	for i := range uint64(10) {
 		from := f.WarmUp + i*size
-		samples, err := m.between(from, min(from+size, f.total()-1)) // after the last session there is no load
+		samples, err := m.between(from, min(from+size, f.WarmUp+f.Sessions-1)) // after the last session there is no load
 		if err != nil {
 			return err
 		}
@@ -53,7 +25,7 @@ func (f *figures) measure(m *meter) error {
 	return nil
 }
 
-func newTenth(samples []sample) tenth {
+func newTenth(samples []sample) record.Tenth {
 	first, last := samples[0], samples[len(samples)-1]
 	sessions, seconds := last.settled-first.settled, last.at.Sub(first.at).Seconds()
 	perSession := func(name string) float64 {
@@ -67,17 +39,17 @@ func newTenth(samples []sample) tenth {
 		slices.Sort(values)
 		return values[len(values)/2]
 	}
-	return tenth{
+	return record.Tenth{
 		Sessions: sessions, Seconds: round(seconds, 1), PerSecond: round(float64(sessions)/seconds, 1), Samples: len(samples),
 		HeapLive: median(heapLive), Resident: median(resident), Goroutines: median(goroutines), Files: median(openFiles), Load: median(machineLoad),
 		Allocated: round(perSession(allocated), 0), Mallocs: round(perSession(mallocs), 0), CPU: round(perSession(processor)*1e6, 1), Pace: round(median(referenceTime)*1e6, 1),
 	}
 }
 
-// cpuAtPaceOf returns the processor time of a settlement as if the processor had had
-// the speed that it had during the other tenth. On a busy or a virtual machine the
+// cpuAtPaceOf returns the processor time of a settlement in a tenth as if the processor
+// had had the speed that it had during the other. On a busy or a virtual machine the
 // speed changes by a fifth within minutes.
-func (t tenth) cpuAtPaceOf(other tenth) float64 {
+func cpuAtPaceOf(t, other record.Tenth) float64 {
 	if t.Pace == 0 || other.Pace == 0 {
 		return t.CPU
 	}
@@ -89,26 +61,17 @@ func round(x float64, digits int) float64 {
 	return math.Round(x*p) / p
 }
 
-// growth compares a figure between the first and the last tenth.
-type growth struct {
-	What  string  `json:"what"`
-	First float64 `json:"first"`
-	Last  float64 `json:"last"`
-	Ratio float64 `json:"ratio"` // of the last to the first
-	OK    bool    `json:"ok"`    // they differ by at most a tenth
-}
-
 const tolerance = 0.1
 
-func compare(first, last tenth) []growth {
-	all := []growth{
+func compare(first, last record.Tenth) []record.Growth {
+	all := []record.Growth{
 		{What: "live heap, bytes", First: first.HeapLive, Last: last.HeapLive},
 		{What: "resident memory, bytes", First: first.Resident, Last: last.Resident},
 		{What: "goroutines", First: first.Goroutines, Last: last.Goroutines},
 		{What: "open files", First: first.Files, Last: last.Files},
 		{What: "bytes allocated per settlement", First: first.Allocated, Last: last.Allocated},
 		{What: "objects allocated per settlement", First: first.Mallocs, Last: last.Mallocs},
-		{What: "processor time per settlement, µs *", First: first.CPU, Last: last.cpuAtPaceOf(first)},
+		{What: "processor time per settlement, µs *", First: first.CPU, Last: cpuAtPaceOf(last, first)},
 	}
 	for i, g := range all {
 		all[i].Ratio, all[i].OK = round(g.Last/g.First, 3), math.Abs(g.Last-g.First) <= tolerance*g.First
@@ -116,12 +79,12 @@ func compare(first, last tenth) []growth {
 	return all
 }
 
-func (f figures) ok() bool {
-	return len(f.Disagreements) == 0 && !slices.ContainsFunc(f.Growth, func(g growth) bool { return !g.OK })
+func ok(f record.SoakFigures) bool {
+	return len(f.Disagreements) == 0 && !slices.ContainsFunc(f.Growth, func(g record.Growth) bool { return !g.OK })
 }
 
 // print writes the figures for people.
-func (f figures) print(w io.Writer) {
+func print(w io.Writer, f record.SoakFigures) {
 	synced := "synced to disk one by one"
 	if !f.Synced {
 		synced = "NOT synced to disk one by one (sync_interval by default)"
@@ -142,7 +105,7 @@ func (f figures) print(w io.Writer) {
 	fmt.Fprintf(w, "  %-36s %14.0f %14.0f\n", "  reference work, µs", first.Pace, last.Pace)
 	f.Disagreements.Print(w)
 	switch {
-	case f.ok():
+	case ok(f):
 		fmt.Fprintln(w, "\nEvery outcome has exactly one result; every session was paid once and as planned; the ledger verifies; nothing grew.")
 	case len(f.Disagreements) > 0:
 		fmt.Fprintf(w, "\n%d DISAGREEMENTS: what is stored or was paid is not what is due.\n", len(f.Disagreements))

@@ -19,18 +19,12 @@ import (
 
 // options are the command line.
 type options struct {
-	Sessions uint64 `json:"sessions"` // that are measured
-	WarmUp   uint64 `json:"warm_up"`  // settled before them
-	Protocol string `json:"protocol"` // of the node
-	Synced   bool   `json:"synced"`   // the server syncs each message to disk before it acknowledges it
+	record.SoakFigures // of these, the sessions, the protocol and whether messages are synced
 
 	json   bool
 	out    string // folder of the newest record
 	record string // folder of a second copy; empty: none
 }
-
-// total is how many sessions are settled.
-func (o options) total() uint64 { return o.Sessions + o.WarmUp }
 
 // A tenth must last long enough to be measured; below 20,000 sessions the figures are
 // rough. The warm-up fills the bounded caches of settled: the definitions of some
@@ -60,7 +54,7 @@ func command(args []string, stdout, stderr io.Writer) int {
 		if err != nil {
 			return false, err
 		}
-		return f.ok(), o.report(f, record.New(record.Soak, f.ok(), o.command(), began, f), stdout)
+		return ok(f), o.report(f, record.New(record.Soak, ok(f), o.command(), began, f), stdout)
 	})
 }
 
@@ -101,7 +95,7 @@ func (o options) command() string {
 }
 
 // report prints the figures and writes the record.
-func (o options) report(f figures, r record.Run, stdout io.Writer) error {
+func (o options) report(f record.SoakFigures, r record.Run, stdout io.Writer) error {
 	if o.json {
 		encoder := json.NewEncoder(stdout)
 		encoder.SetIndent("", "  ")
@@ -109,7 +103,7 @@ func (o options) report(f figures, r record.Run, stdout io.Writer) error {
 			return err
 		}
 	} else {
-		f.print(stdout)
+		print(stdout, f)
 	}
 	if err := r.Write(o.out, ""); err != nil || o.record == "" {
 		return err

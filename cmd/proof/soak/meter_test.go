@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"settled/clearnode/clearnodetest"
+	"settled/cmd/proof/record"
 	"settled/cmd/proof/workload"
 	"settled/settlement"
 )
@@ -44,7 +45,7 @@ func samplesOf(heap, each float64) []sample {
 
 func TestNewTenth(t *testing.T) {
 	got := newTenth(samplesOf(1000, 5))
-	want := tenth{Sessions: 900, Seconds: 9, PerSecond: 100, HeapLive: 1005, Resident: 7, Goroutines: 8, Files: 9, Allocated: 5, Mallocs: 5, CPU: 5, Samples: 10}
+	want := record.Tenth{Sessions: 900, Seconds: 9, PerSecond: 100, HeapLive: 1005, Resident: 7, Goroutines: 8, Files: 9, Allocated: 5, Mallocs: 5, CPU: 5, Samples: 10}
 	if got != want {
 		t.Errorf("%+v, want %+v", got, want)
 	}
@@ -88,13 +89,13 @@ func TestSamplesBetween(t *testing.T) {
 // A settlement that takes more processor time only because the processor is slower
 // isn't more expensive.
 func TestCPUAtPaceOf(t *testing.T) {
-	first := tenth{CPU: 5000, Pace: 1000}
+	first := record.Tenth{CPU: 5000, Pace: 1000}
 	for _, c := range []struct{ cpu, pace, want float64 }{
 		{6000, 1200, 5000}, // on a slower processor
 		{6000, 1000, 6000},
 		{6000, 0, 6000}, // unknown
 	} {
-		if got := (tenth{CPU: c.cpu, Pace: c.pace}).cpuAtPaceOf(first); got != c.want {
+		if got := cpuAtPaceOf(record.Tenth{CPU: c.cpu, Pace: c.pace}, first); got != c.want {
 			t.Errorf("%v µs at pace %v: got %v, want %v", c.cpu, c.pace, got, c.want)
 		}
 	}

@@ -14,6 +14,7 @@ import (
 
 	"settled/clearnode/clearnodetest"
 	"settled/cmd/proof/process"
+	"settled/cmd/proof/record"
 	"settled/cmd/proof/verdict"
 	"settled/cmd/proof/workload"
 	"settled/consumer"
@@ -23,6 +24,7 @@ import (
 // run is one nats-server, one settled and the node, from their start to the verdict.
 type run struct {
 	options
+	total   uint64 // sessions
 	node    *workload.Node
 	nats    *process.Process
 	settled *workload.Settled
@@ -35,7 +37,7 @@ type run struct {
 
 // soak settles all sessions and judges the result. The error is the run's own, not the
 // verdict's.
-func soak(ctx context.Context, o options, p process.Programs, stderr io.Writer) (f figures, err error) {
+func soak(ctx context.Context, o options, p process.Programs, stderr io.Writer) (f record.SoakFigures, err error) {
 	dir, err := os.MkdirTemp(filepath.Join(p.Root, "build"), "soak-")
 	if err != nil {
 		return f, err
@@ -78,7 +80,8 @@ func soak(ctx context.Context, o options, p process.Programs, stderr io.Writer) 
 	if err != nil {
 		return f, fmt.Errorf("start: %w", errors.Join(err, r.checkProcesses()))
 	}
-	f = figures{options: o, NATS: p.NATSVersion()}
+	f = o.SoakFigures
+	f.NATS = p.NATSVersion()
 	return f, r.perform(ctx, &f)
 }
 
@@ -111,9 +114,10 @@ func (r *run) checkProcesses() error {
 }
 
 // perform settles all sessions, compares the tenths and judges the evidence.
-func (r *run) perform(ctx context.Context, f *figures) error {
+func (r *run) perform(ctx context.Context, f *record.SoakFigures) error {
 	r.began = time.Now()
-	r.load = newLoad(r.node, r.js, r.total())
+	r.total = r.WarmUp + r.Sessions
+	r.load = newLoad(r.node, r.js, r.total)
 	r.meter = &meter{url: r.settled.URL + "/metrics", settled: r.load.settled.Load}
 	loading, stop := context.WithCancel(ctx)
 	r.load.start(loading)
@@ -125,7 +129,7 @@ func (r *run) perform(ctx context.Context, f *figures) error {
 		return err
 	}
 	f.Settling = round(time.Since(r.began).Seconds(), 1)
-	if err := f.measure(r.meter); err != nil {
+	if err := measure(f, r.meter); err != nil {
 		return err
 	}
 	r.logf("all sessions are settled; reading everything back")
@@ -169,9 +173,9 @@ func (r *run) waitSettled(ctx context.Context) error {
 		}
 		settled := r.load.settled.Load()
 		if seconds%10 == 0 {
-			r.logf("%d of %d sessions settled, %.0f a second, %d outcomes wait%s", settled, r.total(), float64(settled)/time.Since(r.began).Seconds(), waiting, r.meter.latest())
+			r.logf("%d of %d sessions settled, %.0f a second, %d outcomes wait%s", settled, r.total, float64(settled)/time.Since(r.began).Seconds(), waiting, r.meter.latest())
 		}
-		if settled < r.total() || waiting > 0 {
+		if settled < r.total || waiting > 0 {
 			continue
 		}
 		if done, err := r.load.answered(ctx); done || err != nil {

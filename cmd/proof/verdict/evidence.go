@@ -5,6 +5,7 @@ import (
 	"slices"
 	"strings"
 
+	"settled/cmd/proof/record"
 	"settled/cmd/proof/workload"
 	"settled/settlement"
 )
@@ -52,11 +53,11 @@ type judge struct {
 	*Evidence
 	byPayload map[string]*workload.Outcome
 	results   map[*workload.Outcome][]settlement.Entry // closed and failed ones
-	found     Disagreements
+	found     record.Disagreements
 }
 
 // Disagreements returns every breach of a law, sorted.
-func (e *Evidence) Disagreements() Disagreements {
+func (e *Evidence) Disagreements() record.Disagreements {
 	j := &judge{Evidence: e, byPayload: map[string]*workload.Outcome{}, results: map[*workload.Outcome][]settlement.Entry{}}
 	rivals := map[settlement.SessionID][]*workload.Outcome{}
 	for _, o := range e.Outcomes {
@@ -76,7 +77,7 @@ func (e *Evidence) Disagreements() Disagreements {
 	}
 	j.checkDeadLetters()
 	j.checkWhole()
-	slices.SortFunc(j.found, func(a, b Disagreement) int { return strings.Compare(a.Law+a.Text, b.Law+b.Text) })
+	slices.SortFunc(j.found, func(a, b record.Disagreement) int { return strings.Compare(a.Law+a.Text, b.Law+b.Text) })
 	return j.found
 }
 

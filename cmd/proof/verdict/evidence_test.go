@@ -6,6 +6,7 @@ import (
 	"strings"
 	"testing"
 
+	"settled/cmd/proof/record"
 	"settled/cmd/proof/workload"
 	"settled/settlement"
 )
@@ -153,7 +154,7 @@ func TestAllowedEvidence(t *testing.T) {
 		t.Errorf("found %v", found)
 	}
 	e.Faultless = true
-	if found := e.Disagreements(); !slices.ContainsFunc(found, func(d Disagreement) bool { return strings.Contains(d.Text, "failed twice as message 6") }) {
+	if found := e.Disagreements(); !slices.ContainsFunc(found, func(d record.Disagreement) bool { return strings.Contains(d.Text, "failed twice as message 6") }) {
 		t.Errorf("without faults: found %v", found)
 	}
 }

@@ -81,7 +81,7 @@ docs: ## write every generated file but those of long runs (make model, mutants,
 	go test ./settlement -run '^TestLifecycleDiagrams$$' -update
 	go test ./ledger -run '^TestGolden$$' -update
 	go test ./consumer/deadletter -run '^TestTranscripts$$' -update
-	go run ./cmd/proof/record/reliability
+	$(MAKE) record
 
 .PHONY: alerts
 alerts: ## the tests of the alert rules (needs promtool, which is part of Prometheus)
@@ -111,4 +111,4 @@ soak: ## SESSIONS=200000 sessions with one settled: memory and CPU time in the f
 
 .PHONY: record
 record: ## write settlement/RELIABILITY.md from the kept runs
-	@go run ./cmd/proof/record/reliability
+	go test ./cmd/proof/record -run '^TestReliabilityIsWhatTheRunsSay$$' -update

@@ -83,14 +83,6 @@ type ChaosFigures struct {
 	Logs    string   `json:"logs,omitempty"`
 }
 
-// Struck is the number of faults.
-func (c ChaosFigures) Struck() (n int) {
-	for _, times := range c.Faults {
-		n += times
-	}
-	return n
-}
-
 // SoakFigures are the figures of a soak run.
 type SoakFigures struct {
 	Sessions  uint64  `json:"sessions"` // that are measured

@@ -1,11 +1,10 @@
-// Package record keeps the results of long runs as JSON files in runs/ and generates
-// settlement/RELIABILITY.md from them and from bugs.json. The programs and tests that
-// make the runs write the files. A test checks that the document is what is generated,
-// and that the tests exist that bugs.json names. The package trusts the committed runs.
+// Package record keeps the results of long runs as JSON files in runs/. The programs and
+// tests that make the runs write the files. Its own tests generate
+// settlement/RELIABILITY.md from them and from bugs.json, and check that the tests exist
+// that bugs.json names. The package trusts the committed runs.
 package record
 
 import (
-	_ "embed" // bugs.json
 	"encoding/json"
 	"fmt"
 	"os"
@@ -29,9 +28,6 @@ const (
 	Chaos    Kind = "chaos"    // real processes under faults
 	Soak     Kind = "soak"     // many sessions
 )
-
-// Folder is where runs are kept, below the module's folder.
-const Folder = "cmd/proof/record/runs"
 
 // Run is one run, as it is kept.
 type Run struct {
@@ -143,23 +139,4 @@ func (r *Run) decode(figures json.RawMessage) error {
 		return fmt.Errorf("unknown kind of run %q", r.Kind)
 	}
 	return json.Unmarshal(figures, r.Figures)
-}
-
-// Bug is a bug that was found in settled.
-type Bug struct {
-	What    string   `json:"what"`
-	FoundBy string   `json:"found_by"`
-	HeldBy  []string `json:"held_by"` // tests, "seed N dialect", or "fault …" of the chaos run; empty: it is not fixed
-}
-
-//go:embed bugs.json
-var bugs []byte
-
-// Bugs returns the bugs of bugs.json.
-func Bugs() ([]Bug, error) {
-	var all []Bug
-	if err := json.Unmarshal(bugs, &all); err != nil {
-		return nil, fmt.Errorf("bugs.json: %w", err)
-	}
-	return all, nil
 }

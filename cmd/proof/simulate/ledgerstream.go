@@ -54,7 +54,7 @@ func (s *ledgerStream) Publish(_ context.Context, d ledger.Draft) (ack ledger.Ac
 		s.w.tracef("LEDGER", "%s publishes %s: %s", a.name, shortSubject(d.Subject), result)
 	})
 	if noAnswer == nil && err == nil && s.lostAt.Equal(lostAt) {
-		a.process.learn(ack.Sequence)
+		a.process.lastKnown = max(a.process.lastKnown, ack.Sequence)
 	}
 	return ack, errors.Join(noAnswer, err)
 }
@@ -67,7 +67,7 @@ func (s *ledgerStream) compareAndSet(d ledger.Draft) (ledger.Ack, error) {
 		return ledger.Ack{Sequence: sequence, Duplicate: true}, nil
 	}
 	if d.Filter != "" {
-		if m, _ := s.last(d.Filter); m.Sequence != d.Expect {
+		if m, _ := s.find(d.Filter, 0); m.Sequence != d.Expect {
 			return ledger.Ack{}, errConflict
 		}
 	}
@@ -110,26 +110,19 @@ func (s *ledgerStream) Get(_ context.Context, filter string, from uint64) (m led
 	}
 	if a.ledgerEnd = 0; s.lostAt.Equal(lostAt) {
 		a.ledgerEnd = end
-		a.process.learn(m.Sequence)
+		a.process.lastKnown = max(a.process.lastKnown, m.Sequence)
 	}
 	return m, err
 }
 
+// find finds the first message from a sequence on; from 0: the last message.
 func (s *ledgerStream) find(filter string, from uint64) (ledger.Message, error) {
-	if from == 0 {
-		return s.last(filter)
-	}
-	for i := max(from, s.expired+1); i <= s.end(); i++ {
-		if m := s.messages[i-1]; ledgertest.Matches(filter, m.Subject) {
-			return m, nil
+	left := s.messages[s.expired:]
+	for i, m := range left {
+		if from == 0 {
+			m = left[len(left)-1-i]
 		}
-	}
-	return ledger.Message{}, ledger.ErrNoMessage
-}
-
-func (s *ledgerStream) last(filter string) (ledger.Message, error) {
-	for _, m := range slices.Backward(s.messages[s.expired:]) {
-		if ledgertest.Matches(filter, m.Subject) {
+		if m.Sequence >= from && ledgertest.Matches(filter, m.Subject) {
 			return m, nil
 		}
 	}

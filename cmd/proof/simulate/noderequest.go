@@ -108,16 +108,11 @@ func (n *node) Send(_ context.Context, request settlement.Request) (settlement.A
 	return n.transmit(a, r, call)
 }
 
-// nodeReply is the node's answer to a request.
-type nodeReply struct {
-	err     error
-	version uint64
-}
-
 // transmit sends a request and waits for the answer.
 func (n *node) transmit(a *actor, r *nodeRequest, call callPlan) (settlement.Answer, error) {
 	w := n.w
-	var reply *nodeReply
+	var reply *settlement.Answer
+	var refusal error
 	a.tracef("SENDS %s", r)
 	a.wait(func(wake func()) {
 		answer := func(err error, version uint64) {
@@ -126,7 +121,7 @@ func (n *node) transmit(a *actor, r *nodeRequest, call callPlan) (settlement.Ans
 				w.crash(a.process, "once its request was answered")
 			}
 			if call.answered && reply == nil {
-				w.after(call.answerDelay, func() { reply = &nodeReply{err, version}; wake() })
+				w.after(call.answerDelay, func() { reply, refusal = &settlement.Answer{Version: version, Evidence: nodeEvidence}, err; wake() })
 			}
 		}
 		r.copies++
@@ -136,11 +131,11 @@ func (n *node) transmit(a *actor, r *nodeRequest, call callPlan) (settlement.Ans
 	if reply == nil {
 		return settlement.Answer{}, errNoAnswer
 	}
-	if reply.err != nil && w.faultOccurs(w.faults.stallOnRefusal) {
+	if refusal != nil && w.faultOccurs(w.faults.stallOnRefusal) {
 		a.process.stall(w.choices.between(messageExpiry, messageExpiry+3*fenceMargin))
 		a.sleep(0)
 	}
-	return settlement.Answer{Version: reply.version, Evidence: nodeEvidence}, reply.err
+	return *reply, refusal
 }
 
 // receive takes a request off the node's queue. A refused request changed nothing; the

@@ -152,9 +152,6 @@ func (r *replica) settle(d delivery) {
 // knowsAfter reports whether the process runs and knows an entry after a sequence.
 func (r *replica) knowsAfter(sequence uint64) bool { return r.up && r.lastKnown > sequence }
 
-// learn records that the process has seen an entry.
-func (r *replica) learn(sequence uint64) { r.lastKnown = max(r.lastKnown, sequence) }
-
 // missesTail reports whether the last entry that the process remembers is gone.
 func (r *replica) missesTail() bool {
 	at, s := r.tail.Sequence, &r.w.ledger

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"slices"
+	"sort"
 	"time"
 )
 
@@ -47,12 +48,7 @@ func (w *world) at(t time.Time, run func()) {
 	if t.Before(w.now) {
 		t = w.now
 	}
-	i, _ := slices.BinarySearchFunc(w.events, t, func(e event, t time.Time) int {
-		if e.at.After(t) {
-			return 1
-		}
-		return -1
-	})
+	i := sort.Search(len(w.events), func(i int) bool { return w.events[i].at.After(t) })
 	w.events = slices.Insert(w.events, i, event{t, run})
 }
 

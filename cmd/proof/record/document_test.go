@@ -1,11 +1,13 @@
 package record
 
 import (
-	_ "embed" // the template
+	_ "embed" // the template and bugs.json
+	"encoding/json"
 	"fmt"
 	"math"
 	"slices"
 	"strings"
+	"testing"
 	"text/template"
 	"time"
 )
@@ -13,8 +15,8 @@ import (
 //go:embed reliability.md.tmpl
 var reliability string
 
-// Document returns settlement/RELIABILITY.md, made of these runs and bugs.
-func Document(runs []Run, bugs []Bug) (string, error) {
+// document is settlement/RELIABILITY.md, made of these runs and bugs.
+func document(runs []Run, bugs []Bug) (string, error) {
 	t, err := template.New("reliability").Funcs(template.FuncMap{
 		"count": count, "took": duration,
 		"passed": func(ok bool) string {
@@ -159,4 +161,30 @@ func count(n any) string {
 		return whole + "." + decimal
 	}
 	return whole
+}
+
+// Bug is a bug that was found in settled.
+type Bug struct {
+	What    string   `json:"what"`
+	FoundBy string   `json:"found_by"`
+	HeldBy  []string `json:"held_by"` // tests, "seed N dialect", or "fault …" of the chaos run; empty: it is not fixed
+}
+
+//go:embed bugs.json
+var bugsFile []byte
+
+func readBugs(t *testing.T) (bugs []Bug) {
+	t.Helper()
+	if err := json.Unmarshal(bugsFile, &bugs); err != nil {
+		t.Fatalf("bugs.json: %v", err)
+	}
+	return bugs
+}
+
+// Struck is the number of faults.
+func (c ChaosFigures) Struck() (n int) {
+	for _, times := range c.Faults {
+		n += times
+	}
+	return n
 }

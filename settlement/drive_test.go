@@ -107,9 +107,7 @@ func TestUpdateInBetween(t *testing.T) {
 		return works
 	}
 	o := partial(t, 1)
-	if _, err := w.deliver(o); err == nil {
-		t.Fatal("no crash")
-	}
+	w.unanswered(o)
 	w.operate(w.allTo(0))
 	w.settled(o)
 	w.want("closing closing closed ", 3)
@@ -167,8 +165,7 @@ func TestRefusedOffPath(t *testing.T) {
 		w.waits(o, NodeRefused)
 		w.operate(w.allTo(2))
 	}
-	_, err := w.run(o)
-	wantCode(t, err, AttemptsExhausted)
+	w.fails(o, AttemptsExhausted)
 	if w.sent != 8 || w.entries[8].Standing.State != Free {
 		t.Errorf("%d sent, %+v", w.sent, w.entries[8].Standing)
 	}
@@ -192,15 +189,12 @@ func TestEscrowPending(t *testing.T) {
 func TestPrepareFails(t *testing.T) {
 	w := newWorldOf(t, versioned)
 	w.unpreparable = Fail(QuorumNotReached, "0x12 refuses")
-	_, err := w.run(partial(t, 1))
-	wantCode(t, err, QuorumNotReached)
+	w.fails(partial(t, 1), QuorumNotReached)
 	w.want("failed(quorum_not_reached) ", 0)
 	w.unpreparable = nil
 	w.sends(crashAfter, 1)
 	o := partial(t, 2)
-	if _, err := w.deliver(o); err == nil {
-		t.Fatal("no crash")
-	}
+	w.unanswered(o)
 	w.unpreparable = Fail(QuorumNotReached, "0x12 refuses")
 	w.waits(o, NodeRefused)
 	w.unpreparable = &Waiting{Reason: CosignersUnavailable, Err: errors.New("nobody answers")}
@@ -217,9 +211,7 @@ func TestPathIsLaw(t *testing.T) {
 	w := newWorldOf(t, versioned)
 	w.sends(crashAfter, 1)
 	o := outcome(t, "partial_service", `"parties":{"provider":"`+addrB+`"},"completion":"0.3333333","expect":{"version":1}`, 1)
-	if _, err := w.deliver(o); err == nil {
-		t.Fatal("no crash")
-	}
+	w.unanswered(o)
 	s := w.settler()
 	s.Policies = Policies{}
 	if _, err := s.Settle(t.Context(), o); err != nil {
@@ -257,8 +249,7 @@ func TestVersionedClosedByAnother(t *testing.T) {
 		_, _ = w.deliver(o)
 		w.operate(w.allTo(0))
 		w.close(Plan{Allocations: w.session.Current})
-		_, err := w.run(o)
-		wantCode(t, err, ClosedElsewhere)
+		w.fails(o, ClosedElsewhere)
 		w.want("closing failed(closed_elsewhere) ", 1)
 	})
 }

@@ -58,8 +58,7 @@ func TestStoppedReadsGoOn(t *testing.T) {
 	if s, err := w.run(o); err != nil || !*s.Entry.Recovered {
 		t.Errorf("%+v, %v", s.Entry, err)
 	}
-	_, err = w.run(outcome(t, "cancellation", "", 2))
-	wantCode(t, err, OutcomeConflict)
+	w.fails(outcome(t, "cancellation", "", 2), OutcomeConflict)
 	w.want("closing closed failed(outcome_conflict) ", 1)
 }
 
@@ -107,8 +106,7 @@ func TestOverpaidStopsAtOnce(t *testing.T) {
 	if len(w.stops) != 1 || w.stops[0].Code != Overpaid {
 		t.Fatalf("stopped by %v", w.stops)
 	}
-	_, err = w.run(o)
-	wantCode(t, err, Overpaid)
+	w.fails(o, Overpaid)
 }
 
 // The outcome does not fail before the stop is recorded, whatever fails.
@@ -119,8 +117,7 @@ func TestOverpaidSurvivesEveryFault(t *testing.T) {
 		}
 		o := w.partial(1)
 		w.overpay()
-		_, err := w.run(o)
-		wantCode(w.t, err, Overpaid)
+		w.fails(o, Overpaid)
 		w.want("failed(overpaid) ", 0)
 		if len(w.stops) == 0 {
 			w.t.Error("nobody was stopped")

@@ -113,8 +113,7 @@ func TestUpdatesSurviveEveryFault(t *testing.T) {
 // The same for an outcome that fails: one failed entry, one dead letter.
 func TestFailSurvivesEveryFault(t *testing.T) {
 	everyFault(t, 6, []int{0, 2}, func(w *world) {
-		_, err := w.run(outcome(t, "payment_completed", `"parties":{"provider":"`+addrX+`"},"expect":{"totals":[{"asset":"usdc","amount":"15"}]}`, 1))
-		wantCode(t, err, NotAParticipant)
+		w.fails(outcome(t, "payment_completed", `"parties":{"provider":"`+addrX+`"},"expect":{"totals":[{"asset":"usdc","amount":"15"}]}`, 1), NotAParticipant)
 		w.want("failed(not_a_participant) ", 0)
 		if len(w.letters) != 1 {
 			t.Errorf("%d dead letters", len(w.letters))

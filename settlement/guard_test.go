@@ -34,8 +34,7 @@ func TestNoFailureWhileEntriesMayBeMissing(t *testing.T) {
 		}
 		w.want("", 0)
 		w.incomplete = nil
-		_, err := w.run(o)
-		wantCode(t, err, c.code)
+		w.fails(o, c.code)
 	}
 	w := newWorld(t)
 	w.sends(failedButDone, 1)
@@ -44,8 +43,6 @@ func TestNoFailureWhileEntriesMayBeMissing(t *testing.T) {
 		t.Error("the answer was not lost")
 	}
 	w.incomplete = func(context.Context) error { return &Waiting{Reason: LedgerHeld, Err: errors.New("set back")} }
-	if _, err := w.run(o); err != nil {
-		t.Error(err)
-	}
+	w.settled(o)
 	w.want("closing closed ", 1)
 }

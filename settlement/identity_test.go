@@ -95,17 +95,12 @@ func TestAFailedOutcomeOfAStreamThatWasSetBackIsTriedAgain(t *testing.T) {
 	began := time.Date(2026, 11, 30, 6, 0, 0, 0, time.UTC)
 	o := setBack(partial(t, 7), 7, began)
 	w.limits = most(t, PerSession, "0.000001")
-	_, err := w.run(o)
-	wantCode(t, err, LimitExceeded)
+	w.fails(o, LimitExceeded)
 	w.limits = nil
-	_, err = w.run(o) // redelivered
-	wantCode(t, err, LimitExceeded)
-	_, err = w.run(setBack(o, 5, began.Add(-time.Second))) // an earlier copy
-	wantCode(t, err, LimitExceeded)
+	w.fails(o, LimitExceeded)                                      // redelivered
+	w.fails(setBack(o, 5, began.Add(-time.Second)), LimitExceeded) // an earlier copy
 	w.want("failed(limit_exceeded) ", 0)
-	if _, err := w.run(setBack(o, 2, began.Add(time.Hour))); err != nil {
-		t.Error(err)
-	}
+	w.settled(setBack(o, 2, began.Add(time.Hour)))
 	w.want("failed(limit_exceeded) closing closed ", 1)
 }
 
@@ -127,22 +122,16 @@ func TestACopyOfAFailedSignedOutcomeIsNotTriedAgain(t *testing.T) {
 	o := partial(t, 1)
 	o.Envelope.Header = signed
 	again := func(sequence uint64) Outcome { return copyOf(o, sequence, func(*Envelope) {}) }
-	_, err := w.run(o)
-	wantCode(t, err, LimitExceeded)
+	w.fails(o, LimitExceeded)
 	w.limits = nil
-	_, err = w.run(o) // redelivered
-	wantCode(t, err, LimitExceeded)
-	_, err = w.run(again(2))
-	wantCode(t, err, UntrustedOutcome)
+	w.fails(o, LimitExceeded) // redelivered
+	w.fails(again(2), UntrustedOutcome)
 	if _, err := w.deliver(again(3)); !errors.Is(err, unknown) {
 		t.Errorf("got %v, want to wait: %v", err, unknown)
 	}
-	_, err = w.run(again(5))
-	wantCode(t, err, UntrustedOutcome)
+	w.fails(again(5), UntrustedOutcome)
 	w.want("failed(limit_exceeded) failed(untrusted_outcome) failed(untrusted_outcome) ", 0)
-	if _, err := w.run(again(4)); err != nil {
-		t.Error(err)
-	}
+	w.settled(again(4))
 	w.want("failed(limit_exceeded) failed(untrusted_outcome) failed(untrusted_outcome) closing closed ", 1)
 }
 
@@ -160,14 +149,10 @@ func TestAReplayInDoubtIsNotEndedByACopy(t *testing.T) {
 	w.limits = most(t, PerSession, "0.000001")
 	o := partial(t, 1)
 	o.Envelope.Header = signed
-	_, err := w.run(o)
-	wantCode(t, err, LimitExceeded)
+	w.fails(o, LimitExceeded)
 	w.limits = nil
-	_, err = w.run(copyOf(o, 3, func(*Envelope) {}))
-	wantCode(t, err, UntrustedOutcome)
+	w.fails(copyOf(o, 3, func(*Envelope) {}), UntrustedOutcome)
 	w.sends(failedButDone, 1)
-	if _, err := w.run(copyOf(o, 2, func(*Envelope) {})); err != nil {
-		t.Error(err)
-	}
+	w.settled(copyOf(o, 2, func(*Envelope) {}))
 	w.want("failed(limit_exceeded) failed(untrusted_outcome) closing closed ", 1)
 }

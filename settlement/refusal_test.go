@@ -10,16 +10,13 @@ func TestRefusals(t *testing.T) {
 	t.Run("for good", func(t *testing.T) {
 		w := newWorld(t)
 		w.refuse = Fail(Unauthorized, "signature from unknown participant wallet")
-		_, err := w.run(partial(t, 1))
-		wantCode(t, err, Unauthorized)
+		w.fails(partial(t, 1), Unauthorized)
 		w.want("closing failed(unauthorized) ", 1)
 		if st := w.entries[1].Standing; st.State != Free {
 			t.Errorf("%+v: the failed entry of the holder frees the session", st)
 		}
 		w.refuse = nil
-		if _, err := w.run(outcome(t, "cancellation", "", 2)); err != nil {
-			t.Errorf("the session isn't free: %v", err)
-		}
+		w.settled(outcome(t, "cancellation", "", 2))
 	})
 	t.Run("for good, but a deposit came in between", func(t *testing.T) {
 		w := newWorld(t)
@@ -38,24 +35,15 @@ func TestRefusals(t *testing.T) {
 	t.Run("for now", func(t *testing.T) {
 		w := newWorld(t)
 		w.refuse = errors.New("an open app session not found: record not found")
-		_, err := w.deliver(partial(t, 1))
-		var waiting *Waiting
-		if !errors.As(err, &waiting) || waiting.Reason != NodeTransient {
-			t.Errorf("%v", err)
-		}
+		w.waits(partial(t, 1), NodeTransient)
 		w.want("closing closing ", 2)
 	})
 	t.Run("for the state of the connection", func(t *testing.T) {
 		for _, reason := range []Reason{NotReady, NodeTransient} {
 			w := newWorld(t)
 			w.refuse = &Waiting{Reason: reason, Err: errors.New("authentication required")}
-			_, err := w.deliver(partial(t, 1))
-			var waiting *Waiting
-			if !errors.As(err, &waiting) || waiting.Reason != reason {
-				t.Errorf("%v", err)
-			}
+			w.unpreparable = w.waits(partial(t, 1), reason) // as the node's client reports it until closes are accepted again
 			w.want("closing ", 1)
-			w.unpreparable = waiting // as the node's client reports it until closes are accepted again
 			for range 100 {
 				w.now = w.now.Add(time.Minute)
 				w.waits(partial(t, 1), reason)
@@ -71,8 +59,7 @@ func TestRefusals(t *testing.T) {
 	t.Run("again and again", func(t *testing.T) {
 		w := newWorld(t)
 		w.refuse = errors.New("an open app session not found: record not found")
-		_, err := w.run(partial(t, 1))
-		wantCode(t, err, AttemptsExhausted)
+		w.fails(partial(t, 1), AttemptsExhausted)
 		if w.sent != 8 {
 			t.Errorf("sent %d times", w.sent)
 		}
@@ -98,23 +85,19 @@ func TestClosedByAnother(t *testing.T) {
 		w := newWorld(t)
 		plan, _ := BuiltIn()[Cancellation].Plan(outcome(t, "cancellation", "", 5), w.session)
 		_ = w.commit(flight{plan: *plan})
-		_, err := w.run(partial(t, 1))
-		wantCode(t, err, ClosedElsewhere)
+		w.fails(partial(t, 1), ClosedElsewhere)
 		w.want("failed(closed_elsewhere) ", 0)
 	})
 	t.Run("otherwise, while ours may land", func(t *testing.T) {
 		w := newWorld(t)
 		w.sends(failed, always)
 		o := partial(t, 1)
-		if _, err := w.deliver(o); err == nil {
-			t.Fatal("no error")
-		}
+		w.unanswered(o)
 		plan, _ := BuiltIn()[Cancellation].Plan(outcome(t, "cancellation", "", 5), w.session)
 		w.session.Open = false
 		w.pay(plan.Allocations)
 		start := w.now
-		_, err := w.run(o)
-		wantCode(t, err, ClosedElsewhere)
+		w.fails(o, ClosedElsewhere)
 		if w.now.Sub(start) < validity+margin-2*time.Second {
 			t.Error("failed before the fence fell")
 		}
@@ -127,6 +110,5 @@ func TestOverpaid(t *testing.T) {
 	w.session.Open = false
 	w.pay(plan.Allocations)
 	w.pay(plan.Allocations)
-	_, err := w.run(outcome(t, "cancellation", "", 1))
-	wantCode(t, err, Overpaid)
+	w.fails(outcome(t, "cancellation", "", 1), Overpaid)
 }

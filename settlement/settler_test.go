@@ -41,6 +41,22 @@ func wantCode(t *testing.T, err error, code Code) {
 	}
 }
 
+// fails delivers the outcome until it fails, with that code.
+func (w *world) fails(o Outcome, code Code) error {
+	w.t.Helper()
+	_, err := w.run(o)
+	wantCode(w.t, err, code)
+	return err
+}
+
+// unanswered delivers the outcome once, without a result.
+func (w *world) unanswered(o Outcome) {
+	w.t.Helper()
+	if _, err := w.deliver(o); err == nil {
+		w.t.Fatal("there is a result")
+	}
+}
+
 func TestSettleStraight(t *testing.T) {
 	w := newWorld(t)
 	s, err := w.run(partial(t, 1))
@@ -84,9 +100,7 @@ func TestHeldUpCloseIsWaitedOut(t *testing.T) {
 	w := newWorld(t)
 	w.sends(failed, 1)
 	start := w.now
-	if _, err := w.run(partial(t, 1)); err != nil {
-		t.Fatal(err)
-	}
+	w.settled(partial(t, 1))
 	w.want("closing closing closed ", 2)
 	if waited := w.now.Sub(start); waited < validity+margin {
 		t.Errorf("sent again after %s, the first could land for %s", waited, validity+margin)
@@ -101,9 +115,7 @@ func TestTroubledReadWaitsAMargin(t *testing.T) {
 	w.sends(failed, 1)
 	w.troubled = 8
 	start := w.now
-	if _, err := w.run(partial(t, 1)); err != nil {
-		t.Fatal(err)
-	}
+	w.settled(partial(t, 1))
 	if waited := w.now.Sub(start); waited < validity+2*margin {
 		t.Errorf("sent again after %s although the reads were troubled", waited)
 	}
@@ -115,39 +127,29 @@ func TestStrangersDontLiftTheFence(t *testing.T) {
 	w := newWorld(t)
 	w.sends(late, 1)
 	a := partial(t, 1)
-	if _, err := w.deliver(a); err == nil {
-		t.Fatal("the answer was lost, yet there is a result")
-	}
-	_, err := w.run(outcome(t, "cancellation", "", 2))
-	wantCode(t, err, OutcomeConflict)
+	w.unanswered(a)
+	w.fails(outcome(t, "cancellation", "", 2), OutcomeConflict)
 	garbage, _ := ParseOutcome(Envelope{Subject: "outcome.cancellation", Source: "/shop", ID: "o1", Data: []byte(`{"session_id":"` + sessionHex + `","awards":1}`), Type: "outcome.cancellation", Stream: "OUTCOMES", Sequence: 3})
-	_, err = w.run(garbage)
-	wantCode(t, err, InvalidOutcome)
+	w.fails(garbage, InvalidOutcome)
 	for _, e := range w.entries[1:] {
 		if e.Standing.State != Closing || e.Standing.ID != "o1" || e.Standing.Sequence != 1 {
 			t.Errorf("standing %+v, want closing by o1, entry 1", e.Standing)
 		}
 	}
-	if _, err := w.run(a); err != nil {
-		t.Error(err)
-	}
+	w.settled(a)
 	w.want("closing failed(outcome_conflict) failed(invalid_outcome) closed ", 1)
 }
 
 func TestSameIDOtherDataIsAnotherOutcome(t *testing.T) {
 	w := newWorld(t)
-	if _, err := w.run(partial(t, 1)); err != nil {
-		t.Fatal(err)
-	}
+	w.settled(partial(t, 1))
 	other := outcome(t, "partial_service", `"parties":{"provider":"`+addrB+`"},"completion":"0.4"`, 1)
 	other.Ref.Sequence = 2
-	_, err := w.run(other)
-	wantCode(t, err, OutcomeConflict)
+	w.fails(other, OutcomeConflict)
 	// Another type with the same data is another outcome as well.
 	retyped := partial(t, 1)
 	retyped.Ref.Type, retyped.Scenario, retyped.Ref.Sequence = "outcome.no_show", "no_show", 3
-	_, err = w.run(retyped)
-	wantCode(t, err, OutcomeConflict)
+	w.fails(retyped, OutcomeConflict)
 	w.want("closing closed failed(outcome_conflict) failed(outcome_conflict) ", 1)
 	if st := w.entries[3].Standing; st.State != Closed || st.Sequence != 2 {
 		t.Errorf("%+v", st)
@@ -158,18 +160,15 @@ func TestReplayAfterFailure(t *testing.T) {
 	w := newWorld(t)
 	w.missing = true
 	o := partial(t, 1)
-	_, err := w.run(o)
-	wantCode(t, err, SessionNotFound)
-	_, err = w.run(o) // redelivered: no entry, no second dead letter
+	w.fails(o, SessionNotFound)
+	_, err := w.run(o) // redelivered: no entry, no second dead letter
 	var f *Failed
 	if !errors.As(err, &f) || !f.Duplicate {
 		t.Errorf("%v", err)
 	}
 	w.missing = false
 	o.Ref.Sequence = 9 // replayed under a new sequence
-	if _, err := w.run(o); err != nil {
-		t.Fatal(err)
-	}
+	w.settled(o)
 	w.want("failed(session_not_found) closing closed ", 1)
 }
 
@@ -242,9 +241,7 @@ func TestClosedMeanwhileByAnotherMessage(t *testing.T) {
 	second.Ref.Sequence = 2
 	s := w.settler()
 	s.Node = &beforeRead{w, func() {
-		if _, err := w.run(first); err != nil {
-			t.Error(err)
-		}
+		w.settled(first)
 	}}
 	got, err := s.Settle(t.Context(), second)
 	if err != nil || !got.Duplicate {
@@ -260,19 +257,11 @@ func TestNotFoundWithAnIntentIsWaiting(t *testing.T) {
 	w := newWorld(t)
 	w.sends(failedButDone, always)
 	o := partial(t, 1)
-	if _, err := w.deliver(o); err == nil {
-		t.Fatal("no error")
-	}
+	w.unanswered(o)
 	w.missing = true
-	_, err := w.deliver(o)
-	var waiting *Waiting
-	if !errors.As(err, &waiting) || waiting.Reason != NodeUnavailable {
-		t.Errorf("%v", err)
-	}
+	w.waits(o, NodeUnavailable)
 	w.missing = false
-	if _, err := w.run(o); err != nil {
-		t.Error(err)
-	}
+	w.settled(o)
 }
 
 // Withdrawals before the close write the same kind of rows as the close.
@@ -294,9 +283,7 @@ func TestReopenedAfterPayment(t *testing.T) {
 	w := newWorld(t)
 	w.sends(failedButDone, always)
 	o := partial(t, 1)
-	if _, err := w.deliver(o); err == nil {
-		t.Fatal("no error")
-	}
+	w.unanswered(o)
 	w.session.Open = true
 	if s, err := w.run(o); err != nil || s.Entry.State != EntryClosed {
 		t.Errorf("%v", err)
@@ -307,8 +294,7 @@ func TestReopenedAfterPayment(t *testing.T) {
 func TestUnknownSession(t *testing.T) {
 	w := newWorld(t)
 	o, _ := ParseOutcome(Envelope{Subject: "outcome.cancellation", Payload: []byte("garbage"), Data: []byte("garbage"), Stream: "OUTCOMES", Sequence: 4})
-	_, err := w.run(o)
-	wantCode(t, err, InvalidOutcome)
+	w.fails(o, InvalidOutcome)
 	w.wantUnknown(InvalidOutcome)
 	w.want("", 0)
 }
@@ -318,24 +304,19 @@ func TestUnknownSession(t *testing.T) {
 func TestUnreadableSession(t *testing.T) {
 	w := newWorld(t)
 	w.unreadable = Fail(AllocationRejected, "participant \"foo\" is no address")
-	_, err := w.run(partial(t, 1))
-	wantCode(t, err, AllocationRejected)
+	w.fails(partial(t, 1), AllocationRejected)
 	w.unreadable = nil
 	w.sends(failedButDone, always)
 	o := partial(t, 2)
-	if _, err := w.deliver(o); err == nil {
-		t.Fatal("no error")
-	}
+	w.unanswered(o)
 	w.unreadable = Fail(AllocationRejected, "participant \"foo\" is no address")
-	_, err = w.deliver(o)
+	_, err := w.deliver(o)
 	var waiting *Waiting
 	if !errors.As(err, &waiting) {
 		t.Errorf("%v", err)
 	}
 	w.unreadable = nil
-	if _, err := w.run(o); err != nil {
-		t.Error(err)
-	}
+	w.settled(o)
 	w.want("failed(allocation_rejected) closing closed ", 1)
 }
 
@@ -344,17 +325,14 @@ func TestTooManyRows(t *testing.T) {
 	for i := range MaxRows {
 		w.session.Participants = append(w.session.Participants, Participant{Address: Address{1, byte(i), byte(i >> 8)}})
 	}
-	_, err := w.run(partial(t, 1))
-	wantCode(t, err, AllocationRejected)
+	w.fails(partial(t, 1), AllocationRejected)
 }
 
 func TestUnknownScenarioAndUnfunded(t *testing.T) {
 	w := newWorld(t)
-	_, err := w.run(outcome(t, "no_such", "", 1))
-	wantCode(t, err, UnknownScenario)
+	w.fails(outcome(t, "no_such", "", 1), UnknownScenario)
 	w.session.Deposits = nil
-	_, err = w.run(outcome(t, "cancellation", "", 2))
-	wantCode(t, err, SessionUnfunded)
+	w.fails(outcome(t, "cancellation", "", 2), SessionUnfunded)
 	w.want("failed(unknown_scenario) failed(session_unfunded) ", 0)
 }
 
@@ -364,9 +342,7 @@ func TestPolicyRemovedInDoubt(t *testing.T) {
 	w := newWorld(t)
 	w.sends(late, always)
 	o := partial(t, 1)
-	if _, err := w.deliver(o); err == nil {
-		t.Fatal("no error")
-	}
+	w.unanswered(o)
 	w.fault = func(int, string) fate { return works }
 	s := w.settler()
 	s.Policies = Policies{}
@@ -405,14 +381,11 @@ func TestTroubledReadOfAForeignCloseWaitsAMargin(t *testing.T) {
 	w := newWorld(t)
 	w.sends(failed, 1)
 	o := partial(t, 1)
-	if _, err := w.deliver(o); err == nil {
-		t.Fatal("the answer was lost, yet there is a result")
-	}
+	w.unanswered(o)
 	w.close(Plan{Allocations: w.allTo(2)})
 	w.troubled = 8
 	start := w.now
-	_, err := w.run(o)
-	wantCode(t, err, ClosedElsewhere)
+	w.fails(o, ClosedElsewhere)
 	if waited := w.now.Sub(start); waited < validity+2*margin {
 		t.Errorf("failed after %s although the reads were troubled", waited)
 	}

@@ -25,8 +25,7 @@ func TestHiddenHasToBeStated(t *testing.T) {
 		"another version":   {funder + `,"expect":{"totals":[{"asset":"usdc","amount":"15"}],"version":7}`, ExpectationFailed, "version"},
 	} {
 		w := newWorldOf(t, legacy)
-		_, err := w.run(outcome(t, "cancellation", c.members, 1))
-		wantCode(t, err, c.code)
+		err := w.fails(outcome(t, "cancellation", c.members, 1), c.code)
 		if !strings.Contains(err.Error(), c.says) {
 			t.Errorf("%s: %v doesn't name %s", it, err, c.says)
 		}
@@ -79,8 +78,7 @@ func TestLookForFunding(t *testing.T) {
 	}
 	w := newWorldOf(t, versioned)
 	w.session.Undisclosed.Funding = true
-	_, err := w.run(outcome(t, "cancellation", "", 1))
-	wantCode(t, err, InvalidOutcome)
+	w.fails(outcome(t, "cancellation", "", 1), InvalidOutcome)
 	w.settled(outcome(t, "cancellation", `"parties":{"funder":"`+addrB+`"}`, 2))
 	if got := w.landed[0].Allocations[1].Amount.String(); got != "15" {
 		t.Errorf("the funder got %s of 15", got)
@@ -92,8 +90,7 @@ func TestLookForFunding(t *testing.T) {
 func TestStatedBalanceIsWrong(t *testing.T) {
 	w := newWorldOf(t, legacy)
 	w.refuse = Fail(AllocationRejected, "asset usdc not fully redistributed")
-	_, err := w.run(w.partial(1))
-	wantCode(t, err, AllocationRejected)
+	w.fails(w.partial(1), AllocationRejected)
 	w.want("closing failed(allocation_rejected) ", 1)
 }
 
@@ -113,9 +110,7 @@ func TestClosedUnseen(t *testing.T) {
 	t.Run("without an intent", func(t *testing.T) {
 		w := newWorldOf(t, legacy)
 		foreign(w)
-		_, err := w.run(w.partial(1))
-		wantCode(t, err, ClosedElsewhere)
-		if !strings.Contains(err.Error(), "doesn't show what it paid") {
+		if err := w.fails(w.partial(1), ClosedElsewhere); !strings.Contains(err.Error(), "doesn't show what it paid") {
 			t.Error(err)
 		}
 		w.want("failed(closed_elsewhere) ", 0)
@@ -128,8 +123,7 @@ func TestClosedUnseen(t *testing.T) {
 		w.waits(o, InDoubt)
 		foreign(w)
 		start := w.now
-		_, err := w.run(o)
-		wantCode(t, err, ClosedElsewhere)
+		w.fails(o, ClosedElsewhere)
 		if w.now.Sub(start) < validity+margin-2*time.Second {
 			t.Error("failed before the fence fell")
 		}
@@ -137,8 +131,7 @@ func TestClosedUnseen(t *testing.T) {
 	t.Run("and ours was refused", func(t *testing.T) {
 		w := newWorldOf(t, legacy)
 		w.refuse, w.refused = Fail(NodeRejected, "not open"), func() { foreign(w) }
-		_, err := w.run(w.partial(1))
-		wantCode(t, err, ClosedElsewhere)
+		w.fails(w.partial(1), ClosedElsewhere)
 	})
 	t.Run("versioned", func(t *testing.T) {
 		for version, states := range map[uint64]string{2: "closing closed ", 3: "closing closed ", 4: "closing failed(closed_elsewhere) "} {

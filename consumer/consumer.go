@@ -108,12 +108,6 @@ func (c *Consumer) Status() Status {
 	return s
 }
 
-func (c *Consumer) setStatus(change func(*Status)) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	change(&c.status)
-}
-
 // The time limits of a stop; all but stopFlush and stopBound are counted from the end of
 // ctx. Until stopDraining requested messages are received; until stopSettling calls of
 // Settle may end by themselves, and are then cancelled; until stopAnswers they may end and

@@ -56,14 +56,6 @@ func (d *delivery) parse(prefix string, trust func(settlement.Outcome) *settleme
 	d.untrusted = trust != nil && trust(d.outcome) != nil
 }
 
-// session is the session whose other outcomes the delivery waits for; empty for none.
-func (d *delivery) session() settlement.SessionID {
-	if d.untrusted {
-		return ""
-	}
-	return d.outcome.Session
-}
-
 // deliveries are the deliveries that were received and not answered yet. The server is
 // told of each that it is in progress, so that it doesn't deliver it again.
 type deliveries struct {

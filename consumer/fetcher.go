@@ -161,6 +161,12 @@ func (f *fetcher) updateStatus() {
 	})
 }
 
+func (c *Consumer) setStatus(change func(*Status)) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	change(&c.status)
+}
+
 // adjust gives back what is not begun while fetching is paused, and withdraws the open
 // request or makes one, as the state demands.
 func (f *fetcher) adjust() {
@@ -240,8 +246,8 @@ func (f *fetcher) receive(m *nats.Msg) {
 	f.pull.outcomeReceived()
 	f.monitor.sawSequence(meta.Sequence.Stream)
 	d := &delivery{msg: m, meta: meta, generation: f.durable.generation}
-	d.parse(f.c.cfg.Prefix, f.c.cfg.TrustFunc)
 	f.c.deliveries.add(d)
+	d.parse(f.c.cfg.Prefix, f.c.cfg.TrustFunc)
 	f.enqueue(d)
 }
 

@@ -56,12 +56,6 @@ func newSessionQueue(workers int) *sessionQueue {
 // position says what to do with a delivery.
 type position int
 
-const (
-	isNext position = iota // settle it next
-	waits                  // it waits until done returns it
-	noRoom                 // give it back with the delay
-)
-
 // add returns the position of a delivery, and whether to log that it found no room. A
 // delivery that names no session, or is not trusted to name it, does not wait: the ledger
 // gets no entry for that session.
@@ -87,6 +81,14 @@ func (q *sessionQueue) add(d *delivery, now time.Time) (p position, delay time.D
 	}
 }
 
+// session is the session whose other outcomes the delivery waits for; empty for none.
+func (d *delivery) session() settlement.SessionID {
+	if d.untrusted {
+		return ""
+	}
+	return d.outcome.Session
+}
+
 // book returns the delay of a delivery that finds no room: about until those before it,
 // waiting or given back, are settled. They return twice as fast as the session's pace: to
 // return too early costs little, but a session without a delivery makes no progress. After
@@ -105,6 +107,12 @@ func (s *sessionState) book(now time.Time, delivered uint64) time.Duration {
 	s.booked = s.booked.Add(s.pace / 2)
 	return delay
 }
+
+const (
+	isNext position = iota // settle it next
+	waits                  // it waits until done returns it
+	noRoom                 // give it back with the delay
+)
 
 // done removes a delivery that was answered and returns the next one of its session, or
 // nil.

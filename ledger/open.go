@@ -4,35 +4,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"time"
 
 	"github.com/nats-io/nats.go/jetstream"
 )
-
-// StreamConfig returns the configuration with which Open creates the stream. The server
-// compresses what it has written, which makes the files of a ledger about six times smaller.
-func StreamConfig(cfg Config) jetstream.StreamConfig {
-	cfg = cfg.withDefaults()
-	maxBytes := int64(-1)
-	if cfg.MaxBytes > 0 {
-		maxBytes = cfg.MaxBytes
-	}
-	return jetstream.StreamConfig{
-		Name:        StreamName(cfg.Prefix),
-		Description: "settled: the ledger, append-only",
-		Subjects:    []string{allSubjects(cfg.Prefix)},
-		Retention:   jetstream.LimitsPolicy,
-		Storage:     jetstream.FileStorage,
-		Compression: jetstream.S2Compression,
-		Replicas:    cfg.Replicas,
-		Discard:     jetstream.DiscardNew,
-		DenyDelete:  true,
-		DenyPurge:   true,
-		AllowDirect: false,
-		Duplicates:  2 * time.Minute,
-		MaxMsgs:     -1, MaxBytes: maxBytes, MaxMsgsPerSubject: -1, MaxMsgSize: -1, MaxConsumers: -1,
-	}
-}
 
 // Open creates the stream if it is missing and Config.Create is set, and checks the
 // settings of an existing stream without changing them. The strings are warnings: settings

@@ -45,10 +45,6 @@ func retryIf[T any](ctx context.Context, s *streamSource, read func(context.Cont
 	return streamreader.Retry(ctx, s.r, read)
 }
 
-func messageOf(m *jetstream.RawStreamMsg) Message {
-	return Message{Subject: m.Subject, Sequence: m.Sequence, Time: m.Time, Payload: m.Data}
-}
-
 // nextOf adapts the Get of a Source for streamreader.Range.
 func nextOf(get func(ctx context.Context, filter string, from uint64) (Message, error)) streamreader.NextFunc {
 	return func(ctx context.Context, filter string, from uint64) (*jetstream.RawStreamMsg, error) {

@@ -143,6 +143,10 @@ func (j jetStream) Get(ctx context.Context, filter string, from uint64) (Message
 	return messageOf(m), nil
 }
 
+func messageOf(m *jetstream.RawStreamMsg) Message {
+	return Message{Subject: m.Subject, Sequence: m.Sequence, Time: m.Time, Payload: m.Data}
+}
+
 func (j jetStream) Gaps(ctx context.Context) (bool, error) {
 	info, err := j.info(ctx)
 	if err != nil {

@@ -170,6 +170,72 @@ func (l *Ledger) checkFirstSeen(ctx context.Context, o Origin) error {
 	return nil
 }
 
+// Tail remembers the last entry of a stream that a process knew, across restarts. It must
+// be safe for concurrent use.
+type Tail interface {
+	// Recall returns what was kept of the stream with that name and creation time; ok is
+	// false where nothing was kept. A sequence of 0: the stream was empty.
+	Recall(stream string, created time.Time) (e TailEntry, ok bool)
+	// Keep replaces what is kept by a later entry; by an earlier one only if again is true,
+	// after the stream lost entries.
+	Keep(stream string, created time.Time, e TailEntry, again bool)
+}
+
+// TailEntry is an entry by its sequence and the SHA-256 of its payload in hex, with the
+// number of the stream's messages that were missing when it was kept.
+type TailEntry struct {
+	Sequence uint64 `json:"sequence"`
+	Digest   string `json:"digest,omitempty"`
+	Removed  uint64 `json:"removed,omitempty"`
+}
+
+// checkRememberedTail compares a stream that this process sees for the first time with what
+// Config.Tail remembers of it, and holds sending for a fence if the remembered entry or
+// others are missing.
+func (l *Ledger) checkRememberedTail(ctx context.Context, o Origin) error {
+	if l.cfg.Tail == nil {
+		return nil
+	}
+	e, ok := l.cfg.Tail.Recall(StreamName(l.cfg.Prefix), o.Created)
+	if !ok {
+		return nil
+	}
+	if e.Sequence > 0 {
+		m, err := l.get(ctx, allSubjects(l.cfg.Prefix), e.Sequence)
+		if err != nil && !errors.Is(err, ErrNoMessage) {
+			return fmt.Errorf("reading the last entry that was known: %w", err)
+		}
+		if err != nil || m.Sequence != e.Sequence || digest(m.Payload) != e.Digest {
+			l.losses.recordLoss(Message{}, errLostWhileStopped)
+			return nil
+		}
+	}
+	if o.Counted && o.Removed > e.Removed { // entries before the last one
+		l.losses.hold(l.cfg.Fence, l.entriesRemoved(o.Removed-e.Removed, "was stopped"))
+	}
+	l.monitor.tailFound.Store(e.Sequence > 0 || o.Removed == 0)
+	return nil
+}
+
+// TailFound reports whether the stream had the last entry that Config.Tail remembered when
+// this process first saw it.
+func (l *Ledger) TailFound() bool { return l.monitor.tailFound.Load() }
+
+// rememberTail passes what this process knows to Config.Tail, unless sending is held: a
+// restart before that ends must hold sending again. The caller owns the monitor.
+func (l *Ledger) rememberTail() {
+	if l.cfg.Tail == nil || l.losses.holdError() != nil {
+		return
+	}
+	known := l.losses.snapshot()
+	e := TailEntry{known.furthest.sequence, known.furthest.digest, l.monitor.removed}
+	l.cfg.Tail.Keep(StreamName(l.cfg.Prefix), l.monitor.created, e, known.epoch > 0)
+}
+
+func (l *Ledger) entriesRemoved(n uint64, when string) error {
+	return fmt.Errorf("%d entries were removed from stream %s while settled %s (a limit, a purge or a deletion): requests that they recorded may still land", n, StreamName(l.cfg.Prefix), when)
+}
+
 func (l *Ledger) streamLost(o Origin, how string, wait time.Duration) error {
 	return fmt.Errorf("STREAM %s WAS LOST: it was recreated at %s, %s. Nothing is sent until %s (at most message_expiry plus fence_margin after the loss), because requests that the lost entries recorded may still land; then outcomes without an entry are settled as new ones. Only a backup brings the lost entries back: stop every settled, delete this stream, nats stream restore",
 		StreamName(l.cfg.Prefix), o.Created.UTC().Format(time.RFC3339), how, l.cfg.NowFunc().Add(wait).UTC().Format(time.RFC3339))

@@ -36,6 +36,17 @@ type Standing struct {
 	Sequence uint64        `json:"sequence"`
 }
 
+// Standing returns the standing that a closing or closed entry of the outcome sets.
+func (r OutcomeRef) Standing(state StandingState) Standing {
+	return Standing{State: state, Source: r.Source, ID: r.ID, Digest: r.Digest}
+}
+
+// Identity returns the identity of the outcome that the standing names, without its type;
+// zero if no outcome holds the session.
+func (s Standing) Identity() Identity {
+	return Identity{Source: s.Source, ID: s.ID, Digest: s.Digest}
+}
+
 // RequestRef identifies a signed request without being one.
 type RequestRef struct {
 	ID        uint64 `json:"id"`
@@ -124,6 +135,24 @@ func (h Head) Standing() Standing {
 		st.Sequence = h.Last.Sequence
 	}
 	return st
+}
+
+// HeldBy reports whether the outcome holds the session, or has settled it. If the entry that
+// says so is among Entries, the outcome's type is compared as well.
+func (h Head) HeldBy(o OutcomeRef) bool {
+	st := h.Standing()
+	if st.State == Free {
+		return false
+	}
+	for _, e := range h.Entries {
+		if e.Sequence == st.Sequence {
+			return e.Outcome.Same(o)
+		}
+	}
+	if h.Last.Sequence == st.Sequence {
+		return h.Last.Outcome.Same(o)
+	}
+	return st.Identity() == o.Identity().Untyped()
 }
 
 // entry starts an entry of an outcome with what all kinds have in common.

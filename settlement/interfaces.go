@@ -3,6 +3,7 @@ package settlement
 import (
 	"context"
 	"errors"
+	"slices"
 	"time"
 )
 
@@ -40,6 +41,15 @@ type ReadOptions struct {
 	InDoubt bool // a request of ours may have been carried out: the session is read twice
 	Version bool // the session's version is needed, whatever it costs to find
 	Funding bool // who funded the session is needed, whatever it costs to find
+}
+
+// ReadOptions returns what this policy needs to read of an outcome's session. The zero
+// Policy needs nothing.
+func (p Policy) ReadOptions(o Outcome) ReadOptions {
+	return ReadOptions{
+		Version: o.Expect != nil && o.Expect.Version != nil,
+		Funding: slices.ContainsFunc(p.rules, func(r rule) bool { return r.payee == toFunders }),
+	}
 }
 
 // Request is one signed request.
@@ -86,4 +96,20 @@ type DeadLetters interface {
 	// Store keeps the outcome's message with its failure, and returns its sequence. The
 	// same message may be stored again without harm.
 	Store(ctx context.Context, o Outcome, f Failure, attempts int) (uint64, error)
+}
+
+// EmergencyStop stops all sending, on every replica, until a person resumes it. An
+// implementation may also report other reasons not to send, such as streams whose settings
+// became unsafe.
+type EmergencyStop interface {
+	// Stopped returns nil if requests may be recorded and sent now. Any error means that
+	// they may not: it says who stopped sending, when and why, or that this is not known.
+	// A *Waiting among the errors says what else is waited for.
+	Stopped(ctx context.Context) error
+
+	// Stop stops every replica because of what the outcome's session showed. It returns
+	// nil once the stop is recorded, or if it was recorded before and a person has resumed
+	// since, knowing of it. An error means that it is not known to be recorded; this
+	// replica stops nevertheless.
+	Stop(ctx context.Context, o Outcome, f Failure) error
 }

@@ -116,12 +116,36 @@ func (p *jsonParser) object() (any, error) {
 	return object, err
 }
 
-func (j jsonValue) object(what string) (map[string]any, error) {
-	m, ok := j.v.(map[string]any)
-	if !ok {
-		return nil, fmt.Errorf("%s: want a JSON object", what)
+// digest returns the SHA-256 digest of an outcome's data in RFC 8785 form, or of the payload
+// as it is stored if the data isn't JSON.
+func (j jsonValue) digest(parseErr error, payload []byte) string {
+	canonical := payload
+	if parseErr == nil {
+		if text, err := j.canonical(); err == nil {
+			canonical = text
+		}
 	}
-	return m, nil
+	return hexSum(canonical)
+}
+
+func (j jsonValue) canonical() ([]byte, error) {
+	text := jsontext.Value(bytes.Clone(j.text))
+	err := text.Canonicalize()
+	return text, err
+}
+
+func hexSum(text []byte) string {
+	sum := sha256.Sum256(text)
+	return hex.EncodeToString(sum[:])
+}
+
+// session finds the session id of an outcome's data whatever else is wrong with it. It finds
+// none if the name session_id itself is duplicate.
+func (j jsonValue) session() SessionID {
+	members, _ := j.v.(map[string]any)
+	text, _ := members["session_id"].(string)
+	id, _ := ParseSessionID(text)
+	return id
 }
 
 // Canonical returns JSON text in its canonical form (RFC 8785). It returns an error for
@@ -134,12 +158,6 @@ func Canonical(text []byte) ([]byte, error) {
 	return j.canonical()
 }
 
-func (j jsonValue) canonical() ([]byte, error) {
-	text := jsontext.Value(bytes.Clone(j.text))
-	err := text.Canonicalize()
-	return text, err
-}
-
 // jsonDigest returns the SHA-256 digest of a value's canonical JSON (RFC 8785) as
 // lower-case hex.
 func jsonDigest(v any) (string, error) {
@@ -149,9 +167,4 @@ func jsonDigest(v any) (string, error) {
 	}
 	canonical, err := Canonical(text)
 	return hexSum(canonical), err
-}
-
-func hexSum(text []byte) string {
-	sum := sha256.Sum256(text)
-	return hex.EncodeToString(sum[:])
 }

@@ -1,13 +1,10 @@
 package settlement
 
 import (
-	"cmp"
 	"crypto/sha256"
 	"encoding/binary"
-	"fmt"
 	"hash"
 	"math/big"
-	"strings"
 	"time"
 )
 
@@ -60,15 +57,6 @@ type OutcomeRef struct {
 	// Stored is when the stream stored the message, in UTC with nine decimals of the
 	// second, so that times compare as text. Empty in entries of earlier versions.
 	Stored string `json:"stored,omitempty"`
-}
-
-const storedLayout = "2006-01-02T15:04:05.000000000Z"
-
-func storedText(t time.Time) string {
-	if t.IsZero() {
-		return ""
-	}
-	return t.UTC().Format(storedLayout)
 }
 
 // SameMessage reports whether both are one outcome in one message.
@@ -139,94 +127,6 @@ type Expect struct {
 	Version *uint64 // nil: not checked
 }
 
-// ParseOutcome reads an outcome from its envelope. It always returns an Outcome with as
-// much of its identity as could be read. If the message breaks the contract, Invalid says
-// how, and the same Failure (code invalid_outcome) is returned as the error.
-func ParseOutcome(e Envelope) (Outcome, error) {
-	o := Outcome{Envelope: e, Ref: OutcomeRef{Source: e.Source, ID: e.ID, Type: e.Type, Stream: e.Stream, Sequence: e.Sequence, Stored: storedText(e.Stored)}}
-	data, parseErr := parseJSON(e.Data)
-	o.Ref.Digest = digestOf(data, parseErr, e.Payload)
-	o.Session = readSession(data)
-	err := o.read(e, data, parseErr)
-	if err != nil {
-		o.Invalid = Fail(InvalidOutcome, "%s", err)
-		return o, o.Invalid
-	}
-	return o, nil
-}
-
-func (o *Outcome) read(e Envelope, data jsonValue, parseErr error) error {
-	scenario, scenarioErr := ParseScenario(strings.TrimPrefix(e.Subject, "outcome."))
-	if scenarioErr == nil {
-		o.Scenario = scenario
-	}
-	if e.Malformed != nil {
-		return e.Malformed
-	}
-	if scenarioErr != nil {
-		return scenarioErr
-	}
-	if want := "outcome." + string(scenario); e.Type != want {
-		return fmt.Errorf("type %s does not match the subject: want %q", Quote(e.Type), want)
-	}
-	if parseErr != nil {
-		return fmt.Errorf("data: %w", parseErr)
-	}
-	return o.readData(data)
-}
-
-func (o *Outcome) readData(data jsonValue) error {
-	members, err := data.object("data")
-	if err != nil {
-		return err
-	}
-	r := reader{members: members}
-	if o.Session == "" {
-		_, err := ParseSessionID(r.text("session_id", 1<<10))
-		return cmp.Or(r.err, err)
-	}
-	o.Parties = r.parties()
-	o.Completion = r.fraction("completion")
-	o.Awards = r.awards()
-	o.Expect = r.expect()
-	o.Reference = r.text("reference", MaxReference)
-	o.Reason = r.text("reason", MaxReason)
-	o.Evidence = r.texts("evidence", MaxEvidence, MaxProof)
-	o.SessionData = r.optional("session_data", MaxSessionData)
-	o.Signatures = r.texts("signatures", MaxSignatures, MaxSignature)
-	return r.err
-}
-
-// readSession finds the session id whatever else is wrong with the data. It finds none if
-// the name session_id itself is duplicate.
-func readSession(data jsonValue) SessionID {
-	members, err := data.object("data")
-	if err != nil {
-		return ""
-	}
-	s, ok := members["session_id"].(string)
-	if !ok {
-		return ""
-	}
-	id, err := ParseSessionID(s)
-	if err != nil {
-		return ""
-	}
-	return id
-}
-
-// digestOf returns the SHA-256 digest of the data in RFC 8785 form, or of the payload as
-// it is stored if the data isn't JSON.
-func digestOf(data jsonValue, parseErr error, payload []byte) string {
-	canonical := payload
-	if parseErr == nil {
-		if text, err := data.canonical(); err == nil {
-			canonical = text
-		}
-	}
-	return hexSum(canonical)
-}
-
 // Identity tells outcomes apart: two messages carry the same outcome if and only if their
 // identities are equal, byte for byte. The message itself, and what its stream says of it,
 // are no part of it. An Identity can be the key of a map.
@@ -262,33 +162,4 @@ func writeMember(h hash.Hash, member string) {
 func (i Identity) Untyped() Identity {
 	i.Type = ""
 	return i
-}
-
-// Identity returns the identity of the outcome that the standing names, without its type;
-// zero if no outcome holds the session.
-func (s Standing) Identity() Identity {
-	return Identity{Source: s.Source, ID: s.ID, Digest: s.Digest}
-}
-
-// Standing returns the standing that a closing or closed entry of the outcome sets.
-func (r OutcomeRef) Standing(state StandingState) Standing {
-	return Standing{State: state, Source: r.Source, ID: r.ID, Digest: r.Digest}
-}
-
-// HeldBy reports whether the outcome holds the session, or has settled it. If the entry that
-// says so is among Entries, the outcome's type is compared as well.
-func (h Head) HeldBy(o OutcomeRef) bool {
-	st := h.Standing()
-	if st.State == Free {
-		return false
-	}
-	for _, e := range h.Entries {
-		if e.Sequence == st.Sequence {
-			return e.Outcome.Same(o)
-		}
-	}
-	if h.Last.Sequence == st.Sequence {
-		return h.Last.Outcome.Same(o)
-	}
-	return st.Identity() == o.Identity().Untyped()
 }

@@ -7,7 +7,76 @@ import (
 	"fmt"
 	"math/big"
 	"strconv"
+	"strings"
+	"time"
 )
+
+// ParseOutcome reads an outcome from its envelope. It always returns an Outcome with as
+// much of its identity as could be read. If the message breaks the contract, Invalid says
+// how, and the same Failure (code invalid_outcome) is returned as the error.
+func ParseOutcome(e Envelope) (Outcome, error) {
+	o := Outcome{Envelope: e, Ref: OutcomeRef{Source: e.Source, ID: e.ID, Type: e.Type, Stream: e.Stream, Sequence: e.Sequence, Stored: storedText(e.Stored)}}
+	data, parseErr := parseJSON(e.Data)
+	o.Ref.Digest = data.digest(parseErr, e.Payload)
+	o.Session = data.session()
+	err := o.read(e, data, parseErr)
+	if err != nil {
+		o.Invalid = Fail(InvalidOutcome, "%s", err)
+		return o, o.Invalid
+	}
+	return o, nil
+}
+
+const storedLayout = "2006-01-02T15:04:05.000000000Z"
+
+func storedText(t time.Time) string {
+	if t.IsZero() {
+		return ""
+	}
+	return t.UTC().Format(storedLayout)
+}
+
+func (o *Outcome) read(e Envelope, data jsonValue, parseErr error) error {
+	scenario, scenarioErr := ParseScenario(strings.TrimPrefix(e.Subject, "outcome."))
+	if scenarioErr == nil {
+		o.Scenario = scenario
+	}
+	if e.Malformed != nil {
+		return e.Malformed
+	}
+	if scenarioErr != nil {
+		return scenarioErr
+	}
+	if want := "outcome." + string(scenario); e.Type != want {
+		return fmt.Errorf("type %s does not match the subject: want %q", Quote(e.Type), want)
+	}
+	if parseErr != nil {
+		return fmt.Errorf("data: %w", parseErr)
+	}
+	return o.readData(data)
+}
+
+func (o *Outcome) readData(data jsonValue) error {
+	members, ok := data.v.(map[string]any)
+	if !ok {
+		return errors.New("data: want a JSON object")
+	}
+	r := reader{members: members}
+	if o.Session == "" {
+		_, err := ParseSessionID(r.text("session_id", 1<<10))
+		return cmp.Or(r.err, err)
+	}
+	o.Parties = r.parties()
+	o.Completion = r.fraction("completion")
+	o.Awards = r.awards()
+	o.Expect = r.expect()
+	o.Reference = r.text("reference", MaxReference)
+	o.Reason = r.text("reason", MaxReason)
+	o.Evidence = r.texts("evidence", MaxEvidence, MaxProof)
+	o.SessionData = r.optional("session_data", MaxSessionData)
+	o.Signatures = r.texts("signatures", MaxSignatures, MaxSignature)
+	return r.err
+}
 
 // reader reads an outcome's members and keeps the first error. A member that is absent reads
 // as its zero value.

@@ -7,6 +7,40 @@ import (
 	"time"
 )
 
+// sums adds up transfers by asset.
+func sums(transfers []Transfer) totals {
+	t := totals{}
+	for _, tr := range transfers {
+		t.add(tr.Asset, tr.Amount)
+	}
+	return t
+}
+
+// Overpaid finds an asset of which the node paid out more than was put in. It finds none
+// if the node doesn't show both.
+func (s Session) Overpaid() (asset Asset, in, out Amount, found bool) {
+	if s.Undisclosed.Funding || s.Undisclosed.Payouts {
+		return "", Amount{}, Amount{}, false
+	}
+	deposits, payouts := sums(s.Deposits), sums(s.Payouts)
+	for _, a := range payouts.assets() {
+		if payouts[a].Cmp(deposits[a]) > 0 {
+			return a, deposits[a], payouts[a], true
+		}
+	}
+	return "", Amount{}, Amount{}, false
+}
+
+// overpayment is the failure of a session that paid out more than was in it; nil for any
+// other.
+func (s Session) overpayment() *Failure {
+	asset, in, out, found := s.Overpaid()
+	if !found {
+		return nil
+	}
+	return Fail(Overpaid, "the node paid out %s of %s, but only %s were put in: an incident, stop the closers of this session and ask the node's operator", out, Quote(string(asset)), in)
+}
+
 // payoutKey is one account and asset.
 type payoutKey struct {
 	wallet Address

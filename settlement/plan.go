@@ -1,9 +1,5 @@
 package settlement
 
-import (
-	"math/big"
-)
-
 // Allocation is what one participant gets of one asset.
 type Allocation struct {
 	Participant string `json:"participant"` // spelled as the session's definition spells it
@@ -25,6 +21,15 @@ type Plan struct {
 	Allocations []Allocation
 }
 
+// PolicyRef names the policy that an allocation was made by.
+type PolicyRef struct {
+	Name   string `json:"name"`
+	Digest string `json:"digest"` // SHA-256 of the steps in RFC 8785 form, lower-case hex
+}
+
+// Ref returns the policy's name and digest.
+func (p Policy) Ref() PolicyRef { return PolicyRef{Name: string(p.Scenario), Digest: p.digest} }
+
 // Plan makes the final allocation of the session for an outcome, if the session is as the
 // outcome expects it. A Failure says why there can be none.
 func (p Policy) Plan(o Outcome, s Session) (*Plan, *Failure) {
@@ -35,6 +40,42 @@ func (p Policy) Plan(o Outcome, s Session) (*Plan, *Failure) {
 		return nil, f
 	}
 	return p.Allocate(o, s)
+}
+
+// check compares a session with what the publisher expects of it. Totals that state a
+// balance which the node doesn't show are not compared with themselves.
+func (e *Expect) check(s Session) *Failure {
+	if e == nil {
+		return nil
+	}
+	if e.Version != nil && *e.Version != s.Version {
+		return Fail(ExpectationFailed, "the session's version is %d, expected %d", s.Version, *e.Version)
+	}
+	if e.Totals == nil || s.Undisclosed.Balance {
+		return nil
+	}
+	expected := totals{}
+	for _, t := range e.Totals {
+		expected.add(t.Asset, t.Amount)
+	}
+	return compareTotals(expected, s, "expected")
+}
+
+// compareTotals fails unless every asset of the session's balance has exactly the wanted
+// total, and no other asset is wanted.
+func compareTotals(want totals, s Session, word string) *Failure {
+	balance := s.totals()
+	for _, asset := range balance.assets() {
+		if !balance[asset].Equal(want[asset]) {
+			return Fail(ExpectationFailed, "the session holds %s of %s, %s %s", balance[asset], Quote(string(asset)), word, want[asset])
+		}
+	}
+	for _, asset := range want.assets() {
+		if _, held := balance[asset]; !held && !want[asset].IsZero() {
+			return Fail(ExpectationFailed, "the session holds nothing of %s, %s %s", Quote(string(asset)), word, want[asset])
+		}
+	}
+	return nil
 }
 
 // Allocate is Plan without the outcome's expectations. Its result is compared with what
@@ -65,6 +106,45 @@ func (p Policy) Allocate(o Outcome, s Session) (*Plan, *Failure) {
 	return plan, plan.conserves(s)
 }
 
+// checkParticipants refuses a definition that lists an account twice: the rows of an
+// allocation name participants by their accounts.
+func (s Session) checkParticipants() *Failure {
+	seen := map[Address]bool{}
+	for _, p := range s.Participants {
+		if seen[p.Address] {
+			return Fail(AllocationRejected, "the session lists participant %s twice; it can't be settled by address", p.Address)
+		}
+		seen[p.Address] = true
+	}
+	return nil
+}
+
+// assets returns all assets of the session, by name. One that was withdrawn completely
+// still gets rows of 0.
+func (s Session) assets() []Asset { return s.totals().assets() }
+
+// withStatedBalance returns the session with the balance that the outcome states
+// (expect.totals, which names every asset), if the node doesn't show it.
+func (o Outcome) withStatedBalance(s Session) (Session, *Failure) {
+	if !s.Undisclosed.Balance {
+		return s, nil
+	}
+	if o.Expect == nil || o.Expect.Totals == nil {
+		return s, Fail(InvalidOutcome, "this node doesn't show what is in a session: the outcome has to say it in expect.totals")
+	}
+	balance := totals{}
+	for _, t := range o.Expect.Totals {
+		if !t.Amount.IsZero() {
+			balance.add(t.Asset, t.Amount)
+		}
+	}
+	if len(balance) == 0 {
+		return s, Fail(SessionUnfunded, "the outcome says in expect.totals that nothing is in the session, and this node doesn't show otherwise")
+	}
+	s.statedBalance = balance
+	return s, nil
+}
+
 // amounts returns what is due of each asset, in the order of participants.
 func (p Policy) amounts(o Outcome, s Session) (map[Asset][]Amount, *Failure) {
 	if p.awardsAmounts(o) {
@@ -86,135 +166,6 @@ func (p Policy) amounts(o Outcome, s Session) (map[Asset][]Amount, *Failure) {
 		amounts[t.Asset] = roundLargestRemainder(quotas, s.unit(t))
 	}
 	return amounts, nil
-}
-
-// conserves is the last check before money moves: the plan pays exactly what is in the
-// session.
-func (p *Plan) conserves(s Session) *Failure {
-	out := totals{}
-	for _, a := range p.Allocations {
-		out.add(a.Asset, a.Amount)
-	}
-	for _, t := range s.Balance() {
-		if !out[t.Asset].Equal(t.Amount) {
-			return Fail(AllocationRejected, "the plan pays %s of %s and the session holds %s: internal error (a bug): please report it", out[t.Asset], Quote(string(t.Asset)), t.Amount)
-		}
-	}
-	return nil
-}
-
-// checkParticipants refuses a definition that lists an account twice: the rows of an
-// allocation name participants by their accounts.
-func (s Session) checkParticipants() *Failure {
-	seen := map[Address]bool{}
-	for _, p := range s.Participants {
-		if seen[p.Address] {
-			return Fail(AllocationRejected, "the session lists participant %s twice; it can't be settled by address", p.Address)
-		}
-		seen[p.Address] = true
-	}
-	return nil
-}
-
-// fill adds a row for every participant and asset. Amounts are by asset, in the order of
-// participants.
-func (p *Plan) fill(s Session, amounts map[Asset][]Amount) {
-	assets := s.assets()
-	for i, participant := range s.Participants {
-		for _, asset := range assets {
-			a := Allocation{Participant: participant.Spelling, Asset: asset}
-			if by := amounts[asset]; by != nil {
-				a.Amount = by[i]
-			}
-			p.Allocations = append(p.Allocations, a)
-		}
-	}
-}
-
-// weights is how a policy divides a session for one outcome: every participant gets a
-// fixed fraction of each asset, and the funders' fraction is divided by what each put in of
-// that asset.
-type weights struct {
-	fixed   []*big.Rat // by participant
-	funders *big.Rat
-	outcome Outcome // names the funder if the node doesn't show it
-}
-
-func (p Policy) weights(o Outcome, s Session) (weights, *Failure) {
-	shares, f := p.shares(o)
-	if f != nil {
-		return weights{}, f
-	}
-	w := weights{fixed: make([]*big.Rat, len(s.Participants)), funders: new(big.Rat), outcome: o}
-	for i := range w.fixed {
-		w.fixed[i] = new(big.Rat)
-	}
-	for i, r := range p.rules {
-		if r.payee == toFunders {
-			w.funders.Add(w.funders, shares[i])
-			continue
-		}
-		for _, payee := range r.payees(o) {
-			at, found := s.participant(payee.address)
-			if !found {
-				return weights{}, Fail(NotAParticipant, "%s (%s) is no participant of the session", payee.address, p.Steps[i].To)
-			}
-			w.fixed[at].Add(w.fixed[at], new(big.Rat).Mul(shares[i], payee.part))
-		}
-	}
-	return w, nil
-}
-
-// payee is one address and its part of a step's share.
-type payee struct {
-	address Address
-	part    *big.Rat
-}
-
-func (r rule) payees(o Outcome) []payee {
-	switch r.payee {
-	case toAddress:
-		return []payee{{r.address, one}}
-	case toAwards:
-		payees := make([]payee, len(o.Awards))
-		for i, a := range o.Awards {
-			payees[i] = payee{a.Participant, a.Share}
-		}
-		return payees
-	default:
-		addresses := o.Parties[r.role].Addresses
-		payees := make([]payee, len(addresses))
-		for i, a := range addresses {
-			payees[i] = payee{a, big.NewRat(1, int64(len(addresses)))}
-		}
-		return payees
-	}
-}
-
-// quotas returns the exact parts of a balance, in units, by participant.
-func (w weights) quotas(s Session, t Total) ([]*big.Rat, *Failure) {
-	balance := new(big.Rat).SetFrac(t.Amount.Units(s.unit(t)), big.NewInt(1))
-	quotas := make([]*big.Rat, len(w.fixed))
-	for i, share := range w.fixed {
-		quotas[i] = new(big.Rat).Mul(balance, share)
-	}
-	if w.funders.Sign() == 0 || t.Amount.IsZero() {
-		return quotas, nil
-	}
-	net, f := w.outcome.funders(s, t)
-	if f != nil {
-		return nil, f
-	}
-	all := Amount{}
-	for _, n := range net {
-		all = all.Add(n)
-	}
-	for i, n := range net {
-		part := new(big.Rat).Quo(n.d.Rat(), all.d.Rat())
-		part.Mul(part, w.funders)
-		quotas[i].Add(quotas[i], part.Mul(part, balance))
-	}
-	return quotas, nil
 }
 
 // awardsAmounts reports whether the policy pays awards, and the outcome awards amounts.
@@ -251,4 +202,34 @@ func (o Outcome) awarded(s Session) (map[Asset][]Amount, *Failure) {
 		return nil, f
 	}
 	return amounts, nil
+}
+
+// fill adds a row for every participant and asset. Amounts are by asset, in the order of
+// participants.
+func (p *Plan) fill(s Session, amounts map[Asset][]Amount) {
+	assets := s.assets()
+	for i, participant := range s.Participants {
+		for _, asset := range assets {
+			a := Allocation{Participant: participant.Spelling, Asset: asset}
+			if by := amounts[asset]; by != nil {
+				a.Amount = by[i]
+			}
+			p.Allocations = append(p.Allocations, a)
+		}
+	}
+}
+
+// conserves is the last check before money moves: the plan pays exactly what is in the
+// session.
+func (p *Plan) conserves(s Session) *Failure {
+	out := totals{}
+	for _, a := range p.Allocations {
+		out.add(a.Asset, a.Amount)
+	}
+	for _, t := range s.Balance() {
+		if !out[t.Asset].Equal(t.Amount) {
+			return Fail(AllocationRejected, "the plan pays %s of %s and the session holds %s: internal error (a bug): please report it", out[t.Asset], Quote(string(t.Asset)), t.Amount)
+		}
+	}
+	return nil
 }

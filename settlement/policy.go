@@ -3,7 +3,6 @@ package settlement
 import (
 	"fmt"
 	"math/big"
-	"slices"
 	"strings"
 )
 
@@ -25,12 +24,6 @@ type Policy struct {
 	Steps    []PolicyStep
 	digest   string
 	rules    []rule
-}
-
-// PolicyRef names the policy that an allocation was made by.
-type PolicyRef struct {
-	Name   string `json:"name"`
-	Digest string `json:"digest"` // SHA-256 of the steps in RFC 8785 form, lower-case hex
 }
 
 // PolicyError says which step of a policy is invalid, and why.
@@ -66,9 +59,6 @@ const (
 	toFunders
 	toAwards
 )
-
-// Ref returns the policy's name and digest.
-func (p Policy) Ref() PolicyRef { return PolicyRef{Name: string(p.Scenario), Digest: p.digest} }
 
 // ParsePolicy checks the steps of a scenario's policy. It returns a *PolicyError for steps
 // that could pay out more or less than the whole, or never.
@@ -203,15 +193,6 @@ func (p Policy) Check(o Outcome) *Failure {
 	}
 	_, f := p.shares(o)
 	return f
-}
-
-// ReadOptions returns what this policy needs to read of an outcome's session. The zero
-// Policy needs nothing.
-func (p Policy) ReadOptions(o Outcome) ReadOptions {
-	return ReadOptions{
-		Version: o.Expect != nil && o.Expect.Version != nil,
-		Funding: slices.ContainsFunc(p.rules, func(r rule) bool { return r.payee == toFunders }),
-	}
 }
 
 func (r rule) check(o Outcome, steps int) *Failure {

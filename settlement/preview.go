@@ -53,3 +53,10 @@ func (o Outcome) unreadable() *Failure {
 	}
 	return Fail(InvalidOutcome, "session_id can't be read")
 }
+
+// noEmergencyStop is the EmergencyStop of a preview, which stops nothing.
+type noEmergencyStop struct{}
+
+func (noEmergencyStop) Stopped(context.Context) error { return nil }
+
+func (noEmergencyStop) Stop(context.Context, Outcome, Failure) error { return nil }

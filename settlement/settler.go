@@ -62,6 +62,20 @@ func (s *Settler) Settle(ctx context.Context, o Outcome) (Settlement, error) {
 	return s.settle(ctx, o)
 }
 
+// checkTrust returns why the outcome must not be settled; nil if signatures aren't required,
+// or its signature is good and it can be read. A signature vouches for the outcome's
+// identity alone: a message with a valid signature that can't be read, because of its
+// envelope or its subject, may come from someone who copied identity and signature.
+func (s *Settler) checkTrust(o Outcome) *Failure {
+	if s.TrustFunc == nil {
+		return nil
+	}
+	if f := s.TrustFunc(o); f != nil {
+		return f
+	}
+	return o.Invalid
+}
+
 func (s *Settler) settle(ctx context.Context, o Outcome) (Settlement, error) {
 	c := call{Settler: s, o: o}
 	for range maxSteps {
@@ -133,6 +147,36 @@ func (c *call) step(ctx context.Context) (*Settlement, error) {
 		return c.drive(ctx, head, hist, decision.Plan, session)
 	default:
 		return nil, decision.Waiting
+	}
+}
+
+// retry says whether an outcome that failed may be settled again by this message.
+type retry struct {
+	allowed bool     // an operator's replay of it is on record
+	refused *Failure // it must fail once more
+}
+
+// checkRetry asks whether the message of a failed outcome may be a new attempt, if outcomes
+// have to be signed. A message with an intent of its own is an attempt already, whatever
+// copies of it have failed since: its request may have been carried out. The message that
+// failed has its result.
+func (c *call) checkRetry(ctx context.Context, hist history) (retry, error) {
+	ended := hist.ended != nil && hist.ended.Outcome.SameMessage(c.o.Ref)
+	if c.TrustFunc == nil || c.ReplayFunc == nil || len(hist.failed) == 0 || ended {
+		return retry{}, nil
+	}
+	if hist.intent != nil {
+		return retry{allowed: hist.intent.Outcome.SameMessage(c.o.Ref)}, nil
+	}
+	err := c.ReplayFunc(ctx, c.o, hist.failed)
+	var refused *Failure
+	switch {
+	case err == nil:
+		return retry{allowed: true}, nil
+	case errors.As(err, &refused):
+		return retry{refused: refused}, nil
+	default:
+		return retry{}, waitingFor(err, LedgerUnavailable)
 	}
 }
 
@@ -213,6 +257,20 @@ func (c *call) readSession(ctx context.Context, hist history, options ReadOption
 	return c.Node.Session(ctx, c.o.Session, options)
 }
 
+// stopOnOverpayment stops every replica if the node paid out more than was put in. It
+// comes before any decision, and so before the outcome fails, which may have to wait for
+// its fence: meanwhile the next session must not be paid twice.
+func (c *call) stopOnOverpayment(ctx context.Context, s Session) error {
+	f := s.overpayment()
+	if f == nil {
+		return nil
+	}
+	if err := c.EmergencyStop.Stop(ctx, c.o, *f); err != nil {
+		return waitingFor(err, Stopped)
+	}
+	return nil
+}
+
 // close signs a request and records the intent. It sends the request, once, only if it
 // won the append.
 func (c *call) close(ctx context.Context, head Head, hist history, decision Decision, s Session) (*Settlement, error) {
@@ -265,6 +323,19 @@ func (c *call) prepare(ctx context.Context, plan *Plan, s Session) (Request, err
 		return Request{}, errors.New("internal error: the request made for this session has the wrong kind of fence for its node; please report this bug")
 	}
 	return r, err
+}
+
+// checkEmergencyStop returns nil, or what a request that may not be sent now waits for. It
+// is called before a request is made, since co-signers should not sign what isn't sent;
+// before its intent is recorded, since making it can take seconds; and again before it is
+// sent, since the process may have been suspended in between. A stop found there leaves
+// the recorded intent unsent: at most one attempt for each stop, since the next call ends
+// at the first of the three.
+func (c *call) checkEmergencyStop(ctx context.Context) error {
+	if err := c.EmergencyStop.Stopped(ctx); err != nil {
+		return waitingFor(err, Stopped)
+	}
+	return nil
 }
 
 // closing is the write-ahead intent of a request.

@@ -15,17 +15,9 @@ import (
 	"settled/settlement"
 )
 
-// contextAttributes are those that the specification names; all others are extensions.
-var contextAttributes = map[string]bool{
-	"specversion": true, "id": true, "source": true, "type": true,
-	"datacontenttype": true, "dataschema": true, "subject": true, "time": true,
-}
-
-// isAttributeName checks the CloudEvents 1.0 naming convention: lower-case letters and
-// digits.
-func isAttributeName(name string) bool {
-	return name != "" && strings.Trim(name, "abcdefghijklmnopqrstuvwxyz0123456789") == ""
-}
+// maxAttribute is the maximum length of source, id and type in bytes. They are copied into
+// every entry and every log event of the outcome.
+const maxAttribute = 1 << 10
 
 // validate checks the attributes by CloudEvents 1.0, and the length of those that are
 // recorded.
@@ -90,4 +82,35 @@ func validateText(s string) error {
 		}
 	}
 	return nil
+}
+
+// truncate returns an attribute as the envelope has it. validate has refused one that is
+// too long or not UTF-8.
+func truncate(s string) string {
+	return strings.ToValidUTF8(s[:min(len(s), maxAttribute)], "")
+}
+
+// traceContext returns the trace context of the event or else of the message. What does
+// not have the form of W3C Trace Context is left out.
+func traceContext(ev *event, h foldedHeader) (parent, state string) {
+	if parent = ev.attributes["traceparent"]; isTraceparent(parent) {
+		return parent, ev.attributes["tracestate"]
+	}
+	parent, _, err := h.get("traceparent")
+	if err != nil || !isTraceparent(parent) {
+		return "", ""
+	}
+	state, _, _ = h.get("tracestate") // empty if it occurs twice
+	return parent, state
+}
+
+// isTraceparent checks W3C Trace Context, section 3.2.2. Ids of zeros only, and version
+// ff, are not valid.
+func isTraceparent(s string) bool {
+	fields := strings.Split(s, "-")
+	if len(fields) != 4 || len(s) != 55 || len(fields[0]) != 2 || len(fields[1]) != 32 || len(fields[2]) != 16 {
+		return false
+	}
+	zeros := strings.Trim(fields[1], "0") == "" || strings.Trim(fields[2], "0") == ""
+	return fields[0] != "ff" && !zeros && strings.Trim(s, "0123456789abcdef-") == "" && utf8.ValidString(s)
 }

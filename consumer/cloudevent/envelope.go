@@ -5,7 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"strings"
-	"unicode/utf8"
+	"unicode"
 
 	"github.com/nats-io/nats.go"
 
@@ -49,6 +49,52 @@ func (ev *event) fail(format string, args ...any) {
 	}
 }
 
+// foldedHeader gives access to a message's header by names in any case. It is built once
+// for each message: one of 256 KiB has some 20,000 headers, and searching all of them for
+// each would occupy a worker for half a minute.
+type foldedHeader struct {
+	original nats.Header
+	fields   map[string]field // by folded name
+}
+
+// field is what one name has, in all its spellings together.
+type field struct {
+	value string // one of the values
+	n     int    // the number of values
+}
+
+func foldHeader(header nats.Header) foldedHeader {
+	fields := make(map[string]field, len(header))
+	for name, values := range header {
+		if len(values) > 0 {
+			key := foldName(name)
+			fields[key] = field{value: values[0], n: fields[key].n + len(values)}
+		}
+	}
+	return foldedHeader{original: header, fields: fields}
+}
+
+// foldName returns the same for two names if and only if strings.EqualFold holds. Lower
+// case does not: İ becomes an i, and ſ is equal to s only when folded.
+func foldName(name string) string {
+	return strings.Map(func(r rune) rune {
+		least := r
+		for other := unicode.SimpleFold(r); other != r; other = unicode.SimpleFold(other) {
+			least = min(least, other)
+		}
+		return least
+	}, name)
+}
+
+// get returns the value of a header. One that occurs twice has no value, but an error.
+func (h foldedHeader) get(name string) (value string, found bool, err error) {
+	f := h.fields[foldName(name)]
+	if f.n > 1 {
+		return "", true, fmt.Errorf("header %s occurs %d times", name, f.n)
+	}
+	return f.value, f.n == 1, nil
+}
+
 // readEvent selects the mode by the content type or, without one, by ce-specversion.
 func readEvent(h foldedHeader, payload []byte) *event {
 	contentType, hasType, typeErr := h.get("content-type")
@@ -70,39 +116,4 @@ func readEvent(h foldedHeader, payload []byte) *event {
 		ev.err = fmt.Errorf("content-type %s without ce-specversion is no CloudEvent: send %s+json with the whole event as payload, or the ce- headers", settlement.Quote(contentType), mediaType)
 	}
 	return ev
-}
-
-// maxAttribute is the maximum length of source, id and type in bytes. They are copied into
-// every entry and every log event of the outcome.
-const maxAttribute = 1 << 10
-
-// truncate returns an attribute as the envelope has it. validate has refused one that is
-// too long or not UTF-8.
-func truncate(s string) string {
-	return strings.ToValidUTF8(s[:min(len(s), maxAttribute)], "")
-}
-
-// traceContext returns the trace context of the event or else of the message. What does
-// not have the form of W3C Trace Context is left out.
-func traceContext(ev *event, h foldedHeader) (parent, state string) {
-	if parent = ev.attributes["traceparent"]; isTraceparent(parent) {
-		return parent, ev.attributes["tracestate"]
-	}
-	parent, _, err := h.get("traceparent")
-	if err != nil || !isTraceparent(parent) {
-		return "", ""
-	}
-	state, _, _ = h.get("tracestate") // empty if it occurs twice
-	return parent, state
-}
-
-// isTraceparent checks W3C Trace Context, section 3.2.2. Ids of zeros only, and version
-// ff, are not valid.
-func isTraceparent(s string) bool {
-	fields := strings.Split(s, "-")
-	if len(fields) != 4 || len(s) != 55 || len(fields[0]) != 2 || len(fields[1]) != 32 || len(fields[2]) != 16 {
-		return false
-	}
-	zeros := strings.Trim(fields[1], "0") == "" || strings.Trim(fields[2], "0") == ""
-	return fields[0] != "ff" && !zeros && strings.Trim(s, "0123456789abcdef-") == "" && utf8.ValidString(s)
 }

@@ -104,18 +104,16 @@ func objectMembers(text []byte) (members []member, problem string) {
 	return members, ""
 }
 
-func (ev *event) decodeBase64(raw json.RawMessage) {
-	var text string
-	if json.Unmarshal(raw, &text) != nil {
-		ev.fail("data_base64: want a string")
-		return
-	}
-	data, err := base64.StdEncoding.Strict().DecodeString(text)
-	if err != nil {
-		ev.fail("data_base64: not base64")
-		return
-	}
-	ev.data = data
+// contextAttributes are those that the specification names; all others are extensions.
+var contextAttributes = map[string]bool{
+	"specversion": true, "id": true, "source": true, "type": true,
+	"datacontenttype": true, "dataschema": true, "subject": true, "time": true,
+}
+
+// isAttributeName checks the CloudEvents 1.0 naming convention: lower-case letters and
+// digits.
+func isAttributeName(name string) bool {
+	return name != "" && strings.Trim(name, "abcdefghijklmnopqrstuvwxyz0123456789") == ""
 }
 
 // setAttribute stores the text form of an attribute's value: a string or, in an extension,
@@ -140,4 +138,18 @@ func (ev *event) setAttribute(name string, raw json.RawMessage) {
 	default:
 		ev.fail("%s: want a string, a boolean or a whole number of 32 bits", settlement.Quote(name))
 	}
+}
+
+func (ev *event) decodeBase64(raw json.RawMessage) {
+	var text string
+	if json.Unmarshal(raw, &text) != nil {
+		ev.fail("data_base64: want a string")
+		return
+	}
+	data, err := base64.StdEncoding.Strict().DecodeString(text)
+	if err != nil {
+		ev.fail("data_base64: not base64")
+		return
+	}
+	ev.data = data
 }

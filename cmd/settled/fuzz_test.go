@@ -17,9 +17,9 @@ import (
 	"github.com/spf13/cobra"
 
 	"settled/clearnode"
+	"settled/cmd/settled/dashboard"
 	"settled/cmd/settled/internal/config"
 	"settled/cmd/settled/internal/cosigner"
-	"settled/cmd/settled/internal/host"
 	"settled/cmd/settled/internal/telemetry"
 	"settled/settlement"
 )
@@ -192,7 +192,7 @@ func FuzzHTTP(f *testing.F) {
 	for _, line := range []string{"GET /healthz", "GET /readyz", "GET /readyz?for=http", "POST /readyz", "GET /metrics", "DELETE /api/x", "GET /../..//metrics", "GET http://x/readyz?for=%zz", "OPTIONS *", "CONNECT a:1"} {
 		f.Add([]byte(line + " HTTP/1.1\r\nHost: x\r\nAccept-Encoding: gzip\r\nContent-Length: 3\r\n\r\nabc"))
 	}
-	handler := host.Routes(cosigner.AlwaysAlive, func() error { return cosigner.ErrUseless }, cosigner.NeverStopped, telemetry.New(zerolog.Nop()).Registry)
+	handler := dashboard.NewHandler(dashboard.Probes{Ready: func() error { return cosigner.ErrUseless }, Registry: telemetry.New(zerolog.Nop()).Registry}, nil)
 	f.Fuzz(func(t *testing.T, raw []byte) {
 		r, err := http.ReadRequest(bufio.NewReader(bytes.NewReader(raw)))
 		if err != nil {

@@ -58,9 +58,9 @@ var mayImport = map[string][]string{
 	},
 	"cmd/settled/internal/cosigner": {
 		"settled/settlement", "settled/clearnode", "settled/consumer", "settled/ledger",
-		"settled/cmd/settled/internal/background", "settled/cmd/settled/internal/config", "settled/cmd/settled/internal/host",
+		"settled/cmd/settled/dashboard", "settled/cmd/settled/internal/background", "settled/cmd/settled/internal/config", "settled/cmd/settled/internal/host",
 		"settled/cmd/settled/internal/natsconn", "settled/cmd/settled/internal/telemetry", "settled/cmd/settled/internal/terminal",
-		"github.com/ethereum/go-ethereum/common", "github.com/go-json-experiment/json", "github.com/nats-io/nats.go", "github.com/rs/zerolog", "github.com/prometheus/client_golang",
+		"github.com/ethereum/go-ethereum/common", "github.com/go-json-experiment/json", "github.com/hashicorp/golang-lru/v2", "github.com/nats-io/nats.go", "github.com/rs/zerolog", "github.com/prometheus/client_golang",
 	},
 	"cmd/settled/internal/service": {
 		"settled/settlement", "settled/clearnode", "settled/consumer", "settled/ledger", "settled/cmd/settled/dashboard",

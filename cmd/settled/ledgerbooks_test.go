@@ -201,49 +201,6 @@ func TestExportNeutralisesFormulas(t *testing.T) {
 	d.verify(3)
 }
 
-func TestCell(t *testing.T) {
-	for text, want := range map[string]string{
-		"order 1": "order 1", "=1+1": "'=1+1", "+1": "'+1", "-1": "'-1", "@SUM(A1)": "'@SUM(A1)", "\t=1": "' =1", " =1": "' =1", "＝1": "'＝1",
-		"'quoted": "''quoted", "|calc": "'|calc", "": "", "a=b": "a=b", "a\r\nb": "a  b", "\u2028=1": "' =1",
-		"\u200b=1": "' =1", "\ufeff=1": "' =1", "\u2003=1": "'\u2003=1", "a\u202eb": "a b", "\u009b2J": " 2J", "\x7f": " ", "\x1b[2J": " [2J",
-	} {
-		if got := audit.Cell(text); got != want {
-			t.Errorf("%q becomes %q, want %q", text, got, want)
-		}
-	}
-}
-
-// JSON Lines have every text as it is, with escapes for what a terminal would obey.
-func TestJSONRowsAreSafeToPrint(t *testing.T) {
-	want := "a\nb\x1b[2J\u009b\u202e\u200b\x7f\u2028"
-	var b bytes.Buffer
-	if err := audit.JsonRows(&b, []audit.ExportRow{{Reference: want}}); err != nil {
-		t.Fatal(err)
-	}
-	var got audit.ExportRow
-	if err := json.Unmarshal(b.Bytes(), &got); err != nil || got.Reference != want || strings.IndexFunc(strings.TrimSuffix(b.String(), "\n"), terminal.IsInvisible) >= 0 {
-		t.Errorf("%q, %q, %v", b.String(), got.Reference, err)
-	}
-}
-
-// Every column has its value, in CSV as in JSON Lines.
-func TestExportColumns(t *testing.T) {
-	var names []string
-	text, _ := json.Marshal(audit.ExportRow{})
-	for dec := json.NewDecoder(bytes.NewReader(text)); ; {
-		token, err := dec.Token()
-		if err != nil {
-			break
-		}
-		if name, ok := token.(string); ok && name != "" {
-			names = append(names, name)
-		}
-	}
-	if strings.Join(names, ",") != strings.Join(audit.ExportColumns, ",") || len(audit.ExportRow{}.Cells()) != len(audit.ExportColumns) {
-		t.Errorf("%v as JSON, %v as CSV", names, audit.ExportColumns)
-	}
-}
-
 func TestEntryFilterByTime(t *testing.T) {
 	now := time.Date(2026, 11, 22, 12, 0, 0, 0, time.UTC)
 	f := entryFilter{state: stateAll, since: "2026-11-01", before: "2h"}

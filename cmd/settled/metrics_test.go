@@ -13,8 +13,7 @@ import (
 	"github.com/rs/zerolog"
 
 	"settled/clearnode/clearnodetest"
-	"settled/cmd/settled/internal/cosigner"
-	"settled/cmd/settled/internal/host"
+	"settled/cmd/settled/dashboard"
 	"settled/cmd/settled/internal/telemetry"
 	"settled/consumer"
 	"settled/settlement"
@@ -24,7 +23,7 @@ import (
 func scrape(t *testing.T, registry *prometheus.Registry) map[string]float64 {
 	t.Helper()
 	answer := httptest.NewRecorder()
-	host.Routes(cosigner.AlwaysAlive, func() error { return nil }, cosigner.NeverStopped, registry).ServeHTTP(answer, httptest.NewRequest("GET", "/metrics", nil))
+	dashboard.NewHandler(dashboard.Probes{Registry: registry}, nil).ServeHTTP(answer, httptest.NewRequest("GET", "/metrics", nil))
 	series := map[string]float64{}
 	for line := range strings.Lines(answer.Body.String()) {
 		line = strings.TrimSpace(line)

@@ -158,7 +158,7 @@ func (d *deployment) intend(o settlement.Outcome) {
 	client, err := audit.OpenNode(&d.cfg, 0)
 	d.must(err)
 	defer client.Close()
-	s, err := client.ReadSession(d.t.Context(), o.Session)
+	s, err := client.Session(d.t.Context(), o.Session, settlement.ReadOptions{})
 	d.must(err)
 	plan, failure := d.cfg.Policies[o.Scenario].Plan(o, s)
 	if failure != nil {
@@ -282,31 +282,6 @@ func TestCopyWithoutAnEntry(t *testing.T) {
 	for _, f := range r.Findings {
 		if f.Session != sessions[0] || f.Kind != "ledger" {
 			t.Errorf("%+v", f)
-		}
-	}
-}
-
-// The result of one outcome is not taken for that of another with a similar name.
-func TestResultsBelongToTheirOutcome(t *testing.T) {
-	o := settlement.OutcomeRef{Source: "/shop", ID: "a/b", Type: "outcome.cancellation", Digest: "d", Stream: "OUTCOMES", Sequence: 7}
-	books := &audit.LedgerState{Results: map[audit.OutcomeKey]audit.Ended{}, Closing: map[settlement.SessionID]audit.Intent{}, Free: map[settlement.SessionID]audit.Freed{}}
-	books.Apply(settlement.Entry{State: settlement.EntryFailed, Outcome: o, Time: time.Now(), Error: &settlement.Failure{}})
-	earlier := o
-	earlier.Sequence = 3
-	if !books.Result(audit.NewOutcomeKey(earlier), earlier) {
-		t.Error("an earlier message of the outcome has no result")
-	}
-	for _, change := range []func(*settlement.OutcomeRef){
-		func(o *settlement.OutcomeRef) { o.Source, o.ID = "/shop/a", "b" },
-		func(o *settlement.OutcomeRef) { o.Source, o.ID = "/shopa", "/b" },
-		func(o *settlement.OutcomeRef) { o.Source, o.ID = "", "/shopa/b" },
-		func(o *settlement.OutcomeRef) { o.Type = "outcome.payment_completed" },
-		func(o *settlement.OutcomeRef) { o.Digest = "" },
-	} {
-		other := earlier
-		change(&other)
-		if books.Result(audit.NewOutcomeKey(other), other) {
-			t.Errorf("%+v has the result of %+v", other, o)
 		}
 	}
 }

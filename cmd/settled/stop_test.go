@@ -13,8 +13,7 @@ import (
 	"github.com/shopspring/decimal"
 
 	"settled/clearnode/clearnodetest"
-	"settled/cmd/settled/internal/cosigner"
-	"settled/cmd/settled/internal/host"
+	"settled/cmd/settled/dashboard"
 	"settled/cmd/settled/internal/service"
 	"settled/settlement"
 )
@@ -53,7 +52,7 @@ func TestStopAndResume(t *testing.T) {
 		t.Errorf("%d entries and %d closes while sending is stopped", len(d.entries(session)), len(d.node.Closes(string(session))))
 	}
 	w := httptest.NewRecorder()
-	host.Routes(cosigner.AlwaysAlive, s.Ready, s.Stopped, s.Metrics.Registry).ServeHTTP(w, httptest.NewRequest(http.MethodGet, "/readyz", nil))
+	dashboard.NewHandler(dashboard.Probes{Ready: s.Ready, Stopped: s.Stopped, Registry: s.Metrics.Registry}, nil).ServeHTTP(w, httptest.NewRequest(http.MethodGet, "/readyz", nil))
 	if body, _ := io.ReadAll(w.Body); w.Code != http.StatusOK || !strings.Contains(string(body), "stopped by ada at") {
 		t.Errorf("%d %s", w.Code, body)
 	}

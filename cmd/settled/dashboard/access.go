@@ -14,7 +14,7 @@ import (
 // point a name of its own at this address and read the dashboard (DNS rebinding).
 func (b *Board) checkHost(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		if b.cfg.Loopback && !IsLocalHost(r.Host) && !b.isPublicHost(r.Host) {
+		if b.cfg.Loopback && !isLocalHost(r.Host) && !b.isPublicHost(r.Host) {
 			writeError(w, apiError{http.StatusMisdirectedRequest, "settled listens on loopback only and was reached as " + truncate(r.Host, 100) + ": open it as 127.0.0.1 or localhost, configure your proxy to send that name as the Host, or set http.origin to the address that browsers open"})
 			return
 		}
@@ -29,9 +29,9 @@ func (b *Board) isPublicHost(host string) bool {
 	return found && strings.EqualFold(hostName(public), hostName(host))
 }
 
-// IsLocalHost reports whether a Host header is an address or a name that resolves to
+// isLocalHost reports whether a Host header is an address or a name that resolves to
 // this machine only.
-func IsLocalHost(host string) bool {
+func isLocalHost(host string) bool {
 	name := hostName(host)
 	_, err := netip.ParseAddr(name)
 	return err == nil || name == "localhost" || strings.HasSuffix(name, ".localhost")

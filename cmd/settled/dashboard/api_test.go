@@ -165,9 +165,7 @@ func TestForeignEntries(t *testing.T) {
 	}
 	cfg := w.board.cfg
 	w.board = New(cfg) // reads it from the beginning
-	mux := http.NewServeMux()
-	w.board.Mount(mux)
-	w.http = httptest.NewServer(mux)
+	w.http = httptest.NewServer(NewHandler(testProbes, w.board))
 	t.Cleanup(w.http.Close)
 	ctx, cancel := context.WithCancel(t.Context())
 	done := make(chan struct{})

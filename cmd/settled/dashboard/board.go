@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"net/http"
 	"sync"
 	"time"
 
@@ -196,11 +195,4 @@ func (b *Board) readStreamState(ctx context.Context) (state streamState, err err
 		state.stop.Session = op.Session.Token()
 	}
 	return state, nil
-}
-
-// Mount registers the routes of the dashboard.
-func (b *Board) Mount(mux *http.ServeMux) {
-	for pattern, handler := range b.routes() {
-		mux.Handle(pattern, b.checkHost(handler))
-	}
 }

@@ -88,8 +88,7 @@ func TestForeignNames(t *testing.T) {
 }
 
 func TestPages(t *testing.T) {
-	mux := http.NewServeMux()
-	New(Config{}).Mount(mux)
+	mux := NewHandler(testProbes, New(Config{}))
 	for path, want := range map[string]int{"/": 200, "/index.html": 200, "/app.js": 200, "/style.css": 200, "/nothing": 404, "/static": 404, "/..%2f..%2fboard.go": 404} {
 		w := httptest.NewRecorder()
 		mux.ServeHTTP(w, httptest.NewRequest("GET", path, nil))

@@ -14,6 +14,7 @@ import (
 	"github.com/nats-io/nats-server/v2/server"
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
+	"github.com/prometheus/client_golang/prometheus"
 	"github.com/rs/zerolog"
 
 	"settled/consumer"
@@ -84,6 +85,9 @@ type world struct {
 	end     func()
 }
 
+// testProbes are those of a process that is ready.
+var testProbes = Probes{Ready: func() error { return nil }, Registry: prometheus.NewRegistry()}
+
 func newWorld(t testing.TB, change func(*Config)) *world {
 	t.Helper()
 	w := &world{t: t}
@@ -107,9 +111,8 @@ func newWorld(t testing.TB, change func(*Config)) *world {
 		change(&cfg)
 	}
 	w.board = New(cfg)
-	mux := http.NewServeMux()
-	w.board.Mount(mux)
-	w.handler, w.http = mux, httptest.NewServer(mux)
+	w.handler = NewHandler(testProbes, w.board)
+	w.http = httptest.NewServer(w.handler)
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan struct{})
 	go func() { defer close(done); w.board.Run(ctx) }()

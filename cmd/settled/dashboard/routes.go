@@ -9,21 +9,46 @@ import (
 	"encoding/json"
 	"errors"
 	"net/http"
+	"net/http/pprof" // #nosec G108 -- its routes are served only if http.pprof is set, which needs a loopback address
 	"path"
 	"strconv"
 	"strings"
 	"time"
 
-	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/promhttp"
 
+	"settled/cmd/settled/internal/natsconn"
 	"settled/consumer/deadletter"
 )
 
-// routes lists every route of the dashboard. The other routes of http.listen (/metrics,
-// /healthz, /readyz) are in package host.
-func (b *Board) routes() map[string]http.Handler {
-	return map[string]http.Handler{
+// NewHandler serves every HTTP route of http.listen. Without a board, as in a co-signer, it
+// serves no route of the dashboard.
+func NewHandler(p Probes, b *Board) *http.ServeMux {
+	mux := http.NewServeMux()
+	for pattern, handler := range map[string]http.Handler{
+		"GET /healthz": http.HandlerFunc(p.health),
+		"GET /readyz":  http.HandlerFunc(p.readiness),
+		"GET /metrics": promhttp.HandlerFor(p.Registry, promhttp.HandlerOpts{}),
+	} {
+		mux.Handle(pattern, handler)
+	}
+	if p.Profiles {
+		for pattern, profile := range map[string]http.HandlerFunc{
+			"/debug/pprof/":        pprof.Index,
+			"/debug/pprof/cmdline": pprof.Cmdline,
+			"/debug/pprof/profile": pprof.Profile,
+			"/debug/pprof/symbol":  pprof.Symbol,
+			"/debug/pprof/trace":   pprof.Trace,
+		} {
+			mux.Handle(pattern, localProfile(profile))
+		}
+	}
+	if b == nil {
+		return mux
+	}
+	for pattern, handler := range map[string]http.Handler{
 		"GET /api/overview":                        jsonHandler(b.overview),
 		"GET /api/settlements":                     jsonHandler(b.settlements),
 		"GET /api/session/{id}":                    jsonHandler(b.session),
@@ -35,7 +60,56 @@ func (b *Board) routes() map[string]http.Handler {
 		"GET /api/events":                          http.HandlerFunc(b.events),
 		"/api/":                                    jsonHandler(noSuchRoute),
 		"/":                                        http.HandlerFunc(serveStatic),
+	} {
+		mux.Handle(pattern, b.checkHost(handler))
 	}
+	return mux
+}
+
+// Probes is what the routes for orchestration and monitoring report.
+type Probes struct {
+	Alive    func() error  // an error if the process must be restarted; nil: it never must
+	Ready    func() error  // an error while it can't work
+	Stopped  func() string // why all sending is stopped, which doesn't count as not ready; nil: nothing is ever sent
+	Registry *prometheus.Registry
+	Profiles bool // serve those of net/http/pprof
+}
+
+func (p Probes) health(w http.ResponseWriter, _ *http.Request) {
+	var err error
+	if p.Alive != nil {
+		err = p.Alive()
+	}
+	writeHealth(w, err, "")
+}
+
+func (p Probes) readiness(w http.ResponseWriter, r *http.Request) {
+	stopped := ""
+	switch {
+	case r.URL.Query().Get("for") == "http":
+		writeHealth(w, nil, "")
+		return
+	case p.Stopped != nil:
+		stopped = p.Stopped()
+	}
+	writeHealth(w, p.Ready(), stopped)
+}
+
+// writeHealth writes {"ok":true}, or 503 and what is missing; and why all sending is
+// stopped, if it is.
+func writeHealth(w http.ResponseWriter, err error, stopped string) {
+	result := struct {
+		OK      bool   `json:"ok"`
+		Error   string `json:"error,omitempty"`
+		Stopped string `json:"stopped,omitempty"`
+	}{OK: err == nil, Stopped: stopped}
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("Cache-Control", "no-store")
+	if err != nil {
+		result.Error = err.Error()
+		w.WriteHeader(http.StatusServiceUnavailable)
+	}
+	_ = json.NewEncoder(w).Encode(result)
 }
 
 func noSuchRoute(*http.Request) (any, error) {
@@ -78,26 +152,13 @@ func writeError(w http.ResponseWriter, err error) {
 		status = e.status
 	case errors.Is(err, deadletter.ErrNotFound):
 		status = http.StatusNotFound
-	case isUnavailable(err):
+	case natsconn.IsUnavailable(err), errors.Is(err, jetstream.ErrStreamNotFound):
 		status = http.StatusServiceUnavailable
 	}
 	if status == http.StatusUnauthorized {
 		w.Header().Set("WWW-Authenticate", `Bearer realm="settled"`)
 	}
 	writeJSON(w, status, map[string]string{"error": err.Error()})
-}
-
-// isUnavailable reports whether NATS did not answer, or not in time.
-func isUnavailable(err error) bool {
-	for _, target := range []error{
-		context.DeadlineExceeded, nats.ErrTimeout, nats.ErrNoResponders, nats.ErrConnectionClosed,
-		nats.ErrDisconnected, nats.ErrConnectionReconnecting, jetstream.ErrStreamNotFound,
-	} {
-		if errors.Is(err, target) {
-			return true
-		}
-	}
-	return false
 }
 
 func writeJSON(w http.ResponseWriter, status int, value any) {

@@ -7,6 +7,7 @@ import (
 	"encoding/hex"
 	"encoding/json"
 	"fmt"
+	"reflect"
 	"strconv"
 	"strings"
 	"time"
@@ -45,10 +46,13 @@ type ExportRow struct {
 }
 
 // ExportColumns are the header of an export as CSV.
-var ExportColumns = []string{
-	"sequence", "row", "time", "state", "session_id", "scenario", "reference", "outcome_source", "outcome_id", "outcome_sequence",
-	"participant", "asset", "amount", "policy", "attempt", "recovered", "node_url", "node_address", "node_request_id",
-	"error_code", "dead_letter", "entry_sha256",
+var ExportColumns = exportColumns()
+
+func exportColumns() (names []string) {
+	for column := range reflect.TypeFor[ExportRow]().Fields() {
+		names = append(names, column.Tag.Get("json"))
+	}
+	return names
 }
 
 // ExportRows are the rows of an entry, at least one.
@@ -81,38 +85,28 @@ func ExportRows(s ledger.Stored) []ExportRow {
 	return rows
 }
 
-// Cells returns the row's values in the order of ExportColumns.
-func (r ExportRow) Cells() []string {
-	return []string{
-		number(r.Sequence), strconv.Itoa(r.Row), r.Time, r.State, r.Session, Cell(r.Scenario), Cell(r.Reference), Cell(r.OutcomeSource),
-		Cell(r.OutcomeID), number(r.OutcomeSequence), Cell(r.Participant), Cell(r.Asset), r.Amount, Cell(r.Policy), strconv.Itoa(r.Attempt),
-		strconv.FormatBool(r.Recovered), Cell(r.NodeURL), Cell(r.NodeAddress), number(r.NodeRequest), Cell(r.ErrorCode), number(r.DeadLetter), r.EntryHash,
+// cells returns the row's values in the order of ExportColumns.
+func (r ExportRow) cells() (cells []string) {
+	for _, value := range reflect.ValueOf(r).Fields() {
+		cells = append(cells, cell(fmt.Sprint(value)))
 	}
+	return cells
 }
 
-func number(n uint64) string { return strconv.FormatUint(n, 10) }
-
-// Cell makes foreign text safe to open in a spreadsheet. It prefixes text that could be a
+// cell makes foreign text safe to open in a spreadsheet. It prefixes text that could be a
 // formula with an apostrophe, and text that begins with one, so that removing it restores
 // the text. Control and invisible characters become spaces.
-func Cell(s string) string {
+func cell(s string) string {
 	s = strings.Map(func(r rune) rune {
 		if terminal.IsInvisible(r) {
 			return ' '
 		}
 		return r
 	}, s)
-	if first := strings.TrimLeftFunc(s, unicode.IsSpace); strings.ContainsAny(firstRune(first), "=+-@'＝＋－＠|%") {
+	if first := strings.TrimLeftFunc(s, unicode.IsSpace); strings.IndexAny(first, "=+-@'＝＋－＠|%") == 0 {
 		return "'" + s
 	}
 	return s
-}
-
-func firstRune(s string) string {
-	for _, r := range s {
-		return string(r)
-	}
-	return ""
 }
 
 // exportFormat writes the rows of entries as text, each row one line.
@@ -125,7 +119,7 @@ type exportFormat struct {
 // exportFormats are the formats there are.
 var exportFormats = []exportFormat{
 	{Name: "csv", header: strings.Join(ExportColumns, ",") + "\n", rows: csvRows},
-	{Name: "jsonl", rows: JsonRows},
+	{Name: "jsonl", rows: jsonRows},
 }
 
 func FormatNamed(name string) (exportFormat, error) {
@@ -141,7 +135,7 @@ func FormatNamed(name string) (exportFormat, error) {
 func csvRows(b *bytes.Buffer, rows []ExportRow) error {
 	w := csv.NewWriter(b)
 	for _, r := range rows {
-		if err := w.Write(r.Cells()); err != nil {
+		if err := w.Write(r.cells()); err != nil {
 			return err
 		}
 	}
@@ -149,7 +143,7 @@ func csvRows(b *bytes.Buffer, rows []ExportRow) error {
 	return w.Error()
 }
 
-func JsonRows(b *bytes.Buffer, rows []ExportRow) error {
+func jsonRows(b *bytes.Buffer, rows []ExportRow) error {
 	var text bytes.Buffer
 	enc := json.NewEncoder(&text)
 	enc.SetEscapeHTML(false)

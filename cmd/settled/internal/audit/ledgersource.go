@@ -64,7 +64,7 @@ func (s *ledgerSource) Reader(ctx context.Context) (*streamreader.Reader, error)
 }
 
 // findAPI finds the domain under which the ledger's stream can be asked for. A search
-// lostFinding an answer decides nothing: reader repeats it.
+// without an answer decides nothing: Reader repeats it.
 func (s *ledgerSource) findAPI(ctx context.Context) error {
 	domain, err := natsconn.FindDomain(s.cfg, s.link.Conn)
 	if err != nil {

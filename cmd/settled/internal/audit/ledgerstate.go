@@ -13,52 +13,52 @@ import (
 	"settled/settlement"
 )
 
-// OutcomeKey is half of the hash of an outcome's identity, so that a million of them
+// outcomeKey is half of the hash of an outcome's identity, so that a million of them
 // take little memory.
-type OutcomeKey [16]byte
+type outcomeKey [16]byte
 
-func NewOutcomeKey(o settlement.OutcomeRef) OutcomeKey {
+func newOutcomeKey(o settlement.OutcomeRef) outcomeKey {
 	sum := o.Identity().Hash()
-	return OutcomeKey(sum[:16])
+	return outcomeKey(sum[:16])
 }
 
 // settledForGood is the sequence of an outcome that is closed.
 const settledForGood = math.MaxUint64
 
-// Ended is the message of an outcome that has a result, and when that was recorded.
-type Ended struct {
+// ended is the message of an outcome that has a result, and when that was recorded.
+type ended struct {
 	sequence uint64
 	stored   string
 	at       time.Time
 }
 
-// LedgerState is the state of each outcome, and of each session that isn't closed, by the
+// ledgerState is the state of each outcome, and of each session that isn't closed, by the
 // ledger. It takes about fifty bytes an outcome.
-type LedgerState struct {
+type ledgerState struct {
 	entries uint64
-	Results map[OutcomeKey]Ended // the last failure; settledForGood: closed
-	Closing map[settlement.SessionID]Intent
-	Free    map[settlement.SessionID]Freed
+	results map[outcomeKey]ended // the last failure; settledForGood: closed
+	closing map[settlement.SessionID]intent
+	free    map[settlement.SessionID]freed
 	oldest  uint64 // the lowest OUTCOMES sequence that an entry names; 0: none
-	named   NamedOutcome
+	named   namedOutcome
 	broken  []Discrepancy
 }
 
-// Intent is a session that is being closed.
-type Intent struct {
+// intent is a session that is being closed.
+type intent struct {
 	entry, outcome uint64 // sequences
-	key            OutcomeKey
+	key            outcomeKey
 	since          time.Time // when its request expired, or if it doesn't expire, when it was recorded
 }
 
-// Freed is a free session whose outcomes failed.
-type Freed struct{ entry, outcome uint64 }
+// freed is a free session whose outcomes failed.
+type freed struct{ entry, outcome uint64 }
 
 // readLedgerState reads the ledger once. It calls known with the session of each entry, and
 // closed with each closed entry.
-func readLedgerState(ctx context.Context, js jetstream.JetStream, prefix string, bar *terminal.Progress, known func(settlement.SessionID), closed func(settlement.Entry) error) (*LedgerState, error) {
-	b := &LedgerState{
-		Results: map[OutcomeKey]Ended{}, Closing: map[settlement.SessionID]Intent{}, Free: map[settlement.SessionID]Freed{},
+func readLedgerState(ctx context.Context, js jetstream.JetStream, prefix string, bar *terminal.Progress, known func(settlement.SessionID), closed func(settlement.Entry) error) (*ledgerState, error) {
+	b := &ledgerState{
+		results: map[outcomeKey]ended{}, closing: map[settlement.SessionID]intent{}, free: map[settlement.SessionID]freed{},
 	}
 	reader := LedgerReader(js, prefix)
 	_, err := ledger.List(ctx, reader, streamreader.Selection{Subjects: []string{prefix + "settlement.*.*"}}, false, func(s ledger.Stored) error {
@@ -74,8 +74,8 @@ func readLedgerState(ctx context.Context, js jetstream.JetStream, prefix string,
 		}
 		b.entries++
 		known(s.Entry.Session)
-		b.named.Observe(s.Entry, prefix)
-		b.Apply(s.Entry)
+		b.named.observe(s.Entry, prefix)
+		b.apply(s.Entry)
 		if s.Entry.State == settlement.EntryClosed {
 			return closed(s.Entry)
 		}
@@ -84,8 +84,8 @@ func readLedgerState(ctx context.Context, js jetstream.JetStream, prefix string,
 	return b, err
 }
 
-func (b *LedgerState) Apply(e settlement.Entry) {
-	key := NewOutcomeKey(e.Outcome)
+func (b *ledgerState) apply(e settlement.Entry) {
+	key := newOutcomeKey(e.Outcome)
 	if b.oldest == 0 || e.Outcome.Sequence < b.oldest {
 		b.oldest = e.Outcome.Sequence
 	}
@@ -95,15 +95,15 @@ func (b *LedgerState) Apply(e settlement.Entry) {
 		if e.ValidUntil != nil {
 			since = *e.ValidUntil
 		}
-		b.Closing[e.Session] = Intent{e.Sequence, e.Outcome.Sequence, key, since}
-		delete(b.Free, e.Session)
+		b.closing[e.Session] = intent{e.Sequence, e.Outcome.Sequence, key, since}
+		delete(b.free, e.Session)
 	case settlement.EntryClosed:
-		b.Results[key] = Ended{sequence: settledForGood}
-		delete(b.Closing, e.Session)
-		delete(b.Free, e.Session)
+		b.results[key] = ended{sequence: settledForGood}
+		delete(b.closing, e.Session)
+		delete(b.free, e.Session)
 	default:
-		if !b.Result(key, e.Outcome) {
-			b.Results[key] = Ended{e.Outcome.Sequence, e.Outcome.Stored, e.Time}
+		if !b.result(key, e.Outcome) {
+			b.results[key] = ended{e.Outcome.Sequence, e.Outcome.Stored, e.Time}
 		}
 		b.applyFailure(e)
 	}
@@ -111,20 +111,20 @@ func (b *LedgerState) Apply(e settlement.Entry) {
 
 // applyFailure updates the session of a failure. A session that another party closed is not
 // free; it was reported when the outcome failed.
-func (b *LedgerState) applyFailure(e settlement.Entry) {
+func (b *ledgerState) applyFailure(e settlement.Entry) {
 	if e.Session == "" || e.Standing.State != settlement.Free {
 		return
 	}
-	delete(b.Closing, e.Session)
-	delete(b.Free, e.Session)
+	delete(b.closing, e.Session)
+	delete(b.free, e.Session)
 	if e.Error.Code != settlement.ClosedElsewhere && e.Error.Code != settlement.Overpaid {
-		b.Free[e.Session] = Freed{e.Sequence, e.Outcome.Sequence}
+		b.free[e.Session] = freed{e.Sequence, e.Outcome.Sequence}
 	}
 }
 
-// Result reports whether the ledger has the result of this message: its outcome is closed,
+// result reports whether the ledger has the result of this message: its outcome is closed,
 // or failed with this message or a later one.
-func (b *LedgerState) Result(key OutcomeKey, o settlement.OutcomeRef) bool {
-	r, has := b.Results[key]
+func (b *ledgerState) result(key outcomeKey, o settlement.OutcomeRef) bool {
+	r, has := b.results[key]
 	return has && (r.sequence == settledForGood || settlement.OutcomeRef{Sequence: r.sequence, Stored: r.stored}.Covers(o, r.at))
 }

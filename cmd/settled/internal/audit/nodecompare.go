@@ -128,7 +128,7 @@ func (c *Comparison) End() error {
 }
 
 func (c *Comparison) compare(ctx context.Context, e settlement.Entry) {
-	s, err := c.reader.ReadSession(ctx, e.Session)
+	s, err := c.reader.Session(ctx, e.Session, settlement.ReadOptions{})
 	found, comparable := divergenceOfError(err), false
 	switch {
 	case e.State == settlement.EntryFailed && errors.Is(err, settlement.ErrSessionNotFound):

@@ -66,13 +66,8 @@ func (r *NodeReader) Close() {
 	}
 }
 
-// ReadSession reads one session. It returns errNodeUnreachable after nodeTimeout without a
+// Session reads one session. It returns errNodeUnreachable after nodeTimeout without a
 // connection.
-func (r *NodeReader) ReadSession(ctx context.Context, id settlement.SessionID) (settlement.Session, error) {
-	return r.Session(ctx, id, settlement.ReadOptions{})
-}
-
-// Session is ReadSession with options.
 func (r *NodeReader) Session(ctx context.Context, id settlement.SessionID, options settlement.ReadOptions) (s settlement.Session, err error) {
 	err = r.retry(ctx, func(ctx context.Context) (err error) {
 		s, err = r.Node.Session(ctx, id, options)
@@ -81,8 +76,8 @@ func (r *NodeReader) Session(ctx context.Context, id settlement.SessionID, optio
 	return s, err
 }
 
-// retry reads something when it is its turn, and again while there is no answer.
-// errNodeUnreachable: as of session.
+// retry calls read once the rate allows it, and again while there is no answer. It returns
+// errNodeUnreachable as Session does.
 func (r *NodeReader) retry(ctx context.Context, read func(context.Context) error) error {
 	if err := r.Limit.Wait(ctx); err != nil {
 		return err

@@ -17,11 +17,11 @@ import (
 // outcomesScan finds outcomes without a result in the stream of outcomes.
 type outcomesScan struct {
 	*Reconciliation
-	ledger  *LedgerState
+	ledger  *ledgerState
 	reached *jetstream.ConsumerInfo
 
-	holders map[OutcomeKey]settlement.SessionID // sessions with an expired intent, by outcome
-	seen    map[OutcomeKey]bool                 // of these, those found in the stream
+	holders map[outcomeKey]settlement.SessionID // sessions with an expired intent, by outcome
+	seen    map[outcomeKey]bool                 // of these, those found in the stream
 
 	republished map[uint64]bool // published again by a repair
 
@@ -37,7 +37,7 @@ type outcomesScan struct {
 type unsettled struct {
 	sequence uint64
 	session  settlement.SessionID
-	key      OutcomeKey
+	key      outcomeKey
 	stored   time.Time
 }
 
@@ -47,7 +47,7 @@ func (o *outcomesScan) read(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	for id, i := range o.ledger.Closing {
+	for id, i := range o.ledger.closing {
 		if i.since.Before(o.Now.Add(-o.OlderThan)) {
 			o.holders[i.key] = id
 		}
@@ -63,7 +63,7 @@ func (o *outcomesScan) read(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	problem, err := o.ledger.named.CheckRestored(ctx, o.JS, o.Prefix)
+	problem, err := o.ledger.named.checkRestored(ctx, o.JS, o.Prefix)
 	if problem != "" {
 		o.gaps = append(o.gaps, Discrepancy{Kind: OutcomesGap, Outcome: o.ledger.named.sequence, Sequence: o.ledger.named.entry, Problem: problem})
 	}
@@ -85,12 +85,12 @@ func (o *outcomesScan) scanMessage(m *jetstream.RawStreamMsg) {
 	if deadletter.WasRequeued(m.Header) {
 		o.republished[m.Sequence] = true
 	}
-	u := unsettled{m.Sequence, outcome.Session, NewOutcomeKey(outcome.Ref), m.Time}
+	u := unsettled{m.Sequence, outcome.Session, newOutcomeKey(outcome.Ref), m.Time}
 	if _, holds := o.holders[u.key]; holds {
 		o.seen[u.key] = true
 	}
 	switch {
-	case o.ledger.Result(u.key, outcome.Ref) || u.stored.After(o.Now.Add(-o.OlderThan)):
+	case o.ledger.result(u.key, outcome.Ref) || u.stored.After(o.Now.Add(-o.OlderThan)):
 	case u.sequence <= o.reached.AckFloor.Stream:
 		o.lost = append(o.lost, u)
 	case u.sequence <= o.reached.Delivered.Stream:
@@ -134,7 +134,7 @@ func (u unsettled) waitingFinding(problem string) Discrepancy {
 func (o *outcomesScan) lostFinding(u unsettled, problem string) Discrepancy {
 	f := Discrepancy{Kind: OutcomeLost, Session: u.session, Outcome: u.sequence, Problem: fmt.Sprintf("stored %s: %s", u.stored.UTC().Format(time.RFC3339), problem), Repair: RepairRequeue}
 	if id, holds := o.holders[u.key]; holds {
-		f.Kind, f.Sequence = IntentStuck, o.ledger.Closing[id].entry
+		f.Kind, f.Sequence = IntentStuck, o.ledger.closing[id].entry
 		f.Problem += "; a close of the session was begun for it, and nobody finishes that"
 	}
 	return f
@@ -144,7 +144,7 @@ func (o *outcomesScan) lostFinding(u unsettled, problem string) Discrepancy {
 func (o *outcomesScan) orphanFindings() []Discrepancy {
 	var all []Discrepancy
 	for key, id := range o.holders {
-		if i := o.ledger.Closing[id]; !o.seen[key] {
+		if i := o.ledger.closing[id]; !o.seen[key] {
 			all = append(all, Discrepancy{
 				Kind: IntentStuck, Session: id, Outcome: i.outcome, Sequence: i.entry,
 				Problem: "a close of the session was begun, and the outcome that it was begun for is in the stream no more: have its publisher publish it again, with the same source, id and data",

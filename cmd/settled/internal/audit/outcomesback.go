@@ -9,28 +9,53 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 
 	"settled/consumer"
+	"settled/ledger"
 	"settled/ledger/streamreader"
 	"settled/settlement"
 )
 
-// NamedOutcome is the newest outcome message that the ledger names.
-type NamedOutcome struct {
+// namedOutcome is the newest outcome message that the ledger names.
+type namedOutcome struct {
 	sequence uint64
 	stored   string
 	entry    uint64 // the sequence of the entry that names it; 0: none does
 }
 
-// Observe records an entry. Entries of unknown sessions are in no hash chain, so that any
+// observe records an entry. Entries of unknown sessions are in no hash chain, so that any
 // writer to the ledger could forge them; they are ignored.
-func (n *NamedOutcome) Observe(e settlement.Entry, prefix string) {
+func (n *namedOutcome) observe(e settlement.Entry, prefix string) {
 	if e.Session != "" && e.Outcome.Stream == consumer.OutcomesStream(prefix) && (n.entry == 0 || e.Outcome.Sequence >= n.sequence) {
-		*n = NamedOutcome{e.Outcome.Sequence, e.Outcome.Stored, e.Sequence}
+		*n = namedOutcome{e.Outcome.Sequence, e.Outcome.Stored, e.Sequence}
 	}
 }
 
-// CheckRestored returns how the stream of outcomes, read after the ledger, shows that it
+// CheckNewest reads the newest messages of the ledger, and calls foreign with those that are
+// not entries. It returns how the stream of outcomes shows, by what the others name, that it
 // was restored from a copy or created again; empty: it doesn't.
-func (n NamedOutcome) CheckRestored(ctx context.Context, js jetstream.JetStream, prefix string) (string, error) {
+func CheckNewest(ctx context.Context, js jetstream.JetStream, prefix string, most uint64, foreign func(ledger.Foreign)) (string, error) {
+	last, err := LastEntry(ctx, js, prefix)
+	if err != nil {
+		return "", err
+	}
+	var named namedOutcome
+	_, err = ledger.List(ctx, LedgerReader(js, prefix), streamreader.Selection{From: last - min(last, most)}, false, func(s ledger.Stored) error {
+		switch {
+		case s.Foreign != nil:
+			foreign(*s.Foreign)
+		case s.Err == nil:
+			named.observe(s.Entry, prefix)
+		}
+		return nil
+	})
+	if err != nil {
+		return "", err
+	}
+	return named.checkRestored(ctx, js, prefix)
+}
+
+// checkRestored returns how the stream of outcomes, read after the ledger, shows that it
+// was restored from a copy or created again; empty: it doesn't.
+func (n namedOutcome) checkRestored(ctx context.Context, js jetstream.JetStream, prefix string) (string, error) {
 	if n.entry == 0 {
 		return "", nil
 	}

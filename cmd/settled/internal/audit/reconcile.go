@@ -20,7 +20,7 @@ import (
 // longer than a fence, and than a short outage of the node.
 const MinAge = 10 * time.Minute
 
-// The kinds of finding, beside those of nodecompare.go and unasked.go. The names are for programs,
+// The kinds of finding, beside those of nodecompare.go and unrequested.go. The names are for programs,
 // and stay.
 const (
 	OutcomeLost      = "outcome_lost"      // acknowledged, and without a result: no one will settle it
@@ -169,7 +169,7 @@ func (r *Reconciliation) readStreams(ctx context.Context, reached *jetstream.Con
 	if err != nil {
 		return nil, err
 	}
-	o := outcomesScan{Reconciliation: r, ledger: books, reached: reached, holders: map[OutcomeKey]settlement.SessionID{}, seen: map[OutcomeKey]bool{}, republished: map[uint64]bool{}}
+	o := outcomesScan{Reconciliation: r, ledger: books, reached: reached, holders: map[outcomeKey]settlement.SessionID{}, seen: map[outcomeKey]bool{}, republished: map[uint64]bool{}}
 	if err := o.read(ctx); err != nil {
 		return nil, err
 	}
@@ -192,8 +192,8 @@ func (r *Reconciliation) compareDrawn(ctx context.Context, drawn []uint64, compa
 }
 
 // eachFree calls compare with the last failed entry of each free session.
-func (b *LedgerState) eachFree(compare func(settlement.Entry) error) error {
-	for id, f := range b.Free {
+func (b *ledgerState) eachFree(compare func(settlement.Entry) error) error {
+	for id, f := range b.free {
 		e := settlement.Entry{State: settlement.EntryFailed, Session: id, Sequence: f.entry, Outcome: settlement.OutcomeRef{Sequence: f.outcome}}
 		if err := compare(e); err != nil {
 			return err

@@ -211,7 +211,7 @@ func (u *UnrequestedSearch) inspect(ctx context.Context, id settlement.SessionID
 		return seen, nil
 	}
 	*budget--
-	s, err := u.nodes.ReadSession(ctx, id)
+	s, err := u.nodes.Session(ctx, id, settlement.ReadOptions{})
 	if err != nil {
 		return seen, err
 	}

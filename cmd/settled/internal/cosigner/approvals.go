@@ -2,7 +2,8 @@ package cosigner
 
 import (
 	"errors"
-	"sync"
+
+	lru "github.com/hashicorp/golang-lru/v2"
 
 	"settled/clearnode"
 	"settled/settlement"
@@ -15,37 +16,27 @@ const maxApprovals = 10_000
 // is settled by two requests, and after the first the node no longer shows who funded the
 // session; the second is signed because the first was approved.
 type approvals struct {
-	mu    sync.Mutex
-	young map[settlement.SessionID]clearnode.Proposal
-	old   map[settlement.SessionID]clearnode.Proposal
+	*lru.Cache[settlement.SessionID, clearnode.Proposal]
 }
 
-func (e *approvals) add(p clearnode.Proposal) {
+func newApprovals() approvals {
+	cache, _ := lru.New[settlement.SessionID, clearnode.Proposal](maxApprovals) // fails only for a size below 1
+	return approvals{cache}
+}
+
+func (e approvals) add(p clearnode.Proposal) {
 	if p.BaseVersion == 0 {
 		return
 	}
-	e.mu.Lock()
-	defer e.mu.Unlock()
-	if e.young == nil || len(e.young) >= maxApprovals/2 {
-		e.old, e.young = e.young, map[settlement.SessionID]clearnode.Proposal{}
-	}
 	p.Payload = nil
-	e.young[p.Session] = p
+	e.Add(p.Session, p)
 }
 
 // has reports whether the same plan for the same outcome was approved, made from the
 // previous version of the session, and its first half executed.
-func (e *approvals) has(p clearnode.Proposal, s settlement.Session) bool {
-	if !isSecondHalf(p, s) {
-		return false
-	}
-	e.mu.Lock()
-	defer e.mu.Unlock()
-	known, found := e.young[p.Session]
-	if !found {
-		known, found = e.old[p.Session]
-	}
-	return found && known.Outcome.Same(p.Outcome) && known.BaseVersion == p.BaseVersion && s.IsSplit(known.Allocations)
+func (e approvals) has(p clearnode.Proposal, s settlement.Session) bool {
+	known, found := e.Get(p.Session)
+	return found && isSecondHalf(p, s) && known.Outcome.Same(p.Outcome) && known.BaseVersion == p.BaseVersion && s.IsSplit(known.Allocations)
 }
 
 // isSecondHalf reports whether the first half of the plan is executed: the session is one

@@ -12,6 +12,7 @@ import (
 	"github.com/rs/zerolog"
 
 	"settled/clearnode"
+	"settled/cmd/settled/dashboard"
 	"settled/cmd/settled/internal/background"
 	"settled/cmd/settled/internal/config"
 	"settled/cmd/settled/internal/host"
@@ -26,7 +27,6 @@ type Cosigner struct {
 	log       zerolog.Logger
 	metrics   *telemetry.Metrics
 	Nats      *natsconn.Link
-	stream    nats.JetStreamManager // requests single messages only
 	node      *clearnode.Client
 	assets    *host.LimitAssets
 	Fence     *cosignFence
@@ -43,7 +43,7 @@ type Cosigner struct {
 
 func New(cfg *config.Config, log zerolog.Logger) *Cosigner {
 	return &Cosigner{
-		cfg: cfg, log: log, metrics: telemetry.New(log), queue: make(chan cosignRequest, cosignQueue),
+		cfg: cfg, log: log, metrics: telemetry.New(log), queue: make(chan cosignRequest, cosignQueue), approvals: newApprovals(),
 		Fence: NewCosignFence(time.Now(), cfg.NodeMessageExpiry+cfg.NodeFenceMargin),
 	}
 }
@@ -55,19 +55,13 @@ func (c *Cosigner) Serve(ctx context.Context) error {
 		return err
 	}
 	defer c.Nats.Shutdown()
-	http, err := host.ListenHTTP(c.cfg.HTTPListen, host.Routes(AlwaysAlive, c.Ready, NeverStopped, c.metrics.Registry), c.log)
+	http, err := host.ListenHTTP(c.cfg.HTTPListen, dashboard.NewHandler(dashboard.Probes{Ready: c.Ready, Registry: c.metrics.Registry}, nil), c.log)
 	if err != nil {
 		return err
 	}
 	defer http.Close()
 	return c.Run(ctx)
 }
-
-// AlwaysAlive reports no error: a co-signer recovers by itself.
-func AlwaysAlive() error { return nil }
-
-// NeverStopped reports no stop: a co-signer sends nothing.
-func NeverStopped() string { return "" }
 
 // Open creates the client for the node and the connection to NATS.
 func (c *Cosigner) Open() error {
@@ -84,18 +78,8 @@ func (c *Cosigner) Open() error {
 	for _, s := range cfg.Signers {
 		c.keys = append(c.keys, s.Address())
 	}
-	if c.Nats, err = natsconn.Connect(c.cfg, "settled cosign", true, natsconn.Notices(c.log, func(*nats.Conn) {}, c.handleNATSError)...); err != nil {
-		return err
-	}
-	var options []nats.JSOpt
-	if c.cfg.NATSDomain != "" {
-		options = append(options, nats.Domain(c.cfg.NATSDomain))
-	}
-	if c.stream, err = c.Nats.JetStream(options...); err != nil {
-		c.Nats.Shutdown()
-		return fmt.Errorf("JetStream: %w", err)
-	}
-	return nil
+	c.Nats, err = natsconn.Connect(c.cfg, "settled cosign", true, natsconn.Notices(c.log, func(*nats.Conn) {}, c.handleNATSError)...)
+	return err
 }
 
 // handleNATSError records that NATS denies a subscription.

@@ -6,10 +6,11 @@ import (
 	"fmt"
 	"time"
 
-	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
 
 	"settled/clearnode"
 	"settled/consumer/cloudevent"
+	"settled/ledger/streamreader"
 	"settled/settlement"
 )
 
@@ -61,9 +62,9 @@ func (c *Cosigner) outcome(ctx context.Context, p clearnode.Proposal) (settlemen
 	if c.cfg.CosignStream == "" && asked.Stream != own {
 		return settlement.Outcome{}, settlement.Fail(settlement.InvalidOutcome, "the outcome is said to be in stream %s, and I read %s", sanitize(asked.Stream), own)
 	}
-	raw, err := c.stream.GetMsg(own, asked.Sequence, nats.Context(ctx))
+	raw, err := streamreader.New(c.Nats.JS, own).Get(ctx, asked.Sequence) // which needs no other permission
 	switch {
-	case errors.Is(err, nats.ErrMsgNotFound) || asked.Sequence == 0:
+	case errors.Is(err, jetstream.ErrMsgNotFound):
 		return settlement.Outcome{}, waits(settlement.ReadFailed, fmt.Errorf("message %d is not in %s: not mirrored yet, or removed", asked.Sequence, own))
 	case err != nil:
 		return settlement.Outcome{}, newInternalError("I can't read the stream of outcomes", fmt.Errorf("message %d of %s: %w", asked.Sequence, own, err))

@@ -67,15 +67,7 @@ func (d *Doctor) checkReadOutcome(ctx context.Context, stream, get string) {
 
 // checkCosignWeight checks whether one of our keys has a weight in a session.
 func (d *Doctor) checkCosignWeight(s settlement.Session) {
-	var ours int64
-	own := d.addresses()
-	for _, p := range s.Participants {
-		for _, a := range own {
-			if p.Address == a {
-				ours += max(p.Weight, 0)
-			}
-		}
-	}
+	ours, _ := d.ownWeight(s)
 	if ours == 0 {
 		d.fail("session.quorum", "clearnode.key_files: the key of a participant that has a weight", "none of our keys has a weight in this session: no signature of theirs is asked for")
 		return

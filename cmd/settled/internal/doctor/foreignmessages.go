@@ -10,7 +10,6 @@ import (
 	"settled/consumer/deadletter"
 	"settled/consumer/operations"
 	"settled/ledger"
-	"settled/ledger/streamreader"
 )
 
 // newestEntries is how many of the ledger's newest messages doctor reads.
@@ -59,25 +58,7 @@ func (d *Doctor) checkForeign(ctx context.Context) {
 // listForeignEntries reads the newest messages of the ledger, and checks whether OUTCOMES has
 // the messages that they name.
 func (d *Doctor) listForeignEntries(ctx context.Context, found func(ledger.Foreign)) error {
-	last, err := audit.LastEntry(ctx, d.NATS.JS, d.Cfg.NATSPrefix)
-	if err != nil {
-		return err
-	}
-	var named audit.NamedOutcome
-	selection := streamreader.Selection{From: last - min(last, newestEntries)}
-	_, err = ledger.List(ctx, audit.LedgerReader(d.NATS.JS, d.Cfg.NATSPrefix), selection, false, func(s ledger.Stored) error {
-		switch {
-		case s.Foreign != nil:
-			found(*s.Foreign)
-		case s.Err == nil:
-			named.Observe(s.Entry, d.Cfg.NATSPrefix)
-		}
-		return nil
-	})
-	if err != nil {
-		return err
-	}
-	problem, err := named.CheckRestored(ctx, d.NATS.JS, d.Cfg.NATSPrefix)
+	problem, err := audit.CheckNewest(ctx, d.NATS.JS, d.Cfg.NATSPrefix, newestEntries, found)
 	if problem != "" {
 		d.warn("stream."+consumer.OutcomesStream(d.Cfg.NATSPrefix), "see Backup and restore in deploy/RUNBOOK.md", "%s", problem)
 	}

@@ -28,7 +28,7 @@ func (d *Doctor) checkSecretFiles() {
 		if err := clearnode.CheckSecretFile(secret.path); err != nil {
 			d.fail(secret.key, modeAdvice(secret.path), "%s", err)
 		} else {
-			d.ok(secret.key, "%s exists, and only those may read it who should", secret.path)
+			d.ok(secret.key, "%s exists, and no other user can read it", secret.path)
 		}
 	}
 	if len(d.Cfg.NodeKeyFiles) == 0 {

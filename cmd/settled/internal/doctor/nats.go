@@ -26,9 +26,7 @@ var (
 	triedNATS  = [2]int{2, 15}
 )
 
-const (
-	slowNATS = 200 * time.Millisecond
-)
+const slowNATS = 200 * time.Millisecond
 
 // examineNATS checks what settled needs of NATS. d.NATS stays nil if it can't be reached.
 func (d *Doctor) examineNATS(ctx context.Context) {
@@ -84,11 +82,9 @@ func (d *Doctor) examineNATS(ctx context.Context) {
 
 // checkStop checks whether a stop is in force. If that can't be read, nothing is sent.
 func (d *Doctor) checkStop(ctx context.Context) {
-	for _, name := range d.missing {
-		if name == consumer.OperationsStream(d.Cfg.NATSPrefix) {
-			d.note("sending", "", "nothing is stopped: stream %s is missing", name)
-			return
-		}
+	if name := consumer.OperationsStream(d.Cfg.NATSPrefix); slices.Contains(d.missing, name) {
+		d.note("sending", "", "nothing is stopped: stream %s is missing", name)
+		return
 	}
 	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
 	defer cancel()
@@ -251,34 +247,36 @@ func (d *Doctor) CheckStreams(ctx context.Context) {
 
 func (d *Doctor) checkStream(i consumer.Inspection) {
 	check := "stream." + i.Name
-	switch {
-	case i.Err != nil:
-		d.fail(check, "", "%s", i.Err)
-	case i.Stream == nil:
-		d.reportMissing(check, i)
-		return
-	case len(i.Dangers) > 0:
-		d.fail(check, "settled doesn't start until this is mended", "%s", strings.Join(i.Dangers, "; "))
-	case len(i.Warnings) > 0:
-		d.warn(check, "", "%s", strings.Join(i.Warnings, "; "))
-	default:
-		d.ok(check, "as it should be; %d messages, %d replicas", i.Stream.State.Msgs, i.Stream.Config.Replicas)
+	if i.Err == nil && i.Stream == nil {
+		d.missing = append(d.missing, i.Name)
 	}
+	if i.Lost {
+		d.warn(check, "publish again what had no result", "it was lost: it is missing while the ledger has entries")
+	}
+	d.reportInspection(check, i)
 	if i.Stream != nil {
 		d.checkReplicas(check, i.Stream.Cluster)
 	}
 }
 
-func (d *Doctor) reportMissing(check string, i consumer.Inspection) {
-	d.missing = append(d.missing, i.Name)
+// reportInspection reports what was found of a stream or of the durable.
+func (d *Doctor) reportInspection(check string, i consumer.Inspection) {
 	switch {
-	case i.Lost:
-		d.warn(check, "publish again what had no result", "it was lost: it is missing while the ledger has entries")
-	case d.Cfg.NATSManageStreams:
-		d.note(check, "", "it is missing: `settled serve` makes it")
-	}
-	if !d.Cfg.NATSManageStreams {
+	case i.Err != nil:
+		d.fail(check, "", "%s", i.Err)
+	case i.Create != "" && !d.Cfg.NATSManageStreams:
 		d.fail(check, i.Create, "it is missing, and nats.manage_streams is false")
+	case i.Lost: // reported
+	case i.Create != "":
+		d.note(check, "", "it is missing: `settled serve` creates it")
+	case len(i.Dangers) > 0:
+		d.fail(check, "settled doesn't start until this is corrected", "%s", strings.Join(i.Dangers, "; "))
+	case len(i.Warnings) > 0:
+		d.warn(check, "", "%s", strings.Join(i.Warnings, "; "))
+	case i.Durable != nil:
+		d.ok(check, "as it should be; %d outcomes not delivered yet, %d in progress, %d requests for more", i.Durable.NumPending, i.Durable.NumAckPending, i.Durable.NumWaiting)
+	default:
+		d.ok(check, "as it should be; %d messages, %d replicas", i.Stream.State.Msgs, i.Stream.Config.Replicas)
 	}
 }
 
@@ -300,27 +298,11 @@ func (d *Doctor) checkReplicas(check string, c *jetstream.ClusterInfo) {
 // checkDurable checks the consumer that all replicas share.
 func (d *Doctor) checkDurable(ctx context.Context) {
 	check := "consumer." + d.Cfg.ConsumerDurable
-	for _, name := range d.missing {
-		if name == consumer.OutcomesStream(d.Cfg.NATSPrefix) {
-			d.skip(check, "its stream is missing")
-			return
-		}
+	if slices.Contains(d.missing, consumer.OutcomesStream(d.Cfg.NATSPrefix)) {
+		d.skip(check, "its stream is missing")
+		return
 	}
 	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
 	defer cancel()
-	i := consumer.InspectDurable(ctx, d.NATS.JS, d.Cfg.Consumer())
-	switch {
-	case i.Err != nil:
-		d.fail(check, "", "%s", i.Err)
-	case i.Create != "" && d.Cfg.NATSManageStreams:
-		d.note(check, "", "it is missing: `settled serve` makes it")
-	case i.Create != "":
-		d.fail(check, i.Create, "it is missing, and nats.manage_streams is false")
-	case len(i.Dangers) > 0:
-		d.fail(check, "settled doesn't start until this is mended", "%s", strings.Join(i.Dangers, "; "))
-	case len(i.Warnings) > 0:
-		d.warn(check, "", "%s", strings.Join(i.Warnings, "; "))
-	default:
-		d.ok(check, "as it should be; %d outcomes to come, %d in hand, %d requests for more", i.Durable.NumPending, i.Durable.NumAckPending, i.Durable.NumWaiting)
-	}
+	d.reportInspection(check, consumer.InspectDurable(ctx, d.NATS.JS, d.Cfg.Consumer()))
 }

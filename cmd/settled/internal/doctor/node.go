@@ -112,7 +112,7 @@ func (d *Doctor) checkNodeAddress(ctx context.Context, x *clearnode.Diagnosis, p
 	case !known:
 		return false, true
 	case pinned == nil:
-		d.warn("node.address", line, "not pinned: whoever answers first is believed")
+		d.warn("node.address", line, "not pinned: the signer of the first answer is trusted")
 	case *pinned != address:
 		d.fail("node.address", line+", where this is the node you mean; else find out who answers at clearnode.url", "%s answers, and %s is configured", address, *pinned)
 		return true, false
@@ -128,14 +128,14 @@ func (d *Doctor) checkSignIn(ctx context.Context, x *clearnode.Diagnosis) bool {
 	case err != nil && strings.Contains(err.Error(), "clearnode.node_address"):
 		d.fail("node.sign_in", "clearnode.node_address: the node's own", "%s", err)
 	case err != nil:
-		d.fail("node.sign_in", "clearnode.key_files: the first key is the one that signs in; look at the node's words", "%s is not let in: %s", d.addresses()[0], err)
+		d.fail("node.sign_in", "clearnode.key_files: the first key is the one that signs in; see the node's message", "the node refuses the sign-in of %s: %s", d.addresses()[0], err)
 	case !x.Signed():
-		d.ok("node.sign_in", "this generation of node wants none")
+		d.ok("node.sign_in", "this generation of node requires none")
 	default:
-		d.ok("node.sign_in", "%s is let in", d.addresses()[0])
+		d.ok("node.sign_in", "the node accepts the sign-in of %s", d.addresses()[0])
 	}
 	for _, a := range useless {
-		d.fail("node.sign_in", "have the node's operator remove its row from the table session_keys, and restart the node", "another wallet named %s as its session key: its signatures count for nothing", a)
+		d.fail("node.sign_in", "have the node's operator remove its row from the table session_keys, and restart the node", "another wallet named %s as its session key: the node ignores its signatures", a)
 	}
 	return err == nil
 }
@@ -150,7 +150,7 @@ func (d *Doctor) checkClock(ctx context.Context, x *clearnode.Diagnosis) {
 	case ahead.Abs() > clockTolerance+within:
 		d.warn("node.clock", "run NTP (chrony, systemd-timesyncd) on this machine and at the node", "the node's clock is %s ours", aheadOf(ahead))
 	default:
-		d.ok("node.clock", "the node's clock is ours, within %s", (ahead.Abs() + within).Round(time.Millisecond))
+		d.ok("node.clock", "the node's clock differs from ours by at most %s", (ahead.Abs() + within).Round(time.Millisecond))
 	}
 }
 

@@ -147,27 +147,21 @@ func (d *Doctor) checkStanding(ctx context.Context, s settlement.Session) {
 
 // checkQuorum compares the weight of our keys with the session's quorum.
 func (d *Doctor) checkQuorum(s settlement.Session) {
-	own := map[settlement.Address]bool{}
-	for _, a := range d.addresses() {
-		own[a] = true
-	}
-	var all, ours int64
+	ours, participates := d.ownWeight(s)
+	var all int64
 	var others, participants []string
 	for _, p := range s.Participants {
 		weight := max(p.Weight, 0)
 		all += weight
 		participants = append(participants, p.Address.String())
-		switch {
-		case own[p.Address]:
-			ours += weight
-		case weight > 0:
+		if weight > 0 && !slices.Contains(d.addresses(), p.Address) {
 			others = append(others, fmt.Sprintf("%s (%d)", p.Address, weight))
 		}
 	}
 	switch {
 	case all < s.Quorum:
 		d.fail("session.quorum", "nothing here: close it with the node's operator", "all participants together have a weight of %d, and the quorum is %d: nobody can close it", all, s.Quorum)
-	case !d.participates(s):
+	case !participates:
 		d.fail("session.quorum", "clearnode.key_files: the key of one of "+strings.Join(participants, ", "), "none of our keys is a participant")
 	case ours >= s.Quorum:
 		d.ok("session.quorum", "our keys have a weight of %d, and the quorum is %d", ours, s.Quorum)
@@ -176,13 +170,14 @@ func (d *Doctor) checkQuorum(s settlement.Session) {
 	}
 }
 
-func (d *Doctor) participates(s settlement.Session) bool {
-	for _, a := range d.addresses() {
-		for _, p := range s.Participants {
-			if p.Address == a {
-				return true
-			}
+// ownWeight returns the weight of our keys in a session, and whether one of them is a
+// participant.
+func (d *Doctor) ownWeight(s settlement.Session) (weight int64, participates bool) {
+	own := d.addresses()
+	for _, p := range s.Participants {
+		if slices.Contains(own, p.Address) {
+			weight, participates = weight+max(p.Weight, 0), true
 		}
 	}
-	return false
+	return weight, participates
 }

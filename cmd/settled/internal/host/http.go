@@ -2,20 +2,16 @@ package host
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"net"
 	"net/http"
 	"time"
 
-	"github.com/prometheus/client_golang/prometheus"
-	"github.com/prometheus/client_golang/prometheus/promhttp"
 	"github.com/rs/zerolog"
 )
 
-// HTTPServer serves the health of the process and its metrics, and the dashboard
-// of a service.
+// HTTPServer serves the routes that package dashboard lists.
 type HTTPServer struct {
 	OnClose func() // called first by Close; may be nil
 	server  *http.Server
@@ -58,36 +54,4 @@ func (h *HTTPServer) Close() {
 		_ = h.server.Close()
 	}
 	<-h.done
-}
-
-// Routes returns the routes of every service: its health, readiness and metrics.
-func Routes(alive, ready func() error, stopped func() string, registry *prometheus.Registry) *http.ServeMux {
-	mux := http.NewServeMux()
-	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) { writeHealth(w, alive(), "") })
-	mux.HandleFunc("GET /readyz", func(w http.ResponseWriter, r *http.Request) {
-		if r.URL.Query().Get("for") == "http" {
-			writeHealth(w, nil, "")
-			return
-		}
-		writeHealth(w, ready(), stopped())
-	})
-	mux.Handle("GET /metrics", promhttp.HandlerFor(registry, promhttp.HandlerOpts{}))
-	return mux
-}
-
-// writeHealth writes {"ok":true}, or 503 and what is missing; and why all sending is stopped,
-// which is intended and doesn't count as not ready.
-func writeHealth(w http.ResponseWriter, err error, stopped string) {
-	result := struct {
-		OK      bool   `json:"ok"`
-		Error   string `json:"error,omitempty"`
-		Stopped string `json:"stopped,omitempty"`
-	}{OK: err == nil, Stopped: stopped}
-	w.Header().Set("Content-Type", "application/json")
-	w.Header().Set("Cache-Control", "no-store")
-	if err != nil {
-		result.Error = err.Error()
-		w.WriteHeader(http.StatusServiceUnavailable)
-	}
-	_ = json.NewEncoder(w).Encode(result)
 }

@@ -26,6 +26,7 @@ import (
 // dashboardServer serves the dashboard on its own connection to NATS. If that is closed for
 // good, it makes a new connection and a new dashboard.
 type dashboardServer struct {
+	probes  dashboard.Probes
 	handler atomic.Pointer[http.ServeMux]
 	stop    func()
 }
@@ -56,7 +57,7 @@ func (s *Service) openDashboard() (*dashboardServer, error) {
 	if err != nil {
 		return nil, err
 	}
-	b := &dashboardServer{}
+	b := &dashboardServer{probes: dashboard.Probes{Alive: s.alive, Ready: s.Ready, Stopped: s.Stopped, Registry: s.Metrics.Registry, Profiles: s.Cfg.HTTPProfiles}}
 	b.use(board)
 	stop := background.Run(context.Background(), func(ctx context.Context) { b.run(ctx, link, board, open, s.Log) })
 	b.stop = func() {
@@ -86,9 +87,7 @@ func (s *Service) newDashboard(cfg *config.Config, token string) (*natsconn.Link
 }
 
 func (b *dashboardServer) use(board *dashboard.Board) {
-	mux := http.NewServeMux()
-	board.Mount(mux)
-	b.handler.Store(mux)
+	b.handler.Store(dashboard.NewHandler(b.probes, board))
 }
 
 // run runs the dashboard until ctx ends, and a new one if its connection closes.
@@ -179,12 +178,7 @@ func (s *Service) ListenHTTP() (*host.HTTPServer, error) {
 	if err != nil {
 		return nil, err
 	}
-	mux := host.Routes(s.alive, s.Ready, s.Stopped, s.Metrics.Registry)
-	mux.Handle("/", board)
-	if s.Cfg.HTTPProfiles {
-		mountProfiles(mux)
-	}
-	h, err := host.ListenHTTP(s.Cfg.HTTPListen, mux, s.Log)
+	h, err := host.ListenHTTP(s.Cfg.HTTPListen, board, s.Log)
 	if err != nil {
 		board.stop()
 		return nil, err

@@ -6,7 +6,6 @@ import (
 
 	"settled/cmd/settled/internal/audit"
 	"settled/ledger"
-	"settled/ledger/streamreader"
 )
 
 // newestNamed is how many of the ledger's newest messages a start reads.
@@ -17,20 +16,7 @@ const newestNamed = 100
 func (s *Service) logOutcomesRestored(ctx context.Context) {
 	ctx, cancel := context.WithTimeout(ctx, 2*time.Second)
 	defer cancel()
-	var named audit.NamedOutcome
-	last, err := audit.LastEntry(ctx, s.NATS.JS, s.Cfg.NATSPrefix)
-	if err == nil {
-		_, err = ledger.List(ctx, audit.LedgerReader(s.NATS.JS, s.Cfg.NATSPrefix), streamreader.Selection{From: last - min(last, newestNamed)}, false, func(e ledger.Stored) error {
-			if e.Err == nil {
-				named.Observe(e.Entry, s.Cfg.NATSPrefix)
-			}
-			return nil
-		})
-	}
-	problem := ""
-	if err == nil {
-		problem, err = named.CheckRestored(ctx, s.NATS.JS, s.Cfg.NATSPrefix)
-	}
+	problem, err := audit.CheckNewest(ctx, s.NATS.JS, s.Cfg.NATSPrefix, newestNamed, func(ledger.Foreign) {})
 	switch {
 	case err != nil:
 		s.Log.Debug().Err(err).Msg("whether the stream of outcomes was set back could not be determined")

@@ -27,23 +27,10 @@ func limitedServer(t *testing.T, limits string) *config.Config {
 	dir := t.TempDir()
 	file := filepath.Join(dir, "nats.conf")
 	text := fmt.Sprintf("listen: \"127.0.0.1:-1\"\njetstream { store_dir: %q }\naccounts { A { jetstream: { max_mem: 10M, max_store: 200M, %s }, users: [ {user: s, password: p} ] } }\n", dir, limits)
-	if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
-		t.Fatal(err)
-	}
+	must(t, os.WriteFile(file, []byte(text), 0o600))
 	options, err := server.ProcessConfigFile(file)
-	if err != nil {
-		t.Fatal(err)
-	}
-	options.NoLog, options.NoSigs = true, true
-	ns, err := server.NewServer(options)
-	if err != nil {
-		t.Fatal(err)
-	}
-	ns.Start()
-	t.Cleanup(ns.Shutdown)
-	if !ns.ReadyForConnections(10 * time.Second) {
-		t.Fatal("the server is not ready")
-	}
+	must(t, err)
+	ns := startNATS(t, options)
 	c := defaults(t)
 	c.NATSURL = strings.Replace(ns.ClientURL(), "nats://", "nats://s:p@", 1)
 	return c
@@ -54,9 +41,7 @@ func defaults(t *testing.T) *config.Config {
 	t.Helper()
 	c := new(config.Config)
 	for _, k := range c.Keys() {
-		if err := k.Set(k.Default); err != nil {
-			t.Fatal(err)
-		}
+		must(t, k.Set(k.Default))
 	}
 	return c
 }
@@ -65,9 +50,7 @@ func defaults(t *testing.T) *config.Config {
 func created(t *testing.T, c *config.Config) (*natsconn.Link, error) {
 	t.Helper()
 	link, err := natsconn.Connect(c, "test", false)
-	if err != nil {
-		t.Fatal(err)
-	}
+	must(t, err)
 	t.Cleanup(link.Shutdown)
 	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
 	defer cancel()
@@ -119,14 +102,10 @@ func TestSizesOfStreams(t *testing.T) {
 	c := limitedServer(t, "max_bytes_required: true")
 	c.NATSMaxBytes = config.MaxBytes{Outcomes: 9 << 20, Settlements: 10 << 20, Deadletters: 11 << 20, Operations: 12 << 20}
 	link, err := created(t, c)
-	if err != nil {
-		t.Fatal(err)
-	}
+	must(t, err)
 	for name, size := range map[string]int64{"OUTCOMES": 9 << 20, "SETTLEMENTS": 10 << 20, "DEADLETTERS": 11 << 20, "OPERATIONS": 12 << 20} {
 		s, err := link.JS.Stream(t.Context(), name)
-		if err != nil {
-			t.Fatal(err)
-		}
+		must(t, err)
 		if is := s.CachedInfo().Config; is.MaxBytes != size || is.Discard != jetstream.DiscardNew {
 			t.Errorf("%s: max_bytes %d, discard %s", name, is.MaxBytes, is.Discard)
 		}

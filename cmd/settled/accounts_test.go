@@ -155,9 +155,7 @@ func rolesOptions(t *testing.T, configuration string) *server.Options {
 			t.Errorf("%s: the ledger would not be durable", configuration)
 		}
 	}
-	if err != nil {
-		t.Fatal(err)
-	}
+	must(t, err)
 	options.Host, options.Port, options.StoreDir, options.NoLog, options.NoSigs, options.SyncAlways = "127.0.0.1", server.RANDOM_PORT, t.TempDir(), true, true, false
 	if options.LeafNode.Port != 0 {
 		options.LeafNode.Host, options.LeafNode.Port = "127.0.0.1", server.RANDOM_PORT
@@ -180,14 +178,7 @@ func (s *rolesScene) start(options *server.Options) *server.Server {
 			break
 		}
 	}
-	running, err := server.NewServer(options)
-	s.must(err)
-	running.Start()
-	s.t.Cleanup(func() { running.Shutdown(); running.WaitForShutdown() })
-	if !running.ReadyForConnections(patience) {
-		s.t.Fatal("the server is not ready")
-	}
-	return running
+	return startNATS(s.t, options)
 }
 
 func (s *rolesScene) startCluster(options *server.Options) {

@@ -32,7 +32,7 @@ func TestRolesAtWork(t *testing.T) {
 	d.must(err)
 	d.must(upstream.Flush())
 	session := d.open()
-	d.run(as("upstream", ns), "publish", "cancellation", "--session", string(session))
+	d.runAs(as("upstream", ns), "publish", "cancellation", "--session", string(session))
 	result, err := results.NextMsg(patience)
 	d.must(err)
 	if !strings.HasSuffix(result.Subject, string(session)) {
@@ -40,8 +40,8 @@ func TestRolesAtWork(t *testing.T) {
 	}
 	// A duplicate is compared with what is stored, which takes a publisher's right to read it.
 	again := []string{"publish", "cancellation", "--session", string(d.open()), "--id", "twice"}
-	d.run(as("upstream", ns), again...)
-	d.run(as("upstream", ns), again...)
+	d.runAs(as("upstream", ns), again...)
+	d.runAs(as("upstream", ns), again...)
 	js, err := jetstream.NewWithDomain(upstream, natsconn.LedgerDomain)
 	d.must(err)
 	outcomes, err := js.Stream(t.Context(), "OUTCOMES")
@@ -50,23 +50,23 @@ func TestRolesAtWork(t *testing.T) {
 		t.Errorf("upstream can't read its outcome: %v", err)
 	}
 
-	d.run(as("dashboard", ns), "ledger", "show", string(session))
+	d.runAs(as("dashboard", ns), "ledger", "show", string(session))
 	d.publishRaw("cancellation", []byte("no event"))
 	d.until("there are two dead letters", func() bool {
 		d.publishRaw("cancellation", []byte("no event"))
 		info, err := d.nats.JS.Stream(t.Context(), "DEADLETTERS")
 		return err == nil && info.CachedInfo().State.Msgs >= 2
 	})
-	d.run(as("operator", ns), "deadletter", "show", "1")
-	d.run(as("operator", ns), "deadletter", "discard", "1", "--reason", "test")
-	d.run(as("operator", ns), "stop", "--reason", "test")
-	d.run(as("operator", ns), "resume", "--reason", "test")
-	d.run(as("operator", ns), "publish", "cancellation", "--session", string(d.open()))
-	d.run(as("operator", ns), "ledger", "show", string(session))
+	d.runAs(as("operator", ns), "deadletter", "show", "1")
+	d.runAs(as("operator", ns), "deadletter", "discard", "1", "--reason", "test")
+	d.runAs(as("operator", ns), "stop", "--reason", "test")
+	d.runAs(as("operator", ns), "resume", "--reason", "test")
+	d.runAs(as("operator", ns), "publish", "cancellation", "--session", string(d.open()))
+	d.runAs(as("operator", ns), "ledger", "show", string(session))
 }
 
-// run is a command with a URL and nothing else, which must succeed.
-func (d *deployment) run(url string, args ...string) {
+// runAs is a command with a URL and nothing else, which must succeed.
+func (d *deployment) runAs(url string, args ...string) {
 	d.t.Helper()
 	other := *d
 	other.cfg.NATSURL = url
@@ -124,12 +124,12 @@ func TestEmbeddedServer(t *testing.T) {
 		t.Errorf("%v %v", info, err)
 	}
 	d.cfg.NATSURL = link.Embedded.ClientURL()
-	d.run(d.cfg.NATSURL, "stop", "--reason", "test", "--embedded.store_dir", store)
-	d.run(d.cfg.NATSURL, "resume", "--reason", "test", "--embedded.store_dir", store)
+	d.runAs(d.cfg.NATSURL, "stop", "--reason", "test", "--embedded.store_dir", store)
+	d.runAs(d.cfg.NATSURL, "resume", "--reason", "test", "--embedded.store_dir", store)
 	if status, _, stderr := d.command("stop", "--reason", "test", "--embedded.store_dir", t.TempDir()); status != exitFailed || !strings.Contains(stderr, "operation.stop") {
 		t.Errorf("a stop without the operator's password: %d %s", status, stderr)
 	}
-	d.run(d.cfg.NATSURL, "publish", "cancellation", "--session", "0x"+zeros(63)+"1", "--embedded.store_dir", t.TempDir())
+	d.runAs(d.cfg.NATSURL, "publish", "cancellation", "--session", "0x"+zeros(63)+"1", "--embedded.store_dir", t.TempDir())
 	link.Shutdown()
 	if _, err := os.Stat(filepath.Join(store, natsconn.OperatorFile)); !os.IsNotExist(err) {
 		t.Errorf("operator.url is left behind: %v", err)
@@ -140,19 +140,13 @@ func TestEmbeddedServer(t *testing.T) {
 func TestAccountsWithPrefix(t *testing.T) {
 	e := &natsconn.Embedded{StoreDir: t.TempDir(), Listen: "127.0.0.1:0", Prefix: "prod.", Durable: "other"}
 	ns, url, err := e.Start()
-	if err != nil {
-		t.Fatal(err)
-	}
+	must(t, err)
 	t.Cleanup(func() { ns.Shutdown(); ns.WaitForShutdown() })
 	nc, err := nats.Connect(url, nats.CustomInboxPrefix("_INBOX_settled"), nats.ErrorHandler(func(_ *nats.Conn, _ *nats.Subscription, err error) { t.Error(err) }))
-	if err != nil {
-		t.Fatal(err)
-	}
+	must(t, err)
 	defer nc.Close()
 	js, err := jetstream.New(nc)
-	if err != nil {
-		t.Fatal(err)
-	}
+	must(t, err)
 	cfg := consumer.Config{Prefix: "prod.", Durable: "other", ManageStreams: true}
 	if _, err := consumer.EnsureStreams(t.Context(), js, cfg); err != nil {
 		t.Fatal(err)
@@ -164,9 +158,7 @@ func TestAccountsWithPrefix(t *testing.T) {
 		t.Fatal(err)
 	}
 	unnamed, err := nats.Connect(ns.ClientURL())
-	if err != nil {
-		t.Fatal(err)
-	}
+	must(t, err)
 	defer unnamed.Close()
 	if _, err := unnamed.Request(consumer.OutcomeSubject("prod.", settlement.Scenario("x")), []byte("{}"), patience); err != nil {
 		t.Error(err)

@@ -25,15 +25,11 @@ type alertRule struct {
 func alertRules(t *testing.T) []alertRule {
 	t.Helper()
 	text, err := os.ReadFile("../../deploy/prometheus/settled.rules.yaml")
-	if err != nil {
-		t.Fatal(err)
-	}
+	must(t, err)
 	var file struct {
 		Groups []struct{ Rules []alertRule }
 	}
-	if err := yaml.Unmarshal(text, &file); err != nil {
-		t.Fatal(err)
-	}
+	must(t, yaml.Unmarshal(text, &file))
 	var rules []alertRule
 	for _, g := range file.Groups {
 		rules = append(rules, g.Rules...)
@@ -47,9 +43,7 @@ func alertRules(t *testing.T) []alertRule {
 // Each alert has its section in the runbook, and each section its alert.
 func TestAlertsAndRunbook(t *testing.T) {
 	text, err := os.ReadFile("../../deploy/RUNBOOK.md")
-	if err != nil {
-		t.Fatal(err)
-	}
+	must(t, err)
 	_, part, _ := strings.Cut(string(text), "\n## Alerts\n")
 	part, _, _ = strings.Cut(part, "\n## ")
 	sections := map[string]string{}
@@ -80,9 +74,7 @@ func TestAlertsAndRunbook(t *testing.T) {
 // Each alert has a test, in which it fires.
 func TestAlertsAreTested(t *testing.T) {
 	text, err := os.ReadFile("../../deploy/prometheus/tests.yaml")
-	if err != nil {
-		t.Fatal(err)
-	}
+	must(t, err)
 	for _, r := range alertRules(t) {
 		if !regexp.MustCompile(`alertname: ` + r.Alert + `\n\s+exp_alerts:`).Match(text) {
 			t.Errorf("no test in which %s fires", r.Alert)

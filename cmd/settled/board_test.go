@@ -74,9 +74,7 @@ func TestDashboardOfAService(t *testing.T) {
 	if status := d.fetch("POST", url+"/api/deadletters/1/replay", &replayed); status != http.StatusOK {
 		t.Fatal(status)
 	}
-	if e := d.result(session, replayed.Sequence); e.State != settlement.EntryClosed {
-		t.Errorf("%+v", e.Error)
-	}
+	d.wantClosed(session, replayed.Sequence)
 	operations, err := d.nats.JS.Stream(t.Context(), "OPERATIONS")
 	d.must(err)
 	record, err := operations.GetLastMsgForSubject(t.Context(), "operation.replay")

@@ -266,9 +266,7 @@ func (b *boardTest) doubt() {
 	b.wait(".side", "fence expires in")
 	b.wait(".side", "in_doubt")
 	b.shots("doubt")
-	if e := b.result(session, sequence); e.State != settlement.EntryClosed {
-		b.t.Errorf("%+v", e)
-	}
+	b.wantClosed(session, sequence)
 	b.wait(".side", "None. A session is in doubt")
 }
 

@@ -68,13 +68,8 @@ func deployCluster(t *testing.T) *cluster {
 
 func (c *cluster) startMember(o server.Options) *server.Server {
 	c.t.Helper()
-	s, err := server.NewServer(&o)
-	c.must(err)
-	s.Start()
-	c.t.Cleanup(func() { s.Shutdown(); s.WaitForShutdown() })
-	if !s.ReadyForConnections(patience) {
-		c.t.Fatal("a server doesn't start")
-	}
+	running := o
+	s := startNATS(c.t, &running)
 	if o.Port == server.RANDOM_PORT {
 		o.Port = s.Addr().(*net.TCPAddr).Port
 	}
@@ -134,9 +129,7 @@ func (c *cluster) some(name string, n int) map[settlement.SessionID]uint64 {
 func (c *cluster) allClosed(sequences map[settlement.SessionID]uint64) {
 	c.t.Helper()
 	for session, sequence := range sequences {
-		if e := c.result(session, sequence); e.State != settlement.EntryClosed {
-			c.t.Errorf("session %s: %+v", session, e.Error)
-		}
+		c.wantClosed(session, sequence)
 	}
 }
 
@@ -235,9 +228,7 @@ func TestDeletedLedger(t *testing.T) {
 	}
 	stop()
 	s, _ = c.serve()
-	if e := c.result(session, sequence); e.State != settlement.EntryClosed {
-		t.Errorf("%+v", e.Error)
-	}
+	c.wantClosed(session, sequence)
 	c.until("every message is answered", c.answered)
 	c.verify(1)
 }

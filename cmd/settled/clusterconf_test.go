@@ -24,9 +24,7 @@ func TestClusterConfigurationFormsAMesh(t *testing.T) {
 	var ports []int
 	for range 3 {
 		port, err := process.FreePort()
-		if err != nil {
-			t.Fatal(err)
-		}
+		must(t, err)
 		ports = append(ports, port)
 	}
 	var servers []*server.Server
@@ -51,9 +49,7 @@ func TestClusterConfigurationFormsAMesh(t *testing.T) {
 // take a port.
 func routesAsDocumented(t *testing.T) []string {
 	text, err := os.ReadFile("../../deploy/nats/cluster.conf")
-	if err != nil {
-		t.Fatal(err)
-	}
+	must(t, err)
 	var routes []string
 	for _, m := range regexp.MustCompile(`NATS_ROUTE_\d=(\S+)@?n\d:6222`).FindAllStringSubmatch(string(text), -1) {
 		routes = append(routes, os.ExpandEnv(m[1])+"127.0.0.1:%d")
@@ -66,15 +62,11 @@ func routesAsDocumented(t *testing.T) []string {
 
 func clusterServer(t *testing.T, port int) *server.Server {
 	o, err := server.ProcessConfigFile("../../deploy/nats/cluster.conf")
-	if err != nil {
-		t.Fatal(err)
-	}
+	must(t, err)
 	o.Host, o.Port, o.StoreDir, o.NoLog, o.NoSigs = "127.0.0.1", server.RANDOM_PORT, t.TempDir(), true, true
 	o.Cluster.Host, o.Cluster.Port = "127.0.0.1", port
 	s, err := server.NewServer(o)
-	if err != nil {
-		t.Fatal(err)
-	}
+	must(t, err)
 	s.Start()
 	t.Cleanup(func() { s.Shutdown(); s.WaitForShutdown() })
 	return s
@@ -83,9 +75,7 @@ func clusterServer(t *testing.T, port int) *server.Server {
 // reached is how many other servers a server has routes to.
 func reached(t *testing.T, s *server.Server) int {
 	z, err := s.Routez(nil)
-	if err != nil {
-		t.Fatal(err)
-	}
+	must(t, err)
 	others := map[string]bool{}
 	for _, r := range z.Routes {
 		others[r.RemoteName] = true

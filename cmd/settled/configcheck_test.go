@@ -17,18 +17,14 @@ func TestConfigCheckIsServe(t *testing.T) {
 	dir := t.TempDir()
 	file := func(name, text string, mode os.FileMode) string {
 		path := filepath.Join(dir, name)
-		if err := os.WriteFile(path, []byte(text), mode); err != nil {
-			t.Fatal(err)
-		}
+		must(t, os.WriteFile(path, []byte(text), mode))
 		return path
 	}
 	key := file("judge.key", strings.Repeat("0", 63)+"3", 0o600)
 	open := file("open.key", strings.Repeat("0", 63)+"3", 0o644)
 	junk := file("junk", "junk", 0o600)
 	pipe := filepath.Join(dir, "pipe")
-	if err := syscall.Mkfifo(pipe, 0o600); err != nil {
-		t.Fatal(err)
-	}
+	must(t, syscall.Mkfifo(pipe, 0o600))
 	node := "clearnode: {url: \"ws://127.0.0.1:1/ws\", key_files: [\"" + key + "\"]}\n"
 	sound := node + "http: {listen: \"127.0.0.1:0\"}\n"
 	for it, text := range map[string]string{
@@ -108,9 +104,7 @@ func TestConfigCheckIsServe(t *testing.T) {
 // TestConfigFileIsReadOnce: a configuration that comes through a pipe counts in full.
 func TestConfigFileIsReadOnce(t *testing.T) {
 	pipe := filepath.Join(t.TempDir(), "pipe")
-	if err := syscall.Mkfifo(pipe, 0o600); err != nil {
-		t.Fatal(err)
-	}
+	must(t, syscall.Mkfifo(pipe, 0o600))
 	const signer = "0x6813Eb9362372EEF6200f3b1dbC3f819671cBA69"
 	go func() {
 		_ = os.WriteFile(pipe, []byte("trust: {outcome_signers: [\""+signer+"\"]}\nlimits: [{per: session, amount: \"1\"}]\n"), 0o600)

@@ -1,7 +1,6 @@
 package main
 
 import (
-	"context"
 	"crypto/ecdsa"
 	"encoding/json"
 	"path/filepath"
@@ -69,22 +68,7 @@ func (d *deployment) cosignerOf(name string, change ...func(*config.Config)) *co
 func (d *deployment) start(c *cosigner.Cosigner) (stop func()) {
 	d.t.Helper()
 	d.must(c.Open())
-	ctx, cancel := context.WithCancel(context.Background())
-	done := make(chan error, 1)
-	go func() { done <- c.Run(ctx) }()
-	stopped := false
-	stop = func() {
-		if stopped {
-			return
-		}
-		stopped = true
-		cancel()
-		if err := <-done; err != nil {
-			d.t.Error(err)
-		}
-		c.Nats.Shutdown()
-	}
-	d.t.Cleanup(stop)
+	stop = d.run(c.Run, c.Nats)
 	d.until("the co-signer is ready", func() bool { return c.Ready() == nil })
 	return stop
 }
@@ -153,9 +137,7 @@ func TestCosignedSettlementElsewhere(t *testing.T) {
 			data := d.partial()
 			data["parties"] = map[string]any{"provider": addressOf(d.players[1]), "funder": addressOf(d.players[0])}
 			data["expect"] = map[string]any{"totals": []any{map[string]any{"asset": "usdc", "amount": "15.000001"}}}
-			if e := d.result(session, d.publish("partial_service", "a", session, data)); e.State != settlement.EntryClosed {
-				t.Errorf("%+v", e.Error)
-			}
+			d.wantClosed(session, d.publish("partial_service", "a", session, data))
 			stop()
 			if want := map[string]int{clearnodetest.NitronodeV1: 2, clearnodetest.Legacy: 1}[protocol]; signed != want {
 				t.Errorf("%d were signed, want %d", signed, want)
@@ -176,9 +158,7 @@ func TestCosignerWithAnotherPolicyRefuses(t *testing.T) {
 	d.serve()
 	shares := []share{{d.judge, 40}, {partner, 30}, {third, 30}}
 	without := d.openShared(70, shares...)
-	if e := d.result(without, d.publish("partial_service", "a", without, d.partial())); e.State != settlement.EntryClosed {
-		t.Errorf("%+v", e.Error)
-	}
+	d.wantClosed(without, d.publish("partial_service", "a", without, d.partial()))
 	with := d.openShared(100, shares...)
 	e := d.result(with, d.publish("partial_service", "b", with, d.partial()))
 	d.wantCode(e, settlement.QuorumNotReached)
@@ -213,9 +193,7 @@ func TestCosignersAway(t *testing.T) {
 		t.Errorf("%+v", entries)
 	}
 	d.start(d.cosignerOf("partner"))
-	if e := d.result(session, sequence); e.State != settlement.EntryClosed {
-		t.Errorf("%+v", e.Error)
-	}
+	d.wantClosed(session, sequence)
 	d.verify(1)
 }
 
@@ -223,9 +201,7 @@ func TestCosignersAway(t *testing.T) {
 func gauge(t *testing.T, m *telemetry.Metrics, name, label string) float64 {
 	t.Helper()
 	families, err := m.Registry.Gather()
-	if err != nil {
-		t.Fatal(err)
-	}
+	must(t, err)
 	for _, f := range families {
 		for _, metric := range f.GetMetric() {
 			if f.GetName() == name && len(metric.GetLabel()) > 0 && metric.GetLabel()[0].GetValue() == label {
@@ -261,9 +237,7 @@ func TestCosignerWaitsOutItsOwnSignature(t *testing.T) {
 		t.Errorf("%+v", a)
 	}
 	d.start(d.cosignerOf("third"))
-	if e := d.result(session, sequence); e.State != settlement.EntryClosed {
-		t.Errorf("%+v", e.Error)
-	}
+	d.wantClosed(session, sequence)
 	d.verify(1)
 }
 
@@ -290,9 +264,7 @@ func TestCosignerWaitsAfterItsStart(t *testing.T) {
 	stop := d.start(c)
 	d.serve()
 	session := d.openShared(100, share{d.judge, 50}, share{partner, 50})
-	if e := d.result(session, d.publish("partial_service", "a", session, d.partial())); e.State != settlement.EntryClosed {
-		t.Errorf("%+v", e.Error)
-	}
+	d.wantClosed(session, d.publish("partial_service", "a", session, d.partial()))
 	stop()
 	if early == 0 || late == 0 {
 		t.Errorf("%d answers before it may sign, %d after", early, late)

@@ -26,18 +26,11 @@ func (d *deployment) configured(name string, change func(*server.Options)) *serv
 	options, err := server.ProcessConfigFile("../../deploy/nats/" + name)
 	d.must(err)
 	options.Host, options.Port, options.StoreDir = "127.0.0.1", server.RANDOM_PORT, filepath.Join(d.dir, name)
-	options.NoLog, options.NoSigs, options.SyncAlways = true, true, false
+	options.SyncAlways = false
 	if change != nil {
 		change(options)
 	}
-	ns, err := server.NewServer(options)
-	d.must(err)
-	ns.Start()
-	d.t.Cleanup(func() { ns.Shutdown(); ns.WaitForShutdown() })
-	if !ns.ReadyForConnections(20 * time.Second) {
-		d.t.Fatalf("%s: not ready", name)
-	}
-	return ns
+	return startNATS(d.t, options)
 }
 
 // twoParties are the variables that the configurations of two parties want.
@@ -77,9 +70,7 @@ func TestCosignOverTwoAccounts(t *testing.T) {
 	asPartner := func(c *config.Config) { c.NATSURL, c.NATSDomain = as("partner", ns), "outcomes" }
 	d.start(d.cosignerOf("partner", asPartner))
 	d.start(d.cosignerOf("partner", asPartner, policy("partial_service", settlement.PolicyStep{To: "funders", Share: "remaining"}))) // its refusal counts for nothing
-	if e := d.result(session, sequence); e.State != settlement.EntryClosed {
-		t.Errorf("%+v", e.Error)
-	}
+	d.wantClosed(session, sequence)
 	d.partnerMayNot(ns, session)
 	d.verify(1)
 }
@@ -128,9 +119,7 @@ func TestCosignOverLeafNode(t *testing.T) {
 	d.serve()
 	d.start(d.cosignerOf("partner", func(c *config.Config) { c.NATSURL, c.NATSDomain = as("cosign", leaf), "outcomes" }))
 	session := d.openShared(100, share{d.judge, 50}, share{partner, 50})
-	if e := d.result(session, d.publish("partial_service", "a", session, d.partial())); e.State != settlement.EntryClosed {
-		t.Errorf("%+v", e.Error)
-	}
+	d.wantClosed(session, d.publish("partial_service", "a", session, d.partial()))
 	d.verify(1)
 }
 
@@ -150,8 +139,6 @@ func TestCosignFromMirror(t *testing.T) {
 	d.must(d.nats.JS.DeleteStream(t.Context(), "COPY"))
 	_, err = d.nats.JS.CreateStream(t.Context(), jetstream.StreamConfig{Name: "COPY", Mirror: &jetstream.StreamSource{Name: "OUTCOMES"}})
 	d.must(err)
-	if e := d.result(session, sequence); e.State != settlement.EntryClosed {
-		t.Errorf("%+v", e.Error)
-	}
+	d.wantClosed(session, sequence)
 	d.verify(1)
 }

@@ -218,9 +218,7 @@ func TestForgedCosignatureIsNotUsed(t *testing.T) {
 	d.must(d.nats.Flush())
 	s, _ := d.serve()
 	session := d.openShared(100, share{d.judge, 50}, share{partner, 50})
-	if e := d.result(session, d.publish("partial_service", "a", session, d.partial())); e.State != settlement.EntryClosed {
-		t.Errorf("%+v", e.Error)
-	}
+	d.wantClosed(session, d.publish("partial_service", "a", session, d.partial()))
 	<-forged
 	if gauge(t, s.Metrics, "settled_cosigners_asked_total", "signed") == 0 {
 		t.Error("no true signature was used")

@@ -13,7 +13,6 @@ import (
 	"testing"
 
 	"settled/cmd/settled/internal/cosigner"
-	"settled/settlement"
 )
 
 // The command as the other party runs it, in a process of its own: one JSON object
@@ -62,9 +61,7 @@ log: {format: json}
 	})
 	d.serve()
 	session := d.openShared(100, share{d.judge, 50}, share{partner, 50})
-	if e := d.result(session, d.publish("partial_service", "a", session, d.partial())); e.State != settlement.EntryClosed {
-		t.Errorf("%+v", e.Error)
-	}
+	d.wantClosed(session, d.publish("partial_service", "a", session, d.partial()))
 	d.must(cmd.Process.Signal(syscall.SIGTERM))
 	var last cosigner.Result
 	for a := range answers {

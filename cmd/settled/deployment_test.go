@@ -11,6 +11,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -90,10 +91,19 @@ func deployOn(t *testing.T, node clearnodetest.Config) *deployment {
 // plainServer is a server with JetStream and without accounts or users.
 func plainServer(t *testing.T, dir string) *server.Server {
 	t.Helper()
-	ns, err := server.NewServer(&server.Options{Host: "127.0.0.1", Port: server.RANDOM_PORT, NoSigs: true, NoLog: true, JetStream: true, StoreDir: dir})
-	if err != nil {
-		t.Fatal(err)
+	return startNATS(t, &server.Options{JetStream: true, StoreDir: dir})
+}
+
+// startNATS runs a server until the test ends, on a free port of loopback if the options
+// name none.
+func startNATS(t *testing.T, options *server.Options) *server.Server {
+	t.Helper()
+	options.NoSigs, options.NoLog = true, true
+	if options.Host == "" {
+		options.Host, options.Port = "127.0.0.1", server.RANDOM_PORT
 	}
+	ns, err := server.NewServer(options)
+	must(t, err)
 	ns.Start()
 	t.Cleanup(func() { ns.Shutdown(); ns.WaitForShutdown() })
 	if !ns.ReadyForConnections(patience) {
@@ -110,8 +120,13 @@ func startEmbedded(storeDir, listen string, durably bool) (*server.Server, error
 
 func (d *deployment) must(err error) {
 	d.t.Helper()
+	must(d.t, err)
+}
+
+func must(t testing.TB, err error) {
+	t.Helper()
 	if err != nil {
-		d.t.Fatal(err)
+		t.Fatal(err)
 	}
 }
 
@@ -143,23 +158,23 @@ func (d *deployment) begin() (s *service.Service, stop func()) {
 	if d.setUp != nil {
 		d.setUp(s)
 	}
+	return s, d.run(s.Run, s.NATS)
+}
+
+// run runs something with a connection until the test ends, or stop is called.
+func (d *deployment) run(run func(context.Context) error, link *natsconn.Link) (stop func()) {
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan error, 1)
-	go func() { done <- s.Run(ctx) }()
-	stopped := false
-	stop = func() {
-		if stopped {
-			return
-		}
-		stopped = true
+	go func() { done <- run(ctx) }()
+	stop = sync.OnceFunc(func() {
 		cancel()
 		if err := <-done; err != nil {
 			d.t.Error(err)
 		}
-		s.NATS.Shutdown()
-	}
+		link.Shutdown()
+	})
 	d.t.Cleanup(stop)
-	return s, stop
+	return stop
 }
 
 // until waits for something to become true.
@@ -264,6 +279,16 @@ func (d *deployment) result(session settlement.SessionID, sequence uint64) settl
 		return false
 	})
 	return result
+}
+
+// wantClosed waits for the result of the outcome with this sequence, which must be a close.
+func (d *deployment) wantClosed(session settlement.SessionID, sequence uint64) settlement.Entry {
+	d.t.Helper()
+	e := d.result(session, sequence)
+	if e.State != settlement.EntryClosed {
+		d.t.Errorf("outcome %d of session %s: %s %+v", sequence, session, e.State, e.Error)
+	}
+	return e
 }
 
 // verify is the last line of every test: the node's books, the ledger's chains,

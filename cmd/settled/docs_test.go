@@ -31,9 +31,7 @@ func golden(t *testing.T, path, want string) {
 		}
 	}
 	got, err := os.ReadFile(path)
-	if err != nil {
-		t.Fatal(err)
-	}
+	must(t, err)
 	if string(got) != want {
 		t.Errorf("%s is not what the code says: run make docs", path)
 	}
@@ -56,9 +54,7 @@ func TestStreamDefinitions(t *testing.T) {
 	var names []string
 	for _, s := range streams {
 		text, err := json.MarshalIndent(s, "", "  ")
-		if err != nil {
-			t.Fatal(err)
-		}
+		must(t, err)
 		name := strings.ToLower(s.Name) + ".json"
 		names = append(names, name)
 		golden(t, "../../deploy/streams/"+name, string(text)+"\n")
@@ -74,9 +70,7 @@ func TestStreamDefinitions(t *testing.T) {
 // Every code and every reason to wait has its place in the runbook.
 func TestRunbook(t *testing.T) {
 	text, err := os.ReadFile("../../deploy/RUNBOOK.md")
-	if err != nil {
-		t.Fatal(err)
-	}
+	must(t, err)
 	for _, code := range settlement.Codes() {
 		section := regexp.MustCompile("(?s)\n### `" + string(code) + "`\n(.*?)\n#").FindSubmatch(text)
 		if section == nil || !strings.Contains(string(section[1]), "**Means**") || !strings.Contains(string(section[1]), "**Do**") {
@@ -97,9 +91,7 @@ func TestRunbook(t *testing.T) {
 // The README's Go compiles, its configuration is sound, and its commands exist.
 func TestReadme(t *testing.T) {
 	readme, err := os.ReadFile("../../README.md")
-	if err != nil {
-		t.Fatal(err)
-	}
+	must(t, err)
 	blocks := regexp.MustCompile("(?s)```(go|yaml)\n(.*?)```").FindAllStringSubmatch(string(readme), -1)
 	if len(blocks) < 4 {
 		t.Fatalf("%d blocks of Go and YAML", len(blocks))
@@ -145,9 +137,7 @@ func TestReadme(t *testing.T) {
 
 func write(t *testing.T, file, text string) {
 	t.Helper()
-	if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
-		t.Fatal(err)
-	}
+	must(t, os.WriteFile(file, []byte(text), 0o600))
 }
 
 // The stream definitions are for the streams that settled reads.

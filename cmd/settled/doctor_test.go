@@ -443,16 +443,9 @@ func (d *deployment) limitUser(may *server.Permissions) {
 	d.nats.Close()
 	d.server.Shutdown()
 	d.server.WaitForShutdown()
-	var err error
-	d.server, err = server.NewServer(&server.Options{
-		Host: "127.0.0.1", Port: server.RANDOM_PORT, NoSigs: true, NoLog: true, JetStream: true, StoreDir: filepath.Join(d.dir, "jetstream"),
-		Users: []*server.User{{Username: "settled", Password: "pw", Permissions: may}},
+	d.server = startNATS(d.t, &server.Options{
+		JetStream: true, StoreDir: filepath.Join(d.dir, "jetstream"), Users: []*server.User{{Username: "settled", Password: "pw", Permissions: may}},
 	})
-	d.must(err)
-	d.server.Start()
-	if !d.server.ReadyForConnections(patience) {
-		d.t.Fatal("the server is not ready")
-	}
 	d.cfg.NATSURL = strings.Replace(d.server.ClientURL(), "nats://", "nats://settled:pw@", 1)
 }
 

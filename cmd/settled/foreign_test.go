@@ -96,9 +96,7 @@ func TestForeignMessagesAreCountedOnce(t *testing.T) {
 func foreignCount(t *testing.T, f *telemetry.ForeignMessages, stream string) float64 {
 	t.Helper()
 	var m dto.Metric
-	if err := f.Total.WithLabelValues(stream).Write(&m); err != nil {
-		t.Fatal(err)
-	}
+	must(t, f.Total.WithLabelValues(stream).Write(&m))
 	return m.GetCounter().GetValue()
 }
 

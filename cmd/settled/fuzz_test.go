@@ -34,9 +34,7 @@ func FuzzConfig(f *testing.F) {
 	f.Add("nats: {url: 1e999, url: 2}\nlimits: []\nembedded: {enabled: yes}\nclearnode: {rate_limit: .nan}")
 	f.Fuzz(func(t *testing.T, text string) {
 		path := filepath.Join(t.TempDir(), "settled.yaml")
-		if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
-			t.Fatal(err)
-		}
+		must(t, os.WriteFile(path, []byte(text), 0o600))
 		cmd := &cobra.Command{}
 		config.AddFlags(cmd.Flags())
 		c, _, err := (&program{configFile: path}).load(cmd)
@@ -142,9 +140,7 @@ func FuzzProposal(f *testing.F) {
 			return
 		}
 		written, err := json.Marshal(p)
-		if err != nil {
-			t.Fatal(err)
-		}
+		must(t, err)
 		again, err := cosigner.ReadProposal(written)
 		if err != nil {
 			t.Fatalf("its own writing is refused: %v: %s", err, written)

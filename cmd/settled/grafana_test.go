@@ -24,9 +24,7 @@ type grafanaPanel struct {
 func grafana(t *testing.T) []grafanaPanel {
 	t.Helper()
 	text, err := os.ReadFile("../../deploy/grafana/settled.json")
-	if err != nil {
-		t.Fatal(err)
-	}
+	must(t, err)
 	var dashboard struct {
 		UID, Title    string
 		SchemaVersion int
@@ -35,9 +33,7 @@ func grafana(t *testing.T) []grafanaPanel {
 			List []struct{ Name, Type, Query any }
 		}
 	}
-	if err := json.Unmarshal(text, &dashboard); err != nil {
-		t.Fatal(err)
-	}
+	must(t, json.Unmarshal(text, &dashboard))
 	var variables []string
 	for _, v := range dashboard.Templating.List {
 		variables = append(variables, v.Name.(string)+" "+v.Type.(string))

@@ -238,8 +238,6 @@ func (h *hostility) check() {
 		h.t.Errorf("%d dead letters and %d failed entries of %d malformed messages, %d wrong", len(letters), len(failed), len(h.codes), wrong)
 	}
 	for session, sequence := range h.settled {
-		if e := h.result(session, sequence); e.State != settlement.EntryClosed {
-			h.t.Errorf("session %s: %+v", session, e.Error)
-		}
+		h.wantClosed(session, sequence)
 	}
 }

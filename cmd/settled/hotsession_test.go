@@ -41,16 +41,12 @@ func TestHotSession(t *testing.T) {
 	begun := time.Now()
 	d.serve()
 	for session, sequence := range sequences {
-		if e := d.result(session, sequence); e.State != settlement.EntryClosed {
-			t.Errorf("session %s: %+v", session, e.Error)
-		}
+		d.wantClosed(session, sequence)
 	}
 	t.Logf("%d outcomes of other sessions after %s", others, time.Since(begun).Round(time.Millisecond))
 	d.whileSomethingHappens()
 	t.Logf("all %d of the hot session after %s", flood+1, time.Since(begun).Round(time.Millisecond))
-	if e := d.result(hot, good); e.State != settlement.EntryClosed {
-		t.Errorf("the good one: %+v", e.Error)
-	}
+	d.wantClosed(hot, good)
 	if n := len(d.letters()); n != flood {
 		t.Errorf("%d dead letters, want %d", n, flood)
 	}

@@ -91,9 +91,7 @@ func TestImports(t *testing.T) {
 	for folder, allowed := range mayImport {
 		for _, file := range sources(t, folder) {
 			parsed, err := parser.ParseFile(token.NewFileSet(), file, nil, parser.ImportsOnly)
-			if err != nil {
-				t.Fatal(err)
-			}
+			must(t, err)
 			for _, spec := range parsed.Imports {
 				path, _ := strconv.Unquote(spec.Path.Value)
 				first, _, _ := strings.Cut(path, "/")
@@ -113,9 +111,7 @@ func TestSettlementIsPure(t *testing.T) {
 	forbidden := regexp.MustCompile(`time\.(Now|Sleep|After|Since|NewTimer)\b|\bfloat(32|64)\b|"math/rand|"crypto/rand"|^\s*go (func|[a-z])|"os"`)
 	for _, file := range sources(t, "settlement") {
 		text, err := os.ReadFile(file)
-		if err != nil {
-			t.Fatal(err)
-		}
+		must(t, err)
 		for i, line := range strings.Split(string(text), "\n") {
 			if code, _, _ := strings.Cut(line, "//"); forbidden.MatchString(code) {
 				t.Errorf("%s:%d: %s", file, i+1, strings.TrimSpace(line))
@@ -127,9 +123,7 @@ func TestSettlementIsPure(t *testing.T) {
 func sources(t *testing.T, folder string) []string {
 	t.Helper()
 	files, err := filepath.Glob(filepath.Join("..", "..", folder, "*.go"))
-	if err != nil {
-		t.Fatal(err)
-	}
+	must(t, err)
 	files = slices.DeleteFunc(files, func(f string) bool { return strings.HasSuffix(f, "_test.go") })
 	if len(files) == 0 {
 		t.Fatalf("no sources in %s", folder)

@@ -74,9 +74,7 @@ func TestKillNine(t *testing.T) {
 		processes[i] = d.serveProcess(names[i])
 	}
 	for session, sequence := range sequences {
-		if e := d.result(session, sequence); e.State != settlement.EntryClosed {
-			t.Errorf("%+v", e.Error)
-		}
+		d.wantClosed(session, sequence)
 		d.checkFence(session, true)
 	}
 	if letters := d.letters(); len(letters) != 0 {

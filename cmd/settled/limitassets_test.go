@@ -19,9 +19,7 @@ func limitsOn(t *testing.T, assets ...string) settlement.Limits {
 	var limits settlement.Limits
 	for _, asset := range assets {
 		l, err := settlement.ParseLimit(asset, "", "session", "1000")
-		if err != nil {
-			t.Fatal(err)
-		}
+		must(t, err)
 		limits = append(limits, l)
 	}
 	return limits
@@ -57,9 +55,7 @@ func TestLimitThatMatchesNothing(t *testing.T) {
 	}
 	d.cfg.Limits = limitsOn(t, "usdc")
 	d.serve()
-	if e := d.result(session, 1); e.State != settlement.EntryClosed {
-		t.Errorf("under a limit that matches: %+v", e.Error)
-	}
+	d.wantClosed(session, 1)
 	_, found := d.doctor()
 	wantFinding(t, found, doctor.Finding{Check: "node.limits", Result: doctor.OK})
 }

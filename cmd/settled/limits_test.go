@@ -28,9 +28,7 @@ func TestLimitsOfAService(t *testing.T) {
 	d.cfg.Limits = nil
 	d.serve()
 	d.ok("deadletter", "replay", "--all")
-	if e := d.result(session, 3); e.State != settlement.EntryClosed {
-		t.Errorf("the replay: %+v", e.Error)
-	}
+	d.wantClosed(session, 3)
 	d.verify(2)
 }
 
@@ -50,8 +48,6 @@ func TestLimitsOfACosigner(t *testing.T) {
 	if !strings.Contains(e.Error.Message, "limit_exceeded") || !strings.Contains(e.Error.Message, `per: \"participant\", amount: \"14\"`) && !strings.Contains(e.Error.Message, `amount: "14"`) {
 		t.Errorf("%q", e.Error.Message)
 	}
-	if e := d.result(session, d.publish("partial_service", "b", session, d.partial())); e.State != settlement.EntryClosed {
-		t.Errorf("below the limit: %+v", e.Error)
-	}
+	d.wantClosed(session, d.publish("partial_service", "b", session, d.partial()))
 	d.verify(1)
 }

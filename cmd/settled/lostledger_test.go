@@ -132,9 +132,7 @@ func TestFirstStartWaitsForNothing(t *testing.T) {
 	session := d.open()
 	sequence := d.publish("partial_service", "x", session, d.partial())
 	d.serve()
-	if e := d.result(session, sequence); e.State != settlement.EntryClosed {
-		t.Errorf("%+v", e.Error)
-	}
+	d.wantClosed(session, sequence)
 	if strings.Contains(out.String(), "WAS LOST") || strings.Contains(out.String(), "ledger_held") {
 		t.Errorf("held: %s", out.String())
 	}

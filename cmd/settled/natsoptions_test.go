@@ -37,12 +37,8 @@ func TestOperatorOfDemo(t *testing.T) {
 	t.Setenv("TMPDIR", t.TempDir())
 	store := filepath.Join(os.TempDir(), natsconn.DemoDir+"1", natsconn.DemoStore)
 	file := filepath.Join(store, natsconn.OperatorFile)
-	if err := os.MkdirAll(store, 0o700); err != nil {
-		t.Fatal(err)
-	}
-	if err := os.WriteFile(file, []byte("nats://operator:secret@127.0.0.1:4222"), 0o600); err != nil {
-		t.Fatal(err)
-	}
+	must(t, os.MkdirAll(store, 0o700))
+	must(t, os.WriteFile(file, []byte("nats://operator:secret@127.0.0.1:4222"), 0o600))
 	c := &config.Config{NATSURL: "nats://127.0.0.1:4222", EmbeddedStoreDir: t.TempDir()}
 	if got := natsconn.AsOperator(c).NATSURL; !strings.Contains(got, "operator:secret@") {
 		t.Errorf("our own demo: %s", got)
@@ -50,9 +46,7 @@ func TestOperatorOfDemo(t *testing.T) {
 	if os.Geteuid() != 0 {
 		t.Skip("only root can give a file to another user")
 	}
-	if err := os.Chown(file, 12345, 12345); err != nil {
-		t.Fatal(err)
-	}
+	must(t, os.Chown(file, 12345, 12345))
 	if got := natsconn.AsOperator(c).NATSURL; got != c.NATSURL {
 		t.Errorf("another user's file: %s", got)
 	}

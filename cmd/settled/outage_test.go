@@ -309,9 +309,7 @@ func (o *outage) get(path string) (status int, body string) {
 func (o *outage) settles() {
 	o.t.Helper()
 	session := o.open()
-	if e := o.result(session, o.publish("partial_service", string(session[2:10]), session, o.partial())); e.State != settlement.EntryClosed {
-		o.t.Errorf("%+v", e.Error)
-	}
+	o.wantClosed(session, o.publish("partial_service", string(session[2:10]), session, o.partial()))
 }
 
 // listens: a request for a co-signature is answered.
@@ -505,9 +503,7 @@ func TestWatchRefusesAWrongConfiguration(t *testing.T) {
 func freePort(t *testing.T) int {
 	t.Helper()
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
+	must(t, err)
 	defer func() { _ = listener.Close() }()
 	return listener.Addr().(*net.TCPAddr).Port
 }

@@ -34,15 +34,11 @@ func smallDisk(t *testing.T) string {
 func fillDisk(t *testing.T, dir string) {
 	t.Helper()
 	f, err := os.Create(filepath.Join(dir, "filler"))
-	if err != nil {
-		t.Fatal(err)
-	}
+	must(t, err)
 	for err == nil {
 		_, err = f.Write(make([]byte, 4096))
 	}
-	if err := f.Close(); err != nil {
-		t.Fatal(err)
-	}
+	must(t, f.Close())
 	if !errors.Is(err, syscall.ENOSPC) {
 		t.Fatal(err)
 	}
@@ -50,9 +46,7 @@ func fillDisk(t *testing.T, dir string) {
 
 func freeDisk(t *testing.T, dir string) {
 	t.Helper()
-	if err := os.Remove(filepath.Join(dir, "filler")); err != nil {
-		t.Fatal(err)
-	}
+	must(t, os.Remove(filepath.Join(dir, "filler")))
 }
 
 // The embedded server can lose its disk and its folder; it is started again, in the

@@ -65,9 +65,7 @@ func TestCommandsLoseNATS(t *testing.T) {
 func losingProxy(t *testing.T, server string, cut bool, lost chan struct{}) string {
 	t.Helper()
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
+	must(t, err)
 	t.Cleanup(func() { _ = listener.Close() })
 	const most = 20_000
 	var passed atomic.Int64

@@ -25,9 +25,7 @@ func TestCharactersWithoutAShape(t *testing.T) {
 	var out bytes.Buffer
 	p := terminal.New(nil, &out, nil)
 	p.Format = "json"
-	if err := p.PrintJSON(foreign); err != nil {
-		t.Fatal(err)
-	}
+	must(t, p.PrintJSON(foreign))
 	var back string
 	if err := json.Unmarshal(out.Bytes(), &back); err != nil || back != foreign {
 		t.Errorf("as JSON: %q, %v", back, err)
@@ -35,9 +33,7 @@ func TestCharactersWithoutAShape(t *testing.T) {
 	for _, format := range []string{"json", "console"} {
 		var log bytes.Buffer
 		l, err := telemetry.NewLog((&config.Config{LogLevel: "info", LogFormat: format}), &log)
-		if err != nil {
-			t.Fatal(err)
-		}
+		must(t, err)
 		l.Info().Str("id", foreign).Err(errors.New(foreign)).Msg(foreign[2:])
 		out.Write(log.Bytes())
 	}

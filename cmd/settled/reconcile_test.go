@@ -144,9 +144,7 @@ func TestReconcileIntentStuck(t *testing.T) {
 		t.Errorf("%d %+v %+v", status, found, s)
 	}
 	d.serve()
-	if e := d.result(session, found[0].Requeued); e.State != settlement.EntryClosed {
-		t.Errorf("%+v", e)
-	}
+	d.wantClosed(session, found[0].Requeued)
 	d.until("every message is answered", d.answered)
 	d.verify(1)
 }

@@ -17,9 +17,7 @@ import (
 func backupCommands(t *testing.T) (commands []string) {
 	t.Helper()
 	text, err := os.ReadFile("../../deploy/RUNBOOK.md")
-	if err != nil {
-		t.Fatal(err)
-	}
+	must(t, err)
 	_, chapter, _ := strings.Cut(string(text), "\n## Backup and restore\n")
 	chapter, _, _ = strings.Cut(chapter, "\n## ")
 	for _, block := range regexp.MustCompile("(?s)```sh\n(.*?)```").FindAllStringSubmatch(chapter, -1) {

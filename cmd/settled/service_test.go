@@ -155,9 +155,7 @@ func TestFailuresDontHoldUpTheNext(t *testing.T) {
 		d.wantCode(d.result(c.session, c.sequence), c.code)
 	}
 	good := d.publish("partial_service", "f", session, d.partial())
-	if e := d.result(session, good); e.State != settlement.EntryClosed {
-		t.Errorf("%+v", e)
-	}
+	d.wantClosed(session, good)
 	if n := len(d.letters()); n != 6 {
 		t.Errorf("%d dead letters, want 6", n)
 	}
@@ -183,9 +181,7 @@ func TestNodeAway(t *testing.T) {
 	}
 	d.node.Resume()
 	for _, w := range all {
-		if e := d.result(w.session, w.sequence); e.State != settlement.EntryClosed {
-			t.Errorf("%+v", e.Error)
-		}
+		d.wantClosed(w.session, w.sequence)
 	}
 	if letters := d.letters(); len(letters) != 0 {
 		t.Errorf("%d dead letters: %+v", len(letters), letters[0])
@@ -235,9 +231,7 @@ func TestCloseHeldUp(t *testing.T) {
 			garbage, _ := json.Marshal(map[string]any{"session_id": session}) // no event, but it names the session
 			junk := d.publishRaw("partial_service", garbage)
 			d.wantCode(d.result(session, other), settlement.OutcomeConflict)
-			if e := d.result(session, first); e.State != settlement.EntryClosed {
-				t.Errorf("%+v", e.Error)
-			}
+			d.wantClosed(session, first)
 			d.wantCode(d.result(session, junk), settlement.InvalidOutcome)
 			d.checkFence(session, false) // it was cut off
 			d.verify(1)
@@ -321,9 +315,7 @@ func TestTwoReplicas(t *testing.T) {
 		}
 	}
 	for session, sequence := range sequences {
-		if e := d.result(session, sequence); e.State != settlement.EntryClosed {
-			t.Errorf("%+v", e.Error)
-		}
+		d.wantClosed(session, sequence)
 	}
 	d.verify(len(sequences))
 }

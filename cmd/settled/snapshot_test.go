@@ -18,9 +18,7 @@ type snapshot struct {
 func askServer(t *testing.T, nc *nats.Conn, subject string, request, answer any) {
 	t.Helper()
 	body, err := json.Marshal(request)
-	if err != nil {
-		t.Fatal(err)
-	}
+	must(t, err)
 	m, err := nc.Request(subject, body, 5*time.Second)
 	if err != nil {
 		t.Fatalf("%s: %v", subject, err)
@@ -29,9 +27,7 @@ func askServer(t *testing.T, nc *nats.Conn, subject string, request, answer any)
 	if err := json.Unmarshal(m.Data, &failed); err != nil || failed.Error != nil {
 		t.Fatalf("%s: %v %s", subject, err, m.Data)
 	}
-	if err := json.Unmarshal(m.Data, answer); err != nil {
-		t.Fatal(err)
-	}
+	must(t, json.Unmarshal(m.Data, answer))
 }
 
 // takeSnapshot does what `nats stream backup` does.
@@ -39,9 +35,7 @@ func takeSnapshot(t *testing.T, nc *nats.Conn, stream string) snapshot {
 	t.Helper()
 	inbox := nc.NewInbox()
 	sub, err := nc.SubscribeSync(inbox)
-	if err != nil {
-		t.Fatal(err)
-	}
+	must(t, err)
 	defer func() { _ = sub.Unsubscribe() }()
 	s := snapshot{stream: stream}
 	var answer struct{ Config, State json.RawMessage }
@@ -49,17 +43,13 @@ func takeSnapshot(t *testing.T, nc *nats.Conn, stream string) snapshot {
 	s.config, s.state = answer.Config, answer.State
 	for {
 		m, err := sub.NextMsg(5 * time.Second)
-		if err != nil {
-			t.Fatal(err)
-		}
+		must(t, err)
 		if len(m.Data) == 0 {
 			return s
 		}
 		s.chunks = append(s.chunks, m.Data)
 		if m.Reply != "" {
-			if err := m.Respond(nil); err != nil {
-				t.Fatal(err)
-			}
+			must(t, m.Respond(nil))
 		}
 	}
 }

@@ -33,13 +33,9 @@ func TestStopIsBounded(t *testing.T) {
 func TestFatalStartErrorsAreLoggedAsErrors(t *testing.T) {
 	dir := t.TempDir()
 	key := filepath.Join(dir, "bad.key")
-	if err := os.WriteFile(key, []byte("no key"), 0o600); err != nil {
-		t.Fatal(err)
-	}
+	must(t, os.WriteFile(key, []byte("no key"), 0o600))
 	taken, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
+	must(t, err)
 	defer func() { _ = taken.Close() }()
 	for _, command := range []string{"serve", "cosign"} {
 		for what, args := range map[string][]string{
@@ -70,9 +66,7 @@ func TestFatalStartErrorsAreLoggedAsErrors(t *testing.T) {
 func testKeyFile(t *testing.T, dir string) string {
 	t.Helper()
 	path := filepath.Join(dir, "good.key")
-	if err := os.WriteFile(path, []byte(strings.Repeat("0", 63)+"3"), 0o600); err != nil {
-		t.Fatal(err)
-	}
+	must(t, os.WriteFile(path, []byte(strings.Repeat("0", 63)+"3"), 0o600))
 	return path
 }
 

@@ -62,9 +62,7 @@ func TestStopAndResume(t *testing.T) {
 	if out := d.ok("resume", "--reason", "done"); !strings.Contains(out, "stopped by ada") || !strings.Contains(out, "the node is maintained") {
 		t.Error(out)
 	}
-	if e := d.result(session, sequence); e.State != settlement.EntryClosed {
-		t.Errorf("%+v", e.Error)
-	}
+	d.wantClosed(session, sequence)
 	var again resumeResult
 	d.must(json.Unmarshal([]byte(d.ok("resume", "--reason", "done", "-o", "json")), &again))
 	if again.Resumed || again.Stop != nil || d.metric(s, "settled_stopped") != "0" {
@@ -92,9 +90,7 @@ func TestOverpaidStopsEveryReplica(t *testing.T) {
 	if !r.Resumed || r.Stop.Session != paid || r.Stop.Code != settlement.Overpaid || r.Stop.Origin != "OUTCOMES/1" || !strings.HasPrefix(r.Stop.Who, "settled, ") {
 		t.Errorf("%+v", r)
 	}
-	if e := d.result(waiting, sequence); e.State != settlement.EntryClosed {
-		t.Errorf("%+v", e.Error)
-	}
+	d.wantClosed(waiting, sequence)
 	// The dead letter is replayed, and fails again: it was looked into, nobody stops.
 	d.ok("deadletter", "replay", "--all")
 	d.until("it failed again", func() bool { l := d.letters(); return len(l) == 1 && l[0].Sequence == 2 })

@@ -57,9 +57,7 @@ func TestOutcomeSigners(t *testing.T) {
 	d.wantCode(d.result(session, p.Sequence), settlement.UnknownScenario)
 	d.ok("deadletter", "replay", "--all", "--scenario", "no_such")
 	d.wantCode(d.result(session, p.Sequence+1), settlement.UnknownScenario)
-	if e := d.result(session, publish("d", "--sign-key", shop).Sequence); e.State != settlement.EntryClosed {
-		t.Errorf("%+v", e.Error)
-	}
+	d.wantClosed(session, publish("d", "--sign-key", shop).Sequence)
 	if letters := d.letters(); len(letters) != 3 || letters[0].Session != session {
 		t.Errorf("%+v: want what the untrusted ones claim, and one of no_such", letters)
 	}
@@ -153,9 +151,7 @@ func TestCopiesOfASignedOutcome(t *testing.T) {
 		sequences = append(sequences, ack.Sequence)
 	}
 	d.serve()
-	if e := d.result(session, sequences[0]); e.State != settlement.EntryClosed {
-		t.Errorf("%+v", e.Error)
-	}
+	d.wantClosed(session, sequences[0])
 	for _, sequence := range sequences[1:] {
 		if e := d.result("", sequence); e.State != settlement.EntryFailed {
 			t.Errorf("%+v", e)
@@ -184,26 +180,18 @@ func TestCosignerWantsSignatures(t *testing.T) {
 // The README's vector of a signed outcome is what this program signs and takes.
 func TestSignatureVector(t *testing.T) {
 	readme, err := os.ReadFile("../../README.md")
-	if err != nil {
-		t.Fatal(err)
-	}
+	must(t, err)
 	dir := t.TempDir()
 	write(t, filepath.Join(dir, "shop.key"), strings.Repeat("0", 63)+"3")
 	var p struct {
 		Data json.RawMessage `json:"data"`
 	}
 	event := between(t, string(readme), "Nats-Msg-Id: $(uuidgen)\" '", "'\n")
-	if err := json.Unmarshal([]byte(event), &p); err != nil {
-		t.Fatal(err)
-	}
+	must(t, json.Unmarshal([]byte(event), &p))
 	m := outcomeMessage("", "payment_completed", []byte(event))
-	if err := signOutcome(t.Context(), m, "", filepath.Join(dir, "shop.key"), ""); err != nil {
-		t.Fatal(err)
-	}
+	must(t, signOutcome(t.Context(), m, "", filepath.Join(dir, "shop.key"), ""))
 	o, err := settlement.ParseOutcome(cloudevent.Read(m.Subject, m.Header, m.Data, "", 0, ""))
-	if err != nil {
-		t.Fatal(err)
-	}
+	must(t, err)
 	for what, text := range map[string]string{
 		"the digest":       o.Ref.Digest,
 		"the signed text":  strings.TrimPrefix(string(o.Ref.SignedText()), "settled outcome\n"),
@@ -215,9 +203,7 @@ func TestSignatureVector(t *testing.T) {
 		}
 	}
 	private, err := crypto.HexToECDSA(strings.Repeat("0", 63) + "3")
-	if err != nil {
-		t.Fatal(err)
-	}
+	must(t, err)
 	if f := config.CheckSignature([]settlement.Address{settlement.Address(crypto.PubkeyToAddress(private.PublicKey))}, o); f != nil {
 		t.Error(f)
 	}
@@ -236,26 +222,18 @@ func between(t *testing.T, text, from, to string) string {
 // Every way to sign wrongly is told apart in words.
 func TestSignedByOne(t *testing.T) {
 	key, err := crypto.GenerateKey()
-	if err != nil {
-		t.Fatal(err)
-	}
+	must(t, err)
 	file := filepath.Join(t.TempDir(), "k")
 	write(t, file, hex.EncodeToString(crypto.FromECDSA(key)))
 	signer, err := clearnode.LoadKeyFile(file, "")
-	if err != nil {
-		t.Fatal(err)
-	}
+	must(t, err)
 	o := settlement.Outcome{Ref: settlement.OutcomeRef{Source: "/s", ID: "1", Type: "outcome.x", Digest: "00"}}
 	good, err := clearnode.SignMessage(t.Context(), signer, o.Ref.SignedText())
-	if err != nil {
-		t.Fatal(err)
-	}
+	must(t, err)
 	bare := o
 	bare.Ref.ID = "2"
 	elsewhere, err := clearnode.SignMessage(t.Context(), signer, bare.Ref.SignedText())
-	if err != nil {
-		t.Fatal(err)
-	}
+	must(t, err)
 	for i, c := range []struct {
 		header map[string][]string
 		says   string // "": trusted

@@ -38,13 +38,9 @@ type natsRule struct {
 func proxyNATS(t *testing.T, serverURL string) *natsProxy {
 	t.Helper()
 	server, err := url.Parse(serverURL)
-	if err != nil {
-		t.Fatal(err)
-	}
+	must(t, err)
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
+	must(t, err)
 	p := &natsProxy{url: "nats://" + listener.Addr().String(), server: server.Host, listener: listener, pipes: map[*natsPipe]bool{}}
 	p.running.Go(p.accept)
 	t.Cleanup(p.close)

@@ -62,7 +62,7 @@ func run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.
 const stopBound = 14500 * time.Millisecond
 
 // errStopBound says that something did not end in time.
-var errStopBound = fmt.Errorf("not everything ended within %s of the signal to stop: what was in hand is delivered again after the acknowledgement wait", stopBound)
+var errStopBound = fmt.Errorf("not everything ended within %s of the signal to stop: outcomes in progress are delivered again after consumer.ack_wait", stopBound)
 
 // runBounded runs a command, and waits for it at most the given time once ctx has ended.
 func runBounded(ctx context.Context, most time.Duration, command func() error) error {

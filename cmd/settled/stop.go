@@ -57,7 +57,7 @@ func (p *program) resumeCommand() *cobra.Command {
 				if stop == nil {
 					return p.Print(resumeResult{}, "Nothing is stopped.")
 				}
-				return p.Print(resumeResult{Resumed: true, Stop: newStopInfo(stop)}, host.StopText(stop)+"\nSending goes on. Outcomes that wait are looked at again within consumer.backoff.max, 2 minutes if not set.")
+				return p.Print(resumeResult{Resumed: true, Stop: newStopInfo(stop)}, host.StopText(stop)+"\nSending resumes. Waiting outcomes are retried within consumer.backoff.max, 2 minutes if not set.")
 			})
 		},
 	}

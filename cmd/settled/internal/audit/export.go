@@ -149,7 +149,7 @@ func (x *ExportFile) Add(sequence uint64, rows []ExportRow) error {
 }
 
 func (x *ExportFile) resumeMismatch() error {
-	return fmt.Errorf("--resume: the file ends with entry %d, which the ledger has not, or otherwise, or which these options leave out: give the options that it was begun with, and look whether it is this ledger's", x.From)
+	return fmt.Errorf("--resume: the file ends with entry %d, which this ledger doesn't have, has with other content, or which these options leave out: give the options that it was begun with, and check that the file is of this ledger", x.From)
 }
 
 func (x *ExportFile) flush() error {

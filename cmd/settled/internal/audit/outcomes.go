@@ -115,10 +115,10 @@ func (o *outcomesScan) findings() []Discrepancy {
 	inHand := len(o.waiting) <= o.reached.NumAckPending
 	for _, u := range o.waiting {
 		if inHand {
-			all = append(all, u.waitingFinding("in hand, and waits for something: the service's log and settled_waiting_oldest_seconds say for what"))
+			all = append(all, u.waitingFinding("in progress or waiting: the service's log and settled_waiting_oldest_seconds say for what"))
 			continue
 		}
-		all = append(all, o.lostFinding(u, fmt.Sprintf("%d outcomes were delivered and have no result, and only %d are in hand: this one, or another of them, was acknowledged without", len(o.waiting), o.reached.NumAckPending)))
+		all = append(all, o.lostFinding(u, fmt.Sprintf("%d outcomes were delivered and have no result, and only %d are in progress: this one, or another of them, was acknowledged without a result", len(o.waiting), o.reached.NumAckPending)))
 	}
 	for _, u := range o.ahead {
 		all = append(all, u.waitingFinding("not delivered yet: is `settled serve` running, and does it keep up?"))
@@ -135,7 +135,7 @@ func (o *outcomesScan) lostFinding(u unsettled, problem string) Discrepancy {
 	f := Discrepancy{Kind: OutcomeLost, Session: u.session, Outcome: u.sequence, Problem: fmt.Sprintf("stored %s: %s", u.stored.UTC().Format(time.RFC3339), problem), Repair: RepairRequeue}
 	if id, holds := o.holders[u.key]; holds {
 		f.Kind, f.Sequence = IntentStuck, o.ledger.closing[id].entry
-		f.Problem += "; a close of the session was begun for it, and nobody finishes that"
+		f.Problem += "; a close of the session was begun for it, and no replica will finish it"
 	}
 	return f
 }

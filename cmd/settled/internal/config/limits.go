@@ -49,7 +49,7 @@ func parseLimit(n *yaml.Node) (settlement.Limit, error) {
 func checkLimit(l settlement.Limit, others settlement.Limits, policies settlement.Policies) error {
 	if _, known := policies[l.Scenario]; !known && l.Scenario != "" {
 		names := slices.Sorted(maps.Keys(policies))
-		return fmt.Errorf("no policy named %s: the limit would never be looked at; there are %v", l.Scenario, names)
+		return fmt.Errorf("no policy named %s: the limit would never apply; there are %v", l.Scenario, names)
 	}
 	for _, other := range others {
 		if other.Asset == l.Asset && other.Scenario == l.Scenario && other.Per == l.Per {

@@ -66,7 +66,7 @@ func (c *Cosigner) answer(ctx context.Context, r cosignRequest) {
 	ctx, cancel := context.WithDeadline(context.WithoutCancel(ctx), r.came.Add(c.cfg.CosignTimeout))
 	defer cancel()
 	if ctx.Err() != nil {
-		c.respond(r, evaluation{}, waits(settlement.NotReady, errors.New("this waited too long for its turn")))
+		c.respond(r, evaluation{}, waits(settlement.NotReady, errors.New("this request waited too long in the queue")))
 		return
 	}
 	j, err := c.evaluate(ctx, r.of, r.msg.Data)
@@ -117,7 +117,7 @@ func newAnswer(of settlement.Address, j evaluation, err error) CosignAnswer {
 		}
 		return CosignAnswer{Waiting: w}
 	}
-	return CosignAnswer{Waiting: &CosignWaiting{Reason: settlement.NotReady, Message: "I can't say now"}}
+	return CosignAnswer{Waiting: &CosignWaiting{Reason: settlement.NotReady, Message: "this can't be decided now"}}
 }
 
 func (c *Cosigner) report(a Result) {

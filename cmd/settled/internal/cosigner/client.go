@@ -35,7 +35,7 @@ const maxAnswers = 64
 func (c *Client) Cosign(ctx context.Context, of settlement.Address, p clearnode.Proposal) ([]byte, error) {
 	if until := c.Hold.check(p.Session, time.Now()); !until.IsZero() {
 		c.Asked.WithLabelValues("held").Inc()
-		return nil, fmt.Errorf("not asked before %s, when what co-signers signed for this session has run out", until.UTC().Format(time.RFC3339))
+		return nil, fmt.Errorf("not asked before %s, when what co-signers signed for this session has expired", until.UTC().Format(time.RFC3339))
 	}
 	signature, result, err := c.ask(ctx, of, p)
 	c.Hold.note(p.Session, err, time.Now())

@@ -32,7 +32,7 @@ func (d *Doctor) checkSecretFiles() {
 		}
 	}
 	if len(d.Cfg.NodeKeyFiles) == 0 {
-		d.fail("keys", "clearnode.key_files: [judge.key]", "clearnode.key_files is not set: nobody would sign a close")
+		d.fail("keys", "clearnode.key_files: [judge.key]", "clearnode.key_files is not set: no key signs a close")
 	}
 	for _, path := range d.Cfg.NodeKeyFiles {
 		d.checkKey(path)

@@ -34,7 +34,7 @@ func (d *Doctor) examineNATS(ctx context.Context) {
 	if cfg.Embedded {
 		cfg.NATSURL = "nats://" + natsconn.Reachable(cfg.EmbeddedListen)
 		if !isListening(ctx, natsconn.Reachable(cfg.EmbeddedListen)) {
-			d.note("nats", "start `settled serve --embedded` and ask again", "the embedded server is not running: its streams can't be looked at")
+			d.note("nats", "start `settled serve --embedded` and ask again", "the embedded server is not running: its streams can't be checked")
 			return
 		}
 	}
@@ -141,7 +141,7 @@ func (d *Doctor) checkServer() {
 func (d *Doctor) CheckVersion(text string) {
 	var found [2]int
 	if _, err := fmt.Sscanf(text, "%d.%d", &found[0], &found[1]); err != nil {
-		d.warn("nats.version", "", "the server's version is %q, which says nothing", text)
+		d.warn("nats.version", "", "the server's version is %q, which can't be parsed", text)
 		return
 	}
 	before := func(a, b [2]int) bool { return a[0] < b[0] || a[0] == b[0] && a[1] < b[1] }
@@ -156,7 +156,7 @@ func (d *Doctor) CheckVersion(text string) {
 	if d.Cfg.Embedded {
 		d.ok("nats.durability", "the embedded server syncs every message before it acknowledges it")
 	} else {
-		d.note("nats.durability", "sync_interval: always in the jetstream block of every server's configuration", "whether the servers sync before they acknowledge can't be seen from here")
+		d.note("nats.durability", "sync_interval: always in the jetstream block of every server's configuration", "a client can't see whether the servers sync before they acknowledge")
 	}
 }
 
@@ -213,11 +213,11 @@ func (d *Doctor) checkCluster() {
 	switch {
 	case d.Cfg.NATSDomain != "" || d.Cfg.Embedded: // the streams are elsewhere, or alone
 	case name == "" && want > 1:
-		d.warn("nats.replicas", "nats.replicas: 1", "the server is in no cluster, and nats.replicas is %d: such streams can't be made here", want)
+		d.warn("nats.replicas", "nats.replicas: 1", "the server is in no cluster, and nats.replicas is %d: such streams can't be created here", want)
 	case name != "" && want == 1:
-		d.warn("nats.replicas", "nats.replicas: 3", "the server is in cluster %s, and streams would be made with one replica: where that server is lost the ledger is lost", name)
+		d.warn("nats.replicas", "nats.replicas: 3", "the server is in cluster %s, and streams would be created with one replica: if its server is lost, the ledger is lost", name)
 	case want%2 == 0:
-		d.warn("nats.replicas", "nats.replicas: 3", "nats.replicas is %d: an even number survives no more than one less", want)
+		d.warn("nats.replicas", "nats.replicas: 3", "nats.replicas is %d: an even number tolerates no more failed servers than one replica fewer", want)
 	}
 }
 
@@ -290,7 +290,7 @@ func (d *Doctor) checkReplicas(check string, c *jetstream.ClusterInfo) {
 	}
 	for _, r := range c.Replicas {
 		if r.Offline || !r.Current {
-			d.warn(check, "start the server, or look at its log", "its replica on %s is away or behind", r.Name)
+			d.warn(check, "start the server, or read its log", "its replica on %s is offline or behind", r.Name)
 		}
 	}
 }

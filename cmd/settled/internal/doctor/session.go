@@ -48,7 +48,7 @@ func (d *Doctor) checkUnknownCloses(ctx context.Context, x *clearnode.Diagnosis)
 	for _, of := range d.addresses()[:min(maxAccounts, len(d.signers))] {
 		ids, err := x.Closed(ctx, of)
 		if errors.Is(err, clearnode.ErrUnlisted) {
-			d.note("node.closed", "", "who else closes sessions can't be seen: %s", err)
+			d.note("node.closed", "", "whether anyone else closes sessions can't be checked: %s", err)
 			return
 		}
 		if err == nil {
@@ -56,7 +56,7 @@ func (d *Doctor) checkUnknownCloses(ctx context.Context, x *clearnode.Diagnosis)
 			ids, err = unrecordedSessions(ctx, l, ids)
 		}
 		if err != nil {
-			d.warn("node.closed", "", "who else closes sessions can't be told: %s", err)
+			d.warn("node.closed", "", "whether anyone else closes sessions could not be checked: %s", err)
 			return
 		}
 		strange = append(strange, ids...)

@@ -62,7 +62,7 @@ func (s *Service) openDashboard() (*dashboardServer, error) {
 	stop := background.Run(context.Background(), func(ctx context.Context) { b.run(ctx, link, board, open, s.Log) })
 	b.stop = func() {
 		if !background.Within(dashboardStopTimeout, stop) {
-			s.Log.Warn().Msg("the dashboard did not end in time: its connection ends with the process")
+			s.Log.Warn().Msg("the dashboard did not stop in time: its connection closes when the process exits")
 		}
 	}
 	return b, nil
@@ -185,7 +185,7 @@ func (s *Service) ListenHTTP() (*host.HTTPServer, error) {
 	}
 	h.OnClose = board.stop
 	if !natsconn.IsLoopback(s.Cfg.HTTPListen) {
-		s.Log.Warn().Str("addr", h.Addr).Msg("whoever reaches http.listen can read the dashboard: let only those reach it who may")
+		s.Log.Warn().Str("addr", h.Addr).Msg("everyone who reaches http.listen can read the dashboard: restrict who can reach it")
 	}
 	return h, nil
 }

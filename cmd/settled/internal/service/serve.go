@@ -356,7 +356,7 @@ func (s *Service) alive() error {
 		return nil
 	}
 	if beat := o.consumer.Status().Beat; !beat.IsZero() && time.Since(beat) > stuckAfter {
-		return fmt.Errorf("the loop that takes outcomes has stood still since %s: restart settled, and report this", beat.UTC().Format(time.RFC3339))
+		return fmt.Errorf("the loop that fetches outcomes has not run since %s: restart settled, and report this as a bug", beat.UTC().Format(time.RFC3339))
 	}
 	return nil
 }

@@ -11,7 +11,7 @@ RUNS := cmd/proof/record/runs
 KEEPRECORD = $(if $(RECORD),-record $(RUNS))
 
 .DEFAULT_GOAL := help
-.PHONY: help run build test proof lint vuln cover fuzz model simulate mutants hostile replays twins browser bench docs ci clean
+.PHONY: help run build test proof lint vuln cover fuzz model simulate mutants hostile replays twins browser bench benchmarks bench-compare docs ci clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-8s %s\n", $$1, $$2}'
@@ -71,7 +71,10 @@ browser: ## the dashboard in a browser (Debian's chromium); writes screenshots t
 	@mkdir -p build/screens
 	SETTLED_SCREENS=$(CURDIR)/build/screens go test -tags browser -count=1 -run '^TestBrowser' -timeout 8m ./cmd/settled
 
-bench: ## benchmarks
+bench: build ## settled against raw closes, a bare pipeline and a script, about three minutes (ARGS='--protocol nitronode/v1 --plot build/bench.svg')
+	@./build/settled bench $(ARGS)
+
+benchmarks: ## the Go benchmarks
 	go test -run '^$$' -bench . -benchmem ./...
 
 # Three generated files need long runs and have targets of their own: make model, make mutants and

@@ -107,6 +107,9 @@ func (n *Node) Requests(method string) int {
 	return n.state.Records.Requests[method]
 }
 
+// Sent is how many frames the node has sent to its clients, notifications included, and how many bytes they have.
+func (n *Node) Sent() (frames, bytes uint64) { return n.state.Sent() }
+
 // Closes are the closes of a session in the order in which the node took them from its queues.
 func (n *Node) Closes(session string) []CloseRecord {
 	n.state.Lock()

@@ -75,6 +75,11 @@ var mayImport = map[string][]string{
 		"settled/settlement", "settled/clearnode", "settled/consumer", "settled/ledger", "settled/cmd/settled/internal",
 		"github.com/nats-io", "golang.org/x/sys",
 	},
+	"cmd/settled/internal/bench": {
+		"settled/settlement", "settled/clearnode", "settled/consumer", "settled/ledger", "settled/cmd/settled/internal/terminal",
+		"github.com/HdrHistogram/hdrhistogram-go", "github.com/ethereum/go-ethereum", "github.com/gorilla/websocket", "github.com/nats-io",
+		"github.com/shopspring/decimal", "golang.org/x/sync/errgroup", "golang.org/x/time/rate",
+	},
 	"cmd/settled/internal/background": {},
 	"cmd/settled/internal/telemetry": {
 		"settled/settlement", "settled/clearnode", "settled/consumer", "settled/ledger",

@@ -42,10 +42,10 @@ func newRoot(s *terminal.Streams) *cobra.Command {
 	config.AddFlags(root.PersistentFlags())
 	root.AddCommand(
 		p.serveCommand(), p.demoCommand(), p.simCommand(), p.publishCommand(), p.watchCommand(),
-		p.deadletterCommand(), p.stopCommand(), p.resumeCommand(), p.ledgerCommand(), p.reconcileCommand(), p.cosignCommand(), p.configCommand(), p.doctorCommand(), p.versionCommand(),
+		p.deadletterCommand(), p.stopCommand(), p.resumeCommand(), p.ledgerCommand(), p.reconcileCommand(), p.cosignCommand(), p.configCommand(), p.doctorCommand(), p.benchCommand(), p.versionCommand(),
 	)
 	// Commands that are planned and don't exist yet report so.
-	for _, name := range []string{"policy", "bench", "schema"} {
+	for _, name := range []string{"policy", "schema"} {
 		root.AddCommand(&cobra.Command{
 			Use: name, Hidden: true, DisableFlagParsing: true, Args: cobra.ArbitraryArgs,
 			RunE: func(c *cobra.Command, _ []string) error { return fmt.Errorf("`%s` is not built yet", c.CommandPath()) },

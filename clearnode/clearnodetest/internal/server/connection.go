@@ -148,6 +148,8 @@ func (c *Conn) write() {
 			}
 			_ = c.ws.SetWriteDeadline(time.Now().Add(writeTimeout))
 			err = c.ws.WriteMessage(websocket.TextMessage, frame)
+			c.state.sentFrames.Add(1)
+			c.state.sentBytes.Add(uint64(len(frame)))
 		case <-pings:
 			err = c.ws.WriteControl(websocket.PingMessage, nil, time.Now().Add(writeTimeout))
 		case <-c.Gone:

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"net/http"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/ethereum/go-ethereum/common"
@@ -40,6 +41,8 @@ type State struct {
 	protocol  Protocol
 	http      *http.Server
 	accepting sync.WaitGroup
+
+	sentFrames, sentBytes atomic.Uint64 // to all clients
 
 	sync.Mutex
 	Lifetime      *Lifetime // nil while the node is stopped
@@ -83,6 +86,9 @@ func (n *State) Payout(_, _, _ string) *decimal.Decimal { return nil }
 
 // CheckSession finds nothing: the common checks cover all of the generation's rules.
 func (n *State) CheckSession(*Session) []error { return nil }
+
+// Sent is how many frames were sent to clients, and how many bytes they have.
+func (n *State) Sent() (frames, bytes uint64) { return n.sentFrames.Load(), n.sentBytes.Load() }
 
 // SigningKey is the key that signs an answer under a fault.
 func (n *State) SigningKey(f Fault) *ecdsa.PrivateKey {

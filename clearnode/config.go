@@ -182,16 +182,16 @@ func (c Config) checkTimes() error {
 		key   string
 		value time.Duration
 	}{
-		{"request_timeout", c.RequestTimeout}, {"message_expiry", c.MessageExpiry},
-		{"request_validity", c.RequestValidity}, {"fence_margin", c.FenceMargin}, {"cosign_timeout", c.CosignTimeout},
-		{"session_key_life", c.SessionKeyLife},
+		{"clearnode.request_timeout", c.RequestTimeout}, {"clearnode.message_expiry", c.MessageExpiry},
+		{"clearnode.request_validity", c.RequestValidity}, {"clearnode.fence_margin", c.FenceMargin}, {"cosign.timeout", c.CosignTimeout},
+		{"the life of a session key", c.SessionKeyLife},
 	} {
 		if d.value < time.Millisecond {
-			return fmt.Errorf("clearnode.%s: %s: want at least a millisecond", d.key, d.value)
+			return fmt.Errorf("%s: %s: want at least a millisecond", d.key, d.value)
 		}
 	}
 	if c.SessionKeyLife > maxSessionKeyLife {
-		return fmt.Errorf("clearnode.session_key_life: %s: want at most %s, for which a node lets in", c.SessionKeyLife, maxSessionKeyLife)
+		return fmt.Errorf("the life of a session key: %s: want at most %s, the longest that a node accepts", c.SessionKeyLife, maxSessionKeyLife)
 	}
 	if c.RequestValidity >= c.MessageExpiry {
 		return fmt.Errorf("clearnode.request_validity: %s: want less than clearnode.message_expiry (%s), for a request is made to look older, never newer, than it is", c.RequestValidity, c.MessageExpiry)

@@ -145,13 +145,13 @@ func (m *Metrics) RegisterGauges(s GaugeSources) {
 		Name: "settled_panics_total", Help: "Settle calls that panicked: each is a bug, and its outcome was given back.",
 	}, func() float64 { return float64(s.Consumer().Panics) })
 	gauge("settled_node_probed", "1 while the node's message expiry is known to be as configured; nothing is sent until it is.", func() float64 { return oneIf(s.Node.Probed() == nil) })
-	gauge("settled_fence_seconds", "How long a request of ours may still land at most: message_expiry and fence_margin as configured.", func() float64 { return s.Fence.Seconds() })
+	gauge("settled_fence_seconds", "How long a request of ours may be carried out after it was signed, at most: message_expiry and fence_margin as configured.", func() float64 { return s.Fence.Seconds() })
 	_, most := s.LedgerRemembered()
 	gauge("settled_ledger_remembered_bytes", fmt.Sprintf("About what the long histories of sessions take that are kept in memory, %d at most: those of sessions that many outcomes name.", most), func() float64 {
 		bytes, _ := s.LedgerRemembered()
 		return float64(bytes)
 	})
-	gauge("settled_node_connections", "Connections to the ClearNode that are up and signed in.", func() float64 { return float64(s.Node.Connected()) })
+	gauge("settled_node_connections", "Connections to the ClearNode that are up, signed in or not.", func() float64 { return float64(s.Node.Connected()) })
 	m.Registry.MustRegister(deadLetterGauges{s.NATSConnected, s.DeadLetters})
 }
 

@@ -144,7 +144,7 @@ func (o options) run(ctx context.Context, protocol string, p process.Programs, s
 		err = r.keep(res)
 	}
 	if !o.json {
-		print(stdout, res)
+		printFigures(stdout, res)
 		return res.OK, err
 	}
 	return res.OK, errors.Join(err, json.NewEncoder(stdout).Encode(res))

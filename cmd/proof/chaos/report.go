@@ -35,8 +35,8 @@ func (r *run) result(e *verdict.Evidence) record.ChaosFigures {
 	return res
 }
 
-// print writes the result for people.
-func print(w io.Writer, res record.ChaosFigures) {
+// printFigures writes the result for people.
+func printFigures(w io.Writer, res record.ChaosFigures) {
 	fmt.Fprintf(w, "\nseed %d, %s, nats-server %s: %.0f s of faults\n\n", res.Seed, res.Protocol, res.NATS, res.Seconds)
 	for _, kind := range slices.Sorted(maps.Keys(res.Faults)) {
 		fmt.Fprintf(w, "  %-38s %7d\n", kind, res.Faults[kind])

@@ -83,8 +83,8 @@ func ok(f record.SoakFigures) bool {
 	return len(f.Disagreements) == 0 && !slices.ContainsFunc(f.Growth, func(g record.Growth) bool { return !g.OK })
 }
 
-// print writes the figures for people.
-func print(w io.Writer, f record.SoakFigures) {
+// printFigures writes the figures for people.
+func printFigures(w io.Writer, f record.SoakFigures) {
 	synced := "synced to disk one by one"
 	if !f.Synced {
 		synced = "NOT synced to disk one by one (sync_interval by default)"

@@ -103,7 +103,7 @@ func (o options) report(f record.SoakFigures, r record.Run, stdout io.Writer) er
 			return err
 		}
 	} else {
-		print(stdout, f)
+		printFigures(stdout, f)
 	}
 	if err := r.Write(o.out, ""); err != nil || o.record == "" {
 		return err

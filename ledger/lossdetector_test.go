@@ -49,8 +49,7 @@ func TestMeet(t *testing.T) {
 				if err := l.Check(t.Context()); !strings.Contains(err.Error(), "STREAM SETTLEMENTS WAS LOST") {
 					t.Errorf("%v, want it told", err)
 				}
-				_, err := l.Append(t.Context(), settlement.Head{Session: session(1)}, closing(session(1), outcome("a"), 1))
-				held(t, err)
+				heldIntent(t, l, 1)
 				time.Sleep(c.wait)
 				fill(t, l, 1, 2)
 			})
@@ -64,8 +63,7 @@ func TestMeetUnasked(t *testing.T) {
 	l.SetOrigins(func() ledger.ReportedOrigin {
 		return ledger.ReportedOrigin{Origin: ledger.Origin{Created: made}, Used: true}
 	})
-	_, err := l.Append(t.Context(), settlement.Head{Session: session(1)}, closing(session(1), outcome("a"), 1))
-	held(t, err)
+	heldIntent(t, l, 1)
 }
 
 // TestReplacedAndOvertaken: another stream took the place of the known one, and has
@@ -79,8 +77,7 @@ func TestReplacedAndOvertaken(t *testing.T) {
 		mem.Rewind(0)
 		is = ledger.ReportedOrigin{Origin: ledger.Origin{Created: made.Add(time.Hour), Age: 10 * time.Second}}
 		fill(t, ledger.New(mem, config()), 11, 19)
-		_, err := l.Append(t.Context(), settlement.Head{Session: session(1)}, closing(session(1), outcome("a"), 1))
-		if got := held(t, err); got != fence { // how old it says it is proves nothing: clocks are set
+		if got := heldIntent(t, l, 1); got != fence { // how old it says it is proves nothing: clocks are set
 			t.Errorf("waits %s", got)
 		}
 		time.Sleep(fence)
@@ -259,6 +256,13 @@ func held(t *testing.T, err error) time.Duration {
 	return w.Delay
 }
 
+// heldIntent appends an intent to a session, which must wait, and returns how long.
+func heldIntent(t *testing.T, l *ledger.Ledger, n int) time.Duration {
+	t.Helper()
+	_, err := l.Append(t.Context(), settlement.Head{Session: session(n)}, closing(session(n), outcome("a"), 1))
+	return held(t, err)
+}
+
 // fill appends intents to so many sessions, and returns the last head.
 func fill(t testing.TB, l *ledger.Ledger, from, to int) (head settlement.Head) {
 	t.Helper()
@@ -275,16 +279,14 @@ func TestFallSeenByAnAck(t *testing.T) {
 		fill(t, l, 1, 5)
 		mem.Rewind(2)
 
-		_, err := l.Append(t.Context(), settlement.Head{Session: session(6)}, closing(session(6), outcome("a"), 1))
-		if got := held(t, err); got != fence {
+		if got := heldIntent(t, l, 6); got != fence {
 			t.Errorf("the append that noticed waits %s, want %s", got, fence)
 		}
 		if got := len(mem.Messages()); got != 3 {
 			t.Errorf("%d messages, want 3: the entry that noticed is stored", got)
 		}
 		time.Sleep(30 * time.Second)
-		_, err = l.Append(t.Context(), settlement.Head{Session: session(7)}, closing(session(7), outcome("a"), 1))
-		if got := held(t, err); got != fence-30*time.Second {
+		if got := heldIntent(t, l, 7); got != fence-30*time.Second {
 			t.Errorf("half a minute later it waits %s", got)
 		}
 		if got := len(mem.Messages()); got != 3 {
@@ -347,15 +349,13 @@ func TestFallWhileOursIsOnItsWay(t *testing.T) {
 		if op == ledgertest.Publish && !noticed {
 			noticed = true
 			mem.Rewind(2)
-			_, err := l.Append(t.Context(), settlement.Head{Session: session(7)}, closing(session(7), outcome("a"), 1))
-			held(t, err)
+			heldIntent(t, l, 7)
 			stranger := ledger.New(mem, config())
 			fill(t, stranger, 20, 25) // beyond what was known: the next acknowledgement proves nothing
 		}
 		return true, nil
 	}
-	_, err := l.Append(t.Context(), settlement.Head{Session: session(6)}, closing(session(6), outcome("a"), 1))
-	held(t, err)
+	heldIntent(t, l, 6)
 }
 
 // TestReconnected: a fall that others' new entries have covered is found by asking
@@ -461,8 +461,7 @@ func TestRestoredServer(t *testing.T) {
 	fill(t, l, 4, 8)
 	restore(s)
 	awaitHead(t, l, 3)
-	_, err := l.Append(t.Context(), settlement.Head{Session: session(9)}, closing(session(9), outcome("a"), 1))
-	if got := held(t, err); got <= 0 || got > fence {
+	if got := heldIntent(t, l, 9); got <= 0 || got > fence {
 		t.Errorf("waits %s, want at most %s", got, fence)
 	}
 	mustAppend(t, l, mustHead(t, l, session(3)), closed(session(3), outcome("a"), 1))
@@ -477,8 +476,7 @@ func TestFallByOneEntry(t *testing.T) {
 	l := ledger.New(mem, config())
 	fill(t, l, 1, 5)
 	mem.Rewind(4)
-	_, err := l.Append(t.Context(), settlement.Head{Session: session(6)}, closing(session(6), outcome("a"), 1))
-	held(t, err)
+	heldIntent(t, l, 6)
 }
 
 // TestFallSeenByOursAtTheHead: the acknowledgement was lost, and the entry is found
@@ -489,8 +487,7 @@ func TestFallSeenByOursAtTheHead(t *testing.T) {
 	fill(t, l, 1, 5)
 	mem.Rewind(2)
 	mem.FaultFunc = once(ledgertest.Publish, true)
-	_, err := l.Append(t.Context(), settlement.Head{Session: session(6)}, closing(session(6), outcome("a"), 1))
-	held(t, err)
+	heldIntent(t, l, 6)
 }
 
 // slow lets something happen between the server's answer to a read and its arrival.
@@ -521,8 +518,7 @@ func TestOldNewsIsNoFall(t *testing.T) {
 		seam.reads = 2 // the last read of a session with one entry
 		seam.meanwhile = func() {
 			mem.Rewind(2)
-			_, err := l.Append(t.Context(), settlement.Head{Session: session(6)}, closing(session(6), outcome("a"), 1))
-			held(t, err)
+			heldIntent(t, l, 6)
 		}
 		if head := mustHead(t, l, session(5)); head.Sequence() != 5 {
 			t.Fatalf("head %d, want the answer from before the fall", head.Sequence())
@@ -704,8 +700,7 @@ func TestReusedSequence(t *testing.T) {
 			if got := mustHead(t, l, session(3)); got.Last.Outcome != outcome("b") {
 				t.Errorf("%s, %s: the head is of %+v", name, state, got.Last.Outcome)
 			}
-			_, err = l.Append(t.Context(), settlement.Head{Session: session(9)}, closing(session(9), outcome("a"), 1))
-			held(t, err)
+			heldIntent(t, l, 9)
 		}
 	}
 }

@@ -275,8 +275,7 @@ func TestRemoved(t *testing.T) {
 				l.SetOrigins(func() ledger.ReportedOrigin { return is })
 				fill(t, l, 1, 5)
 				change(&is)
-				_, err := l.Append(t.Context(), settlement.Head{Session: session(6)}, closing(session(6), outcome("a"), 1))
-				held(t, err)
+				heldIntent(t, l, 6)
 				if got := held(t, l.Check(t.Context())); got != fence {
 					t.Errorf("waits %s, want %s", got, fence)
 				}

@@ -11,17 +11,13 @@ import (
 	"settled/settlement"
 )
 
-// StreamSource returns the ledger's stream as a Source for commands that only read. If retry
-// is true, temporary failures are retried for half a minute.
-func StreamSource(r *streamreader.Reader, retry bool) Source { return &streamSource{r, retry} }
+// StreamSource returns the ledger's stream as a Source for commands that only read.
+func StreamSource(r *streamreader.Reader) Source { return &streamSource{r} }
 
-type streamSource struct {
-	r     *streamreader.Reader
-	retry bool
-}
+type streamSource struct{ r *streamreader.Reader }
 
 func (s *streamSource) Get(ctx context.Context, filter string, from uint64) (Message, error) {
-	m, err := retryIf(ctx, s, func(ctx context.Context) (*jetstream.RawStreamMsg, error) {
+	m, err := streamreader.Retry(ctx, s.r, func(ctx context.Context) (*jetstream.RawStreamMsg, error) {
 		if from == 0 {
 			return s.r.Last(ctx, filter)
 		}
@@ -34,15 +30,8 @@ func (s *streamSource) Get(ctx context.Context, filter string, from uint64) (Mes
 }
 
 func (s *streamSource) Gaps(ctx context.Context) (bool, error) {
-	info, err := retryIf(ctx, s, s.r.Info)
+	info, err := streamreader.Retry(ctx, s.r, s.r.Info)
 	return err == nil && hasGaps(info), err
-}
-
-func retryIf[T any](ctx context.Context, s *streamSource, read func(context.Context) (T, error)) (T, error) {
-	if !s.retry {
-		return read(ctx)
-	}
-	return streamreader.Retry(ctx, s.r, read)
 }
 
 // nextOf adapts the Get of a Source for streamreader.Range.
@@ -159,7 +148,7 @@ func List(ctx context.Context, r *streamreader.Reader, s streamreader.Selection,
 	if some {
 		coverage = SomeMessages
 	}
-	c := NewClassifier(StreamSource(r, true), coverage)
+	c := NewClassifier(StreamSource(r), coverage)
 	var waiting []Stored
 	flush := func() error {
 		next := waiting
@@ -214,7 +203,7 @@ func Follow(ctx context.Context, open streamreader.OpenFunc, s streamreader.Sele
 	reopen := func(ctx context.Context) (*streamreader.Reader, error) {
 		r, err := open(ctx)
 		if err == nil {
-			src.r = r
+			src.r = r.Once() // Follow itself retries
 		}
 		return r, err
 	}

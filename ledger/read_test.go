@@ -1,13 +1,17 @@
 package ledger_test
 
 import (
+	"context"
 	"errors"
 	"slices"
 	"sync/atomic"
 	"testing"
+	"time"
 
 	"settled/ledger"
 	"settled/ledger/ledgertest"
+	"settled/ledger/natstest"
+	"settled/ledger/streamreader"
 )
 
 // TestWalkEnds at what was the last entry when it began, however fast others append.
@@ -75,5 +79,64 @@ func TestWalkOverGaps(t *testing.T) {
 	before := len(seen)
 	if _, err := l.Walk(t.Context(), 0, func(s ledger.Stored) error { seen = append(seen, s.Sequence); return nil }); !errors.Is(err, errLost) || len(seen) == before {
 		t.Errorf("%d entries, and then %v", len(seen)-before, err)
+	}
+}
+
+// TestListAndFollow read a server's stream: the same messages are foreign from whichever
+// message on they are read, and whichever are left out.
+func TestListAndFollow(t *testing.T) {
+	js := natstest.Connect(t, newServer(t))
+	l := mustOpen(t, js, config())
+	for n := 1; n <= 20; n++ {
+		head := fill(t, l, n, n)
+		natstest.Must(js.Publish(t.Context(), "settlement.failed."+string(session(n)), []byte("{}")))
+		mustAppend(t, l, head, closed(session(n), outcome("a"), 1))
+	}
+	r := streamreader.New(js, ledger.StreamName(""))
+	check := func(s ledger.Stored) error {
+		if foreign := s.Sequence%3 == 2; foreign != (s.Foreign != nil) {
+			t.Errorf("message %d on %s: foreign %v", s.Sequence, s.Subject, s.Foreign)
+		}
+		return nil
+	}
+	for _, c := range []struct {
+		s    streamreader.Selection
+		some bool
+		want int
+	}{
+		{streamreader.Selection{}, false, 60}, {streamreader.Selection{From: 31}, false, 30},
+		{streamreader.Selection{Subjects: []string{"settlement.failed.*"}}, true, 20},
+	} {
+		n := 0
+		last, err := ledger.List(t.Context(), r, c.s, c.some, func(s ledger.Stored) error { n++; return check(s) })
+		if err != nil || last != 60 || n != c.want {
+			t.Errorf("%+v: %d messages up to %d, want %d: %v", c.s, n, last, c.want, err)
+		}
+	}
+	if _, err := ledger.List(t.Context(), r, streamreader.Selection{}, false, func(ledger.Stored) error { return errLost }); !errors.Is(err, errLost) {
+		t.Errorf("an error of the function: %v", err)
+	}
+	n, open := 0, func(context.Context) (*streamreader.Reader, error) { return r, nil }
+	err := ledger.Follow(t.Context(), open, streamreader.Selection{From: 10}, nil, func(s ledger.Stored) error {
+		if n++; n == 51 {
+			return streamreader.ErrEnough
+		}
+		return check(s)
+	})
+	if err != nil || n != 51 {
+		t.Errorf("followed %d messages, %v", n, err)
+	}
+}
+
+func TestInspect(t *testing.T) {
+	js := natstest.Connect(t, newServer(t))
+	if i, err := ledger.Inspect(t.Context(), js, config()); err != nil || i.Stream != nil {
+		t.Errorf("%+v, %v", i, err)
+	}
+	loose := ledger.StreamConfig(config())
+	loose.AllowDirect, loose.Duplicates = true, time.Second
+	natstest.Must(js.CreateStream(t.Context(), loose))
+	if i, err := ledger.Inspect(t.Context(), js, config()); err != nil || i.Stream == nil || len(i.Dangers) != 1 || len(i.Warnings) != 1 {
+		t.Errorf("%+v, %v", i, err)
 	}
 }

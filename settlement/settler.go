@@ -341,8 +341,7 @@ func (c *call) checkEmergencyStop(ctx context.Context) error {
 // closing is the write-ahead intent of a request.
 func (c *call) closing(attempt int, plan *Plan, r Request) Entry {
 	e := c.o.entry(EntryClosing, attempt)
-	standing := c.o.Ref.Standing(Closing)
-	e.Standing = &standing
+	e.Standing = new(c.o.Ref.Standing(Closing))
 	e.Policy, e.Allocation = &plan.Policy, plan.Allocations
 	e.Request = &r.Ref
 	versioned := r.ValidUntil.IsZero()
@@ -411,8 +410,7 @@ func refusedButValid(refusal error) *Waiting {
 // done records that the session is closed as planned.
 func (c *call) done(ctx context.Context, head Head, hist history, plan *Plan, a Answer, recovered bool) (*Settlement, error) {
 	e := c.o.entry(EntryClosed, hist.attempts)
-	standing := c.o.Ref.Standing(Closed)
-	e.Standing = &standing
+	e.Standing = new(c.o.Ref.Standing(Closed))
 	e.Policy, e.Allocation = &plan.Policy, plan.Allocations
 	e.Node, e.Recovered = &a.Evidence, &recovered
 	if a.Version > 0 {

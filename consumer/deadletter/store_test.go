@@ -123,6 +123,14 @@ func (r *letterRig) last(stream string) uint64 {
 	return s.CachedInfo().State.LastSeq
 }
 
+// wantLast fails the test unless the stream ends with this sequence.
+func (r *letterRig) wantLast(stream string, want uint64) {
+	r.t.Helper()
+	if n := r.last(stream); n != want {
+		r.t.Errorf("%s ends at %d, want %d", stream, n, want)
+	}
+}
+
 func (r *letterRig) operations() []operations.Record {
 	r.t.Helper()
 	s := natstest.Must(r.js.Stream(r.t.Context(), consumer.OperationsStream(r.cfg.Prefix)))
@@ -186,9 +194,7 @@ func TestALetterIsNotTakenForThatOfAnotherMessage(t *testing.T) {
 			t.Errorf("got letter %d (%s) with %s, the first is %d", l.Sequence, l.Origin, l.Payload, first.Sequence)
 		}
 	}
-	if n := r.last("DEADLETTERS"); n != 2 {
-		t.Errorf("%d letters, want 2", n)
-	}
+	r.wantLast("DEADLETTERS", 2)
 }
 
 // A message's headers can't instruct the server, pass for those that a letter adds, or
@@ -347,9 +353,7 @@ func TestReplayFromTwoTerminals(t *testing.T) {
 		})
 	}
 	terminals.Wait()
-	if n := r.last("OUTCOMES"); n != 2 {
-		t.Errorf("published %d times, want once", n-1)
-	}
+	r.wantLast("OUTCOMES", 2)
 	if ops := r.operations(); len(ops) != 1 {
 		t.Errorf("recorded %d times, want once", len(ops))
 	}
@@ -366,9 +370,7 @@ func TestReplayIsFinished(t *testing.T) {
 	if at, err := r.letters.Replay(t.Context(), l.Sequence); err != nil || !at.Duplicate || at.Sequence != 2 {
 		t.Errorf("%+v, %v", at, err)
 	}
-	if n := r.last("OUTCOMES"); n != 2 {
-		t.Errorf("published %d times, want once", n-1)
-	}
+	r.wantLast("OUTCOMES", 2)
 }
 
 // A replay that was recorded, but whose letter could not be removed, is not published
@@ -386,9 +388,7 @@ func TestReplayOnRecordIsFinished(t *testing.T) {
 	if at, err := r.letters.Replay(t.Context(), l.Sequence); err != nil || at != (ReplayResult{DeadLetter: 1, Stream: "OUTCOMES", Sequence: 2, Duplicate: true}) {
 		t.Errorf("%+v, %v", at, err)
 	}
-	if n := r.last("OUTCOMES"); n != 2 {
-		t.Errorf("published %d times", n-1)
-	}
+	r.wantLast("OUTCOMES", 2)
 	if _, err := r.letters.Get(t.Context(), l.Sequence); !errors.Is(err, ErrNotFound) {
 		t.Errorf("the letter is still there: %v", err)
 	}
@@ -419,9 +419,7 @@ func TestReplayOnRecordOnly(t *testing.T) {
 			if at, err := r.letters.Replay(t.Context(), l.Sequence); err != nil || at.Sequence != 2 || at.Duplicate {
 				t.Errorf("%+v, %v", at, err)
 			}
-			if n := r.last("OUTCOMES"); n != 2 {
-				t.Errorf("published %d times", n-1)
-			}
+			r.wantLast("OUTCOMES", 2)
 			ops := r.operations()
 			if last := ops[len(ops)-1]; last.Action != operations.ActionReplay || last.OutcomeSequence != 2 {
 				t.Errorf("recorded %+v", last)
@@ -483,9 +481,7 @@ func TestReplayEditedAndNot(t *testing.T) {
 	if _, err := r.letters.ReplayEdited(t.Context(), edited); err == nil || !strings.Contains(err.Error(), "published a moment ago, as 2") {
 		t.Errorf("err = %v", err)
 	}
-	if n := r.last("OUTCOMES"); n != 2 {
-		t.Errorf("%d outcomes, want 2", n)
-	}
+	r.wantLast("OUTCOMES", 2)
 }
 
 // A binary event keeps its attributes, which are headers.
@@ -559,9 +555,7 @@ func TestDiscard(t *testing.T) {
 	if ops := r.operations(); len(ops) != 1 || ops[0].Action != "discard" || ops[0].Reason != "a test order" {
 		t.Errorf("recorded %+v", ops)
 	}
-	if n := r.last("OUTCOMES"); n != 1 {
-		t.Errorf("%d outcomes, want 1", n)
-	}
+	r.wantLast("OUTCOMES", 1)
 }
 
 func TestListFilters(t *testing.T) {

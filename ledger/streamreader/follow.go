@@ -108,9 +108,7 @@ func (f *follower) step(ctx context.Context) (found bool, err error) {
 	if end < f.next {
 		return false, nil
 	}
-	once := *f.Reader
-	once.patience = 0 // Follow itself retries, and reports
-	err = once.read(ctx, f.selection, f.next, end, func(m *jetstream.RawStreamMsg) error {
+	err = f.Once().read(ctx, f.selection, f.next, end, func(m *jetstream.RawStreamMsg) error {
 		if err := f.fn(m); err != nil {
 			f.stopped = !errors.Is(err, ErrRead)
 			return err

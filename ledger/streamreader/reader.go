@@ -44,6 +44,13 @@ func New(js jetstream.JetStream, stream string) *Reader {
 	return &Reader{nc: js.Conn(), api: APIPrefix(js), stream: stream, timeout: requestTime, patience: retryTime, pause: time.Second}
 }
 
+// Once returns a reader that doesn't retry.
+func (r *Reader) Once() *Reader {
+	once := *r
+	once.patience = 0
+	return &once
+}
+
 // APIPrefix is how the subjects of the JetStream API begin.
 func APIPrefix(js jetstream.JetStream) string {
 	switch o := js.Options(); {

@@ -151,7 +151,7 @@ func (l ledgerReader) readSession(ctx context.Context, id settlement.SessionID, 
 	}
 	var last *ledger.Stored
 	read := 0
-	err = ledger.EachInSession(ctx, ledger.StreamSource(l.stream(), false), l.prefix, id, func(m ledger.Stored) error {
+	err = ledger.EachInSession(ctx, ledger.StreamSource(l.stream().Once()), l.prefix, id, func(m ledger.Stored) error {
 		if read++; read > maxSessionMessages {
 			return errTooManyMessages
 		}

@@ -226,7 +226,7 @@ func (r *Reconciliation) addNodeFindings(ctx context.Context, compared *Comparis
 // isNewest reports whether this is still the session's newest entry.
 func (r *Reconciliation) isNewest(ctx context.Context, id settlement.SessionID, sequence uint64) (bool, error) {
 	var last uint64
-	err := ledger.EachInSession(ctx, ledger.StreamSource(LedgerReader(r.JS, r.Prefix), true), r.Prefix, id, func(s ledger.Stored) error {
+	err := ledger.EachInSession(ctx, ledger.StreamSource(LedgerReader(r.JS, r.Prefix)), r.Prefix, id, func(s ledger.Stored) error {
 		if s.Foreign == nil {
 			last = s.Sequence
 		}

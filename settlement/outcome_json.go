@@ -93,11 +93,11 @@ func (r *reader) fail(format string, args ...any) {
 
 // member returns a member of a type, which the error calls what.
 func member[T any](r *reader, name, what string) (v T, present bool) {
-	any, present := r.members[name]
+	value, present := r.members[name]
 	if !present {
 		return v, false
 	}
-	v, ok := any.(T)
+	v, ok := value.(T)
 	if !ok {
 		r.fail("%s: want %s", name, what)
 	}

@@ -2,6 +2,7 @@ package settlement
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"testing"
 	"time"
@@ -155,4 +156,23 @@ func TestAReplayInDoubtIsNotEndedByACopy(t *testing.T) {
 	w.sends(failedButDone, 1)
 	w.settled(copyOf(o, 2, func(*Envelope) {}))
 	w.want("failed(limit_exceeded) failed(untrusted_outcome) closing closed ", 1)
+}
+
+// A session id is read back as it was written; the empty one is written as unknown.
+func TestSessionIDJSON(t *testing.T) {
+	for text, want := range map[string]SessionID{`"unknown"`: "", `"` + sessionHex + `"`: sessionHex} {
+		var id SessionID
+		if err := json.Unmarshal([]byte(text), &id); err != nil || id != want {
+			t.Errorf("%s reads as %q, %v", text, id, err)
+		}
+		if written, err := json.Marshal(id); err != nil || string(written) != text {
+			t.Errorf("%q is written as %s, %v", id, written, err)
+		}
+	}
+	for _, text := range []string{`""`, `"0x12"`, `7`} {
+		var id SessionID
+		if err := json.Unmarshal([]byte(text), &id); err == nil {
+			t.Errorf("%s reads as %q", text, id)
+		}
+	}
 }

@@ -17,12 +17,12 @@ type Observation struct {
 	ReadError   error   // of the read; Session is then not known
 	Intent      *Entry  // the closing entry by which this outcome holds the session; nil if it does not
 	Recorded    []Entry // every closing entry of this outcome
-	Attempts    int     // its closing entries since its last failed one
+	Attempts    int     // closing entries of this outcome since its last failed entry
 	MaxAttempts int
 	FenceMargin time.Duration
 
-	// Refused is the node's definite refusal of this call's last request; nil if there is
-	// none. The request of the intent can then no longer be carried out.
+	// Refused is the node's definite refusal of this call's last request, or nil. A refused
+	// request that expires can no longer be carried out.
 	Refused error
 	Sends   int // requests sent in this call
 
@@ -46,66 +46,67 @@ const (
 // Decision is the next action, with what it needs.
 type Decision struct {
 	Action       Action
-	Plan         *Plan    // of close, drive and done
-	Failure      *Failure // of fail
-	Waiting      *Waiting // of wait
-	FenceExpired bool     // no request of this outcome can be carried out any more: it may fail
+	Plan         *Plan    // set for close, drive and done
+	Failure      *Failure // set for fail
+	Waiting      *Waiting // set for wait
+	FenceExpired bool     // no request of this outcome can be carried out any more, so it may be recorded as failed
 }
 
 // Next decides, from one observation, what happens to an outcome. It is the whole
-// lifecycle of a session, for both kinds of node.
+// lifecycle of a session, for both kinds of node. The first matching row applies; "in
+// doubt" and "confirmed read" are defined in LIFECYCLE.md.
 //
 // If the read failed:
 //
-//	no such session (two reads), session_not_found
-//	  and no intent
-//	can never be read, and       the failure that the node reports
-//	  no intent
-//	any other error, or an       wait: a node answers "not found" also while its
-//	  intent                     database is unavailable
+//	no such session (two reads), no intent     session_not_found
+//	can never be read, no intent               the failure that the node reports
+//	any other error, or an intent              wait: a node also answers "not found" while
+//	                                           its database is unavailable
+//
+// If more was paid out than put in: overpaid, once the fence has expired.
 //
 // If requests expire and the close carries the allocation (NitroRPC 0.x, legacy):
 //
-//	closed as planned            done
-//	open, emptied as planned     done
-//	closed, payouts not shown,   done
-//	  held by an intent of this
-//	  outcome, and its quorum
-//	  needs a key of ours
-//	closed otherwise             wait for the fence, then closed_elsewhere
-//	  and the last request is in wait for a confirmed read
-//	  doubt, read not confirmed
-//	paid more than put in        wait for the fence, then overpaid
-//	open, fence not expired      wait for the fence
-//	open, last request in doubt, wait for a confirmed read
+//	closed, paid a recorded plan               done
+//	open, emptied by a recorded plan           done
+//	closed, no intent, paid the policy's plan  done
+//	closed, payouts not shown, an intent of    done
+//	  this outcome, quorum needs our key
+//	closed otherwise, fence not expired        wait for the fence
+//	closed otherwise, last request in doubt, wait for a confirmed read
 //	  read not confirmed
-//	open, refused for good,      fail
-//	  balance as planned
-//	open, refused for a reason   wait for that reason, without another attempt
-//	  outside the outcome
-//	open, attempts spent         attempts_exhausted
-//	open, two requests of this   wait (transient)
-//	  call refused
-//	open, nothing in it          session_unfunded
-//	open                         plan from this observation, and close
+//	closed otherwise                           closed_elsewhere
+//	open, fence not expired                    wait for the fence
+//	open, last request in doubt, read not      wait for a confirmed read
+//	  confirmed
+//	open, refused for a reason outside the     wait for that reason, without another attempt
+//	  outcome
+//	open, permanently refused, balance as      fail
+//	  planned
+//	open, attempts spent                       attempts_exhausted
+//	open, two requests of this call refused    wait (transient)
+//	open, nothing in it                        session_unfunded
+//	open, no plan or above a limit             the failure of the policy or limit
+//	open, a limit's asset differs in case      wait (not ready)
+//	open                                       close by a new plan from this observation
 //
-// If the session's version is the fence, and a state update to the allocation comes
-// before the close (nitronode v1). A session is on the path of its intent if it is open,
-// and at the version that the intent was made from, or one above it with the allocation
-// of the intent. Requests signed for an intent stay valid while the session is on its
-// path, so nothing fails there, however often the node refuses:
+// On nitronode v1 the session's version is the fence, and an update of the allocation comes
+// before the close. A session is on the path of its intent if it is open, and either at
+// the version that the intent was made from, or one above it with the allocation of the
+// intent. Requests signed for an intent stay valid while the session is on its path. So
+// nothing fails there, however often the node refuses:
 //
-//	closed as planned            done
-//	closed, payouts not shown    as above, if at the version of the intent's close
-//	closed, no intent, and the   done
-//	  last payouts are what the
-//	  policy pays of their sum
-//	closed otherwise             closed_elsewhere
-//	on path                      drive: send the recorded plan's next request
-//	older than the intent        wait
-//	off path, attempts spent     attempts_exhausted
-//	off path, nothing in it      session_unfunded
-//	off path, or no intent       plan from this observation, and close
+//	closed, paid a recorded plan               done
+//	closed, payouts not shown, as above, at    done
+//	  a version of the intent's close
+//	closed, no intent, the last payouts are    done
+//	  what the policy would pay if their
+//	  sum had been the balance
+//	closed otherwise                           closed_elsewhere
+//	open, on the path                          drive: send the recorded plan's next request
+//	open, version older than the intent's      wait
+//	open, attempts spent                       attempts_exhausted
+//	open, otherwise                            as for expiring requests, from "nothing in it" on
 //
 // An intent recorded with the other kind of node: done if the node paid its plan, else
 // wait.
@@ -134,12 +135,12 @@ func (obs Observation) decide() Decision {
 
 // decideUnread decides about a session that could not be read.
 func (obs Observation) decideUnread() Decision {
-	var never *Failure
+	var permanent *Failure
 	switch {
 	case obs.Intent == nil && errors.Is(obs.ReadError, ErrSessionNotFound):
 		return Decision{Action: ActionFail, Failure: Fail(SessionNotFound, "two reads found no session %s at the node", obs.Outcome.Session)}
-	case obs.Intent == nil && errors.As(obs.ReadError, &never):
-		return Decision{Action: ActionFail, Failure: never}
+	case obs.Intent == nil && errors.As(obs.ReadError, &permanent):
+		return Decision{Action: ActionFail, Failure: permanent}
 	default:
 		return Decision{Action: ActionWait, Waiting: waitingFor(obs.ReadError, NodeUnavailable)}
 	}
@@ -148,7 +149,7 @@ func (obs Observation) decideUnread() Decision {
 // decideExpiring decides about an open session at a node whose requests expire.
 func (obs Observation) decideExpiring() Decision {
 	s := obs.Session
-	// ClearNode 0.5.2 may show a session as open that was closed and paid, if another
+	// ClearNode 0.5.2 may still show a session as open that it closed and paid, if another
 	// party's submit_app_state arrived together with the close.
 	if plan := obs.paidAsRecorded(); plan != nil && s.Unfunded() {
 		return Decision{Action: ActionDone, Plan: plan}
@@ -160,10 +161,10 @@ func (obs Observation) decideExpiring() Decision {
 		return obs.waitForStableRead("the session was seen open, but the read was too slow to be conclusive: it will be read again")
 	}
 	var permanent *Failure
-	var later *Waiting
+	var waiting *Waiting
 	switch {
-	case errors.As(obs.Refused, &later): // for a reason outside the outcome: no further attempt now
-		return Decision{Action: ActionWait, Waiting: later}
+	case errors.As(obs.Refused, &waiting): // for a reason outside the outcome: no further attempt now
+		return Decision{Action: ActionWait, Waiting: waiting}
 	case errors.As(obs.Refused, &permanent) && !obs.balanceChanged():
 		return Decision{Action: ActionFail, Failure: permanent}
 	case obs.attemptsSpent():
@@ -181,7 +182,7 @@ func (obs Observation) decideVersioned() Decision {
 	case obs.onPath():
 		return Decision{Action: ActionDrive, Plan: obs.Intent.plan()}
 	case obs.staleRead():
-		return Decision{Action: ActionWait, Waiting: &Waiting{Reason: InDoubt, Err: fmt.Errorf("the node shows version %d of the session, older than version %d, from which ledger entry %d was made: its data is out of date or lost, and the recorded request may become valid again", obs.Session.Version, *obs.Intent.BaseVersion, obs.Intent.Sequence)}}
+		return Decision{Action: ActionWait, Waiting: &Waiting{Reason: InDoubt, Err: fmt.Errorf("the node shows version %d of the session, older than version %d, from which ledger entry %d was made: the node's data is out of date or lost, and the recorded request may become valid again", obs.Session.Version, *obs.Intent.BaseVersion, obs.Intent.Sequence)}}
 	case !obs.FenceExpired():
 		return obs.waitForFence()
 	case obs.attemptsSpent():
@@ -204,7 +205,7 @@ func (obs Observation) decideNewPlan() Decision {
 		return Decision{Action: ActionFail, Failure: f}
 	}
 	if err := obs.Limits.Misspelt(plan.Allocations); err != nil {
-		return Decision{Action: ActionWait, Waiting: &Waiting{Reason: NotReady, Err: err}}
+		return Decision{Action: ActionWait, Waiting: &Waiting{Reason: NotReady, Err: err}} // the configuration is wrong, not the outcome
 	}
 	return Decision{Action: ActionClose, Plan: plan}
 }
@@ -219,7 +220,7 @@ func (obs Observation) failExhausted() Decision {
 	case obs.Doubt != "":
 		last = ": the last is in doubt: " + obs.Doubt
 	}
-	return Decision{Action: ActionFail, Failure: Fail(AttemptsExhausted, "%d attempts, none of which closed the session; it is open, and none of them can land any more%s", obs.Attempts, last)}
+	return Decision{Action: ActionFail, Failure: Fail(AttemptsExhausted, "%d attempts, none of which closed the session; it is open, and none of them can be carried out any more%s", obs.Attempts, last)}
 }
 
 // balanceChanged reports whether the session's balance changed after the intent was
@@ -254,18 +255,18 @@ func (obs Observation) decideClosed() Decision {
 }
 
 // decideUndisclosed decides about a closed session whose payouts the node does not show.
-// If its quorum needs a key of ours, and an intent of this outcome holds it, the request
-// of that intent closed it: the request before it had expired when the intent was
-// recorded.
+// If its quorum can't be reached without a key of ours, and an intent of this outcome holds
+// the session, then the request of that intent closed it: every earlier request had expired
+// when the intent was recorded.
 func (obs Observation) decideUndisclosed() Decision {
 	if obs.Session.QuorumNeedsUs && obs.Intent != nil && obs.Refused == nil && !obs.recordedByOtherProtocol() && obs.closedByIntent() {
 		return Decision{Action: ActionDone, Plan: obs.Intent.plan()}
 	}
-	return obs.closedElsewhere(Fail(ClosedElsewhere, "the session is closed at the node, which doesn't show what it paid, and nothing proves that it was this outcome's request: ask the participants for their balances at the node, and compare them with what the policy pays"))
+	return obs.closedElsewhere(Fail(ClosedElsewhere, "the session is closed at the node, which doesn't show what it paid, and nothing proves that this outcome's request closed it: ask the participants for their balances at the node, and compare them with what the policy pays"))
 }
 
 // closedByIntent reports whether a closed session is at a version that the intent's close
-// leads to: one or two above its base version.
+// leads to: one or two above its base version. It is true if sessions have no version.
 func (obs Observation) closedByIntent() bool {
 	if !obs.Session.Versioned {
 		return true
@@ -286,9 +287,9 @@ func (obs Observation) paidAsRecorded() *Plan {
 	return nil
 }
 
-// paidByPolicy returns the policy's plan for the first of these closed sessions that paid
-// exactly that plan; nil if there is none, or if an intent holds the session, whose plan
-// alone counts.
+// paidByPolicy returns the policy's plan for the first of the possible readings of a closed
+// session that paid exactly that plan. It returns nil if there is none, or if an intent
+// holds the session: then only the intent's plan counts.
 func (obs Observation) paidByPolicy(closed ...Session) *Plan {
 	if obs.Intent != nil {
 		return nil

@@ -34,7 +34,7 @@ func (s *Settler) Preview(ctx context.Context, o Outcome) (Decision, error) {
 	if hist.closed != nil {
 		return Decision{Action: ActionDone, Plan: hist.closed.plan()}, nil
 	}
-	policy, f := c.beforeNode(head, hist)
+	policy, f := c.decideWithoutNode(head, hist)
 	if f != nil {
 		return Decision{Action: ActionFail, Failure: f}, nil
 	}

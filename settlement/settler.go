@@ -18,19 +18,19 @@ type Settler struct {
 	Policies      Policies
 	Limits        Limits        // checked against every new plan
 	MaxAttempts   int           // closing entries an outcome may have before it fails
-	FenceMargin   time.Duration // longer than the node works on a request, plus clock error
+	FenceMargin   time.Duration // more than the node's longest processing time of a request plus its clock error
 
-	// HoldFunc returns an error while entries may be missing from the ledger, for example
-	// after it was set back, until the requests that they recorded have expired. No
-	// failure is recorded meanwhile. Nil: no entry is ever missing.
+	// HoldFunc returns an error as long as a request can be carried out whose entry may be
+	// missing from the ledger, for example because the ledger was restored from an older
+	// copy. Until it returns nil, no failure is recorded. Nil: no entry is ever missing.
 	HoldFunc func(context.Context) error
 
 	// TrustFunc returns a Failure (untrusted_outcome) unless the outcome is signed by a
 	// publisher that the configuration trusts. Nil: outcomes need no signature.
 	TrustFunc func(Outcome) *Failure
 
-	// ReplayFunc returns nil if an operator's replay of a failed outcome by this message
-	// is on record, a *Failure if it is not, and any other error if that is not known. It
+	// ReplayFunc returns nil if it is on record that an operator replayed the failed outcome
+	// by this message, a *Failure if it is not, and any other error if that is not known. It
 	// is called only if TrustFunc is set: a copy of a signed message must not cause a new
 	// attempt. Nil: every later message of a failed outcome is a new attempt.
 	ReplayFunc func(ctx context.Context, o Outcome, failed []Entry) error
@@ -41,12 +41,12 @@ type Settler struct {
 // Settlement is how an outcome ended.
 type Settlement struct {
 	Entry     Entry // its closed or failed entry
-	Duplicate bool  // an earlier delivery of the message had already ended it
+	Duplicate bool  // the outcome already had this result before the call
 }
 
-// maxSteps bounds one call. Two steps are needed where a state update comes before the
-// close. Any further step follows an entry of another outcome or an update by another
-// party of the same session.
+// maxSteps bounds one call. Two steps are needed if a state update comes before the close.
+// A further step follows a refusal, a new entry of another outcome, or an update of the
+// session by another party.
 const maxSteps = 16
 
 // Settle brings one outcome to its end, however often it is called. It returns nil if the
@@ -87,11 +87,11 @@ func (s *Settler) settle(ctx context.Context, o Outcome) (Settlement, error) {
 			return Settlement{}, err
 		}
 	}
-	return Settlement{}, &Waiting{Reason: LedgerUnavailable, Err: errors.New("other entries or updates of this session keep coming first")}
+	return Settlement{}, &Waiting{Reason: LedgerUnavailable, Err: fmt.Errorf("gave up after %d steps: the session kept changing between reading and acting; it is tried again", maxSteps)}
 }
 
-// call is one call of Settle: what it learned from the requests it sent, which no later
-// call may rely on.
+// call is the state of one call of Settle: what it learned from the requests that it sent.
+// No later call may rely on it.
 type call struct {
 	*Settler
 	o       Outcome
@@ -122,13 +122,13 @@ func (c *call) step(ctx context.Context) (*Settlement, error) {
 	if hist.ended != nil && !again.allowed {
 		return &Settlement{Entry: *hist.ended, Duplicate: true}, &Failed{Failure: *hist.ended.Error, Duplicate: true}
 	}
-	if c.answer != nil && c.holds(hist) {
+	if c.answer != nil && c.sentForIntent(hist) {
 		return c.done(ctx, head, hist, hist.intent.plan(), *c.answer, false)
 	}
 	if again.refused != nil {
 		return c.fail(ctx, head, hist, Decision{Failure: again.refused})
 	}
-	policy, f := c.beforeNode(head, hist)
+	policy, f := c.decideWithoutNode(head, hist)
 	if f != nil {
 		return c.fail(ctx, head, hist, Decision{Failure: f})
 	}
@@ -180,15 +180,16 @@ func (c *call) checkRetry(ctx context.Context, hist history) (retry, error) {
 	}
 }
 
-// holds reports whether the intent that this call sent a request for holds the session.
-func (c *call) holds(hist history) bool {
+// sentForIntent reports whether this call sent a request of the intent that holds the
+// session.
+func (c *call) sentForIntent(hist history) bool {
 	return hist.intent != nil && c.intent > 0 && hist.intent.Sequence == c.intent
 }
 
-// beforeNode returns the outcome's policy, and the Failure that ends the outcome without
-// a read of the node. An outcome with an intent never ends here: its request may have
-// been carried out.
-func (c *call) beforeNode(head Head, hist history) (Policy, *Failure) {
+// decideWithoutNode returns the outcome's policy, and a Failure if the outcome fails whatever
+// the node shows. An outcome with an intent never fails here: its request may have been
+// carried out.
+func (c *call) decideWithoutNode(head Head, hist history) (Policy, *Failure) {
 	policy, known := c.Policies[c.o.Scenario]
 	if hist.intent != nil {
 		return policy, nil
@@ -211,20 +212,20 @@ func (c *call) beforeNode(head Head, hist history) (Policy, *Failure) {
 }
 
 func conflictWith(st Standing, o OutcomeRef) *Failure {
-	verb := "holds"
+	held := "is held"
 	if st.State == Closed {
-		verb = "settled"
+		held = "was settled"
 	}
 	if st.Source == o.Source && st.ID == o.ID {
-		return Fail(OutcomeConflict, "outcome %s of %s %s this session with other data or another type", Quote(st.ID), Quote(st.Source), verb)
+		return Fail(OutcomeConflict, "this session %s by an outcome with the same source and id (%s of %s), but other data or another type", held, Quote(st.ID), Quote(st.Source))
 	}
-	return Fail(OutcomeConflict, "outcome %s of %s %s this session", Quote(st.ID), Quote(st.Source), verb)
+	return Fail(OutcomeConflict, "this session %s by outcome %s of %s", held, Quote(st.ID), Quote(st.Source))
 }
 
 // observe reads the session at the node and decides.
 func (c *call) observe(ctx context.Context, hist history, policy Policy) (Decision, Session, error) {
 	var refused error
-	if c.holds(hist) {
+	if c.sentForIntent(hist) {
 		refused = c.refused
 	}
 	options := policy.ReadOptions(c.o)
@@ -271,14 +272,14 @@ func (c *call) stopOnOverpayment(ctx context.Context, s Session) error {
 	return nil
 }
 
-// close signs a request and records the intent. It sends the request, once, only if it
-// won the append.
+// close signs a request and records the intent. It sends the request, once, only if the
+// intent was stored.
 func (c *call) close(ctx context.Context, head Head, hist history, decision Decision, s Session) (*Settlement, error) {
 	plan := decision.Plan
 	r, err := c.prepare(ctx, plan, s)
-	var never *Failure
-	if errors.As(err, &never) {
-		decision.Failure = never
+	var permanent *Failure
+	if errors.As(err, &permanent) {
+		decision.Failure = permanent
 		return c.fail(ctx, head, hist, decision)
 	}
 	if err != nil {
@@ -298,13 +299,14 @@ func (c *call) close(ctx context.Context, head Head, hist history, decision Deci
 }
 
 // drive sends the next request of the plan that the intent recorded. It appends no entry
-// of its own: the request follows from the intent and the session's version alone, so the
-// node carries out one of any number of such requests, whoever sends them.
+// of its own: the request follows from the intent and the session's version alone. So all
+// such requests are equivalent, and the node carries out at most one of them, however many
+// are sent and by whomever.
 func (c *call) drive(ctx context.Context, head Head, hist history, plan *Plan, s Session) (*Settlement, error) {
 	r, err := c.prepare(ctx, plan, s)
-	var never *Failure
-	if errors.As(err, &never) {
-		return nil, refusedButValid(never)
+	var permanent *Failure
+	if errors.As(err, &permanent) {
+		return nil, waitWhileValid(permanent)
 	}
 	if err != nil {
 		return nil, waitingFor(err, NodeUnavailable)
@@ -348,7 +350,7 @@ func (c *call) closing(attempt int, plan *Plan, r Request) Entry {
 	if !versioned {
 		e.ValidUntil = &r.ValidUntil
 	}
-	if versioned || plan.BaseVersion > 0 {
+	if versioned || plan.BaseVersion > 0 { // the version fences only if requests don't expire
 		e.BaseVersion = &plan.BaseVersion
 	}
 	return e
@@ -373,15 +375,15 @@ func (c *call) send(ctx context.Context, head Head, hist history, plan *Plan, r 
 		c.doubts.record(hist.intent, err)
 		return nil, inDoubt(r, err)
 	case r.ValidUntil.IsZero():
-		return nil, refusedButValid(refused.Err)
+		return nil, waitWhileValid(refused.Err)
 	default:
 		c.refused = refused.Err
 		return nil, nil
 	}
 }
 
-// inDoubt is the wait after a request whose effect is not known. The session is read again
-// after a second if the request expires, and then as waitForFence says. A request that
+// inDoubt is the wait after a request whose effect is not known. After an expiring request
+// the session is read again after a second, and then as waitForFence says. A request that
 // does not expire is sent again by the next delivery of the outcome, so the caller's
 // backoff spaces the requests.
 func inDoubt(r Request, err error) *Waiting {
@@ -391,18 +393,18 @@ func inDoubt(r Request, err error) *Waiting {
 	return &Waiting{Reason: InDoubt, Delay: time.Second, Until: r.ValidUntil, Err: err}
 }
 
-// refusedButValid is the wait after the refusal of a request that does not expire: anyone
+// waitWhileValid is the wait if a request that does not expire can't be made or is refused. Anyone
 // who holds the signed request may send it again, and the node may accept it, while the
 // session's version stays the same. If the refusal is permanent the error asks the
 // operator to act.
-func refusedButValid(refusal error) *Waiting {
+func waitWhileValid(refusal error) *Waiting {
 	var w *Waiting
 	if errors.As(refusal, &w) {
 		return w
 	}
-	var never *Failure
-	if errors.As(refusal, &never) {
-		return &Waiting{Reason: NodeRefused, Err: fmt.Errorf("permanent: the node refuses the next request of the recorded plan, and the outcome can't fail while the session stays at this version; an operator has to remove the cause, or a participant has to update the session: %w", never)}
+	var permanent *Failure
+	if errors.As(refusal, &permanent) {
+		return &Waiting{Reason: NodeRefused, Err: fmt.Errorf("permanent: the next request of the recorded plan can't be made or is refused, and the outcome can't fail while the session stays at this version; an operator has to remove the cause, or a participant has to update the session: %w", permanent)}
 	}
 	return &Waiting{Reason: NodeRefused, Err: refusal}
 }
@@ -434,19 +436,19 @@ func (c *call) fail(ctx context.Context, head Head, hist history, decision Decis
 	if hist.intent != nil && !decision.FenceExpired {
 		return nil, &Waiting{Reason: InDoubt, Err: f}
 	}
-	// The intent of a request that may still be carried out can be a missing entry.
+	// A missing entry may be the intent of a request that can still be carried out.
 	if c.HoldFunc != nil {
 		if err := c.HoldFunc(ctx); err != nil {
 			return nil, waitingFor(err, LedgerUnavailable)
 		}
 	}
-	// The session may have been changed by another message of this outcome after the head
-	// was read. That message appended its intent first, so the head has moved if it did.
+	// Another message of this outcome may have acted since the head was read. It would have
+	// appended its intent first, and the head would have moved.
 	now, err := c.Ledger.Head(ctx, c.o.Session)
 	if err != nil {
 		return nil, waitingFor(err, LedgerUnavailable)
 	}
-	if now.Sequence() != head.Sequence() || now.Digest != head.Digest { // a ledger that was set back reuses sequences
+	if now.Sequence() != head.Sequence() || now.Digest != head.Digest { // a ledger restored from an older copy reuses sequences
 		return nil, nil
 	}
 	letter, err := c.DeadLetters.Store(ctx, c.o, *f, hist.attempts)
@@ -462,8 +464,8 @@ func (c *call) fail(ctx context.Context, head Head, hist history, decision Decis
 	e.Standing = &st
 	stored, err := c.Ledger.Append(ctx, head, e)
 	if errors.Is(err, ErrHeadMoved) {
-		// If another message of this outcome failed first, with a later sequence, the next
-		// step ends this one without an entry and leaves its dead letter. The letter is not
+		// If a later message of this outcome failed first, the next step ends this message
+		// without an entry, and no entry names the dead letter just stored. It is not
 		// deleted: another delivery of this message may be about to append the entry that
 		// names it, and an operator may replay both letters without harm.
 		return nil, nil
@@ -477,8 +479,8 @@ func (c *call) fail(ctx context.Context, head Head, hist history, decision Decis
 	return &Settlement{Entry: *stored.Last}, &Failed{Failure: *f}
 }
 
-// failWithoutSession records the failure of an outcome whose session can't be read or is
-// not trusted. The entry belongs to no session; the dead letter keeps the message.
+// failWithoutSession records the failure of an outcome whose session can't be read, or that
+// is not trusted. The entry belongs to no session; the dead letter keeps the message.
 func (s *Settler) failWithoutSession(ctx context.Context, o Outcome) (Settlement, error) {
 	f := o.unreadable()
 	letter, err := s.DeadLetters.Store(ctx, o, *f, 0)

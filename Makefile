@@ -4,6 +4,7 @@ ARGS ?=
 # The tools are pinned here; the Go module proxy verifies what it delivers.
 GOLANGCI_LINT := github.com/golangci/golangci-lint/v2/cmd/golangci-lint@v2.15.0
 GOVULNCHECK := golang.org/x/vuln/cmd/govulncheck@v1.9.0
+BENCHSTAT := golang.org/x/perf/cmd/benchstat@v0.0.0-20260908200009-22c9c6c9d4da
 VERSION := $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
 
 # RECORD=1 keeps the result of a long run; make record writes settlement/RELIABILITY.md from the kept results.
@@ -11,7 +12,7 @@ RUNS := cmd/proof/record/runs
 KEEPRECORD = $(if $(RECORD),-record $(RUNS))
 
 .DEFAULT_GOAL := help
-.PHONY: help run build test proof lint vuln cover fuzz model simulate mutants hostile replays twins browser bench benchmarks bench-compare docs ci clean
+.PHONY: help run build test proof lint vuln cover fuzz model simulate mutants hostile replays twins browser bench benchmarks bench-compare bench-baseline docs ci clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-8s %s\n", $$1, $$2}'
@@ -76,6 +77,19 @@ bench: build ## settled against raw closes, a bare pipeline and a script, about 
 
 benchmarks: ## the Go benchmarks
 	go test -run '^$$' -bench . -benchmem ./...
+
+# The benchmarks of a settlement, without servers. A fixed number of iterations makes allocations exact.
+COMPARED := -run '^$$' -bench '^Benchmark(Calibration|Plan|ParseOutcome|Settle|Append|ParseEntry|SignClose|VerifyAnswer|DecodeAnswer)$$' \
+	-benchmem -benchtime 1000x -count 6 ./settlement ./ledger ./clearnode/internal/nitrorpc ./clearnode/internal/legacy ./clearnode/internal/nitronode
+BASELINE := cmd/proof/benchcompare/testdata/baseline.txt
+bench-compare: ## the Go benchmarks of a settlement against the stored ones: allocations exact, times relative to a fixed loop
+	@mkdir -p build
+	go test $(COMPARED) >build/bench.txt
+	-go run $(BENCHSTAT) baseline=$(BASELINE) now=build/bench.txt
+	go run ./cmd/proof/benchcompare $(BASELINE) build/bench.txt
+
+bench-baseline: ## store the Go benchmarks of a settlement as the baseline of bench-compare
+	go test $(COMPARED) | grep -E '^(goos|goarch|pkg|cpu|Benchmark)' >$(BASELINE)
 
 # Three generated files need long runs and have targets of their own: make model, make mutants and
 # make twins. cmd/proof/record/runs is written by the targets that take RECORD=1.

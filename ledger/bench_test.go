@@ -8,20 +8,34 @@ import (
 
 	"github.com/nats-io/nats.go/jetstream"
 
+	"settled/cmd/proof/benchcompare/calibrate"
 	"settled/ledger"
 	"settled/ledger/ledgertest"
 	"settled/ledger/natstest"
 	"settled/settlement"
 )
 
+func BenchmarkCalibration(b *testing.B) { calibrate.Run(b) }
+
 // BenchmarkAppend is an append without a server: encoding, reading back, hashing.
 func BenchmarkAppend(b *testing.B) {
-	mem := &ledgertest.Stream{}
-	l := ledger.New(mem, config())
-	for n := 0; b.Loop(); n++ {
-		mustAppend(b, l, settlement.Head{Session: session(n)}, closing(session(n), outcome("a"), 1))
-		mem.Rewind(0)
-		l = ledger.New(mem, config())
+	head, entry := settlement.Head{Session: session(1)}, closing(session(1), outcome("a"), 1)
+	for b.Loop() {
+		mustAppend(b, ledger.New(&ledgertest.Stream{}, config()), head, entry)
+	}
+}
+
+// BenchmarkSettle is a whole settlement with a node and a stream in memory: the loop, the
+// plan, the intent and the result.
+func BenchmarkSettle(b *testing.B) {
+	node := newFakeNode()
+	o := published(b, "a", paysProvider, 1)
+	s := settlement.Settler{Node: node, DeadLetters: &letters{}, EmergencyStop: released{}, Policies: settlement.BuiltIn(), MaxAttempts: 3, FenceMargin: time.Second}
+	for b.Loop() {
+		node.session.Open, node.session.Payouts, node.sent, s.Ledger = true, nil, 0, ledger.New(&ledgertest.Stream{}, config())
+		if done, err := s.Settle(b.Context(), o); err != nil || done.Entry.State != settlement.EntryClosed {
+			b.Fatal(done, err)
+		}
 	}
 }
 

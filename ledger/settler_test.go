@@ -23,6 +23,21 @@ type fakeNode struct {
 	sent    int
 }
 
+const payer, provider = "0x00000000000000000000000000000000000000a1", "0x00000000000000000000000000000000000000b2"
+
+// paysProvider is the data of an outcome of the fake node's session.
+var paysProvider = `{"session_id":"` + string(session(1)) + `","parties":{"provider":"` + provider + `"}}`
+
+func newFakeNode() *fakeNode {
+	n := &fakeNode{session: settlement.Session{ID: session(1), Open: true, Version: 1, ConfirmedStable: true, Quorum: 100, Decimals: map[settlement.Asset]int32{"usdc": 6}}}
+	for _, spelling := range []string{payer, provider} {
+		address := natstest.Must(settlement.ParseAddress(spelling))
+		n.session.Participants = append(n.session.Participants, settlement.Participant{Address: address, Spelling: spelling, Weight: 50})
+		n.session.Deposits = append(n.session.Deposits, settlement.Transfer{Wallet: address, Asset: "usdc", Amount: amount("2.5"), At: time.Unix(1_700_000_000, 0)})
+	}
+	return n
+}
+
 func (n *fakeNode) Session(context.Context, settlement.SessionID, settlement.ReadOptions) (settlement.Session, error) {
 	n.session.AsOf = time.Unix(1_800_000_000, 0)
 	return n.session, nil
@@ -71,7 +86,7 @@ func (released) Stop(_ context.Context, _ settlement.Outcome, f settlement.Failu
 }
 
 // published is one outcome message.
-func published(t *testing.T, id, data string, sequence uint64) settlement.Outcome {
+func published(t testing.TB, id, data string, sequence uint64) settlement.Outcome {
 	t.Helper()
 	o, err := settlement.ParseOutcome(settlement.Envelope{
 		Subject: "outcome.payment_completed", Source: "/shop", ID: id, Type: "outcome.payment_completed",
@@ -86,16 +101,11 @@ func published(t *testing.T, id, data string, sequence uint64) settlement.Outcom
 // TestSettlerOnLedger lets the real Settler write all kinds of entries, and holds the
 // result to the audit: what the one writes is what the other expects.
 func TestSettlerOnLedger(t *testing.T) {
-	const payer, provider = "0x00000000000000000000000000000000000000a1", "0x00000000000000000000000000000000000000b2"
-	node := &fakeNode{session: settlement.Session{ID: session(1), Open: true, Version: 1, ConfirmedStable: true, Quorum: 100, Decimals: map[settlement.Asset]int32{"usdc": 6}}, refuse: true}
-	for _, spelling := range []string{payer, provider} {
-		address := natstest.Must(settlement.ParseAddress(spelling))
-		node.session.Participants = append(node.session.Participants, settlement.Participant{Address: address, Spelling: spelling, Weight: 50})
-		node.session.Deposits = append(node.session.Deposits, settlement.Transfer{Wallet: address, Asset: "usdc", Amount: amount("2.5"), At: time.Unix(1_700_000_000, 0)})
-	}
+	node := newFakeNode()
+	node.refuse = true
 	l := ledger.New(&ledgertest.Stream{}, config())
 	s := settlement.Settler{Node: node, Ledger: l, DeadLetters: &letters{}, EmergencyStop: released{}, Policies: settlement.BuiltIn(), MaxAttempts: 3, FenceMargin: time.Second}
-	data := `{"session_id":"` + string(session(1)) + `","parties":{"provider":"` + provider + `"}}`
+	data := paysProvider
 
 	fails := func(o settlement.Outcome, code settlement.Code) {
 		t.Helper()

@@ -66,3 +66,9 @@ func (r Report) BySequence() map[uint64]int {
 
 // Bound sets the number of sessions that are remembered.
 func (c *Classifier) Bound(most int) { c.most = most }
+
+// VerifyWithin is Verify that remembers only so many sessions that are not closed, and so
+// many closed ones in each generation.
+func (l *Ledger) VerifyWithin(ctx context.Context, a Audit, open, closed int) (Report, error) {
+	return l.verify(ctx, a, auditLimits{open, closed})
+}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"time"
 
 	"github.com/nats-io/nats.go/jetstream"
 
@@ -49,18 +50,33 @@ func Parse(m *jetstream.RawStreamMsg) Stored { return parse(messageOf(m)) }
 // Walk calls fn with every message of the ledger from a sequence on (0: from the first), in
 // order, up to the last one when it begins, and returns the sequence of that; 0 for an empty
 // ledger. A message that can't be read as an entry is passed with its Err. An error of fn
-// ends the walk and is returned.
+// ends the walk and is returned. Temporary failures are retried for half a minute.
 func (l *Ledger) Walk(ctx context.Context, from uint64, fn func(Stored) error) (last uint64, err error) {
-	all := allSubjects(l.cfg.Prefix)
-	end, err := l.get(ctx, all, 0)
-	if errors.Is(err, ErrNoMessage) {
-		return 0, nil
+	end, err := l.lastSequence(ctx)
+	if end == 0 || err != nil {
+		return 0, err
 	}
-	if err != nil {
+	decode := func(_ context.Context, m *jetstream.RawStreamMsg) (Stored, error) { return Parse(m), nil }
+	if err := walk(ctx, l, max(from, 1), end, decode, fn); err != nil {
+		return 0, err
+	}
+	return end, nil
+}
+
+// lastSequence returns the sequence of the ledger's last message; 0: it has none.
+func (l *Ledger) lastSequence(ctx context.Context) (uint64, error) {
+	end, err := l.get(ctx, allSubjects(l.cfg.Prefix), 0)
+	if err != nil && !errors.Is(err, ErrNoMessage) {
 		return 0, fmt.Errorf("ledger: last entry: %w", err)
 	}
+	return end.Sequence, nil
+}
+
+// walk calls fn, in order, with what decode makes of every message of the ledger from one
+// sequence to another, which the ledger must have had. decode is called concurrently.
+func walk[T any](ctx context.Context, l *Ledger, from, end uint64, decode func(context.Context, *jetstream.RawStreamMsg) (T, error), fn func(T) error) error {
 	get := func(ctx context.Context, filter string, at uint64) (Message, error) {
-		m, err := l.get(ctx, filter, at)
+		m, err := l.getPatiently(ctx, filter, at)
 		switch {
 		case errors.Is(err, ErrNoMessage):
 			return Message{}, fmt.Errorf("ledger: entries from %d: no such message: entries vanished while they were read", at)
@@ -69,11 +85,24 @@ func (l *Ledger) Walk(ctx context.Context, from uint64, fn func(Stored) error) (
 		}
 		return m, nil
 	}
-	err = streamreader.Range(ctx, nextOf(get), []string{all}, max(from, 1), end.Sequence, func(m *jetstream.RawStreamMsg) error { return fn(Parse(m)) })
-	if err != nil {
-		return 0, err
+	return streamreader.RangeDecoded(ctx, nextOf(get), decode, []string{allSubjects(l.cfg.Prefix)}, from, end, fn)
+}
+
+// readPatience is how long getPatiently retries a read, and readPause the time between two
+// attempts.
+const readPatience, readPause = 30 * time.Second, 500 * time.Millisecond
+
+// getPatiently is get for commands that read much: temporary failures are retried.
+func (l *Ledger) getPatiently(ctx context.Context, filter string, from uint64) (Message, error) {
+	for began := l.cfg.SteadyFunc(); ; {
+		m, err := l.get(ctx, filter, from)
+		if err == nil || ctx.Err() != nil || !streamreader.Temporary(err) || l.cfg.SteadyFunc().Sub(began) >= readPatience {
+			return m, err
+		}
+		if err := l.cfg.WaitFunc(ctx, readPause); err != nil {
+			return m, err
+		}
 	}
-	return end.Sequence, nil
 }
 
 // Session returns every message on a session's subjects, oldest first, up to the last one

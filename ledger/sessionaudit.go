@@ -11,6 +11,12 @@ import (
 
 type hash = [sha256.Size]byte
 
+// shortHash is half of a hash. Two of them are compared only where this program computed
+// both from stored text.
+type shortHash [16]byte
+
+func shorten(h hash) shortHash { return shortHash(h[:16]) }
+
 // sessionAudit is what an audit remembers of one session: a fixed amount, but for the plans
 // of its closing entries, which max_attempts bounds and a closed entry drops.
 type sessionAudit struct {
@@ -30,8 +36,8 @@ type sessionAudit struct {
 // auditedStanding is a settlement.Standing with the outcome hashed.
 type auditedStanding struct {
 	state    settlement.StandingState
-	outcome  hash // of its identity without the type, which a standing does not contain
-	full     hash // of its whole identity; zero: unknown
+	outcome  shortHash // of its identity without the type, which a standing does not contain
+	full     shortHash // of its whole identity; zero: unknown
 	sequence uint64
 }
 
@@ -98,10 +104,10 @@ func (p auditedStanding) heldBy(o settlement.OutcomeRef) bool {
 	switch {
 	case p.state == settlement.Free:
 		return false
-	case p.full == hash{}:
-		return p.outcome == o.Identity().Untyped().Hash()
+	case p.full == shortHash{}:
+		return p.outcome == shorten(o.Identity().Untyped().Hash())
 	default:
-		return p.full == o.Identity().Hash()
+		return p.full == shorten(o.Identity().Hash())
 	}
 }
 
@@ -157,16 +163,16 @@ func (c *sessionAudit) apply(e settlement.Entry) {
 	c.standing = auditedStandingOf(settlement.Head{Last: &e}.Standing())
 	switch e.State {
 	case settlement.EntryClosing:
-		full = e.Outcome.Identity().Hash()
+		full = shorten(e.Outcome.Identity().Hash())
 		c.attempts, c.attemptsUnknown = e.Attempt, false
 		c.plans = append(c.plans, planOf(e))
 		c.current = e.Allocation
 	case settlement.EntryClosed:
-		full = e.Outcome.Identity().Hash()
+		full = shorten(e.Outcome.Identity().Hash())
 		c.plans, c.current = nil, nil
 	default:
 		if c.standing.state == settlement.Free {
-			full, c.current, c.attempts = hash{}, nil, 0
+			full, c.current, c.attempts = shortHash{}, nil, 0
 		}
 	}
 	c.standing.full = full
@@ -175,7 +181,7 @@ func (c *sessionAudit) apply(e settlement.Entry) {
 func auditedStandingOf(st settlement.Standing) auditedStanding {
 	p := auditedStanding{state: settlement.Free, sequence: st.Sequence}
 	if st.State == settlement.Closing || st.State == settlement.Closed {
-		p.state, p.outcome = st.State, st.Identity().Hash()
+		p.state, p.outcome = st.State, shorten(st.Identity().Hash())
 	}
 	return p
 }

@@ -2,11 +2,15 @@ package ledger
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"strconv"
 	"strings"
 
+	"github.com/nats-io/nats.go/jetstream"
+
+	"settled/ledger/streamreader"
 	"settled/settlement"
 )
 
@@ -19,9 +23,16 @@ type Audit struct {
 	Session settlement.SessionID
 	// VerifyFunc checks the evidence of closed entries. Nil: signatures are not checked.
 	VerifyFunc VerifyFunc
+	// After is the sequence after which the stream is verified. What is needed of earlier
+	// entries is read: those of the sessions that have later ones. It is ignored if Session
+	// is set.
+	After uint64
 	// Anchor is the last entry that an earlier audit of the whole stream saw. Nil: none.
 	// It is ignored if Session is set.
 	Anchor *Anchor
+	// MessageFunc is called, in order, with each message after it was verified, and with
+	// the report so far. Its error ends the audit. Nil: it is not called.
+	MessageFunc func(Message, *Report) error
 	// ClosedFunc is called with each closed entry of a known session that can be read, in
 	// order. Its error ends the audit. Nil: it is not called.
 	ClosedFunc func(settlement.Entry) error
@@ -32,7 +43,7 @@ type Audit struct {
 // Report is the result of an audit.
 type Report struct {
 	Entries  uint64 // messages that were verified
-	Sessions uint64 // with at least one entry
+	Sessions uint64 // with at least one of these messages
 	Closed   uint64 // of these
 	Unknown  uint64 // entries without a readable session
 	Foreign  uint64 // messages that are not entries of this ledger; each has a finding, or follows one that has
@@ -41,8 +52,12 @@ type Report struct {
 	// elsewhere can.
 	Last       uint64
 	LastDigest string
-	Findings   []Finding // in the order of the stream
+	Findings   []Finding // in the order of the stream, at most maxFindings
+	Omitted    uint64    // findings that are left out of Findings
 }
+
+// maxFindings bounds the findings that are kept.
+const maxFindings = 100_000
 
 // Finding is one discrepancy.
 type Finding struct {
@@ -69,16 +84,27 @@ const progressInterval = 1024
 
 // Verify checks the ledger by its stored bytes: that each entry is an event as ENTRIES.md
 // describes it, that each session's entries are one chain, that its standing changed only as
-// it may, that a closed entry pays what its intent said, and that the node signed it. It
-// remembers a fixed amount for each session. Discrepancies are in the report; an error means
-// that the audit itself failed.
+// it may, that a closed entry pays what its intent said, and that the node signed it.
+// Discrepancies are in the report; an error means that the audit itself failed. Its memory
+// is bounded, but for entries of unknown sessions (30 bytes each).
 func (l *Ledger) Verify(ctx context.Context, a Audit) (Report, error) {
-	v := audit{Audit: a, l: l, sessions: map[settlement.SessionID]*sessionAudit{}, unknown: payloadSet{}}
-	var err error
+	return l.verify(ctx, a, auditLimits{maxOpenAudits, maxClosedAudits})
+}
+
+func (l *Ledger) verify(ctx context.Context, a Audit, most auditLimits) (Report, error) {
+	if a.Session != "" {
+		a.After, a.Anchor = 0, nil
+	}
+	end, err := l.lastSequence(ctx)
+	if err != nil {
+		return Report{}, fmt.Errorf("ledger: verify: %w", err)
+	}
+	v := audit{Audit: a, l: l, sessions: newAuditMemory(end, most), unknown: payloadSet{}}
+	v.Last = a.After
 	if a.Session == "" {
-		err = v.wholeStream(ctx)
+		err = v.wholeStream(ctx, end)
 	} else {
-		err = eachMatching(ctx, l.source(), l.cfg.Prefix, a.Session, func(s Stored) error { return v.add(ctx, s) })
+		err = eachMatching(ctx, l.source(), l.cfg.Prefix, a.Session, func(s Stored) error { return v.add(ctx, auditedMessage{Stored: s, first: 1}) })
 	}
 	if err != nil {
 		return v.Report, fmt.Errorf("ledger: verify: %w", err)
@@ -92,13 +118,25 @@ type audit struct {
 	Audit
 	Report
 	l        *Ledger
-	sessions map[settlement.SessionID]*sessionAudit
+	sessions *auditMemory
 	unknown  payloadSet
+	silent   bool // earlier messages of a session are read again: nothing is reported
 
+	unknownRead     bool // earlier entries of unknown sessions were read
 	gapsKnown, gaps bool // whether messages are missing from the stream
 }
 
+// auditedMessage is a message with what the audit reads of its session ahead.
+type auditedMessage struct {
+	Stored
+	first uint64 // sequence of its session's first message; 0: not read
+}
+
 func (v *audit) addFinding(id settlement.SessionID, sequence uint64, format string, args ...any) {
+	if len(v.Findings) == maxFindings {
+		v.Omitted++
+		return
+	}
 	v.Findings = append(v.Findings, Finding{id, sequence, fmt.Sprintf(format, args...)})
 }
 
@@ -108,33 +146,59 @@ func (v *audit) progress() {
 	}
 }
 
-// wholeStream verifies every entry, that no sequence is missing, and the anchor.
-func (v *audit) wholeStream(ctx context.Context) error {
-	_, err := v.l.Walk(ctx, 0, func(s Stored) error {
-		if s.Sequence != v.Last+1 {
-			v.addFinding("", s.Sequence, "entries %d to %d are missing from the stream", v.Last+1, s.Sequence-1)
+// wholeStream verifies every entry after Audit.After, that no sequence is missing there, and
+// the anchor.
+func (v *audit) wholeStream(ctx context.Context, end uint64) error {
+	if a := v.Anchor; a != nil && a.Sequence <= v.After {
+		found, err := v.l.CheckAnchor(ctx, *a)
+		if err != nil {
+			return err
 		}
-		if a := v.Anchor; a != nil && s.Sequence == a.Sequence && a.Digest != "" && digest(s.Payload) != a.Digest {
-			v.addFinding("", s.Sequence, "it hashes to %s, and by the anchor it was %s: the ledger was replaced from here or from before", digest(s.Payload), a.Digest)
+		v.Findings = append(v.Findings, found...)
+	}
+	err := walk(ctx, v.l, v.After+1, end, v.readAhead, func(m auditedMessage) error {
+		if m.Sequence != v.Last+1 {
+			v.addFinding("", m.Sequence, "entries %d to %d are missing from the stream", v.Last+1, m.Sequence-1)
 		}
-		return v.add(ctx, s)
+		if a := v.Anchor; a != nil && m.Sequence == a.Sequence && !a.matches(m.Message) {
+			v.addFinding("", m.Sequence, "%s", a.replacedText(m.Message))
+		}
+		return v.add(ctx, m)
 	})
 	if err == nil && v.Anchor != nil && v.Last < v.Anchor.Sequence {
-		v.addFinding("", v.Last, "the ledger ends here, and by the anchor it went on to entry %d: its tail was removed", v.Anchor.Sequence)
+		v.addFinding("", v.Last, "%s", v.Anchor.cutText())
 	}
 	return err
 }
 
+// readAhead decodes a message. Of a session's first entry after Audit.After it also reads
+// whether other messages of the session come before it.
+func (v *audit) readAhead(ctx context.Context, raw *jetstream.RawStreamMsg) (auditedMessage, error) {
+	m := auditedMessage{Stored: Parse(raw)}
+	if v.After == 0 || m.Err != nil || m.Entry.N != 1 {
+		return m, nil
+	}
+	_, filter := subjects(v.l.cfg.Prefix, "", m.Entry.Session)
+	first, err := v.l.getPatiently(ctx, filter, 1)
+	if err != nil {
+		return m, fmt.Errorf("first entry of %s: %w", m.Entry.Session, err)
+	}
+	m.first = first.Sequence
+	return m, nil
+}
+
 // add verifies the next message.
-func (v *audit) add(ctx context.Context, s Stored) error {
+func (v *audit) add(ctx context.Context, m auditedMessage) error {
 	v.Entries++
-	v.Last, v.LastDigest = s.Sequence, digest(s.Payload)
-	_, _, id, err := splitSubject(s.Subject)
+	v.Last, v.LastDigest = m.Sequence, digest(m.Payload)
+	_, _, id, err := splitSubject(m.Subject)
 	if err != nil || id == "" {
-		v.addUnknown(s) // an error of splitSubject is in s.Err too
-		err = nil
+		err = v.addUnknown(ctx, m.Stored) // an error of splitSubject is in its Err too
 	} else {
-		err = v.addToSession(ctx, id, s)
+		err = v.addToSession(ctx, id, m)
+	}
+	if err == nil && v.MessageFunc != nil {
+		err = v.MessageFunc(m.Message, &v.Report)
 	}
 	if v.Entries%progressInterval == 0 {
 		v.progress()
@@ -143,33 +207,94 @@ func (v *audit) add(ctx context.Context, s Stored) error {
 }
 
 // addUnknown verifies a message that is on no session's chain.
-func (v *audit) addUnknown(s Stored) {
-	if s.Err == nil && v.unknown.add(s.Payload) {
-		s.Err = errCopy
+func (v *audit) addUnknown(ctx context.Context, s Stored) error {
+	if s.Err == nil {
+		if err := v.readUnknown(ctx); err != nil {
+			return err
+		}
+		if v.unknown.add(s.Payload) {
+			s.Err = errCopy
+		}
 	}
 	if s.Err == nil {
 		v.Unknown++
-		return
+		return nil
 	}
 	v.addForeign("", s, s.Err)
 	v.addFinding("", s.Sequence, "not an entry of this ledger, and ignored: %s", s.Err)
+	return nil
+}
+
+// readUnknown reads once the entries of unknown sessions before Audit.After, of which later
+// ones may be copies; only the last ones, as a Classifier does.
+func (v *audit) readUnknown(ctx context.Context) error {
+	if v.After == 0 || v.unknownRead {
+		return nil
+	}
+	v.unknownRead = true
+	_, filter := subjects(v.l.cfg.Prefix, "", "")
+	err := streamreader.Range(ctx, nextOf(v.l.getPatiently), []string{filter}, v.After-min(v.After, unknownSearch)+1, v.After, func(m *jetstream.RawStreamMsg) error {
+		v.unknown.add(m.Data)
+		return nil
+	})
+	if err != nil && !errors.Is(err, ErrNoMessage) {
+		return fmt.Errorf("entries of unknown sessions before %d: %w", v.After, err)
+	}
+	return nil
 }
 
 func (v *audit) addForeign(id settlement.SessionID, s Stored, why error) {
 	v.Foreign++
-	v.l.reportForeign(id, s, why)
+	if !v.silent {
+		v.l.reportForeign(id, s, why)
+	}
+}
+
+// session returns what is known of the session of a message. A session that is met for the
+// first time may have earlier messages: before Audit.After, or because it was forgotten.
+func (v *audit) session(ctx context.Context, id settlement.SessionID, m auditedMessage) (*sessionAudit, error) {
+	key := keyOf([]byte(id))
+	if c := v.sessions.get(key); c != nil {
+		return c, nil
+	}
+	if m.first == m.Sequence || v.After == 0 && !v.sessions.mayBeForgotten(key) || v.Session != "" {
+		v.Sessions++
+		return &sessionAudit{}, nil
+	}
+	again := audit{l: v.l, sessions: newAuditMemory(0, v.sessions.most), unknown: payloadSet{}, silent: true, gapsKnown: v.gapsKnown, gaps: v.gaps}
+	met := false
+	_, filter := subjects(v.l.cfg.Prefix, "", id)
+	err := streamreader.Range(ctx, nextOf(v.l.getPatiently), []string{filter}, 1, m.Sequence-1, func(raw *jetstream.RawStreamMsg) error {
+		met = met || raw.Sequence > v.After
+		return again.addToSession(ctx, id, auditedMessage{Stored: Parse(raw), first: 1})
+	})
+	if err != nil {
+		return nil, fmt.Errorf("entries of %s before %d: %w", id, m.Sequence, err)
+	}
+	v.gapsKnown, v.gaps = again.gapsKnown, again.gaps
+	if !met {
+		v.Sessions++
+	}
+	if c := again.sessions.get(key); c != nil {
+		return c, nil
+	}
+	return &sessionAudit{}, nil
 }
 
 // addToSession verifies a message against its session's chain. An entry that is not on the
 // chain is one finding, and those that continue from that entry are none, so that one
 // altered entry does not give a finding for each entry after it.
-func (v *audit) addToSession(ctx context.Context, id settlement.SessionID, s Stored) error {
-	c := v.sessions[id]
-	if c == nil {
-		c = &sessionAudit{}
-		v.sessions[id] = c
-		v.Sessions++
+func (v *audit) addToSession(ctx context.Context, id settlement.SessionID, m auditedMessage) error {
+	c, err := v.session(ctx, id, m)
+	if err != nil {
+		return err
 	}
+	err = v.addToChain(ctx, id, c, m.Stored)
+	v.sessions.put(keyOf([]byte(id)), c)
+	return err
+}
+
+func (v *audit) addToChain(ctx context.Context, id settlement.SessionID, c *sessionAudit, s Stored) error {
 	foreign, undecided := checkLink(s, c.n, c.previous(), func() (bool, error) { return v.hasGaps(ctx) })
 	switch {
 	case s.Err != nil && undecided != nil:
@@ -244,6 +369,33 @@ func (a Anchor) String() string {
 		text += ":" + a.Digest
 	}
 	return text
+}
+
+func (a Anchor) matches(m Message) bool { return a.Digest == "" || digest(m.Payload) == a.Digest }
+
+func (a Anchor) replacedText(m Message) string {
+	return fmt.Sprintf("it hashes to %s, and by the anchor it was %s: the ledger was replaced from here or from before", digest(m.Payload), a.Digest)
+}
+
+func (a Anchor) cutText() string {
+	return fmt.Sprintf("the ledger ends here, and by the anchor it went on to entry %d: its tail was removed", a.Sequence)
+}
+
+// CheckAnchor reads the entry of an anchor, and returns what is wrong with it.
+func (l *Ledger) CheckAnchor(ctx context.Context, a Anchor) ([]Finding, error) {
+	m, err := l.getPatiently(ctx, allSubjects(l.cfg.Prefix), a.Sequence)
+	switch {
+	case errors.Is(err, ErrNoMessage):
+		last, err := l.lastSequence(ctx)
+		return []Finding{{"", last, a.cutText()}}, err
+	case err != nil:
+		return nil, fmt.Errorf("ledger: entry %d: %w", a.Sequence, err)
+	case m.Sequence != a.Sequence:
+		return []Finding{{"", a.Sequence, fmt.Sprintf("entries %d to %d are missing from the stream", a.Sequence, m.Sequence-1)}}, nil
+	case !a.matches(m):
+		return []Finding{{"", a.Sequence, a.replacedText(m)}}, nil
+	}
+	return nil, nil
 }
 
 // ParseAnchor parses SEQUENCE or SEQUENCE:SHA256.

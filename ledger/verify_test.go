@@ -1,8 +1,12 @@
 package ledger_test
 
 import (
+	"context"
 	"errors"
+	"reflect"
+	"slices"
 	"strings"
+	"sync/atomic"
 	"testing"
 
 	"settled/ledger"
@@ -197,7 +201,68 @@ func TestVerifyFinds(t *testing.T) {
 					t.Logf("  %s", f)
 				}
 			}
+			checkPartialAudits(t, mem, r)
 		})
+	}
+}
+
+// checkPartialAudits demands the findings of an audit also of audits that remember hardly
+// any sessions, and of audits of the stream after each of its sequences.
+func checkPartialAudits(t *testing.T, mem *ledgertest.Stream, want ledger.Report) {
+	t.Helper()
+	for _, most := range [][2]int{{1, 0}, {1, 1}, {2, 1}} {
+		r := natstest.Must(ledger.New(mem, config()).VerifyWithin(t.Context(), ledger.Audit{}, most[0], most[1]))
+		if !reflect.DeepEqual(r, want) {
+			t.Errorf("remembering %v: %+v\nwant %+v", most, r, want)
+		}
+	}
+	for after := uint64(1); after <= want.Last; after++ {
+		var later []ledger.Finding
+		for _, f := range want.Findings {
+			if f.Sequence > after {
+				later = append(later, f)
+			}
+		}
+		if m, err := mem.Get(t.Context(), ">", after); err != nil || m.Sequence != after {
+			continue // an audit begins after an entry
+		}
+		r := natstest.Must(ledger.New(mem, config()).VerifyWithin(t.Context(), ledger.Audit{After: after}, 1, 1))
+		if !slices.Equal(r.Findings, later) || r.Last != want.Last {
+			t.Errorf("after %d: %v\nwant %v", after, r.Findings, later)
+		}
+	}
+}
+
+// counting counts the reads of a stream.
+type counting struct {
+	ledger.Stream
+	gets *atomic.Int64
+}
+
+func (c counting) Get(ctx context.Context, filter string, from uint64) (ledger.Message, error) {
+	c.gets.Add(1)
+	return c.Stream.Get(ctx, filter, from)
+}
+
+// TestVerifyCounts: an audit asks for each entry once, and for the last one. After an entry
+// it also asks for the first entry of each session that begins after it, and for all earlier
+// entries of the others.
+func TestVerifyCounts(t *testing.T) {
+	js := natstest.Connect(t, newServer(t))
+	mustOpen(t, js, config())
+	const sessions = 300
+	pour(t, js, sessions)
+	stream := mustOpen(t, js, config()).Stream()
+	for _, c := range []struct {
+		after uint64
+		open  int
+		want  int64
+	}{{0, 1000, 1 + 600}, {0, 1, 1 + 600}, {400, 1000, 1 + 200 + 100}, {401, 1000, 1 + 199 + 99 + 1}, {600, 1000, 1}} {
+		gets := new(atomic.Int64)
+		r := natstest.Must(ledger.New(counting{stream, gets}, config()).VerifyWithin(t.Context(), ledger.Audit{After: c.after}, c.open, 1000))
+		if len(r.Findings) > 0 || r.Entries != 600-c.after || r.Last != 600 || gets.Load() != c.want {
+			t.Errorf("after %d: %d entries, last %d, %d reads, want %d: %v", c.after, r.Entries, r.Last, gets.Load(), c.want, r.Findings)
+		}
 	}
 }
 

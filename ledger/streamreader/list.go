@@ -35,6 +35,9 @@ const (
 	// probes is the number of selected messages in a row that must be that close
 	// together before reading by sequence begins.
 	probes = 32
+	// maxBuffered bounds the bytes of the messages that are read ahead, by the size of
+	// the largest one so far: of large messages fewer are read concurrently.
+	maxBuffered = 16 << 20
 )
 
 // List calls fn with every selected message, in order, up to the last message that the
@@ -96,8 +99,16 @@ type NextFunc func(ctx context.Context, filter string, from uint64) (*jetstream.
 // close together, all messages are read, many concurrently, and the filters are applied
 // here: the server's search for the next match costs more than a message.
 func Range(ctx context.Context, next NextFunc, filters []string, from, end uint64, fn func(*jetstream.RawStreamMsg) error) error {
+	decode := func(_ context.Context, m *jetstream.RawStreamMsg) (*jetstream.RawStreamMsg, error) { return m, nil }
+	return RangeDecoded(ctx, next, decode, filters, from, end, fn)
+}
+
+// RangeDecoded is Range with what decode makes of each message. decode is called by the
+// goroutines that read, out of order and also for messages that fn is not called with; fn is
+// called in order. An error of decode is returned when fn would be called with its result.
+func RangeDecoded[T any](ctx context.Context, next NextFunc, decode func(context.Context, *jetstream.RawStreamMsg) (T, error), filters []string, from, end uint64, fn func(T) error) error {
 	if len(filters) == 0 || len(filters) == 1 && filters[0] == all {
-		return readAhead(ctx, next, from, end, fn)
+		return readAhead(ctx, next, decode, nil, from, end, fn)
 	}
 	found := make([]*jetstream.RawStreamMsg, len(filters)) // each filter's next match, if known
 	for near := 0; from <= end; {
@@ -109,19 +120,20 @@ func Range(ctx context.Context, next NextFunc, filters []string, from, end uint6
 			if near++; m.Sequence-from >= dense {
 				near = 0
 			}
-			if err := fn(m); err != nil {
+			decoded, err := decode(ctx, m)
+			if err == nil {
+				err = fn(decoded)
+			}
+			if err != nil {
 				return err
 			}
 			from = m.Sequence + 1
 			continue
 		}
 		matched, to := 0, min(end, from+chunk-1)
-		err := readAhead(ctx, next, from, to, func(m *jetstream.RawStreamMsg) error {
-			if !slices.ContainsFunc(filters, func(filter string) bool { return Matches(filter, m.Subject) }) {
-				return nil
-			}
+		err := readAhead(ctx, next, decode, filters, from, to, func(v T) error {
 			matched++
-			return fn(m)
+			return fn(v)
 		})
 		if err != nil {
 			return err
@@ -152,25 +164,34 @@ func firstMatch(ctx context.Context, next NextFunc, filters []string, found []*j
 	return first, nil
 }
 
-// readAhead calls fn, in order, with every message from one sequence to another, and reads
-// up to width of them concurrently.
-func readAhead(ctx context.Context, next NextFunc, from, end uint64, fn func(*jetstream.RawStreamMsg) error) error {
+// readAhead calls fn, in order, with what decode makes of every message from one sequence
+// to another that one of the filters matches (without filters: of every message), and reads
+// up to width messages concurrently.
+func readAhead[T any](ctx context.Context, next NextFunc, decode func(context.Context, *jetstream.RawStreamMsg) (T, error), filters []string, from, end uint64, fn func(T) error) error {
 	type answer struct {
-		m   *jetstream.RawStreamMsg
-		err error
+		m         *jetstream.RawStreamMsg
+		err       error // of next
+		matches   bool
+		decoded   T
+		decodeErr error
 	}
 	ctx, stop := context.WithCancel(ctx)
 	var running sync.WaitGroup
 	defer running.Wait()
 	defer stop()
 	var requested []chan answer
+	largest := 0
 	for last := uint64(0); ; {
-		for ; len(requested) < width && from <= end; from++ {
+		for ; len(requested) < width && len(requested)*largest < maxBuffered && from <= end; from++ {
 			one, sequence := make(chan answer, 1), from
 			requested = append(requested, one)
 			running.Go(func() {
-				m, err := next(ctx, all, sequence)
-				one <- answer{m, err}
+				var a answer
+				if a.m, a.err = next(ctx, all, sequence); a.err == nil && a.m.Sequence <= end && matchesAny(filters, a.m.Subject) {
+					a.matches = true
+					a.decoded, a.decodeErr = decode(ctx, a.m)
+				}
+				one <- a
 			})
 		}
 		if len(requested) == 0 {
@@ -188,11 +209,23 @@ func readAhead(ctx context.Context, next NextFunc, from, end uint64, fn func(*je
 		case a.m.Sequence <= last:
 			continue // where sequences are missing, several reads find the same message
 		}
-		if err := fn(a.m); err != nil {
-			return err
+		if a.matches {
+			err := a.decodeErr
+			if err == nil {
+				err = fn(a.decoded)
+			}
+			if err != nil {
+				return err
+			}
 		}
+		largest = max(largest, len(a.m.Data))
 		last, from = a.m.Sequence, max(from, a.m.Sequence+1)
 	}
+}
+
+// matchesAny reports whether one of the filters matches a subject; true without filters.
+func matchesAny(filters []string, subject string) bool {
+	return len(filters) == 0 || slices.ContainsFunc(filters, func(filter string) bool { return Matches(filter, subject) })
 }
 
 // Matches reports whether a filter matches a subject, as NATS does.

@@ -166,9 +166,9 @@ func (r *Reader) request(ctx context.Context, call string, body []byte, answer a
 	}
 }
 
-// temporary reports whether an error ends once the connection, the server or the stream's
+// Temporary reports whether an error ends once the connection, the server or the stream's
 // leader is back.
-func temporary(err error) bool {
+func Temporary(err error) bool {
 	for _, target := range []error{
 		nats.ErrTimeout, nats.ErrNoResponders, nats.ErrConnectionReconnecting, nats.ErrDisconnected, nats.ErrReconnectBufExceeded,
 		context.DeadlineExceeded,
@@ -187,7 +187,7 @@ func Retry[T any](ctx context.Context, r *Reader, read func(context.Context) (T,
 	began, pause := time.Now(), firstPause
 	for {
 		v, err := read(ctx)
-		if err == nil || ctx.Err() != nil || r.patience == 0 || !temporary(err) {
+		if err == nil || ctx.Err() != nil || r.patience == 0 || !Temporary(err) {
 			return v, err
 		}
 		patience := r.patience

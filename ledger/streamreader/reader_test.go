@@ -1,9 +1,14 @@
 package streamreader
 
 import (
+	"context"
 	"errors"
 	"fmt"
+	"math/rand/v2"
+	"reflect"
 	"slices"
+	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -99,6 +104,119 @@ func TestListSelects(t *testing.T) {
 			t.Errorf("%+v: %d messages; want %d", s, len(got), len(want))
 		}
 	}
+}
+
+// Reading many messages at once gives the same messages as reading one after the other, also
+// where messages are missing, and while the stream grows.
+func TestReadingAheadIsReadingInOrder(t *testing.T) {
+	r := newRig(t)
+	stream := r.create()
+	r.fill(1500, func(i int) string { return fmt.Sprintf("s.%d", i%3) })
+	random := rand.New(rand.NewPCG(1, 2)) // #nosec G404 -- the same in every run
+	for round := range 8 {
+		for range 1 << round {
+			_ = stream.DeleteMsg(t.Context(), 1+random.Uint64N(1500)) // may be gone already
+		}
+		last := natstest.Must(stream.Info(t.Context())).State.LastSeq
+		for _, filters := range [][]string{nil, {"s.*"}, {"s.1", "s.2"}} {
+			reader := reader(r.js, "S")
+			var want, got []jetstream.RawStreamMsg
+			for from := 1 + random.Uint64N(300); ; {
+				m, err := reader.Next(t.Context(), ">", from)
+				if errors.Is(err, jetstream.ErrMsgNotFound) || err == nil && m.Sequence > last {
+					break
+				}
+				natstest.OK(t, err)
+				if matchesAny(filters, m.Subject) {
+					want = append(want, *m)
+				}
+				from = m.Sequence + 1
+			}
+			if len(want) == 0 {
+				t.Fatal("nothing to read")
+			}
+			err := Range(t.Context(), reader.Next, filters, want[0].Sequence, last, func(m *jetstream.RawStreamMsg) error {
+				if got = append(got, *m); len(got)%100 == 0 {
+					natstest.Must(r.js.Publish(t.Context(), "s.0", nil))
+				}
+				return nil
+			})
+			if err != nil || !reflect.DeepEqual(got, want) {
+				t.Errorf("round %d, %v: %d messages, want %d: %v", round, filters, len(got), len(want), err)
+			}
+		}
+	}
+}
+
+// Each message is asked for once, at most 64 are at a time, and fewer of large ones.
+func TestReadingAheadIsBounded(t *testing.T) {
+	for _, c := range []struct{ size, from, most int }{{100, 0, 64}, {1 << 20, 64, 16}} {
+		var asked, running, highest atomic.Int64
+		var mu sync.Mutex
+		next := func(_ context.Context, _ string, from uint64) (*jetstream.RawStreamMsg, error) {
+			mu.Lock()
+			asked.Add(1)
+			if now := running.Add(1); from > uint64(2*c.from) { // the size is known by then
+				highest.Store(max(highest.Load(), now))
+			}
+			mu.Unlock()
+			time.Sleep(time.Millisecond)
+			running.Add(-1)
+			return &jetstream.RawStreamMsg{Sequence: from, Data: make([]byte, c.size)}, nil
+		}
+		err := Range(t.Context(), next, nil, 1, 500, func(*jetstream.RawStreamMsg) error { return nil })
+		if err != nil || asked.Load() != 500 || highest.Load() > int64(c.most) {
+			t.Errorf("of %d bytes: %d reads, %d at once, %v", c.size, asked.Load(), highest.Load(), err)
+		}
+	}
+}
+
+// An error of decoding is no end of the stream, whatever it is.
+func TestErrorOfDecoding(t *testing.T) {
+	next := func(_ context.Context, _ string, from uint64) (*jetstream.RawStreamMsg, error) {
+		return &jetstream.RawStreamMsg{Sequence: from, Subject: "s.x"}, nil
+	}
+	for _, filters := range [][]string{nil, {"s.*"}} {
+		var got []uint64
+		err := RangeDecoded(t.Context(), next, func(_ context.Context, m *jetstream.RawStreamMsg) (uint64, error) {
+			if m.Sequence == 150 {
+				return 0, jetstream.ErrMsgNotFound
+			}
+			return m.Sequence, nil
+		}, filters, 1, 500, func(at uint64) error { got = append(got, at); return nil })
+		if !errors.Is(err, jetstream.ErrMsgNotFound) || len(got) != 149 {
+			t.Errorf("%v: %d messages, %v", filters, len(got), err)
+		}
+	}
+}
+
+// BenchmarkReading reads a stream with the reader, and one message after the other.
+func BenchmarkReading(b *testing.B) {
+	js := natstest.Connect(b, natstest.StartServer(b))
+	natstest.Must(js.CreateStream(b.Context(), jetstream.StreamConfig{Name: "S", Subjects: []string{"s.>"}}))
+	const messages = 10_000
+	for range messages {
+		natstest.Must(js.PublishAsync("s.x", make([]byte, 1000)))
+	}
+	<-js.PublishAsyncComplete()
+	r := New(js, "S")
+	b.Run("ahead", func(b *testing.B) {
+		for b.Loop() {
+			count := 0
+			if _, err := r.List(b.Context(), Selection{}, func(*jetstream.RawStreamMsg) error { count++; return nil }); err != nil || count != messages {
+				b.Fatal(count, err)
+			}
+		}
+		b.ReportMetric(float64(messages*b.N)/b.Elapsed().Seconds(), "messages/s")
+	})
+	b.Run("in-turn", func(b *testing.B) {
+		for b.Loop() {
+			for at := range uint64(messages) {
+				natstest.Must(r.Get(b.Context(), at+1))
+			}
+		}
+		b.ReportMetric(float64(messages*b.N)/b.Elapsed().Seconds(), "messages/s")
+	})
 }
 
 func TestListByTime(t *testing.T) {
@@ -243,7 +361,7 @@ func TestFollowNoticesOlderData(t *testing.T) {
 			r.server = restore(r.server)
 			r.fill(more, func(int) string { return "s.x" })
 			for err := f.wantReport(); !errors.Is(err, ErrSetBack); err = f.wantReport() {
-				if err != nil && !temporary(err) && !errors.Is(err, nats.ErrConnectionClosed) {
+				if err != nil && !Temporary(err) && !errors.Is(err, nats.ErrConnectionClosed) {
 					t.Fatal(err)
 				}
 			}
@@ -280,7 +398,7 @@ func TestFollowEndsWhileTheServerIsAway(t *testing.T) {
 	r.fill(1, func(int) string { return "s.x" })
 	f.want(1)
 	natstest.Stop(r.server)
-	if err := f.wantReport(); !temporary(err) {
+	if err := f.wantReport(); !Temporary(err) {
 		t.Errorf("reported %v", err)
 	}
 	f.stop()

@@ -92,7 +92,7 @@ func (k *nodeClock) difference(other *nodeClock, now time.Time) time.Duration {
 }
 
 // clockSet is the clocks behind all connections. A load balancer may lead them to several
-// nodes, whose clocks differ. A request may land at any of them, so the lowest bound
+// nodes, whose clocks differ. A request may reach any of them, so the lowest bound
 // decides whether it has expired: an answer of one connection never raises the bound that
 // another one's clock sets.
 //

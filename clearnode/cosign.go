@@ -216,7 +216,7 @@ func (s *silences) record(account settlement.Address, o settlement.OutcomeRef, e
 // Countersign signs another party's proposal with our key of an account, where its payload is
 // exactly the request that settles the session as the proposal says. Whether that is what the
 // outcome is due must have been decided before (settlement.CheckProposal); s is the session
-// as we see it. It returns until when the signed request may land: the caller signs no other
+// as we see it. It returns until when the signed request may take effect: the caller signs no other
 // for this session before that. Zero: nothing expires it, the session's version fences it.
 //
 // A *settlement.Failure is a refusal for good. *settlement.Waiting: not now, because the node

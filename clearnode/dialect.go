@@ -52,7 +52,7 @@ type dialect interface {
 	// Prepare builds and signs a request. See Client.Prepare.
 	Prepare(ctx context.Context, o settlement.Outcome, plan settlement.Plan, s settlement.Session) (settlement.Request, error)
 	// CheckProposal checks that another party's payload is exactly the request that settles
-	// the session as planned, and says until when it may land.
+	// the session as planned, and says until when it may take effect.
 	CheckProposal(payload []byte, plan settlement.Plan, o settlement.Outcome, s settlement.Session) (protocol.Scheme, time.Time, error)
 	// VerifyPrepared verifies a prepared request once more before it is sent.
 	VerifyPrepared(settlement.Request) (protocol.Request, error)
@@ -213,9 +213,9 @@ var errClockUnknown = &settlement.Waiting{Reason: settlement.NotReady, Err: erro
 // clockTolerance is how far two parties' lower bounds of one clock may differ.
 const clockTolerance = 2 * time.Second
 
-// CheckStamp rejects a timestamp later than the node's clock, so that the request could land
-// longer than anybody waits for, or so old that the node refuses it. Either may change with
-// the clock, so that neither rejects the proposal for good.
+// CheckStamp rejects a timestamp later than the node's clock, because the request could take
+// effect for longer than settled waits, and one so old that the node refuses the request.
+// Both may change with the clock, so neither rejects the proposal permanently.
 func (h dialectHost) CheckStamp(stamp uint64) error {
 	now, known := h.c.clocks.stamp(time.Now())
 	if !known {

@@ -231,7 +231,7 @@ func (p *prober) checkStale(e *protocol.Expiry, a protocol.Answer, now time.Time
 	case !refused && a.At.Sub(stamp) <= cfg.MessageExpiry:
 		return errors.New("the node's clock was set back during the probe")
 	case !refused:
-		return &expiryMismatch{fmt.Sprintf("the node accepts a request %s old and is configured to refuse it after %s, so a close that was given up could still land", p.staleAge(), cfg.MessageExpiry)}
+		return &expiryMismatch{fmt.Sprintf("the node accepts a request %s old and is configured to refuse it after %s, so a close that was given up could still take effect", p.staleAge(), cfg.MessageExpiry)}
 	case a.At.Sub(stamp) > p.staleAge()+cfg.FenceMargin/4:
 		return errors.New("the probe was answered too slowly to prove anything")
 	}

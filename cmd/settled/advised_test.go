@@ -36,7 +36,7 @@ func TestDeniedCommandsSayWhatIsDenied(t *testing.T) {
 		{"stop", "--reason", "test"},
 	} {
 		status, _, stderr := deniedTo(url).command(args...)
-		if status != exitFailed || !strings.Contains(stderr, "NATS refuses something to the user of nats.url") || !strings.Contains(stderr, `Permissions Violation for Publish to "`) {
+		if status != exitFailed || !strings.Contains(stderr, "NATS denies the user of nats.url a permission") || !strings.Contains(stderr, `Permissions Violation for Publish to "`) {
 			t.Errorf("%q: %d, %s", args, status, stderr)
 		}
 	}
@@ -78,7 +78,7 @@ func TestPublishNamesTheIDToTryAgain(t *testing.T) {
 // service would wait is not true.
 func TestForecastWithoutANodeIsUnknown(t *testing.T) {
 	f := forecast{Would: "unknown", Message: "the node is not asked: clearnode.url is not set"}
-	if text := f.text(); text != "can't be told: the node is not asked: clearnode.url is not set" {
+	if text := f.text(); text != "unknown: the node is not asked: clearnode.url is not set" {
 		t.Error(text)
 	}
 	_, err := unavailableNode{errors.New("x")}.Session(t.Context(), "", settlement.ReadOptions{})

@@ -83,7 +83,7 @@ func TestShowAndDryRun(t *testing.T) {
 	if first.Would != "close" || first.DeadLetter != 1 || len(first.Allocations) != 6 || last.Would != "fail" || last.Code != "invalid_outcome" {
 		t.Errorf("%+v, %+v", first, last)
 	}
-	if out := d.ok(d.onNode("deadletter", "replay", "1", "--dry-run", "--config", file)...); !strings.Contains(out, "would close its session") || !strings.Contains(out, "usdc") {
+	if out := d.ok(d.onNode("deadletter", "replay", "1", "--dry-run", "--config", file)...); !strings.Contains(out, "closes the session") || !strings.Contains(out, "usdc") {
 		t.Error(out)
 	}
 	if len(d.letters()) != 3 || len(d.node.Closes(string(session))) != 0 {

@@ -174,7 +174,7 @@ func (s deadLetterReport) text() string {
 	b.WriteString("\nIn the ledger\n" + indented(s.Ledger.text()))
 	b.WriteString("\nAt the node, now\n" + indented(s.Node.text()))
 	if s.Replay != nil {
-		b.WriteString("\nReplayed now it\n" + indented(s.Replay.text()))
+		b.WriteString("\nResult of a replay now\n" + indented(s.Replay.text()))
 	}
 	b.WriteString("\nWhat to do (deploy/RUNBOOK.md)\n" + indented(s.Advice.text()))
 	return strings.TrimRight(b.String(), "\n")

@@ -136,7 +136,7 @@ func TestDoctorFindsFaults(t *testing.T) {
 		{it: "another node answers", plant: func(d *deployment) { d.cfg.NodeAddress = addressOf(d.players[0]) },
 			want: finding("node.address", doctor.Fail, "answers", "clearnode.node_address: \"0x")},
 		{it: "nobody is pinned", plant: func(d *deployment) { d.cfg.NodeAddress = "" },
-			want: finding("node.address", doctor.Warn, "not pinned", "clearnode.node_address: \"0x")},
+			want: finding("node.address", doctor.Warn, "the first signer is trusted", "clearnode.node_address: \"0x")},
 		{it: "another generation", plant: func(d *deployment) { d.cfg.NodeProtocol = "nitronode/v1" },
 			want: finding("node.protocol", doctor.Fail, "speaks nitrorpc/0.4", "clearnode.protocol: nitrorpc/0.4")},
 		{it: "the node is down", plant: func(d *deployment) { d.node.Stop() },
@@ -151,21 +151,21 @@ func TestDoctorFindsFaults(t *testing.T) {
 		{it: "key file missing", plant: func(d *deployment) { d.cfg.NodeKeyFiles = []string{"nowhere.key"} },
 			want: finding("keys", doctor.Fail, "nowhere.key", "clearnode.key_files")},
 		{it: "key file twice", plant: func(d *deployment) { d.cfg.NodeKeyFiles = append(d.cfg.NodeKeyFiles, d.cfg.NodeKeyFiles[0]) },
-			want: finding("keys", doctor.Fail, "as another file does", "once")},
+			want: finding("keys", doctor.Fail, "the same key as another file", "once")},
 		{it: "no key", plant: func(d *deployment) { d.cfg.NodeKeyFiles = nil },
 			want: finding("keys", doctor.Fail, "not set", "clearnode.key_files")},
 		{it: "NATS is down", plant: func(d *deployment) { d.cfg.NATSURL = "nats://127.0.0.1:1" },
 			want: finding("nats.connect", doctor.Fail, "is it running", "nats.url: nats://127.0.0.1:1")},
 		{it: "the ledger may be deleted from", plant: func(d *deployment) {
 			d.makeStreams(func(s *jetstream.StreamConfig) { s.DenyDelete = s.DenyDelete && s.Name != "SETTLEMENTS" })
-		}, want: finding("stream.SETTLEMENTS", doctor.Fail, "deny_delete false", "doesn't start")},
+		}, want: finding("stream.SETTLEMENTS", doctor.Fail, "deny_delete false", "does not start")},
 		{it: "outcomes that are gone once acknowledged", plant: func(d *deployment) {
 			d.makeStreams(func(s *jetstream.StreamConfig) {
 				if s.Name == "OUTCOMES" {
 					s.Retention = jetstream.WorkQueuePolicy
 				}
 			})
-		}, want: finding("stream.OUTCOMES", doctor.Fail, "retention", "doesn't start")},
+		}, want: finding("stream.OUTCOMES", doctor.Fail, "retention", "does not start")},
 		{it: "a window that differs", plant: func(d *deployment) {
 			d.makeStreams(func(s *jetstream.StreamConfig) {
 				if s.Name == "OUTCOMES" {

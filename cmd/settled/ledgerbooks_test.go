@@ -101,7 +101,7 @@ func TestLedgerShowTellsTheStory(t *testing.T) {
 	d, sessions := month(t)
 	out := d.ok("ledger", "show", string(sessions[0]))
 	for _, want := range []string{
-		"3 entries, 1 attempt, 1 failure. It is closed by outcome o0 of /test, entry 2.", "OUTCOMES/1", "order-1", "may land",
+		"3 entries, 1 attempt, 1 failure. It is closed by outcome o0 of /test, entry 2.", "OUTCOMES/1", "order-1", "expires at",
 		"the node's\n", "close_app_session", "outcome_conflict (conflict)", "dead letter  1", "partial_service",
 	} {
 		if !strings.Contains(out, want) {

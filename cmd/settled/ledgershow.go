@@ -168,13 +168,13 @@ func outcomeLines(e settlement.Entry, line lineFunc) {
 	}
 }
 
-// requestLines writes the request, and until when it may land.
+// requestLines writes the request, and until when it may take effect.
 func requestLines(e settlement.Entry, line lineFunc) {
 	if e.Request != nil {
 		line("request", "%d, signed as of %s, SHA-256 %s", e.Request.ID, time.UnixMilli(int64(e.Request.Timestamp)).UTC().Format(time.RFC3339), e.Request.Digest) // #nosec G115 -- milliseconds since 1970
 	}
 	if e.ValidUntil != nil {
-		line("may land", "until %s on the node's clock", e.ValidUntil.UTC().Format(time.RFC3339))
+		line("fence", "expires at %s on the node's clock", e.ValidUntil.UTC().Format(time.RFC3339))
 	}
 	if e.BaseVersion != nil {
 		line("base version", "%d", *e.BaseVersion)

@@ -159,7 +159,7 @@ type verifyResult struct {
 // verifiedNode is how much was compared with the node.
 type verifiedNode struct {
 	Compared      uint64 `json:"compared"`       // sessions
-	NotComparable uint64 `json:"not_comparable"` // of these: held to being closed only, for the node doesn't show what was paid
+	NotComparable uint64 `json:"not_comparable"` // of these: only checked to be closed, because the node doesn't show what was paid
 }
 
 type verifyFinding struct {
@@ -224,14 +224,14 @@ func (r verifyResult) text() string {
 	}
 	fmt.Fprintf(&b, "%d entries of %d sessions, %d closed", r.Entries, r.Sessions, r.Closed)
 	if r.Unknown > 0 {
-		fmt.Fprintf(&b, ", and %d of no session that can be read", r.Unknown)
+		fmt.Fprintf(&b, ", and %d with an unknown session", r.Unknown)
 	}
 	if r.Foreign > 0 {
 		fmt.Fprintf(&b, "; %d messages are not entries of this ledger and have no effect", r.Foreign)
 	}
 	switch len(order) {
 	case 0:
-		b.WriteString(": all as it should be.")
+		b.WriteString(": no discrepancies.")
 	default:
 		fmt.Fprintf(&b, "; %d findings.", len(r.Findings))
 	}
@@ -241,7 +241,7 @@ func (r verifyResult) text() string {
 	default:
 		fmt.Fprintf(&b, "\n%d sessions compared with the node", r.Node.Compared)
 		if r.Node.NotComparable > 0 {
-			fmt.Fprintf(&b, ", %d of them only for being closed: it doesn't show what it paid", r.Node.NotComparable)
+			fmt.Fprintf(&b, ", %d of them only checked to be closed: it doesn't show what it paid", r.Node.NotComparable)
 		}
 		b.WriteString(".")
 	}

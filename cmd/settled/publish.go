@@ -40,7 +40,7 @@ func (p *program) publishCommand() *cobra.Command {
 	}
 	c.Flags().StringVar(&f.session, "session", "", "the app session to close")
 	c.Flags().StringArrayVar(&f.parties, "party", nil, "role=address; may be repeated, also for several addresses of one role")
-	c.Flags().StringArrayVar(&f.totals, "total", nil, "asset=amount that the session must hold (expect.totals); may be repeated. Required with a legacy node, which doesn't show it")
+	c.Flags().StringArrayVar(&f.totals, "total", nil, "asset=amount that the session must hold (expect.totals); may be repeated. Required with a legacy node, which doesn't report the session's balance")
 	c.Flags().StringVar(&f.completion, "completion", "", "share of the service that was delivered, 0 to 1")
 	c.Flags().StringVar(&f.data, "data", "", "file with further data as JSON, or - for standard input")
 	c.Flags().StringVar(&f.source, "source", "/settled/publish", "CloudEvents source")
@@ -211,12 +211,11 @@ const (
 	firstPublish = time.Second
 )
 
-// publishOutcome stores an outcome's message in the stream of outcomes. Where no
-// answer comes, as when the connection breaks, it publishes again under the same
-// message id. Where the server has a message of that id already, it reads that message:
-// whoever may publish can have used the id, and only the same outcome counts. What is not
-// the same, or can't be read, does not keep the outcome from being stored: it is
-// publishResult under an id of its own, and settled once nevertheless.
+// publishOutcome stores an outcome's message in the stream of outcomes. If no answer comes,
+// for example because the connection breaks, it publishes again with the same message id.
+// If the server already has a message with that id, it reads that message, because any
+// publisher can have used the id. If the stored message differs or can't be read, this
+// outcome is published with a new message id. It is settled once in any case.
 func publishOutcome(ctx context.Context, js jetstream.JetStream, prefix, source, id string, msg *nats.Msg) (publishResult, error) {
 	o, err := parseOutcomeMessage(prefix, msg)
 	if err != nil {
@@ -253,8 +252,8 @@ func parseOutcomeMessage(prefix string, msg *nats.Msg) (settlement.Outcome, erro
 	return settlement.ParseOutcome(cloudevent.Read(msg.Subject, msg.Header, msg.Data, "", 0, prefix))
 }
 
-// matchStored reads the message at a sequence. ours: it is this very message, stored by an
-// earlier try. same: it is the same outcome, signed alike.
+// matchStored reads the message at a sequence. ours: the stored message is this one. same:
+// it has the same outcome and signature.
 func matchStored(ctx context.Context, js jetstream.JetStream, prefix string, sequence uint64, msg *nats.Msg, o settlement.Outcome) (ours, same bool) {
 	ctx, cancel := context.WithTimeout(ctx, firstPublish)
 	defer cancel()
@@ -279,19 +278,19 @@ func publishError(nc *nats.Conn, err error, prefix, source, id string, msg *nats
 	var api *jetstream.APIError
 	switch {
 	case errors.Is(err, nats.ErrMaxPayload):
-		return fmt.Errorf("publish to %s: %w: nothing was stored; the server takes %d bytes at most", msg.Subject, err, nc.MaxPayload())
+		return fmt.Errorf("publish to %s: %w: nothing was stored; the server accepts at most %d bytes", msg.Subject, err, nc.MaxPayload())
 	case errors.Is(nc.LastError(), nats.ErrPermissionViolation):
 		return fmt.Errorf("publish to %s: %w: nothing was stored", msg.Subject, nc.LastError())
 	case errors.Is(err, jetstream.ErrNoStreamResponse), errors.Is(err, nats.ErrNoResponders):
-		return fmt.Errorf("publish to %s: %w: nothing was stored; there is no stream %s (`settled serve` makes it), or too few NATS servers are up; then %s", msg.Subject, err, consumer.OutcomesStream(prefix), again)
+		return fmt.Errorf("publish to %s: %w: nothing was stored. Either stream %s does not exist (`settled serve` creates it), or too few NATS servers run. Correct that, then %s", msg.Subject, err, consumer.OutcomesStream(prefix), again)
 	case errors.As(err, &api) && api.ErrorCode == jetstream.JSErrCodeStreamMessageExceedsMaximum:
-		return fmt.Errorf("publish to %s: %w: nothing was stored: it is larger than stream %s takes (%d bytes): make the outcome's data smaller", msg.Subject, err, consumer.OutcomesStream(prefix), len(msg.Data))
+		return fmt.Errorf("publish to %s: %w: nothing was stored: the message has %d bytes, more than stream %s accepts; make the outcome's data smaller", msg.Subject, err, len(msg.Data), consumer.OutcomesStream(prefix))
 	case errors.As(err, &api) && api.Code < 500:
-		return fmt.Errorf("publish to %s: %w: the server refused it and nothing was stored; correct that, and %s", msg.Subject, err, again)
+		return fmt.Errorf("publish to %s: %w: the server refused it and nothing was stored; correct the cause, then %s", msg.Subject, err, again)
 	case errors.As(err, &api) && isOutOfSpace(api):
 		return fmt.Errorf("publish to %s: %w: nothing was stored; once the stream has room, %s", msg.Subject, err, again)
 	default:
-		return fmt.Errorf("publish to %s: %w: whether it is stored is not known; %s, and it is settled once", msg.Subject, err, again)
+		return fmt.Errorf("publish to %s: %w: it is unknown whether the message was stored; %s: the session is settled only once", msg.Subject, err, again)
 	}
 }
 

@@ -120,7 +120,7 @@ func TestWhatARefusalSays(t *testing.T) {
 		{errors.New("something else"), true},
 	} {
 		text := publishError(d.nats.Conn, c.err, "", "/s", "1", nats.NewMsg("outcome.x")).Error()
-		if strings.Contains(text, "is not known") != c.open || strings.Contains(text, "nothing was stored") == c.open {
+		if strings.Contains(text, "it is unknown") != c.open || strings.Contains(text, "nothing was stored") == c.open {
 			t.Errorf("%v: %s", c.err, text)
 		}
 	}

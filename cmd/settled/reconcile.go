@@ -27,18 +27,18 @@ func (p *program) reconcileCommand() *cobra.Command {
 	var f reconcileFlags
 	c := &cobra.Command{
 		Use: "reconcile", Short: "Compare outcomes, ledger and node with one another",
-		Long: `Finds outcomes that were acknowledged and never settled, closes that were begun and that nobody finishes, sessions
-that the node closed and the ledger doesn't know of, payouts that differ from the ledger, and messages missing from
-OUTCOMES. For sessions that no outcome ever named it goes through the node's lists of the closed sessions of our
-accounts, back to the ledger's first entry or to --since: the accounts of clearnode.key_files, which sign nothing here,
-or those named by --account. A legacy node's lists have no pages, so this is skipped there, and the
-summary says so. Exits 1 when it finds anything. It only reads. settled serve does the same every hour, for the
-sessions closed since, and reports the result as settled_reconciliation_findings.
+		Long: `Finds outcomes that were acknowledged and never settled, intents without a result that no replica is processing,
+sessions that are closed at the node but not in the ledger, payouts that differ from the ledger, and messages missing
+from OUTCOMES. It also lists our accounts' closed sessions at the node, since the ledger's first entry or --since, to
+find sessions that no outcome names. Our accounts are those of clearnode.key_files (the keys are only read) or
+--account. A legacy node's lists have no pages, so this is skipped there, and the summary says so. Exits 1 when it
+finds anything. Without --repair it only reads. settled serve makes the same comparison every hour, for the sessions
+closed since, and reports the result as settled_reconciliation_findings.
 
-With --repair it publishes again, each recorded in OPERATIONS, the outcomes that nobody settles any more and those
-whose session the node closed unseen. It never closes anything itself: settled serve asks ledger and node before it
-pays, so that a session is paid once, and a close that happened is recorded as found. An operator
-must look into what this can't repair. Exits 0 where everything that was found is repaired.
+With --repair it publishes again outcomes that no replica will settle, and outcomes whose session is closed at the
+node without a ledger entry. Each is recorded in OPERATIONS. It closes no session itself: settled serve reads ledger
+and node before it pays; if the session is already closed as planned, it only records that. An operator must look
+into what this can't repair. Exits 0 if everything that was found is repaired.
 
 Kinds of finding: ` + strings.Join(audit.FindingKinds(), ", ") + `.`,
 		RunE: func(cmd *cobra.Command, _ []string) error {
@@ -50,10 +50,10 @@ Kinds of finding: ` + strings.Join(audit.FindingKinds(), ", ") + `.`,
 	}
 	c.Flags().BoolVar(&f.repair, "repair", false, "publish lost outcomes again; recorded in OPERATIONS")
 	c.Flags().BoolVar(&f.noNode, "no-node", false, "don't read sessions at the node")
-	c.Flags().Float64Var(&f.rate, "rate", auditRate, "sessions read a second at the node; 0 is as many as it allows")
-	c.Flags().DurationVar(&f.olderThan, "older-than", audit.MinAge, "ignore what is younger")
-	c.Flags().StringVar(&f.since, "since", "", "of the closed sessions read only those at the node that were closed since: a day, a time or how long ago")
-	c.Flags().StringSliceVar(&f.accounts, "account", nil, "an account of ours whose closed sessions the node is asked for; may be repeated (default the accounts of clearnode.key_files)")
+	c.Flags().Float64Var(&f.rate, "rate", auditRate, "sessions read a second at the node; 0: no limit of our own")
+	c.Flags().DurationVar(&f.olderThan, "older-than", audit.MinAge, "ignore younger outcomes and intents")
+	c.Flags().StringVar(&f.since, "since", "", "compare only sessions closed since this date, time or duration ago")
+	c.Flags().StringSliceVar(&f.accounts, "account", nil, "list this account's closed sessions; may be repeated (default: the accounts of clearnode.key_files)")
 	return c
 }
 
@@ -70,7 +70,7 @@ func (p *program) reconcile(cmd *cobra.Command, f reconcileFlags) error {
 	if err != nil {
 		return err
 	}
-	r.Unrequested = &audit.UnrequestedSearch{Unavailable: "the node was left out"}
+	r.Unrequested = &audit.UnrequestedSearch{Unavailable: "the node was not read (--no-node)"}
 	if r.ClosedSince, err = dayFlag("since", f.since, now); err != nil {
 		return err
 	}
@@ -102,7 +102,7 @@ func (p *program) reconcile(cmd *cobra.Command, f reconcileFlags) error {
 	return errors.Join(err, p.printReconciled(out, !f.noNode, f.olderThan))
 }
 
-// repair publishes again what may be, and continues after a failure.
+// repair publishes the repairable outcomes again, and continues after a failure.
 func (p *program) repair(ctx context.Context, d *deadletter.Queue, found []audit.Discrepancy) error {
 	failed := 0
 	for i := range found {
@@ -140,7 +140,7 @@ func (p *program) printReconciled(out audit.Reconciled, withNode bool, olderThan
 		}
 	}
 	if olderThan > 0 {
-		text += fmt.Sprintf("\nWhat is younger than %s was left alone (--older-than).", olderThan)
+		text += fmt.Sprintf("\nOutcomes and intents younger than %s were ignored (--older-than).", olderThan)
 	}
 	if err := p.Print(s, text); err != nil {
 		return err

@@ -124,14 +124,14 @@ func (o *replayPreview) forecast(ctx context.Context, outcome settlement.Outcome
 func (f forecast) text() string {
 	switch f.Would {
 	case "fail":
-		return terminal.Printable(fmt.Sprintf("would fail with %s: %s", f.Code, f.Message))
+		return terminal.Printable(fmt.Sprintf("fails with %s: %s", f.Code, f.Message))
 	case "wait":
-		return terminal.Printable(fmt.Sprintf("would wait (%s): %s", f.Code, f.Message))
+		return terminal.Printable(fmt.Sprintf("waits (%s): %s", f.Code, f.Message))
 	case "unknown":
-		return terminal.Printable("can't be told: " + f.Message)
+		return terminal.Printable("unknown: " + f.Message)
 	case "done":
-		return terminal.Printable("is closed as planned already: " + terminal.AllocationText(f.Allocations))
+		return terminal.Printable("already closed as planned: " + terminal.AllocationText(f.Allocations))
 	default:
-		return terminal.Printable("would close its session, where the keys reach the quorum: " + terminal.AllocationText(f.Allocations))
+		return terminal.Printable("closes the session, if the keys reach the quorum: " + terminal.AllocationText(f.Allocations))
 	}
 }

@@ -96,7 +96,7 @@ func (p *program) connect(cmd *cobra.Command, name string) (*config.Config, *nat
 	return &cfg, nc, err
 }
 
-// explainErrors makes every command add to its error what NATS has to do with it.
+// explainErrors makes every command add the NATS cause to its error.
 func (p *program) explainErrors(cmd *cobra.Command) {
 	if run := cmd.RunE; run != nil {
 		cmd.RunE = func(c *cobra.Command, args []string) error { return p.explain(run(c, args)) }

@@ -17,8 +17,8 @@ type advice struct {
 
 var markdownLink = regexp.MustCompile(`\[([^\]]*)\]\([^)]*\)`)
 
-// runbook is the advice on every code, read from the runbook itself: there is one
-// text, and nothing that could differ from it.
+// runbook is the advice on every code, read from the runbook itself, so that program and
+// document can't differ.
 func runbook() map[settlement.Code]advice {
 	all := map[settlement.Code]advice{}
 	for _, section := range strings.Split(shipped.Runbook, "\n### `")[1:] {
@@ -43,7 +43,7 @@ func parseAdvice(body string) advice {
 
 func (a advice) text() string {
 	if a.Do == "" {
-		return "the runbook knows no such code: another version of settled wrote it"
+		return "this version's runbook has no section for this code"
 	}
 	lines := []string{a.Means}
 	if a.Look != "" {

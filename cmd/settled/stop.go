@@ -28,14 +28,14 @@ func (p *program) stopCommand() *cobra.Command {
 	var f operationFlags
 	c := &cobra.Command{
 		Use: "stop --reason TEXT", Short: "Stop all sending, on every replica, until resume",
-		Long: "Stops all sending to the ClearNode: every replica continues to read, records what it finds, and lets outcomes\nwait. A request that is being sent is not interrupted. settled does the same by itself when a session was paid\nmore than was in it.",
+		Long: "Stops all sending to the ClearNode: every replica continues to read, records what it finds, and lets outcomes\nwait. A request that is being sent is not interrupted. settled does the same by itself when a node paid out more of\na session than was deposited.",
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			return p.withOperations(cmd, f, func(ctx context.Context, o *operations.Log) error {
 				op, err := o.Stop(ctx, f.reason)
 				if err != nil {
 					return err
 				}
-				return p.Print(stopResult{Stopped: true, Stop: newStopInfo(&op)}, "All sending is stopped. `settled resume --reason …` lets it go on.")
+				return p.Print(stopResult{Stopped: true, Stop: newStopInfo(&op)}, "All sending is stopped. `settled resume --reason …` resumes sending.")
 			})
 		},
 	}
@@ -57,7 +57,7 @@ func (p *program) resumeCommand() *cobra.Command {
 				if stop == nil {
 					return p.Print(resumeResult{}, "Nothing is stopped.")
 				}
-				return p.Print(resumeResult{Resumed: true, Stop: newStopInfo(stop)}, host.StopText(stop)+"\nSending resumes. Waiting outcomes are retried within consumer.backoff.max, 2 minutes if not set.")
+				return p.Print(resumeResult{Resumed: true, Stop: newStopInfo(stop)}, host.StopText(stop)+"\nSending resumes. Waiting outcomes are retried within consumer.backoff.max (2 minutes by default).")
 			})
 		},
 	}

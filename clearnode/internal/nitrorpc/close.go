@@ -105,7 +105,7 @@ func NewClose(c protocol.Client, id, stamp uint64, req []byte, signatures []stri
 
 // CheckClose compares another party's payload with the close that encode makes of its id
 // and timestamp. params is what the payload's params must decode into. It returns until
-// when the close may land.
+// when the close may take effect.
 func CheckClose(c protocol.Client, h protocol.Scheme, payload []byte, params any, s settlement.Session, encode func(id, stamp uint64) ([]byte, error)) (protocol.Scheme, time.Time, error) {
 	var id, stamp uint64
 	if err := json.Unmarshal(payload, &[]any{&id, new(string), params, &stamp}); err != nil {

@@ -22,7 +22,7 @@ type Client interface {
 	CloseStamp() (uint64, error)
 	// CheckStamp rejects another party's timestamp that no close of ours would have now.
 	CheckStamp(stamp uint64) error
-	// ValidUntil is until when a request with a timestamp may land.
+	// ValidUntil is until when a request with a timestamp may take effect.
 	ValidUntil(stamp uint64) time.Time
 
 	// Sign signs a payload with one key, within the timeout of a request.

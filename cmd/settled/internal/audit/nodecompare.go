@@ -168,7 +168,7 @@ func divergenceOfError(err error) []divergence {
 	case err == nil:
 		return nil
 	case errors.Is(err, settlement.ErrSessionNotFound):
-		return []divergence{{NotAtNode, "the node has no such session: is clearnode.url the node it was closed at?"}}
+		return []divergence{{NotAtNode, "the node has no such session: check that clearnode.url is the node that closed it"}}
 	default:
 		return []divergence{{notRead, fmt.Sprintf("not compared with the node: %s", err)}}
 	}

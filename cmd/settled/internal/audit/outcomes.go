@@ -101,7 +101,7 @@ func (o *outcomesScan) scanMessage(m *jetstream.RawStreamMsg) {
 }
 
 func (o *outcomesScan) addGap(from, to uint64) {
-	o.gaps = append(o.gaps, Discrepancy{Kind: OutcomesGap, Outcome: from, Problem: fmt.Sprintf("messages %d to %d are missing from %s: outcomes among them that have no result can only be published again", from, to, consumer.OutcomesStream(o.Prefix))})
+	o.gaps = append(o.gaps, Discrepancy{Kind: OutcomesGap, Outcome: from, Problem: fmt.Sprintf("messages %d to %d are missing from %s: their publishers must publish those without a result again", from, to, consumer.OutcomesStream(o.Prefix))})
 }
 
 // findings evaluates what was read. The server reports how many of the delivered messages
@@ -115,10 +115,10 @@ func (o *outcomesScan) findings() []Discrepancy {
 	inHand := len(o.waiting) <= o.reached.NumAckPending
 	for _, u := range o.waiting {
 		if inHand {
-			all = append(all, u.waitingFinding("in progress or waiting: the service's log and settled_waiting_oldest_seconds say for what"))
+			all = append(all, u.waitingFinding("delivered and waiting: the service's log and settled_waiting_oldest_seconds say for what"))
 			continue
 		}
-		all = append(all, o.lostFinding(u, fmt.Sprintf("%d outcomes were delivered and have no result, and only %d are in progress: this one, or another of them, was acknowledged without a result", len(o.waiting), o.reached.NumAckPending)))
+		all = append(all, o.lostFinding(u, fmt.Sprintf("%d delivered outcomes have no result but only %d are unacknowledged: at least one was acknowledged without a result, possibly this one", len(o.waiting), o.reached.NumAckPending)))
 	}
 	for _, u := range o.ahead {
 		all = append(all, u.waitingFinding("not delivered yet: is `settled serve` running, and does it keep up?"))
@@ -147,7 +147,7 @@ func (o *outcomesScan) orphanFindings() []Discrepancy {
 		if i := o.ledger.closing[id]; !o.seen[key] {
 			all = append(all, Discrepancy{
 				Kind: IntentStuck, Session: id, Outcome: i.outcome, Sequence: i.entry,
-				Problem: "a close of the session was begun, and the outcome that it was begun for is in the stream no more: have its publisher publish it again, with the same source, id and data",
+				Problem: "a close of the session was begun, and its outcome is no longer in the stream: its publisher must publish it again, with the same source, id and data",
 			})
 		}
 	}

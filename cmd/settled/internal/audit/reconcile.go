@@ -20,13 +20,13 @@ import (
 // longer than a fence, and than a short outage of the node.
 const MinAge = 10 * time.Minute
 
-// The kinds of finding, beside those of nodecompare.go and unrequested.go. The names are for programs,
-// and stay.
+// The kinds of finding, beside those of nodecompare.go and unrequested.go. Programs use these
+// names; don't change them.
 const (
-	OutcomeLost      = "outcome_lost"      // acknowledged, and without a result: no one will settle it
+	OutcomeLost      = "outcome_lost"      // acknowledged, and without a result: no replica will settle it
 	OutcomeWaiting   = "outcome_waiting"   // old, without a result, and still to be delivered or in hand
-	IntentStuck      = "intent_stuck"      // a close was begun long ago, and nobody is at work on it
-	ClosedUnknown    = "closed_unknown"    // closed at the node, and the ledger doesn't know of it
+	IntentStuck      = "intent_stuck"      // an intent was recorded long ago, and no replica is processing it
+	ClosedUnknown    = "closed_unknown"    // closed at the node, but not in the ledger
 	OutcomesGap      = "outcomes_gap"      // messages are missing from OUTCOMES
 	LedgerUnreadable = "ledger_unreadable" // an entry can't be read
 )

@@ -184,7 +184,7 @@ func (u *UnrequestedSearch) findings(ctx context.Context) (found []Discrepancy, 
 			return nil, fmt.Errorf("%w (--no-node leaves it out)", err)
 		case err != nil && u.closed[id].IsZero():
 			u.Incomplete = true
-			found = append(found, Discrepancy{Kind: notRead, Session: id, Problem: fmt.Sprintf("the node lists it as closed, and nothing here names it; it could not be read: %s", err)})
+			found = append(found, Discrepancy{Kind: notRead, Session: id, Problem: fmt.Sprintf("the node lists it as closed, and no entry or outcome names it; it could not be read: %s", err)})
 			continue
 		}
 		if at := u.closed[id]; !at.IsZero() {
@@ -199,7 +199,7 @@ func (u *UnrequestedSearch) findings(ctx context.Context) (found []Discrepancy, 
 	}
 	if unread > 0 {
 		u.Incomplete = true
-		u.noteSkipped("%d sessions of which the lists don't say when they were closed, beyond the %d that were read: run it again", unread, maxSessionReads)
+		u.noteSkipped("%d more sessions have no close time in the list and were not read (limit %d): run it again", unread, maxSessionReads)
 	}
 	return found, nil
 }
@@ -217,7 +217,7 @@ func (u *UnrequestedSearch) inspect(ctx context.Context, id settlement.SessionID
 	}
 	seen.text = "it " + describePayouts(s)
 	if u.needsOurSignature(s) {
-		seen.text += "; nobody reaches its quorum without our signature: who else has that key?"
+		seen.text += "; nobody reaches its quorum without our signature: check who else has that key"
 	} else {
 		seen.text += "; the others reach its quorum without us"
 	}

@@ -21,10 +21,8 @@ type evaluation struct {
 	signature []byte
 }
 
-// evaluate decides about one request: what is proposed is signed where it is what
-// this party would have done itself, by its own reading of outcome and session. A
-// *settlement.Failure says why it never will be, any other error that it can't be
-// waiting now.
+// evaluate decides about one request. It signs a proposal if this party would have made the
+// same close. A *settlement.Failure means: never. Any other error means: not now.
 func (c *Cosigner) evaluate(ctx context.Context, of settlement.Address, request []byte) (j evaluation, err error) {
 	if j.proposal, err = ReadProposal(request); err != nil {
 		return j, settlement.Fail(settlement.InvalidOutcome, "the request can't be read: %s", err)
@@ -60,7 +58,7 @@ func (c *Cosigner) evaluate(ctx context.Context, of settlement.Address, request 
 func (c *Cosigner) outcome(ctx context.Context, p clearnode.Proposal) (settlement.Outcome, error) {
 	own, asked := c.cfg.OutcomesStream(), p.Outcome
 	if c.cfg.CosignStream == "" && asked.Stream != own {
-		return settlement.Outcome{}, settlement.Fail(settlement.InvalidOutcome, "the outcome is said to be in stream %s, and I read %s", sanitize(asked.Stream), own)
+		return settlement.Outcome{}, settlement.Fail(settlement.InvalidOutcome, "the request names stream %s; this co-signer reads %s", sanitize(asked.Stream), own)
 	}
 	raw, err := streamreader.New(c.Nats.JS, own).Get(ctx, asked.Sequence) // which needs no other permission
 	switch {
@@ -141,7 +139,7 @@ func (c *Cosigner) withPolicyHint(f *settlement.Failure, j evaluation) *settleme
 func (c *Cosigner) sign(ctx context.Context, of settlement.Address, j evaluation, s settlement.Session) (signature []byte, err error) {
 	countersign := func() (until time.Time, err error) {
 		if ctx.Err() != nil {
-			return until, waits(settlement.NotReady, errors.New("this took me too long"))
+			return until, waits(settlement.NotReady, errors.New("the co-signer's time limit passed"))
 		}
 		signature, until, err = c.node.Countersign(ctx, of, j.proposal, j.outcome, s)
 		return until, err

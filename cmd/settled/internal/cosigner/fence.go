@@ -75,7 +75,7 @@ func (f *cosignFence) check(s settlement.Session, digest [sha256.Size]byte, now 
 	if left := f.Opens.Sub(now); left > 0 {
 		return &settlement.Waiting{
 			Reason: settlement.InDoubt, Delay: left, Until: f.Opens,
-			Err: errors.New("this co-signer was started not long ago, and what it signed before may still land"),
+			Err: errors.New("this co-signer was started not long ago, and what it signed before may still take effect"),
 		}
 	}
 	f.mu.Lock()
@@ -87,11 +87,11 @@ func (f *cosignFence) check(s settlement.Session, digest [sha256.Size]byte, now 
 	if found && s.AsOf.Before(last.until) {
 		return &settlement.Waiting{
 			Reason: settlement.InDoubt, Delay: last.until.Sub(s.AsOf), Until: last.until,
-			Err: errors.New("another request that I signed for this session may still land"),
+			Err: errors.New("another request that I signed for this session may still take effect"),
 		}
 	}
 	if !s.ConfirmedStable {
-		return &settlement.Waiting{Reason: settlement.InDoubt, Err: errors.New("the session looks open, but the node or my connection was slow")}
+		return &settlement.Waiting{Reason: settlement.InDoubt, Err: errors.New("the read was too slow to prove that the session is open")}
 	}
 	return f.makeRoom(s.AsOf)
 }
@@ -109,7 +109,7 @@ func (f *cosignFence) makeRoom(now time.Time) *settlement.Waiting {
 	}
 	f.sweepAt = max(minSweepSize, 2*len(f.signed))
 	if len(f.signed) >= f.limit {
-		return &settlement.Waiting{Reason: settlement.InDoubt, Err: fmt.Errorf("of %d requests that I signed each may still land, and I can't remember more", len(f.signed))}
+		return &settlement.Waiting{Reason: settlement.InDoubt, Err: fmt.Errorf("%d requests that I signed may still take effect, and I can't remember more", len(f.signed))}
 	}
 	return nil
 }

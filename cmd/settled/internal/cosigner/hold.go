@@ -23,7 +23,7 @@ type cosignHold struct {
 	sweepAt  int
 }
 
-// check is the state of one session, by our clock.
+// heldSession is the state of one session, by our clock.
 type heldSession struct {
 	signed time.Time // when a co-signer last signed for it
 	until  time.Time // a co-signer waits; zero: none does

@@ -30,7 +30,8 @@ type Finding struct {
 	Do     string `json:"do,omitempty"` // the line to change, or the command to run
 }
 
-// Doctor finds problems that would prevent settling. It changes nothing.
+// Doctor finds problems that would prevent settling. It changes nothing but the sign-in at
+// the node.
 type Doctor struct {
 	Cfg        *config.Config
 	Session    settlement.SessionID // empty: none was named
@@ -83,7 +84,7 @@ func (d *Doctor) Configuration(cfg *config.Config, warnings []string, err error)
 		d.warn("config", "", "%s", w)
 	}
 	if len(warnings) == 0 {
-		d.ok("config", "it reads; scenarios: %s", strings.Join(cfg.Scenarios(), ", "))
+		d.ok("config", "valid; scenarios: %s", strings.Join(cfg.Scenarios(), ", "))
 	}
 	return true
 }

@@ -28,7 +28,7 @@ func (d *Doctor) checkSecretFiles() {
 		if err := clearnode.CheckSecretFile(secret.path); err != nil {
 			d.fail(secret.key, modeAdvice(secret.path), "%s", err)
 		} else {
-			d.ok(secret.key, "%s exists, and no other user can read it", secret.path)
+			d.ok(secret.key, "%s exists with safe permissions", secret.path)
 		}
 	}
 	if len(d.Cfg.NodeKeyFiles) == 0 {
@@ -48,7 +48,7 @@ func (d *Doctor) checkKey(path string) {
 	}
 	twice := slices.ContainsFunc(d.signers, func(s clearnode.Signer) bool { return s.Address() == signer.Address() })
 	if twice {
-		d.fail("keys", "clearnode.key_files: name each key once", "%s holds the key of %s, as another file does", path, signer.Address())
+		d.fail("keys", "clearnode.key_files: name each key once", "%s contains the same key as another file, that of %s", path, signer.Address())
 		return
 	}
 	d.signers, d.keyFiles = append(d.signers, signer), append(d.keyFiles, path)

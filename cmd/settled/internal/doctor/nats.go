@@ -22,7 +22,7 @@ import (
 
 // Versions of nats-server: the oldest supported and the one tested with.
 var (
-	oldestNATS = [2]int{2, 11} // knows Nats-Expected-Last-Subject-Sequence-Subject, by which the ledger compares
+	oldestNATS = [2]int{2, 11} // knows Nats-Expected-Last-Subject-Sequence-Subject, used for the ledger's compare-and-set
 	triedNATS  = [2]int{2, 15}
 )
 
@@ -34,7 +34,7 @@ func (d *Doctor) examineNATS(ctx context.Context) {
 	if cfg.Embedded {
 		cfg.NATSURL = "nats://" + natsconn.Reachable(cfg.EmbeddedListen)
 		if !isListening(ctx, natsconn.Reachable(cfg.EmbeddedListen)) {
-			d.note("nats", "start `settled serve --embedded` and ask again", "the embedded server is not running: its streams can't be checked")
+			d.note("nats", "start `settled serve --embedded` and ask again", "the embedded server is not running: the streams were not checked")
 			return
 		}
 	}
@@ -83,7 +83,7 @@ func (d *Doctor) examineNATS(ctx context.Context) {
 // checkStop checks whether a stop is in force. If that can't be read, nothing is sent.
 func (d *Doctor) checkStop(ctx context.Context) {
 	if name := consumer.OperationsStream(d.Cfg.NATSPrefix); slices.Contains(d.missing, name) {
-		d.note("sending", "", "nothing is stopped: stream %s is missing", name)
+		d.note("sending", "", "no stop is in force: stream %s does not exist yet", name)
 		return
 	}
 	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
@@ -91,9 +91,9 @@ func (d *Doctor) checkStop(ctx context.Context) {
 	stop, err := operations.New(d.NATS.JS, d.Cfg.Consumer()).Stopped(ctx)
 	switch {
 	case err != nil:
-		d.fail("sending", "", "nothing is sent while it is not known whether sending is stopped: %s", err)
+		d.fail("sending", "", "sending is blocked because the stop state can't be read: %s", err)
 	case stop != nil:
-		d.fail("sending", "settled resume --reason …, once its cause is gone: `stopped` in deploy/RUNBOOK.md", "%s", host.StopText(stop))
+		d.fail("sending", "settled resume --reason …, once its cause is gone: see All sending is stopped in deploy/RUNBOOK.md", "%s", host.StopText(stop))
 	default:
 		d.ok("sending", "no stop is in force")
 	}
@@ -128,42 +128,42 @@ func natsAdvice(cfg *config.Config, err error) string {
 func (d *Doctor) checkServer() {
 	nc := d.NATS.Conn
 	if rtt, err := nc.RTT(); err == nil && rtt > slowNATS {
-		d.warn("nats.connect", "run settled near its NATS", "%s answers in %s, and each settlement waits for it five times or more", nc.ConnectedUrlRedacted(), rtt.Round(time.Millisecond))
+		d.warn("nats.connect", "run settled near its NATS", "%s answers in %s, and each settlement needs at least five round trips", nc.ConnectedUrlRedacted(), rtt.Round(time.Millisecond))
 	} else {
 		d.ok("nats.connect", "connected to %s", nc.ConnectedUrlRedacted())
 	}
 	d.CheckVersion(nc.ConnectedServerVersion())
 	if most := nc.MaxPayload(); most < natsconn.MinPayload {
-		d.fail("nats.max_payload", "max_payload: 1MB in the server's configuration", "the server takes messages of %d bytes at most: the result of a close could be refused", most)
+		d.fail("nats.max_payload", "max_payload: 1MB in the server's configuration", "the server accepts at most %d bytes per message: the result of a close could be refused", most)
 	}
 }
 
 func (d *Doctor) CheckVersion(text string) {
 	var found [2]int
 	if _, err := fmt.Sscanf(text, "%d.%d", &found[0], &found[1]); err != nil {
-		d.warn("nats.version", "", "the server's version is %q, which can't be parsed", text)
+		d.warn("nats.version", "", "the server version %q can't be parsed", text)
 		return
 	}
 	before := func(a, b [2]int) bool { return a[0] < b[0] || a[0] == b[0] && a[1] < b[1] }
 	switch {
 	case before(found, oldestNATS):
-		d.fail("nats.version", fmt.Sprintf("nats-server %d.%d or later", triedNATS[0], triedNATS[1]), "nats-server %s ignores what the ledger compares by: two replicas could both pay a session", text)
+		d.fail("nats.version", fmt.Sprintf("nats-server %d.%d or later", triedNATS[0], triedNATS[1]), "nats-server %s does not support the ledger's compare-and-set: two replicas could both pay a session", text)
 	case before(found, triedNATS):
-		d.warn("nats.version", fmt.Sprintf("nats-server %d.%d or later", triedNATS[0], triedNATS[1]), "settled was not tried with nats-server %s", text)
+		d.warn("nats.version", fmt.Sprintf("nats-server %d.%d or later", triedNATS[0], triedNATS[1]), "settled was not tested with nats-server %s", text)
 	default:
 		d.ok("nats.version", "nats-server %s", text)
 	}
 	if d.Cfg.Embedded {
 		d.ok("nats.durability", "the embedded server syncs every message before it acknowledges it")
 	} else {
-		d.note("nats.durability", "sync_interval: always in the jetstream block of every server's configuration", "a client can't see whether the servers sync before they acknowledge")
+		d.note("nats.durability", "sync_interval: always in the jetstream block of every server's configuration", "it can't be checked by a client whether the servers sync before they acknowledge")
 	}
 }
 
 // CheckJetStream checks the account's JetStream and reports whether it can be used.
 func (d *Doctor) CheckJetStream(ctx context.Context, denied map[string]bool) bool {
 	if denied["INFO"] {
-		d.note("nats.jetstream", "", "whether the account's storage runs out can't be seen: the user may not ask $JS.API.INFO")
+		d.note("nats.jetstream", "", "the account's storage limit can't be checked: the user has no permission for $JS.API.INFO")
 		return true
 	}
 	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
@@ -200,7 +200,7 @@ func (d *Doctor) CheckLimits() {
 		switch {
 		case !slices.Contains(d.missing, want.Name):
 		case limits.MaxBytesRequired && want.MaxBytes <= 0:
-			d.fail("nats.limits", key+": a size in bytes", "the account demands a size of each stream (max_bytes_required), and %s is not set", key)
+			d.fail("nats.limits", key+": a size in bytes", "the account requires a maximum size for each stream (max_bytes_required), and %s is not set", key)
 		case limits.StoreMaxStreamBytes > 0 && want.MaxBytes > limits.StoreMaxStreamBytes:
 			d.fail("nats.limits", fmt.Sprintf("%s: %d", key, limits.StoreMaxStreamBytes), "the account allows no stream of more than %d bytes (max_stream_bytes), and %s is %d", limits.StoreMaxStreamBytes, key, want.MaxBytes)
 		}
@@ -213,11 +213,11 @@ func (d *Doctor) checkCluster() {
 	switch {
 	case d.Cfg.NATSDomain != "" || d.Cfg.Embedded: // the streams are elsewhere, or alone
 	case name == "" && want > 1:
-		d.warn("nats.replicas", "nats.replicas: 1", "the server is in no cluster, and nats.replicas is %d: such streams can't be created here", want)
+		d.warn("nats.replicas", "nats.replicas: 1", "the server is in no cluster, and nats.replicas is %d: streams with %d replicas can't be created on this server", want, want)
 	case name != "" && want == 1:
-		d.warn("nats.replicas", "nats.replicas: 3", "the server is in cluster %s, and streams would be created with one replica: if its server is lost, the ledger is lost", name)
+		d.warn("nats.replicas", "nats.replicas: 3", "the server is in cluster %s, and streams would be created with one replica: if that server is lost, the ledger is lost", name)
 	case want%2 == 0:
-		d.warn("nats.replicas", "nats.replicas: 3", "nats.replicas is %d: an even number tolerates no more failed servers than one replica fewer", want)
+		d.warn("nats.replicas", "nats.replicas: 3", "nats.replicas is %d: an even number tolerates no more server failures than the next lower odd number", want)
 	}
 }
 
@@ -251,7 +251,7 @@ func (d *Doctor) checkStream(i consumer.Inspection) {
 		d.missing = append(d.missing, i.Name)
 	}
 	if i.Lost {
-		d.warn(check, "publish again what had no result", "it was lost: it is missing while the ledger has entries")
+		d.warn(check, "publish outcomes without a result again", "it was lost: the stream is missing although the ledger has entries")
 	}
 	d.reportInspection(check, i)
 	if i.Stream != nil {
@@ -270,11 +270,11 @@ func (d *Doctor) reportInspection(check string, i consumer.Inspection) {
 	case i.Create != "":
 		d.note(check, "", "it is missing: `settled serve` creates it")
 	case len(i.Dangers) > 0:
-		d.fail(check, "settled doesn't start until this is corrected", "%s", strings.Join(i.Dangers, "; "))
+		d.fail(check, "settled does not start until this is corrected", "%s", strings.Join(i.Dangers, "; "))
 	case len(i.Warnings) > 0:
 		d.warn(check, "", "%s", strings.Join(i.Warnings, "; "))
 	case i.Durable != nil:
-		d.ok(check, "as it should be; %d outcomes not delivered yet, %d in progress, %d requests for more", i.Durable.NumPending, i.Durable.NumAckPending, i.Durable.NumWaiting)
+		d.ok(check, "as it should be; %d pending, %d unacknowledged, %d pull requests", i.Durable.NumPending, i.Durable.NumAckPending, i.Durable.NumWaiting)
 	default:
 		d.ok(check, "as it should be; %d messages, %d replicas", i.Stream.State.Msgs, i.Stream.Config.Replicas)
 	}

@@ -74,9 +74,9 @@ func (d *Doctor) checkProtocol(x *clearnode.Diagnosis) {
 	line := "clearnode.protocol: " + x.Protocol()
 	switch {
 	case !x.SameProtocol(d.Cfg.NodeProtocol):
-		d.fail("node.protocol", line+", where this is the node you mean", "the node speaks %s, and %s is configured", x.Protocol(), d.Cfg.NodeProtocol)
+		d.fail("node.protocol", "if this is the right node, set "+line+"; otherwise correct clearnode.url", "the node speaks %s, and %s is configured", x.Protocol(), d.Cfg.NodeProtocol)
 	case d.Cfg.NodeProtocol == "auto":
-		d.note("node.protocol", line, "the node speaks %s; in production name it", x.Protocol())
+		d.note("node.protocol", line, "the node speaks %s; in production set clearnode.protocol", x.Protocol())
 	default:
 		d.ok("node.protocol", "the node speaks %s", x.Protocol())
 	}
@@ -94,7 +94,7 @@ func (d *Doctor) checkTransport(x *clearnode.Diagnosis) {
 	switch {
 	case host == "localhost" || ip != nil && (ip.IsLoopback() || ip.IsPrivate()):
 	case !x.Signed():
-		d.warn("node.transport", "clearnode.url: wss://"+u.Host+u.Path, "the node signs no answers, and ws:// lets anybody on the way write them")
+		d.warn("node.transport", "clearnode.url: wss://"+u.Host+u.Path, "the node does not sign answers, and with ws:// anyone on the network path can forge them")
 	default:
 		d.note("node.transport", "clearnode.url: wss://"+u.Host+u.Path, "ws:// is not encrypted")
 	}
@@ -112,9 +112,9 @@ func (d *Doctor) checkNodeAddress(ctx context.Context, x *clearnode.Diagnosis, p
 	case !known:
 		return false, true
 	case pinned == nil:
-		d.warn("node.address", line, "not pinned: the signer of the first answer is trusted")
+		d.warn("node.address", line, "clearnode.node_address is not set: the first signer is trusted")
 	case *pinned != address:
-		d.fail("node.address", line+", where this is the node you mean; else find out who answers at clearnode.url", "%s answers, and %s is configured", address, *pinned)
+		d.fail("node.address", "if this is the right node, set "+line+"; otherwise correct clearnode.url", "%s answers, and %s is configured", address, *pinned)
 		return true, false
 	default:
 		d.ok("node.address", "%s, as configured", address)
@@ -128,20 +128,20 @@ func (d *Doctor) checkSignIn(ctx context.Context, x *clearnode.Diagnosis) bool {
 	case err != nil && strings.Contains(err.Error(), "clearnode.node_address"):
 		d.fail("node.sign_in", "clearnode.node_address: the node's own", "%s", err)
 	case err != nil:
-		d.fail("node.sign_in", "clearnode.key_files: the first key is the one that signs in; see the node's message", "the node refuses the sign-in of %s: %s", d.addresses()[0], err)
+		d.fail("node.sign_in", "clearnode.key_files: the first key is the one that signs in; see the node's error", "sign-in of %s refused: %s", d.addresses()[0], err)
 	case !x.Signed():
-		d.ok("node.sign_in", "this generation of node requires none")
+		d.ok("node.sign_in", "no sign-in needed")
 	default:
-		d.ok("node.sign_in", "the node accepts the sign-in of %s", d.addresses()[0])
+		d.ok("node.sign_in", "signed in as %s", d.addresses()[0])
 	}
 	for _, a := range useless {
-		d.fail("node.sign_in", "have the node's operator remove its row from the table session_keys, and restart the node", "another wallet named %s as its session key: the node ignores its signatures", a)
+		d.fail("node.sign_in", "have the node's operator remove its row from the table session_keys, and restart the node", "another wallet registered %s as its session key: the node ignores this account's signatures", a)
 	}
 	return err == nil
 }
 
-// checkClock compares the two clocks. settled uses the node's, so that a difference is safe;
-// but its cause may not be, and the times in the ledger are wrong.
+// checkClock compares the two clocks. settled uses the node's clock, so a difference is safe
+// for payments, but ledger times are wrong.
 func (d *Doctor) checkClock(ctx context.Context, x *clearnode.Diagnosis) {
 	ahead, within, err := x.Clock(ctx)
 	switch {
@@ -150,7 +150,7 @@ func (d *Doctor) checkClock(ctx context.Context, x *clearnode.Diagnosis) {
 	case ahead.Abs() > clockTolerance+within:
 		d.warn("node.clock", "run NTP (chrony, systemd-timesyncd) on this machine and at the node", "the node's clock is %s ours", aheadOf(ahead))
 	default:
-		d.ok("node.clock", "the node's clock differs from ours by at most %s", (ahead.Abs() + within).Round(time.Millisecond))
+		d.ok("node.clock", "the clocks agree within %s", (ahead.Abs() + within).Round(time.Millisecond))
 	}
 }
 
@@ -172,9 +172,9 @@ func (d *Doctor) checkExpiry(ctx context.Context, x *clearnode.Diagnosis) {
 	case err != nil:
 		d.fail("node.message_expiry", "", "it could not be probed: %s", err)
 	case e.None:
-		d.ok("node.message_expiry", "requests never expire at this generation of node: the session's version fences")
+		d.ok("node.message_expiry", "requests don't expire; the session's version invalidates old ones")
 	case e.Actual == 0:
-		d.fail("node.message_expiry", "MSG_EXPIRY_TIME at the node", "the node accepts requests more than a day old, and is configured to refuse them after %s", d.Cfg.NodeMessageExpiry)
+		d.fail("node.message_expiry", "set MSG_EXPIRY_TIME at the node", "the node accepts requests that are more than a day old, but clearnode.message_expiry is %s", d.Cfg.NodeMessageExpiry)
 	case e.Wrong != nil:
 		d.fail("node.message_expiry", line, "%s", e.Wrong)
 	case (e.Actual - d.Cfg.NodeMessageExpiry).Abs() > time.Second:
@@ -195,7 +195,7 @@ func (d *Doctor) checkLimitAssets(ctx context.Context, x *clearnode.Diagnosis) {
 	case err != nil:
 		d.fail("node.limits", "", "the node's assets are not known: %s", err)
 	case len(assets) == 0:
-		d.note("node.limits", "", "the node lists no assets: whether each limit matches one shows with the sessions")
+		d.note("node.limits", "", "the node lists no assets: the limits can't be checked until a session is read")
 	case unlisted != nil:
 		d.fail("node.limits", fmt.Sprintf("limits: name assets as the node lists them: %q", assets), "%s; nothing is sent", unlisted)
 	default:
@@ -209,7 +209,7 @@ func (d *Doctor) checkRate(x *clearnode.Diagnosis) {
 	case allowed > 0 && ours > allowed:
 		d.warn("node.rate", "clearnode.rate_limit: 0", "%g frames a second are configured, and the node resets a connection above %g", ours, allowed)
 	case !x.Signed() && d.Cfg.NodeConnections > mostV1Lines:
-		d.warn("node.rate", fmt.Sprintf("clearnode.connections: %d", mostV1Lines), "%d connections are configured, and the node takes some %d from one address", d.Cfg.NodeConnections, mostV1Lines)
+		d.warn("node.rate", fmt.Sprintf("clearnode.connections: %d", mostV1Lines), "%d connections are configured, and the node accepts about %d connections from one address", d.Cfg.NodeConnections, mostV1Lines)
 	case allowed == 0 && ours == 0:
 		d.ok("node.rate", "no limit on this generation of node; %d connections", d.Cfg.NodeConnections)
 	default:

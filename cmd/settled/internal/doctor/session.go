@@ -48,7 +48,7 @@ func (d *Doctor) checkUnknownCloses(ctx context.Context, x *clearnode.Diagnosis)
 	for _, of := range d.addresses()[:min(maxAccounts, len(d.signers))] {
 		ids, err := x.Closed(ctx, of)
 		if errors.Is(err, clearnode.ErrUnlisted) {
-			d.note("node.closed", "", "whether anyone else closes sessions can't be checked: %s", err)
+			d.note("node.closed", "", "closes by other clients can't be checked: %s", err)
 			return
 		}
 		if err == nil {
@@ -56,7 +56,7 @@ func (d *Doctor) checkUnknownCloses(ctx context.Context, x *clearnode.Diagnosis)
 			ids, err = unrecordedSessions(ctx, l, ids)
 		}
 		if err != nil {
-			d.warn("node.closed", "", "whether anyone else closes sessions could not be checked: %s", err)
+			d.warn("node.closed", "", "closes by other clients could not be checked: %s", err)
 			return
 		}
 		strange = append(strange, ids...)
@@ -100,7 +100,7 @@ func (d *Doctor) reportUnrecorded(strange []settlement.SessionID, seen int) {
 	if n := len(strange) - len(names); n > 0 {
 		more = fmt.Sprintf(" and %d more", n)
 	}
-	d.warn("node.closed", "settled must be the only closer of the sessions it settles: look for a script, or a settled with another ledger; sessions from before settled had them are fine",
+	d.warn("node.closed", "settled must be the only closer of the sessions it settles: look for a script, or a settled with another ledger; sessions closed before settled used these keys are harmless",
 		"%d of the newest %d closed sessions of our keys are not in the ledger: %s%s", len(strange), seen, strings.Join(names, ", "), more)
 }
 
@@ -139,7 +139,7 @@ func (d *Doctor) checkStanding(ctx context.Context, s settlement.Session) {
 		return
 	}
 	if st := head.Standing(); !s.Open && st.State == settlement.Free {
-		d.warn("session", "", "closed at the node, and not by this ledger")
+		d.warn("session", "", "closed at the node, but not in this ledger")
 	} else {
 		d.ok("session", "%s at the node, %s in the ledger", state, st.State)
 	}
@@ -160,7 +160,7 @@ func (d *Doctor) checkQuorum(s settlement.Session) {
 	}
 	switch {
 	case all < s.Quorum:
-		d.fail("session.quorum", "nothing here: close it with the node's operator", "all participants together have a weight of %d, and the quorum is %d: nobody can close it", all, s.Quorum)
+		d.fail("session.quorum", "no setting helps; ask the node's operator to close it", "all participants together have a weight of %d, and the quorum is %d: nobody can close it", all, s.Quorum)
 	case !participates:
 		d.fail("session.quorum", "clearnode.key_files: the key of one of "+strings.Join(participants, ", "), "none of our keys is a participant")
 	case ours >= s.Quorum:

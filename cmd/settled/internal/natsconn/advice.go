@@ -60,12 +60,12 @@ func (r *PermissionErrors) Explain(err error) error {
 	case advice != "":
 		return fmt.Errorf("%w\nNATS refuses the subscription for answers: %w: %s", err, refused, advice)
 	case refused != nil:
-		return fmt.Errorf("%w\nNATS refuses something to the user of nats.url: %w; deploy/nats/roles.conf says what each user may do", err, refused)
+		return fmt.Errorf("%w\nNATS denies the user of nats.url a permission: %w; deploy/nats/roles.conf says what each user may do", err, refused)
 	case r.isNotImported(err):
-		return fmt.Errorf("%w\nThe account of the user of nats.url has no JetStream, and nothing answers there under $JS.%s.API: use a user that may do this (deploy/nats/roles.conf), or set nats.domain; if it may, NATS or a stream is missing: `settled doctor`, with the service's --config, says which", err, LedgerDomain)
+		return fmt.Errorf("%w\nThe account of the user of nats.url has no JetStream, and $JS.%s.API does not answer. Use a user with this permission (deploy/nats/roles.conf) or set nats.domain. If the user has it, run `settled doctor` with the service's --config", err, LedgerDomain)
 	}
 	if IsUnavailable(err) {
-		return fmt.Errorf("%w\nNATS, or the node, doesn't answer as it should: `settled doctor`, with the service's --config, says what is wrong", err)
+		return fmt.Errorf("%w\nNATS or the node did not answer: `settled doctor`, with the service's --config, says what is wrong", err)
 	}
 	return err
 }
@@ -73,14 +73,14 @@ func (r *PermissionErrors) Explain(err error) error {
 // ConnectAdvice returns what to do if no connection could be made.
 func ConnectAdvice(err error) string {
 	if isAuthError(err) {
-		return "it runs, and doesn't know this user, password or key: correct nats.url, nats.credentials_file or nats.nkey_file"
+		return "the server runs, but doesn't know this user, password or key: correct nats.url, nats.credentials_file or nats.nkey_file"
 	}
 	// While it connects, the client library returns the server's text, not its own error.
 	switch text := strings.ToLower(err.Error()); {
 	case strings.Contains(text, "maximum connections exceeded"):
-		return "it runs, and has as many connections as its max_connections permits: close some, or raise it"
+		return "the server runs, but has as many connections as its max_connections permits: close some, or raise it"
 	case strings.Contains(text, "maximum account active connections exceeded"):
-		return "it runs, and the account has as many connections as its limits permit: close some, or raise max_connections of the account"
+		return "the server runs, but the account has as many connections as its limits permit: close some, or raise max_connections of the account"
 	}
 	if advice := HandshakeAdvice(err); advice != "" {
 		return advice
@@ -93,7 +93,7 @@ func ConnectAdvice(err error) string {
 func HandshakeAdvice(err error) string {
 	switch {
 	case errors.Is(err, io.EOF) || errors.Is(err, syscall.ECONNRESET) || errors.Is(err, syscall.EPIPE) || strings.Contains(strings.ToLower(err.Error()), "connection reset"):
-		return "the server ended the connection at once: it may have as many as its max_connections permits; where it has handshake_first: true, set nats.tls.first: true"
+		return "the server closed the connection: it may have reached max_connections, or it requires nats.tls.first: true (handshake_first)"
 	case strings.Contains(err.Error(), "first record does not look like a TLS handshake"):
 		return "the server does not begin with TLS: set nats.tls.first: false, or handshake_first: true at the server"
 	}
@@ -122,7 +122,7 @@ func LimitAdvice(err error) string {
 	}
 	switch api.ErrorCode {
 	case maxBytesRequired:
-		return "the account demands a size of each stream: set " + sizeKeys + ", in bytes"
+		return "the account requires a maximum size for each stream: set " + sizeKeys + ", in bytes"
 	case TooManyStreams:
 		return "settled needs four streams: raise max_streams in the account's JetStream limits (nsc edit account --js-streams), or delete streams that nobody uses"
 	case tooManyConsumers:

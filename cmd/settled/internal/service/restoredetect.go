@@ -24,7 +24,7 @@ func (s *Service) initSendHold() {
 	}
 	s.hold, s.tails = newSendHold(s.Cfg, s.Log), newTailFiles(s.Log, dirs...)
 	if s.Cfg.AfterRestore {
-		s.hold.begin("--after-restore was given: requests that the copy doesn't know of may still land")
+		s.hold.begin("--after-restore was given: requests that are missing in the copy may still take effect")
 	}
 }
 
@@ -39,10 +39,10 @@ func (s *Service) ledgerProven(l *ledger.Ledger) bool {
 func (s *Service) holdIfRestored(ctx context.Context, l *ledger.Ledger) error {
 	switch {
 	case s.restoreSuspicion != "" && !s.suspicionByAge:
-		s.hold.begin("the store " + s.Cfg.EmbeddedStoreDir + " may have been set back to a copy while settled was stopped: " + s.restoreSuspicion)
+		s.hold.begin("the store " + s.Cfg.EmbeddedStoreDir + " may have been restored from an older copy while settled was stopped: " + s.restoreSuspicion)
 	case s.ledgerProven(l):
 	case s.restoreSuspicion != "":
-		s.hold.beginUnlessProven("the store " + s.Cfg.EmbeddedStoreDir + " may have been set back to a copy while settled was stopped: " + s.restoreSuspicion + ", and nothing was remembered of its ledger in nats.state_dir")
+		s.hold.beginUnlessProven("the store " + s.Cfg.EmbeddedStoreDir + " may have been restored from an older copy while settled was stopped: " + s.restoreSuspicion + ", and nats.state_dir has no record of its ledger")
 	case !l.TailFound():
 		behind, err := s.ledgerBehind(ctx)
 		if err != nil {
@@ -80,7 +80,7 @@ func (s *Service) ledgerBehind(ctx context.Context) (string, error) {
 	if stream.CachedInfo().State.Msgs == 0 || active.Sub(last) < ledgerBehindBy || is.TimeStamp.Sub(active) > s.hold.fence+ledgerBehindBy {
 		return "", nil
 	}
-	return fmt.Sprintf("the ledger's last entry is of %s, and outcomes were taken until %s: it may have been set back to a copy while settled was stopped", last.UTC().Format(time.RFC3339), active.UTC().Format(time.RFC3339)), nil
+	return fmt.Sprintf("the ledger's last entry is of %s, and outcomes were delivered until %s: it may have been restored from an older copy while settled was stopped", last.UTC().Format(time.RFC3339), active.UTC().Format(time.RFC3339)), nil
 }
 
 // keepStoreRecord updates the record of the embedded server's store once a second, and
@@ -122,5 +122,5 @@ func (s *Service) keepStoreRecord() (stop func()) {
 // handleClockJump holds all sending: only the clock shows that a machine was restored from a
 // snapshot with its memory.
 func (s *Service) handleClockJump(by time.Duration) {
-	s.hold.begin(fmt.Sprintf("the clock of this machine jumped by %s: it may have been set back to a snapshot, with the store", by.Round(time.Millisecond)))
+	s.hold.begin(fmt.Sprintf("the clock of this machine jumped by %s: it may have been restored from a snapshot, with the store", by.Round(time.Millisecond)))
 }

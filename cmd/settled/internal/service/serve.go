@@ -346,7 +346,7 @@ func (s *Service) Ready() error {
 		o.permissions.Problem(), stopErr, o.consumer.Status().Err(), s.Metrics.Health.Problem(count, time.Now()))
 }
 
-// stuckAfter is after what time a loop that runs every second counts as stuck.
+// stuckAfter is the time after which a loop that runs every second counts as stuck.
 const stuckAfter = time.Minute
 
 // alive returns an error if the process can't recover and must be restarted.

@@ -52,7 +52,7 @@ type call struct {
 	began time.Time
 }
 
-// slowAfter is after what time without an answer, and without another call's success, a
+// slowAfter is the time without an answer, and without another call's success, after which a
 // part counts as failing.
 const slowAfter = 8 * time.Second
 
@@ -211,7 +211,7 @@ func (h *Health) logProblems(ctx context.Context, log zerolog.Logger) {
 			log.Warn().Err(err).Msg("outcomes wait: see Not ready in deploy/RUNBOOK.md")
 		}
 		if err == nil && failing {
-			log.Info().Msg("what failed has succeeded again, or was not tried for a minute")
+			log.Info().Msg("no part fails any more, or none was tried for a minute")
 		}
 		failing = err != nil
 	}

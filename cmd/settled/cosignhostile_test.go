@@ -140,7 +140,7 @@ func TestCosignerRefusesHostileRequests(t *testing.T) {
 		"another message":    {altered(func(p *clearnode.Proposal) { p.Outcome.Sequence = other }), "not the one proposed"},
 		"no message":         {altered(func(p *clearnode.Proposal) { p.Outcome.Sequence = 1 << 40 }), "not mirrored yet, or removed"},
 		"sequence 0":         {altered(func(p *clearnode.Proposal) { p.Outcome.Sequence = 0 }), "not mirrored yet, or removed"},
-		"another stream":     {altered(func(p *clearnode.Proposal) { p.Outcome.Stream = "SETTLEMENTS" }), "I read OUTCOMES"},
+		"another stream":     {altered(func(p *clearnode.Proposal) { p.Outcome.Stream = "SETTLEMENTS" }), "this co-signer reads OUTCOMES"},
 		"another session":    {altered(func(p *clearnode.Proposal) { p.Session = settlement.SessionID("0x" + zeros(64)) }), "the outcome is for session"},
 		"a byte changed":     {altered(func(p *clearnode.Proposal) { p.Payload[bytes.Index(p.Payload, []byte("usdc"))] ^= 1 }), "not the close of session"},
 		"another payee":      {altered(func(p *clearnode.Proposal) { p.Allocations[0].Participant = stranger }), "this co-signer would pay"},

@@ -199,7 +199,8 @@ func (h dialectHost) Address() (settlement.Address, bool) { return h.c.Address()
 
 func (h dialectHost) VerifyAddress(a settlement.Address) error { return h.c.verifyAddress(a) }
 
-// CloseStamp is the node's clock, set back.
+// CloseStamp is the timestamp of a close: the node's clock minus (message expiry - request
+// validity).
 func (h dialectHost) CloseStamp() (uint64, error) {
 	now, known := h.c.clocks.stamp(time.Now())
 	if !known {

@@ -89,7 +89,7 @@ func TestOutcomesSetBack(t *testing.T) {
 				t.Errorf("doctor: %+v", checks)
 			}
 			d.serve()
-			if told := strings.Contains(log.String(), "was set back: see Backup and restore"); told != (c.want != "") {
+			if told := strings.Contains(log.String(), "created again: see Backup and restore"); told != (c.want != "") {
 				t.Errorf("the log: %s", log)
 			}
 			d.until("all is answered", d.answered)

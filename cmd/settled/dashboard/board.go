@@ -96,7 +96,7 @@ func (b *Board) Run(ctx context.Context) {
 // and, in most deployments, the counters of a day.
 const maxReadAtStart = 100_000
 
-// follow reads the ledger, entry by entry, until ctx ends or the stream is set back.
+// follow reads the ledger, entry by entry, until ctx ends or the stream is replaced by an older copy.
 func (b *Board) follow(ctx context.Context) error {
 	info, err := b.reader.info(ctx)
 	if err != nil {
@@ -121,7 +121,7 @@ func (b *Board) follow(ctx context.Context) error {
 }
 
 // reportProblem shows why the ledger can't be followed; nil: it can be again. A ledger
-// that was set back is read from the beginning.
+// that was replaced by an older copy is read from the beginning.
 func (b *Board) reportProblem(err error) error {
 	if errors.Is(err, streamreader.ErrSetBack) {
 		b.model.invalidate()

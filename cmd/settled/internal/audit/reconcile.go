@@ -17,7 +17,7 @@ import (
 )
 
 // MinAge is the age from which an outcome or an intent without a result is reported. It is
-// longer than a fence, and than a short outage of the node.
+// longer than a fence period, and than a short outage of the node.
 const MinAge = 10 * time.Minute
 
 // The kinds of finding, beside those of nodecompare.go and unrequested.go. Programs use these

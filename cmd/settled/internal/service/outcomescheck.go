@@ -11,7 +11,8 @@ import (
 // newestNamed is how many of the ledger's newest messages a start reads.
 const newestNamed = 100
 
-// logOutcomesRestored logs that the stream of outcomes was set back. Sending goes on: the
+// logOutcomesRestored logs that the stream of outcomes was restored from an older copy or
+// created again. Sending goes on: the
 // time at which a message was stored distinguishes it from another one with the same sequence.
 func (s *Service) logOutcomesRestored(ctx context.Context) {
 	ctx, cancel := context.WithTimeout(ctx, 2*time.Second)
@@ -19,8 +20,8 @@ func (s *Service) logOutcomesRestored(ctx context.Context) {
 	problem, err := audit.CheckNewest(ctx, s.NATS.JS, s.Cfg.NATSPrefix, newestNamed, func(ledger.Foreign) {})
 	switch {
 	case err != nil:
-		s.Log.Debug().Err(err).Msg("whether the stream of outcomes was set back could not be determined")
+		s.Log.Debug().Err(err).Msg("it could not be determined whether the stream of outcomes was restored from an older copy")
 	case problem != "":
-		s.Log.Error().Str("problem", problem).Msg("the stream of outcomes was set back: see Backup and restore in deploy/RUNBOOK.md")
+		s.Log.Error().Str("problem", problem).Msg("the stream of outcomes was restored from an older copy or created again: see Backup and restore in deploy/RUNBOOK.md")
 	}
 }

@@ -58,7 +58,7 @@ func (s *Service) holdIfRestored(ctx context.Context, l *ledger.Ledger) error {
 	return nil
 }
 
-// ledgerBehind returns a reason if the consumer was active, within a fence, long after the
+// ledgerBehind returns a reason if the consumer was active, within a fence period, long after the
 // ledger's last entry, so that entries may be lost; else it is empty.
 func (s *Service) ledgerBehind(ctx context.Context) (string, error) {
 	stream, err := s.NATS.JS.Stream(ctx, ledger.StreamName(s.Cfg.NATSPrefix))

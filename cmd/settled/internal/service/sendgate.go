@@ -77,7 +77,7 @@ func (g sendGate) ledgerComplete(ctx context.Context) error {
 const (
 	HeldBySettings    = "settings"     // of a stream or of the durable endanger money
 	HeldByLoss        = "entries_lost" // by the ledger, and their requests may still be executed
-	HeldByRestore     = "set_back"     // the ledger may have been set back to an earlier state
+	HeldByRestore     = "set_back"     // the ledger may have been restored from an older copy
 	HeldByPermissions = "rights"       // NATS denies what settled must publish
 )
 

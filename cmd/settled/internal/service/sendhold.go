@@ -27,10 +27,10 @@ func newSendHold(c *config.Config, log zerolog.Logger) *sendHold {
 	return &sendHold{fence: c.NodeMessageExpiry + c.NodeFenceMargin, log: log}
 }
 
-// begin holds all sending for one fence from now on.
+// begin holds all sending for one fence period from now on.
 func (h *sendHold) begin(why string) { h.hold(why, false) }
 
-// beginUnlessProven does so for one fence, or until release is called.
+// beginUnlessProven does so for one fence period, or until release is called.
 func (h *sendHold) beginUnlessProven(why string) { h.hold(why, true) }
 
 func (h *sendHold) hold(why string, proof bool) {

@@ -104,7 +104,7 @@ func (t *tailFiles) Keep(stream string, created time.Time, e ledger.TailEntry, a
 		}
 		if err := writeTail(dir, path, e); err != nil {
 			if !t.failed[path] {
-				t.log.Warn().Err(err).Msg("the last ledger entry can't be remembered (nats.state_dir): a ledger that is set back while settled is stopped may not be noticed")
+				t.log.Warn().Err(err).Msg("the last ledger entry can't be remembered (nats.state_dir): a ledger that is restored from an older copy while settled is stopped may not be noticed")
 			}
 			t.failed[path] = true
 			continue

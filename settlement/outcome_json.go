@@ -6,9 +6,12 @@ import (
 	"errors"
 	"fmt"
 	"math/big"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
+
+	"settled/settlement/spelling"
 )
 
 // ParseOutcome reads an outcome from its envelope. It always returns an Outcome with as
@@ -61,6 +64,9 @@ func (o *Outcome) readData(data jsonValue) error {
 	if !ok {
 		return errors.New("data: want a JSON object")
 	}
+	if err := checkSpelling(members); err != nil {
+		return fmt.Errorf("data: %w", err)
+	}
 	r := reader{members: members}
 	if o.Session == "" {
 		_, err := ParseSessionID(r.text("session_id", 1<<10))
@@ -76,6 +82,43 @@ func (o *Outcome) readData(data jsonValue) error {
 	o.SessionData = r.optional("session_data", MaxSessionData)
 	o.Signatures = r.texts("signatures", MaxSignatures, MaxSignature)
 	return r.err
+}
+
+// dataMembers are the known members of an outcome's data. Others are ignored, unless they
+// resemble one of these: a misspelt expectation must not go unnoticed.
+var dataMembers = []string{"session_id", "parties", "completion", "awards", "expect", "reference", "reason", "evidence", "session_data", "signatures"}
+
+func checkSpelling(members map[string]any) error {
+	if name, meant := misspelt(members, dataMembers); name != "" {
+		return didYouMean(name, meant)
+	}
+	if _, present := members["session_id"]; present {
+		return nil
+	}
+	for _, name := range []string{"session", "Session", "SESSION"} {
+		if _, present := members[name]; present {
+			return didYouMean(name, "session_id")
+		}
+	}
+	return nil
+}
+
+func didYouMean(name, meant string) error {
+	return fmt.Errorf("unknown member %s: did you mean %q?", Quote(name), meant)
+}
+
+// misspelt returns the first member, by name, that is unknown and resembles a known one, and
+// the one that it resembles. Both are empty if there is none.
+func misspelt[T any](members map[string]T, known []string) (name, meant string) {
+	for member := range members {
+		if name != "" && member > name || slices.Contains(known, member) {
+			continue
+		}
+		if m := spelling.Meant(member, known); m != "" {
+			name, meant = member, m
+		}
+	}
+	return name, meant
 }
 
 // reader reads an outcome's members and keeps the first error. A member that is absent reads
@@ -304,6 +347,9 @@ func onlyMembers(members map[string]any, known ...string) error {
 	}
 	if left == 0 {
 		return nil
+	}
+	if name, meant := misspelt(members, known); name != "" {
+		return didYouMean(name, meant)
 	}
 	return fmt.Errorf("unknown member; known are %q", known)
 }

@@ -45,7 +45,15 @@ func TestParseOutcomeRefuses(t *testing.T) {
 		"session short":         {`{"session_id":"0x12"}`, "64 hex digits", false},
 		"session without 0x":    {`{"session_id":"` + sessionHex[2:] + `00"}`, "64 hex digits", false},
 		"session twice":         {`{` + id + `,` + id + `}`, "occurs twice", false},
-		"name in another case":  {`{"Session_ID":"` + sessionHex + `"}`, "session id", false},
+		"name in another case":  {`{"Session_ID":"` + sessionHex + `"}`, `did you mean "session_id"?`, false},
+		"session for its id":    {`{"Session":"` + sessionHex + `"}`, `data: unknown member "Session": did you mean "session_id"?`, false},
+		"expect misspelt":       {`{` + id + `,"expct":{"totals":[]}}`, `data: unknown member "expct": did you mean "expect"?`, true},
+		"first of two misspelt": {`{` + id + `,"reasno":"","awrads":[]}`, `unknown member "awrads": did you mean "awards"?`, true},
+		"known and misspelt":    {`{` + id + `,"reason":"a","reasons":"b"}`, `unknown member "reasons": did you mean "reason"?`, true},
+		"totals misspelt":       {`{` + id + `,"expect":{"Totals":[]}}`, `expect: unknown member "Totals": did you mean "totals"?`, true},
+		"total's row misspelt":  {`{` + id + `,"expect":{"totals":[{"asset":"a","amont":"1"}]}}`, `expect.totals[0]: unknown member "amont": did you mean "amount"?`, true},
+		"award misspelt":        {`{` + id + `,"awards":[{"particpiant":"` + addrA + `","share":"1"}]}`, `awards[0]: unknown member "particpiant": did you mean "participant"?`, true},
+		"award unlike any":      {`{` + id + `,"awards":[{"winner":"` + addrA + `","share":"1"}]}`, `unknown member; known are ["participant"`, true},
 		"name twice":            {`{` + id + `,"reason":"a","reason":"b"}`, "occurs twice", true},
 		"name twice, deep":      {`{` + id + `,"x":[{"a":1,"a":1}]}`, "occurs twice", true},
 		"parties no object":     {`{` + id + `,"parties":[]}`, "parties", true},
@@ -130,7 +138,8 @@ func TestParseOutcomeReads(t *testing.T) {
 	o, err := ParseOutcome(envelope("partial_service", `{
 		"session_id":"0xCAEB884B5C79853A0C2C01FDEB6599F86D8703BE0BE03DD251DB6C053FA64C16",
 		"parties":{"provider":"`+strings.ToLower(addrA)+`","winner":["`+addrA+`","`+addrB+`"],"unknown":7},
-		"completion":"0.30","reference":"r","reason":"because","evidence":["e"],"new_member":{"x":[null,true]},
+		"completion":"0.30","reference":"r","reason":"because","evidence":["e"],"new_member":{"x":[null,true],"expct":1},
+		"session":{},"season":4,"person":"p","partner":"q","referee":"r","order_id":"o","amount":"1","total":"2","winner":"w",
 		"expect":{"totals":[{"asset":"usdc","amount":"15.0"}],"version":2}}`))
 	if err != nil {
 		t.Fatal(err)
@@ -140,6 +149,26 @@ func TestParseOutcomeReads(t *testing.T) {
 	}
 	if o.Completion.RatString() != "3/10" || *o.Expect.Version != 2 || o.Expect.Totals[0].Amount.String() != "15" {
 		t.Errorf("%+v", o)
+	}
+}
+
+// The result of a hostile outcome must not depend on the order in which a map is read, nor
+// may reading it take long.
+func TestManyMisspeltMembers(t *testing.T) {
+	var data strings.Builder
+	data.WriteString(`{"session_id":"` + sessionHex + `"`)
+	for i := range 20_000 {
+		fmt.Fprintf(&data, `,"expe%05d":0`, i)
+	}
+	data.WriteString(`,"` + strings.Repeat("reason", 10_000) + `":0`)
+	if _, err := ParseOutcome(envelope("cancellation", data.String()+`}`)); err != nil {
+		t.Error(err)
+	}
+	for range 5 {
+		_, err := ParseOutcome(envelope("cancellation", data.String()+`,"reasonn":0,"partise":0,"evidnce":0}`))
+		if err == nil || !strings.Contains(err.Error(), `"evidnce"`) {
+			t.Error(err)
+		}
 	}
 }
 

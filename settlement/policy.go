@@ -200,6 +200,9 @@ func (r rule) check(o Outcome, steps int) *Failure {
 	case r.payee == toRole:
 		party, present := o.Parties[r.role]
 		if !present {
+			if role, meant := misspelt(o.Parties, []string{r.role}); meant != "" {
+				return Fail(InvalidOutcome, "%s needs parties.%s: unknown role %s: did you mean %q?", o.Scenario, r.role, Quote(role), meant)
+			}
 			return Fail(InvalidOutcome, "%s needs parties.%s", o.Scenario, r.role)
 		}
 		if party.err != nil {

@@ -336,3 +336,28 @@ func TestPlanIgnoresOrder(t *testing.T) {
 		}
 	})
 }
+
+// A role that the policy needs and the outcome misspells is named; other roles are ignored.
+func TestMisspeltRole(t *testing.T) {
+	policy := BuiltIn()["payment_completed"]
+	check := func(roles string) *Failure {
+		o, err := ParseOutcome(envelope("payment_completed", `{"session_id":"`+sessionHex+`","parties":{`+roles+`}}`))
+		if err != nil {
+			t.Fatal(err)
+		}
+		return policy.Check(o)
+	}
+	for roles, says := range map[string]string{
+		`"providr":7`: `payment_completed needs parties.provider: unknown role "providr": did you mean "provider"?`,
+		`"winner":"","Provider":"","providers":[],"provider2":""`: `unknown role "Provider": did you mean "provider"?`,
+		`"buyer":"` + addrA + `"`:                                 "payment_completed needs parties.provider",
+		``:                                                        "payment_completed needs parties.provider",
+		`"provider":"` + addrA + `","providr":"","provider2":"third"`: "",
+	} {
+		f := check(roles)
+		switch {
+		case says == "" && f != nil, says != "" && (f == nil || f.Code != InvalidOutcome || !strings.HasSuffix(f.Message, says)):
+			t.Errorf("%s: %v, want %q", roles, f, says)
+		}
+	}
+}

@@ -15,8 +15,10 @@ import (
 // mayImport is the architecture: arrows point at settlement. Beside the standard
 // library each package imports only what stands here.
 var mayImport = map[string][]string{
-	"settlement": {"github.com/shopspring/decimal", "github.com/ethereum/go-ethereum/common", "github.com/go-json-experiment/json/jsontext"},
-	"clearnode":  {"settled/settlement", "settled/clearnode/internal", "github.com/gorilla/websocket", "github.com/ethereum/go-ethereum", "github.com/rs/zerolog", "golang.org/x/time/rate"},
+	"settlement": {"settled/settlement/spelling", "github.com/shopspring/decimal", "github.com/ethereum/go-ethereum/common", "github.com/go-json-experiment/json/jsontext"},
+	// What a misspelt name was meant to be, in outcomes and in the configuration.
+	"settlement/spelling": {},
+	"clearnode":           {"settled/settlement", "settled/clearnode/internal", "github.com/gorilla/websocket", "github.com/ethereum/go-ethereum", "github.com/rs/zerolog", "golang.org/x/time/rate"},
 	// The generations of the node's protocol know no client. The legacy protocol is an
 	// earlier form of NitroRPC, and shares its frames.
 	"clearnode/internal/protocol":     {"settled/settlement", "github.com/ethereum/go-ethereum", "github.com/rs/zerolog"},

@@ -15,6 +15,7 @@ import (
 	"github.com/spf13/viper"
 
 	"settled/settlement"
+	"settled/settlement/spelling"
 )
 
 // Config is the configuration. The table in defaults.go has the meaning and the default
@@ -179,7 +180,7 @@ func unknownVariables(keys []Key, environ []string) []string {
 		name, _, _ := strings.Cut(pair, "=")
 		// SETTLED_PASSWORD is nats-server's: deploy/nats/settled.conf reads it.
 		if strings.HasPrefix(name, "SETTLED_") && name != "SETTLED_PASSWORD" && !slices.Contains(names, name) {
-			warnings = append(warnings, fmt.Sprintf("environment variable %s is unknown and has no effect; the nearest is %s", name, nearestName(name, names)))
+			warnings = append(warnings, fmt.Sprintf("environment variable %s is unknown and has no effect; the nearest is %s", name, spelling.Nearest(name, names)))
 		}
 	}
 	return warnings
@@ -229,36 +230,4 @@ func (c *Config) Validate() error {
 		return err
 	}
 	return c.Consumer().Validate()
-}
-
-// nearestName returns the name with the least edit distance.
-func nearestName(name string, names []string) string {
-	best, least := "", 1<<30
-	for _, candidate := range names {
-		if d := editDistance(name, candidate); d < least {
-			best, least = candidate, d
-		}
-	}
-	return best
-}
-
-// editDistance is the Levenshtein distance.
-func editDistance(a, b string) int {
-	row := make([]int, len(b)+1)
-	for j := range row {
-		row[j] = j
-	}
-	for i := range len(a) {
-		diagonal := row[0]
-		row[0] = i + 1
-		for j := range len(b) {
-			cost := diagonal
-			if a[i] != b[j] {
-				cost++
-			}
-			diagonal = row[j+1]
-			row[j+1] = min(cost, row[j]+1, row[j+1]+1)
-		}
-	}
-	return row[len(b)]
 }

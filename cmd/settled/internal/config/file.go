@@ -13,6 +13,7 @@ import (
 	"go.yaml.in/yaml/v3"
 
 	"settled/settlement"
+	"settled/settlement/spelling"
 )
 
 // configFile is the YAML file as written, for what viper does not keep: line
@@ -80,7 +81,7 @@ func (f configFile) indexKeys(prefix string, n *yaml.Node) error {
 			continue
 		}
 		if !isSection(name, names) {
-			return fmt.Errorf("%s:%d: unknown key %s; the nearest known one is %s", f.path, n.Content[i].Line, name, nearestName(name, candidates(prefix, names)))
+			return fmt.Errorf("%s:%d: unknown key %s; the nearest known one is %s", f.path, n.Content[i].Line, name, spelling.Nearest(name, candidates(prefix, names)))
 		}
 		if err := f.indexKeys(name+".", value); err != nil {
 			return err

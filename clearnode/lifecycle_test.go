@@ -125,7 +125,7 @@ func TestCalls(t *testing.T) {
 		}
 	}
 	n.Inject(clearnodetest.Fault{Method: "get_app_sessions", Kind: clearnodetest.Error, Text: "failed to get application sessions"})
-	if _, err := c.Session(t.Context(), openGame(t, n), settlement.ReadOptions{}); err == nil {
+	if _, err := c.Session(t.Context(), openGame(t, n), settlement.ReadOptions{Version: true}); err == nil {
 		t.Error("no error")
 	}
 	bad := prepared(t, c, openGame(t, n))

@@ -17,7 +17,7 @@ import (
 func TestSessionFunded(t *testing.T) {
 	n, c := startReady(t, clearnodetest.Config{})
 	id := open(t, n, gameDefinition(), put(playerA, "usdc", "10"), put(playerB, "weth", "0.5"), put(playerB, "usdc", "5"))
-	s := readSession(t, c, id, settlement.ReadOptions{})
+	s := readSession(t, c, id, settlement.ReadOptions{Version: true})
 	if !s.Open || s.Version != 1 || s.ConfirmedStable || s.Quorum != 100 || s.Protocol != "NitroRPC/0.2" || s.Application != "cnharness" || s.ID != id {
 		t.Errorf("session %+v", s)
 	}
@@ -36,13 +36,14 @@ func TestSessionFunded(t *testing.T) {
 }
 
 // TestSessionOneRoundTrip: a second read of the same session asks only for what
-// may have changed.
+// may have changed. No list of sessions is read where the transactions show that
+// the session is open.
 func TestSessionOneRoundTrip(t *testing.T) {
 	n, c := startReady(t, clearnodetest.Config{})
 	id := openGame(t, n)
 	readSession(t, c, id, settlement.ReadOptions{})
 	readSession(t, c, id, settlement.ReadOptions{})
-	for method, want := range map[string]int{"get_app_definition": 1, "get_assets": 1, "get_ledger_transactions": 2, "get_app_sessions": 2} {
+	for method, want := range map[string]int{"get_app_definition": 1, "get_assets": 1, "get_ledger_transactions": 2, "get_app_sessions": 0} {
 		if got := n.Requests(method); got != want {
 			t.Errorf("%d of %s, want %d", got, method, want)
 		}
@@ -74,7 +75,7 @@ func TestSessionWithdrawn(t *testing.T) {
 	n, c := startReady(t, clearnodetest.Config{})
 	id := open04(t, n)
 	withdraw(t, c, id, 2, put(playerA, "usdc", "6"), put(playerB, "usdc", "5"))
-	s := readSession(t, c, id, settlement.ReadOptions{})
+	s := readSession(t, c, id, settlement.ReadOptions{Version: true})
 	if !s.Open || s.Version != 2 || text(s.Payouts) != "A 4 usdc; " || s.Evidence.Protocol != "nitrorpc/0.4" {
 		t.Errorf("session %+v", s)
 	}
@@ -84,7 +85,7 @@ func TestSessionWithdrawn(t *testing.T) {
 	if !s.Open || s.Version != 3 || !s.Unfunded() {
 		t.Errorf("emptied: %+v", s)
 	}
-	if n.Requests("get_ledger_transactions") != looks+2 {
+	if n.Requests("get_ledger_transactions") != looks+3 { // the first of them without a list
 		t.Error("emptied was believed at first sight")
 	}
 }
@@ -98,8 +99,9 @@ func TestSessionUnfunded(t *testing.T) {
 		if !s.Open || !s.Unfunded() || s.Version != 1 || s.ConfirmedStable != doubt {
 			t.Errorf("session %+v", s)
 		}
-		if n.Requests("get_ledger_transactions") != looks+2 {
-			t.Error("unfunded was believed at first sight")
+		want := map[bool]int{false: 3, true: 2}[doubt] // the first of three without a list
+		if got := n.Requests("get_ledger_transactions") - looks; got != want {
+			t.Errorf("read %d times, want %d", got, want)
 		}
 	}
 }
@@ -130,8 +132,8 @@ func TestSessionClosed(t *testing.T) {
 		if s := readSession(t, c, empty, settlement.ReadOptions{InDoubt: doubt}); s.Open || s.Version != 2 || len(s.Deposits) != 0 {
 			t.Errorf("session %+v", s)
 		}
-		want := map[bool]int{false: 2, true: 4}[doubt]
-		if got := n.Requests("get_ledger_transactions") - looks; got != want {
+		// Of each session twice: without a list and with it, or in doubt with it both times.
+		if got := n.Requests("get_ledger_transactions") - looks; got != 4 {
 			t.Errorf("%d looks at two closed sessions", got)
 		}
 	}
@@ -169,8 +171,8 @@ func TestSessionInDoubt(t *testing.T) {
 	if s := readSession(t, c, id, settlement.ReadOptions{InDoubt: true}); !s.Open || !s.ConfirmedStable {
 		t.Errorf("session %+v", s)
 	}
-	if n.Requests("get_ledger_transactions") != looks+2 {
-		t.Error("it was not read twice")
+	if n.Requests("get_ledger_transactions") != looks+2 || n.Requests("get_app_sessions") != 2 {
+		t.Error("it was not read twice, from the transactions and from the lists")
 	}
 	slow := clearnodetest.Fault{Method: "get_ledger_transactions", Kind: clearnodetest.DelayAnswer, Delay: 600 * time.Millisecond}
 	none := clearnodetest.Fault{Method: "get_ledger_transactions", Kind: clearnodetest.DelayAnswer}
@@ -245,10 +247,11 @@ func TestSessionManySessions(t *testing.T) {
 		open    bool
 		version uint64
 	}{
-		{"funded, among the oldest", funded, settlement.ReadOptions{}, true, 1},
+		{"funded", funded, settlement.ReadOptions{}, true, 0},
+		{"funded, its version wanted, among the oldest", funded, settlement.ReadOptions{Version: true}, true, 1},
 		{"funded, among many older and newer", between, settlement.ReadOptions{}, true, 0},
 		{"funded, its version wanted", between, settlement.ReadOptions{Version: true}, true, 1},
-		{"funded, of one with few sessions", rareFunded, settlement.ReadOptions{}, true, 1},
+		{"funded, its version wanted, of one with few sessions", rareFunded, settlement.ReadOptions{Version: true}, true, 1},
 		{"empty", empty, settlement.ReadOptions{}, true, 1},
 		{"empty, of one with few sessions", rareEmpty, settlement.ReadOptions{}, true, 1},
 		{"closed and paid", paid, settlement.ReadOptions{}, false, 2},
@@ -292,7 +295,7 @@ func TestSessionSeenByOthers(t *testing.T) {
 	if s := readSession(t, c, paid, settlement.ReadOptions{}); s.Open || text(s.Payouts) != "A 7 usdc; B 8 usdc; " {
 		t.Errorf("closed, by a stranger: %+v", s)
 	}
-	if s := readSession(t, c, funded, settlement.ReadOptions{}); !s.Open || s.Version != 1 {
+	if s := readSession(t, c, funded, settlement.ReadOptions{Version: true}); !s.Open || s.Version != 1 {
 		t.Errorf("funded, by a stranger: %+v", s)
 	}
 }

@@ -177,7 +177,7 @@ func TestTraceOfASettlement(t *testing.T) {
 		t.Errorf("the call that closes: %v", closing)
 	}
 	reading := c.named("read session")[0]
-	if calls := c.named("get_app_sessions"); len(calls) == 0 || string(calls[0].ParentSpanId) != string(reading.SpanId) {
+	if calls := c.named("get_ledger_transactions"); len(calls) == 0 || string(calls[0].ParentSpanId) != string(reading.SpanId) {
 		t.Errorf("the calls that read: %v", calls)
 	}
 	for _, s := range c.spans {

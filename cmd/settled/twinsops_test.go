@@ -20,9 +20,14 @@ var (
 		return members
 	}}
 	conflicts = twinStory{code: settlement.OutcomeConflict, second: true, members: (*twinScene).settling}
-	later     = twinStory{members: (*twinScene).settling, after: true}
-	typed     = twinStory{publish: (*twinScene).publishByCommand}
-	anew      = twinStory{members: (*twinScene).settling, after: true, prepare: (*twinScene).deleteStreams}
+	versioned = twinStory{members: func(d *twinScene) map[string]any {
+		members := d.settling()
+		members["expect"] = map[string]any{"version": 1}
+		return members
+	}}
+	later = twinStory{members: (*twinScene).settling, after: true}
+	typed = twinStory{publish: (*twinScene).publishByCommand}
+	anew  = twinStory{members: (*twinScene).settling, after: true, prepare: (*twinScene).deleteStreams}
 )
 
 // publishByCommand repeats `settled publish` until it says that it is done, as its
@@ -185,6 +190,9 @@ func nodeTwins() []twinOp {
 	for _, protocol := range []string{clearnodetest.Legacy, clearnodetest.Nitro02, clearnodetest.Nitro04, clearnodetest.NitronodeV1} {
 		for _, m := range nodeMethods[protocol] {
 			op := twinOp{name: "node: " + m.name, protocol: protocol, story: settles, early: m.early, faults: allFaults, slow: m.method == "node.v1.ping", arm: m.arm}
+			if m.name == "read a session's version" {
+				op.story = versioned
+			}
 			if protocol == clearnodetest.NitronodeV1 && m.name == "close" {
 				op.arm = m.armSecond
 			}

@@ -21,7 +21,7 @@ const (
 
 // ReadSession reads a session once, or twice where one read could mislead.
 func (n *Node) ReadSession(ctx context.Context, c protocol.Conn, id settlement.SessionID, options settlement.ReadOptions) (settlement.Session, error) {
-	r := sessionReader{n: n, conn: c, id: id, options: options}
+	r := sessionReader{n: n, conn: c, id: id, options: options, listed: options.InDoubt || options.Version}
 	first, err := r.readOnce(ctx)
 	if errors.Is(err, protocol.ErrAbsent) {
 		return first.Session, r.confirmAbsent(ctx)
@@ -67,6 +67,7 @@ type sessionReader struct {
 	conn    protocol.Conn
 	id      settlement.SessionID
 	options settlement.ReadOptions
+	listed  bool // the lists of sessions are needed too
 }
 
 // confirmAbsent reads a second time a session that seemed to be absent. The node answers
@@ -92,19 +93,28 @@ func (r *sessionReader) confirmAbsent(ctx context.Context) error {
 type partialRead struct {
 	definition   Definition
 	own          string      // the definition's spelling of our account
-	open         SessionPage // our open sessions, the first page
+	open         SessionPage // our open sessions, the first page, if the lists are needed
 	transactions []transaction
 	newest       protocol.Answer // that held the newest of the transactions
 	freshAssets  bool            // the assets were listed in this read
 }
 
-// readOnce reads the list of open sessions first: a session that is not in a complete list
-// was closed by then, so that the transactions, which are read after it, are its last.
+// readOnce reads the session, without the lists of sessions if its transactions alone show
+// that it is open (see findState). They don't show its version, and after a request in
+// doubt both are read.
 func (r *sessionReader) readOnce(ctx context.Context) (protocol.Snapshot, error) {
 	began := time.Now()
+	s, err := r.read(ctx)
+	return protocol.Snapshot{Session: s, Took: time.Since(began)}, err
+}
+
+// read reads the session. If the lists are needed, it reads that of our open sessions first:
+// a session that is not in a complete list was closed by then, so that the transactions,
+// which are read after it, are its last.
+func (r *sessionReader) read(ctx context.Context) (settlement.Session, error) {
 	p, err := r.readParts(ctx)
 	if err != nil {
-		return protocol.Snapshot{}, err
+		return settlement.Session{}, err
 	}
 	s := settlement.Session{
 		ID: r.id, Participants: slices.Clone(p.definition.Participants), Quorum: p.definition.Quorum,
@@ -116,21 +126,25 @@ func (r *sessionReader) readOnce(ctx context.Context) (protocol.Snapshot, error)
 			continue
 		}
 		s.Deposits = append(s.Deposits, t.Transfer)
-		decimals, listed, err := r.n.assets.Decimals(ctx, r.conn, t.Asset, &p.freshAssets)
+		decimals, known, err := r.n.assets.Decimals(ctx, r.conn, t.Asset, &p.freshAssets)
 		if err != nil {
-			return protocol.Snapshot{}, err
+			return settlement.Session{}, err
 		}
-		if !listed {
-			return protocol.Snapshot{}, protocol.ErrUnlisted(t.Asset)
+		if !known {
+			return settlement.Session{}, protocol.ErrUnlisted(t.Asset)
 		}
 		s.Decimals[t.Asset] = decimals
 	}
+	if _, _, _, overpaid := s.Overpaid(); !r.listed && !overpaid && s.Unfunded() {
+		r.listed = true
+		return r.read(ctx)
+	}
 	if err := r.findState(ctx, &s, p); err != nil {
-		return protocol.Snapshot{}, err
+		return settlement.Session{}, err
 	}
 	name, err := protocolName(p.definition.Protocol)
 	s.Evidence = protocol.Evidence(p.newest, name)
-	return protocol.Snapshot{Session: s, Took: time.Since(began)}, err
+	return s, err
 }
 
 // readParts reads what every read needs, in one round trip unless there is more than a
@@ -141,7 +155,10 @@ func (r *sessionReader) readParts(ctx context.Context) (partialRead, error) {
 	known, absent := false, false
 	p.definition, known = r.n.definitions.Get(r.id)
 	p.own = p.definition.SpellingOf(account)
-	questions := []protocol.Question{askSessions(p.own, "open", "", 0, &p.open)}
+	var questions []protocol.Question
+	if r.listed {
+		questions = append(questions, askSessions(p.own, "open", "", 0, &p.open))
+	}
 	if !known {
 		questions = append(questions, r.askDefinition(&p.definition, &absent))
 	}
@@ -153,12 +170,17 @@ func (r *sessionReader) readParts(ctx context.Context) (partialRead, error) {
 	if err := r.conn.AskAll(ctx, questions...); err != nil {
 		return p, err
 	}
+	if absent && len(p.transactions) == 0 && !r.listed { // the list may show that the node has it
+		if err := r.conn.AskAll(ctx, askSessions(p.own, "open", "", 0, &p.open)); err != nil {
+			return p, err
+		}
+	}
 	switch {
 	case absent && len(p.transactions) == 0 && p.open.Find(r.id) == nil:
 		return p, protocol.ErrAbsent
 	case absent:
 		return p, fmt.Errorf("get_app_definition: the node has the session, and answers %s", protocol.Quote(unknownText))
-	case !known && p.definition.SpellingOf(account) != p.own:
+	case r.listed && !known && p.definition.SpellingOf(account) != p.own:
 		return r.readParts(ctx) // the list was of another spelling; now ours is known
 	}
 	return p, r.readAllTransactions(ctx, &p)
@@ -234,8 +256,8 @@ func (r *sessionReader) askDefinition(into *Definition, absent *bool) protocol.Q
 	}}
 }
 
-// findState finds out whether the session is open, and its version. No read by session id
-// shows that. Of each asset, deposits and payouts do:
+// findState finds out whether the session is open, and its version if that is needed. No
+// read by session id shows either. Of each asset, deposits and payouts do:
 //
 //	more out than in    paid twice; nothing else matters
 //	less out than in    open: a close pays out everything
@@ -243,20 +265,23 @@ func (r *sessionReader) askDefinition(into *Definition, absent *bool) protocol.Q
 //	                    sessions show it as open or closed
 //
 // The lists are by participant, newest first, a hundred rows a page. The list of our open
-// sessions was read already. A list proves absence only if it is complete, and if it is of
-// a participant, spelled as in the definition; that of any of them does, so that one with
-// thousands of sessions hides nothing.
+// sessions was read already, unless the transactions alone show the state. A list proves
+// absence only if it is complete, and if it is of a participant, spelled as in the
+// definition; that of any of them does, so that one with thousands of sessions hides nothing.
 func (r *sessionReader) findState(ctx context.Context, s *settlement.Session, p partialRead) error {
 	if _, _, _, found := s.Overpaid(); found {
 		return nil
 	}
 	ours := slices.ContainsFunc(p.definition.Participants, func(of settlement.Participant) bool { return of.Address == r.n.settings.Account() })
-	complete := ours && p.open.complete()
+	complete := ours && r.listed && p.open.complete()
 	switch row := p.open.Find(r.id); {
 	case row != nil:
 		return applyRow(s, row)
 	case !s.Unfunded():
 		s.Open = true
+		if !r.options.Version {
+			return nil
+		}
 		return r.findVersion(ctx, s, p, complete)
 	case complete:
 		return r.findClosed(ctx, s, p.own)
@@ -275,14 +300,10 @@ func applyRow(s *settlement.Session, row *ListedSession) error {
 
 // findVersion looks for an open session's version in the lists of other participants. Our
 // own was complete, or too long to hold it. Oldest first: where many sessions are open,
-// those that are settled now have waited longest. Where the version isn't needed only one
-// page is read.
+// those that are settled now have waited longest.
 func (r *sessionReader) findVersion(ctx context.Context, s *settlement.Session, p partialRead, complete bool) error {
-	others, pages := p.definition.Others(p.own), maxSessionPages
-	if !r.options.Version {
-		others, pages = others[:1], 1
-	}
-	for page := 0; page < pages && !complete; page++ {
+	others := p.definition.Others(p.own)
+	for page := 0; page < maxSessionPages && !complete; page++ {
 		row, completeOf, err := r.findOpen(ctx, others, "asc", page)
 		if row != nil {
 			return applyRow(s, row)
@@ -292,10 +313,7 @@ func (r *sessionReader) findVersion(ctx context.Context, s *settlement.Session, 
 		}
 		complete, others = completeOf != "", others[:1]
 	}
-	if r.options.Version {
-		return errors.New("its version is needed and can't be found: it is in no list of open sessions")
-	}
-	return nil
+	return errors.New("its version is needed and can't be found: it is in no list of open sessions")
 }
 
 // findOpen looks for the session on a page of the open sessions of each of some

@@ -54,10 +54,9 @@ type dialect interface {
 	// CheckProposal checks that another party's payload is exactly the request that settles
 	// the session as planned, and says until when it may take effect.
 	CheckProposal(payload []byte, plan settlement.Plan, o settlement.Outcome, s settlement.Session) (protocol.Scheme, time.Time, error)
-	// VerifyPrepared verifies a prepared request once more before it is sent.
-	VerifyPrepared(settlement.Request) (protocol.Request, error)
-	// ParseResult reads the answer to a request that was sent. See Client.Send.
-	ParseResult(settlement.Request, protocol.Answer) (settlement.Answer, error)
+	// VerifyPrepared verifies a prepared request once more before it is sent. Its Result
+	// reads the answer as Client.Send returns it.
+	VerifyPrepared(settlement.Request) (protocol.Prepared, error)
 }
 
 // protocolAuto is the value of Config.Protocol that finds the protocol out.

@@ -182,7 +182,11 @@ func (c *Client) collectSignatures(ctx context.Context, p Proposal, s settlement
 		if err != nil {
 			return nil, err
 		}
-		if err := q.addSignature(sig); err != nil {
+		bare, err := h.Bare(sig)
+		if err == nil {
+			err = q.add(own.Address(), bare) // sign has verified whose it is
+		}
+		if err != nil {
 			return nil, err
 		}
 	}
@@ -214,7 +218,7 @@ func (c *Client) keysByWeight(weights map[settlement.Address]int64) []Signer {
 }
 
 // sign signs a payload with a key of ours, which may be remote, within the time that the
-// node has for an answer. A key that can't sign now may be able to later.
+// node has for an answer, and verifies that the signature is the key's. A key that can't sign now may be able to later.
 func (c *Client) sign(ctx context.Context, s protocol.Signer, h protocol.Scheme, payload []byte) ([]byte, error) {
 	limited, cancel := context.WithTimeout(ctx, c.cfg.RequestTimeout)
 	defer cancel()

@@ -75,7 +75,7 @@ func (c *Client) Send(ctx context.Context, r settlement.Request) (settlement.Ans
 	if err != nil {
 		err = protocol.NotSent(request.Method, err)
 	} else {
-		a, err = c.sendOnce(ctx, request)
+		a, err = c.sendOnce(ctx, request.Request)
 	}
 	c.reportCall(ctx, d, request.Method, began, a, err)
 	if errors.Is(err, ErrNotSent) {
@@ -97,7 +97,7 @@ func (c *Client) Send(ctx context.Context, r settlement.Request) (settlement.Ans
 		}
 		return settlement.Answer{}, refusal.Err(request.Method, text)
 	}
-	result, err := d.ParseResult(r, a)
+	result, err := request.Result(a)
 	if err == nil {
 		c.pool.trust()
 		c.completeEvidence(&result.Evidence)

@@ -92,3 +92,41 @@ func TestSlowSigner(t *testing.T) {
 		t.Errorf("prepared for nobody: %v", err)
 	}
 }
+
+// TestForeignOwnSignature: a key that signs as another, or other bytes, makes no request.
+func TestForeignOwnSignature(t *testing.T) {
+	n := startNode(t, clearnodetest.Config{})
+	own, other := clearnode.KeySigner(keyOf(keyJudge)), clearnode.KeySigner(keyOf(keyA))
+	sign := own.Sign
+	cfg := config(n.URL())
+	cfg.Signers = []clearnode.Signer{fakeSigner{own, func(ctx context.Context, d [32]byte) ([]byte, error) { return sign(ctx, d) }}}
+	c := ready(t, cfg)
+	s := readSession(t, c, openGame(t, n), settlement.ReadOptions{})
+	for it, wrong := range map[string]func(context.Context, [32]byte) ([]byte, error){
+		"as another":  other.Sign,
+		"other bytes": func(ctx context.Context, _ [32]byte) ([]byte, error) { return own.Sign(ctx, [32]byte{1}) },
+		"half": func(ctx context.Context, d [32]byte) ([]byte, error) {
+			sig, err := own.Sign(ctx, d)
+			return sig[:64], err
+		},
+	} {
+		sign = wrong
+		_, err := c.Prepare(t.Context(), settlement.Outcome{}, gamePlan(t, s), s)
+		wantNotReady(t, err)
+		if err == nil || !strings.Contains(err.Error(), judge) {
+			t.Errorf("signed %s: %v", it, err)
+		}
+	}
+	sign = func(ctx context.Context, d [32]byte) ([]byte, error) {
+		sig, err := own.Sign(ctx, d)
+		sig[64] -= 27
+		return sig, err
+	}
+	r, err := c.Prepare(t.Context(), settlement.Outcome{}, gamePlan(t, s), s)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := c.Send(t.Context(), r); err != nil {
+		t.Errorf("v of 0 or 1: %v", err)
+	}
+}

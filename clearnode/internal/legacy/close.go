@@ -59,30 +59,24 @@ func (n *Node) CheckProposal(payload []byte, plan settlement.Plan, o settlement.
 }
 
 // VerifyPrepared verifies a prepared request once more before it is sent.
-func (n *Node) VerifyPrepared(r settlement.Request) (protocol.Request, error) {
-	_, err := verifyClose(r)
-	return protocol.Request{ID: r.Ref.ID, Method: nitrorpc.CloseMethod, Frame: r.Frame}, err
+func (n *Node) VerifyPrepared(r settlement.Request) (protocol.Prepared, error) {
+	var params []struct {
+		Session settlement.SessionID `json:"app_session_id"`
+	}
+	err := nitrorpc.VerifyClose(r, &params)
+	if err == nil && len(params) != 1 {
+		err = nitrorpc.ErrNotRecorded
+	}
+	return protocol.Prepared{
+		Request: protocol.Request{ID: r.Ref.ID, Method: nitrorpc.CloseMethod, Frame: r.Frame},
+		Result:  func(a protocol.Answer) (settlement.Answer, error) { return n.parseResult(params[0].Session, a) },
+	}, err
 }
 
-func verifyClose(r settlement.Request) (settlement.SessionID, error) {
-	var params []closeParams
-	if err := nitrorpc.VerifyClose(r, &params); err != nil {
-		return "", err
-	}
-	if len(params) != 1 {
-		return "", nitrorpc.ErrNotRecorded
-	}
-	return params[0].Session, nil
-}
-
-// ParseResult reads the answer to a close. It shows no version: in this generation that
-// never changes.
-func (n *Node) ParseResult(r settlement.Request, a protocol.Answer) (settlement.Answer, error) {
-	session, err := verifyClose(r)
-	var version uint64
-	if err == nil {
-		version, err = nitrorpc.ParseClosed(a, session)
-	}
+// parseResult reads the answer to a close of a session. It shows no version: in this
+// generation that never changes.
+func (n *Node) parseResult(session settlement.SessionID, a protocol.Answer) (settlement.Answer, error) {
+	version, err := nitrorpc.ParseClosed(a, session)
 	if err != nil {
 		return settlement.Answer{}, protocol.InDoubt(nitrorpc.CloseMethod, err)
 	}

@@ -44,7 +44,8 @@ func FuzzV1Frame(f *testing.F) {
 			_, _ = readTransactions(a, "0x7e5f4552091a69125d5dfcb7b8c2659029395bdf", typeRelease)
 			_, _ = readAssets(a)
 			_, _ = readNodeAddress(a)
-			_, _ = n.ParseResult(settlement.Request{Frame: []byte(a.Response)}, a)
+			_, _ = n.VerifyPrepared(settlement.Request{Frame: []byte(a.Response)})
+			_, _ = update{Version: "2"}.parseResult(a)
 		}
 	})
 }

@@ -226,9 +226,12 @@ func (u update) packsTo(payload []byte) bool {
 }
 
 // VerifyPrepared verifies a prepared request once more before it is sent.
-func (n *Node) VerifyPrepared(r settlement.Request) (protocol.Request, error) {
-	_, err := verifyUpdate(r)
-	return protocol.Request{ID: r.Ref.ID, Method: methodSubmit, Frame: r.Frame}, err
+func (n *Node) VerifyPrepared(r settlement.Request) (protocol.Prepared, error) {
+	u, err := verifyUpdate(r)
+	return protocol.Prepared{
+		Request: protocol.Request{ID: r.Ref.ID, Method: methodSubmit, Frame: r.Frame},
+		Result:  u.parseResult,
+	}, err
 }
 
 // verifyUpdate reads a prepared request, and verifies that its update is the one that was
@@ -254,13 +257,9 @@ func verifyUpdate(r settlement.Request) (update, error) {
 	return s.Update, nil
 }
 
-// ParseResult reads the answer to an update, which is empty where the node carried it out.
-func (n *Node) ParseResult(r settlement.Request, a protocol.Answer) (settlement.Answer, error) {
-	var version uint64
-	u, err := verifyUpdate(r)
-	if err == nil {
-		version, err = strconv.ParseUint(u.Version, 10, 64)
-	}
+// parseResult reads the answer to the update, which is empty where the node carried it out.
+func (u update) parseResult(a protocol.Answer) (settlement.Answer, error) {
+	version, err := strconv.ParseUint(u.Version, 10, 64)
 	if err == nil {
 		err = a.Decode(methodSubmit, new(struct{}))
 	}

@@ -27,6 +27,11 @@ type closeParams struct {
 	SessionData *string                 `json:"session_data,omitempty"`
 }
 
+// sessionOfClose is the part of a close's params that says which session it closes.
+type sessionOfClose struct {
+	Session settlement.SessionID `json:"app_session_id"`
+}
+
 // scheme: the node finds the signer among the participants byte by byte, and only as
 // EIP-55 spells it (measured: a judge whose definition is in lower case is an unknown
 // participant).
@@ -63,22 +68,22 @@ func (n *Node) CheckProposal(payload []byte, plan settlement.Plan, o settlement.
 }
 
 // VerifyPrepared verifies a prepared request once more before it is sent.
-func (n *Node) VerifyPrepared(r settlement.Request) (protocol.Request, error) {
-	return protocol.Request{ID: r.Ref.ID, Method: CloseMethod, Frame: r.Frame}, VerifyClose(r, new(closeParams))
+func (n *Node) VerifyPrepared(r settlement.Request) (protocol.Prepared, error) {
+	var params sessionOfClose
+	err := VerifyClose(r, &params)
+	return protocol.Prepared{
+		Request: protocol.Request{ID: r.Ref.ID, Method: CloseMethod, Frame: r.Frame},
+		Result:  func(a protocol.Answer) (settlement.Answer, error) { return n.parseResult(params.Session, a) },
+	}, err
 }
 
-// ParseResult reads the answer to a close.
-func (n *Node) ParseResult(r settlement.Request, a protocol.Answer) (settlement.Answer, error) {
-	var params closeParams
-	err := VerifyClose(r, &params)
-	var version uint64
-	if err == nil {
-		version, err = ParseClosed(a, params.Session)
-	}
+// parseResult reads the answer to a close of a session.
+func (n *Node) parseResult(session settlement.SessionID, a protocol.Answer) (settlement.Answer, error) {
+	version, err := ParseClosed(a, session)
 	if err != nil {
 		return settlement.Answer{}, protocol.InDoubt(CloseMethod, err)
 	}
-	return settlement.Answer{Version: version, Evidence: protocol.Evidence(a, n.protocolOf(params.Session))}, nil
+	return settlement.Answer{Version: version, Evidence: protocol.Evidence(a, n.protocolOf(session))}, nil
 }
 
 // protocolOf is the protocol that a session is closed by. Its definition names it, and

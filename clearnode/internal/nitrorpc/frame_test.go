@@ -117,7 +117,7 @@ func FuzzFrame(f *testing.F) {
 		_, _ = readDefinition(a)
 		_, _ = readAssets(a)
 		_, _ = expiry.Refused(a)
-		_, _ = n.ParseResult(settlement.Request{}, a)
+		_, _ = n.parseResult("0x00", a)
 		_, _ = ParseClosed(a, "0x00")
 	})
 }

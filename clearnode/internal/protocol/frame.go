@@ -10,6 +10,8 @@ import (
 	"math/rand/v2"
 	"sync/atomic"
 	"time"
+
+	"settled/settlement"
 )
 
 // Request is one frame to send.
@@ -17,6 +19,12 @@ type Request struct {
 	ID     uint64
 	Method string
 	Frame  []byte
+}
+
+// Prepared is a request that changes a session and was verified once more, to be sent once.
+type Prepared struct {
+	Request
+	Result func(Answer) (settlement.Answer, error) // reads its answer
 }
 
 // Question is a read, and what is done with its answer.

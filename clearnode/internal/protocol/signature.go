@@ -99,17 +99,25 @@ func (s Scheme) Verify(account settlement.Address, payload, sig []byte) (bare [c
 // Recover returns the account that made a signature over a payload, and the signature
 // without its prefix, v 27 or 28.
 func (s Scheme) Recover(payload, sig []byte) (signer settlement.Address, bare [crypto.SignatureLength]byte, err error) {
+	if bare, err = s.Bare(sig); err != nil {
+		return signer, bare, err
+	}
+	signer, err = RecoverSigner(s.Digest(payload), bare[:])
+	return signer, bare, err
+}
+
+// Bare returns a signature without its prefix, v 27 or 28. It verifies nothing else.
+func (s Scheme) Bare(sig []byte) (bare [crypto.SignatureLength]byte, err error) {
 	rest, found := bytes.CutPrefix(sig, s.Prefix)
 	switch {
 	case len(sig) != len(s.Prefix)+crypto.SignatureLength:
-		return signer, bare, fmt.Errorf("signature: %d bytes, want %d", len(sig), len(s.Prefix)+crypto.SignatureLength)
+		return bare, fmt.Errorf("signature: %d bytes, want %d", len(sig), len(s.Prefix)+crypto.SignatureLength)
 	case !found:
-		return signer, bare, errors.New("signature: of a key of another kind")
+		return bare, errors.New("signature: of a key of another kind")
 	}
 	copy(bare[:], rest)
 	if bare[64] < 27 {
 		bare[64] += 27
 	}
-	signer, err = RecoverSigner(s.Digest(payload), bare[:])
-	return signer, bare, err
+	return bare, nil
 }

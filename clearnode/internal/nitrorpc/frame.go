@@ -34,23 +34,50 @@ func Envelope(req []byte, signatures ...string) []byte {
 	return fmt.Appendf(nil, `{"req":%s,"sig":[%s]}`, req, sig)
 }
 
-// ReadFrame reads no more of a frame than the id: most frames are notifications.
+// ReadFrame reads no more of a frame than the id: most frames are notifications, one for
+// each close on every connection of the account. It finds the id without decoding the frame
+// if that is written as nodes write it.
 func (n *Node) ReadFrame(_ protocol.Conn, raw []byte) (protocol.Incoming, error) {
-	if !utf8.Valid(raw) { // an answer is kept as evidence in JSON, which can't hold these bytes
-		return protocol.Incoming{}, fmt.Errorf("%w: not UTF-8", protocol.ErrNoFrame)
+	if id, found := scanID(raw); found {
+		return protocol.Incoming{ID: id, Answer: func() (protocol.Answer, error) {
+			if a, found := scanAnswer(raw); found {
+				return a, nil
+			}
+			return decodeFrame(raw)
+		}}, nil
 	}
-	var e struct {
-		Res json.RawMessage `json:"res"`
-		Sig json.RawMessage `json:"sig"`
+	id, err := decodeID(raw)
+	return protocol.Incoming{ID: id, Answer: func() (protocol.Answer, error) { return decodeFrame(raw) }}, err
+}
+
+// envelope is a frame whose parts are not decoded.
+type envelope struct {
+	Res json.RawMessage `json:"res"`
+	Sig json.RawMessage `json:"sig"`
+}
+
+func decodeEnvelope(raw []byte) (e envelope, id uint64, err error) {
+	if !utf8.Valid(raw) { // an answer is kept as evidence in JSON, which can't hold these bytes
+		return e, 0, fmt.Errorf("%w: not UTF-8", protocol.ErrNoFrame)
 	}
 	if err := json.Unmarshal(raw, &e); err != nil {
-		return protocol.Incoming{}, fmt.Errorf("%w: %w", protocol.ErrNoFrame, err)
+		return e, 0, fmt.Errorf("%w: %w", protocol.ErrNoFrame, err)
 	}
-	id, err := LeadingID(e.Res)
+	id, err = LeadingID(e.Res)
+	return e, id, err
+}
+
+func decodeID(raw []byte) (uint64, error) {
+	_, id, err := decodeEnvelope(raw)
+	return id, err
+}
+
+func decodeFrame(raw []byte) (protocol.Answer, error) {
+	e, id, err := decodeEnvelope(raw)
 	if err != nil {
-		return protocol.Incoming{}, err
+		return protocol.Answer{}, err
 	}
-	return protocol.Incoming{ID: id, Answer: func() (protocol.Answer, error) { return readAnswer(id, e.Res, e.Sig) }}, nil
+	return readAnswer(id, e.Res, e.Sig)
 }
 
 // LeadingID is the first element of a JSON array, which must be a whole number.

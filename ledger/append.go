@@ -131,7 +131,7 @@ func (l *Ledger) confirmIntent(ctx context.Context, expires bool) error {
 type pendingAppend struct {
 	Draft
 	head  settlement.Head
-	entry settlement.Entry // as decoded from Payload
+	entry settlement.Entry // as it is decoded from Payload
 }
 
 // prepareAppend completes an entry and encodes it.
@@ -160,10 +160,33 @@ func (l *Ledger) prepareAppend(head settlement.Head, e settlement.Entry) (pendin
 	if a.Payload, err = encode(l.cfg.Prefix, e); err != nil {
 		return pendingAppend{}, err
 	}
-	if a.entry, err = ParseEntry(a.Subject, a.Payload, 0); err != nil {
-		return pendingAppend{}, fmt.Errorf("it could not be read back: %w", err)
+	a.entry, err = readBack(a.Subject, a.Payload, e)
+	return a, err
+}
+
+// readBack returns an entry as it is decoded from its payload, and an error if it can't be, or
+// would be another one. It decodes the payload only if that could differ from the entry.
+func readBack(subject string, payload []byte, e settlement.Entry) (settlement.Entry, error) {
+	if readsBackAsItIs(payload, e) {
+		e.Allocation, e.Evidence = nilIfEmpty(e.Allocation), nilIfEmpty(e.Evidence)
+		if err := validate(e); err != nil {
+			return settlement.Entry{}, fmt.Errorf("it could not be read back: %w", err)
+		}
+		return e, nil
 	}
-	return a, checkReadsBack(a.entry, e)
+	got, err := ParseEntry(subject, payload, 0)
+	if err != nil {
+		return settlement.Entry{}, fmt.Errorf("it could not be read back: %w", err)
+	}
+	return got, checkReadsBack(got, e)
+}
+
+// nilIfEmpty is what is decoded of a list that is left out if it is empty.
+func nilIfEmpty[T any](list []T) []T {
+	if len(list) == 0 {
+		return nil
+	}
+	return list
 }
 
 // store publishes the draft until it is stored, or finds out that it can't be stored. After

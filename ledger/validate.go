@@ -1,6 +1,7 @@
 package ledger
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"strings"
@@ -102,6 +103,32 @@ func checkTransition(head settlement.Head, e settlement.Entry) error {
 		return fmt.Errorf("the session is %s by outcome %.80q of %.80q: an internal error (a bug): please report it", st.State, st.ID, st.Source)
 	}
 	return nil
+}
+
+// readsBackAsItIs reports whether a payload that encode wrote for an entry is decoded to the
+// same entry, up to empty lists. It errs on the side of false. What encode can't write so
+// that it is decoded the same is text that is not UTF-8, of which encoding/json writes
+// replacement characters; and what has a decoder of its own must be in the form that this
+// accepts.
+func readsBackAsItIs(payload []byte, e settlement.Entry) bool {
+	if bytes.Contains(payload, []byte(`\ufffd`)) || bytes.Contains(payload, []byte("\ufffd")) {
+		return false
+	}
+	switch e.State {
+	case settlement.EntryClosing, settlement.EntryClosed, settlement.EntryFailed:
+	default:
+		return false
+	}
+	if id, err := settlement.ParseSessionID(string(e.Session)); err != nil || id != e.Session {
+		return false
+	}
+	for _, a := range e.Allocation {
+		if text := a.Amount.String(); len(text) > settlement.MaxDigits || text[0] == '-' {
+			return false
+		}
+	}
+	year := e.Time.Year()
+	return year >= 0 && year < 10_000
 }
 
 // checkReadsBack rejects an entry that would not be read back the same: encoding/json

@@ -72,7 +72,7 @@ func (a Amount) Decimals() int32 {
 func (a Amount) Units(decimals int32) *big.Int { return a.d.Shift(decimals).BigInt() }
 
 // MarshalJSON writes the canonical decimal as a string, never a number.
-func (a Amount) MarshalJSON() ([]byte, error) { return json.Marshal(a.String()) }
+func (a Amount) MarshalJSON() ([]byte, error) { return []byte(`"` + a.String() + `"`), nil }
 
 // UnmarshalJSON reads a string by ParseAmount and rejects a number.
 func (a *Amount) UnmarshalJSON(b []byte) error {

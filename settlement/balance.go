@@ -54,6 +54,9 @@ func (s Session) totals() totals {
 // Unfunded reports whether the session holds nothing of any asset. It is false if the node
 // doesn't show the balance.
 func (s Session) Unfunded() bool {
+	if !s.Undisclosed.Balance && !s.Versioned && len(s.Payouts) == 0 { // as most sessions that are read
+		return !slices.ContainsFunc(s.Deposits, func(t Transfer) bool { return !t.Amount.IsZero() })
+	}
 	return !s.Undisclosed.Balance && !slices.ContainsFunc(s.Balance(), func(t Total) bool { return !t.Amount.IsZero() })
 }
 

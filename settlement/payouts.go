@@ -19,7 +19,7 @@ func sums(transfers []Transfer) totals {
 // Overpaid finds an asset of which the node paid out more than was put in. It finds none
 // if the node doesn't show both.
 func (s Session) Overpaid() (asset Asset, in, out Amount, found bool) {
-	if s.Undisclosed.Funding || s.Undisclosed.Payouts {
+	if s.Undisclosed.Funding || s.Undisclosed.Payouts || len(s.Payouts) == 0 {
 		return "", Amount{}, Amount{}, false
 	}
 	deposits, payouts := sums(s.Deposits), sums(s.Payouts)

@@ -20,6 +20,12 @@ func TestMain(m *testing.M) {
 		main()
 		return
 	}
+	if protocol := os.Getenv(runAsOutside); protocol != "" {
+		if err := mainOutside(protocol); err != nil {
+			panic(err)
+		}
+		return
+	}
 	state, err := os.MkdirTemp("", "settled-state")
 	if err != nil {
 		panic(err)

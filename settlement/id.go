@@ -59,7 +59,7 @@ func (id *SessionID) UnmarshalJSON(b []byte) error {
 type Address common.Address
 
 // ParseAddress reads "0x" and 40 hex digits of any case. It does not verify a checksum in
-// the case of the digits: the contract compares addresses without regard to case.
+// the case of the digits: a node and its contract compare addresses without regard to case.
 func ParseAddress(s string) (Address, error) {
 	if len(s) != 42 || s[:2] != "0x" || !isHex(s[2:]) {
 		return Address{}, fmt.Errorf("address %s: want 0x and 40 hex digits", Quote(s))
@@ -71,7 +71,7 @@ func ParseAddress(s string) (Address, error) {
 	return Address(b), nil
 }
 
-// ParseChecksummed reads an address that a person typed: if its digits are of both cases,
+// ParseChecksummed reads an address of the configuration or of an outcome: if its digits are of both cases,
 // they must be its EIP-55 checksum, which detects a mistyped digit.
 func ParseChecksummed(s string) (Address, error) {
 	a, err := ParseAddress(s)

@@ -266,7 +266,7 @@ func addressOf(v any) (Address, error) {
 	if !ok {
 		return Address{}, errors.New("want an address as a string")
 	}
-	return ParseAddress(s)
+	return ParseChecksummed(s)
 }
 
 func (r *reader) expect() *Expect {

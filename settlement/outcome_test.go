@@ -76,6 +76,7 @@ func TestParseOutcomeRefuses(t *testing.T) {
 		"award amount number":   {`{` + id + `,"awards":[{"participant":"` + addrA + `","asset":"usdc","amount":1}]}`, "decimal string", true},
 		"award bad address":     {`{` + id + `,"awards":[{"participant":"0x12","share":"1"}]}`, "40 hex digits", true},
 		"expect unknown member": {`{` + id + `,"expect":{"total":[]}}`, "unknown member", true},
+		"award checksum":        {`{` + id + `,"awards":[{"participant":"` + addrA[:41] + `e","share":"1"}]}`, "awards[0]: participant: address \"" + addrA[:41] + `e": its checksum (EIP-55`, true},
 		"expect asset twice":    {`{` + id + `,"expect":{"totals":[{"asset":"a","amount":"1"},{"asset":"a","amount":"1"}]}}`, "is listed twice", true},
 		"expect version text":   {`{` + id + `,"expect":{"version":"1"}}`, "whole number", true},
 		"expect version point":  {`{` + id + `,"expect":{"version":1.0}}`, "whole number", true},

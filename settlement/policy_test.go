@@ -361,3 +361,30 @@ func TestMisspeltRole(t *testing.T) {
 		}
 	}
 }
+
+// A mistyped digit in an address of both cases is found; an address without a checksum, all
+// in lower or all in upper case, is accepted.
+func TestChecksumOfAParty(t *testing.T) {
+	policy := BuiltIn()["game_completed"]
+	for address, ok := range map[string]bool{
+		addrA: true, strings.ToLower(addrA): true, "0x" + strings.ToUpper(addrA[2:]): true,
+		strings.Replace(addrA, "7E5F", "7e5F", 1): false, strings.Replace(addrA, "7E5F", "7E6F", 1): false,
+	} {
+		check := func(parties string) string {
+			o, err := ParseOutcome(envelope("game_completed", `{"session_id":"`+sessionHex+`","parties":`+parties+`}`))
+			if err != nil {
+				t.Fatal(err)
+			}
+			if f := policy.Check(o); f != nil {
+				return string(f.Code) + " " + f.Message
+			}
+			return ""
+		}
+		if got := check(`{"winner":["` + address + `"]}`); (got == "") != ok || !ok && !strings.HasPrefix(got, "invalid_outcome parties.winner: address \""+address+`": its checksum`) {
+			t.Errorf("%s: %q", address, got)
+		}
+		if got := check(`{"winner":"` + addrB + `","spectator":"` + address + `"}`); got != "" {
+			t.Errorf("%s of a role that the policy doesn't name: %q", address, got)
+		}
+	}
+}

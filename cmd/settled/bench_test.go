@@ -102,7 +102,7 @@ func TestBench(t *testing.T) {
 		t.Run(strings.ReplaceAll(protocol, "/", " "), func(t *testing.T) {
 			plot := filepath.Join(t.TempDir(), "bench.svg")
 			status, out, errs := runBench(t.Context(), t, "--protocol", protocol, "--rounds", "1", "--settlements", "20", "--open-loop", "200ms", "--rate", "20",
-				"--node-rate", "-1", "--node-delay-close", "1ms", "--plot", plot)
+				"--node-rate", "1000", "--node-delay-close", "1ms", "--plot", plot)
 			if status != exitDone {
 				t.Fatalf("status %d: %s", status, errs)
 			}
@@ -135,6 +135,9 @@ func TestBench(t *testing.T) {
 				if m.Arm == "settled" && got["messages to NATS: settled"] < 4 {
 					t.Errorf("%+v: want a read, two appends and an acknowledgement at least", got)
 				}
+			}
+			if share := strings.Contains(out, "share of the node's rate limit: settled"); share != (protocol == clearnodetest.NitronodeV1) {
+				t.Errorf("the share of a rate limit is reported: %t", share)
 			}
 			for _, rate := range append(r.PerSecond, r.Ratios...) {
 				if rate.Min > rate.Median || rate.Median > rate.Max {

@@ -246,6 +246,7 @@ func (e *environment) get(ctx context.Context, path string) ([]byte, error) {
 
 // snapshot is what the processes have used and counted since they were started.
 type snapshot struct {
+	at      time.Time
 	cpu     map[string]float64 // seconds by process
 	peak    map[string]int64   // bytes by process
 	node    NodeCounts
@@ -255,7 +256,7 @@ type snapshot struct {
 }
 
 func (e *environment) snapshot(ctx context.Context) (s snapshot, err error) {
-	s.cpu, s.peak = map[string]float64{}, map[string]int64{}
+	s.at, s.cpu, s.peak = time.Now(), map[string]float64{}, map[string]int64{}
 	pids := map[string]int{"bench": os.Getpid()}
 	for _, c := range e.children() {
 		pids[c.name] = c.cmd.Process.Pid
@@ -283,6 +284,20 @@ func (e *environment) snapshot(ctx context.Context) (s snapshot, err error) {
 		err = e.bare.call(ctx, "Counts", struct{}{}, &s.signing)
 	}
 	return s, err
+}
+
+// requests is how many requests the node has received, by its own count or by settled's; 0:
+// nobody counts them.
+func (s snapshot) requests() (n float64) {
+	if s.node.Requests != nil {
+		return float64(s.node.Requests[""])
+	}
+	for name, value := range s.metrics {
+		if strings.HasPrefix(name, "settled_node_calls_total{") {
+			n += value
+		}
+	}
+	return n
 }
 
 // parseMetrics parses Prometheus' text format: values by name and labels.

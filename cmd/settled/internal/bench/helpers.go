@@ -36,7 +36,8 @@ type NodeStarted struct{ URL, Address string }
 func (n *Node) Start(a NodeStart, started *NodeStarted) (err error) {
 	n.start = a
 	n.Node, err = clearnodetest.Start(clearnodetest.Config{
-		Protocol: a.Protocol, Faucet: decimal.NewFromInt(1_000_000_000), Work: a.DelayClose, RateLimit: a.FrameRate,
+		Protocol: a.Protocol, Faucet: decimal.NewFromInt(1_000_000_000), Work: a.DelayClose,
+		RateLimit: a.FrameRate, RateBurst: int(2 * max(a.FrameRate, 0)),
 	})
 	if err != nil {
 		return err

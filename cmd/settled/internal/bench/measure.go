@@ -121,13 +121,18 @@ func (e *environment) measure(ctx context.Context, m measurement, round int) (c 
 	times, began := make([]record, count), time.Now()
 	progress, done := e.o.Progress(fmt.Sprintf("round %d of %d, %s", round, e.o.Rounds, m.Arm)), atomic.Uint64{}
 	defer progress.Clear()
-	timed := func(ctx context.Context, i int) error {
+	var third snapshot // when a third is done: until then a node that limits the rate allows a burst
+	timed := func(ctx context.Context, i int) (err error) {
 		if err := settle(ctx, warm+i); err != nil {
 			return err
 		}
 		times[i].closed = time.Now()
-		progress.Update(done.Add(1), uint64(count), "") // #nosec G115 -- not negative
-		return nil
+		n := done.Add(1)
+		progress.Update(n, uint64(count), "")             // #nosec G115 -- not negative
+		if n == uint64(count/3) && e.o.frameLimit() > 0 { // #nosec G115 -- not negative
+			third, err = e.snapshot(ctx)
+		}
+		return err
 	}
 	if m.Open {
 		err = openLoop(ctx, e.o.Rate, times, timed)
@@ -146,13 +151,16 @@ func (e *environment) measure(ctx context.Context, m measurement, round int) (c 
 		return c, err
 	}
 	c = newCell(m, round, count, time.Since(began), before, after)
+	if sent := after.requests() - third.requests(); third.cpu != nil && !m.Open {
+		c.Share = sent / began.Add(took).Sub(third.at).Seconds() / (e.o.frameLimit() * float64(m.connections(e.o)))
+	}
 	if e.js != nil {
 		if took, err = e.readResults(ctx, times, warm); err != nil {
 			return c, err
 		}
 	}
 	c.Seconds, c.PerSecond = took.Seconds(), float64(count)/took.Seconds()
-	c.addTimes(e.o, times)
+	c.addTimes(times)
 	return c, e.checkNode(ctx)
 }
 

@@ -50,8 +50,11 @@ func newCell(m measurement, round, settlements int, took time.Duration, before, 
 			c.Operations[operation] += (after - before) / n
 		}
 	}
+	count("requests to the node", after.requests(), before.requests())
 	for method, requests := range after.node.Requests {
-		count(strings.TrimSuffix(requestsToNode+": "+method, ": "), float64(requests), float64(before.node.Requests[method]))
+		if method != "" {
+			count("requests to the node: "+method, float64(requests), float64(before.node.Requests[method]))
+		}
 	}
 	count("frames from the node", float64(after.node.Frames), float64(before.node.Frames))
 	count("bytes from the node", float64(after.node.Bytes), float64(before.node.Bytes))
@@ -72,33 +75,21 @@ func newCell(m measurement, round, settlements int, took time.Duration, before, 
 			sum := strings.Replace(name, "_count{", "_sum{", 1)
 			c.StageMeans[strings.TrimSuffix(stage, `"}`)] = (after.metrics[sum] - before.metrics[sum]) / grown * 1000
 		}
-		if strings.HasPrefix(name, "settled_node_calls_total{") && after.node.Requests == nil {
-			count(requestsToNode, value, before.metrics[name])
-		}
 	}
 	return c
 }
 
-const requestsToNode = "requests to the node"
-
-// addTimes adds, where sessions were due at certain instants, the latency of each stage; and
-// where the node limits each connection's frames, how many of those that it accepts were
-// sent. The first third is left out of that: it may use a burst.
-func (c *cell) addTimes(o *Options, times []record) {
-	if c.Open {
-		c.Latency = map[string]quantiles{}
-		c.addLatency("due to closed", times, func(r record) (from, to time.Time) { return r.due, r.closed })
-		if !times[0].intent.IsZero() {
-			c.addLatency("due to published", times, func(r record) (from, to time.Time) { return r.due, r.published })
-			c.addLatency("published to intent", times, func(r record) (from, to time.Time) { return r.published, r.intent })
-			c.addLatency("intent to closed", times, func(r record) (from, to time.Time) { return r.intent, r.closed })
-		}
+// addTimes adds, where sessions were due at certain instants, the latency of each stage.
+func (c *cell) addTimes(times []record) {
+	if !c.Open {
 		return
 	}
-	steady := slices.SortedFunc(slices.Values(times), func(a, b record) int { return a.closed.Compare(b.closed) })[len(times)/3:]
-	if limit, last := o.frameLimit(), len(steady)-1; limit > 0 && last > 0 {
-		perSecond := float64(last) / steady[last].closed.Sub(steady[0].closed).Seconds()
-		c.Share = perSecond * c.Operations[requestsToNode] / (limit * float64(c.connections(o)))
+	c.Latency = map[string]quantiles{}
+	c.addLatency("due to closed", times, func(r record) (from, to time.Time) { return r.due, r.closed })
+	if !times[0].intent.IsZero() {
+		c.addLatency("due to published", times, func(r record) (from, to time.Time) { return r.due, r.published })
+		c.addLatency("published to intent", times, func(r record) (from, to time.Time) { return r.published, r.intent })
+		c.addLatency("intent to closed", times, func(r record) (from, to time.Time) { return r.intent, r.closed })
 	}
 }
 

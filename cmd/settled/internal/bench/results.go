@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/nats-io/nats.go/jetstream"
@@ -163,9 +164,10 @@ func (e *environment) checkGivenNode(ctx context.Context) error {
 		return err
 	}
 	ctx, stop := context.WithCancel(ctx)
-	running := make(chan error, 1)
-	go func() { running <- client.Run(ctx) }()
-	defer func() { stop(); <-running }()
+	var running sync.WaitGroup
+	running.Go(func() { _ = client.Run(ctx) }) // its only error is a second call
+	defer running.Wait()
+	defer stop()
 	for tries := 0; client.Connected() == 0 && tries < 1000; tries++ {
 		sleep(ctx, 20*time.Millisecond)
 	}

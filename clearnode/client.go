@@ -17,7 +17,7 @@ import (
 )
 
 // Client is one ClearNode as settlement sees it. Its methods may be called from any
-// goroutine, and do something only while Run runs.
+// goroutine, and work only while Run is running.
 type Client struct {
 	cfg        Config
 	settings   protocol.Settings
@@ -40,14 +40,14 @@ type Client struct {
 	generation   string
 	dialect      dialect
 	lastError    error                       // why the last connection failed or ended
-	disabledKeys map[settlement.Address]bool // keys of ours whose signatures the node takes for another wallet's
+	disabledKeys map[settlement.Address]bool // keys of ours whose signatures the node attributes to another wallet
 	ready        bool
 	changed      chan struct{}
 }
 
 var _ settlement.Node = (*Client)(nil)
 
-// New checks the configuration. It connects to nothing: Run does.
+// New checks the configuration. It does not connect; Run does.
 func New(cfg Config) (*Client, error) {
 	if err := cfg.Validate(); err != nil {
 		return nil, err
@@ -71,8 +71,8 @@ func New(cfg Config) (*Client, error) {
 			Protocol: cfg.Protocol, SessionKeyLife: cfg.SessionKeyLife, RequestTimeout: cfg.RequestTimeout, FenceMargin: cfg.FenceMargin,
 			SecondRead: cfg.pace.secondRead, ChallengeEvery: cfg.pace.challenge,
 			Login: protocol.NewLogin(cfg.pace.signIn, cfg.pace.signInMost, cfg.Log),
-			// Of two replicas under one application each new session key would end the
-			// other's (measured).
+			// If two replicas used the same application name, a new session key of one would
+			// invalidate that of the other (measured).
 			Application: cfg.Application + "/" + hex.EncodeToString(replica[:]),
 		},
 	}
@@ -94,7 +94,7 @@ func New(cfg Config) (*Client, error) {
 }
 
 // Run owns the connections until the context ends, and returns nil when all its goroutines
-// have ended. A client runs once.
+// have ended. It can be called only once.
 func (c *Client) Run(ctx context.Context) error {
 	c.mu.Lock()
 	if c.ran {
@@ -111,7 +111,7 @@ func (c *Client) Run(ctx context.Context) error {
 	running.Go(func() { c.prober.run(ctx) })
 	running.Go(func() {
 		<-ctx.Done()
-		c.pool.setRunning(false) // whoever waits for a connection need not wait any longer
+		c.pool.setRunning(false) // ends every wait for a connection
 	})
 	running.Wait()
 	c.mu.Lock()
@@ -121,9 +121,10 @@ func (c *Client) Run(ctx context.Context) error {
 	return nil
 }
 
-// Ready is nil where a close can be prepared and sent: a connection is up and signed in,
-// the node's address is known, and its message expiry was probed as configured. Otherwise
-// it says what is missing and what to do.
+// Ready returns nil if a close can be prepared and sent: a connection is up and signed in,
+// the node's address is known, its message expiry was probed as configured, and, where
+// requests expire, the clocks behind its connections agree. Otherwise it returns what is
+// missing and what to do.
 func (c *Client) Ready() error {
 	c.mu.Lock()
 	running, last, node := c.running, c.lastError, c.node
@@ -138,9 +139,9 @@ func (c *Client) Ready() error {
 	case up == 0:
 		return fmt.Errorf("clearnode: connecting to %s", publicURL(c.url))
 	case signedIn == 0 && refusal != nil:
-		return fmt.Errorf("clearnode: the node refuses to sign %s in: %w; check clearnode.key_files and the clocks, trying again", c.account(), refusal)
+		return fmt.Errorf("clearnode: the node refuses to sign %s in: %w; check clearnode.key_files and the clocks; settled keeps trying", c.account(), refusal)
 	case (node == nil || signedIn == 0) && last != nil:
-		return fmt.Errorf("clearnode: signing in at %s; before that: %w", publicURL(c.url), last)
+		return fmt.Errorf("clearnode: signing in at %s; the previous connection failed: %w", publicURL(c.url), last)
 	case node == nil || signedIn == 0:
 		return fmt.Errorf("clearnode: signing in at %s", publicURL(c.url))
 	}
@@ -153,15 +154,16 @@ func (c *Client) Ready() error {
 	return nil
 }
 
-// Changed is closed at the next change of readiness. Get it before asking Ready.
+// Changed returns a channel that is closed at the next change of readiness. Call it before
+// Ready.
 func (c *Client) Changed() <-chan struct{} {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	return c.changed
 }
 
-// notifyReadiness closes Changed where the readiness has changed. One call at a time, so
-// that an older result never replaces a newer one.
+// notifyReadiness closes the channel of Changed if the readiness has changed. Calls are
+// serialized, so that an older result never replaces a newer one.
 func (c *Client) notifyReadiness() {
 	c.notifying.Lock()
 	defer c.notifying.Unlock()
@@ -175,7 +177,7 @@ func (c *Client) notifyReadiness() {
 	}
 }
 
-// Address is the node's, which signs its answers. False while it is neither pinned nor
+// Address returns the address that signs the node's answers; false until it is pinned or
 // learned.
 func (c *Client) Address() (settlement.Address, bool) {
 	c.mu.Lock()
@@ -186,17 +188,18 @@ func (c *Client) Address() (settlement.Address, bool) {
 	return *c.node, true
 }
 
-// Connected is how many connections are up, signed in or not.
+// Connected returns how many connections are up, signed in or not.
 func (c *Client) Connected() int {
 	up, _ := c.pool.count()
 	return up
 }
 
-// Probed is nil where the node's message expiry was found as configured, or its generation
-// has none; otherwise it says why not. Nothing is sent until it was.
+// Probed returns nil once a probe has confirmed the configured message expiry, or if the
+// node's generation has none. Otherwise it returns why not, and nothing is sent.
 func (c *Client) Probed() error { return c.prober.state() }
 
-// verifyAddress compares an address that answers with the node's, or learns that.
+// verifyAddress checks that an answer comes from the node's address. If none is known, it
+// learns this one.
 func (c *Client) verifyAddress(answering settlement.Address) error {
 	c.mu.Lock()
 	learned := c.node == nil
@@ -206,20 +209,20 @@ func (c *Client) verifyAddress(answering settlement.Address) error {
 	node, since := *c.node, c.learnedAt
 	c.mu.Unlock()
 	if learned {
-		c.log.Info().Stringer("address", answering).Msg("the node's address is learned, and held from now on")
+		c.log.Info().Stringer("address", answering).Msg("learned the node's address: answers from any other address are refused from now on")
 	}
 	switch {
 	case answering == node:
 		return nil
 	case since.IsZero():
-		return fmt.Errorf("%s answers, but clearnode.node_address pins %s: where the node was replaced on purpose set clearnode.node_address to its new address and restart settled, else find out who answers at %s", answering, node, publicURL(c.url))
+		return fmt.Errorf("%s answers, but clearnode.node_address pins %s. If the node was replaced on purpose, set clearnode.node_address to its new address and restart settled. Otherwise find out who answers at %s", answering, node, publicURL(c.url))
 	default:
-		return fmt.Errorf("%s answers, but %s was learned from the node's first answer at %s: where the node was replaced or restarted with another key on purpose restart settled, which then learns the new address, or set clearnode.node_address; else find out who answers at %s", answering, node, since.UTC().Format(time.RFC3339), publicURL(c.url))
+		return fmt.Errorf("%s answers, but %s was learned from the node's first answer at %s. If the node was replaced or got another key on purpose, restart settled, which then learns the new address, or set clearnode.node_address. Otherwise find out who answers at %s", answering, node, since.UTC().Format(time.RFC3339), publicURL(c.url))
 	}
 }
 
 // setLastError keeps why a connection ended; nil: one has signed in since. It logs an error
-// once in a row.
+// at warn level, and repeats of the same error at debug level.
 func (c *Client) setLastError(connection int, err error) {
 	c.mu.Lock()
 	repeated := c.lastError != nil && err != nil && c.lastError.Error() == err.Error()
@@ -232,7 +235,7 @@ func (c *Client) setLastError(connection int, err error) {
 	if repeated {
 		level = zerolog.DebugLevel
 	}
-	c.log.WithLevel(level).Err(err).Int("connection", connection).Msg("no connection: dialing again")
+	c.log.WithLevel(level).Err(err).Int("connection", connection).Msg("this connection failed: dialing again")
 	c.notifyReadiness()
 }
 

@@ -19,27 +19,27 @@ const (
 	appendBudget = 8 * time.Second
 	// publishWait bounds one publish.
 	publishWait = 2 * time.Second
-	// firstPause doubles up to longestPause. A conflict with a proposal that is still in
-	// flight ends within a millisecond or two.
+	// The pause between tries starts at firstPause and doubles up to longestPause. A conflict
+	// with an append that the servers have not committed yet ends within a millisecond or two.
 	firstPause   = 5 * time.Millisecond
 	longestPause = 500 * time.Millisecond
-	// settingsAge is the maximum age of the last check of the stream's settings when an
-	// intent is recorded.
+	// settingsAge is how old the last check of the stream's settings may be when an intent
+	// is recorded.
 	settingsAge = 5 * time.Second
 )
 
-// Append stores an entry if the head is still the session's last, and returns the new
+// Append stores an entry if the head is still the session's last entry, and returns the new
 // head with the entry as stored. It fills in N, Time, AttemptID and Previous.
 //
-// settlement.ErrHeadMoved: another entry came first, or was appended to this one before it
-// was known to be stored; decide again from the new head. *settlement.Waiting with
+// settlement.ErrHeadMoved: another entry came first, or this entry was stored and another
+// followed it before that was known; decide again from the new head. *settlement.Waiting with
 // settlement.LedgerHeld: the stream lost entries or has settings that endanger money, and
 // nothing may be sent yet; a closing entry may have been stored, and is then an intent
 // without a request. Any other error: the entry is not known to be stored; a later read of
-// the head will show it.
+// the head shows whether it is.
 //
-// An entry of an unknown session is appended to nothing: the head is the zero Head, and is
-// returned as such around the stored entry.
+// For an entry of an unknown session pass the zero Head. The returned Head then names no
+// session.
 func (l *Ledger) Append(ctx context.Context, head settlement.Head, e settlement.Entry) (settlement.Head, error) {
 	a, err := l.prepareAppend(head, e)
 	if err != nil {
@@ -59,23 +59,23 @@ func (l *Ledger) Append(ctx context.Context, head settlement.Head, e settlement.
 	}
 	stored := a.entry
 	stored.Sequence = m.Sequence
-	if !bytes.Equal(m.Payload, a.Payload) { // an earlier delivery stored the outcome of an unknown session
+	if !bytes.Equal(m.Payload, a.Payload) { // an earlier delivery had already stored this entry, of an unknown session
 		if stored, err = ParseEntry(m.Subject, m.Payload, m.Sequence); err != nil {
-			return settlement.Head{}, fmt.Errorf("ledger: append %s to %s: stored as entry %d, which reads: %w", e.State, e.Session.Token(), m.Sequence, err)
+			return settlement.Head{}, fmt.Errorf("ledger: append %s to %s: stored as entry %d, which can't be read: %w", e.State, e.Session.Token(), m.Sequence, err)
 		}
 	}
 	return settlement.Head{Session: e.Session, Last: &stored, Digest: digest(m.Payload)}, nil
 }
 
-// expires reports whether an entry is the intent of a request that only its expiry fences.
-// One that the session's version fences does not need the ledger for that: of two requests
-// made from one version the node carries out one.
+// expires reports whether an entry is the intent of an expiring request. Only those depend
+// on a complete ledger: of two requests made from the same version of a session the node
+// carries out only one, whatever the ledger shows.
 func expires(e settlement.Entry) bool {
 	return e.State == settlement.EntryClosing && e.ValidUntil != nil
 }
 
 // checkAppendAllowed rejects an intent whose request could not be sent now. Any other entry
-// may always be stored, for what happened must be recorded.
+// may always be stored, because what happened must be recorded.
 func (l *Ledger) checkAppendAllowed(ctx context.Context, e settlement.Entry) error {
 	if e.State != settlement.EntryClosing {
 		return nil
@@ -102,9 +102,9 @@ func waitForSettings(err error) error {
 	return err
 }
 
-// confirmIntent finds out whether an intent that was stored gives the right to send: the
-// stream may have been changed or replaced, or may have lost entries, while it was
-// published. Only requests that expire wait for lost entries.
+// confirmIntent checks that the request of a stored intent may be sent: the stream may have
+// changed, been replaced or lost entries while the intent was being published. Lost entries
+// matter only to requests that expire.
 func (l *Ledger) confirmIntent(ctx context.Context, expires bool) error {
 	var waited time.Duration
 	for pause := firstPause; ; pause = min(2*pause, longestPause) {
@@ -122,7 +122,7 @@ func (l *Ledger) confirmIntent(ctx context.Context, expires bool) error {
 			return nil
 		}
 		if waited += pause; waited > appendBudget || l.cfg.WaitFunc(ctx, pause) != nil {
-			return fmt.Errorf("stored, but not sent: %w", err)
+			return fmt.Errorf("the intent is stored, but the stream could not be checked afterwards, so its request is not sent: %w", err)
 		}
 	}
 }
@@ -190,8 +190,9 @@ func nilIfEmpty[T any](list []T) []T {
 }
 
 // store publishes the draft until it is stored, or finds out that it can't be stored. After
-// any error the head that the leader returns decides; while that is unchanged the same bytes
-// are published again, which the expectation makes safe.
+// an error the head is read from the leader. While it is unchanged the same bytes are
+// published again. That is safe, because the server stores them only after the expected last
+// sequence.
 func (l *Ledger) store(ctx context.Context, a pendingAppend) (Message, error) {
 	begun, deadline := l.losses.snapshot(), l.cfg.SteadyFunc().Add(appendBudget)
 	for pause := firstPause; ; pause = min(2*pause, longestPause) {
@@ -212,7 +213,7 @@ func (l *Ledger) store(ctx context.Context, a pendingAppend) (Message, error) {
 			return Message{}, fmt.Errorf("not known to be stored, tried for %s: %w", appendBudget, err)
 		}
 		if readErr == nil && a.Expect != expected {
-			continue // at once: more foreign messages may come before the next try
+			continue // without a pause, in which more foreign messages could come
 		}
 		if waitErr := l.cfg.WaitFunc(ctx, pause); waitErr != nil {
 			return Message{}, fmt.Errorf("not known to be stored: %w", errors.Join(waitErr, err))
@@ -220,7 +221,8 @@ func (l *Ledger) store(ctx context.Context, a pendingAppend) (Message, error) {
 	}
 }
 
-// publish publishes once. With an acknowledgement the message is stored as returned.
+// publish publishes the draft; if another message already has its id, once more under an id
+// of its own. If it returns no error, the returned message is stored.
 func (l *Ledger) publish(ctx context.Context, a pendingAppend) (Message, error) {
 	ctx, cancel := context.WithTimeout(ctx, publishWait)
 	defer cancel()
@@ -231,7 +233,7 @@ func (l *Ledger) publish(ctx context.Context, a pendingAppend) (Message, error) 
 		if err != nil || same {
 			return m, err
 		}
-		a.ID += "/" + a.entry.AttemptID // another message has the id
+		a.ID += "/" + a.entry.AttemptID // the id belongs to another message
 		ack, err = l.stream.Publish(ctx, a.Draft)
 		if err != nil {
 			return Message{}, err
@@ -245,8 +247,8 @@ func (l *Ledger) publish(ctx context.Context, a pendingAppend) (Message, error) 
 	return m, nil
 }
 
-// checkFollowsHead returns nil if a message that was stored now is on its session's chain.
-// The server compares sequences, and a stream that was set back uses them again: the message
+// checkFollowsHead returns nil if a message that was just stored is on its session's chain.
+// The server compares sequences, and a stream restored from an older copy uses them again: the message
 // at the expected sequence may not be the head. Then the new message is foreign, nothing
 // follows from it, and checkFollowsHead returns ErrHeadMoved.
 func (l *Ledger) checkFollowsHead(ctx context.Context, a pendingAppend, m Message) error {
@@ -274,9 +276,9 @@ func (l *Ledger) checkFollowsHead(ctx context.Context, a pendingAppend, m Messag
 	return settlement.ErrHeadMoved
 }
 
-// readDuplicate reads the message of which the server considers the draft of an unknown
-// session a duplicate. same reports whether it is the entry of the same outcome's message,
-// which an earlier delivery stored.
+// readDuplicate reads the stored message that has the same id as the draft of an unknown
+// session. same reports whether it is the entry that an earlier delivery of the same message
+// stored.
 func (l *Ledger) readDuplicate(ctx context.Context, a pendingAppend, sequence uint64) (m Message, same bool, err error) {
 	m, err = l.get(ctx, allSubjects(l.cfg.Prefix), sequence)
 	if errors.Is(err, ErrNoMessage) || err == nil && m.Sequence != sequence {
@@ -310,7 +312,7 @@ func (l *Ledger) resolveAppend(ctx context.Context, a *pendingAppend, begun snap
 	case now.N() > a.head.N():
 		return Message{}, false, settlement.ErrHeadMoved
 	case now.Digest != a.head.Digest || now.Sequence() != a.head.Sequence() || now.LastSequence() < a.Expect:
-		l.losses.recordLoss(Message{}, errLostWhileRunning) // the messages before this one are missing
+		l.losses.recordLoss(Message{}, errLostWhileRunning) // the head that this append was decided from is gone, without a newer entry
 		return Message{}, false, settlement.ErrHeadMoved
 	}
 	a.Expect = now.LastSequence()

@@ -15,13 +15,13 @@ import (
 )
 
 func (p *program) ledgerCommand() *cobra.Command {
-	c := &cobra.Command{Use: "ledger", Short: "List, show, export and verify the ledger"}
+	c := &cobra.Command{Use: "ledger", Short: "List, show, export, verify and seal the ledger"}
 	show := &cobra.Command{
 		Use: "show SESSION | SEQUENCE", Short: "Show every entry of one session", Args: cobra.ExactArgs(1),
 		Long: "Shows a session's entries with all their members. The session is named by its id, or by the SEQUENCE of one of\nits entries, as `settled ledger list` and `settled watch` print it; `unknown` selects entries of outcomes without a readable session.",
 		RunE: func(cmd *cobra.Command, args []string) error { return p.ledgerShow(cmd, args[0]) },
 	}
-	c.AddCommand(p.ledgerListCommand(), show, p.ledgerExportCommand(), p.ledgerVerifyCommand())
+	c.AddCommand(p.ledgerListCommand(), show, p.ledgerExportCommand(), p.ledgerVerifyCommand(), p.ledgerSealCommand())
 	return c
 }
 

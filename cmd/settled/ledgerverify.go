@@ -19,9 +19,13 @@ import (
 
 // verifyFlags are the flags of `settled ledger verify`.
 type verifyFlags struct {
-	noNode bool
-	rate   float64
-	anchor string
+	noNode   bool
+	rate     float64
+	anchor   string
+	manifest string
+	signers  []string
+	sample   int
+	full     bool
 }
 
 // auditRate is the default number of sessions that an audit reads a second at the node.
@@ -37,7 +41,11 @@ is needed) and compares row by row what was paid. A legacy node doesn't show tha
 that it is closed, and counts it as not comparable. Exits 1 if anything differs or could not be compared.
 
 The anchor that is printed is the last entry's sequence and SHA-256. Keep it elsewhere, and pass it to a later run as
---anchor: a hash chain can't show that its own tail was removed, an older anchor can.`,
+--anchor: a hash chain can't show that its own tail was removed, an older anchor can.
+
+With --manifest FILE, which settled ledger seal writes, it reads the entries after the last sealed segment, and --sample
+sealed segments chosen at random, and compares those with the manifest. It says what it did not read. --full reads all.
+--signer 0x… demands that every segment is signed by that address.`,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			a, err := f.audit(args)
 			if err != nil {
@@ -49,6 +57,10 @@ The anchor that is printed is the last entry's sequence and SHA-256. Keep it els
 	c.Flags().BoolVar(&f.noNode, "no-node", false, "don't compare with the node")
 	c.Flags().Float64Var(&f.rate, "rate", auditRate, "sessions read a second at the node; 0: no limit but the node's")
 	c.Flags().StringVar(&f.anchor, "anchor", "", "an earlier anchor, SEQUENCE or SEQUENCE:SHA256, which the ledger must still contain")
+	c.Flags().StringVar(&f.manifest, "manifest", "", "file of the sealed segments: read only what follows them, and a sample of them")
+	c.Flags().StringSliceVar(&f.signers, "signer", nil, "address that must have signed the manifest; one of several")
+	c.Flags().IntVar(&f.sample, "sample", 2, "number of sealed segments that are read again")
+	c.Flags().BoolVar(&f.full, "full", false, "read the sealed segments too, all of them")
 	return c
 }
 
@@ -64,11 +76,16 @@ func (f verifyFlags) audit(args []string) (ledger.Audit, error) {
 		}
 		a.Anchor = &anchor
 	}
+	if f.manifest == "" && len(f.signers) > 0 {
+		return a, terminal.UsageError(errors.New("--signer is who signed the manifest: name that with --manifest"))
+	}
 	if len(args) == 0 {
 		return a, nil
 	}
 	id, err := sessionArgument(args[0])
 	switch {
+	case f.manifest != "":
+		return a, terminal.UsageError(errors.New("--manifest is of the whole ledger: leave the session out"))
 	case err != nil:
 		return a, err
 	case id == "":
@@ -93,12 +110,21 @@ func (p *program) ledgerVerify(cmd *cobra.Command, f verifyFlags, a ledger.Audit
 		return err
 	}
 	defer nc.Shutdown()
-	total, err := audit.LastEntry(cmd.Context(), nc.JS, cfg.NATSPrefix)
+	info, err := audit.LedgerReader(nc.JS, cfg.NATSPrefix).Info(cmd.Context())
 	if err != nil {
 		return err
 	}
+	total := info.State.LastSeq
 	v := verification{program: p, bar: p.Progress("verify"), total: total, whole: a.Session == ""}
 	defer v.bar.Clear()
+	if f.manifest != "" {
+		if v.sealed, err = openSealed(f, info); err != nil {
+			return err
+		}
+		if v.sealed.wrong != "" {
+			return v.print(v.sealed.unusable())
+		}
+	}
 	if !f.noNode {
 		reader, err := audit.OpenNode(&cfg, f.rate)
 		if err != nil {
@@ -115,10 +141,11 @@ func (p *program) ledgerVerify(cmd *cobra.Command, f verifyFlags, a ledger.Audit
 // verification is one run of `settled ledger verify`.
 type verification struct {
 	*program
-	bar   *terminal.Progress
-	total uint64
-	whole bool              // not one session alone
-	nodes *audit.Comparison // nil: without the node
+	bar    *terminal.Progress
+	total  uint64
+	whole  bool              // not one session alone
+	nodes  *audit.Comparison // nil: without the node
+	sealed *sealedAudit      // nil: without a manifest
 }
 
 func (v *verification) run(ctx context.Context, l *ledger.Ledger, a ledger.Audit) error {
@@ -128,7 +155,13 @@ func (v *verification) run(ctx context.Context, l *ledger.Ledger, a ledger.Audit
 	if v.nodes != nil {
 		a.ClosedFunc = v.nodes.Add
 	}
+	if v.sealed != nil {
+		v.sealed.prepare(&a)
+	}
 	report, err := l.Verify(ctx, a)
+	if err == nil && v.sealed != nil {
+		err = v.sealed.compare(ctx, l, report, v.bar)
+	}
 	if v.nodes != nil {
 		if broken := v.nodes.End(); broken != nil {
 			return fmt.Errorf("compare with the node: %w (--no-node leaves it out)", broken)
@@ -154,6 +187,9 @@ type verifyResult struct {
 	Anchor     string          `json:"anchor"` // for --anchor of a later run; empty where nothing, or one session, was looked at
 	Node       *verifiedNode   `json:"node"`   // null: not compared with the node
 	Findings   []verifyFinding `json:"findings"`
+	Omitted    uint64          `json:"findings_omitted,omitempty"` // beyond those that are listed
+
+	Manifest *verifiedManifest `json:"manifest,omitempty"` // the totals are of what was read after it then
 }
 
 // verifiedNode is how much was compared with the node.
@@ -163,19 +199,29 @@ type verifiedNode struct {
 }
 
 type verifyFinding struct {
-	Kind     string               `json:"kind"` // ledger, or one of the node's
+	Kind     string               `json:"kind"` // ledger, manifest, or one of the node's
 	Session  settlement.SessionID `json:"session_id"`
 	Sequence uint64               `json:"sequence"`
 	Problem  string               `json:"problem"`
 }
 
+func (f verifyFinding) text() string {
+	if f.Kind == manifestKind {
+		return f.Problem
+	}
+	return fmt.Sprintf("entry %d: %s: %s", f.Sequence, f.Kind, f.Problem)
+}
+
 func (v *verification) result(report ledger.Report) verifyResult {
 	r := verifyResult{
 		Entries: report.Entries, Sessions: report.Sessions, Closed: report.Closed, Unknown: report.Unknown, Foreign: report.Foreign,
-		Last: report.Last, LastDigest: report.LastDigest, Findings: []verifyFinding{},
+		Last: report.Last, LastDigest: report.LastDigest, Findings: []verifyFinding{}, Omitted: report.Omitted,
 	}
-	if v.whole && report.Last > 0 {
-		r.Anchor = ledger.Anchor{Sequence: report.Last, Digest: report.LastDigest}.String()
+	if v.sealed != nil {
+		v.sealed.complete(&r)
+	}
+	if v.whole && r.Last > 0 {
+		r.Anchor = ledger.Anchor{Sequence: r.Last, Digest: r.LastDigest}.String()
 	}
 	for _, f := range report.Findings {
 		r.Findings = append(r.Findings, verifyFinding{"ledger", f.Session, f.Sequence, f.Text})
@@ -196,7 +242,7 @@ func (v *verification) print(r verifyResult) error {
 		return err
 	}
 	if !r.OK {
-		return fmt.Errorf("the ledger does not verify: %d findings; see \"the ledger does not verify\" in deploy/RUNBOOK.md", len(r.Findings))
+		return fmt.Errorf("the ledger does not verify: %d findings; see \"the ledger does not verify\" in deploy/RUNBOOK.md", uint64(len(r.Findings))+r.Omitted)
 	}
 	return nil
 }
@@ -217,10 +263,16 @@ func (r verifyResult) text() string {
 		if id == "" {
 			name = "the ledger itself, or entries of no session"
 		}
+		if bySession[id][0].Kind == manifestKind {
+			name = "the manifest"
+		}
 		fmt.Fprintf(&b, "DOES NOT VERIFY: %s\n", name)
 		for _, f := range bySession[id] {
-			fmt.Fprintf(&b, "    %s\n", terminal.Printable(fmt.Sprintf("entry %d: %s: %s", f.Sequence, f.Kind, f.Problem)))
+			fmt.Fprintf(&b, "    %s\n", terminal.Printable(f.text()))
 		}
+	}
+	if r.Manifest != nil {
+		b.WriteString(r.Manifest.text())
 	}
 	fmt.Fprintf(&b, "%d entries of %d sessions, %d closed", r.Entries, r.Sessions, r.Closed)
 	if r.Unknown > 0 {
@@ -234,6 +286,9 @@ func (r verifyResult) text() string {
 		b.WriteString(": no discrepancies.")
 	default:
 		fmt.Fprintf(&b, "; %d findings.", len(r.Findings))
+	}
+	if r.Omitted > 0 {
+		fmt.Fprintf(&b, "\n%d more findings are not listed.", r.Omitted)
 	}
 	switch {
 	case r.Node == nil:

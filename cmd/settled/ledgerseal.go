@@ -89,6 +89,7 @@ func (p *program) ledgerSeal(cmd *cobra.Command, f sealFlags) error {
 	}
 	segments := len(s.manifest.Segments)
 	r.SealedUntil, r.Size = s.manifest.Sealed(), s.manifest.Size
+	boundHeap()
 	bar := p.Progress("seal")
 	defer bar.Clear()
 	report, err := s.seal(cmd.Context(), l, signer, bar)

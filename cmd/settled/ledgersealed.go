@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"runtime/debug"
 	"strings"
 
 	"github.com/nats-io/nats.go/jetstream"
@@ -42,6 +43,10 @@ type verifiedManifest struct {
 	SealedNotRead  uint64   `json:"sealed_entries_not_read"`
 	ReadAfterThose uint64   `json:"entries_read_after"`
 }
+
+// boundHeap has the garbage collector run when the heap has grown by half instead of by all of
+// itself: what a verification remembers of sessions is bounded, and so is its memory.
+func boundHeap() { debug.SetGCPercent(50) }
 
 // openSealed reads a manifest, and checks all that can be checked without the ledger's entries.
 func openSealed(f verifyFlags, info *jetstream.StreamInfo) (*sealedAudit, error) {

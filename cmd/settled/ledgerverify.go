@@ -115,6 +115,7 @@ func (p *program) ledgerVerify(cmd *cobra.Command, f verifyFlags, a ledger.Audit
 		return err
 	}
 	total := info.State.LastSeq
+	boundHeap()
 	v := verification{program: p, bar: p.Progress("verify"), total: total, whole: a.Session == ""}
 	defer v.bar.Clear()
 	if f.manifest != "" {

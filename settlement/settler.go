@@ -206,7 +206,7 @@ func (c *call) decideWithoutNode(head Head, hist history) (Policy, *Failure) {
 		return policy, conflictWith(st, c.o.Ref)
 	}
 	if !known {
-		return policy, Fail(UnknownScenario, "no policy named %s: add one under policies, or publish one of the scenarios that have one", c.o.Scenario)
+		return policy, noPolicy(c.o.Scenario)
 	}
 	return policy, nil
 }

@@ -29,6 +29,7 @@ import (
 type publishFlags struct {
 	session, completion, data, source, id, signKey string
 	parties, totals                                []string
+	noCheck, dryRun                                bool
 }
 
 func (p *program) publishCommand() *cobra.Command {
@@ -36,6 +37,7 @@ func (p *program) publishCommand() *cobra.Command {
 	c := &cobra.Command{
 		Use: "publish SCENARIO", Short: "Publish an outcome", Args: cobra.ExactArgs(1),
 		Example: "  settled publish payment_completed --session 0xcaeb… --party provider=0x2B5A…\n  settled publish dispute_resolved --session 0xcaeb… --data ruling.json",
+		Long:    "Publishes an outcome. It is first checked with the policies, the limits and the signers of the configuration: what would\nfail whatever the session holds is not published, and exits 1 with the text that its dead letter would have.",
 		RunE:    func(cmd *cobra.Command, args []string) error { return p.publish(cmd, args[0], f) },
 	}
 	c.Flags().StringVar(&f.session, "session", "", "the app session to close")
@@ -46,6 +48,8 @@ func (p *program) publishCommand() *cobra.Command {
 	c.Flags().StringVar(&f.source, "source", "/settled/publish", "CloudEvents source")
 	c.Flags().StringVar(&f.id, "id", "", "id of the outcome, unique per source; random if not given")
 	c.Flags().StringVar(&f.signKey, "sign-key", "", "key file to sign the outcome with (trust.outcome_signers), hex or keystore with clearnode.password_file")
+	c.Flags().BoolVar(&f.noCheck, "no-check", false, "publish without the check, as where the service has other policies than this configuration")
+	c.Flags().BoolVar(&f.dryRun, "dry-run", false, "check, show what would be published and what would be paid, and publish nothing")
 	return c
 }
 
@@ -63,14 +67,21 @@ func (p *program) publish(cmd *cobra.Command, scenario string, f publishFlags) e
 		f.id = rand.Text()
 	}
 	data, err := f.build(p.In)
-	if err != nil {
-		return terminal.UsageError(err)
+	if err == nil {
+		_, err = settlement.ParseScenario(scenario)
 	}
-	event, err := outcomeEvent(scenario, f.source, f.id, data, time.Now())
+	var invalid *settlement.Failure
+	if errors.As(err, &invalid) {
+		return fmt.Errorf("nothing was published: %w", err)
+	}
 	if err != nil {
 		return terminal.UsageError(err)
 	}
 	cfg, _, err := p.load(cmd)
+	if err != nil {
+		return err
+	}
+	event, err := outcomeEvent(scenario, f.source, f.id, data, time.Now())
 	if err != nil {
 		return err
 	}
@@ -79,6 +90,14 @@ func (p *program) publish(cmd *cobra.Command, scenario string, f publishFlags) e
 		if err := signOutcome(cmd.Context(), msg, cfg.NATSPrefix, f.signKey, cfg.NodePasswordFile); err != nil {
 			return fmt.Errorf("--sign-key: %w", err)
 		}
+	}
+	if !f.noCheck {
+		if f := checkOutcome(&cfg, msg); f != nil {
+			return fmt.Errorf("nothing was published: %w (--no-check publishes it nevertheless)", f)
+		}
+	}
+	if f.dryRun {
+		return p.publishDryRun(cmd.Context(), &cfg, msg)
 	}
 	nc, err := natsconn.Connect(&cfg, "settled publish", false)
 	if err != nil {
@@ -104,14 +123,17 @@ func (f publishFlags) build(stdin io.Reader) (map[string]json.RawMessage, error)
 		if err != nil {
 			return nil, fmt.Errorf("--data: %w", err)
 		}
-		if err := json.Unmarshal(text, &data); err != nil {
-			return nil, fmt.Errorf("--data: want a JSON object: %w", err)
+		if _, err := settlement.Canonical(text); err != nil {
+			return nil, settlement.Fail(settlement.InvalidOutcome, "data: %s", err) // a duplicate name, for example, which json.Unmarshal removes
+		}
+		if err := json.Unmarshal(text, &data); err != nil || data == nil {
+			return nil, settlement.Fail(settlement.InvalidOutcome, "data: want a JSON object")
 		}
 	}
 	if f.session != "" {
 		data["session_id"] = quoteJSON(f.session)
 	}
-	if data["session_id"] == nil {
+	if data["session_id"] == nil && f.data == "" {
 		return nil, errors.New("--session is not given: name the app session to close")
 	}
 	if f.completion != "" {
@@ -173,16 +195,9 @@ func readFileOrStdin(path string, stdin io.Reader) ([]byte, error) {
 	return os.ReadFile(path) // #nosec G304 -- the user names the file
 }
 
-// outcomeEvent returns an outcome as a structured CloudEvent. It rejects what the outcome
-// parser rejects: that would become a dead letter.
+// outcomeEvent returns an outcome as a structured CloudEvent.
 func outcomeEvent(scenario, source, id string, data any, now time.Time) ([]byte, error) {
 	text, err := json.Marshal(data)
-	if err != nil {
-		return nil, err
-	}
-	_, err = settlement.ParseOutcome(settlement.Envelope{
-		Subject: "outcome." + scenario, Type: "outcome." + scenario, Source: source, ID: id, Data: text, Payload: text,
-	})
 	if err != nil {
 		return nil, err
 	}
@@ -217,10 +232,7 @@ const (
 // publisher can have used the id. If the stored message differs or can't be read, this
 // outcome is published with a new message id. It is settled once in any case.
 func publishOutcome(ctx context.Context, js jetstream.JetStream, prefix, source, id string, msg *nats.Msg) (publishResult, error) {
-	o, err := parseOutcomeMessage(prefix, msg)
-	if err != nil {
-		return publishResult{}, err
-	}
+	o := parseOutcomeMessage(prefix, msg)
 	ctx, cancel := context.WithTimeout(ctx, publishTime)
 	defer cancel()
 	result := publishResult{Source: source, ID: id}
@@ -247,9 +259,10 @@ func publishOutcome(ctx context.Context, js jetstream.JetStream, prefix, source,
 	}
 }
 
-// parseOutcomeMessage parses the outcome in a message.
-func parseOutcomeMessage(prefix string, msg *nats.Msg) (settlement.Outcome, error) {
-	return settlement.ParseOutcome(cloudevent.Read(msg.Subject, msg.Header, msg.Data, "", 0, prefix))
+// parseOutcomeMessage parses the outcome in a message. Its Invalid says what is wrong with it.
+func parseOutcomeMessage(prefix string, msg *nats.Msg) settlement.Outcome {
+	o, _ := settlement.ParseOutcome(cloudevent.Read(msg.Subject, msg.Header, msg.Data, "", 0, prefix))
+	return o
 }
 
 // matchStored reads the message at a sequence. ours: the stored message is this one. same:
@@ -268,8 +281,8 @@ func matchStored(ctx context.Context, js jetstream.JetStream, prefix string, seq
 	if bytes.Equal(there.Data, msg.Data) {
 		return true, true
 	}
-	other, err := parseOutcomeMessage(prefix, &nats.Msg{Subject: there.Subject, Header: there.Header, Data: there.Data})
-	return false, err == nil && other.Ref.Same(o.Ref) && other.Session == o.Session
+	other := parseOutcomeMessage(prefix, &nats.Msg{Subject: there.Subject, Header: there.Header, Data: there.Data})
+	return false, (other.Invalid == nil) == (o.Invalid == nil) && other.Ref.Same(o.Ref) && other.Session == o.Session
 }
 
 // publishError adds to an error whether the outcome is stored, if known, and what to do.
@@ -314,11 +327,7 @@ func signOutcome(ctx context.Context, msg *nats.Msg, prefix, keyFile, passwordFi
 	if err != nil {
 		return err
 	}
-	o, err := settlement.ParseOutcome(cloudevent.Read(msg.Subject, msg.Header, msg.Data, "", 0, prefix))
-	if err != nil {
-		return err
-	}
-	signature, err := clearnode.SignMessage(ctx, signer, o.Ref.SignedText())
+	signature, err := clearnode.SignMessage(ctx, signer, parseOutcomeMessage(prefix, msg).Ref.SignedText())
 	msg.Header.Set(consumer.SignatureHeader, signature)
 	return err
 }

@@ -5,6 +5,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -20,6 +21,7 @@ const (
 	exitDone = iota
 	exitFailed
 	exitMisused
+	exitWaiting // publish --wait: no result yet
 )
 
 func main() {
@@ -51,6 +53,9 @@ func run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.
 	case terminal.IsUsageError(err):
 		_, _ = fmt.Fprintf(stderr, "settled: %s\n", terminal.PrintableLines(err.Error()))
 		return exitMisused
+	case errors.Is(err, errStillWaiting):
+		_, _ = fmt.Fprintf(stderr, "settled: %s\n", terminal.PrintableLines(err.Error()))
+		return exitWaiting
 	default:
 		_, _ = fmt.Fprintf(stderr, "settled: %s\n", terminal.PrintableLines(err.Error()))
 		return exitFailed

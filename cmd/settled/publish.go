@@ -30,6 +30,7 @@ type publishFlags struct {
 	session, completion, data, source, id, signKey string
 	parties, totals                                []string
 	noCheck, dryRun                                bool
+	wait                                           time.Duration
 }
 
 func (p *program) publishCommand() *cobra.Command {
@@ -50,6 +51,8 @@ func (p *program) publishCommand() *cobra.Command {
 	c.Flags().StringVar(&f.signKey, "sign-key", "", "key file to sign the outcome with (trust.outcome_signers), hex or keystore with clearnode.password_file")
 	c.Flags().BoolVar(&f.noCheck, "no-check", false, "publish without the check, as where the service has other policies than this configuration")
 	c.Flags().BoolVar(&f.dryRun, "dry-run", false, "check, show what would be published and what would be paid, and publish nothing")
+	c.Flags().DurationVar(&f.wait, "wait", 0, "wait for the result, as in --wait=1m; exit 0 if the session is closed, 1 if the outcome failed, 3 if there is no result in time")
+	c.Flags().Lookup("wait").NoOptDefVal = "30s"
 	return c
 }
 
@@ -112,7 +115,10 @@ func (p *program) publish(cmd *cobra.Command, scenario string, f publishFlags) e
 	if result.Duplicate {
 		text = fmt.Sprintf("Not stored again: %s/%d has source %s and id %s already. It is the same outcome.", result.Stream, result.Sequence, result.Source, result.ID)
 	}
-	return p.Print(result, text)
+	if err := p.Print(result, text); err != nil || f.wait <= 0 {
+		return err
+	}
+	return p.waitForResult(cmd.Context(), &cfg, parseOutcomeMessage(cfg.NATSPrefix, msg), result.Sequence, f.wait)
 }
 
 // build assembles the outcome's data from flags and file.

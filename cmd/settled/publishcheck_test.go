@@ -107,3 +107,26 @@ func TestPublishDryRun(t *testing.T) {
 		t.Errorf("%d messages are stored", n)
 	}
 }
+
+// --wait exits 0 where the session is closed, 1 where the outcome failed, and 3 where
+// neither is known in time.
+func TestPublishWaits(t *testing.T) {
+	d := deploy(t)
+	_, stop := d.serve()
+	session := d.open()
+	args := []string{"publish", "cancellation", "--session", string(session), "--id", "a", "--wait=1m"}
+	for range 2 { // the second is a duplicate, and has the same result
+		if out := d.ok(args...); !strings.Contains(out, "closed") || !strings.Contains(out, "usdc") {
+			t.Error(out)
+		}
+	}
+	args[5] = "b"
+	if status, stdout, stderr := d.command(args...); status != exitFailed || !strings.Contains(stdout, "failed") || !strings.Contains(stderr, "the outcome failed with outcome_conflict: this session was settled by outcome") {
+		t.Errorf("exit %d, %s %s", status, stdout, stderr)
+	}
+	stop()
+	args[3], args[5], args[6] = string(d.open()), "c", "--wait=1s"
+	if status, _, stderr := d.command(args...); status != exitWaiting || !strings.Contains(stderr, "still waiting after 1s: the ledger has no entry of the outcome") {
+		t.Errorf("exit %d, %s", status, stderr)
+	}
+}

@@ -123,9 +123,11 @@ func (s *sealedAudit) compare(ctx context.Context, l *ledger.Ledger, report ledg
 	}
 	s.findings = append(append(s.findings, found...), audit.MissingSealed(s.manifest, s.info, s.last-sealed)...)
 	drawn := audit.SampleSegments(s.manifest, s.sampleOf)
-	for i, segment := range drawn {
+	whole := uint64(len(drawn)) * s.manifest.Size
+	for _, segment := range drawn {
+		before := s.result.SealedRead
 		found, err := l.CheckSegment(ctx, segment.Segment, func(sequence uint64) {
-			bar.Update(uint64(i)*s.manifest.Size+sequence-segment.First+1, uint64(len(drawn))*s.manifest.Size, "of sealed segments")
+			bar.Update(before+sequence-segment.First+1, whole, "of sealed segments")
 		})
 		if err != nil {
 			return err

@@ -55,7 +55,7 @@ func TestShowAndDryRun(t *testing.T) {
 	d.result(other, d.publish("cancellation", "c", other, nil))
 
 	out := d.ok(d.onNode("deadletter", "show", "1")...)
-	for _, want := range []string{"unknown_scenario (rejected)", "no policy named no_show", `"provider": "` + bob, "FAILED", "open", "15.000001 usdc", "weight 100 of 100", "would fail with unknown_scenario", "add the policy under"} {
+	for _, want := range []string{"unknown_scenario (rejected)", "no policy named no_show", `"provider": "` + bob, "FAILED", "open", "15.000001 usdc", "weight 100 of 100", "fails with unknown_scenario", "add the policy under"} {
 		if !strings.Contains(strings.Join(strings.Fields(out), " "), strings.Join(strings.Fields(want), " ")) {
 			t.Errorf("show 1 has no %q:\n%s", want, out)
 		}

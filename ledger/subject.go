@@ -12,16 +12,21 @@ import (
 // event types.
 const subjectKind = "settlement"
 
+// Subject returns the subject of the entries of a session in a state, or a filter over
+// entries: "*" is any state or any session.
+func Subject(prefix string, state settlement.EntryState, session string) string {
+	return prefix + subjectKind + "." + string(state) + "." + session
+}
+
 // subjects returns the subject that an entry is published to, and the filter over which its
-// append is compared. Every writer must use the identical filter, so no other function
-// builds either.
+// append is compared. Every writer must use the identical filter.
 func subjects(prefix string, state settlement.EntryState, id settlement.SessionID) (subject, filter string) {
 	token := id.Token()
-	return prefix + subjectKind + "." + string(state) + "." + token, prefix + subjectKind + ".*." + token
+	return Subject(prefix, state, token), Subject(prefix, "*", token)
 }
 
 // allSubjects is the filter over all entries, and the stream's subject.
-func allSubjects(prefix string) string { return prefix + subjectKind + ".*.*" }
+func allSubjects(prefix string) string { return Subject(prefix, "*", "*") }
 
 // splitSubject parses a subject that subjects built.
 func splitSubject(subject string) (prefix string, state settlement.EntryState, id settlement.SessionID, err error) {

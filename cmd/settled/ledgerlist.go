@@ -88,15 +88,15 @@ func (f *entryFilter) matches(s ledger.Stored) bool {
 // other states all messages are read: without its intent, a close can't be distinguished
 // from a copy.
 func (f *entryFilter) selection(prefix string) (s streamreader.Selection, chosen bool) {
-	state := "*"
+	state := settlement.EntryState("*")
 	if chosen = f.state == string(settlement.EntryFailed); chosen {
-		state = f.state
+		state = settlement.EntryFailed
 	}
 	session := f.session
 	if session == "" {
 		session = "*"
 	}
-	s = streamreader.Selection{Subjects: []string{prefix + "settlement." + state + "." + session}}
+	s = streamreader.Selection{Subjects: []string{ledger.Subject(prefix, state, session)}}
 	if f.after > 0 {
 		s.From = f.after + 1
 	} else if !f.from.IsZero() {

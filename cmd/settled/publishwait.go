@@ -67,7 +67,7 @@ func (w *resultWait) untilResult(ctx context.Context, cfg *config.Config, sessio
 	}
 	entries := streamreader.Selection{}
 	for _, token := range tokens {
-		entries.Subjects = append(entries.Subjects, cfg.NATSPrefix+"settlement.*."+token)
+		entries.Subjects = append(entries.Subjects, ledger.Subject(cfg.NATSPrefix, "*", token))
 	}
 	return ledger.Follow(ctx, source.Reader, entries, w.report, w.take)
 }

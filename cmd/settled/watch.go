@@ -20,7 +20,7 @@ func (p *program) watchCommand() *cobra.Command {
 		Use: "watch", Short: "Show results as they are recorded",
 		Long: "Shows results as they are recorded, until interrupted. While NATS or the ledger is missing it reports that on\nstandard error, and continues once it is back.",
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			subject, err := watchSubject(session)
+			token, err := watchedToken(session)
 			if err == nil {
 				err = checkState(state)
 			}
@@ -36,7 +36,7 @@ func (p *program) watchCommand() *cobra.Command {
 				return err
 			}
 			defer source.Close()
-			entries := streamreader.Selection{Subjects: []string{cfg.NATSPrefix + subject}, From: from, Fresh: from == 0}
+			entries := streamreader.Selection{Subjects: []string{ledger.Subject(cfg.NATSPrefix, "*", token)}, From: from, Fresh: from == 0}
 			if err := ledger.Follow(cmd.Context(), source.Reader, entries, p.reportFollowError, p.showEntry(settlement.EntryState(state))); err != nil {
 				return fmt.Errorf("watch %s: %w", ledger.StreamName(cfg.NATSPrefix), err)
 			}
@@ -77,19 +77,20 @@ func checkState(state string) error {
 	}
 }
 
-// watchSubject returns the subject of a session's entries; of an empty one, all entries'.
-func watchSubject(session string) (string, error) {
-	token := "*"
-	if session != "" && session != settlement.UnknownSession {
-		id, err := settlement.ParseSessionID(session)
-		if err != nil {
-			return "", fmt.Errorf("--session: %w", err)
-		}
-		token = id.Token()
-	} else if session != "" {
-		token = session
+// watchedToken returns what stands for a session in its entries' subjects; "*" for all
+// sessions if it is empty.
+func watchedToken(session string) (string, error) {
+	switch session {
+	case "":
+		return "*", nil
+	case settlement.UnknownSession:
+		return session, nil
 	}
-	return "settlement.*." + token, nil
+	id, err := settlement.ParseSessionID(session)
+	if err != nil {
+		return "", fmt.Errorf("--session: %w", err)
+	}
+	return id.Token(), nil
 }
 
 // reportFollowError reports on standard error why the ledger can't be followed at the

@@ -64,7 +64,7 @@ func (l *load) start(ctx context.Context) {
 			}
 		})
 	}
-	results := streamreader.Selection{Subjects: []string{"settlement.closed.*", "settlement.failed.*"}}
+	results := streamreader.Selection{Subjects: []string{ledger.Subject("", settlement.EntryClosed, "*"), ledger.Subject("", settlement.EntryFailed, "*")}}
 	l.running.Go(func() {
 		open := func(context.Context) (*streamreader.Reader, error) {
 			return streamreader.New(l.js, ledger.StreamName("")), nil

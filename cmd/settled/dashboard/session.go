@@ -125,7 +125,7 @@ func (l ledgerReader) stream() *streamreader.Reader {
 
 // allFrom selects all entries from a sequence on.
 func (l ledgerReader) allFrom(sequence uint64) streamreader.Selection {
-	return streamreader.Selection{Subjects: []string{l.prefix + "settlement.*.*"}, From: sequence}
+	return streamreader.Selection{Subjects: []string{ledger.Subject(l.prefix, "*", "*")}, From: sequence}
 }
 
 func (l ledgerReader) info(ctx context.Context) (*jetstream.StreamInfo, error) {

@@ -61,7 +61,7 @@ func readLedgerState(ctx context.Context, js jetstream.JetStream, prefix string,
 		results: map[outcomeKey]ended{}, closing: map[settlement.SessionID]intent{}, free: map[settlement.SessionID]freed{},
 	}
 	reader := LedgerReader(js, prefix)
-	_, err := ledger.List(ctx, reader, streamreader.Selection{Subjects: []string{prefix + "settlement.*.*"}}, false, func(s ledger.Stored) error {
+	_, err := ledger.List(ctx, reader, streamreader.Selection{Subjects: []string{ledger.Subject(prefix, "*", "*")}}, false, func(s ledger.Stored) error {
 		bar.Update(s.Sequence, 0, "entries of the ledger")
 		switch {
 		case s.Foreign != nil:

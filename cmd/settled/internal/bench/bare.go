@@ -10,6 +10,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"settled/consumer"
+	"settled/ledger"
 	"settled/settlement"
 )
 
@@ -133,7 +134,7 @@ func (b *Bare) append(ctx context.Context, state settlement.EntryState, s Sessio
 	e.Data.Session, e.Data.Allocations, e.Data.Node.Response = s.ID, s.Pays, string(answer)
 	text, err := json.Marshal(e)
 	if err == nil {
-		_, err = b.js.Publish(ctx, entrySubject(b.prefix, state, s.ID.Token()), text, options...)
+		_, err = b.js.Publish(ctx, ledger.Subject(b.prefix, state, s.ID.Token()), text, options...)
 	}
 	return err
 }

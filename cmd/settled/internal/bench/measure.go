@@ -14,6 +14,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"settled/consumer"
+	"settled/ledger"
 	"settled/settlement"
 )
 
@@ -242,7 +243,7 @@ type publisher struct {
 func newPublisher(e *environment) (*publisher, error) {
 	p := &publisher{environment: e, waiting: map[string]chan error{}}
 	for _, state := range []settlement.EntryState{settlement.EntryClosed, settlement.EntryFailed} {
-		_, err := e.js.Conn().Subscribe(entrySubject(e.prefix, state, "*"), func(m *nats.Msg) {
+		_, err := e.js.Conn().Subscribe(ledger.Subject(e.prefix, state, "*"), func(m *nats.Msg) {
 			var failed error
 			if state == settlement.EntryFailed {
 				failed = failureOf(m.Data)

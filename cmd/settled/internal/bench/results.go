@@ -31,10 +31,6 @@ type entry struct {
 	} `json:"data"`
 }
 
-func entrySubject(prefix string, state settlement.EntryState, session string) string {
-	return prefix + "settlement." + string(state) + "." + session
-}
-
 func failureOf(data []byte) error {
 	var e entry
 	if json.Unmarshal(data, &e) != nil || e.Data.Error == nil {

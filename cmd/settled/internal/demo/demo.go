@@ -201,7 +201,7 @@ func (d *demo) follow(ctx context.Context, from uint64, notice func(error) error
 	open := func(context.Context) (*streamreader.Reader, error) {
 		return audit.LedgerReader(d.service.NATS.JS, d.Config.NATSPrefix), nil
 	}
-	return ledger.Follow(ctx, open, streamreader.Selection{Subjects: []string{d.Config.NATSPrefix + "settlement.*.*"}, From: from}, notice, show)
+	return ledger.Follow(ctx, open, streamreader.Selection{Subjects: []string{ledger.Subject(d.Config.NATSPrefix, "*", "*")}, From: from}, notice, show)
 }
 
 func (d *demo) printSummary(unexpected, missing int, took time.Duration) error {

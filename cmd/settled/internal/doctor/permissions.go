@@ -104,7 +104,7 @@ func (d *Doctor) neededPermissions() []permission {
 	outcomes, letters, operations, settlements := consumer.OutcomesStream(prefix), consumer.DeadLettersStream(prefix), consumer.OperationsStream(prefix), ledger.StreamName(prefix)
 	durable := outcomes + "." + d.Cfg.ConsumerDurable
 	rights := []permission{
-		{[]string{prefix + "settlement.doctor", prefix + "settlement.doctor.doctor"}, prefix + "settlement.*.*", "it could record nothing", false},
+		{[]string{prefix + "settlement.doctor", ledger.Subject(prefix, "doctor", "doctor")}, ledger.Subject(prefix, "*", "*"), "it could record nothing", false},
 		{[]string{prefix + "deadletter.doctor.doctor", consumer.DeadLetterSubject(prefix, "doctor")}, prefix + "deadletter.*", "it could keep no dead letter", false},
 		{[]string{prefix + "operation.doctor.doctor", consumer.OperationSubject(prefix, "doctor")}, prefix + "operation.*", "it could not stop the others where the node overpays", true},
 		{[]string{prefix + "outcome.doctor"}, prefix + "outcome.*", "it could not publish an outcome again that another client took", true},

@@ -18,6 +18,7 @@ import (
 	"settled/cmd/settled/internal/background"
 	"settled/cmd/settled/internal/config"
 	"settled/consumer"
+	"settled/ledger"
 )
 
 const (
@@ -66,7 +67,7 @@ func NewPermissionWatch(js jetstream.JetStream, cfg *config.Config, log zerolog.
 	next := consumer.NextSubject(js, cfg.NATSPrefix, cfg.ConsumerDurable)
 	prefix, durable := cfg.NATSPrefix, consumer.OutcomesStream(cfg.NATSPrefix)+"."+cfg.ConsumerDurable
 	return &PermissionWatch{nc: js.Conn(), log: log, checkNow: background.NewWake(), refused: map[string]bool{}, permissions: []permission{
-		{prefix + "settlement.", prefix + "settlement.closing." + probeToken, prefix + "settlement.*.*", "the ledger can't be written", false},
+		{prefix + "settlement.", ledger.Subject(prefix, "closing", probeToken), ledger.Subject(prefix, "*", "*"), "the ledger can't be written", false},
 		{prefix + "deadletter.", consumer.DeadLetterSubject(prefix, probeToken), prefix + "deadletter.*", "dead letters can't be stored", false},
 		{prefix + "operation.", consumer.OperationSubject(prefix, probeToken), prefix + "operation.*", "a stop can't be recorded", false},
 		{"$JS.ACK." + durable + ".", "$JS.ACK." + durable + "." + probeToken, "$JS.ACK." + durable + ".>", "outcomes can't be acknowledged", false},

@@ -379,7 +379,7 @@ func (s *Service) foreignEntry(f ledger.Foreign) {
 // lastClosedSession returns the session of the newest closed entry, genuine or not; empty
 // if there is none or it can't be read.
 func (s *Service) lastClosedSession(ctx context.Context) settlement.SessionID {
-	m, err := audit.LedgerReader(s.NATS.JS, s.Cfg.NATSPrefix).Last(ctx, s.Cfg.NATSPrefix+"settlement.closed.*")
+	m, err := audit.LedgerReader(s.NATS.JS, s.Cfg.NATSPrefix).Last(ctx, ledger.Subject(s.Cfg.NATSPrefix, settlement.EntryClosed, "*"))
 	if err != nil {
 		return ""
 	}

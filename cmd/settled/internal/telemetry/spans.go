@@ -17,6 +17,7 @@ import (
 	"go.opentelemetry.io/otel/trace"
 
 	"settled/consumer"
+	"settled/ledger"
 	"settled/settlement"
 )
 
@@ -122,7 +123,7 @@ func sessionAttribute(id settlement.SessionID) trace.SpanStartEventOption {
 func appendOptions(e settlement.Entry) []trace.SpanStartOption {
 	return []trace.SpanStartOption{
 		trace.WithSpanKind(trace.SpanKindProducer), messagingAttributes("append", semconv.MessagingOperationTypeSend), sessionAttribute(e.Session),
-		trace.WithAttributes(semconv.MessagingDestinationName("settlement."+string(e.State)+"."+e.Session.Token()), semconv.MessagingDestinationTemplate("settlement.{state}.{session_id}")),
+		trace.WithAttributes(semconv.MessagingDestinationName(ledger.Subject("", e.State, e.Session.Token())), semconv.MessagingDestinationTemplate("settlement.{state}.{session_id}")),
 	}
 }
 

@@ -84,9 +84,9 @@ func (n *Node) ReleaseEscrow(wallet common.Address, asset string) {
 	n.nitronode.SetEscrow(wallet, asset, false)
 }
 
-// AddSessionKey registers a key that may sign for a wallet in all sessions of an application.
-// It needs no request of a client, and the registration does not expire.
-// NitronodeV1 only.
+// AddSessionKey registers a session key of a wallet: the node accepts its signatures as the
+// wallet's in all sessions of the application. No request of a client is needed, and the
+// registration does not expire. NitronodeV1 only.
 func (n *Node) AddSessionKey(wallet, key common.Address, application string) {
 	n.nitronode.AddSessionKey(wallet, key, application)
 }

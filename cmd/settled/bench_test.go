@@ -227,7 +227,7 @@ func TestBenchWrongEntry(t *testing.T) {
 	}
 }
 
-// givenNode is a node that `settled bench` is told to use, with sessions for it.
+// givenNode is the node of --node, with the sessions of --sessions.
 type givenNode struct {
 	*clearnodetest.Node
 	file, provider string

@@ -12,7 +12,6 @@ import (
 	"settled/cmd/settled/internal/audit"
 	"settled/cmd/settled/internal/terminal"
 	"settled/ledger"
-	"settled/settlement"
 )
 
 // manifestKind is the kind of a finding about the manifest itself.
@@ -53,7 +52,7 @@ func openSealed(f verifyFlags, info *jetstream.StreamInfo) (*sealedAudit, error)
 	if f.sample < 0 {
 		return nil, terminal.UsageError(fmt.Errorf("--sample %d: want 0 or more", f.sample))
 	}
-	wanted, err := parseSigners(f.signers)
+	wanted, err := audit.ParseAddresses("--signer", f.signers)
 	if err != nil {
 		return nil, err
 	}
@@ -74,17 +73,6 @@ func openSealed(f verifyFlags, info *jetstream.StreamInfo) (*sealedAudit, error)
 		s.wrong = audit.CheckLineage(s.manifest, info)
 	}
 	return s, nil
-}
-
-func parseSigners(texts []string) (signers []settlement.Address, err error) {
-	for _, text := range texts {
-		signer, err := settlement.ParseAddress(text)
-		if err != nil {
-			return nil, terminal.UsageError(fmt.Errorf("--signer: %w", err))
-		}
-		signers = append(signers, signer)
-	}
-	return signers, nil
 }
 
 // unusable is the result of a run whose manifest can't be used: the ledger was not read.

@@ -94,13 +94,14 @@ func (p *program) publish(cmd *cobra.Command, scenario string, f publishFlags) e
 			return fmt.Errorf("--sign-key: %w", err)
 		}
 	}
+	o := parseOutcomeMessage(cfg.NATSPrefix, msg)
 	if !f.noCheck {
-		if f := checkOutcome(&cfg, msg); f != nil {
+		if f := checkOutcome(&cfg, o); f != nil {
 			return fmt.Errorf("nothing was published: %w (--no-check publishes it nevertheless)", f)
 		}
 	}
 	if f.dryRun {
-		return p.publishDryRun(cmd.Context(), &cfg, msg)
+		return p.publishDryRun(cmd.Context(), &cfg, msg, o)
 	}
 	nc, err := natsconn.Connect(&cfg, "settled publish", false)
 	if err != nil {
@@ -118,7 +119,7 @@ func (p *program) publish(cmd *cobra.Command, scenario string, f publishFlags) e
 	if err := p.Print(result, text); err != nil || f.wait <= 0 {
 		return err
 	}
-	return p.waitForResult(cmd.Context(), &cfg, parseOutcomeMessage(cfg.NATSPrefix, msg), result.Sequence, f.wait)
+	return p.waitForResult(cmd.Context(), &cfg, o, result.Sequence, f.wait)
 }
 
 // build assembles the outcome's data from flags and file.

@@ -14,11 +14,10 @@ import (
 	"settled/settlement"
 )
 
-// checkOutcome returns why the outcome in a message would fail with this configuration,
-// whatever its session holds; nil if that isn't known without the session. An outcome that
-// needs a signature fails without one whatever else it says.
-func checkOutcome(cfg *config.Config, msg *nats.Msg) *settlement.Failure {
-	o := parseOutcomeMessage(cfg.NATSPrefix, msg)
+// checkOutcome returns why an outcome would fail with this configuration, whatever its
+// session holds; nil if that isn't known without the session. An outcome that needs a
+// signature fails without one whatever else it says.
+func checkOutcome(cfg *config.Config, o settlement.Outcome) *settlement.Failure {
 	if trust := cfg.TrustFunc(); trust != nil {
 		if f := trust(o); f != nil {
 			return f
@@ -35,11 +34,10 @@ type publishPreview struct {
 	Forecast  forecast        `json:"forecast"` // unknown if the node or the ledger can't be read
 }
 
-// publishDryRun prints the message and, where the ledger and the node can be read, what
-// would become of its outcome now. It returns an error if the outcome would fail.
-func (p *program) publishDryRun(ctx context.Context, cfg *config.Config, msg *nats.Msg) error {
+// publishDryRun prints the message of an outcome and, if the ledger and the node can be
+// read, its result if it were published now. It returns an error if the outcome would fail.
+func (p *program) publishDryRun(ctx context.Context, cfg *config.Config, msg *nats.Msg, o settlement.Outcome) error {
 	result := publishPreview{Subject: msg.Subject, Event: msg.Data, Signature: msg.Header.Get(consumer.SignatureHeader)}
-	o := parseOutcomeMessage(cfg.NATSPrefix, msg)
 	result.Forecast = forecast{Session: o.Session, Scenario: o.Scenario, Allocations: []settlement.Allocation{}, Would: "unknown"}
 	if f, err := forecastOutcome(ctx, cfg, o); err != nil {
 		result.Forecast.Message = err.Error()

@@ -66,7 +66,7 @@ func (p *program) reconcile(cmd *cobra.Command, f reconcileFlags) error {
 	now := time.Now()
 	r := audit.Reconciliation{JS: nc.JS, Prefix: cfg.NATSPrefix, Durable: cfg.ConsumerDurable, OlderThan: f.olderThan, Now: now, Bar: p.Progress("reconcile")}
 	defer r.Bar.Clear()
-	accounts, err := audit.ParseAccounts(f.accounts)
+	accounts, err := audit.ParseAddresses("--account", f.accounts)
 	if err != nil {
 		return err
 	}

@@ -100,6 +100,5 @@ func isPlain(text []byte) bool {
 
 // isTrimmed reports whether JSON neither begins nor ends with white space.
 func isTrimmed(text []byte) bool {
-	const space = " \t\r\n"
-	return len(bytes.TrimLeft(text, space)) == len(text) && len(bytes.TrimRight(text, space)) == len(text)
+	return len(bytes.Trim(text, " \t\r\n")) == len(text)
 }

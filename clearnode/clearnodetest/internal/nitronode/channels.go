@@ -29,8 +29,8 @@ type channels struct {
 	transactions []*transaction
 }
 
-// sessionKey is the address of a key that may sign for a wallet in the sessions of one
-// application. Addresses are spelled with their EIP-55 checksums.
+// sessionKey identifies a session key: its address, and the application in whose sessions the
+// node accepts its signatures as its wallet's. Addresses have their EIP-55 checksums.
 type sessionKey struct{ address, application string }
 
 type transaction struct {
@@ -98,7 +98,7 @@ func (n *Node) SetEscrow(wallet common.Address, asset string, pending bool) {
 	n.channels.escrows[channel{wallet.Hex(), asset}] = pending
 }
 
-// AddSessionKey registers a key that may sign for a wallet in the sessions of an application.
+// AddSessionKey registers a session key of a wallet for an application.
 func (n *Node) AddSessionKey(wallet, key common.Address, application string) {
 	n.Lock()
 	defer n.Unlock()

@@ -73,12 +73,12 @@ func NewUnrequestedSearch(c *config.Config, accounts []settlement.Address, pages
 	return u
 }
 
-// ParseAccounts parses the values of --account.
-func ParseAccounts(texts []string) (all []settlement.Address, err error) {
+// ParseAddresses parses the values of a flag, and leaves out repeated ones.
+func ParseAddresses(flag string, texts []string) (all []settlement.Address, err error) {
 	for _, text := range texts {
 		a, err := settlement.ParseAddress(text)
 		if err != nil {
-			return nil, terminal.UsageError(fmt.Errorf("--account: %w", err))
+			return nil, terminal.UsageError(fmt.Errorf("%s: %w", flag, err))
 		}
 		if !slices.Contains(all, a) {
 			all = append(all, a)

@@ -137,3 +137,24 @@ func flood(t testing.TB, js jetstream.JetStream, l *ledger.Ledger, id settlement
 	}
 	return head
 }
+
+// BenchmarkClassify finds foreign messages, with and without decoding the entries.
+func BenchmarkClassify(b *testing.B) {
+	messages := story(b, "")[:3] // of one session
+	for _, skim := range []bool{false, true} {
+		b.Run(fmt.Sprintf("skim=%v", skim), func(b *testing.B) {
+			b.ReportAllocs()
+			for b.Loop() {
+				c := ledger.NewClassifier(&ledgertest.Stream{}, ledger.AllMessages)
+				if skim {
+					c.Skim()
+				}
+				for _, m := range messages {
+					if s, err := c.Classify(b.Context(), c.Decode(m)); err != nil || s.Foreign != nil {
+						b.Fatal(s.Foreign, err)
+					}
+				}
+			}
+		})
+	}
+}

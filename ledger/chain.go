@@ -67,8 +67,9 @@ func checkLink(s Stored, n uint64, digest string, gaps func() (bool, error)) (fo
 	return foreign, nil
 }
 
-// claimsToFollow reports whether a message that can't be read as an entry has the envelope
-// and the previous hash of the next entry of its session.
+// claimsToFollow reports whether a message has the envelope and the previous hash of the
+// next entry of its session. It is then that entry, or one that can't be read: an entry that
+// can be read is decoded from these members, and by stricter rules.
 func claimsToFollow(s Stored, n uint64, digest string) bool {
 	prefix, state, id, err := splitSubject(s.Subject)
 	if err != nil || id == "" {
@@ -125,7 +126,8 @@ const (
 type Classifier struct {
 	src      Source
 	coverage Coverage
-	most     int // bound on the remembered sessions; 0: none
+	skim     bool // decode no message that continues the chain of its session
+	most     int  // bound on the remembered sessions; 0: none
 
 	sessions map[[16]byte]chainPosition
 	unknown  payloadSet
@@ -173,6 +175,14 @@ func keyOf(text []byte) [16]byte {
 // NewClassifier returns a classifier for one reading of the ledger.
 func NewClassifier(src Source, coverage Coverage) *Classifier {
 	return &Classifier{src: src, coverage: coverage, sessions: map[[16]byte]chainPosition{}, unknown: payloadSet{}}
+}
+
+// decode decodes a message, unless that can wait.
+func (c *Classifier) decode(m Message) Stored {
+	if c.skim {
+		return Stored{Message: m, skimmed: true}
+	}
+	return parse(m)
 }
 
 // Classify decides whether the next message is an entry. Of a foreign one it sets Foreign
@@ -247,7 +257,7 @@ func (c *Classifier) readSession(ctx context.Context, filter string, at chainPos
 			at.next = m.Sequence
 			return at, nil
 		}
-		if at, _, err = c.advance(ctx, at, parse(m)); err != nil {
+		if at, _, err = c.advance(ctx, at, c.decode(m)); err != nil {
 			return at, err
 		}
 	}
@@ -256,6 +266,12 @@ func (c *Classifier) readSession(ctx context.Context, filter string, at chainPos
 
 // advance checks the session's next message against its chain so far.
 func (c *Classifier) advance(ctx context.Context, at chainPosition, s Stored) (chainPosition, Stored, error) {
+	if s.skimmed {
+		if claimsToFollow(s, at.n, at.previous()) {
+			return chainPosition{n: at.n + 1, next: s.Sequence + 1, digest: sha256.Sum256(s.Payload)}, s, nil
+		}
+		s = parse(s.Message)
+	}
 	var readErr error
 	foreign, undecided := checkLink(s, at.n, at.previous(), func() (missing bool, err error) {
 		missing, readErr = c.gaps(ctx)
@@ -294,6 +310,9 @@ func (c *Classifier) remember(key [16]byte, at chainPosition) {
 
 // classifyUnknown is Classify for an entry of an unknown session.
 func (c *Classifier) classifyUnknown(ctx context.Context, prefix string, s Stored) (Stored, error) {
+	if s.skimmed {
+		s = parse(s.Message)
+	}
 	if s.Err != nil {
 		return s.asForeign("", s.Err), nil
 	}

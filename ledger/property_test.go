@@ -1,9 +1,11 @@
 package ledger_test
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 	"testing"
 	"time"
 
@@ -159,5 +161,34 @@ func TestProperties(t *testing.T) {
 		if err != nil || r.Foreign != uint64(w.foreign) || len(r.BySequence()) > w.foreign || r.Entries != uint64(w.total) {
 			t.Fatalf("verify: %d entries, %d foreign, want %d and %d; findings %v, %v", r.Entries, r.Foreign, w.total, w.foreign, r.Findings, err)
 		}
+		w.skim(t)
 	})
+}
+
+// skim finds the same foreign messages whether or not entries are decoded, from the first
+// message or a later one on, also after a message that continues a chain and can't be read.
+func (w *world) skim(t *rapid.T) {
+	id := session(1)
+	if head, err := w.l.Head(context.Background(), id); err == nil && rapid.Bool().Draw(t, "an unreadable entry") {
+		e := failed(head, id, outcome("z"), 0)
+		e.N, e.Previous, e.AttemptID = head.N()+1, &head.Digest, strings.Repeat("0f", 16)
+		payload, err := ledger.Encode("", e)
+		if err != nil {
+			t.Fatal(err)
+		}
+		w.mem.Put("settlement.failed."+string(id), bytes.Replace(payload, []byte(`"attempt":0`), []byte(`"attempt":0,"attempt":0`), 1))
+		w.intrude(t)
+	}
+	messages := w.mem.Messages()
+	from := rapid.IntRange(0, len(messages)-1).Draw(t, "from")
+	coverage := map[bool]ledger.Coverage{true: ledger.AllMessages, false: ledger.LaterMessages}[from == 0]
+	decoding, skimming := ledger.NewClassifier(w.mem, coverage), ledger.NewClassifier(w.mem, coverage)
+	skimming.Skim()
+	for _, m := range messages[from:] {
+		want, err := decoding.Classify(context.Background(), decoding.Decode(m))
+		got, skimErr := skimming.Classify(context.Background(), skimming.Decode(m))
+		if err != nil || skimErr != nil || fmt.Sprint(got.Foreign) != fmt.Sprint(want.Foreign) || got.Message.Sequence != want.Message.Sequence {
+			t.Fatalf("message %d: %v (%v), decoded it is %v (%v)", m.Sequence, got.Foreign, skimErr, want.Foreign, err)
+		}
+	}
 }

@@ -177,7 +177,10 @@ func List(ctx context.Context, r *streamreader.Reader, s streamreader.Selection,
 	if some {
 		coverage = SomeMessages
 	}
-	c := NewClassifier(StreamSource(r), coverage)
+	return list(ctx, r, s, NewClassifier(StreamSource(r), coverage), fn)
+}
+
+func list(ctx context.Context, r *streamreader.Reader, s streamreader.Selection, c *Classifier, fn func(Stored) error) (last uint64, err error) {
 	var waiting []Stored
 	flush := func() error {
 		next := waiting
@@ -197,7 +200,7 @@ func List(ctx context.Context, r *streamreader.Reader, s streamreader.Selection,
 		return nil
 	}
 	last, err = r.List(ctx, s, func(m *jetstream.RawStreamMsg) error {
-		if waiting = append(waiting, Parse(m)); len(waiting) < batch && coverage != AllMessages {
+		if waiting = append(waiting, c.decode(messageOf(m))); len(waiting) < batch && c.coverage != AllMessages {
 			return nil
 		}
 		return flush()
@@ -222,33 +225,72 @@ func coverageOf(s streamreader.Selection) Coverage {
 // Follow is streamreader.Follow with classified messages. The selection must not leave out
 // messages of a session. The number of sessions that it remembers is bounded.
 func Follow(ctx context.Context, open streamreader.OpenFunc, s streamreader.Selection, report func(error) error, fn func(Stored) error) error {
-	src := &streamSource{}
-	newClassifier := func(coverage Coverage) *Classifier {
-		c := NewClassifier(src, coverage)
-		c.most = maxFollowed
-		return c
-	}
-	c := newClassifier(coverageOf(s))
-	reopen := func(ctx context.Context) (*streamreader.Reader, error) {
-		r, err := open(ctx)
-		if err == nil {
-			src.r = r.Once() // Follow itself retries
+	f := classifiedFollower{src: &streamSource{}, open: open, report: report, fn: fn}
+	f.c = f.newClassifier(coverageOf(s))
+	return f.run(ctx, s)
+}
+
+// Skim is List and then Follow for who needs only the foreign messages. It decodes no
+// message that continues the chain of its session: for any other it finds what Follow does.
+func Skim(ctx context.Context, open streamreader.OpenFunc, s streamreader.Selection, report func(error) error, foreign func(Foreign)) error {
+	f := classifiedFollower{src: &streamSource{}, open: open, report: report, skim: true, fn: func(s Stored) error {
+		if s.Foreign != nil {
+			foreign(*s.Foreign)
 		}
-		return r, err
+		return nil
+	}}
+	f.c = f.newClassifier(coverageOf(s))
+	r, err := open(ctx)
+	if err != nil {
+		return err
 	}
-	return streamreader.Follow(ctx, reopen, s, func(err error) error {
+	f.src.r = r
+	last, err := list(ctx, r, s, f.c, f.fn)
+	if err != nil {
+		return err
+	}
+	s.From = max(last+1, s.From)
+	return f.run(ctx, s)
+}
+
+// classifiedFollower follows the ledger. Its Classifier has received every message before.
+type classifiedFollower struct {
+	src    *streamSource
+	open   streamreader.OpenFunc
+	report func(error) error
+	fn     func(Stored) error
+	skim   bool
+	c      *Classifier
+}
+
+func (f *classifiedFollower) newClassifier(coverage Coverage) *Classifier {
+	c := NewClassifier(f.src, coverage)
+	c.most, c.skim = maxFollowed, f.skim
+	return c
+}
+
+func (f *classifiedFollower) reopen(ctx context.Context) (*streamreader.Reader, error) {
+	r, err := f.open(ctx)
+	if err == nil {
+		f.src.r = r.Once() // Follow itself retries
+	}
+	return r, err
+}
+
+func (f *classifiedFollower) run(ctx context.Context, s streamreader.Selection) error {
+	return streamreader.Follow(ctx, f.reopen, s, func(err error) error {
 		if errors.Is(err, streamreader.ErrSetBack) {
-			c = newClassifier(LaterMessages)
+			f.c = f.newClassifier(LaterMessages)
 		}
-		if report == nil {
+		if f.report == nil {
 			return nil
 		}
-		return report(err)
+		return f.report(err)
 	}, func(m *jetstream.RawStreamMsg) error {
-		s, err := c.Classify(ctx, Parse(m))
+		s, err := f.c.Classify(ctx, f.c.decode(messageOf(m)))
 		if err != nil {
 			return fmt.Errorf("%w: %w", streamreader.ErrRead, err)
 		}
-		return fn(s)
+		return f.fn(s)
 	})
 }

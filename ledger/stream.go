@@ -61,11 +61,13 @@ type Stored struct {
 	Entry   settlement.Entry
 	Err     error    // why the payload is not an entry; Entry is empty then
 	Foreign *Foreign // not nil: the message is not an entry of this ledger, and has no effect
+
+	skimmed bool // not decoded yet: Entry and Err are not known
 }
 
 // asForeign returns the message as one that is not an entry.
 func (s Stored) asForeign(id settlement.SessionID, why error) Stored {
-	s.Entry, s.Err = settlement.Entry{}, why
+	s.Entry, s.Err, s.skimmed = settlement.Entry{}, why, false
 	s.Foreign = &Foreign{Session: id, Subject: s.Subject, Sequence: s.Sequence, Err: why}
 	return s
 }

@@ -160,9 +160,7 @@ func TestForeignEntries(t *testing.T) {
 		}
 	}
 	check("live")
-	if n := foreign.Load(); n != 8 {
-		t.Errorf("%d foreign messages reported", n)
-	}
+	w.until("all foreign messages are reported", func() bool { return foreign.Load() == 8 })
 	cfg := w.board.cfg
 	w.board = New(cfg) // reads it from the beginning
 	w.http = httptest.NewServer(NewHandler(testProbes, w.board))
@@ -171,7 +169,7 @@ func TestForeignEntries(t *testing.T) {
 	done := make(chan struct{})
 	go func() { defer close(done); w.board.Run(ctx) }()
 	defer func() { cancel(); <-done }()
-	w.until("a new board has read it", func() bool { return w.board.model.lastRead() == all })
+	w.awaitRead(all)
 	check("read again")
 }
 

@@ -1,6 +1,7 @@
 package dashboard
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -46,6 +47,8 @@ type Config struct {
 	Origin  string
 	Version string
 	Log     zerolog.Logger
+
+	idleAfter time.Duration // zero: the constant of this name; only tests change it
 }
 
 // Board is the dashboard. Its methods may be called concurrently.
@@ -59,6 +62,8 @@ type Board struct {
 	streams   streamState
 	overviews map[string]cachedOverview // by window
 
+	watched watched
+
 	subscribers     []*subscriber // oldest first
 	stopped         chan struct{}
 	subscribersDone sync.WaitGroup
@@ -70,49 +75,91 @@ func New(cfg Config) *Board {
 		cfg: cfg, model: newModel(), reader: ledgerReader{cfg.JS, cfg.Prefix},
 		operations: operations.New(cfg.JS, consumer.Config{Prefix: cfg.Prefix}),
 		overviews:  map[string]cachedOverview{}, stopped: make(chan struct{}),
+		watched: watched{idleAfter: cmp.Or(cfg.idleAfter, idleAfter), begun: make(chan struct{}, 1)},
 	}
 }
 
 // Run follows the ledger until ctx ends; then it ends all event streams and waits for
 // them. It may be called once.
 func (b *Board) Run(ctx context.Context) {
-	var polling sync.WaitGroup
-	polling.Go(func() { b.pollStreams(ctx) })
-	for ctx.Err() == nil {
-		if err := b.follow(ctx); err != nil && ctx.Err() == nil {
-			b.model.setProblem(err)
-			b.cfg.Log.Debug().Err(err).Msg("the dashboard can't follow the ledger; it tries again")
-		}
-		background.Sleep(ctx, time.Second)
+	var reading sync.WaitGroup
+	reading.Go(func() { b.pollStreams(ctx) })
+	if b.cfg.ForeignFunc != nil {
+		reading.Go(func() { b.keepReading(ctx, b.skim, func(error) {}) })
 	}
-	polling.Wait()
+	for b.watched.wait(ctx) {
+		watching, stop := context.WithCancel(ctx)
+		idle := background.Run(watching, func(ctx context.Context) {
+			b.watched.waitIdle(ctx)
+			stop()
+		})
+		b.keepReading(watching, b.follow, func(err error) {
+			b.model.setProblem(err)
+			b.watched.caughtUp() // as far as it can be
+		})
+		b.model.pause()
+		idle()
+	}
+	reading.Wait()
 	b.mu.Lock()
 	close(b.stopped)
 	b.mu.Unlock()
 	b.subscribersDone.Wait()
 }
 
-// maxReadAtStart is how many entries are read at the start. They fill the search index
+// keepReading calls read again and again until ctx ends. It calls failed with its errors.
+func (b *Board) keepReading(ctx context.Context, read func(context.Context) error, failed func(error)) {
+	for ctx.Err() == nil {
+		if err := read(ctx); err != nil && ctx.Err() == nil {
+			failed(err)
+			b.cfg.Log.Debug().Err(err).Msg("the dashboard can't follow the ledger; it tries again")
+		}
+		background.Sleep(ctx, time.Second)
+	}
+}
+
+// maxReadAtStart is how many entries are read at the start, and after a pause. They fill the search index
 // and, in most deployments, the counters of a day.
 const maxReadAtStart = 100_000
 
-// follow reads the ledger, entry by entry, until ctx ends or the stream is replaced by an older copy.
-func (b *Board) follow(ctx context.Context) error {
-	info, err := b.reader.info(ctx)
+// skim reports the foreign messages of the ledger until ctx ends. Somebody who can write to
+// it must be noticed whether or not anybody watches.
+func (b *Board) skim(ctx context.Context) error {
+	from, _, err := b.firstToRead(ctx)
 	if err != nil {
 		return err
+	}
+	return ledger.Skim(ctx, b.open, b.reader.allFrom(from), nil, b.cfg.ForeignFunc)
+}
+
+// firstToRead returns the sequence from which the ledger is read at the start.
+func (b *Board) firstToRead(ctx context.Context) (uint64, *jetstream.StreamInfo, error) {
+	info, err := b.reader.info(ctx)
+	if err != nil {
+		return 0, nil, err
 	}
 	from := max(info.State.FirstSeq, 1)
 	if info.State.LastSeq > maxReadAtStart {
 		from = max(from, info.State.LastSeq-maxReadAtStart+1)
 	}
+	return from, info, nil
+}
+
+func (b *Board) open(context.Context) (*streamreader.Reader, error) { return b.reader.stream(), nil }
+
+// follow reads the ledger, entry by entry, until ctx ends or the stream is replaced by an older copy.
+func (b *Board) follow(ctx context.Context) error {
+	from, info, err := b.firstToRead(ctx)
+	if err != nil {
+		return err
+	}
 	from = b.model.startReading(info.Created, from, info.State.LastSeq)
 	entries := b.reader.allFrom(from)
 	last, err := ledger.List(ctx, b.reader.stream(), entries, false, b.handleMessage) // reads many messages at once
 	if err == nil {
+		b.watched.caughtUp()
 		entries.From = max(last+1, from)
-		open := func(context.Context) (*streamreader.Reader, error) { return b.reader.stream(), nil }
-		err = ledger.Follow(ctx, open, entries, b.reportProblem, b.handleMessage)
+		err = ledger.Follow(ctx, b.open, entries, b.reportProblem, b.handleMessage)
 	}
 	if err != nil {
 		return fmt.Errorf("follow the ledger: %w", err)
@@ -132,9 +179,6 @@ func (b *Board) reportProblem(err error) error {
 }
 
 func (b *Board) handleMessage(s ledger.Stored) error {
-	if s.Foreign != nil && b.cfg.ForeignFunc != nil {
-		b.cfg.ForeignFunc(*s.Foreign)
-	}
 	if s.Err != nil {
 		b.model.addUnreadable(s.Sequence)
 	} else {

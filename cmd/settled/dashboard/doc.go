@@ -4,6 +4,8 @@
 // It follows the ledger on a connection of its own and keeps in memory what the page
 // requests most: the newest entries, counters of the last day, the sessions that are
 // being closed, and a search index. Older entries are read from the ledger on request.
+// Entries are decoded only while somebody watches (watched.go); the first request after a
+// pause waits for those since. Foreign messages are looked for all the time.
 // It takes no part in settling, and what it shows may be a few seconds old.
 //
 // Invariants, each held by a test:

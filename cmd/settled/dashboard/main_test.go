@@ -156,7 +156,16 @@ func (w *world) append(entries ...settlement.Entry) {
 		w.must(err)
 		last = head.Sequence()
 	}
-	w.until("the board has read the ledger", func() bool { return w.board.model.lastRead() >= last })
+	w.awaitRead(last)
+}
+
+// awaitRead waits until the board has read the ledger up to a sequence.
+func (w *world) awaitRead(last uint64) {
+	w.t.Helper()
+	w.until("the board has read the ledger", func() bool {
+		w.board.watched.begin(w.t.Context())()
+		return w.board.model.lastRead() >= last
+	})
 }
 
 func (w *world) until(what string, ok func() bool) {

@@ -27,6 +27,7 @@ type memory struct {
 	since      time.Time // when the first entry read was stored
 	last       uint64    // the last sequence read
 	target     uint64    // the stream's last sequence when reading began
+	paused     bool      // it is not read on
 	problem    string    // why the ledger can't be followed; empty: it can
 	unreadable messageCount
 
@@ -55,9 +56,16 @@ func (m *model) startReading(created time.Time, from, last uint64) uint64 {
 	if !m.created.Equal(created) || m.last > last || m.last+1 < from {
 		m.memory = memory{created: created, first: from, last: from - 1, closing: closingSessions{}}
 	}
-	m.target, m.problem = last, ""
+	m.target, m.problem, m.paused = last, "", false
 	m.notifyChange()
 	return m.last + 1
+}
+
+// pause records that the ledger is not read on until the next startReading.
+func (m *model) pause() {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.paused = true
 }
 
 // invalidate makes the next startReading begin again.

@@ -182,7 +182,7 @@ func (m *model) overview(o *overview, w window, now time.Time) {
 	defer m.mu.RUnlock()
 	o.Ledger = ledgerView{
 		Problem: m.problem, First: m.first, Since: m.since, Read: m.last, Unreadable: m.unreadable,
-		Loading: m.created.IsZero() || m.last < m.target,
+		Loading: m.created.IsZero() || m.paused || m.last < m.target,
 	}
 	o.Closing = len(m.closing)
 	o.Doubts, o.InDoubt = m.closing.oldest(now.Add(-inDoubtAfter), maxInDoubt)

@@ -49,15 +49,15 @@ func NewHandler(p Probes, b *Board) *http.ServeMux {
 		return mux
 	}
 	for pattern, handler := range map[string]http.Handler{
-		"GET /api/overview":                        jsonHandler(b.overview),
-		"GET /api/settlements":                     jsonHandler(b.settlements),
+		"GET /api/overview":                        b.watch(jsonHandler(b.overview)),
+		"GET /api/settlements":                     b.watch(jsonHandler(b.settlements)),
 		"GET /api/session/{id}":                    jsonHandler(b.session),
-		"GET /api/search":                          jsonHandler(b.search),
+		"GET /api/search":                          b.watch(jsonHandler(b.search)),
 		"GET /api/deadletters":                     jsonHandler(b.requireNATS(b.deadLetters)),
 		"GET /api/deadletters/{sequence}":          jsonHandler(b.requireNATS(b.deadLetter)),
 		"POST /api/deadletters/{sequence}/replay":  jsonHandler(b.requireToken(b.requireNATS(b.replay))),
 		"POST /api/deadletters/{sequence}/discard": jsonHandler(b.requireToken(b.requireNATS(b.discard))),
-		"GET /api/events":                          http.HandlerFunc(b.events),
+		"GET /api/events":                          b.watch(http.HandlerFunc(b.events)),
 		"/api/":                                    jsonHandler(noSuchRoute),
 		"/":                                        http.HandlerFunc(serveStatic),
 	} {

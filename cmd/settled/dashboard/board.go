@@ -62,7 +62,8 @@ type Board struct {
 	streams   streamState
 	overviews map[string]cachedOverview // by window
 
-	watched watched
+	watched  watched
+	reported uint64 // sequence of the last foreign message that skim reported
 
 	subscribers     []*subscriber // oldest first
 	stopped         chan struct{}
@@ -118,18 +119,24 @@ func (b *Board) keepReading(ctx context.Context, read func(context.Context) erro
 	}
 }
 
-// maxReadAtStart is how many entries are read at the start, and after a pause. They fill the search index
-// and, in most deployments, the counters of a day.
+// maxReadAtStart is how many entries are read at the start, and after a pause. They fill the
+// search index and, in most deployments, the counters of a day.
 const maxReadAtStart = 100_000
 
 // skim reports the foreign messages of the ledger until ctx ends. Somebody who can write to
 // it must be noticed whether or not anybody watches.
 func (b *Board) skim(ctx context.Context) error {
-	from, _, err := b.firstToRead(ctx)
+	from, info, err := b.firstToRead(ctx)
 	if err != nil {
 		return err
 	}
-	return ledger.Skim(ctx, b.open, b.reader.allFrom(from), nil, b.cfg.ForeignFunc)
+	if b.reported <= info.State.LastSeq { // else the stream was replaced
+		from = max(from, b.reported+1)
+	}
+	return ledger.Skim(ctx, b.open, b.reader.allFrom(from), nil, func(f ledger.Foreign) {
+		b.reported = f.Sequence
+		b.cfg.ForeignFunc(f)
+	})
 }
 
 // firstToRead returns the sequence from which the ledger is read at the start.

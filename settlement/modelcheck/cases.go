@@ -129,7 +129,8 @@ func broken() []check {
 		off("foreign-skipped", "LOST", foreign(base(), forgedClosed), "foreign-skipped-closed"),
 		off("foreign-skipped", "NO-END", foreign(base(), garbage), "foreign-skipped-garbage"),
 		off("expect-last-message", "NO-END", foreign(base(), garbage)),
-		off("retry-on-same-head", "TWO-ENDS", foreign(base())),
+		off("first-expects-none", "TWO-IN-FLIGHT", base()),
+		off("retry-on-same-head", "TWO-IN-FLIGHT", foreign(base())),
 
 		off("hold", "TWO-IN-FLIGHT", setBack(base())),
 		off("all-hold", "TWO-IN-FLIGHT", setBack(base())),

@@ -52,7 +52,7 @@ func (t *turn) failAs(label string, code uint8) {
 func (t *turn) decideClosed(expired bool) {
 	if plan := t.paidAs(); plan != 0 {
 		t.step("finds it closed as planned", false, func(_ *state, w *worker) {
-			*w = worker{At: appendClosed, Msg: w.Msg, Plan: plan, Fresh: w.Fresh, Tail: w.Tail}
+			*w = worker{At: appendClosed, Msg: w.Msg, Plan: plan, Assumed: w.Assumed, Fresh: w.Fresh, Tail: w.Tail}
 		})
 		return
 	}

@@ -153,7 +153,7 @@ func (c *config) setBack(s *state, add adder) {
 	}
 	n.Aware = 0
 	for i, w := range s.Workers {
-		if w.Fresh && w.At != idle {
+		if w.Fresh && !w.Assumed && w.At != idle {
 			n.Aware = with(n.Aware, uint8(i)) // it read the last entry, and that is gone
 		}
 	}

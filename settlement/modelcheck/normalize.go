@@ -34,6 +34,9 @@ func (c *config) normalizeWorker(s *state, w *worker) {
 	if c.Rules.OwnRefusal && w.Sent != 0 && !stands(w.Sent) {
 		w.Sent, w.Refused, w.Answered = 0, false, false
 	}
+	if w.Assumed {
+		w.Fresh = s.Book.empty()
+	}
 	switch {
 	case c.Foreign == nil:
 		w.Tail = w.Fresh
@@ -134,7 +137,7 @@ func (s *state) sortWorkers() {
 
 func (w *worker) key() [26]uint8 {
 	flags := uint8(0)
-	for i, on := range []bool{w.Fresh, w.Tail, w.Fence, w.Quiet, w.Refused, w.Answered} {
+	for i, on := range []bool{w.Assumed, w.Fresh, w.Tail, w.Fence, w.Quiet, w.Refused, w.Answered} {
 		if on {
 			flags = with(flags, uint8(i))
 		}

@@ -24,9 +24,10 @@ type rules struct {
 	OwnRefusal    bool `rule:"own-refusal" off:"a refusal is taken to be of whatever intent holds the session"`
 	InDoubt       bool `rule:"errors-in-doubt" off:"an error that does not prove that nothing happened is taken for a refusal"`
 
-	Genuine    bool `rule:"foreign-skipped" off:"a foreign message that is the last on the session's filter is its head"`
-	ExpectLast bool `rule:"expect-last-message" off:"an append expects the sequence of the last genuine entry"`
-	SameHead   bool `rule:"retry-on-same-head" off:"after a conflict an append is tried again with the new last sequence, without a look at the last genuine entry"`
+	Genuine      bool `rule:"foreign-skipped" off:"a foreign message that is the last on the session's filter is its head"`
+	ExpectLast   bool `rule:"expect-last-message" off:"an append expects the sequence of the last genuine entry"`
+	FirstExpects bool `rule:"first-expects-none" off:"an append from the assumption that the session has no entry expects nothing"`
+	SameHead     bool `rule:"retry-on-same-head" off:"after a conflict an append is tried again with the new last sequence, without a look at the last genuine entry"`
 
 	Hold         bool `rule:"hold" off:"after a ledger was set back, sending goes on at once"`
 	AllHold      bool `rule:"all-hold" off:"only who had read a lost entry holds"`

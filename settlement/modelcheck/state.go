@@ -102,6 +102,9 @@ type book struct {
 	Later    uint8    // messages stored later than the failed entry of their outcome
 }
 
+// empty reports whether the session has no entry.
+func (b *book) empty() bool { return b.Recorded|b.Closed|b.Failed == 0 }
+
 // request is a signed request on its way to the node, or in it.
 type request struct {
 	State uint8 // 0 none, inFlight, running, stuck
@@ -124,7 +127,8 @@ type worker struct {
 	At       place
 	Msg      uint8 // from 1
 	Intent   entry // the closing entry by which its outcome holds the session
-	Fresh    bool  // the last genuine entry is the one that this worker read
+	Assumed  bool  // it did not read the head, and assumes that the session has no entry
+	Fresh    bool  // the last genuine entry is the one that this worker read; Assumed: there is none
 	Tail     bool  // the last message on the session's filter is the one that this worker read
 	Fence    bool  // what was taken from the clock: no request of the intent can land any more
 	Quiet    bool  // the node was seen twice, quickly

@@ -25,7 +25,7 @@ func (w *worker) forget() {
 }
 
 func (w *worker) fail(c *config, code uint8) {
-	*w = worker{At: headAgain, Msg: w.Msg, Fresh: w.Fresh, Tail: w.Tail, Code: code}
+	*w = worker{At: headAgain, Msg: w.Msg, Assumed: w.Assumed, Fresh: w.Fresh, Tail: w.Tail, Code: code}
 	if !c.Rules.HeadAgain {
 		w.At = storeLetter
 	}
@@ -64,6 +64,10 @@ func (c *config) workerStep(s *state, i int, add adder) {
 				n := *s
 				n.Workers[i] = worker{At: readHead, Msg: uint8(k + 1)}
 				add(c.text("w%d gets message %d (%s)", i+1, k+1, outNames[m.Out]), false, n)
+				for _, tail := range []bool{true, false} { // without or with foreign messages
+					n.Workers[i] = worker{At: observe, Msg: uint8(k + 1), Assumed: true, Tail: tail}
+					add(c.text("w%d gets message %d (%s), and assumes that the session has no entry", i+1, k+1, outNames[m.Out]), false, n)
+				}
 			}
 		}
 		return
@@ -259,7 +263,7 @@ func (t *turn) appendClosing() {
 
 // won: the intent is recorded, and with it the right to send its request once.
 func (t *turn) won(w *worker) {
-	w.At, w.Sent, w.Refused, w.Answered, w.Fresh, w.Tail = send, w.Tok, false, false, true, true
+	w.At, w.Sent, w.Refused, w.Answered, w.Assumed, w.Fresh, w.Tail = send, w.Tok, false, false, false, true, true
 }
 
 // append adds the steps of an append, and what the worker does after each.
@@ -277,6 +281,9 @@ func (t *turn) append(e entry, stored, unanswered, refused func(w *worker)) {
 
 // matches reports whether the expectation of an append is met.
 func (t *turn) matches() bool {
+	if t.w.Assumed && !t.c.Rules.FirstExpects {
+		return true
+	}
 	if t.c.Rules.ExpectLast {
 		return t.w.Fresh && t.w.Tail
 	}
@@ -295,7 +302,7 @@ func (t *turn) resolveClosing() {
 				t.won(w)
 			}
 		case w.Fresh || !t.c.Rules.SameHead:
-			w.At, w.Fresh, w.Tail = appendClosing, true, true
+			w.At, w.Assumed, w.Fresh, w.Tail = appendClosing, w.Assumed && w.Fresh, true, true
 		default:
 			w.again()
 		}
@@ -350,7 +357,7 @@ func (t *turn) headAgain() {
 	}
 	t.step("reads the head again", false, func(_ *state, w *worker) {
 		if w.Fresh {
-			w.At = storeLetter
+			w.Assumed, w.At = false, storeLetter
 		} else {
 			w.again()
 		}
@@ -377,7 +384,7 @@ func (t *turn) appendEnd() {
 	}
 	t.append(e, func(w *worker) { *w = worker{At: acknowledge, Msg: w.Msg} }, (*worker).again, func(w *worker) {
 		if w.Fresh || !t.c.Rules.SameHead { // it reads the head again
-			w.Fresh, w.Tail = true, true
+			w.Assumed, w.Fresh, w.Tail = w.Assumed && w.Fresh, true, true
 		} else {
 			w.again()
 		}

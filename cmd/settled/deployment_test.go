@@ -296,7 +296,8 @@ func (d *deployment) wantClosed(session settlement.SessionID, sequence uint64) s
 func (d *deployment) verify(closed int) {
 	d.t.Helper()
 	if n := d.node.MaxClosesInFlight(); n > 1 {
-		d.t.Errorf("%d closes of one session were in flight at once", n)
+		session := d.node.Crowded()
+		d.t.Errorf("%d closes of session %s were in flight at once; at the node: %+v; entries: %+v", n, session, d.node.Closes(session), d.entries(settlement.SessionID(session)))
 	}
 	d.verifyPaid(closed)
 }

@@ -53,6 +53,7 @@ func (d *delivery) parse(prefix string, trust func(settlement.Outcome) *settleme
 	envelope := cloudevent.Read(d.msg.Subject, d.msg.Header, d.msg.Data, d.meta.Stream, d.meta.Sequence.Stream, prefix)
 	envelope.Stored = d.meta.Timestamp
 	d.outcome, _ = settlement.ParseOutcome(envelope) // the error is in Invalid, and Settle records it
+	d.outcome.FirstDelivery = d.meta.NumDelivered == 1 && d.requeue == nil
 	d.untrusted = trust != nil && trust(d.outcome) != nil
 }
 

@@ -103,6 +103,10 @@ type Outcome struct {
 	// the failure of an invalid outcome.
 	Invalid *Failure
 
+	// FirstDelivery says that the message was not delivered before. It is a hint that the
+	// session has no entry yet, and decides nothing.
+	FirstDelivery bool
+
 	Envelope Envelope
 }
 

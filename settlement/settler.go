@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"sync/atomic"
 	"time"
 )
 
@@ -35,7 +36,8 @@ type Settler struct {
 	// attempt. Nil: every later message of a failed outcome is a new attempt.
 	ReplayFunc func(ctx context.Context, o Outcome, failed []Entry) error
 
-	doubts lastDoubts
+	doubts      lastDoubts
+	assumptions assumptions
 }
 
 // Settlement is how an outcome ended.
@@ -77,9 +79,13 @@ func (s *Settler) checkTrust(o Outcome) *Failure {
 }
 
 func (s *Settler) settle(ctx context.Context, o Outcome) (Settlement, error) {
-	c := call{Settler: s, o: o}
+	c := call{Settler: s, o: o, assumesNoEntry: o.FirstDelivery && s.assumptions.allowed()}
 	for range maxSteps {
+		assumed := c.assumesNoEntry
 		done, err := c.step(ctx)
+		if assumed && done == nil && err == nil && c.sends == 0 {
+			s.assumptions.wrong()
+		}
 		if done != nil {
 			return *done, err
 		}
@@ -99,12 +105,40 @@ type call struct {
 	intent  uint64  // ledger sequence of the intent of the last request
 	refused error   // the node's definite refusal of that request
 	answer  *Answer // the node's answer that the request closed the session
+
+	assumesNoEntry bool // the next step does not read the head
 }
+
+// head reads the session's head. The first step of a message's first delivery assumes
+// instead that the session has no entry, which saves a request to the ledger. Whatever is
+// decided from that is recorded only if it is true: an append expects that the session has
+// no message, and a failure reads the head again. Until then it is as if the head had been
+// read: a session without an entry now had none before.
+func (c *call) head(ctx context.Context) (Head, error) {
+	if c.assumesNoEntry {
+		c.assumesNoEntry = false
+		return Head{Session: c.o.Session}, nil
+	}
+	return c.Ledger.Head(ctx, c.o.Session)
+}
+
+// assumptions decides whether a call may assume that its session has no entry. An
+// assumption that is wrong costs needless reads of the node. After one, the next deliveries
+// read the head, since wrong ones come in groups: copies, replays, a durable consumer that
+// was created again.
+type assumptions struct{ readNext atomic.Int64 }
+
+// readAfterWrong is the number of first deliveries that read the head after a wrong assumption.
+const readAfterWrong = 100
+
+func (a *assumptions) allowed() bool { return a.readNext.Add(-1) < 0 }
+
+func (a *assumptions) wrong() { a.readNext.Store(readAfterWrong) }
 
 // step runs the loop once: read the ledger, read the session, decide, and act at most
 // once. It returns neither a settlement nor an error if the loop has to start again.
 func (c *call) step(ctx context.Context) (*Settlement, error) {
-	head, err := c.Ledger.Head(ctx, c.o.Session)
+	head, err := c.head(ctx)
 	if err != nil {
 		return nil, &Waiting{Reason: LedgerUnavailable, Err: err}
 	}

@@ -136,7 +136,9 @@ func (r *replica) settle(d delivery) {
 	m := d.message
 	r.w.spawn(r, m, fmt.Sprintf("%s/%d.%d", r.name, m.number, m.delivered), func(a *actor) {
 		a.tracef("takes message %d: %s", m.sequence, m.outcome)
-		s, err := r.settler.Settle(context.Background(), m.parsed)
+		o := m.parsed
+		o.FirstDelivery = m.delivered == 1 || r.w.choices.below(4) == 0 // a wrong hint must be harmless
+		s, err := r.settler.Settle(context.Background(), o)
 		v := consumer.Decide(s, err, m.delivered, consumer.Backoff{
 			Initial: 500 * time.Millisecond, Max: 2 * time.Minute, RandFunc: r.w.choices.below,
 		})

@@ -73,12 +73,13 @@ func (c *Consumer) settle(ctx context.Context, d *delivery) (s settlement.Settle
 	return s, err
 }
 
-// logResult writes the one log event of a delivery. It never contains a payload.
+// logResult writes the log event of a delivery, and before it an event with the stack if the
+// delivery panicked. Neither contains a payload.
 func (c *Consumer) logResult(ctx context.Context, r Result, answerErr error) {
 	log := c.cfg.Log
 	var panicked *panicError
 	if errors.As(r.Err, &panicked) {
-		log.Error().Ctx(ctx).Bytes("stack", panicked.stack).Uint64("sequence", r.Outcome.Ref.Sequence).Msg("settling panicked: internal error (a bug), please report it; the outcome will be delivered again")
+		log.Error().Ctx(ctx).Bytes("stack", panicked.stack).Uint64("sequence", r.Outcome.Ref.Sequence).Msg("processing an outcome panicked: internal error (a bug), please report it; the outcome will be delivered again")
 	}
 	level := zerolog.InfoLevel
 	switch {

@@ -14,13 +14,14 @@ import (
 const (
 	// attemptBytes is the number of random bytes that distinguish one append from every other.
 	attemptBytes = 16
-	// appendBudget is how long an append is retried: longer than the election of a stream
-	// leader, which took 5 to 8 s where it was measured.
+	// appendBudget is how long an append is retried: as long as the longest measured election
+	// of a stream leader (5 to 8 s).
 	appendBudget = 8 * time.Second
 	// publishWait bounds one publish.
 	publishWait = 2 * time.Second
-	// The pause between tries starts at firstPause and doubles up to longestPause. A conflict
-	// with an append that the servers have not committed yet ends within a millisecond or two.
+	// The pause between tries starts at firstPause and doubles up to longestPause. If another
+	// append is not committed yet, the server reports a conflict. It ends within one or two
+	// milliseconds.
 	firstPause   = 5 * time.Millisecond
 	longestPause = 500 * time.Millisecond
 	// settingsAge is how old the last check of the stream's settings may be when an intent
@@ -31,14 +32,14 @@ const (
 // Append stores an entry if the head is still the session's last entry, and returns the new
 // head with the entry as stored. It fills in N, Time, AttemptID and Previous.
 //
-// settlement.ErrHeadMoved: another entry came first, or this entry was stored and another
-// followed it before that was known; decide again from the new head. *settlement.Waiting with
-// settlement.LedgerHeld: the stream lost entries or has settings that endanger money, and
-// nothing may be sent yet; a closing entry may have been stored, and is then an intent
-// without a request. Any other error: the entry is not known to be stored; a later read of
-// the head shows whether it is.
+// settlement.ErrHeadMoved: the session has a newer entry, or the head is no longer in the
+// stream. This entry may have been stored before the newer one. Read the head and decide
+// again. *settlement.Waiting with settlement.LedgerHeld: the stream lost entries or has
+// settings that endanger money, and nothing may be sent yet; a closing entry may have been
+// stored, and is then an intent without a request. After any other error the entry may be
+// stored or not; a later read of the head shows which.
 //
-// For an entry of an unknown session pass the zero Head. The returned Head then names no
+// For an entry without a session pass the zero Head. The returned Head then names no
 // session.
 func (l *Ledger) Append(ctx context.Context, head settlement.Head, e settlement.Entry) (settlement.Head, error) {
 	a, err := l.prepareAppend(head, e)
@@ -59,7 +60,7 @@ func (l *Ledger) Append(ctx context.Context, head settlement.Head, e settlement.
 	}
 	stored := a.entry
 	stored.Sequence = m.Sequence
-	if !bytes.Equal(m.Payload, a.Payload) { // an earlier delivery had already stored this entry, of an unknown session
+	if !bytes.Equal(m.Payload, a.Payload) { // an earlier delivery of the same message had already stored this entry (an entry without a session)
 		if stored, err = ParseEntry(m.Subject, m.Payload, m.Sequence); err != nil {
 			return settlement.Head{}, fmt.Errorf("ledger: append %s to %s: stored as entry %d, which can't be read: %w", e.State, e.Session.Token(), m.Sequence, err)
 		}
@@ -67,9 +68,9 @@ func (l *Ledger) Append(ctx context.Context, head settlement.Head, e settlement.
 	return settlement.Head{Session: e.Session, Last: &stored, Digest: digest(m.Payload)}, nil
 }
 
-// expires reports whether an entry is the intent of an expiring request. Only those depend
-// on a complete ledger: of two requests made from the same version of a session the node
-// carries out only one, whatever the ledger shows.
+// expires reports whether an entry is the intent of an expiring request. Only these intents
+// depend on a complete ledger. A nitronode executes only one of two requests made from the
+// same version, whatever the ledger shows.
 func expires(e settlement.Entry) bool {
 	return e.State == settlement.EntryClosing && e.ValidUntil != nil
 }
@@ -164,8 +165,9 @@ func (l *Ledger) prepareAppend(head settlement.Head, e settlement.Entry) (pendin
 	return a, err
 }
 
-// readBack returns an entry as it is decoded from its payload, and an error if it can't be, or
-// would be another one. It decodes the payload only if that could differ from the entry.
+// readBack returns the entry that decoding the payload gives. It returns an error if the
+// payload can't be decoded, or decodes to another outcome, standing or node answer. It skips
+// the decoding if the result is certain to equal the entry.
 func readBack(subject string, payload []byte, e settlement.Entry) (settlement.Entry, error) {
 	if readsBackAsItIs(payload, e) {
 		e.Allocation, e.Evidence = nilIfEmpty(e.Allocation), nilIfEmpty(e.Evidence)
@@ -181,7 +183,8 @@ func readBack(subject string, payload []byte, e settlement.Entry) (settlement.En
 	return got, checkReadsBack(got, e)
 }
 
-// nilIfEmpty is what is decoded of a list that is left out if it is empty.
+// nilIfEmpty returns nil for an empty list. The payload leaves an empty list out, so decoding
+// it gives nil.
 func nilIfEmpty[T any](list []T) []T {
 	if len(list) == 0 {
 		return nil
@@ -191,8 +194,9 @@ func nilIfEmpty[T any](list []T) []T {
 
 // store publishes the draft until it is stored, or finds out that it can't be stored. After
 // an error the head is read from the leader. While it is unchanged the same bytes are
-// published again. That is safe, because the server stores them only after the expected last
-// sequence.
+// published again. That is safe. The server stores them only if the last message of the
+// session has the expected sequence. An entry without a session has no expectation; its
+// Nats-Msg-Id removes duplicates.
 func (l *Ledger) store(ctx context.Context, a pendingAppend) (Message, error) {
 	begun, deadline := l.losses.snapshot(), l.cfg.SteadyFunc().Add(appendBudget)
 	for pause := firstPause; ; pause = min(2*pause, longestPause) {
@@ -221,8 +225,9 @@ func (l *Ledger) store(ctx context.Context, a pendingAppend) (Message, error) {
 	}
 }
 
-// publish publishes the draft; if another message already has its id, once more under an id
-// of its own. If it returns no error, the returned message is stored.
+// publish publishes the draft. If another message already has the draft's Nats-Msg-Id, it
+// publishes the draft again with a unique id. If it returns no error, the returned message
+// is stored.
 func (l *Ledger) publish(ctx context.Context, a pendingAppend) (Message, error) {
 	ctx, cancel := context.WithTimeout(ctx, publishWait)
 	defer cancel()
@@ -248,9 +253,9 @@ func (l *Ledger) publish(ctx context.Context, a pendingAppend) (Message, error) 
 }
 
 // checkFollowsHead returns nil if a message that was just stored is on its session's chain.
-// The server compares sequences, and a stream restored from an older copy uses them again: the message
-// at the expected sequence may not be the head. Then the new message is foreign, nothing
-// follows from it, and checkFollowsHead returns ErrHeadMoved.
+// The server compares sequences, and a stream restored from an older copy reuses sequences,
+// so the message at the expected sequence may not be the head. Then the new message is
+// foreign: it has no effect, and checkFollowsHead returns ErrHeadMoved.
 func (l *Ledger) checkFollowsHead(ctx context.Context, a pendingAppend, m Message) error {
 	switch {
 	case a.Filter == "" || a.Expect == 0:
@@ -276,9 +281,9 @@ func (l *Ledger) checkFollowsHead(ctx context.Context, a pendingAppend, m Messag
 	return settlement.ErrHeadMoved
 }
 
-// readDuplicate reads the stored message that has the same id as the draft of an unknown
-// session. same reports whether it is the entry that an earlier delivery of the same message
-// stored.
+// readDuplicate reads the stored message that has the same id as the draft of an entry
+// without a session. same reports whether it is the entry that an earlier delivery of the
+// same message stored.
 func (l *Ledger) readDuplicate(ctx context.Context, a pendingAppend, sequence uint64) (m Message, same bool, err error) {
 	m, err = l.get(ctx, allSubjects(l.cfg.Prefix), sequence)
 	if errors.Is(err, ErrNoMessage) || err == nil && m.Sequence != sequence {
@@ -292,10 +297,10 @@ func (l *Ledger) readDuplicate(ctx context.Context, a pendingAppend, sequence ui
 }
 
 // resolveAppend reads from the leader what became of a publish that returned an error.
-// found: it is stored as returned. ErrHeadMoved: the session has another last entry, so it
-// can never be stored. Neither: it is not stored, or not yet. If only foreign messages came
-// after the head, the next try expects the last of them, and no earlier try can succeed any
-// more.
+// found: it is stored as returned. ErrHeadMoved: the session's head is another entry. The
+// draft may be stored before it; otherwise it can't be stored any more. Neither: it is not
+// stored, or not yet. If only foreign messages came after the head, the next try expects the
+// last of them, and no earlier try can succeed any more.
 func (l *Ledger) resolveAppend(ctx context.Context, a *pendingAppend, begun snapshot) (m Message, found bool, err error) {
 	if a.Filter == "" {
 		return Message{}, false, nil

@@ -21,19 +21,21 @@ type Settler struct {
 	MaxAttempts   int           // closing entries an outcome may have before it fails
 	FenceMargin   time.Duration // more than the node's longest processing time of a request plus its clock error
 
-	// HoldFunc returns an error as long as a request can be carried out whose entry may be
-	// missing from the ledger, for example because the ledger was restored from an older
-	// copy. Until it returns nil, no failure is recorded. Nil: no entry is ever missing.
+	// HoldFunc returns an error while the ledger may lack the intent of a request that can
+	// still take effect, for example after it was restored from an older copy. Until it
+	// returns nil, no failure is recorded in a session's entries. Nil: no entry is ever
+	// missing.
 	HoldFunc func(context.Context) error
 
 	// TrustFunc returns a Failure (untrusted_outcome) unless the outcome is signed by a
 	// publisher that the configuration trusts. Nil: outcomes need no signature.
 	TrustFunc func(Outcome) *Failure
 
-	// ReplayFunc returns nil if it is on record that an operator replayed the failed outcome
-	// by this message, a *Failure if it is not, and any other error if that is not known. It
-	// is called only if TrustFunc is set: a copy of a signed message must not cause a new
-	// attempt. Nil: every later message of a failed outcome is a new attempt.
+	// ReplayFunc returns nil if the record of operations says that this message is an
+	// operator's replay of the failed outcome, a *Failure if it says otherwise, and any other
+	// error if that is not known. It is called only if TrustFunc is set, because a copy of a
+	// signed message must not settle a failed outcome again. Nil: every later message of a
+	// failed outcome settles it again.
 	ReplayFunc func(ctx context.Context, o Outcome, failed []Entry) error
 
 	doubts      lastDoubts
@@ -64,10 +66,10 @@ func (s *Settler) Settle(ctx context.Context, o Outcome) (Settlement, error) {
 	return s.settle(ctx, o)
 }
 
-// checkTrust returns why the outcome must not be settled; nil if signatures aren't required,
-// or its signature is good and it can be read. A signature vouches for the outcome's
-// identity alone: a message with a valid signature that can't be read, because of its
-// envelope or its subject, may come from someone who copied identity and signature.
+// checkTrust returns why the outcome must not be settled. It returns nil if no signature is
+// required, or if the signature and the message are valid. A signature covers only source,
+// id, type and data. Anyone can copy these and the signature into a message with another
+// envelope or subject, so an invalid message is not trusted although its signature is valid.
 func (s *Settler) checkTrust(o Outcome) *Failure {
 	if s.TrustFunc == nil {
 		return nil
@@ -190,10 +192,11 @@ type retry struct {
 	refused *Failure // it must fail once more
 }
 
-// checkRetry asks whether the message of a failed outcome may be a new attempt, if outcomes
-// have to be signed. A message with an intent of its own is an attempt already, whatever
-// copies of it have failed since: its request may have been carried out. The message that
-// failed has its result.
+// If outcomes must be signed, checkRetry decides whether a message may settle an outcome
+// that failed before. The message that failed has its result. If an intent of the outcome
+// holds the session, the message that recorded it continues even though a copy failed
+// meanwhile, because its request may have taken effect. Without an intent, ReplayFunc
+// decides.
 func (c *call) checkRetry(ctx context.Context, hist history) (retry, error) {
 	ended := hist.ended != nil && hist.ended.Outcome.SameMessage(c.o.Ref)
 	if c.TrustFunc == nil || c.ReplayFunc == nil || len(hist.failed) == 0 || ended {
@@ -221,8 +224,8 @@ func (c *call) sentForIntent(hist history) bool {
 }
 
 // decideWithoutNode returns the outcome's policy, and a Failure if the outcome fails whatever
-// the node shows. An outcome with an intent never fails here: its request may have been
-// carried out.
+// the node shows. An outcome with an intent never fails here, because its request may have
+// taken effect.
 func (c *call) decideWithoutNode(head Head, hist history) (Policy, *Failure) {
 	policy, known := c.Policies[c.o.Scenario]
 	if hist.intent != nil {
@@ -292,9 +295,9 @@ func (c *call) readSession(ctx context.Context, hist history, options ReadOption
 	return c.Node.Session(ctx, c.o.Session, options)
 }
 
-// stopOnOverpayment stops every replica if the node paid out more than was put in. It
-// comes before any decision, and so before the outcome fails, which may have to wait for
-// its fence: meanwhile the next session must not be paid twice.
+// stopOnOverpayment stops every replica if the node paid out more than was deposited. It
+// runs before any decision. The outcome's failure may have to wait for the fence; until
+// then no other session may be paid twice.
 func (c *call) stopOnOverpayment(ctx context.Context, s Session) error {
 	f := s.overpayment()
 	if f == nil {
@@ -333,9 +336,9 @@ func (c *call) close(ctx context.Context, head Head, hist history, decision Deci
 }
 
 // drive sends the next request of the plan that the intent recorded. It appends no entry
-// of its own: the request follows from the intent and the session's version alone. So all
-// such requests are equivalent, and the node carries out at most one of them, however many
-// are sent and by whomever.
+// of its own, because the request follows from the intent and the session's version alone.
+// So all such requests are equivalent, and the node executes at most one of them, however
+// many are sent and by whomever.
 func (c *call) drive(ctx context.Context, head Head, hist history, plan *Plan, s Session) (*Settlement, error) {
 	r, err := c.prepare(ctx, plan, s)
 	var permanent *Failure
@@ -361,12 +364,12 @@ func (c *call) prepare(ctx context.Context, plan *Plan, s Session) (Request, err
 	return r, err
 }
 
-// checkEmergencyStop returns nil, or what a request that may not be sent now waits for. It
-// is called before a request is made, since co-signers should not sign what isn't sent;
+// checkEmergencyStop returns nil if a request may be sent now, otherwise why it must wait.
+// It is called before a request is made, since co-signers should not sign what isn't sent;
 // before its intent is recorded, since making it can take seconds; and again before it is
-// sent, since the process may have been suspended in between. A stop found there leaves
-// the recorded intent unsent: at most one attempt for each stop, since the next call ends
-// at the first of the three.
+// sent, since the process may have been suspended in between. If the third check finds a
+// stop, the recorded intent stays unsent. Each stop costs at most one attempt, because the
+// next request is already refused at the first check.
 func (c *call) checkEmergencyStop(ctx context.Context) error {
 	if err := c.EmergencyStop.Stopped(ctx); err != nil {
 		return waitingFor(err, Stopped)
@@ -427,9 +430,9 @@ func inDoubt(r Request, err error) *Waiting {
 	return &Waiting{Reason: InDoubt, Delay: time.Second, Until: r.ValidUntil, Err: err}
 }
 
-// waitWhileValid is the wait if a request that does not expire can't be made or is refused. Anyone
-// who holds the signed request may send it again, and the node may accept it, while the
-// session's version stays the same. If the refusal is permanent the error asks the
+// waitWhileValid is the wait if a request that does not expire can't be made or is refused.
+// Anyone who holds the signed request may send it again, and the node may accept it, while
+// the session's version stays the same. If the refusal is permanent the error asks the
 // operator to act.
 func waitWhileValid(refusal error) *Waiting {
 	var w *Waiting
@@ -470,7 +473,7 @@ func (c *call) fail(ctx context.Context, head Head, hist history, decision Decis
 	if hist.intent != nil && !decision.FenceExpired {
 		return nil, &Waiting{Reason: InDoubt, Err: f}
 	}
-	// A missing entry may be the intent of a request that can still be carried out.
+	// A missing entry may be the intent of a request that can still take effect.
 	if c.HoldFunc != nil {
 		if err := c.HoldFunc(ctx); err != nil {
 			return nil, waitingFor(err, LedgerUnavailable)
@@ -498,10 +501,10 @@ func (c *call) fail(ctx context.Context, head Head, hist history, decision Decis
 	e.Standing = &st
 	stored, err := c.Ledger.Append(ctx, head, e)
 	if errors.Is(err, ErrHeadMoved) {
-		// If a later message of this outcome failed first, the next step ends this message
-		// without an entry, and no entry names the dead letter just stored. It is not
-		// deleted: another delivery of this message may be about to append the entry that
-		// names it, and an operator may replay both letters without harm.
+		// A later message of this outcome may have failed first. Then this message ends
+		// without an entry, and no entry names its dead letter. The dead letter stays,
+		// because another delivery of this message may be about to record it. Replaying both
+		// letters is harmless.
 		return nil, nil
 	}
 	if err != nil {

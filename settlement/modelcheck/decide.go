@@ -18,7 +18,7 @@ func (t *turn) decide() {
 	}
 }
 
-// expired: no request of this outcome can land any more.
+// expired: no request of this outcome can take effect any more.
 func (t *turn) expired(fence bool) bool {
 	switch {
 	case !t.w.intends():
@@ -29,7 +29,7 @@ func (t *turn) expired(fence bool) bool {
 	return t.w.Refused || fence
 }
 
-// onPath: a versioned session is where requests of the intent can be carried out.
+// onPath: a versioned session is where requests of the intent can take effect.
 func (t *turn) onPath() bool {
 	w, base := t.w, t.w.Intent.Base
 	return w.intends() && w.Seen == 1 && (w.Ver == base || w.Ver == base+1 && w.Alloc == w.Intent.Plan)
@@ -62,7 +62,7 @@ func (t *turn) decideClosed(expired bool) {
 	}
 	switch {
 	case !expired && (t.c.Rules.FailFenced || t.c.Versioned):
-		t.wait("finds it closed otherwise, and its own request may land: waits")
+		t.wait("finds it closed otherwise, and its own request may take effect: waits")
 	case code == closedElsewhere && t.troubled():
 		t.wait("finds it closed otherwise, and looks again")
 	default:
@@ -76,7 +76,7 @@ func (t *turn) paidAs() uint8 {
 	looksLike := func(plan uint8) bool {
 		return w.Paid == plan || c.Withdrawn && w.Bal == 1 && isPlanOf(w.Paid, t.o) && isPlanOf(plan, t.o)
 	}
-	if c.Unseen { // the intent before this one could land no more when it was recorded
+	if c.Unseen { // the intent before this one could no longer take effect when it was recorded
 		if w.intends() && !w.Refused {
 			return w.Intent.Plan
 		}

@@ -92,7 +92,7 @@ func (c *config) checkClosed(s *state, e entry) {
 	}
 }
 
-// mayLand says where a request of an outcome is that can still be carried out; ""
+// mayLand says where a request of an outcome is that can still take effect; ""
 // where there is none.
 func (c *config) mayLand(s *state, o uint8) string {
 	for _, r := range s.Requests {
@@ -157,7 +157,7 @@ func (c *config) setBack(s *state, add adder) {
 			n.Aware = with(n.Aware, uint8(i)) // it read the last entry, and that is gone
 		}
 	}
-	add("SET BACK: the ledger loses what came after the copy", true, n)
+	add("RESTORED: the ledger loses what came after the copy", true, n)
 	for i := range n.Workers {
 		n.drop(i)
 	}
@@ -165,7 +165,7 @@ func (c *config) setBack(s *state, add adder) {
 		n.Hold = 0
 	}
 	n.Aware = 0xff // a started process is told
-	add("SET BACK: the same while settled is stopped", true, n)
+	add("RESTORED: the same while settled is stopped", true, n)
 }
 
 // held reports whether a worker may send nothing now.

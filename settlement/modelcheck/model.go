@@ -98,7 +98,7 @@ func (c *config) successors(s *state, visit func(transition)) {
 
 // aboutMoney reports whether a violation pays wrongly, fails what may still be paid or
 // loses a message, rather than only giving a wrong reason for an end. Nothing holds a
-// versioned node's outcomes after the ledger was set back.
+// versioned node's outcomes after the ledger was restored from an older copy.
 func (c *config) aboutMoney(bad string) bool {
 	name, _, _ := strings.Cut(bad, ":")
 	switch name {
@@ -195,7 +195,7 @@ func (c *config) rivalCloses(s *state, add adder) {
 }
 
 // publications are messages that come to OUTCOMES later: replays, copies, and what a
-// publisher publishes again after OUTCOMES was set back.
+// publisher publishes again after OUTCOMES was restored from an older copy.
 func (c *config) publications(s *state, add adder) {
 	free := 3
 	for ; s.Messages[free].State != 0; free++ {
@@ -230,7 +230,7 @@ func (c *config) publications(s *state, add adder) {
 			spend(&n.Left.Renumber)
 			n.Messages[k].State = 2
 			publish(&n, m.Out)
-			add(c.text("OUTCOMES is set back and loses message %d; it is published again as message %d, with a lower sequence", k+1, free+1), true, n)
+			add(c.text("OUTCOMES is restored from an older copy and loses message %d; it is published again as message %d, with a lower sequence", k+1, free+1), true, n)
 		}
 	}
 }

@@ -2,7 +2,7 @@ package main
 
 import "slices"
 
-// accepted reports whether the node would carry out this request now.
+// accepted reports whether the node would execute this request now.
 func (c *config) accepted(s *state, what, plan, ver, valid uint8) bool {
 	switch {
 	case s.Closed:
@@ -17,7 +17,7 @@ func (c *config) accepted(s *state, what, plan, ver, valid uint8) bool {
 	return s.Alloc == plan
 }
 
-// atWork reports whether the node carries out a request, or only stuck ones.
+// atWork reports whether the node executes a request, or only stuck ones.
 func (s *state) atWork() bool {
 	return slices.ContainsFunc(s.Requests[:], func(r request) bool { return r.State >= running })
 }
@@ -33,7 +33,7 @@ func (c *config) isOver(s *state, plan uint8) bool {
 	return has(s.Book.Failed, o) && (st.Kind != closing || st.Out != o) && c.Faults.SetBack == 0
 }
 
-// pay carries out a close of ours, and checks what has to be true of it.
+// pay executes a close of ours, and checks what has to be true of it.
 func (c *config) pay(s *state, plan uint8) {
 	switch {
 	case !has(s.EverRecorded, plan):
@@ -143,14 +143,14 @@ func (c *config) versionedNode(s *state, i int, add adder) {
 		answer(n, i, balanceMoved, "NODE refuses "+what+": allocations", add)
 	case r.Kind == operate:
 		if c.isOver(s, r.Plan) {
-			c.violated("PAID-AFTER-FAILED: an update to %s lands, which the ledger has as failed", planNames[r.Plan])
+			c.violated("PAID-AFTER-FAILED: an update to %s takes effect, which the ledger has as failed", planNames[r.Plan])
 		}
 		n.moveTo(r.Plan)
-		answer(n, i, carriedOut, "NODE carries out "+what, add)
+		answer(n, i, carriedOut, "NODE executes "+what, add)
 	default:
 		n.moveTo(n.Alloc)
 		c.pay(&n, r.Plan)
-		answer(n, i, carriedOut, "NODE carries out "+what, add)
+		answer(n, i, carriedOut, "NODE executes "+what, add)
 	}
 	if !s.Closed {
 		c.refuseForNow(s, i, add)

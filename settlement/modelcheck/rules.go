@@ -11,7 +11,7 @@ type rules struct {
 	Standing      bool `rule:"standing" off:"the last entry's kind is taken for the session's state, not the standing that it carries"`
 	IntentPerSend bool `rule:"intent-per-send" off:"after the fence the standing intent is taken for the right to send, without an append of one's own"`
 	FenceFirst    bool `rule:"fence-before-read" off:"the clock is looked at after the session was read, not before"`
-	FailFenced    bool `rule:"fail-after-fence" off:"an outcome fails although a request of it may land"`
+	FailFenced    bool `rule:"fail-after-fence" off:"an outcome fails although a request of it may take effect"`
 	NewestFirst   bool `rule:"newest-first" off:"what was paid is compared with the oldest recorded plan first"`
 	NotFoundWaits bool `rule:"not-found-waits" off:"\"not found\" fails an outcome that has an intent"`
 	FailedFrees   bool `rule:"failed-frees" off:"the failure of the outcome that holds the session does not free it"`
@@ -29,10 +29,10 @@ type rules struct {
 	FirstExpects bool `rule:"first-expects-none" off:"an append from the assumption that the session has no entry expects nothing"`
 	SameHead     bool `rule:"retry-on-same-head" off:"after a conflict an append is tried again with the new last sequence, without a look at the last genuine entry"`
 
-	Hold         bool `rule:"hold" off:"after a ledger was set back, sending goes on at once"`
+	Hold         bool `rule:"hold" off:"after a ledger was restored from an older copy, sending goes on at once"`
 	AllHold      bool `rule:"all-hold" off:"only who had read a lost entry holds"`
 	HoldFails    bool `rule:"hold-no-failure" off:"while sending is held, outcomes fail all the same"`
-	AfterRestore bool `rule:"after-restore" off:"a ledger that is set back while settled is stopped is not held"`
+	AfterRestore bool `rule:"after-restore" off:"sending is not held after the ledger was restored from an older copy while settled was stopped"`
 	NodeClock    bool `rule:"node-clock" off:"the fence is compared with the wall clock of settled's host"`
 	SteadyClock  bool `rule:"steady-clock" off:"the hold is measured by the wall clock of settled's host"`
 	SignedTime   bool `rule:"signed-time" off:"the request's timestamp is the wall clock's, its valid_until is computed from the node's"`

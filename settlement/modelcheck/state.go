@@ -130,7 +130,7 @@ type worker struct {
 	Assumed  bool  // it did not read the head, and assumes that the session has no entry
 	Fresh    bool  // the last genuine entry is the one that this worker read; Assumed: there is none
 	Tail     bool  // the last message on the session's filter is the one that this worker read
-	Fence    bool  // what was taken from the clock: no request of the intent can land any more
+	Fence    bool  // what was taken from the clock: no request of the intent can take effect any more
 	Quiet    bool  // the node was seen twice, quickly
 	Refused  bool  // the request sent for Sent was definitely refused
 	Answered bool  // the node said that the request sent for Sent closed the session
@@ -209,7 +209,7 @@ func spend(x *uint8) {
 var (
 	planNames   = []string{"-", "A", "A'", "B", "B'", "a stranger's plan", "the funding"}
 	outNames    = []string{"A", "B"}
-	answerNames = []string{"none", "carried out", "refused: not open", "refused: balance", "refused: timestamp", "refused for now", "refused: version", "lost"}
+	answerNames = []string{"none", "executed", "refused: not open", "refused: balance", "refused: timestamp", "refused for now", "refused: version", "lost"}
 	codeNames   = []string{"", "outcome_conflict", "closed_elsewhere", "attempts_exhausted", "session_not_found", "overpaid"}
 	foreignSays = []string{"", "garbage", "an entry that says the session is free", "an entry that says outcome A is settled"}
 )

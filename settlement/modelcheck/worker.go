@@ -254,7 +254,7 @@ func (s *state) paidOut() uint8 {
 
 func (t *turn) appendClosing() {
 	if t.c.held(t.s, t.i) {
-		t.wait("sends nothing: the ledger was set back")
+		t.wait("sends nothing: the ledger was restored from an older copy")
 		return
 	}
 	resolve := func(w *worker) { w.At = resolveClosing }
@@ -315,7 +315,7 @@ func (t *turn) send() {
 	t.step(t.c.text("SENDS %s", planNames[w0.Plan]), false, func(n *state, w *worker) {
 		mayLand := func(r request) bool { return r.State >= running || r.State == inFlight && r.Valid > 0 }
 		if !c.Versioned && c.accepted(n, closes, w.Plan, 0, w.Valid) && slices.ContainsFunc(n.Requests[:], mayLand) {
-			c.violated("TWO-IN-FLIGHT: a second close is sent while another may land")
+			c.violated("TWO-IN-FLIGHT: a second close is sent while another may take effect")
 		}
 		free := slices.IndexFunc(n.Requests[:], func(r request) bool { return r.State == 0 })
 		if free < 0 {
@@ -352,7 +352,7 @@ func (t *turn) awaitAnswer() {
 
 func (t *turn) headAgain() {
 	if t.c.Rules.HoldFails && t.c.held(t.s, t.i) {
-		t.wait("records no failure: the ledger was set back")
+		t.wait("records no failure: the ledger was restored from an older copy")
 		return
 	}
 	t.step("reads the head again", false, func(_ *state, w *worker) {

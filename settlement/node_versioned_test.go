@@ -22,7 +22,7 @@ func (w *world) accepts(f flight) error {
 		return fmt.Errorf("invalid app session version: expected %d, got %d", s.Version+1, f.version)
 	case f.closes && !sameSplit(s.Current, f.plan.Allocations):
 		return fmt.Errorf("close intent requires allocations to match current state")
-	case f.plan.conserves(s) != nil:
+	case f.plan.conserves(s.Balance()) != nil:
 		return fmt.Errorf("operate intent allocation mismatch")
 	}
 	return nil

@@ -94,16 +94,17 @@ func (p Policy) Allocate(o Outcome, s Session) (*Plan, *Failure) {
 	if f != nil {
 		return nil, f
 	}
-	if rows := len(s.Participants) * len(s.assets()); rows > MaxRows {
+	balance := s.Balance() // also of assets that were withdrawn completely: they get rows of 0
+	if rows := len(s.Participants) * len(balance); rows > MaxRows {
 		return nil, Fail(AllocationRejected, "the final allocation would have %d rows, more than the %d that fit into one ledger entry", rows, MaxRows)
 	}
 	plan := &Plan{Policy: p.Ref(), Session: s.ID, BaseVersion: s.Version}
-	amounts, f := p.amounts(o, s)
+	amounts, f := p.amounts(o, s, balance)
 	if f != nil {
 		return nil, f
 	}
-	plan.fill(s, amounts)
-	return plan, plan.conserves(s)
+	plan.fill(s, balance, amounts)
+	return plan, plan.conserves(balance)
 }
 
 // checkParticipants refuses a definition that lists an account twice: the rows of an
@@ -118,10 +119,6 @@ func (s Session) checkParticipants() *Failure {
 	}
 	return nil
 }
-
-// assets returns all assets of the session, by name. One that was withdrawn completely
-// still gets rows of 0.
-func (s Session) assets() []Asset { return s.totals().assets() }
 
 // withStatedBalance returns the session with the balance that the outcome states
 // (expect.totals, which names every asset), if the node doesn't show it.
@@ -146,16 +143,16 @@ func (o Outcome) withStatedBalance(s Session) (Session, *Failure) {
 }
 
 // amounts returns what is due of each asset, in the order of participants.
-func (p Policy) amounts(o Outcome, s Session) (map[Asset][]Amount, *Failure) {
+func (p Policy) amounts(o Outcome, s Session, balance []Total) (map[Asset][]Amount, *Failure) {
 	if p.awardsAmounts(o) {
-		return o.awarded(s)
+		return o.awarded(s, balance)
 	}
 	weights, f := p.weights(o, s)
 	if f != nil {
 		return nil, f
 	}
 	amounts := map[Asset][]Amount{}
-	for _, t := range s.Balance() {
+	for _, t := range balance {
 		quotas, f := weights.quotas(s, t)
 		if f != nil {
 			return nil, f
@@ -176,9 +173,9 @@ func (p Policy) awardsAmounts(o Outcome) bool {
 
 // awarded returns the amounts of a ruling by amount, by asset, in the order of
 // participants. They must sum to exactly the balance.
-func (o Outcome) awarded(s Session) (map[Asset][]Amount, *Failure) {
+func (o Outcome) awarded(s Session, balance []Total) (map[Asset][]Amount, *Failure) {
 	amounts, units := map[Asset][]Amount{}, map[Asset]int32{}
-	for _, t := range s.Balance() {
+	for _, t := range balance {
 		amounts[t.Asset] = make([]Amount, len(s.Participants))
 		units[t.Asset] = s.unit(t)
 	}
@@ -206,12 +203,12 @@ func (o Outcome) awarded(s Session) (map[Asset][]Amount, *Failure) {
 
 // fill adds a row for every participant and asset. Amounts are by asset, in the order of
 // participants.
-func (p *Plan) fill(s Session, amounts map[Asset][]Amount) {
-	assets := s.assets()
+func (p *Plan) fill(s Session, balance []Total, amounts map[Asset][]Amount) {
+	p.Allocations = make([]Allocation, 0, len(s.Participants)*len(balance))
 	for i, participant := range s.Participants {
-		for _, asset := range assets {
-			a := Allocation{Participant: participant.Spelling, Asset: asset}
-			if by := amounts[asset]; by != nil {
+		for _, t := range balance {
+			a := Allocation{Participant: participant.Spelling, Asset: t.Asset}
+			if by := amounts[t.Asset]; by != nil {
 				a.Amount = by[i]
 			}
 			p.Allocations = append(p.Allocations, a)
@@ -221,12 +218,12 @@ func (p *Plan) fill(s Session, amounts map[Asset][]Amount) {
 
 // conserves is the last check before money moves: the plan pays exactly what is in the
 // session.
-func (p *Plan) conserves(s Session) *Failure {
+func (p *Plan) conserves(balance []Total) *Failure {
 	out := totals{}
 	for _, a := range p.Allocations {
 		out.add(a.Asset, a.Amount)
 	}
-	for _, t := range s.Balance() {
+	for _, t := range balance {
 		if !out[t.Asset].Equal(t.Amount) {
 			return Fail(AllocationRejected, "the plan pays %s of %s and the session holds %s: internal error (a bug): please report it", out[t.Asset], Quote(string(t.Asset)), t.Amount)
 		}

@@ -284,7 +284,7 @@ func TestPlanConserves(t *testing.T) {
 			}
 			checkQuotas(t, s, plan, total, quotas)
 		}
-		if len(plan.Allocations) != len(s.Participants)*len(s.assets()) {
+		if len(plan.Allocations) != len(s.Participants)*len(s.Balance()) {
 			t.Fatalf("%d rows", len(plan.Allocations))
 		}
 	})

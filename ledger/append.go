@@ -249,6 +249,7 @@ func (l *Ledger) publish(ctx context.Context, a pendingAppend) (Message, error) 
 	}
 	m := Message{Subject: a.Subject, Sequence: ack.Sequence, Payload: a.Payload}
 	l.losses.observeAppend(before, m)
+	l.cfg.Recent.add(m)
 	return m, nil
 }
 

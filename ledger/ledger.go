@@ -34,6 +34,9 @@ type Config struct {
 	// stream that was set back while no process ran is noticed. Nil: that is not noticed.
 	Tail Tail
 
+	// Recent keeps what the Ledger stored last. Nil: it is not kept.
+	Recent *Recent
+
 	// NowFunc returns the time of entries. Nil: time.Now.
 	NowFunc func() time.Time
 	// SteadyFunc measures Fence and how long an append is tried: differences of its

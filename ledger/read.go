@@ -230,17 +230,26 @@ func Follow(ctx context.Context, open streamreader.OpenFunc, s streamreader.Sele
 	return f.run(ctx, s)
 }
 
-// Skim is List and then Follow for who needs only the foreign messages. It decodes no
-// message that continues the chain of its session: for any other it finds what Follow does.
-func Skim(ctx context.Context, open streamreader.OpenFunc, s streamreader.Selection, report func(error) error, foreign func(Foreign)) error {
-	f := classifiedFollower{src: &streamSource{}, open: open, report: report, skim: true, fn: func(s Stored) error {
+// Skim is List and then Follow, for a caller that needs only the foreign messages, within
+// about a second. It decodes no message that continues the chain of its session, and does
+// not read those that recent has. For any other message it finds what Follow does.
+func Skim(ctx context.Context, open streamreader.OpenFunc, s streamreader.Selection, recent *Recent, foreign func(Foreign)) error {
+	s.Polled = true
+	openKnowing := func(ctx context.Context) (*streamreader.Reader, error) {
+		r, err := open(ctx)
+		if err != nil {
+			return nil, err
+		}
+		return r.Knowing(recent.get), nil
+	}
+	f := classifiedFollower{src: &streamSource{}, open: openKnowing, skim: true, fn: func(s Stored) error {
 		if s.Foreign != nil {
 			foreign(*s.Foreign)
 		}
 		return nil
 	}}
 	f.c = f.newClassifier(coverageOf(s))
-	r, err := open(ctx)
+	r, err := openKnowing(ctx)
 	if err != nil {
 		return err
 	}

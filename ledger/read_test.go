@@ -4,14 +4,18 @@ import (
 	"context"
 	"errors"
 	"slices"
+	"strings"
 	"sync/atomic"
 	"testing"
 	"time"
+
+	"github.com/nats-io/nats.go"
 
 	"settled/ledger"
 	"settled/ledger/ledgertest"
 	"settled/ledger/natstest"
 	"settled/ledger/streamreader"
+	"settled/settlement"
 )
 
 // TestWalkEnds at what was the last entry when it began, however fast others append.
@@ -138,5 +142,48 @@ func TestInspect(t *testing.T) {
 	natstest.Must(js.CreateStream(t.Context(), loose))
 	if i, err := ledger.Inspect(t.Context(), js, config()); err != nil || i.Stream == nil || len(i.Dangers) != 1 || len(i.Warnings) != 1 {
 		t.Errorf("%+v, %v", i, err)
+	}
+}
+
+// TestSkimReadsOnlyWhatOthersStored: what a ledger of this process stored is not read again.
+func TestSkimReadsOnlyWhatOthersStored(t *testing.T) {
+	s := newServer(t)
+	js, skimming := natstest.Connect(t, s), natstest.Connect(t, s, nats.CustomInboxPrefix("_SKIM"))
+	var read, polled atomic.Int64
+	for subject, n := range map[string]*atomic.Int64{"$JS.API.STREAM.MSG.GET.>": &read, "$JS.API.STREAM.INFO.>": &polled} {
+		natstest.Must(js.Conn().Subscribe(subject, func(m *nats.Msg) {
+			if strings.HasPrefix(m.Reply, "_SKIM.") {
+				n.Add(1)
+			}
+		}))
+	}
+	natstest.OK(t, js.Conn().Flush())
+	cfg := config()
+	cfg.Recent = &ledger.Recent{}
+	l, other := mustOpen(t, js, cfg), mustOpen(t, js, config())
+	found := make(chan ledger.Foreign)
+	go func() {
+		open := func(context.Context) (*streamreader.Reader, error) {
+			return streamreader.New(skimming, ledger.StreamName("")), nil
+		}
+		_ = ledger.Skim(t.Context(), open, streamreader.Selection{}, cfg.Recent, func(f ledger.Foreign) { found <- f })
+	}()
+	for n := 1; n <= 2; n++ {
+		for now := polled.Load(); polled.Load() == now; { // so that it doesn't poll during an append
+			time.Sleep(time.Millisecond)
+		}
+		head := mustAppend(t, l, settlement.Head{Session: session(n)}, closing(session(n), outcome("a"), 1))
+		if n == 2 {
+			head = mustAppend(t, other, head, closed(session(n), outcome("a"), 1))
+		} else {
+			head = mustAppend(t, l, head, closed(session(n), outcome("a"), 1))
+		}
+		ack := natstest.Must(js.Publish(t.Context(), "settlement.failed."+string(session(n)), []byte("no entry")))
+		if f := <-found; f.Sequence != ack.Sequence || f.Sequence != head.Sequence()+1 {
+			t.Errorf("foreign message %d is reported, want %d", f.Sequence, ack.Sequence)
+		}
+		if got := read.Swap(0); got != int64(n) { // the foreign message, and what the other ledger stored
+			t.Errorf("round %d: %d messages were read, want %d", n, got, n)
+		}
 	}
 }

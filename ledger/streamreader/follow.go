@@ -33,8 +33,8 @@ type OpenFunc func(context.Context) (*Reader, error)
 // stream is read from its first message, restored data from the first message that is
 // newer than the last one read. An error that report returns ends Follow.
 //
-// The stream is polled about once a second; a subscription to the subjects, where the
-// user has the right to it, makes that earlier.
+// The stream is polled about once a second. Unless the selection is Polled, a subscription
+// to the subjects makes that earlier, if the user has the right to it.
 func Follow(ctx context.Context, open OpenFunc, s Selection, report func(error) error, fn func(*jetstream.RawStreamMsg) error) error {
 	f := follower{open: open, selection: s, report: report, fn: fn, published: make(chan struct{}, 1), unsubscribe: func() {}}
 	defer func() { f.unsubscribe() }()
@@ -113,7 +113,10 @@ func (f *follower) step(ctx context.Context) (found bool, err error) {
 			f.stopped = !errors.Is(err, ErrRead)
 			return err
 		}
-		f.next, f.last = m.Sequence+1, &jetstream.RawStreamMsg{Sequence: m.Sequence, Time: m.Time}
+		f.next = m.Sequence + 1
+		if !m.Time.IsZero() {
+			f.last = &jetstream.RawStreamMsg{Sequence: m.Sequence, Time: m.Time}
+		}
 		return nil
 	})
 	if err == nil {
@@ -140,6 +143,9 @@ func (f *follower) reopen(ctx context.Context) error {
 
 // subscribe has messages on the subjects wake the reading.
 func (f *follower) subscribe() {
+	if f.selection.Polled {
+		return
+	}
 	var all []*nats.Subscription
 	for _, subject := range f.selection.Subjects {
 		sub, err := f.nc.Subscribe(subject, func(*nats.Msg) {

@@ -17,6 +17,7 @@ type Selection struct {
 	From     uint64    // the first sequence; 0: the stream's first
 	Since    time.Time // if From is 0: only messages stored since, by the server's clock
 	Fresh    bool      // of Follow: only messages stored after it began
+	Polled   bool      // of Follow: a message is read up to a second after it was stored
 }
 
 // ErrEnough, returned by the function that receives the messages, ends the reading

@@ -26,7 +26,12 @@ type Reader struct {
 	timeout     time.Duration // of one request
 	patience    time.Duration // how long temporary failures are retried
 	pause       time.Duration // between two polls of Follow
+	known       KnownFunc     // nil: nothing is known
 }
+
+// KnownFunc returns the message at a sequence, if it is known without reading the stream;
+// else nil. Its Time may be zero.
+type KnownFunc func(sequence uint64) *jetstream.RawStreamMsg
 
 const (
 	requestTime = 5 * time.Second
@@ -49,6 +54,13 @@ func (r *Reader) Once() *Reader {
 	once := *r
 	once.patience = 0
 	return &once
+}
+
+// Knowing returns a reader whose Next does not request messages that are known.
+func (r *Reader) Knowing(known KnownFunc) *Reader {
+	knowing := *r
+	knowing.known = known
+	return &knowing
 }
 
 // APIPrefix is how the subjects of the JetStream API begin.
@@ -85,6 +97,11 @@ func (r *Reader) Get(ctx context.Context, sequence uint64) (*jetstream.RawStream
 // Next returns the first message at or after a sequence whose subject the filter matches.
 // Errors: as of Get.
 func (r *Reader) Next(ctx context.Context, filter string, from uint64) (*jetstream.RawStreamMsg, error) {
+	if r.known != nil {
+		if m := r.known(from); m != nil && Matches(filter, m.Subject) {
+			return m, nil
+		}
+	}
 	return r.get(ctx, getRequest{Sequence: max(from, 1), Next: filter})
 }
 

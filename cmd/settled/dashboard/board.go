@@ -37,6 +37,8 @@ type Config struct {
 	// ForeignFunc, if not nil, is called for each message of the ledger that is not an
 	// entry. It may be called several times for the same message.
 	ForeignFunc func(ledger.Foreign)
+	// Recent is what this process stored in the ledger; nil if it stores nothing.
+	Recent *ledger.Recent
 	// Token is what requests that change something must carry. Empty: they are refused.
 	Token string
 	// Loopback reports that the board listens on a loopback address: requests for the
@@ -133,7 +135,7 @@ func (b *Board) skim(ctx context.Context) error {
 	if b.reported <= info.State.LastSeq { // else the stream was replaced
 		from = max(from, b.reported+1)
 	}
-	return ledger.Skim(ctx, b.open, b.reader.allFrom(from), nil, func(f ledger.Foreign) {
+	return ledger.Skim(ctx, b.open, b.reader.allFrom(from), b.cfg.Recent, func(f ledger.Foreign) {
 		b.reported = f.Sequence
 		b.cfg.ForeignFunc(f)
 	})

@@ -63,6 +63,7 @@ type Service struct {
 	assets   *host.LimitAssets
 	hold     *sendHold
 	tails    *tailFiles
+	recent   ledger.Recent
 	store    *storeWatch             // of the embedded server; nil without one
 	opened   atomic.Pointer[streams] // nil until the streams are verified
 
@@ -265,6 +266,7 @@ func (s *Service) openStreamsOnce(ctx context.Context) error {
 	entries := s.Cfg.Ledger()
 	entries.Tail = s.tails
 	entries.ForeignFunc = s.foreignEntry
+	entries.Recent = &s.recent
 	l, warnings, err := ledger.Open(ctx, telemetry.TracedJetStream{JetStream: s.NATS.JS}, entries)
 	if err != nil {
 		return err

@@ -30,10 +30,10 @@ const (
 // not known before it is stored; Head.Standing fills it in.
 type Standing struct {
 	State    StandingState `json:"state"`
-	Source   string        `json:"source,omitempty"`
-	ID       string        `json:"id,omitempty"`
-	Digest   string        `json:"digest,omitempty"`
-	Sequence uint64        `json:"sequence"`
+	Source   string        `json:"source,omitempty"` // of the outcome that holds the session; absent if it is free
+	ID       string        `json:"id,omitempty"`     // of that outcome
+	Digest   string        `json:"digest,omitempty"` // of that outcome's data
+	Sequence uint64        `json:"sequence"`         // of the entry that set the state; 0: this entry did, or there was none
 }
 
 // Standing returns the standing that a closing or closed entry of the outcome sets.
@@ -49,7 +49,7 @@ func (s Standing) Identity() Identity {
 
 // RequestRef identifies a signed request without being one.
 type RequestRef struct {
-	ID        uint64 `json:"id"`
+	ID        uint64 `json:"id"`        // of the request at the node
 	Timestamp uint64 `json:"timestamp"` // milliseconds, on the node's clock, as in the signed bytes
 	Digest    string `json:"digest"`    // SHA-256 over the signed bytes, lower-case hex
 }
@@ -63,29 +63,29 @@ type Entry struct {
 	Time        time.Time  `json:"-"` // of the append
 	Traceparent string     `json:"-"`
 
-	Session    SessionID    `json:"session_id"`
-	Scenario   Scenario     `json:"scenario"`
-	Reference  string       `json:"reference,omitempty"`
-	Reason     string       `json:"reason,omitempty"`
-	Evidence   []string     `json:"evidence,omitempty"`
-	Outcome    OutcomeRef   `json:"outcome"`
-	Standing   *Standing    `json:"standing,omitempty"` // nil only if the session is unknown
-	Attempt    int          `json:"attempt"`
-	AttemptID  string       `json:"attempt_id"`
-	Previous   *string      `json:"previous,omitempty"` // nil only if the session is unknown
-	Policy     *PolicyRef   `json:"policy,omitempty"`
-	Allocation []Allocation `json:"allocations,omitempty"`
+	Session    SessionID    `json:"session_id"`            // the app session; "unknown" if the outcome names no readable one
+	Scenario   Scenario     `json:"scenario"`              // of the outcome; empty if its subject has no valid one
+	Reference  string       `json:"reference,omitempty"`   // as the outcome has it
+	Reason     string       `json:"reason,omitempty"`      // as the outcome has it
+	Evidence   []string     `json:"evidence,omitempty"`    // as the outcome has it
+	Outcome    OutcomeRef   `json:"outcome"`               // the outcome, and the message that carried it
+	Standing   *Standing    `json:"standing,omitempty"`    // the session's state after this entry; absent only if the session is unknown
+	Attempt    int          `json:"attempt"`               // closing entries of the outcome since its last failure, this one included
+	AttemptID  string       `json:"attempt_id"`            // 16 random bytes in lower-case hex, different in every entry
+	Previous   *string      `json:"previous,omitempty"`    // SHA-256 of the stored payload of the session's previous entry, empty in the first; absent only if the session is unknown
+	Policy     *PolicyRef   `json:"policy,omitempty"`      // the policy that the allocations were made by
+	Allocation []Allocation `json:"allocations,omitempty"` // what each participant gets of each asset, also if it is 0
 
-	Request     *RequestRef `json:"request,omitempty"`
-	ValidUntil  *time.Time  `json:"valid_until,omitempty"`
-	BaseVersion *uint64     `json:"base_version,omitempty"`
+	Request     *RequestRef `json:"request,omitempty"`      // what is about to be sent
+	ValidUntil  *time.Time  `json:"valid_until,omitempty"`  // until then, on the node's clock, the request may take effect; absent if the session's version invalidates it
+	BaseVersion *uint64     `json:"base_version,omitempty"` // the session's version from which the allocations were made
 
-	SessionVersion *uint64     `json:"session_version,omitempty"`
-	Node           *NodeAnswer `json:"node,omitempty"`
-	Recovered      *bool       `json:"recovered,omitempty"`
+	SessionVersion *uint64     `json:"session_version,omitempty"` // after the close
+	Node           *NodeAnswer `json:"node,omitempty"`            // the node's answer, as evidence
+	Recovered      *bool       `json:"recovered,omitempty"`       // whether the session was found closed at the node, instead of the close being answered
 
 	Error      *Failure `json:"error,omitempty"`
-	DeadLetter uint64   `json:"dead_letter,omitempty"`
+	DeadLetter uint64   `json:"dead_letter,omitempty"` // sequence in the stream of dead letters
 }
 
 // Head is the last entry of a session, as the stream's leader has it. Last is nil if the

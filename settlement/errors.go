@@ -63,9 +63,9 @@ func (c Code) Class() Class {
 // stores a dead letter and a failed entry, then terminates the message. As an answer of
 // Node.Send it means that the node definitely refused the request and always would.
 type Failure struct {
-	Code    Code   `json:"code"`
-	Message string `json:"message"`
-	Class   Class  `json:"class"`
+	Code    Code   `json:"code"`    // why
+	Message string `json:"message"` // what exactly is wrong, for people
+	Class   Class  `json:"class"`   // what an operator can do
 }
 
 // Fail returns a Failure with its message formatted.

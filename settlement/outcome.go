@@ -50,9 +50,9 @@ type OutcomeRef struct {
 	Source   string `json:"source"`
 	ID       string `json:"id"`
 	Type     string `json:"type"`
-	Digest   string `json:"digest"` // SHA-256 of the data in RFC 8785 form, lower-case hex
-	Stream   string `json:"stream"`
-	Sequence uint64 `json:"sequence"`
+	Digest   string `json:"digest"`   // SHA-256 of the data in RFC 8785 form, lower-case hex
+	Stream   string `json:"stream"`   // of the message
+	Sequence uint64 `json:"sequence"` // of the message, in that stream
 
 	// Stored is when the stream stored the message, in UTC with nine decimals of the
 	// second, so that times compare as text. Empty in entries of earlier versions.

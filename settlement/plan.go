@@ -23,7 +23,7 @@ type Plan struct {
 
 // PolicyRef names the policy that an allocation was made by.
 type PolicyRef struct {
-	Name   string `json:"name"`
+	Name   string `json:"name"`   // the scenario
 	Digest string `json:"digest"` // SHA-256 of the steps in RFC 8785 form, lower-case hex
 }
 

@@ -72,12 +72,12 @@ type Undisclosed struct {
 
 // NodeAnswer is a signed answer of the node, kept as evidence.
 type NodeAnswer struct {
-	URL       string `json:"url"` // without user info and query
-	Protocol  string `json:"protocol"`
-	Address   string `json:"address"`
-	RequestID uint64 `json:"request_id"`
-	Response  string `json:"response"` // raw text, the signed bytes
-	Signature string `json:"signature"`
+	URL       string `json:"url"`        // without user info and query
+	Protocol  string `json:"protocol"`   // generation of the node
+	Address   string `json:"address"`    // of the node
+	RequestID uint64 `json:"request_id"` // that was answered
+	Response  string `json:"response"`   // raw text, the signed bytes
+	Signature string `json:"signature"`  // of the node over the response; empty if its generation signs no answers
 }
 
 func (s Session) participant(a Address) (int, bool) {

@@ -47,7 +47,7 @@ func runBench(ctx context.Context, t *testing.T, args ...string) (status int, ou
 	t.Setenv(runAsSettled, "1")
 	t.Setenv("TMPDIR", t.TempDir())
 	var stdout, stderr bytes.Buffer
-	status = run(ctx, append([]string{"bench", "-o", "json"}, args...), strings.NewReader(""), &stdout, &stderr)
+	status = runChecked(ctx, append([]string{"bench", "-o", "json"}, args...), strings.NewReader(""), &stdout, &stderr)
 	if left, _ := filepath.Glob(filepath.Join(os.TempDir(), "settled-bench-*")); len(left) > 0 {
 		t.Errorf("%v is left behind", left)
 	}

@@ -14,7 +14,7 @@ import (
 func (d *deployment) command(args ...string) (status int, stdout, stderr string) {
 	var out, errs bytes.Buffer
 	args = append(args, "--nats.url", d.cfg.NATSURL)
-	status = run(d.t.Context(), args, strings.NewReader(""), &out, &errs)
+	status = runChecked(d.t.Context(), args, strings.NewReader(""), &out, &errs)
 	return status, out.String(), errs.String()
 }
 
@@ -98,7 +98,7 @@ func TestExitStatus(t *testing.T) {
 		"deadletter list --nats.url nats://127.0.0.1:1": exitFailed,
 	} {
 		var out, errs bytes.Buffer
-		if got := run(t.Context(), strings.Fields(line), strings.NewReader(""), &out, &errs); got != want {
+		if got := runChecked(t.Context(), strings.Fields(line), strings.NewReader(""), &out, &errs); got != want {
 			t.Errorf("settled %s: exit %d, want %d (%s)", line, got, want, errs.String())
 		}
 		if want != exitDone && (errs.Len() == 0 || out.Len() > 0 && !strings.Contains(line, "deadletter") && line != "doctor") {

@@ -30,6 +30,14 @@ func (p *program) configCommand() *cobra.Command {
 	return c
 }
 
+// configCheckResult is what `settled config check` prints as JSON.
+type configCheckResult struct {
+	OK       bool     `json:"ok"`
+	Warnings []string `json:"warnings"`
+	Policies []string `json:"policies"` // scenarios with a policy
+	Limits   int      `json:"limits"`   // number of limits
+}
+
 func (p *program) configCheck(cmd *cobra.Command) error {
 	c, warnings, err := p.load(cmd)
 	if err != nil {
@@ -41,12 +49,7 @@ func (p *program) configCheck(cmd *cobra.Command) error {
 	if _, err := service.Check(&c); err != nil {
 		return err
 	}
-	result := struct {
-		OK       bool     `json:"ok"`
-		Warnings []string `json:"warnings"`
-		Policies []string `json:"policies"`
-		Limits   int      `json:"limits"`
-	}{true, append([]string{}, warnings...), c.Scenarios(), len(c.Limits)}
+	result := configCheckResult{true, append([]string{}, warnings...), c.Scenarios(), len(c.Limits)}
 	text := "The configuration is sound. Scenarios: " + strings.Join(result.Policies, ", ") + "."
 	for _, l := range c.Limits {
 		text += "\nlimit: " + l.String()

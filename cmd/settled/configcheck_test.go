@@ -81,7 +81,7 @@ func TestConfigCheckIsServe(t *testing.T) {
 				ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
 				defer cancel()
 				var errs bytes.Buffer
-				status := run(ctx, append(args, "--config", path), strings.NewReader(""), &bytes.Buffer{}, &errs)
+				status := runChecked(ctx, append(args, "--config", path), strings.NewReader(""), &bytes.Buffer{}, &errs)
 				_, words, _ := strings.Cut(errs.String(), "settled: ")
 				return status, words
 			}
@@ -96,7 +96,7 @@ func TestConfigCheckIsServe(t *testing.T) {
 	}
 	path := file("sound.yaml", sound, 0o600)
 	var errs bytes.Buffer
-	if status := run(t.Context(), []string{"config", "check", "--config", path}, strings.NewReader(""), &bytes.Buffer{}, &errs); status != exitDone {
+	if status := runChecked(t.Context(), []string{"config", "check", "--config", path}, strings.NewReader(""), &bytes.Buffer{}, &errs); status != exitDone {
 		t.Errorf("what the others differ from is refused: %s", errs.String())
 	}
 }
@@ -110,7 +110,7 @@ func TestConfigFileIsReadOnce(t *testing.T) {
 		_ = os.WriteFile(pipe, []byte("trust: {outcome_signers: [\""+signer+"\"]}\nlimits: [{per: session, amount: \"1\"}]\n"), 0o600)
 	}()
 	var out, errs bytes.Buffer
-	if status := run(t.Context(), []string{"config", "print", "--config", pipe}, strings.NewReader(""), &out, &errs); status != exitDone {
+	if status := runChecked(t.Context(), []string{"config", "print", "--config", pipe}, strings.NewReader(""), &out, &errs); status != exitDone {
 		t.Fatalf("status %d: %s", status, errs.String())
 	}
 	for _, want := range []string{signer, `{per: "session", amount: "1"}`} {
@@ -126,7 +126,7 @@ func TestConfigElsewhere(t *testing.T) {
 	refused := func(want string, args ...string) {
 		t.Helper()
 		var errs bytes.Buffer
-		if status := run(t.Context(), args, strings.NewReader(""), &bytes.Buffer{}, &errs); status != exitFailed || !strings.Contains(errs.String(), want) {
+		if status := runChecked(t.Context(), args, strings.NewReader(""), &bytes.Buffer{}, &errs); status != exitFailed || !strings.Contains(errs.String(), want) {
 			t.Errorf("%v: status %d, %q; want %q", args, status, errs.String(), want)
 		}
 	}

@@ -120,7 +120,7 @@ func (d *deployment) editing(script, answers string, args ...string) (status int
 	d.must(os.WriteFile(editor, []byte("#!/bin/sh\n"+script+"\n"), 0o700)) // #nosec G306 -- to be run
 	d.t.Setenv("VISUAL", editor)
 	var out, errs bytes.Buffer
-	status = run(d.t.Context(), append(args, "--nats.url", d.cfg.NATSURL), strings.NewReader(answers), &out, &errs)
+	status = runChecked(d.t.Context(), append(args, "--nats.url", d.cfg.NATSURL), strings.NewReader(answers), &out, &errs)
 	return status, out.String(), errs.String()
 }
 

@@ -50,6 +50,13 @@ func (p *program) demoCommand() *cobra.Command {
 	return c
 }
 
+// simResult is what `settled sim` prints.
+type simResult struct {
+	URL      string `json:"url"`
+	Address  string `json:"address"` // that signs its answers
+	Protocol string `json:"protocol"`
+}
+
 func (p *program) simCommand() *cobra.Command {
 	var listen, faucet, protocol, keyFile string
 	var expiry time.Duration
@@ -73,11 +80,7 @@ func (p *program) simCommand() *cobra.Command {
 			if err != nil {
 				return fmt.Errorf("simulated ClearNode: %w", err)
 			}
-			result := struct {
-				URL      string `json:"url"`
-				Address  string `json:"address"`
-				Protocol string `json:"protocol"`
-			}{node.URL(), node.Address().Hex(), spoken}
+			result := simResult{node.URL(), node.Address().Hex(), spoken}
 			if err := p.Print(result, fmt.Sprintf("A simulated ClearNode (%s) listens at %s; its address is %s. Ctrl-C ends it.", result.Protocol, result.URL, result.Address)); err != nil {
 				return err
 			}

@@ -309,6 +309,7 @@ func (d *deployment) verifyPaid(closed int) {
 	if err := d.node.Check(); err != nil {
 		d.t.Error(err)
 	}
+	checkMessages(d.t, d.nats.JS)
 	report, err := d.ledger().Verify(context.Background(), ledger.Audit{VerifyFunc: verifyAnswer})
 	d.must(err)
 	for _, f := range report.Findings {

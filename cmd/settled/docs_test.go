@@ -114,7 +114,7 @@ func TestReadme(t *testing.T) {
 			if !strings.Contains(block[2], "clearnode:") { // a part of a configuration
 				args = append(args, "--clearnode.url=ws://127.0.0.1:1/ws", "--clearnode.key_files="+filepath.Join(dir, "judge.key"))
 			}
-			if status := run(t.Context(), args, strings.NewReader(""), &out, &errs); status != exitDone {
+			if status := runChecked(t.Context(), args, strings.NewReader(""), &out, &errs); status != exitDone {
 				t.Errorf("block %d: %s", i, errs.String())
 			}
 		}

@@ -34,7 +34,7 @@ func (d *deployment) doctor(args ...string) (status int, found []doctor.Finding)
 	config.WriteLimits(&text, d.cfg.Limits)
 	write(d.t, file, text.String())
 	var out, errs bytes.Buffer
-	status = run(d.t.Context(), append([]string{"doctor", "--config", file, "--nats.url", d.cfg.NATSURL, "--output", "json"}, args...), strings.NewReader(""), &out, &errs)
+	status = runChecked(d.t.Context(), append([]string{"doctor", "--config", file, "--nats.url", d.cfg.NATSURL, "--output", "json"}, args...), strings.NewReader(""), &out, &errs)
 	for line := range strings.Lines(out.String()) {
 		var f doctor.Finding
 		if err := json.Unmarshal([]byte(line), &f); err != nil {
@@ -519,7 +519,7 @@ func TestDoctorShowsNoKey(t *testing.T) {
 	file := filepath.Join(d.dir, "settled.yaml")
 	write(t, file, "nats: {url: \"nats://me:topsecret@127.0.0.1:1\"}\nclearnode: {url: \"ws://u:topsecret@127.0.0.1:1/ws\", key_files: ["+d.cfg.NodeKeyFiles[0]+"]}\nhttp: {listen: \"127.0.0.1:0\"}\n")
 	var out, errs bytes.Buffer
-	if status := run(context.Background(), []string{"doctor", "--config", file}, strings.NewReader(""), &out, &errs); status != exitFailed {
+	if status := runChecked(context.Background(), []string{"doctor", "--config", file}, strings.NewReader(""), &out, &errs); status != exitFailed {
 		t.Errorf("exit %d", status)
 	}
 	for _, text := range []string{string(secret), "topsecret"} {

@@ -58,7 +58,7 @@ func (d *deployment) watched(last settlement.SessionID, begun func(), args ...st
 	var told bytes.Buffer
 	args = append([]string{"watch", "-o", "json", "--nats.url", d.cfg.NATSURL}, args...)
 	done := make(chan struct{})
-	go func() { defer close(done); run(ctx, args, strings.NewReader(""), &w, &told) }()
+	go func() { defer close(done); runChecked(ctx, args, strings.NewReader(""), &w, &told) }()
 	if begun != nil {
 		begun()
 	}

@@ -110,7 +110,7 @@ func TestWatchWaitsForTheLedger(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	var out bytes.Buffer
 	told := firstWrite{heard: cancel}
-	if status := run(ctx, []string{"watch", "--nats.url", d.cfg.NATSURL}, strings.NewReader(""), &out, &told); status != exitDone || !strings.Contains(told.String(), "SETTLEMENTS") {
+	if status := runChecked(ctx, []string{"watch", "--nats.url", d.cfg.NATSURL}, strings.NewReader(""), &out, &told); status != exitDone || !strings.Contains(told.String(), "SETTLEMENTS") {
 		t.Errorf("%d %s", status, told.String())
 	}
 }

@@ -83,6 +83,8 @@ var mayImport = map[string][]string{
 		"github.com/shopspring/decimal", "golang.org/x/sync/errgroup", "golang.org/x/time/rate",
 	},
 	"cmd/settled/internal/background": {},
+	// Generates the schemas; only tests import it.
+	"cmd/settled/internal/schematest": {"settled/settlement", "settled/consumer/operations", "github.com/google/jsonschema-go", "github.com/santhosh-tekuri/jsonschema/v6"},
 	"cmd/settled/internal/telemetry": {
 		"settled/settlement", "settled/clearnode", "settled/consumer", "settled/ledger",
 		"settled/cmd/settled/internal/background", "settled/cmd/settled/internal/config", "settled/cmd/settled/internal/terminal",

@@ -239,7 +239,7 @@ func (o *outage) begin(args ...string) {
 	ended := make(chan struct{})
 	go func() {
 		defer close(ended)
-		o.status <- run(ctx, args, strings.NewReader(""), o.out, o.log)
+		o.status <- runChecked(ctx, args, strings.NewReader(""), o.out, o.log)
 	}()
 	o.t.Cleanup(func() { cancel(); <-ended })
 }
@@ -493,7 +493,7 @@ func TestWatchRefusesAWrongConfiguration(t *testing.T) {
 		"CA":          {"--nats.url=nats://127.0.0.1:1", "--nats.tls.ca=/nowhere"},
 	} {
 		var stderr lockedBuffer
-		if status := run(t.Context(), append([]string{"watch"}, args...), strings.NewReader(""), io.Discard, &stderr); status != exitFailed || stderr.String() == "" {
+		if status := runChecked(t.Context(), append([]string{"watch"}, args...), strings.NewReader(""), io.Discard, &stderr); status != exitFailed || stderr.String() == "" {
 			t.Errorf("%s: status %d, %q", name, status, stderr.String())
 		}
 	}

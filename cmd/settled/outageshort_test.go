@@ -38,7 +38,7 @@ func TestCommandsLoseNATS(t *testing.T) {
 			var stderr lockedBuffer
 			status := make(chan int, 1)
 			go func() {
-				status <- run(ctx, append(c.args, "--nats.url=nats://"+addr), strings.NewReader(""), io.Discard, &stderr)
+				status <- runChecked(ctx, append(c.args, "--nats.url=nats://"+addr), strings.NewReader(""), io.Discard, &stderr)
 			}()
 			select {
 			case <-lost:

@@ -53,7 +53,7 @@ func (fullDisk) Write([]byte) (int, error) { return 0, errors.New("no space left
 func TestResultThatCannotBeWritten(t *testing.T) {
 	for _, args := range [][]string{{"version"}, {"version", "-o", "json"}, {"config", "sample"}, {"config", "print"}, {"doctor", "--timeout", "1ms"}, {"help"}, {"serve", "--help"}} {
 		var stderr bytes.Buffer
-		if status := run(t.Context(), args, strings.NewReader(""), fullDisk{}, &stderr); status != exitFailed {
+		if status := runChecked(t.Context(), args, strings.NewReader(""), fullDisk{}, &stderr); status != exitFailed {
 			t.Errorf("%v: status %d, %s", args, status, stderr.String())
 		}
 	}

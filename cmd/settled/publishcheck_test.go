@@ -36,7 +36,7 @@ func TestPublishChecks(t *testing.T) {
 		args := []string{"publish", c.scenario, "--session", session, "--data", "-", "-c", file, "--id", fmt.Sprint(i), "--nats.url", d.cfg.NATSURL}
 		publish := func(more ...string) (int, string) {
 			var out, errs bytes.Buffer
-			status := run(t.Context(), append(args, more...), strings.NewReader(c.data), &out, &errs)
+			status := runChecked(t.Context(), append(args, more...), strings.NewReader(c.data), &out, &errs)
 			return status, out.String() + errs.String()
 		}
 		for _, more := range [][]string{nil, {"--dry-run"}} {
@@ -59,7 +59,7 @@ func TestPublishChecks(t *testing.T) {
 		`[]`:                          "nothing was published: invalid_outcome: data: want a JSON object", `{"Session":"` + session + `"}`: `did you mean "session_id"?`,
 	} {
 		var out, errs bytes.Buffer
-		if status := run(t.Context(), []string{"publish", "cancellation", "--data", "-", "--nats.url", d.cfg.NATSURL}, strings.NewReader(data), &out, &errs); status != exitFailed || !strings.Contains(errs.String(), says) {
+		if status := runChecked(t.Context(), []string{"publish", "cancellation", "--data", "-", "--nats.url", d.cfg.NATSURL}, strings.NewReader(data), &out, &errs); status != exitFailed || !strings.Contains(errs.String(), says) {
 			t.Errorf("%s: exit %d, %s", data, status, errs.String())
 		}
 	}

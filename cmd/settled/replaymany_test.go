@@ -99,7 +99,7 @@ func (d *deployment) interrupted(args ...string) {
 	defer stop()
 	out := &interrupting{after: 5, stop: stop}
 	var errs bytes.Buffer
-	status := run(ctx, append(args, "--nats.url", d.cfg.NATSURL), strings.NewReader(""), out, &errs)
+	status := runChecked(ctx, append(args, "--nats.url", d.cfg.NATSURL), strings.NewReader(""), out, &errs)
 	if status != exitFailed || !strings.Contains(errs.String(), "run the same command again") || strings.Contains(errs.String(), "left as they are") {
 		d.t.Errorf("%d after %d letters: %s", status, out.lines, errs.String())
 	}

@@ -43,15 +43,13 @@ func newRoot(s *terminal.Streams) *cobra.Command {
 	config.AddFlags(root.PersistentFlags())
 	root.AddCommand(
 		p.serveCommand(), p.demoCommand(), p.simCommand(), p.publishCommand(), p.watchCommand(),
-		p.deadletterCommand(), p.stopCommand(), p.resumeCommand(), p.ledgerCommand(), p.reconcileCommand(), p.cosignCommand(), p.configCommand(), p.doctorCommand(), p.benchCommand(), p.versionCommand(),
+		p.deadletterCommand(), p.stopCommand(), p.resumeCommand(), p.ledgerCommand(), p.reconcileCommand(), p.cosignCommand(), p.configCommand(), p.doctorCommand(), p.benchCommand(), p.schemaCommand(), p.versionCommand(),
 	)
-	// Commands that are planned and don't exist yet report so.
-	for _, name := range []string{"policy", "schema"} {
-		root.AddCommand(&cobra.Command{
-			Use: name, Hidden: true, DisableFlagParsing: true, Args: cobra.ArbitraryArgs,
-			RunE: func(c *cobra.Command, _ []string) error { return fmt.Errorf("`%s` is not built yet", c.CommandPath()) },
-		})
-	}
+	// A command that is planned and doesn't exist yet reports so.
+	root.AddCommand(&cobra.Command{
+		Use: "policy", Hidden: true, DisableFlagParsing: true, Args: cobra.ArbitraryArgs,
+		RunE: func(c *cobra.Command, _ []string) error { return fmt.Errorf("`%s` is not built yet", c.CommandPath()) },
+	})
 	makeUsageErrors(root)
 	p.explainErrors(root)
 	return root

@@ -53,7 +53,7 @@ func TestFatalStartErrorsAreLoggedAsErrors(t *testing.T) {
 			}
 			var stderr lockedBuffer // a connection that ends may still log
 			args = append([]string{command, "--nats.url=nats://127.0.0.1:1"}, args...)
-			if status := run(t.Context(), args, strings.NewReader(""), &bytes.Buffer{}, &stderr); status != exitFailed {
+			if status := runChecked(t.Context(), args, strings.NewReader(""), &bytes.Buffer{}, &stderr); status != exitFailed {
 				t.Errorf("%q ends with %d", args, status)
 			}
 			if !loggedError(stderr.String(), what) {

@@ -118,6 +118,7 @@ func (b *Board) replay(r *http.Request) (any, error) {
 	return result, nil
 }
 
+// discardResult answers a discard.
 type discardResult struct {
 	DeadLetter uint64 `json:"dead_letter"`
 	Discarded  bool   `json:"discarded"`

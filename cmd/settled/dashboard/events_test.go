@@ -52,6 +52,9 @@ func (f *follower) next() (kind string, e entriesEvent) {
 			kind = value
 		case "data":
 			f.w.must(json.Unmarshal([]byte(value), &e))
+			if kind == "entries" {
+				f.w.must(contract.Check("api.events", []byte(value)))
+			}
 			return kind, e
 		}
 	}

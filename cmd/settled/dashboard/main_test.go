@@ -199,6 +199,11 @@ func (w *world) do(method, path, body string, header map[string]string, v any) (
 	defer func() { _ = answer.Body.Close() }()
 	text, err := io.ReadAll(answer.Body)
 	w.must(err)
+	if name := answerSchema(path, answer.StatusCode); name != "" {
+		if err := contract.Check(name, text); err != nil {
+			w.t.Errorf("%s %s: %v: %s", method, path, err, text)
+		}
+	}
 	if v != nil {
 		if err := json.Unmarshal(text, v); err != nil {
 			w.t.Fatalf("%s %s: %v: %s", method, path, err, text)

@@ -95,14 +95,17 @@ func (p Probes) readiness(w http.ResponseWriter, r *http.Request) {
 	writeHealth(w, p.Ready(), stopped)
 }
 
+// healthResult answers /healthz and /readyz.
+type healthResult struct {
+	OK      bool   `json:"ok"`
+	Error   string `json:"error,omitempty"`   // what is missing; the status is 503 then
+	Stopped string `json:"stopped,omitempty"` // why all sending is stopped, which doesn't count as not ready
+}
+
 // writeHealth writes {"ok":true}, or 503 and what is missing; and why all sending is
 // stopped, if it is.
 func writeHealth(w http.ResponseWriter, err error, stopped string) {
-	result := struct {
-		OK      bool   `json:"ok"`
-		Error   string `json:"error,omitempty"`
-		Stopped string `json:"stopped,omitempty"`
-	}{OK: err == nil, Stopped: stopped}
+	result := healthResult{OK: err == nil, Stopped: stopped}
 	w.Header().Set("Content-Type", "application/json")
 	w.Header().Set("Cache-Control", "no-store")
 	if err != nil {
@@ -144,6 +147,11 @@ func jsonHandler(f apiFunc) http.Handler {
 	})
 }
 
+// errorResult is the answer of a request that failed.
+type errorResult struct {
+	Error string `json:"error"` // what is wrong, and what to do
+}
+
 func writeError(w http.ResponseWriter, err error) {
 	status := http.StatusInternalServerError
 	var e apiError
@@ -158,7 +166,7 @@ func writeError(w http.ResponseWriter, err error) {
 	if status == http.StatusUnauthorized {
 		w.Header().Set("WWW-Authenticate", `Bearer realm="settled"`)
 	}
-	writeJSON(w, status, map[string]string{"error": err.Error()})
+	writeJSON(w, status, errorResult{err.Error()})
 }
 
 func writeJSON(w http.ResponseWriter, status int, value any) {

@@ -170,8 +170,8 @@ func Message(prefix, scenario, id string, outcome map[string]any, binary bool) (
 	return msg, err
 }
 
-// result is one line of the demonstration.
-type result struct {
+// Result is one line of the demonstration.
+type Result struct {
 	Scenario    string                  `json:"scenario"`
 	SessionID   string                  `json:"session_id"`
 	State       string                  `json:"state"`
@@ -182,7 +182,7 @@ type result struct {
 
 // printResult prints how an outcome ended, and reports whether that is the expected result.
 func (d *demo) printResult(o *outcome, e settlement.Entry) bool {
-	r := result{Scenario: o.scenario, SessionID: e.Session.Token(), State: string(e.State), Allocations: append([]settlement.Allocation{}, e.Allocation...)}
+	r := Result{Scenario: o.scenario, SessionID: e.Session.Token(), State: string(e.State), Allocations: append([]settlement.Allocation{}, e.Allocation...)}
 	var payments []string // with names instead of addresses, and without what is 0
 	for _, a := range e.Allocation {
 		for i, name := range []string{"alice", "bob"} {

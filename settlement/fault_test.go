@@ -31,11 +31,14 @@ func everyFault(t *testing.T, ops int, again []int, run func(w *world)) {
 		for _, f := range fates {
 			for op := 1; op <= ops; op++ {
 				for _, later := range again {
-					w := newWorldOf(t, k)
-					w.strike(f, op, op+later)
-					run(w)
-					if t.Failed() {
-						t.Fatalf("at a node %s, with fate %d at operation %d and %d later: %s", k, f, op, later, w.states())
+					for _, first := range []bool{false, true} {
+						w := newWorldOf(t, k)
+						w.first = first
+						w.strike(f, op, op+later)
+						run(w)
+						if t.Failed() {
+							t.Fatalf("at a node %s, first delivery %v, with fate %d at operation %d and %d later: %s", k, first, f, op, later, w.states())
+						}
 					}
 				}
 			}

@@ -390,3 +390,55 @@ func TestTroubledReadOfAForeignCloseWaitsAMargin(t *testing.T) {
 		t.Errorf("failed after %s although the reads were troubled", waited)
 	}
 }
+
+// TestFirstDelivery: a message's first delivery does not read the head, and settles as any
+// other. Where the session has entries nothing follows from the assumption that it has none.
+func TestFirstDelivery(t *testing.T) {
+	for _, k := range kinds {
+		t.Run(string(k), func(t *testing.T) {
+			w := newWorldOf(t, k)
+			w.first = true
+			s, err := w.deliver(w.partial(1))
+			if reads := map[kind]int{versioned: 1}[k]; err != nil || s.Duplicate || *s.Entry.Recovered || w.heads != reads {
+				t.Errorf("%+v, %v, the head was read %d times", s, err, w.heads)
+			}
+			sent := w.sent
+			for range 3 { // a copy, and another delivery that passes for the first
+				if again, err := w.deliver(w.partial(1)); err != nil || !again.Duplicate || again.Entry.Sequence != s.Entry.Sequence {
+					t.Errorf("%+v, %v", again, err)
+				}
+			}
+			other := w.partial(2)
+			w.fails(other, OutcomeConflict)
+			w.want("closing closed failed(outcome_conflict) ", sent)
+		})
+	}
+}
+
+// TestWrongAssumption: after a wrong assumption the next first deliveries read the head.
+func TestWrongAssumption(t *testing.T) {
+	w := newWorld(t)
+	w.settled(partial(t, 1))
+	w.first = true
+	settler := w.settler()
+	deliver := func() (reads int) {
+		o := partial(t, 1)
+		o.FirstDelivery = true
+		before := len(w.looks)
+		if s, err := settler.Settle(t.Context(), o); err != nil || !s.Duplicate {
+			t.Errorf("%+v, %v", s, err)
+		}
+		return len(w.looks) - before
+	}
+	if n := deliver(); n != 1 {
+		t.Errorf("%d reads of the node after an assumption, want 1", n)
+	}
+	for range readAfterWrong {
+		if n := deliver(); n != 0 {
+			t.Fatalf("%d reads of the node soon after a wrong assumption, want 0", n)
+		}
+	}
+	if n := deliver(); n != 1 {
+		t.Errorf("%d reads of the node later, want 1", n)
+	}
+}

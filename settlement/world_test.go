@@ -19,6 +19,8 @@ type world struct {
 	trust      func(Outcome) *Failure
 	replayed   func(context.Context, Outcome, []Entry) error
 	incomplete func(context.Context) error // reports that entries may be missing from the ledger
+	first      bool                        // every delivery passes for the message's first
+	heads      int                         // reads of the head
 	t          *testing.T
 	kind       kind
 	now        time.Time
@@ -157,6 +159,7 @@ func (w *world) sends(f fate, first int) {
 }
 
 func (w *world) Head(_ context.Context, id SessionID) (h Head, err error) {
+	w.heads++
 	err = w.step("head", func() { h = w.head(id) })
 	return h, err
 }
@@ -280,6 +283,7 @@ func (w *world) deliver(o Outcome) (s Settlement, err error) {
 			err = errors.New("crashed")
 		}
 	}()
+	o.FirstDelivery = w.first
 	return w.settler().Settle(context.Background(), o)
 }
 

@@ -77,6 +77,11 @@ func cases() []check {
 		{Name: "copies/small", World: "signed outcomes, a copy", Ends: true, config: few(copies(base()))},
 		{Name: "copies", World: "signed outcomes, copies of them, a replay", config: copies(base())},
 		{Name: "copies/v1", World: "signed outcomes, copies of them, a replay", Ends: true, config: copies(versioned())},
+
+		{Name: "retention", World: "a new epoch drops the entries of closed sessions", Ends: true, config: newEpoch(base())},
+		{Name: "retention/two-outcomes", World: "a new epoch, two outcomes", Ends: true, config: newEpoch(two(base()))},
+		{Name: "retention/v1", World: "a new epoch drops the entries of closed sessions", Ends: true, config: newEpoch(versioned())},
+		{Name: "retention/replays", World: "a new epoch, two attempts, a replay", config: newEpoch(set(base(), func(c *config) { c.Attempts, c.Faults.Replay, c.Duplicate = 2, 1, false }))},
 	}
 	return append(all, broken()...)
 }
@@ -84,6 +89,8 @@ func cases() []check {
 func setBack(c config) config { c.Faults.SetBack = 1; return c }
 
 func jumps(c config) config { c.Faults.Jump = 2; return c }
+
+func newEpoch(c config) config { c.Faults.NewEpoch = 1; return c }
 
 func renumbered(c config) config {
 	c.Faults.Renumber, c.Faults.Replay, c.Faults.Jump = 1, 1, 1
@@ -139,6 +146,10 @@ func broken() []check {
 		off("node-clock", "TWO-IN-FLIGHT", jumps(set(base(), func(c *config) { c.Attempts = 2 }))),
 		off("steady-clock", "TWO-IN-FLIGHT", setBack(jumps(base()))),
 		off("signed-time", "TWO-IN-FLIGHT", jumps(set(base(), func(c *config) { c.Attempts = 2 }))),
+		off("append-names-stream", "TWO-ENDS", newEpoch(base())),
+		off("carry-over", "TWO-IN-FLIGHT", newEpoch(base())),
+		off("tombstone", "TWO-ENDS", newEpoch(base())),
+
 		off("stored-later", "LOST", renumbered(base())),
 		off("server-time", "LOST", renumbered(base())),
 		off("recorded-replay", "COPY-SETTLED", copies(base())),

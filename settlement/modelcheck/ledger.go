@@ -38,6 +38,7 @@ func (c *config) append(s *state, e entry, self int) {
 			}
 		}
 	}
+	s.Dropped = s.Dropped && !c.hidden(s)
 	b.Last = e
 	if e.Kind != failed || holder {
 		b.Standing = e
@@ -128,6 +129,9 @@ func (c *config) nats(s *state, add adder) {
 		n.Foreign = content
 		add("ADVERSARY writes a foreign message: "+foreignSays[content], true, n)
 	}
+	if s.Left.NewEpoch > 0 {
+		c.newEpoch(s, add)
+	}
 	if s.Left.SetBack == 0 {
 		return
 	}
@@ -138,6 +142,27 @@ func (c *config) nats(s *state, add adder) {
 		return
 	}
 	c.setBack(s, add)
+}
+
+// newEpoch begins a new stream, to which the entries of sessions that are not closed are
+// copied, and drops the old one. An append names the stream of the head that it was decided
+// from: none that was decided from the old stream is stored any more.
+func (c *config) newEpoch(s *state, add adder) {
+	n := *s
+	spend(&n.Left.NewEpoch)
+	n.Dropped = n.Book.Closed != 0 || !c.Rules.CarryOver && !n.Book.empty()
+	assumed := [workers]bool{n.Workers[0].Assumed, n.Workers[1].Assumed}
+	n.written(-1, true)
+	for i := range n.Workers {
+		n.Workers[i].Assumed = assumed[i] && !c.Rules.NamesStream
+	}
+	add("EPOCH: a new stream begins, and the old one is dropped", true, n)
+}
+
+// hidden reports whether a reader of the ledger finds no entry although there are some: they
+// were dropped, and no tombstone says that the session was closed.
+func (c *config) hidden(s *state) bool {
+	return s.Dropped && (s.Book.Closed == 0 || !c.Rules.Tombstone)
 }
 
 // setBack loses the entries after the copy. With every worker stopped it is what a

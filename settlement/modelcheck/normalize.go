@@ -35,7 +35,7 @@ func (c *config) normalizeWorker(s *state, w *worker) {
 		w.Sent, w.Refused, w.Answered = 0, false, false
 	}
 	if w.Assumed {
-		w.Fresh = s.Book.empty()
+		w.Fresh = s.Book.empty() || s.Dropped
 	}
 	switch {
 	case c.Foreign == nil:

@@ -37,6 +37,10 @@ type rules struct {
 	SteadyClock  bool `rule:"steady-clock" off:"the hold is measured by the wall clock of settled's host"`
 	SignedTime   bool `rule:"signed-time" off:"the request's timestamp is the wall clock's, its valid_until is computed from the node's"`
 
+	NamesStream bool `rule:"append-names-stream" off:"an append decided from the stream of an old epoch is stored in the new one"`
+	CarryOver   bool `rule:"carry-over" off:"the entries of sessions that are not closed are dropped with their stream"`
+	Tombstone   bool `rule:"tombstone" off:"a session whose entries were dropped is taken for one without entries"`
+
 	StoredLater bool `rule:"stored-later" off:"a message is new where its sequence is above the failed one's"`
 	ServerTime  bool `rule:"server-time" off:"the time of a failed entry is that of settled's host, the message's is the server's"`
 	Replays     bool `rule:"recorded-replay" off:"with signed outcomes, any message stored after the failure settles the outcome again"`

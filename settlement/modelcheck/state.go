@@ -151,7 +151,7 @@ type message struct {
 
 // faults is what the environment may still do; 9 is without end.
 type faults struct {
-	Rival, Deposit, Operate, Replay, Crash, Stuck, SetBack, Jump, Renumber, Copy uint8
+	Rival, Deposit, Operate, Replay, Crash, Stuck, SetBack, Jump, Renumber, Copy, NewEpoch uint8
 }
 
 const endless = 9
@@ -169,6 +169,7 @@ type state struct {
 	Book      book
 	Backup    book  // as it was when it was copied
 	HasBackup bool  // a copy was made
+	Dropped   bool  // the stream of the session's entries was dropped: the present stream has none of them
 	Pending   entry // an append that its writer knows nothing of, and that may still be stored
 	Foreign   uint8 // the content of the last message on the filter, where that is foreign
 	Hold      uint8 // ticks for which nothing may be sent

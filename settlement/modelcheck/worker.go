@@ -64,6 +64,9 @@ func (c *config) workerStep(s *state, i int, add adder) {
 				n := *s
 				n.Workers[i] = worker{At: readHead, Msg: uint8(k + 1)}
 				add(c.text("w%d gets message %d (%s)", i+1, k+1, outNames[m.Out]), false, n)
+				if s.Dropped && !c.hidden(s) {
+					continue // a tombstone forbids the assumption
+				}
 				for _, tail := range []bool{true, false} { // without or with foreign messages
 					n.Workers[i] = worker{At: observe, Msg: uint8(k + 1), Assumed: true, Tail: tail}
 					add(c.text("w%d gets message %d (%s), and assumes that the session has no entry", i+1, k+1, outNames[m.Out]), false, n)
@@ -127,7 +130,7 @@ func (t *turn) readHead() {
 		return
 	}
 	b := t.s.Book
-	if foreign == forgedFree {
+	if foreign == forgedFree || t.c.hidden(t.s) {
 		b = book{Later: b.Later}
 	}
 	st := b.Standing

@@ -16,8 +16,8 @@ import (
 	"settled/settlement"
 )
 
-// Client is one ClearNode as settlement sees it. Its methods may be called from any
-// goroutine, and work only while Run is running.
+// Client implements settlement.Node for one ClearNode. Its methods work only while Run is
+// running, and may be called from any goroutine.
 type Client struct {
 	cfg        Config
 	settings   protocol.Settings
@@ -122,9 +122,9 @@ func (c *Client) Run(ctx context.Context) error {
 }
 
 // Ready returns nil if a close can be prepared and sent: a connection is up and signed in,
-// the node's address is known, its message expiry was probed as configured, and, where
-// requests expire, the clocks behind its connections agree. Otherwise it returns what is
-// missing and what to do.
+// the node's address is known, a probe confirmed the configured message expiry and no probe
+// contradicts it, and, if requests expire, the clocks behind its connections agree. Otherwise
+// it returns what is missing and what to do.
 func (c *Client) Ready() error {
 	c.mu.Lock()
 	running, last, node := c.running, c.lastError, c.node
@@ -139,7 +139,7 @@ func (c *Client) Ready() error {
 	case up == 0:
 		return fmt.Errorf("clearnode: connecting to %s", publicURL(c.url))
 	case signedIn == 0 && refusal != nil:
-		return fmt.Errorf("clearnode: the node refuses to sign %s in: %w; check clearnode.key_files and the clocks; settled keeps trying", c.account(), refusal)
+		return fmt.Errorf("clearnode: the node refuses the sign-in of %s: %w; check clearnode.key_files and the clocks; settled keeps trying", c.account(), refusal)
 	case (node == nil || signedIn == 0) && last != nil:
 		return fmt.Errorf("clearnode: signing in at %s; the previous connection failed: %w", publicURL(c.url), last)
 	case node == nil || signedIn == 0:
@@ -149,13 +149,13 @@ func (c *Client) Ready() error {
 		return fmt.Errorf("clearnode: %w", err)
 	}
 	if apart := c.clocks.difference(); apart > 0 && !c.Versioned() {
-		return fmt.Errorf("clearnode: the clocks behind %s differ by %s or more from connection to connection, so nothing is sent: run NTP (chrony, systemd-timesyncd) on every node behind that address, or set clearnode.url to one of them", publicURL(c.url), apart.Round(time.Millisecond))
+		return fmt.Errorf("clearnode: the clocks of the nodes behind %s differ by at least %s, so nothing is sent: run NTP (chrony, systemd-timesyncd) on every node behind that address, or set clearnode.url to one of them", publicURL(c.url), apart.Round(time.Millisecond))
 	}
 	return nil
 }
 
-// Changed returns a channel that is closed at the next change of readiness. Call it before
-// Ready.
+// Changed returns a channel that is closed at the next change of readiness. Call Changed
+// before Ready, so that no change is missed.
 func (c *Client) Changed() <-chan struct{} {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -194,8 +194,8 @@ func (c *Client) Connected() int {
 	return up
 }
 
-// Probed returns nil once a probe has confirmed the configured message expiry, or if the
-// node's generation has none. Otherwise it returns why not, and nothing is sent.
+// Probed returns nil if a signed-in connection passed the probe and none failed it. If
+// requests don't expire, every probe passes. Otherwise it returns why no close is sent.
 func (c *Client) Probed() error { return c.prober.state() }
 
 // verifyAddress checks that an answer comes from the node's address. If none is known, it
@@ -221,8 +221,8 @@ func (c *Client) verifyAddress(answering settlement.Address) error {
 	}
 }
 
-// setLastError keeps why a connection ended; nil: one has signed in since. It logs an error
-// at warn level, and repeats of the same error at debug level.
+// setLastError keeps why a connection ended; nil clears it, after a connection has signed in.
+// It logs an error at warn level, and repeats of the same error at debug level.
 func (c *Client) setLastError(connection int, err error) {
 	c.mu.Lock()
 	repeated := c.lastError != nil && err != nil && c.lastError.Error() == err.Error()
@@ -239,7 +239,8 @@ func (c *Client) setLastError(connection int, err error) {
 	c.notifyReadiness()
 }
 
-// nodeTime is the lower bound of the node's clock, or the local clock until that is known.
+// nodeTime returns the lower bound of the node's clock. Until an answer has shown it,
+// nodeTime returns the local clock.
 func (c *Client) nodeTime() time.Time {
 	now := time.Now()
 	if at, known := c.clocks.stamp(now); known {

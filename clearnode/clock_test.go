@@ -171,7 +171,7 @@ func TestLowestClock(t *testing.T) {
 }
 
 // TestEndedClock: the clock of a connection that ended counts for as long as what was sent
-// on it may land, and no longer.
+// on it may take effect, and no longer.
 func TestEndedClock(t *testing.T) {
 	client := &Client{cfg: Config{}.withDefaults(), clocks: clockSet{keep: time.Minute, limit: 10 * time.Second}}
 	now := time.Now()

@@ -103,7 +103,7 @@ func TestConformSend(t *testing.T) {
 			{"the answer is lost", clearnodetest.Fault{Kind: clearnodetest.LoseAnswer}, true, false, ""},
 			{"the answer is lost with the connection", clearnodetest.Fault{Kind: clearnodetest.CutAfter}, true, false, ""},
 			{"the answer is not the node's", wrongSignature, true, false, ""},
-			{"a doubtful error of a request that was carried out", clearnodetest.Fault{Kind: clearnodetest.ErrorApplied, Text: g.doubtful}, true, false, ""},
+			{"a doubtful error of a request that was executed", clearnodetest.Fault{Kind: clearnodetest.ErrorApplied, Text: g.doubtful}, true, false, ""},
 			{"a doubtful error", clearnodetest.Fault{Kind: clearnodetest.Error, Text: g.doubtful}, false, false, ""},
 			{"an unknown error", clearnodetest.Fault{Kind: clearnodetest.ErrorApplied, Text: "no such luck"}, true, false, ""},
 			{"a known error with more to it", clearnodetest.Fault{Kind: clearnodetest.ErrorApplied, Text: g.final + ": database is locked"}, true, false, ""},

@@ -70,7 +70,7 @@ func TestConformCountersign(t *testing.T) {
 				want = time.UnixMilli(int64(stampOf(t, p))).Add(80 * time.Second)
 			}
 			if err == nil && !until.Equal(want) {
-				t.Errorf("it may land until %s, want %s", until, want)
+				t.Errorf("it may take effect until %s, want %s", until, want)
 			}
 			return sig, err
 		})

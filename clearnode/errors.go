@@ -7,12 +7,15 @@ import (
 	"settled/clearnode/internal/protocol"
 )
 
-// ErrNotSent proves that a call never left: no write was attempted, and nothing can have
-// happened.
+// The tables that turn a node's error text into its meaning are in the file errors.go of
+// internal/legacy, internal/nitrorpc and internal/nitronode.
+
+// ErrNotSent proves that a call was never sent: no write was attempted, and nothing can
+// have happened.
 var ErrNotSent = protocol.ErrNotSent
 
-// ErrNoAnswer says that a call left, or may have left in part, and that no verified answer
-// came. Its effect is not known.
+// ErrNoAnswer says that a call was sent, or may have been sent in part, and that no verified
+// answer came. Its effect is not known.
 var ErrNoAnswer = protocol.ErrNoAnswer
 
 // The classes of Config.CallFunc.

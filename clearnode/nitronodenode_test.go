@@ -84,7 +84,7 @@ func TestV1Life(t *testing.T) {
 	wantChecked(t, n)
 }
 
-// TestV1CloseAtOnce: a split that is the plan's already is closed in one step, in
+// TestV1CloseAtOnce: a session with the plan's allocation is closed in one step, in
 // any spelling and order of it, and its rows of 0 aren't sent.
 func TestV1CloseAtOnce(t *testing.T) {
 	n, c := readyV1(t)

@@ -16,7 +16,7 @@ import (
 	"settled/settlement"
 )
 
-// TestV1Rival: of two updates to one version one is carried out, and the other
+// TestV1Rival: of two updates to one version one is executed, and the other
 // knows that it was not.
 func TestV1Rival(t *testing.T) {
 	n, c := readyV1(t)

@@ -22,7 +22,7 @@ type pool struct {
 	mismatches map[*connector]error
 
 	// closeRefusal is why the node refused a close as not allowed on the connection; nil
-	// once a later close was carried out. As long as it is set, a probe also shows that the
+	// once a later close was executed. As long as it is set, a probe also shows that the
 	// connection accepts closes. closeRefusals counts such refusals.
 	closeRefusal  error
 	closeRefusals uint64
@@ -74,7 +74,7 @@ func (p *pool) distrust(refusal error) []*conn {
 	return slices.Clone(p.conns)
 }
 
-// trust forgets the last refusal: a close was carried out.
+// trust forgets the last refusal: a close was executed.
 func (p *pool) trust() {
 	p.mu.Lock()
 	defer p.mu.Unlock()

@@ -16,7 +16,7 @@ import (
 const probeLead = 2 * time.Second
 
 // prober finds out whether the node's message expiry is the configured one, on which the
-// whole fence rests: a node that accepts older requests could carry out one that was given
+// whole fence rests: a node that accepts older requests could execute one that was given
 // up. A success ends with its connection, because a node may be configured again where it is
 // restarted. Connections request a probe when they have signed in. They are served one at a
 // time: those that were never probed at once, because closes wait for them; the others not

@@ -31,7 +31,7 @@ func TestProbe(t *testing.T) {
 		{"as configured", time.Minute, time.Minute, ""},
 		{"as configured, short", 5 * time.Second, 5 * time.Second, ""},
 		{"as configured, long", 2 * time.Minute, 2 * time.Minute, ""},
-		{"twice as long: a dead close could land", 2 * time.Minute, time.Minute, "accepts a request"},
+		{"twice as long: a dead close could take effect", 2 * time.Minute, time.Minute, "accepts a request"},
 		{"five seconds longer", 65 * time.Second, time.Minute, "accepts a request"},
 		{"half as long: every close would be refused", 30 * time.Second, time.Minute, "larger than the node's"},
 		{"shorter, but closes still pass", 50 * time.Second, time.Minute, ""},

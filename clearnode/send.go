@@ -11,7 +11,7 @@ import (
 )
 
 // Prepare builds and signs the next request of a plan: the close, or, at a node that closes
-// in two steps, the update of the split that comes before it. A *settlement.Failure says
+// in two steps, the state update that comes before it. A *settlement.Failure says
 // that no such request can ever be made: our keys and the co-signers don't reach the quorum,
 // or this node can't pay such a plan. *settlement.Waiting says that the client isn't ready,
 // that too few co-signers answered in time, or that more requests wait than may be sent in
@@ -61,7 +61,7 @@ func (c *Client) awaitProbe(ctx context.Context) {
 }
 
 // Send sends a request once, on a connection that is signed in and was probed itself, for
-// which it waits up to Config.RequestTimeout. Nil: the node carried it out.
+// which it waits up to Config.RequestTimeout. Nil: the node executed it.
 // *settlement.Refused: it never left, or the node refused it before doing anything. Any
 // other error: in doubt.
 func (c *Client) Send(ctx context.Context, r settlement.Request) (settlement.Answer, error) {

@@ -53,7 +53,7 @@ func TestATerminatedMessageThatWaits(t *testing.T) {
 	for _, want := range []struct {
 		sequence    uint64
 		disposition Disposition
-	}{{1, Requeued}, {2, Requeued}, {2, Acked}} {
+	}{{1, Returned}, {2, Returned}, {2, Acked}} {
 		if res := r.result(); res.Outcome.Ref.Sequence != want.sequence || res.Disposition != want.disposition {
 			t.Errorf("got %+v, want %+v", res, want)
 		}
@@ -105,7 +105,7 @@ func TestOwnTerminationsAreIgnored(t *testing.T) {
 }
 
 // A durable consumer that was given a MaxDeliver stops delivering a message that was only
-// given back.
+// returned.
 func TestMaxDeliverLosesNothing(t *testing.T) {
 	r := newRig(t, nil)
 	r.settler.do = func(_ context.Context, o settlement.Outcome, nth int) (settlement.Settlement, error) {

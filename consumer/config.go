@@ -53,7 +53,7 @@ type Config struct {
 	// BeginFunc is called when a worker begins a delivery, with the Outcome, Delivered and
 	// Published of its result. It returns the context of everything that is done for the
 	// delivery, including its log event, and a function that is called after the answer.
-	BeginFunc func(ctx context.Context, begun Result) (context.Context, func(Result))
+	BeginFunc func(ctx context.Context, started Result) (context.Context, func(Result))
 
 	// ForeignFunc is called, from many goroutines, for each message that was read in
 	// DEADLETTERS or OPERATIONS and is not a dead letter or a record; perhaps several

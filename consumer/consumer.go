@@ -13,9 +13,9 @@ import (
 	"settled/settlement"
 )
 
-// Settler settles outcomes; settlement.Settler is one. Settle returns nil only with the
-// stored closed entry, *settlement.Failed only if the failure is stored, and any other
-// error if nothing is decided yet. It is called from many goroutines at once.
+// Settler settles outcomes; settlement.Settler is one. Settle returns a nil error only with
+// the stored closed entry, and *settlement.Failed only if the failure is stored. After any
+// other error nothing is decided. It is called from many goroutines at once.
 type Settler interface {
 	Settle(ctx context.Context, o settlement.Outcome) (settlement.Settlement, error)
 }
@@ -26,11 +26,11 @@ type Result struct {
 	Settlement  settlement.Settlement
 	Disposition Disposition
 	Reason      string        // as in Verdict: one of few values, suitable for a label
-	Delay       time.Duration // after which a message that was given back is delivered again
+	Delay       time.Duration // after which a message that was returned is delivered again
 	Err         error         // from Settle; nil if the outcome is settled
 	Elapsed     time.Duration // from the beginning of Settle to the answer
 	Answering   time.Duration // the part of Elapsed that the answer took
-	Delivered   uint64        // how many times the message was delivered, including this time: a hint
+	Delivered   uint64        // how many times the message was delivered, including this time; a hint: a durable that was created again counts from 1
 	Published   time.Time     // when the stream stored the message
 }
 
@@ -46,17 +46,17 @@ const (
 // Status is what the consumer does at this moment.
 type Status struct {
 	State State
-	Why   string // of Rebuilding
+	Why   string // the reason, if State is Rebuilding
 
 	Paused    bool // the node is not ready: nothing is fetched
 	PausedWhy string
 
 	InHand  int // messages being settled
-	Waiting int // messages received and not begun
+	Waiting int // messages received and not started
 
 	// Of all replicas together, as of the last check (every few seconds): messages not
 	// delivered yet, and messages delivered without a final answer, which includes those
-	// given back with a delay.
+	// returned with a delay.
 	Pending    uint64
 	Unanswered int
 
@@ -65,7 +65,7 @@ type Status struct {
 	Panics uint64 // Settle calls that panicked since the start: each is a bug
 }
 
-// Err is nil if messages can be fetched, paused or not.
+// Err returns nil if the durable consumer exists, also while fetching is paused.
 func (s Status) Err() error {
 	if s.State == OK {
 		return nil
@@ -108,13 +108,12 @@ func (c *Consumer) Status() Status {
 	return s
 }
 
-// The time limits of a stop; all but stopFlush and stopBound are counted from the end of
-// ctx. Until stopDraining requested messages are received; until stopSettling calls of
-// Settle may end by themselves, and are then cancelled; until stopAnswers they may end and
-// be answered, which includes ackTime for a last confirmation. Answers without a
-// confirmation are flushed for stopFlush. Together this is less than stopBound, also if
-// NATS is connected but does not answer. The service promises 15 seconds: the rest is for
-// closing its connections.
+// The time limits of a stop. stopDraining, stopSettling and stopAnswers count from the end
+// of fetching. Until stopDraining, requested messages are received. At stopSettling, running
+// Settle calls are cancelled. Until stopAnswers they may return and be answered, with ackTime
+// for a last confirmation. Then unconfirmed answers are flushed for stopFlush. All this takes
+// less than stopBound (used by tests only), even if NATS is connected and does not answer.
+// The service promises 15 seconds: the rest is for closing its connections.
 const (
 	stopDraining = time.Second
 	stopSettling = 8 * time.Second
@@ -123,11 +122,11 @@ const (
 	stopBound    = 11 * time.Second
 )
 
-// Run settles outcomes until ctx ends. Then it stops fetching, finishes what is in
-// progress, gives back what is not begun, and returns nil, within 11 seconds. It returns
-// an error if it can't continue: a durable consumer that endangers outcomes
-// (*RefusedError), found at the start, or a connection that was closed; or if a call of
-// Settle does not end. It may run once at a time.
+// Run settles outcomes until ctx ends. Then it stops fetching, finishes what is in progress,
+// returns messages that are not started, and returns nil, within 11 seconds. It returns
+// *RefusedError if the durable endangers outcomes at the start, ErrClosed if the connection
+// is closed for good, and an error if a cancelled Settle call does not return. Do not call
+// Run while it runs.
 func (c *Consumer) Run(ctx context.Context) error {
 	if !c.running.CompareAndSwap(false, true) {
 		return errors.New("consumer: runs already")
@@ -157,9 +156,9 @@ func (c *Consumer) Run(ctx context.Context) error {
 	defer time.AfterFunc(stopSettling, func() { cancelSettling(errStopping) }).Stop()
 	f.drain(stopped.Add(stopDraining))
 	stopMonitor()
-	f.giveBack(0)
+	f.returnUnstarted(0)
 	if !f.stopWorkers(stopped.Add(stopAnswers)) {
-		return errors.Join(err, fmt.Errorf("consumer: stopped with %d messages in progress whose Settle does not end; they are delivered again after the ack wait", f.inProgress))
+		return errors.Join(err, fmt.Errorf("consumer: stopped, and %d calls of Settle had not returned; their messages are delivered again after the ack wait", f.inProgress))
 	}
 	if c.js.Conn().FlushTimeout(stopFlush) != nil && err == nil {
 		c.cfg.Log.Warn().Msg("stopped without NATS confirming the last answers; messages whose answers were lost are delivered again after the ack wait")

@@ -71,7 +71,7 @@ func TestWaitingIsGivenBackUntilItEnds(t *testing.T) {
 		if res.Reason != want || res.Delivered != uint64(i+1) {
 			t.Errorf("delivery %d: %s (delivered %d), want %s", i+1, res.Reason, res.Delivered, want)
 		}
-		if give := res.Disposition == Requeued; give != (want != "closed") || give && res.Delay <= 0 {
+		if give := res.Disposition == Returned; give != (want != "closed") || give && res.Delay <= 0 {
 			t.Errorf("delivery %d: %s after %s", i+1, res.Disposition, res.Delay)
 		}
 	}
@@ -107,7 +107,7 @@ func TestAPanicIsGivenBackAndLogged(t *testing.T) {
 	}
 	r.start()
 	seq := r.publish("1")
-	if res := r.result(); res.Disposition != Requeued || res.Reason != "panic" || res.Delay <= 0 {
+	if res := r.result(); res.Disposition != Returned || res.Reason != "panic" || res.Delay <= 0 {
 		t.Errorf("got %+v", res)
 	}
 	r.settledAll(seq)
@@ -221,7 +221,7 @@ func TestWorkersBoundWhatIsInHand(t *testing.T) {
 	}
 }
 
-// A stop finishes what is in progress, and gives back the rest for other replicas at once.
+// A stop finishes what is in progress, and returns the rest for other replicas at once.
 func TestStop(t *testing.T) {
 	r := newRig(t, func(c *Config) { c.Workers = 2 })
 	goOn := make(chan struct{})
@@ -236,8 +236,8 @@ func TestStop(t *testing.T) {
 	r.until("busy", func() bool { s := r.c.Status(); return s.InHand == 2 && s.Waiting == 2 })
 	r.stop()
 	next := natstest.Must(r.js.Consumer(t.Context(), "OUTCOMES", "settled"))
-	others := 0 // 8: 6 that were never taken, and, long before the ack wait ends, 2 that were given back
-	r.until("what is not begun is there for others", func() bool {
+	others := 0 // 8: 6 that were never taken, and, long before the ack wait ends, 2 that were returned
+	r.until("what is not started is there for others", func() bool {
 		batch := natstest.Must(next.FetchNoWait(10))
 		for range batch.Messages() {
 			others++
@@ -258,7 +258,7 @@ func TestStop(t *testing.T) {
 	}
 }
 
-// A call of Settle that doesn't end by itself is cancelled, and its message is given back
+// A call of Settle that doesn't end by itself is cancelled, and its message is returned
 // without delay.
 func TestCutShort(t *testing.T) {
 	r := newRig(t, nil)
@@ -277,7 +277,7 @@ func TestCutShort(t *testing.T) {
 	d.parse("", nil)
 	cancel(errStopping)
 	c.process(stopped, d)
-	if res := r.result(); res.Disposition != Requeued || res.Reason != "stopping" || res.Delay != 0 {
+	if res := r.result(); res.Disposition != Returned || res.Reason != "stopping" || res.Delay != 0 {
 		t.Errorf("got %+v", res)
 	}
 	r.settler.do = nil
@@ -345,7 +345,7 @@ func TestPauseAndResume(t *testing.T) {
 	r.until("one in hand, one waiting", func() bool { s := r.c.Status(); return !s.Paused && s.InHand == 1 && s.Waiting == 1 })
 
 	node.set(errors.New("away"))
-	r.until("what was not begun is given back, and nothing is asked for", func() bool {
+	r.until("what was not started is returned, and nothing is asked for", func() bool {
 		s := r.c.Status()
 		return s.Paused && s.InHand == 1 && s.Waiting == 0 && r.durable().NumWaiting == 0
 	})
@@ -580,7 +580,7 @@ func TestOneAnswerAndNothingAfter(t *testing.T) {
 	d := &delivery{msg: &nats.Msg{Reply: "answers"}}
 	ds.add(d)
 	ds.sendProgress()
-	if err := ds.answer(d, Verdict{Disposition: Requeued, Delay: 1500 * time.Millisecond}); err != nil {
+	if err := ds.answer(d, Verdict{Disposition: Returned, Delay: 1500 * time.Millisecond}); err != nil {
 		t.Error(err)
 	}
 	ds.add(d) // as if it was answered after the open ones were listed

@@ -15,7 +15,7 @@ type Disposition string
 const (
 	Acked      Disposition = "ack"      // settled: never delivered again
 	Terminated Disposition = "term"     // failed, recorded and dead-lettered: never delivered again
-	Requeued   Disposition = "nak"      // delivered again after the delay
+	Returned   Disposition = "nak"      // delivered again after the delay
 	Abandoned  Disposition = "withheld" // not answered, because the durable that delivered it is gone; never from Decide
 )
 
@@ -23,7 +23,7 @@ const (
 type Verdict struct {
 	Disposition Disposition
 	Reason      string        // "closed", a settlement.Code, a settlement.Reason, or one of the constants below
-	Delay       time.Duration // of Requeued
+	Delay       time.Duration // of Returned
 }
 
 // Reasons of a Verdict, in addition to the codes and reasons of settlement.
@@ -42,8 +42,8 @@ const maxUnavailableDelay = 5 * time.Second
 // errStopping marks the error of a Settle call that a stop of the consumer cancelled.
 var errStopping = errors.New("stopped before anything was decided")
 
-// Backoff computes the delay of messages that are given back: between Initial and twice
-// Initial after the first delivery, with an upper end that doubles with each delivery up
+// Backoff computes the delay of messages that are returned: between Initial and twice
+// Initial after the first delivery, with an upper bound that doubles with each delivery up
 // to Max. The delays are spread evenly, so that messages that waited together don't
 // return together.
 type Backoff struct {
@@ -71,12 +71,12 @@ func (b Backoff) Delay(delivered uint64) time.Duration {
 
 // Decide says how a delivery is answered, from what Settle returned. Only a closed entry
 // is acknowledged and only *settlement.Failed is terminated; after an unexpected error the
-// message is given back.
+// message is returned.
 func Decide(s settlement.Settlement, err error, delivered uint64, b Backoff) Verdict {
 	var failed *settlement.Failed
 	var waiting *settlement.Waiting
 	var panicked *panicError
-	back := Verdict{Disposition: Requeued, Delay: b.Delay(delivered)}
+	back := Verdict{Disposition: Returned, Delay: b.Delay(delivered)}
 	switch {
 	case err == nil && s.Entry.State == settlement.EntryClosed:
 		return Verdict{Disposition: Acked, Reason: ReasonClosed}
@@ -85,7 +85,7 @@ func Decide(s settlement.Settlement, err error, delivered uint64, b Backoff) Ver
 	case errors.As(err, &failed):
 		return Verdict{Disposition: Terminated, Reason: string(failed.Code)}
 	case errors.Is(err, errStopping):
-		return Verdict{Disposition: Requeued, Reason: ReasonStopping}
+		return Verdict{Disposition: Returned, Reason: ReasonStopping}
 	case errors.As(err, &waiting):
 		back.Reason = string(waiting.Reason)
 		if waiting.Delay > 0 {

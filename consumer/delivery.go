@@ -123,7 +123,7 @@ func (ds *deliveries) answer(d *delivery, v Verdict) error {
 		return errors.New("answered already")
 	case d.generation != ds.generation.Load():
 		return errAbandoned
-	case d.requeue != nil && v.Disposition != Requeued:
+	case d.requeue != nil && v.Disposition != Returned:
 		return nil
 	case d.requeue != nil:
 		ctx, cancel := context.WithTimeout(context.Background(), ackTime)

@@ -4,7 +4,7 @@
 //
 // A Consumer settles nothing itself: a Settler does, and Decide derives the answer from its
 // result. It knows neither the node nor the ledger, and never retries: the server delivers
-// again what was given back. EnsureStreams creates the streams that it works on, and
+// again what was returned. EnsureStreams creates the streams that it works on, and
 // refuses settings that could lose an outcome; SettingsMonitor verifies them from then on.
 //
 // The sub-packages are cloudevent, which reads the event in a message; operations, the
@@ -16,8 +16,8 @@
 // Each is verified by a test.
 //
 //  1. A message is acknowledged only for a closed entry, and terminated only if Settle
-//     returned a failure, which is stored. Every other end of a Settle call, a panic
-//     included, gives the message back.
+//     returned a failure, which is stored. After every other end of a Settle call, a panic
+//     included, the message is returned.
 //  2. Every message is answered once, and nothing follows the answer. Until then the
 //     consumer tells the server at every third of the ack wait that it is in progress.
 //  3. An answer goes only to the durable consumer that delivered the message. If the stream
@@ -30,14 +30,14 @@
 //  5. A dead letter contains what is needed to publish its message again, whatever is in
 //     it. The message's own headers can neither instruct the server nor pass for those that
 //     a dead letter adds.
-//  6. A stop finishes what is in progress and gives back what is not begun, within 11
-//     seconds from the end of the context, also if NATS is connected but does not answer.
+//  6. A stop finishes what is in progress and returns messages that are not started, within
+//     11 seconds from the end of the context, also if NATS is connected but does not answer.
 //     The service promises 15: the rest is for closing its connections.
 //  7. A stream of outcomes that is created in place of a lost one begins beyond every
 //     sequence that the ledger can name. Settlement tells a redelivery from a replay by the
 //     sequence, and a reused one could alias another outcome.
 //  8. One outcome of a session is settled at a time, in the order of arrival. The others
-//     wait without a worker, up to a limit, and beyond it they are given back. However many
+//     wait without a worker, up to a limit, and beyond it they are returned. However many
 //     messages name one session, the outcomes of other sessions are fetched and settled.
 //  9. A message that the server no longer delivers, because another client terminated it or
 //     because of a MaxDeliver, is settled like any other, or published again, if a replica
@@ -47,10 +47,10 @@
 //
 // While Config.Ready returns an error nothing is fetched. Ready is called when a channel of
 // Config.Changed is closed, and once a second. On the first error the open request is
-// withdrawn, and messages that were received but not begun are given back with a short
+// withdrawn, and messages that were received but not started are returned with a short
 // delay; those in progress continue, and end by their own reads. On the first nil after
 // that, fetching resumes. An emergency stop does not pause fetching: Settle returns an
-// error, and the messages are given back.
+// error, and the messages are returned.
 //
 // # Trust
 //

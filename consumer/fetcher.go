@@ -10,7 +10,7 @@ import (
 )
 
 const (
-	pausedDelay = time.Second            // for messages that were received before a pause and not begun
+	pausedDelay = time.Second            // for messages that were received before a pause and not started
 	readyPeriod = time.Second            // between two calls of Ready, unless Changed asks for one
 	retryDelay  = 250 * time.Millisecond // between a request that failed and the next
 )
@@ -35,7 +35,7 @@ type fetcher struct {
 	sessions    *sessionQueue
 	inProgress  int              // deliveries that workers have
 	requested   int              // messages of the last request
-	noRoom      int              // how many of these were given back at once
+	noRoom      int              // how many of these were returned at once
 	overrequest int              // how many times as many messages as there is room for are requested
 	retry       <-chan time.Time // after a request failed, until the next may be made
 }
@@ -167,11 +167,11 @@ func (c *Consumer) setStatus(change func(*Status)) {
 	change(&c.status)
 }
 
-// adjust gives back what is not begun while fetching is paused, and withdraws the open
-// request or makes one, as the state demands.
+// adjust returns the messages that are not started while fetching is paused, and withdraws
+// the open request or makes one, as the state demands.
 func (f *fetcher) adjust() {
 	if f.notReady != nil {
-		f.giveBack(pausedDelay)
+		f.returnUnstarted(pausedDelay)
 	}
 	mayFetch := f.notReady == nil && f.durable.err == nil
 	switch {
@@ -185,14 +185,14 @@ func (f *fetcher) adjust() {
 }
 
 // maxOverrequest bounds how many messages are kept if those of a request that were
-// expected to be given back are settled instead.
+// expected to be returned are settled instead.
 const maxOverrequest = 8
 
 // request requests as many messages as there is room for, once that is at least half the
 // number of workers: twice as many as there are workers are kept, in progress or waiting
 // for a worker. Those that wait for others of their session take up no room here.
 //
-// If nearly all messages of the last request were given back at once, many messages name
+// If nearly all messages of the last request were returned at once, many messages name
 // few sessions, and those of other sessions follow them in the stream: then a multiple is
 // requested.
 func (f *fetcher) request() {
@@ -263,7 +263,7 @@ func (f *fetcher) enqueue(d *delivery) {
 			f.c.cfg.Log.Warn().Str("session", d.outcome.Session.Token()).Uint64("sequence", d.meta.Sequence.Stream).
 				Msg("more outcomes name this session than can wait for it: they are settled one by one, and the others are delivered again later")
 		}
-		f.giveBackOne(d, delay)
+		f.returnDelivery(d, delay)
 	}
 }
 
@@ -272,7 +272,7 @@ func (f *fetcher) enqueue(d *delivery) {
 func (f *fetcher) setDurable(s durableState) {
 	if s.generation != f.durable.generation {
 		f.c.deliveries.generation.Store(s.generation)
-		f.giveBack(0)
+		f.returnUnstarted(0)
 	}
 	f.durable = s
 	f.c.deliveries.setAckWait(s.ackWait)
@@ -324,24 +324,24 @@ func (f *fetcher) pullClosed() {
 	}
 }
 
-// giveBack answers the deliveries that are not begun, so that another replica can settle
-// them.
-func (f *fetcher) giveBack(delay time.Duration) {
+// returnUnstarted answers the deliveries that are not started, so that another replica can
+// settle them.
+func (f *fetcher) returnUnstarted(delay time.Duration) {
 	waiting := f.sessions.removeWaiting()
 	for _, d := range f.next {
 		f.sessions.done(d, time.Now())
-		f.giveBackOne(d, delay)
+		f.returnDelivery(d, delay)
 	}
 	for _, d := range waiting {
-		f.giveBackOne(d, delay)
+		f.returnDelivery(d, delay)
 	}
 	f.next = nil
 }
 
-func (f *fetcher) giveBackOne(d *delivery, delay time.Duration) {
+func (f *fetcher) returnDelivery(d *delivery, delay time.Duration) {
 	answer := func() {
-		if err := f.c.deliveries.answer(d, Verdict{Disposition: Requeued, Delay: delay}); err != nil {
-			f.c.cfg.Log.Debug().Err(err).Uint64("sequence", d.meta.Sequence.Stream).Msg("outcome not given back")
+		if err := f.c.deliveries.answer(d, Verdict{Disposition: Returned, Delay: delay}); err != nil {
+			f.c.cfg.Log.Debug().Err(err).Uint64("sequence", d.meta.Sequence.Stream).Msg("outcome not returned")
 		}
 	}
 	if d.requeue != nil {

@@ -96,13 +96,13 @@ func (c *Consumer) logResult(ctx context.Context, r Result, answerErr error) {
 		Str("session", r.Outcome.Session.Token()).Str("scenario", string(r.Outcome.Scenario)).
 		Str("disposition", string(r.Disposition)).Str("reason", r.Reason).
 		Int("attempt", r.Settlement.Entry.Attempt).Dur("elapsed", r.Elapsed)
-	if r.Disposition == Requeued {
+	if r.Disposition == Returned {
 		e = e.Dur("delay", r.Delay)
 	}
 	if err := errors.Join(r.Err, answerErr); err != nil {
 		e = e.Str("error", OneLine(err.Error(), 1<<10))
 	}
 	e.Msg(map[Disposition]string{
-		Acked: "outcome settled", Terminated: "outcome failed", Requeued: "outcome waits", Abandoned: "outcome to be delivered again",
+		Acked: "outcome settled", Terminated: "outcome failed", Returned: "outcome waits", Abandoned: "outcome to be delivered again",
 	}[r.Disposition])
 }

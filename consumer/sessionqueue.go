@@ -15,7 +15,7 @@ const (
 
 // Bounds of the delays of deliveries that find no room. They differ from those of the
 // configuration, which are for outcomes that were tried. The server delivers what returns
-// before new messages, so these must not return faster than they can be given back again:
+// before new messages, so these must not return faster than they can be returned again:
 // a million of one session return at 2,000 a second.
 const (
 	minDelay     = time.Second // about, after the first delivery
@@ -28,7 +28,7 @@ const (
 // sessionQueue lets one delivery of a session be settled at a time. Each Settle call reads
 // the session's ledger entries and appends one: of several at once only one succeeds, and
 // makes all others read again. Other deliveries of the session wait without occupying a
-// worker. Those that find no room are given back, with delays that bring them back one
+// worker. Those that find no room are returned, with delays that bring them back one
 // after the other at the pace of the session. So the messages of one session, however many
 // there are, keep no other session's from being fetched and settled.
 //
@@ -46,7 +46,7 @@ type sessionState struct {
 	waiting []*delivery
 	pace    time.Duration // for each outcome of the session
 	since   time.Time     // when the current delivery became the next
-	booked  time.Time     // when the last of the deliveries that were given back returns
+	booked  time.Time     // when the last of the deliveries that were returned returns
 }
 
 func newSessionQueue(workers int) *sessionQueue {
@@ -90,7 +90,7 @@ func (d *delivery) session() settlement.SessionID {
 }
 
 // book returns the delay of a delivery that finds no room: about until those before it,
-// waiting or given back, are settled. They return twice as fast as the session's pace: to
+// waiting or returned, are settled. They return twice as fast as the session's pace: to
 // return too early costs little, but a session without a delivery makes no progress. After
 // each delivery that returned too early the delay doubles, so that the deliveries of a
 // session that makes no progress soon stop hindering those of others, however many they

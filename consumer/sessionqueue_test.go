@@ -32,9 +32,9 @@ type oneAtATime struct {
 	t    *testing.T
 	goOn chan struct{}
 
-	mu    sync.Mutex
-	open  map[settlement.SessionID]bool
-	begun []uint64
+	mu      sync.Mutex
+	open    map[settlement.SessionID]bool
+	started []uint64
 }
 
 func (o *oneAtATime) settle(ctx context.Context, out settlement.Outcome, _ int) (settlement.Settlement, error) {
@@ -44,7 +44,7 @@ func (o *oneAtATime) settle(ctx context.Context, out settlement.Outcome, _ int) 
 	}
 	o.open[out.Session] = true
 	if out.Session == hotSession {
-		o.begun = append(o.begun, out.Ref.Sequence)
+		o.started = append(o.started, out.Ref.Sequence)
 	}
 	o.mu.Unlock()
 	defer func() {
@@ -65,7 +65,7 @@ func (o *oneAtATime) settle(ctx context.Context, out settlement.Outcome, _ int) 
 func (o *oneAtATime) order() []uint64 {
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	return slices.Clone(o.begun)
+	return slices.Clone(o.started)
 }
 
 // hotRig is a rig whose Settle blocks for outcomes of the hot session.
@@ -95,7 +95,7 @@ func TestAHotSessionHoldsUpNoOther(t *testing.T) {
 		}
 	}
 	if n := len(hot.order()); n != 1 {
-		t.Errorf("%d outcomes of the hot session begun, want one", n)
+		t.Errorf("%d outcomes of the hot session started, want one", n)
 	}
 	r.until("one in hand, and no more waiting than may", func() bool { s := r.c.Status(); return s.InHand == 1 && s.Waiting <= maxWaitingOfSession })
 	close(hot.goOn)
@@ -217,7 +217,7 @@ func TestASessionsOutcomesAreSettledInTheirOrder(t *testing.T) {
 	}
 }
 
-// A pause, like a stop, gives back at once what waits for others of its session.
+// A pause, like a stop, returns at once what waits for others of its session.
 func TestWaitingOutcomesAreGivenBack(t *testing.T) {
 	t.Run("pause", func(t *testing.T) {
 		var node readiness
@@ -227,11 +227,11 @@ func TestWaitingOutcomesAreGivenBack(t *testing.T) {
 		r.start()
 		r.waiting(3)
 		node.set(errors.New("away"))
-		r.until("given back", func() bool { s := r.c.Status(); return s.Paused && s.InHand == 1 && s.Waiting == 0 })
+		r.until("returned", func() bool { s := r.c.Status(); return s.Paused && s.InHand == 1 && s.Waiting == 0 })
 		close(hot.goOn)
 		r.until("what is in hand has ended", func() bool { return r.c.Status().InHand == 0 })
 		if n := len(hot.order()); n != 1 {
-			t.Errorf("%d outcomes begun while paused", n-1)
+			t.Errorf("%d outcomes started while paused", n-1)
 		}
 		node.set(nil)
 		r.settledAll(4)
@@ -255,7 +255,7 @@ func TestWaitingOutcomesAreGivenBack(t *testing.T) {
 			t.Errorf("Run: %v", err)
 		}
 		if n := len(hot.order()); n != 1 {
-			t.Errorf("%d outcomes begun after the stop", n-1)
+			t.Errorf("%d outcomes started after the stop", n-1)
 		}
 	})
 }
@@ -351,7 +351,7 @@ func TestSessionQueueIsBounded(t *testing.T) {
 		t.Errorf("%d wait, want %d; %d different delays", queue.waiting, maxWaitingPerWorker, len(delays))
 	}
 	if all := queue.removeWaiting(); len(all) != maxWaitingPerWorker || queue.waiting != 0 {
-		t.Errorf("%d given back, %d waiting", len(all), queue.waiting)
+		t.Errorf("%d returned, %d waiting", len(all), queue.waiting)
 	}
 }
 

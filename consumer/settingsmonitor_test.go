@@ -199,7 +199,7 @@ func TestRemovedWhileRunning(t *testing.T) {
 			}
 			s.fence = 0
 			if err := s.Verify(t.Context()); err != nil {
-				t.Errorf("a fence later: %v", err)
+				t.Errorf("a fence period later: %v", err)
 			}
 		})
 	}

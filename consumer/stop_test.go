@@ -77,7 +77,7 @@ func TestAStopWhileNATSIsSilent(t *testing.T) {
 		return settlement.Settlement{}, &settlement.Waiting{Reason: settlement.NodeUnavailable, Err: ctx.Err()}
 	}
 	r.publish("closed")
-	for _, id := range []string{"waits", "not begun"} {
+	for _, id := range []string{"waits", "not started"} {
 		r.publish(id)
 	}
 	r.start()
@@ -94,11 +94,11 @@ func TestAStopWhileNATSIsSilent(t *testing.T) {
 		res := r.result()
 		got[res.Outcome.Ref.ID+" "+res.Reason] = res.Disposition
 	}
-	if got["closed closed"] != Acked || got["waits stopping"] != Requeued {
+	if got["closed closed"] != Acked || got["waits stopping"] != Returned {
 		t.Errorf("in hand at the stop: %v", got)
 	}
 	if n := r.settler.count(3); n != 0 {
-		t.Errorf("begun after the stop %d times", n)
+		t.Errorf("started after the stop %d times", n)
 	}
 	if len(r.log.Events(t, "stopped without NATS confirming the last answers; messages whose answers were lost are delivered again after the ack wait")) != 1 {
 		t.Errorf("not logged that answers may be lost; log:\n%s", r.log)

@@ -15,7 +15,7 @@ import (
 const (
 	outcomeSize   = 256 << 10 // the largest outcome message in bytes, headers included
 	letterSize    = 512 << 10 // bytes that a stream of dead letters must accept at least
-	maxAckPending = -1        // no limit: messages that were given back with a delay count too, and those of one session could block all others
+	maxAckPending = -1        // no limit: messages that were returned with a delay count too, and those of one session could block all others
 
 	// earlierMaxAckPending is the limit that earlier versions created the durable with.
 	earlierMaxAckPending = 10000
@@ -64,7 +64,7 @@ func streamConfig(cfg Config, name, subject string, maxBytes int64) jetstream.St
 
 // DurableConfig returns the durable pull consumer as it is created. MaxDeliver is
 // unlimited, because a message without deliveries left would never be settled; there is no
-// BackOff, because it changes the delay of messages that are given back.
+// BackOff, because it changes the delay of messages that are returned.
 func DurableConfig(cfg Config) jetstream.ConsumerConfig {
 	cfg = cfg.withDefaults()
 	return jetstream.ConsumerConfig{

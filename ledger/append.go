@@ -12,8 +12,9 @@ import (
 )
 
 const (
-	// attemptBytes is the number of random bytes that distinguish one append from every other.
-	attemptBytes = 16
+	// attemptIDBytes is the number of random bytes that distinguish one append from every
+	// other.
+	attemptIDBytes = 16
 	// appendBudget is how long an append is retried: as long as the longest measured election
 	// of a stream leader (5 to 8 s).
 	appendBudget = 8 * time.Second
@@ -140,7 +141,7 @@ func (l *Ledger) prepareAppend(head settlement.Head, e settlement.Entry) (pendin
 	if err := checkTransition(head, e); err != nil {
 		return pendingAppend{}, err
 	}
-	random := make([]byte, attemptBytes)
+	random := make([]byte, attemptIDBytes)
 	l.cfg.RandomFunc(random)
 	e.Time, e.AttemptID = truncateTime(l.cfg.NowFunc()), hex.EncodeToString(random)
 	if e.ValidUntil != nil {
@@ -198,7 +199,7 @@ func nilIfEmpty[T any](list []T) []T {
 // session has the expected sequence. An entry without a session has no expectation; its
 // Nats-Msg-Id removes duplicates.
 func (l *Ledger) store(ctx context.Context, a pendingAppend) (Message, error) {
-	begun, deadline := l.losses.snapshot(), l.cfg.SteadyFunc().Add(appendBudget)
+	before, deadline := l.losses.snapshot(), l.cfg.MonotonicFunc().Add(appendBudget)
 	for pause := firstPause; ; pause = min(2*pause, longestPause) {
 		m, err := l.publish(ctx, a)
 		if err == nil {
@@ -208,12 +209,12 @@ func (l *Ledger) store(ctx context.Context, a pendingAppend) (Message, error) {
 			return m, err
 		}
 		expected := a.Expect
-		m, found, readErr := l.resolveAppend(ctx, &a, begun)
+		m, found, readErr := l.resolveAppend(ctx, &a, before)
 		if found || errors.Is(readErr, settlement.ErrHeadMoved) {
 			return m, readErr
 		}
 		err = errors.Join(err, readErr)
-		if !l.cfg.SteadyFunc().Add(pause).Before(deadline) {
+		if !l.cfg.MonotonicFunc().Add(pause).Before(deadline) {
 			return Message{}, fmt.Errorf("not known to be stored, tried for %s: %w", appendBudget, err)
 		}
 		if readErr == nil && a.Expect != expected {
@@ -302,7 +303,7 @@ func (l *Ledger) readDuplicate(ctx context.Context, a pendingAppend, sequence ui
 // draft may be stored before it; otherwise it can't be stored any more. Neither: it is not
 // stored, or not yet. If only foreign messages came after the head, the next try expects the
 // last of them, and no earlier try can succeed any more.
-func (l *Ledger) resolveAppend(ctx context.Context, a *pendingAppend, begun snapshot) (m Message, found bool, err error) {
+func (l *Ledger) resolveAppend(ctx context.Context, a *pendingAppend, before snapshot) (m Message, found bool, err error) {
 	if a.Filter == "" {
 		return Message{}, false, nil
 	}
@@ -313,7 +314,7 @@ func (l *Ledger) resolveAppend(ctx context.Context, a *pendingAppend, begun snap
 	stored := Message{Subject: a.Subject, Sequence: now.Sequence(), Payload: a.Payload}
 	switch {
 	case now.Digest == digest(a.Payload):
-		l.losses.observeAppend(begun, stored)
+		l.losses.observeAppend(before, stored)
 		return stored, true, nil
 	case now.N() > a.head.N():
 		return Message{}, false, settlement.ErrHeadMoved

@@ -173,12 +173,12 @@ func TestAppendThatLandsLate(t *testing.T) {
 func TestAppendGivesUpAfterTheBudget(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		mem := &ledgertest.Stream{FaultFunc: func(ledgertest.Op) (bool, error) { return false, errLost }}
-		l, id, begun := ledger.New(mem, config()), session(1), time.Now()
+		l, id, start := ledger.New(mem, config()), session(1), time.Now()
 		_, err := l.Append(t.Context(), settlement.Head{Session: id}, closing(id, outcome("a"), 1))
 		if !errors.Is(err, errLost) || errors.Is(err, settlement.ErrHeadMoved) {
 			t.Errorf("append without a server: %v", err)
 		}
-		if spent := time.Since(begun); spent < ledger.AppendBudget-time.Second || spent > ledger.AppendBudget {
+		if spent := time.Since(start); spent < ledger.AppendBudget-time.Second || spent > ledger.AppendBudget {
 			t.Errorf("tried for %s, want about %s", spent, ledger.AppendBudget)
 		}
 	})

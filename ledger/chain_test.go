@@ -170,7 +170,7 @@ func TestForeignMessageOvertakesAppend(t *testing.T) {
 func TestForeignMessagesKeepComing(t *testing.T) {
 	mem, cfg, now := &ledgertest.Stream{}, config(), time.Unix(1_700_000_000, 0)
 	junk := func() { mem.Put("settlement.failed."+string(session(1)), []byte("{}")) }
-	cfg.SteadyFunc = func() time.Time { return now }
+	cfg.MonotonicFunc = func() time.Time { return now }
 	cfg.WaitFunc = func(_ context.Context, d time.Duration) error {
 		now = now.Add(d)
 		junk()
@@ -315,7 +315,7 @@ func TestDuplicateIsVerified(t *testing.T) {
 		stored = append(stored, *mustAppend(t, l, settlement.Head{}, e).Last)
 	}
 	of := e
-	of.Outcome.Digest = strings.Repeat("ee", 32) // the stream of outcomes was set back, and has another under the number
+	of.Outcome.Digest = strings.Repeat("ee", 32) // the stream of outcomes was restored from an older copy, and has another under the number
 	stored = append(stored, *mustAppend(t, l, settlement.Head{}, of).Last)
 	if stored[0].Sequence != 2 || stored[2].Outcome != of.Outcome || !reflect.DeepEqual(stored[2].Outcome, of.Outcome) || stored[2].Sequence == stored[0].Sequence {
 		t.Errorf("stored %+v", stored)

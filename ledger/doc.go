@@ -27,7 +27,7 @@
 //     that was appended meanwhile gives the right to send. A stream that replaced a deleted
 //     one has lost all entries. It is recognised by its creation time, which is compared
 //     after each closing entry and before its request is sent, and by outcomes that are
-//     older than a stream that is younger than a fence.
+//     older than a stream that is younger than a fence period.
 //  7. A message on the ledger's subjects that is not an entry of this ledger, by its bytes
 //     or by its session's hash chain, is ignored: it is never the head, never ends a chain
 //     and never blocks a session. The next append expects it as the last message. If it
@@ -36,7 +36,7 @@
 //
 // The wait concerns only requests that are fenced by their expiry. Requests that are fenced
 // by the session's version (nitronode v1) never expire, and need no wait: of all plans made
-// from one version, recorded or lost, the node carries out one. A plan that is made later
+// from one version, recorded or lost, the node executes one. A plan that is made later
 // starts from the result of that one, and the close that pays out happens once.
 //
 // The package trusts the NATS servers to keep what they acknowledged and to evaluate

@@ -163,9 +163,9 @@ func TestDenseHistoryIsReadConcurrently(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		mem := &lagging{Stream: &ledgertest.Stream{}}
 		scatter(t, mem.Stream, session(1), make([]int, 300))
-		begun := time.Now()
+		start := time.Now()
 		n := len(mustHead(t, ledger.New(mem, config()), session(1)).Entries)
-		if rounds := int(time.Since(begun) / time.Millisecond); n != 300 || mem.reads > 301 || rounds > 51 {
+		if rounds := int(time.Since(start) / time.Millisecond); n != 300 || mem.reads > 301 || rounds > 51 {
 			t.Errorf("%d entries by %d reads, %d of them one after another", n, mem.reads, rounds)
 		}
 	})

@@ -22,16 +22,17 @@ type Config struct {
 	// Create lets Open create the stream if it is missing. An existing stream is never
 	// changed.
 	Create bool
-	// Fence is the longest time after which a request may land: message expiry plus
-	// fence margin. Sending pauses that long after the stream lost entries. It must be
-	// above zero.
+	// Fence is the fence period, the longest time after which a request may take effect:
+	// message expiry plus fence margin. Sending pauses that long after the stream lost
+	// entries. It must be above zero.
 	Fence time.Duration
 
 	// ForeignFunc is called for each foreign message that a read finds, possibly several
 	// times for the same one, and concurrently. Nil: foreign messages are not reported.
 	ForeignFunc func(Foreign)
-	// Tail remembers the last known entry across restarts, outside NATS, so that a
-	// stream that was set back while no process ran is noticed. Nil: that is not noticed.
+	// Tail remembers the last known entry across restarts, outside NATS, so that a stream
+	// that was restored from an older copy while no process ran is noticed. Nil: that is
+	// not noticed.
 	Tail Tail
 
 	// Recent keeps what the Ledger stored last. Nil: it is not kept.
@@ -39,9 +40,10 @@ type Config struct {
 
 	// NowFunc returns the time of entries. Nil: time.Now.
 	NowFunc func() time.Time
-	// SteadyFunc measures Fence and how long an append is tried: differences of its
-	// times stay right when the wall clock is set. Nil: NowFunc, as time.Now is steady.
-	SteadyFunc func() time.Time
+	// MonotonicFunc returns a time whose differences stay right when the wall clock is set.
+	// It measures Fence and how long an append is tried. Nil: NowFunc, as time.Now is
+	// monotonic.
+	MonotonicFunc func() time.Time
 	// WaitFunc waits before an append is retried; it returns early, with the context's
 	// error, when that ends. Nil: a timer.
 	WaitFunc func(context.Context, time.Duration) error
@@ -59,7 +61,7 @@ func (c Config) Validate() error {
 		return fmt.Errorf("ledger: nats.replicas %d: want 1, 3 or 5", c.Replicas)
 	}
 	if c.Fence <= 0 {
-		return fmt.Errorf("ledger: fence %s: want message expiry plus fence margin, above zero", c.Fence)
+		return fmt.Errorf("ledger: fence period %s: want message expiry plus fence margin, above zero", c.Fence)
 	}
 	return nil
 }
@@ -68,8 +70,8 @@ func (c Config) withDefaults() Config {
 	if c.NowFunc == nil {
 		c.NowFunc = time.Now
 	}
-	if c.SteadyFunc == nil {
-		c.SteadyFunc = c.NowFunc
+	if c.MonotonicFunc == nil {
+		c.MonotonicFunc = c.NowFunc
 	}
 	if c.WaitFunc == nil {
 		c.WaitFunc = wait
@@ -108,13 +110,13 @@ var _ settlement.Ledger = (*Ledger)(nil)
 
 // New returns a ledger on a stream whose settings are known to be safe; Open also checks
 // them. A stream that implements Origins is checked while the ledger is used; any other
-// can't be replaced or set back.
+// can't be replaced or restored from an older copy.
 func New(stream Stream, cfg Config) *Ledger {
 	cfg = cfg.withDefaults()
 	origins, _ := stream.(Origins)
 	return &Ledger{
 		stream: stream, cfg: cfg, histories: newHistoryCache(),
-		losses:  lossDetector{fence: cfg.Fence, nowFunc: cfg.SteadyFunc},
+		losses:  lossDetector{fence: cfg.Fence, nowFunc: cfg.MonotonicFunc},
 		monitor: streamMonitor{origins: origins, lock: make(chan struct{}, 1)},
 	}
 }

@@ -11,10 +11,10 @@ import (
 )
 
 // lossDetector notices that the ledger's stream lost entries: the server came back from a
-// backup, or lost its disk. Requests whose entries are lost may still land, so nothing is
-// sent for a fence. It knows the furthest message that this process has seen. What an
-// earlier process knew Config.Tail remembers; that the stream was replaced streamMonitor
-// notices.
+// backup, or lost its disk. Requests whose entries are lost may still take effect, so
+// nothing is sent for one fence period. It knows the furthest message that this process has
+// seen. What an earlier process knew Config.Tail remembers; that the stream was replaced
+// streamMonitor notices.
 type lossDetector struct {
 	nowFunc func() time.Time
 	fence   time.Duration
@@ -67,12 +67,12 @@ func (d *lossDetector) observeAppend(before snapshot, m Message) {
 }
 
 var (
-	errLostWhileRunning = errors.New("the ledger's stream lost entries while settled ran (restored from a backup?): requests that the lost entries recorded may still land")
-	errLostWhileStopped = errors.New("the ledger's stream lost entries while settled was stopped (restored from a backup?): requests that the lost entries recorded may still land")
+	errLostWhileRunning = errors.New("the ledger's stream lost entries while settled ran (restored from a backup?): requests that the lost entries recorded may still take effect")
+	errLostWhileStopped = errors.New("the ledger's stream lost entries while settled was stopped (restored from a backup?): requests that the lost entries recorded may still take effect")
 )
 
-// recordLoss holds sending for a fence, and forgets what was known but a message that the
-// stream has now.
+// recordLoss holds sending for one fence period, and forgets what was known except a message
+// that the stream has now.
 func (d *lossDetector) recordLoss(m Message, reason error) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -150,9 +150,10 @@ func (d *lossDetector) checkDone(disconnects uint64) {
 	d.unchecked = messageID{}
 }
 
-// Reconnected must be called whenever the connection to NATS was lost. It doesn't block: the
-// next Check, or the next append of a closing entry, checks whether the furthest entry that
-// this process knows is still in the stream, and holds sending for a fence if it is not.
+// Reconnected must be called whenever the connection to NATS was lost. It doesn't block:
+// the next Check, or the next append of a closing entry, checks whether the furthest entry
+// that this process knows is still in the stream, and holds sending for one fence period if
+// it is not.
 func (l *Ledger) Reconnected() { l.losses.disconnected() }
 
 // checkAfterReconnect checks whether the stream lost entries, if that was not done since the

@@ -30,7 +30,7 @@ func TestMeet(t *testing.T) {
 		"recreated just now":                {ledger.ReportedOrigin{Used: true}, fence},
 		"recreated half a minute ago":       {ledger.ReportedOrigin{Origin: ledger.Origin{Age: 30 * time.Second}, Used: true}, fence - 30*time.Second},
 		"the servers' clocks disagree":      {ledger.ReportedOrigin{Origin: ledger.Origin{Age: -time.Hour}, Used: true}, fence},
-		"recreated a fence ago":             {ledger.ReportedOrigin{Origin: ledger.Origin{Age: fence}, Used: true}, 0},
+		"recreated a fence period ago":      {ledger.ReportedOrigin{Origin: ledger.Origin{Age: fence}, Used: true}, 0},
 		"never there before":                {ledger.ReportedOrigin{}, 0},
 		"old, and nobody asks for outcomes": {ledger.ReportedOrigin{Origin: ledger.Origin{Age: time.Hour}, UsedErr: errLost}, 0},
 	} {
@@ -92,7 +92,7 @@ func TestReplacedAndOvertaken(t *testing.T) {
 }
 
 // TestVersionedIntentIsNotHeld: of two requests made from one version one is
-// carried out, whatever the ledger forgot.
+// executed, whatever the ledger forgot.
 func TestVersionedIntentIsNotHeld(t *testing.T) {
 	l := ledger.New(&ledgertest.Stream{}, config())
 	l.SetOrigins(func() ledger.ReportedOrigin {
@@ -669,9 +669,10 @@ func TestRecallFails(t *testing.T) {
 	})
 }
 
-// TestReusedSequence: a stream was set back, and another process stored an entry of the
-// session under the sequence that the head had. The server takes an append that expects
-// that sequence; it is not on the chain, and must not count as recorded, whatever it says.
+// TestReusedSequence: a stream was restored from an older copy, and another process stored
+// an entry of the session under the sequence that the head had. The server takes an append
+// that expects that sequence; it is not on the chain, and must not count as recorded,
+// whatever it says.
 func TestReusedSequence(t *testing.T) {
 	for name, tail := range map[string]int{"the head": 0, "behind a foreign message": 1} {
 		for state, entry := range map[string]func(head settlement.Head) settlement.Entry{

@@ -285,7 +285,7 @@ func TestRemoved(t *testing.T) {
 				is.Last = 100
 				time.Sleep(fence)
 				if err := l.Check(t.Context()); err != nil {
-					t.Errorf("%v, a fence later", err)
+					t.Errorf("%v, a fence period later", err)
 				}
 				fill(t, l, 8, 9)
 			})

@@ -94,9 +94,9 @@ const readPatience, readPause = 30 * time.Second, 500 * time.Millisecond
 
 // getPatiently is get for commands that read much: temporary failures are retried.
 func (l *Ledger) getPatiently(ctx context.Context, filter string, from uint64) (Message, error) {
-	for began := l.cfg.SteadyFunc(); ; {
+	for began := l.cfg.MonotonicFunc(); ; {
 		m, err := l.get(ctx, filter, from)
-		if err == nil || ctx.Err() != nil || !streamreader.Temporary(err) || l.cfg.SteadyFunc().Sub(began) >= readPatience {
+		if err == nil || ctx.Err() != nil || !streamreader.Temporary(err) || l.cfg.MonotonicFunc().Sub(began) >= readPatience {
 			return m, err
 		}
 		if err := l.cfg.WaitFunc(ctx, readPause); err != nil {
@@ -288,7 +288,7 @@ func (f *classifiedFollower) reopen(ctx context.Context) (*streamreader.Reader, 
 
 func (f *classifiedFollower) run(ctx context.Context, s streamreader.Selection) error {
 	return streamreader.Follow(ctx, f.reopen, s, func(err error) error {
-		if errors.Is(err, streamreader.ErrSetBack) {
+		if errors.Is(err, streamreader.ErrRestored) {
 			f.c = f.newClassifier(LaterMessages)
 		}
 		if f.report == nil {

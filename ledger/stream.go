@@ -78,7 +78,8 @@ func parse(m Message) Stored {
 	return Stored{Message: m, Entry: e, Err: err}
 }
 
-// Origins is implemented by a Stream that can be replaced, changed and set back.
+// Origins is implemented by a Stream that can be replaced, changed and restored from an
+// older copy.
 type Origins interface {
 	// Origin asks the leader.
 	Origin(ctx context.Context) (Origin, error)

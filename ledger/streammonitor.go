@@ -11,9 +11,9 @@ import (
 )
 
 // streamMonitor knows the identity of the ledger's stream. A stream that was deleted and
-// recreated is empty at first: what the deleted one recorded of requests that may still land
-// is gone, and once enough was appended no sequence shows it. The two are distinguished by
-// the time of their creation.
+// recreated is empty at first: what the deleted one recorded of requests that may still
+// take effect is gone, and once enough was appended no sequence shows it. The two are
+// distinguished by the time of their creation.
 type streamMonitor struct {
 	origins Origins       // nil: a stream that can't be replaced
 	lock    chan struct{} // held by the caller that compares; its result serves all who waited
@@ -52,7 +52,7 @@ func (l *Ledger) Verified(ctx context.Context, within time.Duration) error {
 	if r.origins == nil {
 		return nil
 	}
-	since := l.cfg.SteadyFunc().Add(-within)
+	since := l.cfg.MonotonicFunc().Add(-within)
 	select {
 	case r.lock <- struct{}{}:
 		defer func() { <-r.lock }()
@@ -64,7 +64,7 @@ func (l *Ledger) Verified(ctx context.Context, within time.Duration) error {
 	}
 	ctx, cancel := context.WithTimeout(ctx, readWait)
 	defer cancel()
-	began := l.cfg.SteadyFunc()
+	began := l.cfg.MonotonicFunc()
 	r.checkedAt = time.Time{} // an error invalidates the earlier answer
 	var unsafe *SettingsError
 	if err := l.compareStream(ctx); errors.As(err, &unsafe) {
@@ -80,9 +80,9 @@ func (l *Ledger) Verified(ctx context.Context, within time.Duration) error {
 // checkStream is Verified by an answer that was requested after this call began.
 func (l *Ledger) checkStream(ctx context.Context) error { return l.Verified(ctx, 0) }
 
-// Complete returns nil if no entry is missing of which a request may still land. The errors
-// are those of Check; the stream's settings are verified by an answer of the servers that is
-// at most that old.
+// Complete returns nil if the ledger lacks no intent of a request that may still take effect.
+// The errors are those of Check; the stream's settings are verified by an answer of the
+// servers that is at most that old.
 func (l *Ledger) Complete(ctx context.Context, within time.Duration) error {
 	if err := l.Verified(ctx, within); err != nil {
 		return waitForSettings(err)
@@ -148,9 +148,9 @@ func (l *Ledger) compareStream(ctx context.Context) error {
 }
 
 // checkFirstSeen holds sending where the first stream that this process sees is not
-// complete. One that is younger than a fence, where work is older than it, was lost and
-// recreated: requests that the lost one recorded may still land. The first stream ever is
-// not waited for.
+// complete. One that is younger than a fence period, where work is older than it, was lost and
+// recreated: requests that the lost one recorded may still take effect. The first stream
+// ever is not waited for.
 func (l *Ledger) checkFirstSeen(ctx context.Context, o Origin) error {
 	if wait := l.cfg.Fence - max(0, o.Age); wait > 0 {
 		used, err := l.monitor.origins.UsedBefore(ctx, o.Created)
@@ -165,7 +165,7 @@ func (l *Ledger) checkFirstSeen(ctx context.Context, o Origin) error {
 		return err
 	}
 	if o.Counted && o.Removed > 0 && !l.TailFound() {
-		l.losses.hold(l.cfg.Fence, fmt.Errorf("%d entries are missing from stream %s, and it is not known since when: requests that they recorded may still land", o.Removed, StreamName(l.cfg.Prefix)))
+		l.losses.hold(l.cfg.Fence, fmt.Errorf("%d entries are missing from stream %s, and it is not known since when: requests that they recorded may still take effect", o.Removed, StreamName(l.cfg.Prefix)))
 	}
 	return nil
 }
@@ -190,8 +190,8 @@ type TailEntry struct {
 }
 
 // checkRememberedTail compares a stream that this process sees for the first time with what
-// Config.Tail remembers of it, and holds sending for a fence if the remembered entry or
-// others are missing.
+// Config.Tail remembers of it, and holds sending for one fence period if the remembered
+// entry or others are missing.
 func (l *Ledger) checkRememberedTail(ctx context.Context, o Origin) error {
 	if l.cfg.Tail == nil {
 		return nil
@@ -233,11 +233,11 @@ func (l *Ledger) rememberTail() {
 }
 
 func (l *Ledger) entriesRemoved(n uint64, when string) error {
-	return fmt.Errorf("%d entries were removed from stream %s while settled %s (a limit, a purge or a deletion): requests that they recorded may still land", n, StreamName(l.cfg.Prefix), when)
+	return fmt.Errorf("%d entries were removed from stream %s while settled %s (a limit, a purge or a deletion): requests that they recorded may still take effect", n, StreamName(l.cfg.Prefix), when)
 }
 
 func (l *Ledger) streamLost(o Origin, how string, wait time.Duration) error {
-	return fmt.Errorf("STREAM %s WAS LOST: it was recreated at %s, %s. Nothing is sent until %s (at most message_expiry plus fence_margin after the loss), because requests that the lost entries recorded may still land; then outcomes without an entry are settled as new ones. Only a backup brings the lost entries back: stop every settled, delete this stream, nats stream restore",
+	return fmt.Errorf("STREAM %s WAS LOST: it was recreated at %s, %s. Nothing is sent until %s (at most message_expiry plus fence_margin after the loss), because requests that the lost entries recorded may still take effect; then outcomes without an entry are settled as new ones. Only a backup brings the lost entries back: stop every settled, delete this stream, nats stream restore",
 		StreamName(l.cfg.Prefix), o.Created.UTC().Format(time.RFC3339), how, l.cfg.NowFunc().Add(wait).UTC().Format(time.RFC3339))
 }
 

@@ -11,8 +11,8 @@ import (
 
 // validate checks that an entry has the members of its kind.
 func validate(e settlement.Entry) error {
-	if !isHex(e.AttemptID, attemptBytes) {
-		return fmt.Errorf("attempt_id %.80q: want %d hex digits in lower case", e.AttemptID, 2*attemptBytes)
+	if !isHex(e.AttemptID, attemptIDBytes) {
+		return fmt.Errorf("attempt_id %.80q: want %d hex digits in lower case", e.AttemptID, 2*attemptIDBytes)
 	}
 	if e.Attempt < 0 {
 		return fmt.Errorf("attempt %d is below zero", e.Attempt)

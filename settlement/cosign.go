@@ -18,7 +18,7 @@ func CheckProposal(o Outcome, policies Policies, s Session, proposed []Allocatio
 	case !known:
 		return Fail(UnknownScenario, "this co-signer has no policy named %s", o.Scenario)
 	case overpaid:
-		return Fail(Overpaid, "the node paid out %s of %s, but only %s were put in", out, Quote(string(asset)), in)
+		return Fail(Overpaid, "the node paid out %s of %s, but only %s were deposited", out, Quote(string(asset)), in)
 	case !s.Open:
 		return Fail(ClosedElsewhere, "the session is closed already")
 	case s.Unfunded():
@@ -37,7 +37,7 @@ func CheckProposal(o Outcome, policies Policies, s Session, proposed []Allocatio
 // metBefore reports whether the session was at the expected version, and a state update to
 // the proposed allocation moved it on: its close is next.
 func (e *Expect) metBefore(s Session, proposed []Allocation) bool {
-	return e != nil && e.Version != nil && s.Versioned && s.Version == *e.Version+1 && sameSplit(s.Current, proposed)
+	return e != nil && e.Version != nil && s.Versioned && s.Version == *e.Version+1 && sameAllocation(s.Current, proposed)
 }
 
 // differs compares row by row: the signature covers these rows, in this order, with this

@@ -9,12 +9,12 @@
 //
 // Invariants, each with a test:
 //
-//  1. No two closes of one session can both be carried out. If requests expire, every
+//  1. No two closes of one session can both take effect. If requests expire, every
 //     request is preceded by its own won append of a closing entry, and is sent once, in
 //     the call that won it. If the session's version is the fence, what is sent follows
 //     from the closing entry and that version alone.
 //  2. The outcome that holds the session is never recorded as failed while a request of
-//     ours may still be carried out: not before a read begun after the intent's
+//     ours may still take effect: not before a read begun after the intent's
 //     valid-until instant shows the session open or, if versions fence, before a read shows
 //     it past the versions that the intent's requests fit. Until then a request that
 //     expires is the only one, and one that doesn't is accompanied only by the one that the

@@ -11,9 +11,9 @@ const (
 	maxDoubt  = 300  // bytes of one doubt
 )
 
-// lastDoubts keeps why the last request for a session is in doubt: the node's last words,
-// or that it did not answer. The texts are for the operator. Nothing is decided by them,
-// and another process doesn't have them. The zero value is empty.
+// lastDoubts keeps why the last request for a session is in doubt: the node's last error
+// text, or that it did not answer. The texts are for the operator. Nothing is decided by
+// them, and another process doesn't have them. The zero value is empty.
 type lastDoubts struct {
 	mu   sync.Mutex
 	last map[SessionID]doubt

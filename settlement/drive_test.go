@@ -147,7 +147,7 @@ func TestNeverFailedOnPath(t *testing.T) {
 		if got := w.states(); got != "closing " {
 			t.Errorf("%s", got)
 		}
-		// The request that was refused is carried out after all.
+		// The request that was refused is executed after all.
 		for _, f := range w.inFlight {
 			_ = w.commit(f)
 		}

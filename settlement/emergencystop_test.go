@@ -47,7 +47,7 @@ func TestStoppedOutcomesWait(t *testing.T) {
 }
 
 // What needs no request is recorded while stopped: the failure of an outcome that can't be
-// settled, and a close that was sent before and carried out.
+// settled, and a close that was sent before and executed.
 func TestStoppedReadsGoOn(t *testing.T) {
 	w := newWorld(t)
 	w.sends(failedButDone, 1)
@@ -87,7 +87,7 @@ func TestStopAtAnyPlace(t *testing.T) {
 	}
 }
 
-// inDoubt reports whether the ledger has an intent whose request may be carried out.
+// inDoubt reports whether the ledger has an intent whose request may take effect.
 func (w *world) inDoubt() bool {
 	return w.kind != versioned && w.head(sessionHex).Standing().State == Closing
 }
@@ -113,7 +113,7 @@ func TestOverpaidStopsAtOnce(t *testing.T) {
 func TestOverpaidSurvivesEveryFault(t *testing.T) {
 	everyFault(t, 7, []int{0, 1, 3}, func(w *world) {
 		if w.kind == legacy {
-			return // it shows neither what was put in nor what was paid
+			return // it shows neither what was deposited nor what was paid
 		}
 		o := w.partial(1)
 		w.overpay()

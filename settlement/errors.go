@@ -92,10 +92,10 @@ type Reason string
 const (
 	NodeUnavailable       Reason = "node_away"       // no connection, or no answer
 	ReadFailed            Reason = "read_failed"     // the node answered, and this session could not be read
-	InDoubt               Reason = "in_doubt"        // a request of ours may still be carried out
+	InDoubt               Reason = "in_doubt"        // a request of ours may still take effect
 	LedgerUnavailable     Reason = "ledger_away"     // the ledger can't be read or written
 	LedgerHeld            Reason = "ledger_held"     // the ledger lost entries; sending pauses until every lost intent has expired
-	NotReady              Reason = "not_ready"       // not signed in, or the node's message expiry is not measured yet
+	NotReady              Reason = "not_ready"       // a close can't be prepared or sent now, for example because settled is not signed in or the message expiry is not verified
 	NodeTransient         Reason = "node_transient"  // the node definitely refused, for a reason that may pass
 	DeadLetterUnavailable Reason = "letter_away"     // the dead letter can't be stored
 	EscrowPending         Reason = "escrow_pending"  // a pending escrow of a participant at the node blocks the close
@@ -105,8 +105,8 @@ const (
 	Stopped               Reason = "stopped"         // all sending is stopped until a person resumes it, or it is not known whether it is
 )
 
-// Waiting means that nothing is decided yet. The caller requeues the message with a delay
-// and never counts it as an attempt.
+// Waiting means that nothing is decided yet. The caller returns the message with a delay and
+// never counts it as an attempt.
 type Waiting struct {
 	Reason Reason
 	// Delay is how long to wait if the reason itself says so (a fence that expires at a

@@ -21,7 +21,7 @@ func TestNoFailureWhileEntriesMayBeMissing(t *testing.T) {
 		w := newWorld(t)
 		c.change(w)
 		o := c.outcome(t)
-		for _, missing := range []error{&Waiting{Reason: LedgerHeld, Err: errors.New("set back")}, errors.New("no answer")} {
+		for _, missing := range []error{&Waiting{Reason: LedgerHeld, Err: errors.New("restored from an older copy")}, errors.New("no answer")} {
 			w.incomplete = func(context.Context) error { return missing }
 			_, err := w.deliver(o)
 			var waits *Waiting
@@ -42,7 +42,9 @@ func TestNoFailureWhileEntriesMayBeMissing(t *testing.T) {
 	if _, err := w.deliver(o); err == nil {
 		t.Error("the answer was not lost")
 	}
-	w.incomplete = func(context.Context) error { return &Waiting{Reason: LedgerHeld, Err: errors.New("set back")} }
+	w.incomplete = func(context.Context) error {
+		return &Waiting{Reason: LedgerHeld, Err: errors.New("restored from an older copy")}
+	}
 	w.settled(o)
 	w.want("closing closed ", 1)
 }

@@ -8,7 +8,7 @@ import (
 
 // TestRefusalOfAnEarlierIntent: a request is refused; before the session is read again the
 // call is suspended for longer than the fence, and another delivery records an intent of its
-// own, whose request may still be carried out. The refusal does not apply to that request.
+// own, whose request may still take effect. The refusal does not apply to that request.
 func TestRefusalOfAnEarlierIntent(t *testing.T) {
 	w := newWorld(t)
 	o := partial(t, 1)

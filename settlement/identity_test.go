@@ -60,7 +60,8 @@ func (e Entry) standingAt(sequence uint64) *Standing {
 }
 
 // A failure is the result of its own message and of earlier ones of the stream. After the
-// stream was set back, a message stored later is a new one, whatever its sequence.
+// stream was restored from an older copy, a message stored later is a new one, whatever its
+// sequence.
 func TestCovers(t *testing.T) {
 	failed := time.Date(2026, 11, 30, 6, 0, 0, 5, time.UTC)
 	at := func(seq uint64, stored time.Time) OutcomeRef {
@@ -86,7 +87,7 @@ func TestCovers(t *testing.T) {
 	}
 }
 
-// setBack is an outcome's message as stored by a stream that was set back.
+// setBack is an outcome's message as stored by a stream that was restored from an older copy.
 func setBack(o Outcome, sequence uint64, stored time.Time) Outcome {
 	return copyOf(o, sequence, func(e *Envelope) { e.Stored = stored })
 }
@@ -136,7 +137,7 @@ func TestACopyOfAFailedSignedOutcomeIsNotTriedAgain(t *testing.T) {
 	w.want("failed(limit_exceeded) failed(untrusted_outcome) failed(untrusted_outcome) closing closed ", 1)
 }
 
-// A replay whose request may have been carried out is not ended by the failure of a copy that
+// A replay whose request may have taken effect is not ended by the failure of a copy that
 // was stored after it: it is redelivered until it has its own result.
 func TestAReplayInDoubtIsNotEndedByACopy(t *testing.T) {
 	w := newWorld(t)

@@ -11,13 +11,13 @@ import (
 type Node interface {
 	// Session reads the session. It reports ErrSessionNotFound, or a session with nothing
 	// in it, only after a second read a second later. With InDoubt it reads the session
-	// twice if requests expire, and ConfirmedStable tells the result. A *Failure inside
-	// the error means that this session can never be read. Any other error means that
-	// nothing is known: the caller waits.
+	// twice if requests expire, and sets ConfirmedStable. A *Failure inside the error means
+	// that this session can never be read. Any other error means that nothing is known: the
+	// caller waits.
 	Session(ctx context.Context, id SessionID, options ReadOptions) (Session, error)
 
 	// Prepare builds and signs the next request on the way to the session closed as
-	// planned, with everything in it fixed, and says until when it can be carried out. At
+	// planned, with everything in it fixed, and says until when it can take effect. At
 	// a versioned node that is a state update to version s.Version+1 if s.Current differs
 	// from the plan, else the close at s.Version+1; at any other node it is the close. The
 	// outcome supplies only what goes along with the plan: session data, signatures, and
@@ -25,12 +25,12 @@ type Node interface {
 	// any other error means wait.
 	Prepare(ctx context.Context, o Outcome, plan Plan, s Session) (Request, error)
 
-	// Send sends that request once. Nil: the node carried it out and, if the request says
+	// Send sends that request once. Nil: the node executed it and, if the request says
 	// Closes, the session is closed by it. *Refused: proof that this send changed nothing,
 	// with a *Failure inside if it never would; a request without ValidUntil nevertheless
 	// stays valid while the session's version stays the same. A *Waiting inside *Refused
 	// means that the refusal is not about the outcome, and why it passes. Any other error:
-	// the request may have been carried out, or still be carried out until its ValidUntil;
+	// the request may have taken effect, or still take effect until its ValidUntil;
 	// a *Waiting inside gives a reason to wait instead of InDoubt if no ValidUntil bounds
 	// the doubt.
 	Send(ctx context.Context, r Request) (Answer, error)
@@ -38,7 +38,7 @@ type Node interface {
 
 // ReadOptions says what a read is for.
 type ReadOptions struct {
-	InDoubt bool // a request of ours may have been carried out: the session is read twice
+	InDoubt bool // a request of ours may have taken effect: the session is read twice
 	Version bool // the session's version is needed, whatever it costs to find
 	Funding bool // who funded the session is needed, whatever it costs to find
 }
@@ -60,7 +60,7 @@ type Request struct {
 	Frame      []byte    // the signed frame: never logged, never stored
 }
 
-// Answer is the node's answer to a request that it carried out.
+// Answer is the node's answer to a request that it executed.
 type Answer struct {
 	Version  uint64 // of the session after the request
 	Evidence NodeAnswer

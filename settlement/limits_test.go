@@ -51,8 +51,8 @@ func TestAboveALimit(t *testing.T) {
 	w.want("failed(limit_exceeded) closing closed ", 1)
 }
 
-// A limit that is configured while a request may still be carried out fails nothing: the
-// request is carried out, and its outcome is closed as planned.
+// A limit that is configured while a request may still take effect fails nothing: the
+// request is executed, and its outcome is closed as planned.
 func TestLimitsSpareWhatMayLand(t *testing.T) {
 	w := newWorld(t)
 	w.sends(late, 1)
@@ -62,7 +62,7 @@ func TestLimitsSpareWhatMayLand(t *testing.T) {
 	w.want("closing closed ", 1)
 }
 
-// Once no request can be carried out any more the next plan is new, and checked against the
+// Once no request can take effect any more the next plan is new, and checked against the
 // limits.
 func TestLimitsHoldTheNextPlan(t *testing.T) {
 	w := newWorld(t)
@@ -73,7 +73,7 @@ func TestLimitsHoldTheNextPlan(t *testing.T) {
 	w.fails(partial(t, 1), LimitExceeded)
 	w.want("closing failed(limit_exceeded) ", 1)
 	if waited := w.now.Sub(start); waited < validity {
-		t.Errorf("failed after %s, when its request could still land", waited)
+		t.Errorf("failed after %s, when its request could still take effect", waited)
 	}
 }
 

@@ -21,13 +21,14 @@ type Observation struct {
 	MaxAttempts int
 	FenceMargin time.Duration
 
-	// Refused is the node's definite refusal of this call's last request, or nil. A refused
-	// request that expires can no longer be carried out.
+	// Refused is the node's definite refusal of this call's last request, or nil. If requests
+	// expire, a refused request can never take effect.
 	Refused error
 	Sends   int // requests sent in this call
 
-	// Doubt is why the effect of the outcome's last request is not known, if this process
-	// knows. It is used only in the message of a failure.
+	// Doubt is the reason why it is not known whether the outcome's last request took effect.
+	// It is empty if another process sent that request. It is used only in the message of a
+	// failure.
 	Doubt string
 }
 
@@ -49,7 +50,7 @@ type Decision struct {
 	Plan         *Plan    // set for close, drive and done
 	Failure      *Failure // set for fail
 	Waiting      *Waiting // set for wait
-	FenceExpired bool     // no request of this outcome can be carried out any more, so it may be recorded as failed
+	FenceExpired bool     // no request of this outcome can take effect any more, so it may be recorded as failed
 }
 
 // Next decides, from one observation, what happens to an outcome. It is the whole
@@ -60,10 +61,11 @@ type Decision struct {
 //
 //	no such session (two reads), no intent     session_not_found
 //	can never be read, no intent               the failure that the node reports
-//	any other error, or an intent              wait: a node also answers "not found" while
+//	not found, with an intent                  wait: a node also answers "not found" while
 //	                                           its database is unavailable
+//	any other error                            wait
 //
-// If more was paid out than put in: overpaid, once the fence has expired.
+// If more was paid out than deposited: overpaid, once the fence has expired.
 //
 // If requests expire and the close carries the allocation (NitroRPC 0.x, legacy):
 //
@@ -71,7 +73,8 @@ type Decision struct {
 //	open, emptied by a recorded plan           done
 //	closed, no intent, paid the policy's plan  done
 //	closed, payouts not shown, an intent of    done
-//	  this outcome, quorum needs our key
+//	  this outcome, last request not refused,
+//	  quorum needs our key
 //	closed otherwise, fence not expired        wait for the fence
 //	closed otherwise, last request in doubt, wait for a confirmed read
 //	  read not confirmed
@@ -79,7 +82,7 @@ type Decision struct {
 //	open, fence not expired                    wait for the fence
 //	open, last request in doubt, read not      wait for a confirmed read
 //	  confirmed
-//	open, refused for a reason outside the     wait for that reason, without another attempt
+//	open, refused for a reason outside the     wait, with that reason
 //	  outcome
 //	open, permanently refused, balance as      fail
 //	  planned
@@ -87,26 +90,32 @@ type Decision struct {
 //	open, two requests of this call refused    wait (transient)
 //	open, nothing in it                        session_unfunded
 //	open, no plan or above a limit             the failure of the policy or limit
-//	open, a limit's asset differs in case      wait (not ready)
+//	open, a limit spells an asset in other     wait (not ready)
+//	  letter case
 //	open                                       close by a new plan from this observation
 //
 // On nitronode v1 the session's version is the fence, and an update of the allocation comes
 // before the close. A session is on the path of its intent if it is open, and either at
 // the version that the intent was made from, or one above it with the allocation of the
-// intent. Requests signed for an intent stay valid while the session is on its path. So
-// nothing fails there, however often the node refuses:
+// intent. Requests signed for an intent stay valid while the session is on its path. An
+// outcome does not fail while its session is on the path, however often the node refuses.
+// The rows:
 //
 //	closed, paid a recorded plan               done
-//	closed, payouts not shown, as above, at    done
-//	  a version of the intent's close
-//	closed, no intent, the last payouts are    done
-//	  what the policy would pay if their
-//	  sum had been the balance
+//	closed, payouts not shown, an intent of    done
+//	  this outcome, quorum needs our key,
+//	  version is base_version+1 or +2
+//	closed, no intent, and the policy,         done
+//	  applied to the sum of the payouts,
+//	  gives exactly these payouts
 //	closed otherwise                           closed_elsewhere
 //	open, on the path                          drive: send the recorded plan's next request
 //	open, version older than the intent's      wait
 //	open, attempts spent                       attempts_exhausted
 //	open, otherwise                            as for expiring requests, from "nothing in it" on
+//
+// If the node does not show which payouts the close made, the policy is applied to the last
+// payouts.
 //
 // An intent recorded with the other kind of node: done if the node paid its plan, else
 // wait.
@@ -158,7 +167,7 @@ func (obs Observation) decideExpiring() Decision {
 		return obs.waitForFence()
 	}
 	if obs.expiredInDoubt() && !s.ConfirmedStable {
-		return obs.waitForStableRead("the session was seen open, but the read was too slow to be conclusive: it will be read again")
+		return obs.waitForStableRead("the session was seen open, but two quick reads did not confirm it: it will be read again")
 	}
 	var permanent *Failure
 	var waiting *Waiting
@@ -220,7 +229,7 @@ func (obs Observation) failExhausted() Decision {
 	case obs.Doubt != "":
 		last = ": the last is in doubt: " + obs.Doubt
 	}
-	return Decision{Action: ActionFail, Failure: Fail(AttemptsExhausted, "%d attempts, none of which closed the session; it is open, and none of them can be carried out any more%s", obs.Attempts, last)}
+	return Decision{Action: ActionFail, Failure: Fail(AttemptsExhausted, "%d attempts, none of which closed the session; it is open, and none of them can take effect any more%s", obs.Attempts, last)}
 }
 
 // balanceChanged reports whether the session's balance changed after the intent was
@@ -255,9 +264,9 @@ func (obs Observation) decideClosed() Decision {
 }
 
 // decideUndisclosed decides about a closed session whose payouts the node does not show.
-// If its quorum can't be reached without a key of ours, and an intent of this outcome holds
-// the session, then the request of that intent closed it: every earlier request had expired
-// when the intent was recorded.
+// If its quorum can't be reached without a key of ours, an intent of this outcome holds the
+// session, and its last request was not refused, then the request of that intent closed it:
+// every earlier request had expired when the intent was recorded.
 func (obs Observation) decideUndisclosed() Decision {
 	if obs.Session.QuorumNeedsUs && obs.Intent != nil && obs.Refused == nil && !obs.recordedByOtherProtocol() && obs.closedByIntent() {
 		return Decision{Action: ActionDone, Plan: obs.Intent.plan()}
@@ -287,9 +296,10 @@ func (obs Observation) paidAsRecorded() *Plan {
 	return nil
 }
 
-// paidByPolicy returns the policy's plan for the first of the possible readings of a closed
-// session that paid exactly that plan. It returns nil if there is none, or if an intent
-// holds the session: then only the intent's plan counts.
+// closed holds possible interpretations of the closed session, each with other payouts.
+// paidByPolicy returns the policy's plan for the first one whose payouts equal that plan. It
+// returns nil if there is none, or if an intent holds the session: then only the intent's
+// plan counts.
 func (obs Observation) paidByPolicy(closed ...Session) *Plan {
 	if obs.Intent != nil {
 		return nil
@@ -304,12 +314,12 @@ func (obs Observation) paidByPolicy(closed ...Session) *Plan {
 }
 
 // closedElsewhere fails an outcome whose session another party closed. A request of ours
-// may still be running in a node that stalls for longer than the margin. It would pay a
-// second time, and a failed outcome is never examined again. So after a request in doubt
+// may still be running in a node that stalls for longer than the fence margin. It would pay
+// a second time, and a failed outcome is never examined again. So after a request in doubt
 // only a confirmed read counts here too.
 func (obs Observation) closedElsewhere(f *Failure) Decision {
 	if obs.FenceExpired() && obs.expiredInDoubt() && !obs.Session.ConfirmedStable {
-		return obs.waitForStableRead("the session was seen closed otherwise than planned, but the read was too slow to be conclusive: it will be read again")
+		return obs.waitForStableRead("the session was seen closed otherwise than planned, but two quick reads did not confirm it: it will be read again")
 	}
 	return obs.failOrWait(f)
 }

@@ -51,7 +51,7 @@ func (w *world) Prepare(_ context.Context, _ Outcome, plan Plan, s Session) (r R
 		timestamp := w.now.Add(validity - expiry)
 		f := flight{plan: plan, closes: true}
 		if s.Versioned {
-			f.version, f.closes = s.Version+1, sameSplit(s.Current, plan.Allocations)
+			f.version, f.closes = s.Version+1, sameAllocation(s.Current, plan.Allocations)
 		} else {
 			f.until = timestamp.Add(expiry + margin)
 		}
@@ -121,7 +121,7 @@ func (w *world) lawfulSend(f flight, r Request) {
 	}
 	for _, f := range w.inFlight {
 		if w.mayLand(f) {
-			w.t.Errorf("a second close is sent at %s while the first may land until %s", w.now, f.until)
+			w.t.Errorf("a second close is sent at %s while the first may take effect until %s", w.now, f.until)
 		}
 	}
 }
@@ -134,7 +134,7 @@ func (w *world) mayLand(f flight) bool {
 	return w.now.Before(f.until)
 }
 
-// land carries out delayed requests that are due.
+// land executes delayed requests that are due.
 func (w *world) land() {
 	for i, f := range w.inFlight {
 		if w.kind != versioned && !f.landAt.IsZero() && !w.now.Before(f.landAt) {

@@ -9,7 +9,7 @@ import (
 // onPath reports, from the node's own state, whether requests of an intent still fit.
 func (w *world) onPath(intent Entry) bool {
 	s, base := w.session, *intent.BaseVersion
-	return s.Open && (s.Version == base || s.Version == base+1 && sameSplit(s.Current, intent.Allocation))
+	return s.Open && (s.Version == base || s.Version == base+1 && sameAllocation(s.Current, intent.Allocation))
 }
 
 // accepts returns nil if a versioned node would carry the request out, else its error.
@@ -20,7 +20,7 @@ func (w *world) accepts(f flight) error {
 		return fmt.Errorf("app session is already closed")
 	case f.version != s.Version+1:
 		return fmt.Errorf("invalid app session version: expected %d, got %d", s.Version+1, f.version)
-	case f.closes && !sameSplit(s.Current, f.plan.Allocations):
+	case f.closes && !sameAllocation(s.Current, f.plan.Allocations):
 		return fmt.Errorf("close intent requires allocations to match current state")
 	case f.plan.conserves(s.Balance()) != nil:
 		return fmt.Errorf("operate intent allocation mismatch")
@@ -61,7 +61,7 @@ func (w *world) allTo(at int) []Allocation {
 	return split
 }
 
-// landZombies carries out the late requests that are due.
+// landZombies executes the late requests that are due.
 func (w *world) landZombies() {
 	if w.kind != versioned {
 		return
@@ -78,7 +78,7 @@ func (w *world) landZombies() {
 // recorded before.
 func (w *world) lawfulDrive(f flight) {
 	for _, e := range w.entries {
-		if e.State != EntryClosing || !sameSplit(e.Allocation, f.plan.Allocations) {
+		if e.State != EntryClosing || !sameAllocation(e.Allocation, f.plan.Allocations) {
 			continue
 		}
 		if base := *e.BaseVersion; f.version == base+1 || f.version == base+2 && f.closes {

@@ -8,7 +8,7 @@ import (
 	"time"
 )
 
-// When no request of an outcome can be carried out any more, by kind of node.
+// When no request of an outcome can take effect any more, by kind of node.
 func TestFallen(t *testing.T) {
 	now := time.Unix(1_800_000_000, 0)
 	at := func(d time.Duration) *time.Time { u := now.Add(d); return &u }

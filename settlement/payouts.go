@@ -16,7 +16,7 @@ func sums(transfers []Transfer) totals {
 	return t
 }
 
-// Overpaid finds an asset of which the node paid out more than was put in. It finds none
+// Overpaid finds an asset of which the node paid out more than was deposited. It finds none
 // if the node doesn't show both.
 func (s Session) Overpaid() (asset Asset, in, out Amount, found bool) {
 	if s.Undisclosed.Funding || s.Undisclosed.Payouts || len(s.Payouts) == 0 {
@@ -38,7 +38,7 @@ func (s Session) overpayment() *Failure {
 	if !found {
 		return nil
 	}
-	return Fail(Overpaid, "the node paid out %s of %s, but only %s were put in: an incident, stop the closers of this session and ask the node's operator", out, Quote(string(asset)), in)
+	return Fail(Overpaid, "the node paid out %s of %s, but only %s were deposited: an incident, stop the closers of this session and ask the node's operator", out, Quote(string(asset)), in)
 }
 
 // payoutKey is one account and asset.
@@ -152,15 +152,17 @@ func (s Session) PaidAs(intent Entry) bool {
 	return last >= 0 && paysOut(s.Payouts[last:], intent.Allocation)
 }
 
-// sameSplit compares allocations by account and asset, ignoring rows of 0.
-func sameSplit(a, b []Allocation) bool {
+// sameAllocation compares allocations by account and asset, ignoring rows of 0.
+func sameAllocation(a, b []Allocation) bool {
 	x, readable := sumAllocations(a)
 	y, readableToo := sumAllocations(b)
 	return readable && readableToo && sameAmounts(x, y)
 }
 
-// IsSplit reports whether the versioned session has exactly this allocation now.
-func (s Session) IsSplit(allocations []Allocation) bool { return sameSplit(s.Current, allocations) }
+// HasAllocation reports whether a versioned session has exactly this allocation now.
+func (s Session) HasAllocation(allocations []Allocation) bool {
+	return sameAllocation(s.Current, allocations)
+}
 
 // PayoutDifference is an account and asset of which the node paid another amount than the
 // ledger recorded. Either amount may be 0.

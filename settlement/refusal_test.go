@@ -88,7 +88,7 @@ func TestClosedByAnother(t *testing.T) {
 		w.fails(partial(t, 1), ClosedElsewhere)
 		w.want("failed(closed_elsewhere) ", 0)
 	})
-	t.Run("otherwise, while ours may land", func(t *testing.T) {
+	t.Run("otherwise, while ours may take effect", func(t *testing.T) {
 		w := newWorld(t)
 		w.sends(failed, always)
 		o := partial(t, 1)
@@ -99,7 +99,7 @@ func TestClosedByAnother(t *testing.T) {
 		start := w.now
 		w.fails(o, ClosedElsewhere)
 		if w.now.Sub(start) < validity+margin-2*time.Second {
-			t.Error("failed before the fence fell")
+			t.Error("failed before the fence expired")
 		}
 	})
 }

@@ -13,7 +13,7 @@ const (
 type Policies map[Scenario]Policy
 
 // builtIn is the table of the five built-in scenarios. The configuration can replace any of
-// them.
+// them or add one.
 var builtIn = []struct {
 	scenario Scenario
 	steps    []PolicyStep

@@ -53,7 +53,7 @@ type Session struct {
 	// ConfirmedStable: two reads in a row on one connection both showed the session open,
 	// or both closed; both answers were quick, and no message was lost in between.
 	ConfirmedStable bool
-	// Evidence is the signed answer that showed the state.
+	// Evidence is the answer that showed the state.
 	Evidence NodeAnswer
 
 	statedBalance totals // as an outcome states it, if the node doesn't show it
@@ -64,13 +64,14 @@ type Session struct {
 // funding only if the users' transactions explain the balance exactly.
 type Undisclosed struct {
 	Balance bool // Deposits, Payouts and Current don't say what is in it
-	Funding bool // Deposits don't say who put in what, or not all of it, or nobody looked
-	// Payouts don't say what a closed session paid. Where Versioned they may hold what
-	// may have been paid: all of it, or more by a withdrawal shortly before.
+	Funding bool // Deposits don't say who deposited what, or not all of it, or were not read
+	// Payouts don't say what a closed session paid. If Versioned, they may hold more than
+	// that: also a withdrawal shortly before the close.
 	Payouts bool
 }
 
-// NodeAnswer is a signed answer of the node, kept as evidence.
+// NodeAnswer is an answer of the node, kept as evidence. A nitronode does not sign its
+// answers: the signature is then empty.
 type NodeAnswer struct {
 	URL       string `json:"url"`        // without user info and query
 	Protocol  string `json:"protocol"`   // generation of the node

@@ -103,7 +103,7 @@ func TestHeldUpCloseIsWaitedOut(t *testing.T) {
 	w.settled(partial(t, 1))
 	w.want("closing closing closed ", 2)
 	if waited := w.now.Sub(start); waited < validity+margin {
-		t.Errorf("sent again after %s, the first could land for %s", waited, validity+margin)
+		t.Errorf("sent again after %s, the first could take effect for %s", waited, validity+margin)
 	}
 	if w.entries[2].Attempt != 2 || *w.entries[2].Recovered {
 		t.Errorf("%+v", w.entries[2])
@@ -300,7 +300,7 @@ func TestUnknownSession(t *testing.T) {
 }
 
 // The outcomes of a session that can never be read fail, except one whose request may still
-// be carried out.
+// take effect.
 func TestUnreadableSession(t *testing.T) {
 	w := newWorld(t)
 	w.unreadable = Fail(AllocationRejected, "participant \"foo\" is no address")
@@ -336,7 +336,7 @@ func TestUnknownScenarioAndUnfunded(t *testing.T) {
 	w.want("failed(unknown_scenario) failed(session_unfunded) ", 0)
 }
 
-// A policy that is removed from the configuration while its request may be carried out
+// A policy that is removed from the configuration while its request may take effect
 // changes nothing until the fence has expired.
 func TestPolicyRemovedInDoubt(t *testing.T) {
 	w := newWorld(t)

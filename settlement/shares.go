@@ -7,7 +7,7 @@ import (
 )
 
 // weights is how a policy divides a session for one outcome: every participant gets a
-// fixed fraction of each asset, and the funders' fraction is divided by what each put in of
+// fixed fraction of each asset, and the funders' fraction is divided by what each deposited of
 // that asset.
 type weights struct {
 	fixed   []*big.Rat // by participant
@@ -109,8 +109,8 @@ func (s Session) unlisted(a Asset) bool {
 // node does, the role is ignored.
 const Funder = "funder"
 
-// funders returns what each participant put in of an asset and has not withdrawn, in the
-// order of participants. If the node doesn't show that, everything was put in by the one
+// funders returns what each participant deposited of an asset and has not withdrawn, in the
+// order of participants. If the node doesn't show that, everything was deposited by the one
 // funder that the outcome names.
 func (o Outcome) funders(s Session, t Total) ([]Amount, *Failure) {
 	if s.Undisclosed.Funding {
@@ -121,12 +121,12 @@ func (o Outcome) funders(s Session, t Total) ([]Amount, *Failure) {
 		return nil, Fail(NotAParticipant, "%s put %s into the session and is no participant of it: it can't be paid back", strangers[0], Quote(string(t.Asset)))
 	}
 	if !slices.ContainsFunc(net, func(a Amount) bool { return !a.IsZero() }) {
-		return nil, Fail(SessionUnfunded, "%s of %s are in the session, but no participant put in more than it withdrew: there is no one to pay it back to", t.Amount, Quote(string(t.Asset)))
+		return nil, Fail(SessionUnfunded, "%s of %s are in the session, but no participant deposited more than it withdrew: there is no one to pay it back to", t.Amount, Quote(string(t.Asset)))
 	}
 	return net, nil
 }
 
-// funders returns what each participant put in of an asset less what it withdrew, in the
+// funders returns what each participant deposited of an asset less what it withdrew, in the
 // order of participants; 0 if it withdrew more. ClearNode 0.5.2 lets a wallet fund a session
 // in which it is no participant. Such wallets with a remainder are returned as strangers:
 // they can't be paid back.
@@ -166,7 +166,7 @@ func (o Outcome) namedFunder(s Session, t Total) ([]Amount, *Failure) {
 	case party.err != nil:
 		return nil, Fail(InvalidOutcome, "parties.%s: %s", Funder, party.err)
 	case len(party.Addresses) != 1:
-		return nil, Fail(InvalidOutcome, "parties.%s: %d addresses, and nothing says what each put in: name exactly one", Funder, len(party.Addresses))
+		return nil, Fail(InvalidOutcome, "parties.%s: %d addresses, and nothing says what each deposited: name exactly one", Funder, len(party.Addresses))
 	}
 	at, found := s.participant(party.Addresses[0])
 	if !found {

@@ -24,8 +24,8 @@ func (r OutcomeRef) SignedText() []byte {
 // copied, and end that.
 //
 // If the ledger has an entry of this very message, it was accepted when less was required,
-// and its request may still be carried out. It is treated as an outcome that became
-// invalid, which fails once nothing can be carried out any more.
+// and its request may still take effect. It is treated as an outcome that became
+// invalid, which fails once nothing can take effect any more.
 func (s *Settler) settleUntrusted(ctx context.Context, o Outcome, f *Failure) (Settlement, error) {
 	head, err := s.Ledger.Head(ctx, o.Session)
 	if err != nil {

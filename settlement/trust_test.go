@@ -93,7 +93,7 @@ func TestUntrustedChangesNothing(t *testing.T) {
 			hostile(10) // before: the session is free
 			w.unanswered(o)
 			w.want("closing ", 1)
-			hostile(11) // while its request may still land
+			hostile(11) // while its request may still take effect
 			w.settled(o)
 			hostile(12) // afterwards
 			w.want("closing closed ", 1)
@@ -106,7 +106,7 @@ func TestUntrustedChangesNothing(t *testing.T) {
 }
 
 // An outcome that was accepted before signatures were required goes on while its request may
-// be carried out; afterwards it fails, and the session is free.
+// take effect; afterwards it fails, and the session is free.
 func TestTrustDemandedMeanwhile(t *testing.T) {
 	for _, c := range []struct {
 		fate   fate

@@ -63,7 +63,7 @@ func TestShownFundingWins(t *testing.T) {
 		w := newWorldOf(t, k)
 		w.settled(outcome(t, "cancellation", `"parties":{"funder":"`+addrB+`"}`, 1))
 		if got := w.landed[0].Allocations[0].Amount.String(); got != "10" {
-			t.Errorf("%s: the first funder got %s of the 10 it put in", k, got)
+			t.Errorf("%s: the first funder got %s of the 10 it deposited", k, got)
 		}
 	}
 }
@@ -125,7 +125,7 @@ func TestClosedUnseen(t *testing.T) {
 		start := w.now
 		w.fails(o, ClosedElsewhere)
 		if w.now.Sub(start) < validity+margin-2*time.Second {
-			t.Error("failed before the fence fell")
+			t.Error("failed before the fence expired")
 		}
 	})
 	t.Run("and ours was refused", func(t *testing.T) {

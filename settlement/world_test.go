@@ -11,9 +11,9 @@ import (
 )
 
 // world is a ledger, a node and a store of dead letters in memory, with one clock. It checks
-// the invariants: it fails the test if two closes of a session could be carried out, if a
+// the invariants: it fails the test if two closes of a session could take effect, if a
 // session is paid twice or otherwise than recorded before, or if the failed entry of a holder
-// is stored while its request may be carried out.
+// is stored while its request may take effect.
 type world struct {
 	limits     Limits
 	trust      func(Outcome) *Failure
@@ -64,12 +64,12 @@ var kinds = []kind{expiring, legacy, versioned}
 
 type flight struct {
 	plan   Plan
-	until  time.Time // last instant at which it can be carried out; zero at a versioned node
+	until  time.Time // last instant at which it can take effect; zero at a versioned node
 	landAt time.Time
 
 	closes  bool
 	version uint64 // to which it moves a versioned session
-	landOp  int    // the operation before which it is carried out; 0: never, although it could be
+	landOp  int    // the operation before which it is executed; 0: never, although it could be
 }
 
 // fate is the result of one remote operation.
@@ -243,17 +243,17 @@ func (w *world) lawfulFailure(e Entry, st Standing) {
 	}
 	for _, f := range w.inFlight {
 		if w.mayLand(f) {
-			w.t.Errorf("failed (%s) is recorded while a request may land: %+v", e.Error.Code, f)
+			w.t.Errorf("failed (%s) is recorded while a request may take effect: %+v", e.Error.Code, f)
 		}
 	}
 }
 
-// paidAs reports whether exactly one close was carried out, and by that plan.
+// paidAs reports whether exactly one close was executed, and by that plan.
 func (w *world) paidAs(allocations []Allocation) bool {
 	if len(w.landed) != 1 {
 		return false
 	}
-	return sameSplit(w.landed[0].Allocations, allocations)
+	return sameAllocation(w.landed[0].Allocations, allocations)
 }
 
 func (w *world) Store(_ context.Context, o Outcome, _ Failure, _ int) (sequence uint64, err error) {

@@ -299,7 +299,7 @@ func TestRequestExpiresOnTheWire(t *testing.T) {
 func TestLawfulClosesBalance(t *testing.T) {
 	forEachGeneration(t, Config{}, func(t *testing.T, g generation, n *Node) {
 		if g.protocol == NitronodeV1 {
-			t.Skip("a close pays the current split")
+			t.Skip("a close pays the current allocation")
 		}
 		p := g.connect(t, n)
 		nonce := uint64(0)

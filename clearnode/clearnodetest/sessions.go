@@ -33,9 +33,10 @@ func (n *Node) OpenSession(def Definition, deposits []Allocation) (string, error
 	return id, nil
 }
 
-// Check reports whether the node's money is where it belongs: none created or destroyed, none left in a closed session, no
-// session paid more than once or more than was put in, every close signed by the quorum. The error lists every violation, in
-// the same order for the same history.
+// Check reports whether the node's money is where it belongs: none created or destroyed,
+// none left in a closed session, no session paid more than once or more than was deposited,
+// every close signed by the quorum. The error lists every violation, in the same order for
+// the same history.
 func (n *Node) Check() error { return n.state.Check() }
 
 // Tamper makes the node report that a session paid a participant another amount of an asset than it did: it changes the newest

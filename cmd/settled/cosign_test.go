@@ -213,7 +213,7 @@ func gauge(t *testing.T, m *telemetry.Metrics, name, label string) float64 {
 }
 
 // Of three that are needed one is away. What the other signed for that round holds
-// up the next, until it can land no more.
+// up the next, until it can no longer take effect.
 func TestCosignerWaitsOutItsOwnSignature(t *testing.T) {
 	t.Parallel()
 	d := deploy(t)

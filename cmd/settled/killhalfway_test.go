@@ -31,7 +31,7 @@ func TestKilledBetweenOperateAndClose(t *testing.T) {
 			halfway = append(halfway, session)
 		}
 		for _, session := range halfway {
-			d.until("the split is operated on", func() bool {
+			d.until("the allocation is updated", func() bool {
 				all := d.node.Submissions(string(session))
 				return len(all) > 0 && all[0].Answer == "operated"
 			})

@@ -113,7 +113,7 @@ func TestVerifyFindsWhatTheNodeDid(t *testing.T) {
 	t.Parallel()
 	d, sessions := generation(t, clearnodetest.Nitro02, 3)
 	bob := addressOf(d.players[1])
-	d.must(d.node.Tamper(string(sessions[0]), bob, "usdc", decimal.RequireFromString("999"))) // more than was put in
+	d.must(d.node.Tamper(string(sessions[0]), bob, "usdc", decimal.RequireFromString("999"))) // more than was deposited
 	d.must(d.node.Tamper(string(sessions[1]), bob, "usdc", decimal.RequireFromString("1")))   // less: the node shows it open
 	status, r := d.verifyLedger()
 	found := kinds(r)

@@ -50,7 +50,7 @@ func (d *lostClose) madeAnew() {
 }
 
 // notTwice demands that no second close is sent while the first is at work, which
-// it is until its fence has fallen; then it is let go, and found to have landed.
+// it is until its fence has expired; then it continues, and is found to have taken effect.
 func (d *lostClose) notTwice(services ...*service.Service) {
 	d.t.Helper()
 	d.until("the outcome is held", func() bool {
@@ -103,7 +103,7 @@ func TestLedgerMadeAnewByOthers(t *testing.T) {
 }
 
 // The ledger is deleted under a running service. It says so, and sends nothing;
-// once the stream is there again, made by another party, it waits for a fence, and
+// once the stream is there again, made by another party, it waits for one fence period, and
 // is ready again by itself.
 func TestLedgerReplacedUnderAService(t *testing.T) {
 	t.Parallel() // it waits more than it works

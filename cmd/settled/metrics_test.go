@@ -116,7 +116,7 @@ func TestAResultIsCountedOnce(t *testing.T) {
 	m.RecordResult(r)
 	r.Delivered, r.Settlement.Duplicate = 2, true
 	m.RecordResult(r)
-	r = consumer.Result{Disposition: consumer.Requeued, Reason: "in_doubt", Published: time.Now(), Delivered: 3}
+	r = consumer.Result{Disposition: consumer.Returned, Reason: "in_doubt", Published: time.Now(), Delivered: 3}
 	m.RecordResult(r)
 	wantSeries(t, scrape(t, m.Registry), map[string]float64{
 		`settled_settlements_total{code="",scenario="cancellation",state="closed"}`:         1,
@@ -132,7 +132,7 @@ func TestAResultIsCountedOnce(t *testing.T) {
 func TestWaitingIsWitnessed(t *testing.T) {
 	w := telemetry.NewWaitingOutcomes(zerolog.Nop())
 	start := time.Unix(1_800_000_000, 0)
-	back := consumer.Result{Disposition: consumer.Requeued, Reason: "node_away", Published: start.Add(-time.Hour)}
+	back := consumer.Result{Disposition: consumer.Returned, Reason: "node_away", Published: start.Add(-time.Hour)}
 	back.Outcome.Ref = settlement.OutcomeRef{Sequence: 7}
 	w.Record(back, start)
 	w.Record(back, start.Add(20*time.Second))

@@ -101,9 +101,9 @@ func (w *resultWait) reason() string {
 	case w.problem != nil:
 		return fmt.Sprintf("the ledger can't be read: %v", w.problem)
 	case e != nil && e.ValidUntil != nil:
-		return fmt.Sprintf("a request to close the session may still be carried out until %s (attempt %d, entry %d)", terminal.FormatTime(*e.ValidUntil), e.Attempt, e.Sequence)
+		return fmt.Sprintf("a request to close the session may still take effect until %s (attempt %d, entry %d)", terminal.FormatTime(*e.ValidUntil), e.Attempt, e.Sequence)
 	case e != nil:
-		return fmt.Sprintf("a request to close the session may still be carried out (attempt %d, entry %d)", e.Attempt, e.Sequence)
+		return fmt.Sprintf("a request to close the session may still take effect (attempt %d, entry %d)", e.Attempt, e.Sequence)
 	default:
 		return "the ledger has no entry of the outcome: settled is not running, has outcomes before it, or can't reach the node (see its /readyz and its log)"
 	}

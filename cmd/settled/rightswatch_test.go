@@ -13,7 +13,7 @@ import (
 
 // TestMissingRightsHoldSending: a right to publish that is taken from settled's user by a
 // reload of the server's configuration is reported while nothing happens, and nothing is
-// sent; what waited is settled once it is given back.
+// sent; what waited is settled once it is delivered again.
 func TestMissingRightsHoldSending(t *testing.T) {
 	t.Parallel()
 	o := newOutage(t)

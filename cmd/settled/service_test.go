@@ -212,8 +212,8 @@ func TestAnswerLost(t *testing.T) {
 }
 
 // A close is held up in the network and its sender cut off. No second close is
-// sent while the first may land; a stranger's outcome and garbage that come
-// meanwhile neither lift the fence nor spoil the result.
+// sent while the first may take effect; a stranger's outcome and garbage that come
+// meanwhile neither shorten the fence nor change the result.
 func TestCloseHeldUp(t *testing.T) {
 	t.Parallel()
 	for name, hold := range map[string]time.Duration{"lands in time": time.Second, "comes too late": testValidity + 2*time.Second} {
@@ -252,7 +252,7 @@ func (d *deployment) checkFence(session settlement.SessionID, heard bool) {
 	}
 	closes := d.node.Closes(string(session))
 	// As they were signed: one that was held up may reach the node, and be refused,
-	// after the one that was sent when its fence had fallen.
+	// after the one that was sent when its fence had expired.
 	slices.SortStableFunc(closes, func(a, b clearnodetest.CloseRecord) int { return cmp.Compare(a.Timestamp, b.Timestamp) })
 	for i, c := range closes {
 		if _, recorded := until[c.Timestamp]; !recorded {
@@ -262,7 +262,7 @@ func (d *deployment) checkFence(session settlement.SessionID, heard bool) {
 			continue
 		}
 		if c.Received.Before(until[closes[i-1].Timestamp]) {
-			d.t.Errorf("close %d came at %s, the one before could land until %s and was answered %q", i, c.Received, until[closes[i-1].Timestamp], closes[i-1].Answer)
+			d.t.Errorf("close %d came at %s, the one before could take effect until %s and was answered %q", i, c.Received, until[closes[i-1].Timestamp], closes[i-1].Answer)
 		}
 	}
 }

@@ -155,9 +155,9 @@ func TestQuickRestartIsNotHeld(t *testing.T) {
 	}
 }
 
-// TestStoreSetBackWhileStopped: the store is set back to a copy while a close is at work
-// and nothing runs. The same outcome comes again: no second close is sent before the
-// first can land no more.
+// TestStoreSetBackWhileStopped: the store is restored from an older copy to a copy while a
+// close is at work and nothing runs. The same outcome comes again: no second close is sent
+// before the first can no longer take effect.
 func TestStoreSetBackWhileStopped(t *testing.T) {
 	t.Parallel()
 	for name, c := range map[string]struct {
@@ -231,7 +231,7 @@ func TestStoreSetBackWhileStopped(t *testing.T) {
 	}
 }
 
-// TestAfterRestore: the flag holds for one fence and then lets go by itself.
+// TestAfterRestore: the flag holds for one fence period and then ends by itself.
 func TestAfterRestore(t *testing.T) {
 	t.Parallel()
 	e := newEmbeddedHost(t)

@@ -19,7 +19,7 @@ type twinResult struct {
 	End       string `json:"end"`                // closed, or the code of failed
 	Intents   int    `json:"intents"`            // closing entries
 	Sent      int    `json:"requests"`           // closes and state updates that reached the node
-	Paid      int    `json:"closes"`             // that were carried out
+	Paid      int    `json:"closes"`             // that were executed
 	Recovered bool   `json:"recovered"`          // found closed
 	Millis    int64  `json:"took_ms"`            // from the message to its answer
 	OK        bool   `json:"as_it_should"`       // nothing was found wrong

@@ -98,7 +98,7 @@ func watchedToken(session string) (string, error) {
 func (p *program) reportFollowError(err error) error {
 	text := "settled: the ledger can be read again"
 	switch {
-	case errors.Is(err, streamreader.ErrSetBack):
+	case errors.Is(err, streamreader.ErrRestored):
 		text = fmt.Sprintf("settled: %v", err)
 	case err != nil:
 		text = fmt.Sprintf("settled: %v; trying again until it can be read", err)

@@ -59,7 +59,7 @@ func (a *Approvals) Approved(ctx context.Context, o settlement.Outcome, failed [
 
 // isApproved reports whether a replay published the message at a sequence, or the message
 // that it was requeued from. A record is stored after the message that it names: one that
-// is older names a message of a stream that was set back since.
+// is older names a message of a stream that was restored from an older copy since.
 func isApproved(records []operations.Record, stream string, sequence uint64, stored time.Time, failed []settlement.Entry) bool {
 	for i := range records {
 		r := &records[i]

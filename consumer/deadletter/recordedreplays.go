@@ -49,8 +49,9 @@ func (r *recordedReplays) find(ctx context.Context, q *Queue, l Letter, m *nats.
 	if !found || record.DeadLetter != l.Sequence || record.Origin != l.Origin {
 		return nil, nil
 	}
-	// The record does not count if the stream of outcomes was set back since, or if the
-	// record is not genuine: then the dead letter may be all that is left of the outcome.
+	// The record does not count if the stream of outcomes was restored from an older copy
+	// since, or if the record is not genuine: then the dead letter may be all that is left
+	// of the outcome.
 	stored, err := consumer.ReadOutcome(ctx, q.js, consumer.OutcomesStream(q.cfg.Prefix), record.OutcomeSequence)
 	switch {
 	case errors.Is(err, jetstream.ErrMsgNotFound):

@@ -59,7 +59,7 @@ func (q *Queue) Store(ctx context.Context, o settlement.Outcome, f settlement.Fa
 	defer cancel()
 	letter := q.newMessage(o, f, attempts, time.Now())
 	id := fmt.Sprintf("%s/%d", o.Ref.Stream, o.Ref.Sequence)
-	if o.Ref.Stored != "" { // distinguishes the message if its stream is set back and uses the sequence again
+	if o.Ref.Stored != "" { // distinguishes the message if its stream is restored from an older copy and uses the sequence again
 		id += "/" + o.Ref.Stored
 	}
 	var ack *jetstream.PubAck

@@ -69,7 +69,7 @@ func transcript(t *testing.T, script string) string {
 	}, func(c *consumer.Config) { c.ResultFunc = func(res consumer.Result) { results <- res } })
 	r.settledAll(1)
 	var b strings.Builder
-	for res := (consumer.Result{Disposition: consumer.Requeued}); res.Disposition == consumer.Requeued; {
+	for res := (consumer.Result{Disposition: consumer.Returned}); res.Disposition == consumer.Returned; {
 		res = <-results
 		answer := natstest.Must(wire.NextMsg(natstest.Patience))
 		fmt.Fprintf(&b, "delivery %d: session %s, digest %.8s\n", res.Delivered, res.Outcome.Session.Token(), res.Outcome.Ref.Digest)

@@ -45,7 +45,7 @@ func (r *Reader) Records(ctx context.Context) (records []Record, last uint64, er
 }
 
 // readOn reads what was stored since the last call, or everything if the stream was
-// created again or set back since then.
+// created again or restored from an older copy since then.
 func (r *Reader) readOn(ctx context.Context) error {
 	stream := streamreader.New(r.js, consumer.OperationsStream(r.cfg.Prefix))
 	info, err := stream.Info(ctx)

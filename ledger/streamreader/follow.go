@@ -10,9 +10,9 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 )
 
-// ErrSetBack is reported by Follow where the stream ends below what was read of it, or
+// ErrRestored is reported by Follow if the stream ends below what was read of it, or
 // has another message there: it was recreated, or its data was restored.
-var ErrSetBack = errors.New("the stream was set back")
+var ErrRestored = errors.New("the stream was recreated or restored from an older copy")
 
 // ErrRead is returned by the function that receives the messages of Follow where it can't
 // read more of the stream itself.
@@ -26,12 +26,12 @@ type OpenFunc func(context.Context) (*Reader, error)
 // Where fn returns ErrRead, it is called with the message again.
 //
 // open is called before the first read, after each read that failed, and where the
-// connection is lost. If the stream is missing or can't be read, Follow retries; report,
-// if not nil, is called with the reason when that begins, when the reason changes and once
-// a minute, and with nil when the stream can be read again. Where the stream was set back,
-// report is called with ErrSetBack, and Follow continues with what is in it: a recreated
-// stream is read from its first message, restored data from the first message that is
-// newer than the last one read. An error that report returns ends Follow.
+// connection is lost. If the stream is missing or can't be read, Follow retries; report, if
+// not nil, is called with the reason when that begins, when the reason changes and once a
+// minute, and with nil when the stream can be read again. Where the stream was restored
+// from an older copy, report is called with ErrRestored, and Follow continues with what is
+// in it: a recreated stream is read from its first message, restored data from the first
+// message that is newer than the last one read. An error that report returns ends Follow.
 //
 // The stream is polled about once a second. Unless the selection is Polled, a subscription
 // to the subjects makes that earlier, if the user has the right to it.
@@ -55,7 +55,7 @@ type follower struct {
 	published   chan struct{} // receives a value when a message is published
 	unsubscribe func()
 
-	begun      bool
+	positioned bool
 	next       uint64                  // the sequence to read next
 	created    time.Time               // when the stream was created
 	missing    bool                    // the stream did not exist when Follow began
@@ -185,9 +185,10 @@ func (f *follower) wait(ctx context.Context) {
 	}
 }
 
-// position finds the sequence to read next, at first and where the stream was set back.
+// position finds the sequence to read next, at first and where the stream was restored from
+// an older copy.
 func (f *follower) position(ctx context.Context, info *jetstream.StreamInfo) error {
-	if !f.begun {
+	if !f.positioned {
 		return f.begin(ctx, info)
 	}
 	reconnects := f.nc.Stats().Reconnects
@@ -211,7 +212,7 @@ func (f *follower) position(ctx context.Context, info *jetstream.StreamInfo) err
 	}
 	next = min(next, info.State.LastSeq+1)
 	err := f.callReport(fmt.Errorf("stream %s: %w: it ends at %d, and was read up to %d: continuing at %d",
-		f.stream, ErrSetBack, info.State.LastSeq, f.next-1, next))
+		f.stream, ErrRestored, info.State.LastSeq, f.next-1, next))
 	if err != nil {
 		return err
 	}
@@ -232,7 +233,7 @@ func (f *follower) begin(ctx context.Context, info *jetstream.StreamInfo) (err e
 		f.next = min(f.next, max(info.State.LastSeq+1, f.selection.From))
 	}
 	if err == nil {
-		f.begun, f.created, f.reconnects, f.reopened = true, info.Created, f.nc.Stats().Reconnects, false
+		f.positioned, f.created, f.reconnects, f.reopened = true, info.Created, f.nc.Stats().Reconnects, false
 	}
 	return err
 }

@@ -329,7 +329,7 @@ func TestFollowNoticesAStreamCreatedAgain(t *testing.T) {
 	r.create()
 	r.fill(5, func(int) string { return "s.x" }) // more than before: its length says nothing
 	f.want(1, 2, 3, 4, 5)
-	for err := f.wantReport(); !errors.Is(err, ErrSetBack); err = f.wantReport() {
+	for err := f.wantReport(); !errors.Is(err, ErrRestored); err = f.wantReport() {
 		if err != nil && !errors.Is(err, jetstream.ErrStreamNotFound) {
 			t.Fatal(err)
 		}
@@ -360,7 +360,7 @@ func TestFollowNoticesOlderData(t *testing.T) {
 			}
 			r.server = restore(r.server)
 			r.fill(more, func(int) string { return "s.x" })
-			for err := f.wantReport(); !errors.Is(err, ErrSetBack); err = f.wantReport() {
+			for err := f.wantReport(); !errors.Is(err, ErrRestored); err = f.wantReport() {
 				if err != nil && !Temporary(err) && !errors.Is(err, nats.ErrConnectionClosed) {
 					t.Fatal(err)
 				}

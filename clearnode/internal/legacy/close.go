@@ -90,10 +90,10 @@ func (n *Node) parseResult(session settlement.SessionID, a protocol.Answer) (set
 // closeRows is a plan as this generation takes it: exactly one row for each participant,
 // in the order of the definition, 0 where nothing is due, and all of one asset.
 //
-// A row takes out of the session only what its own participant put in of the row's own
+// A row takes out of the session only what its own participant deposited of the row's own
 // asset, and the node does not check an asset that no row names (source, measured). So with
 // two assets money stays in the closed session, or is paid out and stays there as well,
-// unless everybody happens to get what they put in; and this node doesn't show who put in
+// unless everybody happens to get what they deposited; and this node doesn't show who deposited
 // what. Such plans are refused.
 func closeRows(plan []settlement.Allocation, s settlement.Session) ([]settlement.Allocation, *settlement.Failure) {
 	if f := checkSpelling(s); f != nil {
@@ -127,7 +127,7 @@ func closeRows(plan []settlement.Allocation, s settlement.Session) ([]settlement
 
 // checkSpelling rejects a definition that spells a participant otherwise than with its
 // EIP-55 checksum. The node compares participants in any case, but keeps their money by the
-// spelling. What they put in is under the checksummed spelling: the node demands a
+// spelling. What they deposited is under the checksummed spelling: the node demands a
 // signature for it, and ignores it when the session is closed under another. What they are
 // paid under another spelling belongs to no account (measured: the money is lost).
 func checkSpelling(s settlement.Session) *settlement.Failure {

@@ -55,7 +55,7 @@ func (n *Node) ReadDefinition(ctx context.Context, c protocol.Conn, id settlemen
 }
 
 // askAssets reads what the node lists, which is nothing where it knows no chain. It is not
-// cached, because assets may be listed later, and a split must not miss that.
+// cached, because assets may be listed later, and an allocation must not miss that.
 func askAssets(into *map[settlement.Asset]int32) protocol.Question {
 	return protocol.Question{Method: "get_assets", Read: func(a protocol.Answer) error {
 		var rows []nitrorpc.AssetRow

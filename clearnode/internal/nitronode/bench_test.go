@@ -51,7 +51,7 @@ func BenchmarkDecodeAnswer(b *testing.B) {
 	}
 }
 
-// BenchmarkSignClose makes and signs the update of the session's split.
+// BenchmarkSignClose makes and signs the update of the session's allocation.
 func BenchmarkSignClose(b *testing.B) {
 	const alice, bob = "0x7e5f4552091a69125d5dfcb7b8c2659029395bdf", "0x2b5ad5c4795c026514f8317c7a215e218dccd6cf"
 	ten, err := settlement.ParseAmount("10")

@@ -148,7 +148,7 @@ func closingReleases(releases []movement) (closing []movement, certain bool) {
 // releasesOfOnlyClose are the releases of a session closed at a version, oldest first, where
 // its updates leave no room for a withdrawal, so that the close made all of them, however
 // far apart they lie; nil where that is not shown. Each update moves the version by one: the
-// deposits and the close are known, and where someone was paid otherwise than they put in,
+// deposits and the close are known, and where someone was paid otherwise than they deposited,
 // an operate came before the close. Whatever is left could be a withdrawal.
 func (h *history) releasesOfOnlyClose(ctx context.Context, version uint64) ([]movement, error) {
 	for _, kind := range []transactionType{typeDeposit, typeRelease} {
@@ -189,7 +189,7 @@ func sumAmounts[K comparable](movements []movement, key func(movement) K) map[K]
 	return sums
 }
 
-// netDeposits are what each participant put in and has not withdrawn before the close,
+// netDeposits are what each participant deposited and has not withdrawn before the close,
 // whose payouts are given. They are known where they explain the balance, or what was paid,
 // to the last unit, and nothing can be missing. Each deposit is one of as many updates as
 // the session has seen. So where all updates are deposits, or all but one that moved
@@ -236,7 +236,7 @@ func explains(in, out []movement, balance map[settlement.Asset]settlement.Amount
 }
 
 // subtract is one transfer for each wallet and asset, oldest first. A wallet that withdrew
-// as much as it put in, or more, has none.
+// as much as it deposited, or more, has none.
 func subtract(in, out []movement) []settlement.Transfer {
 	sums, withdrawn := map[protocol.Holding]settlement.Transfer{}, sumAmounts(out, movement.holding)
 	for _, m := range in {

@@ -4,7 +4,7 @@
 //
 // The node has no sign-in and signs no answer: whoever answers at the node's address is
 // believed, so that address needs TLS. No request expires; each session has a version, and
-// of all updates to one version the node carries out one.
+// of all updates to one version the node executes one.
 package nitronode
 
 import (

@@ -146,7 +146,7 @@ func (r sessionRow) parse(id settlement.SessionID) (settlement.Session, error) {
 	if s.Participants, err = r.participants(); err != nil {
 		return s, err
 	}
-	s.Current, err = r.split(s.Participants)
+	s.Current, err = r.allocation(s.Participants)
 	return s, err
 }
 
@@ -171,8 +171,9 @@ func (r sessionRow) participants() ([]settlement.Participant, error) {
 	return all, nil
 }
 
-// split is the current allocation. Whoever held something once is listed with 0 (recorded).
-func (r sessionRow) split(participants []settlement.Participant) ([]settlement.Allocation, error) {
+// allocation returns the current allocation. Whoever held something once is listed with 0
+// (recorded).
+func (r sessionRow) allocation(participants []settlement.Participant) ([]settlement.Allocation, error) {
 	spelling := map[settlement.Address]string{}
 	for _, p := range participants {
 		spelling[p.Address] = p.Spelling

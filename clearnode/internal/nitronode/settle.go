@@ -18,17 +18,17 @@ import (
 	"settled/settlement"
 )
 
-// The intents of an update that settled makes. There are others (1 deposit, 2 withdraw).
+// Values of the node's field `intent`. settled sends these two; 1 is deposit and 2 withdraw.
 const (
-	intentOperate = 0 // the split changes, and the sum of each asset stays
-	intentClose   = 3 // the split is paid out as it stands
+	intentOperate = 0 // the allocation changes, and the sum of each asset stays
+	intentClose   = 3 // the current allocation is paid out
 )
 
-// update is one update of a session, in the order of the wire.
+// update is one update of a session, with its members in the order of the node's JSON.
 type update struct {
 	Session     settlement.SessionID    `json:"app_session_id"`
 	Intent      uint8                   `json:"intent"`
-	Version     string                  `json:"version"` // the session's afterwards; a number is refused (recorded)
+	Version     string                  `json:"version"` // the session's version after the update; the node refuses a JSON number (recorded)
 	Allocations []settlement.Allocation `json:"allocations"`
 	SessionData string                  `json:"session_data"` // empty: it stays as it is
 }
@@ -58,16 +58,16 @@ func newPacking(types ...string) (arguments abi.Arguments) {
 	for _, name := range types {
 		t, err := abi.NewType(name, "", row)
 		if err != nil {
-			panic(err) // a name above
+			panic(err) // can't happen: the names are constants
 		}
 		arguments = append(arguments, abi.Argument{Type: t})
 	}
 	return arguments
 }
 
-// pack makes the bytes that are signed. The node packs what it read from the frame once
-// more, with amounts as canonical decimals however they were written (recorded: "8.0",
-// signed as sent, recovers another signer).
+// pack returns the bytes that are signed. The node packs the decoded update again, with
+// canonical decimals. So a signature over "8.0" as sent would be taken for another signer's
+// (recorded).
 func (u update) pack() ([]byte, error) {
 	version, err := strconv.ParseUint(u.Version, 10, 64)
 	if err != nil {
@@ -89,16 +89,16 @@ func (u update) pack() ([]byte, error) {
 	return packing.Pack(common.HexToHash(string(u.Session)), u.Intent, version, rows, u.SessionData)
 }
 
-// encode makes the signed request, if the node reads one so large.
+// encode builds the signed request, or fails if it is larger than the node reads.
 func (u update) encode(ref settlement.RequestRef, signatures []string) ([]byte, error) {
 	frame, err := encodeFrame(ref.ID, methodSubmit, submission{u, signatures}, ref.Timestamp)
 	if err == nil && len(frame) > maxFrame {
-		return nil, settlement.Fail(settlement.AllocationRejected, "the allocation makes a request of %d bytes, and the node reads none above %d", len(frame), maxFrame)
+		return nil, settlement.Fail(settlement.AllocationRejected, "the allocation makes a request of %d bytes, and the node reads at most %d", len(frame), maxFrame)
 	}
 	return frame, err
 }
 
-// Prepare makes the next update on the way to the session closed as planned.
+// Prepare builds and signs the next request of the plan: the state update, or the close.
 func (n *Node) Prepare(ctx context.Context, o settlement.Outcome, plan settlement.Plan, s settlement.Session) (settlement.Request, error) {
 	u, err := nextUpdate(o, plan, s)
 	if err != nil {
@@ -120,11 +120,12 @@ func (n *Node) Prepare(ctx context.Context, o settlement.Outcome, plan settlemen
 	return settlement.Request{Ref: ref, Closes: u.Intent == intentClose, Frame: frame}, err
 }
 
-// nextUpdate is the update to the plan's split, or, where that is the session's already,
-// the close.
+// nextUpdate returns the state update to the plan's allocation, or the close if the session
+// has that allocation already. With settlement.Next, whose action "drive" sends the next
+// request of a recorded plan, it resumes a half-done settlement.
 func nextUpdate(o settlement.Outcome, plan settlement.Plan, s settlement.Session) (update, error) {
 	if !s.Open || s.Version == 0 || s.Version < plan.BaseVersion {
-		return update{}, fmt.Errorf("the session is at version %d, and the plan was made from version %d of an open one; it will be read again", s.Version, plan.BaseVersion)
+		return update{}, fmt.Errorf("the session is closed, or its version %d is below the plan's base version %d; it is read again", s.Version, plan.BaseVersion)
 	}
 	data, f := sessionData(o)
 	if f != nil {
@@ -136,9 +137,9 @@ func nextUpdate(o settlement.Outcome, plan settlement.Plan, s settlement.Session
 	u := update{Session: s.ID, Version: strconv.FormatUint(s.Version+1, 10), SessionData: data}
 	updates := s.Version - plan.BaseVersion
 	switch {
-	case updates <= 1 && s.IsSplit(plan.Allocations):
+	case updates <= 1 && s.HasAllocation(plan.Allocations):
 		u.Intent, u.Allocations = intentClose, []settlement.Allocation{}
-		for _, a := range plan.Allocations { // a close need not name zeros (recorded)
+		for _, a := range plan.Allocations { // a close may omit rows of 0 (recorded)
 			if !a.Amount.IsZero() {
 				u.Allocations = append(u.Allocations, a)
 			}
@@ -148,12 +149,12 @@ func nextUpdate(o settlement.Outcome, plan settlement.Plan, s settlement.Session
 		u.Intent, u.Allocations = intentOperate, plan.Allocations
 		return u, checkPrecision(plan.Allocations, s)
 	}
-	return update{}, errors.New("the session was moved on otherwise than planned; it will be read again")
+	return update{}, errors.New("another party updated the session otherwise than planned; it is read again")
 }
 
-// sessionData is what the node is to keep with the session. The node keeps what it has
-// where it is given nothing (source), so an outcome can't empty it. It stores no NUL,
-// because its database is Postgres, whose texts have none.
+// sessionData returns the session data to send. If it is empty the node keeps what it has
+// (source), so an outcome can't clear it. The node can't store a NUL: its database is
+// Postgres.
 func sessionData(o settlement.Outcome) (string, *settlement.Failure) {
 	const most = 1024 // bytes (recorded: 1025 are refused)
 	if o.SessionData == nil {
@@ -164,12 +165,12 @@ func sessionData(o settlement.Outcome) (string, *settlement.Failure) {
 	case len(data) > most:
 		return "", settlement.Fail(settlement.InvalidOutcome, "session_data has %d bytes, and the node takes at most %d", len(data), most)
 	case !utf8.ValidString(data) || strings.ContainsRune(data, 0):
-		return "", settlement.Fail(settlement.InvalidOutcome, "session_data holds a NUL or is no UTF-8, and the node can't store that")
+		return "", settlement.Fail(settlement.InvalidOutcome, "session_data contains a NUL or is not UTF-8; the node can't store it")
 	}
 	return data, nil
 }
 
-// checkDistinct demands that rows name each participant and asset once.
+// checkDistinct rejects rows that name the same participant and asset twice.
 func checkDistinct(rows []settlement.Allocation) error {
 	seen := map[protocol.Holding]bool{}
 	for _, a := range rows {
@@ -186,14 +187,14 @@ func checkDistinct(rows []settlement.Allocation) error {
 	return nil
 }
 
-// checkPrecision rejects amounts finer than the asset's decimals, which the node refuses in
-// an update of the split. It accepts them in a close (source).
+// checkPrecision rejects an amount with more decimals than the asset has. The node refuses
+// such an amount in a state update, and accepts it in a close (source).
 func checkPrecision(rows []settlement.Allocation, s settlement.Session) error {
 	for _, a := range rows {
 		unit, listed := s.Decimals[a.Asset]
 		switch {
 		case !listed:
-			return settlement.Fail(settlement.AllocationRejected, "the node does not list asset %s, so the session's split can't be changed", protocol.Quote(string(a.Asset)))
+			return settlement.Fail(settlement.AllocationRejected, "the node does not list asset %s, so the session's allocation can't be changed", protocol.Quote(string(a.Asset)))
 		case a.Amount.Decimals() > unit:
 			return settlement.Fail(settlement.AllocationRejected, "%s of %s is finer than the %d decimals that the node allows", a.Amount, protocol.Quote(string(a.Asset)), unit)
 		}
@@ -202,8 +203,8 @@ func checkPrecision(rows []settlement.Allocation, s settlement.Session) error {
 }
 
 // CheckProposal checks that a payload is byte for byte the update that we would sign for
-// this plan and this session. Nothing expires it: it is fenced by the version, which is the
-// one after the version that we see.
+// this plan and this session. It returns no expiry: the session's version is the fence. The
+// update is for the version after the one that we read.
 func (n *Node) CheckProposal(payload []byte, plan settlement.Plan, o settlement.Outcome, s settlement.Session) (protocol.Scheme, time.Time, error) {
 	u, err := nextUpdate(o, plan, s)
 	if err != nil {
@@ -212,12 +213,12 @@ func (n *Node) CheckProposal(payload []byte, plan settlement.Plan, o settlement.
 	if u.packsTo(payload) {
 		return Scheme, time.Time{}, nil
 	}
-	// The other party may have seen that update carried out already.
+	// The other party may have read the session after that update.
 	s.Version, s.Current = s.Version+1, plan.Allocations
 	if after, err := nextUpdate(o, plan, s); err == nil && after.packsTo(payload) {
-		return Scheme, time.Time{}, &settlement.Waiting{Reason: settlement.ReadFailed, Err: errors.New("the proposal is for a version that I don't see yet")}
+		return Scheme, time.Time{}, &settlement.Waiting{Reason: settlement.ReadFailed, Err: errors.New("the proposal is for a version that this node does not show yet")}
 	}
-	return Scheme, time.Time{}, settlement.Fail(settlement.AllocationRejected, "the payload is not the update of session %s to version %s that I would make of the proposal", s.ID, u.Version)
+	return Scheme, time.Time{}, settlement.Fail(settlement.AllocationRejected, "the payload is not the update of session %s to version %s that the plan requires", s.ID, u.Version)
 }
 
 func (u update) packsTo(payload []byte) bool {
@@ -249,15 +250,15 @@ func verifyUpdate(r settlement.Request) (update, error) {
 		return update{}, fmt.Errorf("the request can't be read: %w", err)
 	}
 	if protocol.Digest(packed) != r.Ref.Digest {
-		return update{}, errors.New("the request is not the one that was recorded")
+		return update{}, errors.New("the signed bytes do not have the recorded digest")
 	}
 	if kind != kindRequest || id != r.Ref.ID || ts != r.Ref.Timestamp || method != methodSubmit || (s.Update.Intent == intentClose) != r.Closes {
-		return update{}, errors.New("the request is not the update that was recorded")
+		return update{}, errors.New("the frame's kind, id, time or method is not that of the prepared request")
 	}
 	return s.Update, nil
 }
 
-// parseResult reads the answer to the update, which is empty where the node carried it out.
+// parseResult reads the answer to the update, which is empty if the node executed it.
 func (u update) parseResult(a protocol.Answer) (settlement.Answer, error) {
 	version, err := strconv.ParseUint(u.Version, 10, 64)
 	if err == nil {

@@ -138,7 +138,7 @@ func TestV1RecordedErrors(t *testing.T) {
 	}
 }
 
-// TestV1Races: of each recorded pair of rivals one was carried out, and the other
+// TestV1Races: of each recorded pair of rivals one was executed, and the other
 // knows that it was not.
 func TestV1Races(t *testing.T) {
 	lost, won := 0, 0

@@ -61,7 +61,7 @@ type Meaning int
 const (
 	// Unknown: the text is in no table. It proves nothing.
 	Unknown Meaning = iota
-	// Doubtful: the error proves nothing, the request may have been carried out.
+	// Doubtful: the error proves nothing, the request may have taken effect.
 	Doubtful
 	// Passing: nothing happened and nothing will; another attempt may succeed.
 	Passing

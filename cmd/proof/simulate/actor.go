@@ -102,7 +102,7 @@ func (a *actor) call(op string, apply func()) error {
 			w.after(p.requestDelay, func() {
 				apply()
 				if p.crashAfter {
-					w.crash(a.process, "once its request was carried out")
+					w.crash(a.process, "once its request was executed")
 				}
 				if p.answered {
 					w.after(p.answerDelay, wake)

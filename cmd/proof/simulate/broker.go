@@ -121,7 +121,7 @@ func (b *broker) answer(d delivery, v consumer.Verdict) {
 		if b.w.faultOccurs(b.w.faults.ackLost) { // a server that is killed can lose it
 			b.w.after(b.w.choices.between(time.Second, 3*time.Minute), func() { b.loseAck(m) })
 		}
-	case consumer.Requeued:
+	case consumer.Returned:
 		if !m.answered && m.turn == d.turn {
 			b.redeliver(m, v.Delay)
 		}

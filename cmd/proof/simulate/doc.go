@@ -14,7 +14,7 @@
 //
 // Everything runs in coroutines, one at a time. A remote operation returns to the
 // scheduler, which draws from the seed how it goes: it is slow, is lost before or after
-// it took effect, or is carried out when nobody waits any more; or the process crashes,
+// it took effect, or is executed when nobody waits any more; or the process crashes,
 // or stalls for minutes. Faults end at a drawn instant, and from then on everything has
 // to come to its end.
 //
@@ -24,7 +24,7 @@
 // rolled back, or gets a setting that loses entries. Of a session that lost entries only
 // this is demanded: nothing is paid twice, sent without an intent or sent during a hold,
 // and no message is answered without a result. If a replica that could not know of the
-// loss sends within a fence, or the node still executes a request whose intent was lost,
+// loss sends within a fence period, or the node still executes a request whose intent was lost,
 // such a session may be paid twice; Result.Unprotected marks these schedules.
 //
 // Not simulated: an acknowledgement that is in flight while OUTCOMES is rolled back and

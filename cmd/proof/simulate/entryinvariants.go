@@ -86,18 +86,18 @@ func (c *checker) checkClosed(r *outcomeRecord, e settlement.Entry) {
 // if the ledger may have lost its intent.
 func (s *appSession) paidAs(e settlement.Entry) bool {
 	if by := s.closedBy(e.Outcome); by != nil && !s.entriesLost {
-		return sameSplit(by.allocation, e.Allocation)
+		return sameAllocation(by.allocation, e.Allocation)
 	}
 	if !s.byRival && !s.entriesLost {
 		return false
 	}
-	if sameSplit(s.closes[0].allocation, e.Allocation) {
+	if sameAllocation(s.closes[0].allocation, e.Allocation) {
 		return true
 	}
 	sums := s.unitTable()
 	for _, t := range slices.Backward(s.payouts) {
 		sums[t.participant][t.asset] += t.units
-		if sameSplit(s.allocation(sums, nil), e.Allocation) {
+		if sameAllocation(s.allocation(sums, nil), e.Allocation) {
 			return true
 		}
 	}
@@ -193,7 +193,7 @@ func (c *checker) justified(m *message, r *outcomeRecord, e settlement.Entry) bo
 // the outcome recorded.
 func (s *appSession) paidAsPlanned(r *outcomeRecord) bool {
 	return !s.hidesPayouts && (s.closedBy(r.ref) != nil || slices.ContainsFunc(r.allIntents, func(e settlement.Entry) bool {
-		return e.Session == s.id && sameSplit(e.Allocation, s.closes[0].allocation)
+		return e.Session == s.id && sameAllocation(e.Allocation, s.closes[0].allocation)
 	}))
 }
 
@@ -255,7 +255,7 @@ func (w *world) checkEnd() {
 func (c *checker) checkPaidIsRecorded(s *appSession) {
 	for _, close := range s.closes {
 		if !s.entriesLost && close.request != nil && !c.recordOf(close.request.outcome).closed && s.closeIsKnown() {
-			c.w.violate(Agreement, "%s was carried out, and its outcome isn't recorded as closed", close.request)
+			c.w.violate(Agreement, "%s was executed, and its outcome isn't recorded as closed", close.request)
 		}
 	}
 }

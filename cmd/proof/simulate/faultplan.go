@@ -151,7 +151,7 @@ type callPlan struct {
 	answerDelay  time.Duration
 	timeout      time.Duration // after which the caller stops waiting
 	crashBefore  bool          // the calling process crashes before it
-	crashAfter   bool          // the calling process crashes when the request was carried out
+	crashAfter   bool          // the calling process crashes when the request was executed
 	stall        time.Duration // of the calling process, before it
 }
 

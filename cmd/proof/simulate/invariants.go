@@ -11,24 +11,24 @@ import (
 type Invariant string
 
 const (
-	OneInFlight     Invariant = "two closes in flight"            // of one session, never two closes of ours could both be executed
-	PaidOnce        Invariant = "paid twice"                      // a session is paid out at most once
-	WriteAhead      Invariant = "sent or paid without an intent"  // what is sent or paid was recorded before, by the outcome that holds the session
-	AllPaid         Invariant = "paid is not what was put in"     // to the last unit, with nothing left behind
-	AsDue           Invariant = "planned is not what is due"      // a plan follows from the policy and the session as it was read
-	Agreement       Invariant = "ledger and node disagree"        // closed is recorded of what the node paid, and of nothing else
-	NotInDoubt      Invariant = "failed while a request may land" // nor is a request executed after its outcome failed
-	OneEnd          Invariant = "an outcome has not just one end" // for each time it was published
-	Justified       Invariant = "an end without a reason"         // an outcome failed with a code that nothing in the schedule justifies
-	DeadLetterFirst Invariant = "no dead letter before failed"    // nor one for what had failed already
-	Recorded        Invariant = "answered without a result"       // nothing is acknowledged or terminated before the ledger has its result
-	Bounded         Invariant = "too many attempts"               // closing entries of an outcome since it last failed
-	Stopped         Invariant = "sent while stopped"              // nor does an outcome fail as overpaid before an emergency stop
-	Signed          Invariant = "settled without a signature"     // where outcomes are signed; a failed one needs an operator's replay to begin again
-	Held            Invariant = "sent while held"                 // after the ledger lost entries, or while its settings can lose them
-	Chained         Invariant = "the ledger doesn't verify"       // by its own audit
-	Liveness        Invariant = "doesn't end"                     // everything ends once no more faults occur
-	NoPanic         Invariant = "panic"                           // of the code under test
+	OneInFlight     Invariant = "two closes in flight"                   // of one session, never two closes of ours could both be executed
+	PaidOnce        Invariant = "paid twice"                             // a session is paid out at most once
+	WriteAhead      Invariant = "sent or paid without an intent"         // what is sent or paid was recorded before, by the outcome that holds the session
+	AllPaid         Invariant = "paid is not what was deposited"         // to the last unit, with nothing left behind
+	AsDue           Invariant = "planned is not what is due"             // a plan follows from the policy and the session as it was read
+	Agreement       Invariant = "ledger and node disagree"               // closed is recorded of what the node paid, and of nothing else
+	NotInDoubt      Invariant = "failed while a request may take effect" // nor is a request executed after its outcome failed
+	OneEnd          Invariant = "an outcome has not just one end"        // for each time it was published
+	Justified       Invariant = "an end without a reason"                // an outcome failed with a code that nothing in the schedule justifies
+	DeadLetterFirst Invariant = "no dead letter before failed"           // nor one for what had failed already
+	Recorded        Invariant = "answered without a result"              // nothing is acknowledged or terminated before the ledger has its result
+	Bounded         Invariant = "too many attempts"                      // closing entries of an outcome since it last failed
+	Stopped         Invariant = "sent while stopped"                     // nor does an outcome fail as overpaid before an emergency stop
+	Signed          Invariant = "settled without a signature"            // where outcomes are signed; a failed one needs an operator's replay to begin again
+	Held            Invariant = "sent while held"                        // after the ledger lost entries, or while its settings can lose them
+	Chained         Invariant = "the ledger doesn't verify"              // by its own audit
+	Liveness        Invariant = "doesn't end"                            // everything ends once no more faults occur
+	NoPanic         Invariant = "panic"                                  // of the code under test
 )
 
 // checker checks the invariants. It keeps its own account of what the ledger contains.

@@ -169,7 +169,7 @@ func TestViolationsAreReported(t *testing.T) {
 	}
 }
 
-// What a process sent is carried out although the process crashes, and the process
+// What a process sent is executed although the process crashes, and the process
 // does nothing more.
 func TestCrashedProcess(t *testing.T) {
 	w := newWorld(Schedule{Dialect: Nitro, Bytes: []byte{}})

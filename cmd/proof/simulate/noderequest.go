@@ -76,7 +76,7 @@ func (n *node) Prepare(_ context.Context, o settlement.Outcome, plan settlement.
 		Frame: fmt.Append(nil, r.number),
 	}
 	if n.w.dialect == Nitronode {
-		r.version, r.closes = s.Version+1, sameSplit(s.Current, plan.Allocations)
+		r.version, r.closes = s.Version+1, sameAllocation(s.Current, plan.Allocations)
 	} else {
 		r.timestamp = a.nodeTime().Add(requestValidity - messageExpiry).Truncate(time.Millisecond)
 		r.fenceUntil = r.timestamp.Add(messageExpiry + fenceMargin)
@@ -201,7 +201,7 @@ func (n *node) commit(r *nodeRequest) {
 	} else {
 		r.session.operate(r.allocation)
 	}
-	n.w.tracef("NODE", "carries out request %d: %s", r.number+1, r.session.state())
+	n.w.tracef("NODE", "executes request %d: %s", r.number+1, r.session.state())
 	if r.closes {
 		n.w.checker.checkPayout(r.session)
 	}

@@ -92,7 +92,7 @@ func (n *node) rivalWithdraw(s *appSession) {
 	s.version++
 }
 
-// rivalOperate is another party's state update at a nitronode: the split moves.
+// rivalOperate is another party's state update at a nitronode: the allocation changes.
 func (n *node) rivalOperate(s *appSession) {
 	if n.w.dialect != Nitronode || s.missing || !s.open || s.quorumNeedsUs {
 		return

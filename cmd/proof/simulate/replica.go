@@ -69,10 +69,10 @@ func (r *replica) start() {
 	r.nodeClockError = c.between(-w.faults.clockBehind, w.faults.clockAhead)
 	r.clockOffset = c.between(-time.Second, time.Second)
 	r.ledger = ledger.New(&w.ledger, ledger.Config{
-		Fence:      fence,
-		Tail:       r,
-		NowFunc:    func() time.Time { return w.now.Add(r.clockOffset) },
-		SteadyFunc: func() time.Time { return w.now },
+		Fence:         fence,
+		Tail:          r,
+		NowFunc:       func() time.Time { return w.now.Add(r.clockOffset) },
+		MonotonicFunc: func() time.Time { return w.now },
 		WaitFunc: func(_ context.Context, d time.Duration) error {
 			w.running.sleep(d)
 			return nil

@@ -23,7 +23,7 @@ func (c *checker) checkPlan(a *actor, o settlement.Outcome, plan settlement.Plan
 }
 
 // checkHeld checks that a request respects the hold after a loss. A replica that knew a
-// lost entry, or was told of the loss, sends nothing for a fence that was recorded
+// lost entry, or was told of the loss, sends nothing for one fence period that was recorded
 // since; no replica sends while settings have been unsafe for longer than a check of
 // the stream counts. If a replica that did not know sends for a session that lost
 // entries, that session may be paid twice: it is unprotected.
@@ -82,7 +82,7 @@ func (c *checker) whyUnrecorded(r *nodeRequest) string {
 	}
 	for _, e := range c.recordOf(r.outcome).allIntents {
 		base := *e.BaseVersion
-		if sameSplit(e.Allocation, r.allocation) && (r.version == base+1 || r.closes && r.version == base+2) {
+		if sameAllocation(e.Allocation, r.allocation) && (r.version == base+1 || r.closes && r.version == base+2) {
 			return ""
 		}
 	}
@@ -96,20 +96,20 @@ func (c *checker) checkExecuting(r *nodeRequest) {
 	}
 }
 
-// checkCommit checks that the node carries out a request only as an intent of the
+// checkCommit checks that the node executes a request only as an intent of the
 // outcome that holds the session says.
 func (c *checker) checkCommit(r *nodeRequest) {
 	o := c.recordOf(r.outcome)
 	why := c.whyUnrecorded(r)
 	switch {
 	case c.holders[r.session.id] != o && !r.session.entriesLost:
-		c.w.violate(NotInDoubt, "%s is carried out, and its outcome doesn't hold the session", r)
+		c.w.violate(NotInDoubt, "%s is executed, and its outcome doesn't hold the session", r)
 	case why != "":
-		c.w.violate(WriteAhead, "%s is carried out: %s", r, why)
+		c.w.violate(WriteAhead, "%s is executed: %s", r, why)
 	case c.w.dialect != Nitronode && !slices.ContainsFunc(o.allIntents, func(e settlement.Entry) bool {
 		return e.Request.Digest == r.digest() && sameRows(e.Allocation, r.allocation) && e.ValidUntil != nil && e.ValidUntil.Equal(r.fenceUntil)
 	}):
-		c.w.violate(WriteAhead, "%s is carried out, and its closing entry says otherwise", r)
+		c.w.violate(WriteAhead, "%s is executed, and its closing entry says otherwise", r)
 	}
 }
 

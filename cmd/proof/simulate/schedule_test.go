@@ -73,7 +73,7 @@ func TestSchedulesReachEverything(t *testing.T) {
 		t.Skip("traces hundreds of schedules")
 	}
 	wanted := []string{
-		"CRASHES before its next step", "CRASHES by kill -9", "CRASHES once its request was carried out", "CRASHES once its request was answered",
+		"CRASHES before its next step", "CRASHES by kill -9", "CRASHES once its request was executed", "CRASHES once its request was answered",
 		"STALLS for", "NODE         is UNAVAILABLE", "database STALLS until", "LEDGER       is UNAVAILABLE", "signed out until", "cosigners_away",
 		"RIVAL        closes", "deposits", "withdraws", "moves", "OPERATOR     replays", "ack wait is over", "acknowledgement is lost",
 		"never arrives", "not sent", "publish: no answer", "get: no answer", "dead letter: no answer", "ack: no answer", "wrong last sequence",

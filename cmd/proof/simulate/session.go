@@ -242,8 +242,8 @@ func (s *appSession) state() string {
 
 func (s *appSession) String() string { return "session " + string(s.id[len(s.id)-2:]) }
 
-// sameSplit compares two allocations by account and asset. Rows of 0 don't count.
-func sameSplit(a, b []settlement.Allocation) bool {
+// sameAllocation compares two allocations by account and asset. Rows of 0 don't count.
+func sameAllocation(a, b []settlement.Allocation) bool {
 	includes := func(a, b []settlement.Allocation) bool {
 		return !slices.ContainsFunc(a, func(r settlement.Allocation) bool {
 			return !r.Amount.IsZero() && !slices.ContainsFunc(b, func(other settlement.Allocation) bool {

@@ -179,7 +179,7 @@ func (b *Board) follow(ctx context.Context) error {
 // reportProblem shows why the ledger can't be followed; nil: it can be again. A ledger
 // that was replaced by an older copy is read from the beginning.
 func (b *Board) reportProblem(err error) error {
-	if errors.Is(err, streamreader.ErrSetBack) {
+	if errors.Is(err, streamreader.ErrRestored) {
 		b.model.invalidate()
 		return err
 	}

@@ -128,7 +128,7 @@ func (n *Node) answer(c *server.Conn, m *message, err error) answer {
 	return a
 }
 
-// run carries out one call and sends the balances after it. The fault may replace either.
+// run executes one call and sends the balances after it. The fault may replace either.
 func (n *Node) run(c *server.Conn, m *message, call method, fault server.Fault, user string) answer {
 	a := answer{method: cmp.Or(call.answer, m.Method), result: []any{}, withID: true}
 	_, err := n.Run(&m.Request, fault, func() (any, error) {

@@ -31,7 +31,7 @@ func (n *Node) CheckSession(s *server.Session) []error {
 			report(st, "left %s of %s", formatRows(after), formatRows(before.rows))
 		}
 		if st.intent == IntentClose.String() && formatRows(st.paid) != formatRows(before.rows) {
-			report(st, "paid %s where the split was %s", formatRows(st.paid), formatRows(before.rows))
+			report(st, "paid %s where the allocation was %s", formatRows(st.paid), formatRows(before.rows))
 		}
 	}
 	return found

@@ -40,7 +40,7 @@ func TestCheckSession(t *testing.T) {
 		{"a duplicate version", func(n *Node, s *server.Session) { n.states[s][4].version = 4 }, []string{"version 4 (close) follows version 4"}},
 		{"an operate that creates money", func(n *Node, s *server.Session) { n.states[s][3].rows = usdc(8, 8) },
 			[]string{"version 4 (operate) left", "version 5 (close) left", "version 5 (close) paid"}},
-		{"a close that pays another split", func(n *Node, s *server.Session) { n.states[s][4].paid = usdc(8, 7) },
+		{"a close that pays another allocation", func(n *Node, s *server.Session) { n.states[s][4].paid = usdc(8, 7) },
 			[]string{"version 5 (close) paid"}},
 		{"money left behind", func(n *Node, s *server.Session) { n.FundSession(s, usdc(2, 0)[0]) }, []string{"version 5 (close) left"}},
 	} {

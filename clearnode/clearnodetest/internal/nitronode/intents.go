@@ -11,7 +11,8 @@ import (
 	"settled/clearnode/clearnodetest/internal/server"
 )
 
-// split is a session's amounts by participant, in lower case, and asset. Parts that were emptied are 0.
+// split is a session's allocation: amounts by participant, in lower case, and asset.
+// Amounts that were emptied are 0.
 type split map[string]map[string]decimal.Decimal
 
 func (p split) set(participant, asset string, amount decimal.Decimal) {
@@ -159,7 +160,7 @@ func (n *Node) checkWithdraw(s *server.Session, rows []server.Allocation, curren
 	return moves, nil
 }
 
-// checkClose pays out everything. The rows must restate the current split.
+// checkClose pays out everything. The rows must restate the current allocation.
 func checkClose(s *server.Session, rows []server.Allocation, current split) ([]move, error) {
 	requested, err := parseSplit(s, rows, func(server.Allocation) error { return nil })
 	if err != nil {

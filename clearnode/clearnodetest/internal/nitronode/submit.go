@@ -51,7 +51,7 @@ type state struct {
 	intent   string
 	signers  []string            // wallets
 	unsigned bool                // made by the test without a request, so that no signature is needed
-	rows     []server.Allocation // the split after it, without zeros, in EIP-55
+	rows     []server.Allocation // the allocation after it, without zeros, in EIP-55
 	paid     []server.Allocation // what it paid out
 }
 

@@ -135,7 +135,7 @@ func (n *Node) Handle(c *server.Conn, frame []byte) bool {
 	return answered
 }
 
-// run carries out one call and sends the balances after it. The fault may replace either.
+// run executes one call and sends the balances after it. The fault may replace either.
 func (n *Node) run(c *server.Conn, r *request, m method, fault server.Fault) (any, error) {
 	if fault.Kind == server.ExpireAuth {
 		n.Lock()

@@ -113,7 +113,7 @@ func (n *State) RecordAnswer(r *Request, answer string) {
 	r.Close.Answer = answer
 }
 
-// Run carries out a request, unless the fault replaces it or its result.
+// Run executes a request, unless the fault replaces it or its result.
 func (n *State) Run(r *Request, f Fault, call func() (any, error)) (any, error) {
 	if f.Kind == Error {
 		return nil, errors.New(f.Text)

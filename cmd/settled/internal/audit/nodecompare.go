@@ -14,7 +14,7 @@ import (
 // programs, and stay.
 const (
 	PayoutDiffers = "payout_differs" // an account got another amount than the ledger says
-	OverpaidAt    = "overpaid"       // the node paid out more than was put in
+	OverpaidAt    = "overpaid"       // the node paid out more than was deposited
 	OpenAtNode    = "open_at_node"   // the ledger says closed, and the node shows the session open
 	NotAtNode     = "not_at_node"    // the node has no such session
 	notRead       = "not_read"       // the session could not be read, so nothing is known
@@ -27,7 +27,7 @@ type divergence struct{ kind, text string }
 // if the node doesn't show what was paid, so that only the state was compared.
 func compareClosed(s settlement.Session, e settlement.Entry) (found []divergence, comparable bool) {
 	if asset, in, out, over := s.Overpaid(); over {
-		found = append(found, divergence{OverpaidAt, fmt.Sprintf("the node paid out %s of %s, and only %s were put in", out, asset, in)})
+		found = append(found, divergence{OverpaidAt, fmt.Sprintf("the node paid out %s of %s, and only %s were deposited", out, asset, in)})
 	}
 	rows, comparable := s.PaidOtherwise(e)
 	// ClearNode 0.5.2 may show a session open again that was closed and paid, where

@@ -238,7 +238,7 @@ type nitronodeWire struct{ *signer }
 const (
 	nitronodeRead   = "app_sessions.v1.get_app_sessions"
 	nitronodeSubmit = "app_sessions.v1.submit_app_state"
-	intentOperate   = 0 // an update that changes the split
+	intentOperate   = 0 // an update that changes the allocation
 	intentClose     = 3 // an update that pays it out
 )
 

@@ -36,13 +36,13 @@ func (e approvals) add(p clearnode.Proposal) {
 // previous version of the session, and its first half executed.
 func (e approvals) has(p clearnode.Proposal, s settlement.Session) bool {
 	known, found := e.Get(p.Session)
-	return found && isSecondHalf(p, s) && known.Outcome.Same(p.Outcome) && known.BaseVersion == p.BaseVersion && s.IsSplit(known.Allocations)
+	return found && isSecondHalf(p, s) && known.Outcome.Same(p.Outcome) && known.BaseVersion == p.BaseVersion && s.HasAllocation(known.Allocations)
 }
 
 // isSecondHalf reports whether the first half of the plan is executed: the session is one
-// version later, split by the plan.
+// version later, with the plan's allocation.
 func isSecondHalf(p clearnode.Proposal, s settlement.Session) bool {
-	return s.Versioned && s.Open && s.Version == p.BaseVersion+1 && s.IsSplit(p.Allocations)
+	return s.Versioned && s.Open && s.Version == p.BaseVersion+1 && s.HasAllocation(p.Allocations)
 }
 
 // disagreement returns the answer to a plan that this party would not have made. If the node

@@ -125,7 +125,7 @@ func sameBalance(s settlement.Session, proposed []settlement.Allocation) error {
 	return nil
 }
 
-// withPolicyHint adds to a refused split that the two parties' policies differ.
+// withPolicyHint adds to a refused allocation that the two parties' policies differ.
 func (c *Cosigner) withPolicyHint(f *settlement.Failure, j evaluation) *settlement.Failure {
 	own := c.cfg.Policies[j.outcome.Scenario].Ref()
 	if f.Code != settlement.AllocationRejected || own.Digest == j.proposal.Policy.Digest {

@@ -194,7 +194,7 @@ func (s *Service) connectOnce() error {
 }
 
 // reconnected discards what is known about the streams, so that it is read again: a server
-// restored from an older copy may have lost intents whose requests can still be carried out.
+// restored from an older copy may have lost intents whose requests can still take effect.
 // It runs in a callback of the client library, which must not block, so other goroutines do
 // the reading.
 func (s *Service) reconnected() {

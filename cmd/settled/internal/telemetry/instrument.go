@@ -155,7 +155,7 @@ func (l instrumentedLedger) Append(ctx context.Context, head settlement.Head, e 
 	end(err)
 	ended("", err, time.Now())
 	if err == nil && e.State == settlement.EntryClosed {
-		l.m.Health.StartCall(partSends, time.Now())("", nil, time.Now()) // its request was carried out
+		l.m.Health.StartCall(partSends, time.Now())("", nil, time.Now()) // its request was executed
 	}
 	l.m.appends.WithLabelValues(string(e.State), AppendResult(err)).Inc()
 	return stored, err

@@ -78,7 +78,7 @@ func New(log zerolog.Logger) *Metrics {
 		stageSeconds: histogram("settled_stage_duration_seconds", "Time of each stage of settling: wait (in the stream, first deliveries), ledger_read, read, plan, prepare, append, send, dead_letter, answer.", prometheus.ExponentialBuckets(0.0005, 2.5, 14), "stage"),
 		appends:      counter("settled_ledger_appends_total", "Entries appended to the ledger, by state (closing, closed, failed) and result: stored, moved (another entry came first), held, unknown (not known to be stored). A stored closing is an attempt.", "state", "result"),
 
-		Asked:         counter("settled_cosigners_asked_total", "Co-signatures asked of other parties, by result: signed, refused, waiting, useless, away, held (not asked yet, for what was signed may still land), or not needed any more.", "result"),
+		Asked:         counter("settled_cosigners_asked_total", "Co-signatures asked of other parties, by result: signed, refused, waiting, useless, away, held (not asked yet, for what was signed may still take effect), or not needed any more.", "result"),
 		Cosigns:       counter("settled_cosign_requests_total", "Requests for our co-signature, by answer (signed, refused, waiting) and the code or reason.", "answer", "reason"),
 		CosignSeconds: histogram("settled_cosign_duration_seconds", "Time from taking a request for our co-signature to answering it.", prometheus.ExponentialBuckets(0.001, 2, 13), "answer"),
 	}
@@ -94,7 +94,7 @@ func New(log zerolog.Logger) *Metrics {
 
 // Metrics that are read from the service at each scrape.
 var (
-	waitingCount      = prometheus.NewDesc("settled_waiting_outcomes", "Outcomes that this process gave back and that have no result yet, by reason; and as not_ready those that no replica takes while the node is not ready.", []string{"reason"}, nil)
+	waitingCount      = prometheus.NewDesc("settled_waiting_outcomes", "Outcomes that this process returned and that have no result yet, by reason; and as not_ready those that no replica takes while the node is not ready.", []string{"reason"}, nil)
 	waitingOldest     = prometheus.NewDesc("settled_waiting_oldest_seconds", "Age of the oldest of them since it was published, by reason. Alert on it.", []string{"reason"}, nil)
 	waitingLongest    = prometheus.NewDesc("settled_waiting_longest_seconds", "How long one of them was seen to wait for its present reason, the longest, by reason.", []string{"reason"}, nil)
 	deadLettersCount  = prometheus.NewDesc("settled_dead_letters", "Dead letters that wait for somebody to replay or discard them. Every replica tells the same number.", nil, nil)
@@ -140,12 +140,12 @@ func (m *Metrics) RegisterGauges(s GaugeSources) {
 	}
 	gauge("settled_in_hand", "Outcomes being settled now.", func() float64 { return float64(s.Consumer().InHand) })
 	gauge("settled_pending", "Outcomes in the stream that nobody took yet, of all replicas together, as last looked (every few seconds).", func() float64 { return float64(s.Consumer().Pending) })
-	gauge("settled_unanswered", "Outcomes that were taken and have no final answer yet, those given back with a delay included, of all replicas together, as last looked.", func() float64 { return float64(s.Consumer().Unanswered) })
+	gauge("settled_unanswered", "Outcomes that were taken and have no final answer yet, those returned with a delay included, of all replicas together, as last looked.", func() float64 { return float64(s.Consumer().Unanswered) })
 	metrics.NewCounterFunc(prometheus.CounterOpts{
-		Name: "settled_panics_total", Help: "Settle calls that panicked: each is a bug, and its outcome was given back.",
+		Name: "settled_panics_total", Help: "Settle calls that panicked: each is a bug, and its outcome was returned to the stream.",
 	}, func() float64 { return float64(s.Consumer().Panics) })
 	gauge("settled_node_probed", "1 while the node's message expiry is known to be as configured; nothing is sent until it is.", func() float64 { return oneIf(s.Node.Probed() == nil) })
-	gauge("settled_fence_seconds", "How long a request of ours may be carried out after it was signed, at most: message_expiry and fence_margin as configured.", func() float64 { return s.Fence.Seconds() })
+	gauge("settled_fence_seconds", "How long a request of ours may take effect after it was signed, at most: message_expiry and fence_margin as configured.", func() float64 { return s.Fence.Seconds() })
 	_, most := s.LedgerRemembered()
 	gauge("settled_ledger_remembered_bytes", fmt.Sprintf("About what the long histories of sessions take that are kept in memory, %d at most: those of sessions that many outcomes name.", most), func() float64 {
 		bytes, _ := s.LedgerRemembered()

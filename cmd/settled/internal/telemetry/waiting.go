@@ -45,7 +45,7 @@ func (w *WaitingOutcomes) Record(r consumer.Result, now time.Time) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	sequence := r.Outcome.Ref.Sequence
-	if r.Disposition != consumer.Requeued {
+	if r.Disposition != consumer.Returned {
 		delete(w.open, sequence)
 		return
 	}

@@ -16,7 +16,7 @@ func TestWaitingIsToldByAge(t *testing.T) {
 	var log bytes.Buffer
 	w := NewWaitingOutcomes(zerolog.New(&log))
 	start := time.Unix(1_800_000_000, 0)
-	back := consumer.Result{Disposition: consumer.Requeued, Reason: "node_away", Published: start}
+	back := consumer.Result{Disposition: consumer.Returned, Reason: "node_away", Published: start}
 	back.Outcome.Ref = settlement.OutcomeRef{Sequence: 7}
 	for _, age := range []time.Duration{0, 59 * time.Second} {
 		w.Record(back, start.Add(age))

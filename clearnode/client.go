@@ -26,6 +26,9 @@ type Client struct {
 	began      time.Time
 	clocks     clockSet
 	pool       *pool
+	limiter    *limiter
+	minConns   int
+	maxConns   int
 	prober     *prober
 	connectors []*connector
 	silences   silences
@@ -45,7 +48,10 @@ type Client struct {
 	changed      chan struct{}
 }
 
-var _ settlement.Node = (*Client)(nil)
+var (
+	_ settlement.Node    = (*Client)(nil)
+	_ settlement.Permits = (*Client)(nil)
+)
 
 // New checks the configuration. It does not connect; Run does.
 func New(cfg Config) (*Client, error) {
@@ -87,7 +93,9 @@ func New(cfg Config) (*Client, error) {
 		c.generation, c.dialect = generationOf(cfg.Protocol), c.newDialect(cfg.Protocol)
 	}
 	c.prober = newProber(c)
-	for n := range cfg.Connections {
+	c.minConns, c.maxConns, c.limiter = cfg.bounds()
+	c.adaptConnections()
+	for n := range c.maxConns {
 		c.connectors = append(c.connectors, &connector{client: c, number: n + 1})
 	}
 	return c, nil
@@ -192,6 +200,24 @@ func (c *Client) Address() (settlement.Address, bool) {
 func (c *Client) Connected() int {
 	up, _ := c.pool.count()
 	return up
+}
+
+// Limit returns how many requests that move money may be in flight at this moment, how many
+// have a permit, and how many wait for one.
+func (c *Client) Limit() (limit, inFlight, queue int) { return c.limiter.load() }
+
+// WantedConnections returns how many connections there should be at this moment.
+func (c *Client) WantedConnections() int {
+	c.pool.mu.Lock()
+	defer c.pool.mu.Unlock()
+	return c.pool.wanted
+}
+
+// adaptConnections adapts the number of connections to the limit. One more than the node
+// closes sessions on keeps reads from waiting behind closes.
+func (c *Client) adaptConnections() {
+	limit, _, _ := c.limiter.load()
+	c.pool.setWanted(min(max(limit+1, c.minConns), c.maxConns))
 }
 
 // Probed returns nil if a signed-in connection passed the probe and none failed it. If

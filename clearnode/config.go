@@ -52,7 +52,11 @@ type Config struct {
 	// (clearnode.tls.ca). Empty: the machine's.
 	CAFile string
 
-	Connections    int           // pool size; zero: 8
+	// Connections is the pool size. Zero: as many as the node makes use of, from
+	// ConnectionsMin (zero: 1) to ConnectionsMax (zero: 8), one more than closes need.
+	Connections                    int
+	ConnectionsMin, ConnectionsMax int
+
 	RequestTimeout time.Duration // for one answer; zero: 10s
 
 	// RateLimit is how many frames a second one connection sends, and RateBurst how
@@ -135,11 +139,21 @@ func orDefault[T comparable](value, fallback T) T {
 	return value
 }
 
+// bounds returns the least and the most connections, and permits for closes. A number of
+// connections is not adapted.
+func (c Config) bounds() (leastConns, mostConns int, l *limiter) {
+	if c.Connections > 0 {
+		return c.Connections, c.Connections, newLimiter(c.Connections*maxOutstanding, c.Connections*maxOutstanding)
+	}
+	return c.ConnectionsMin, c.ConnectionsMax, newLimiter(c.ConnectionsMin, c.ConnectionsMax*maxOutstanding)
+}
+
 func (c Config) withDefaults() Config {
 	c.Protocol = orDefault(c.Protocol, protocolAuto)
 	c.Application = orDefault(c.Application, "settled")
 	c.SessionKeyLife = orDefault(c.SessionKeyLife, maxSessionKeyLife)
-	c.Connections = orDefault(c.Connections, 8)
+	c.ConnectionsMin = orDefault(c.ConnectionsMin, 1)
+	c.ConnectionsMax = orDefault(c.ConnectionsMax, 8)
 	c.RequestTimeout = orDefault(c.RequestTimeout, 10*time.Second)
 	c.MessageExpiry = orDefault(c.MessageExpiry, time.Minute)
 	c.RequestValidity = orDefault(c.RequestValidity, 20*time.Second)
@@ -166,7 +180,13 @@ func (c Config) Validate() error {
 		return err
 	}
 	if c.Connections < 0 || c.Connections > maxConnections {
-		return fmt.Errorf("clearnode.connections: %d: want 1 to %d", c.Connections, maxConnections)
+		return fmt.Errorf("clearnode.connections: %d: want auto, or 1 to %d", c.Connections, maxConnections)
+	}
+	if c.ConnectionsMin < 1 || c.ConnectionsMax > maxConnections {
+		return fmt.Errorf("clearnode.connections_min, clearnode.connections_max: %d and %d: want 1 to %d", c.ConnectionsMin, c.ConnectionsMax, maxConnections)
+	}
+	if c.ConnectionsMin > c.ConnectionsMax {
+		return fmt.Errorf("clearnode.connections_min: %d is more than clearnode.connections_max: lower it to %d, or raise that", c.ConnectionsMin, c.ConnectionsMax)
 	}
 	if !(c.RateLimit >= 0 && c.RateLimit <= maxRate) || c.RateBurst < 0 {
 		return fmt.Errorf("clearnode.rate_limit, clearnode.rate_burst: %g and %d: want 0, which is as the node allows, or more", c.RateLimit, c.RateBurst)

@@ -23,21 +23,26 @@ import (
 // replicas).
 const maxOutstanding = 4
 
+// maxOutstandingCloses is how many of them are closes: a read finds a slot even while closes
+// wait for one.
+const maxOutstandingCloses = maxOutstanding - 1
+
 // conn is one connection, from its handshake to its end. Two goroutines serve it: a reader
 // that nothing may block, and the only writer. It implements protocol.Conn.
 type conn struct {
-	client    *Client
-	connector *connector
-	dialect   dialect
-	ws        *websocket.Conn
-	throttle  *throttle
-	out       chan []byte   // to the writer, unbuffered: what it received may have left
-	slots     chan struct{} // one for each outstanding request
-	signedOut chan struct{} // the node says that it forgot the sign-in
-	refresh   chan struct{} // asks for a ping: what is known of its clock may be outdated
-	done      chan struct{} // closed when the connection has ended
-	once      sync.Once
-	cause     error // why it ended; set before done is closed
+	client     *Client
+	connector  *connector
+	dialect    dialect
+	ws         *websocket.Conn
+	throttle   *throttle
+	out        chan []byte   // to the writer, unbuffered: what it received may have left
+	slots      chan struct{} // one for each outstanding request
+	closeSlots chan struct{} // one for each outstanding close, which needs both
+	signedOut  chan struct{} // the node says that it forgot the sign-in
+	refresh    chan struct{} // asks for a ping: what is known of its clock may be outdated
+	done       chan struct{} // closed when the connection has ended
+	once       sync.Once
+	cause      error // why it ended; set before done is closed
 
 	clock    nodeClock // of the node behind this connection
 	clockAsk time.Time // when refresh was last requested; guarded by the clockSet's lock
@@ -70,7 +75,7 @@ type call struct {
 func newConn(l *connector, ws *websocket.Conn, d dialect) *conn {
 	return &conn{
 		client: l.client, connector: l, ws: ws, dialect: d, throttle: newThrottle(l.client.cfg, d.Traits().Budget),
-		out: make(chan []byte), slots: make(chan struct{}, maxOutstanding),
+		out: make(chan []byte), slots: make(chan struct{}, maxOutstanding), closeSlots: make(chan struct{}, maxOutstandingCloses),
 		signedOut: make(chan struct{}, 1), refresh: make(chan struct{}, 1), done: make(chan struct{}),
 		calls: map[uint64]*call{},
 	}

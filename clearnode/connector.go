@@ -27,6 +27,7 @@ type connector struct {
 
 func (l *connector) run(ctx context.Context) {
 	for failures := 0; ctx.Err() == nil; failures++ {
+		l.client.pool.awaitWanted(ctx, l)
 		c, err := l.dial(ctx)
 		if err == nil {
 			wait := c.serve(ctx)
@@ -42,6 +43,9 @@ func (l *connector) run(ctx context.Context) {
 		}
 		if ctx.Err() != nil {
 			return
+		}
+		if errors.Is(err, errRetired) {
+			continue
 		}
 		l.client.setLastError(l.number, err)
 		_ = protocol.Pause(ctx, protocol.FullJitter(l.client.cfg.pace.redial, l.client.cfg.pace.redialMost, failures))
@@ -115,6 +119,10 @@ func (l *connector) supervise(ctx context.Context, c *conn) {
 				signIn.Reset(again)
 			}
 		case <-ticks.C:
+			if client.pool.retire(c) {
+				c.Drop(errRetired)
+				return
+			}
 			l.keepAlive(ctx, c)
 		case <-c.refresh:
 			if err := c.dialect.Ping(ctx, c); err != nil {
@@ -155,6 +163,9 @@ func (l *connector) signIn(ctx context.Context, c *conn) (again time.Duration) {
 	client.notifyReadiness()
 	return again
 }
+
+// errRetired is the cause of a connection's end when it is not needed any more.
+var errRetired = errors.New("fewer connections are needed")
 
 // keepAlive finds out whether a silent connection is dead. It also keeps what is known of
 // the node's clock fresh.

@@ -61,6 +61,14 @@ func (c *Client) Fit() (n int) {
 	return n
 }
 
+// SetLimit sets how many requests may be in flight.
+func (c *Client) SetLimit(n int) {
+	c.limiter.mu.Lock()
+	c.limiter.limit = n
+	c.limiter.mu.Unlock()
+	c.adaptConnections()
+}
+
 // KeySigner signs with a key in memory.
 func KeySigner(k *ecdsa.PrivateKey) Signer { return newKey(k) }
 

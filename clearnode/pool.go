@@ -14,7 +14,8 @@ type pool struct {
 	mu      sync.Mutex
 	conns   []*conn
 	running bool
-	changed chan struct{} // closed and replaced when a connection comes, goes, signs in or is probed
+	wanted  int           // how many connections there should be: those of the first connectors
+	changed chan struct{} // closed and replaced when a connection comes, goes, signs in or is probed, or wanted changes
 
 	// mismatches are the failed probes of connectors. Unlike a successful probe, one
 	// outlives its connection: until the next connection is probed it is all that is known
@@ -43,6 +44,47 @@ func (p *pool) setRunning(running bool) {
 	defer p.mu.Unlock()
 	p.running = running
 	p.wake()
+}
+
+// setWanted says how many connections there should be.
+func (p *pool) setWanted(n int) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if n != p.wanted {
+		p.wanted = n
+		p.wake()
+	}
+}
+
+// surplus reports whether a connector should have no connection. One with a mismatch keeps
+// it, since only another probe on it ends the mismatch. The lock is held.
+func (p *pool) surplus(l *connector) bool { return l.number > p.wanted && p.mismatches[l] == nil }
+
+// awaitWanted waits until a connector should have a connection, or the context ends.
+func (p *pool) awaitWanted(ctx context.Context, l *connector) {
+	for ctx.Err() == nil {
+		p.mu.Lock()
+		surplus, changed := p.surplus(l), p.changed
+		p.mu.Unlock()
+		if !surplus {
+			return
+		}
+		select {
+		case <-changed:
+		case <-ctx.Done():
+		}
+	}
+}
+
+// retire removes a surplus connection that nobody uses, and reports whether it did.
+func (p *pool) retire(c *conn) bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if !p.surplus(c.connector) || c.load > 0 {
+		return false
+	}
+	p.conns = slices.DeleteFunc(p.conns, func(other *conn) bool { return other == c })
+	return true
 }
 
 func (p *pool) add(c *conn) {
@@ -202,8 +244,7 @@ func (p *pool) lease(ctx context.Context, closes bool, weight int) (*conn, error
 }
 
 // leastLoaded returns no connection where it is worth waiting for a change, and an error
-// where it isn't. A connection that is signed in comes first, because a legacy node answers
-// on no other.
+// where it isn't.
 func (p *pool) leastLoaded(closes bool, weight int) (best *conn, changed <-chan struct{}, err error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -211,7 +252,7 @@ func (p *pool) leastLoaded(closes bool, weight int) (best *conn, changed <-chan 
 		if !c.canSend() && (closes || c.ended()) {
 			continue
 		}
-		if best == nil || c.signedIn && !best.signedIn || c.signedIn == best.signedIn && c.load < best.load {
+		if best == nil || p.before(c, best) {
 			best = c
 		}
 	}
@@ -226,6 +267,19 @@ func (p *pool) leastLoaded(closes bool, weight int) (best *conn, changed <-chan 
 		return nil, nil, errNoConnection
 	}
 	return best, p.changed, nil
+}
+
+// before reports whether to lease a before b. A connection that is signed in comes first,
+// because a legacy node answers on no other, and a surplus one last, so that it can be
+// retired. The lock is held.
+func (p *pool) before(a, b *conn) bool {
+	if a.signedIn != b.signedIn {
+		return a.signedIn
+	}
+	if sa, sb := p.surplus(a.connector), p.surplus(b.connector); sa != sb {
+		return sb
+	}
+	return a.load < b.load
 }
 
 func (p *pool) release(c *conn, weight int) {

@@ -105,24 +105,62 @@ func (c *Client) Send(ctx context.Context, r settlement.Request) (settlement.Ans
 	return result, err
 }
 
+// errNoPermit says that a request found no permit in time.
+var errNoPermit = errors.New("more requests wait for the node than it answers within clearnode.request_timeout")
+
+// Acquire waits for a permit for one request, up to Config.RequestTimeout. How many there
+// are adapts to the node, unless Config.Connections fixes it.
+func (c *Client) Acquire(ctx context.Context) (release func(), waited time.Duration, err error) {
+	began := time.Now()
+	waiting, cancel := context.WithTimeoutCause(ctx, c.cfg.RequestTimeout, errNoPermit)
+	defer cancel()
+	if err := c.limiter.acquire(waiting); err != nil {
+		return nil, time.Since(began), &settlement.Waiting{Reason: settlement.NotReady, Err: err}
+	}
+	return c.limiter.release, time.Since(began), nil
+}
+
 // sendOnce tries connections until one accepts the request. Once one has accepted it, it is
 // not sent on another, whatever the result.
 func (c *Client) sendOnce(ctx context.Context, r protocol.Request) (protocol.Answer, error) {
 	sending, cancel := context.WithTimeout(ctx, c.cfg.RequestTimeout)
 	defer cancel()
 	for {
-		k, err := c.pool.lease(sending, true, 1)
+		k, err := c.pool.lease(sending, true, closeWeight)
 		if err != nil {
 			return protocol.Answer{}, fmt.Errorf("%s: %w", r.Method, err)
 		}
-		var a protocol.Answer
-		pending, err := k.send(sending, r)
-		if err == nil {
-			a, err = k.await(ctx, pending)
-		}
-		c.pool.release(k, 1)
+		a, err := c.sendOn(ctx, sending, k, r)
+		c.pool.release(k, closeWeight)
 		if !errors.Is(err, ErrNotSent) || !k.ended() {
 			return a, err
 		}
 	}
+}
+
+// sendOn sends the request on a connection, and tells the limiter how long the node took. That
+// does not include the wait for our own throttle: send returns when the frame leaves.
+func (c *Client) sendOn(ctx, sending context.Context, k *conn, r protocol.Request) (protocol.Answer, error) {
+	select {
+	case k.closeSlots <- struct{}{}:
+	case <-k.done:
+		return protocol.Answer{}, protocol.NotSent(r.Method, k.cause)
+	case <-sending.Done():
+		return protocol.Answer{}, protocol.NotSent(r.Method, context.Cause(sending))
+	}
+	defer func() { <-k.closeSlots }()
+	pending, err := k.send(sending, r)
+	if err != nil {
+		return protocol.Answer{}, err
+	}
+	epoch, left := c.limiter.begin(), time.Now()
+	a, err := k.await(ctx, pending)
+	switch now := time.Now(); {
+	case err == nil:
+		c.limiter.answered(epoch, now.Sub(left), now)
+	case ctx.Err() == nil:
+		c.limiter.lost(epoch)
+	}
+	c.adaptConnections()
+	return a, err
 }

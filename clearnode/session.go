@@ -15,6 +15,10 @@ import (
 // requests as it usually sends at once.
 const readWeight = 3
 
+// closeWeight is the load of a close. A node handles the requests of one connection one after
+// the other, and a close takes as long as several reads: these select another connection.
+const closeWeight = 4 * readWeight
+
 // Session reads the session at the node, on one connection. "Not found"
 // (settlement.ErrSessionNotFound) and a session with nothing in it are answered only when a
 // second read, a second later, shows the same. A *settlement.Failure inside the error means

@@ -40,6 +40,11 @@ type Config struct {
 	// is called once a second only.
 	Changed func() <-chan struct{}
 
+	// LimitFunc returns how many outcomes can be in flight at the node at this moment. At
+	// most four times as many are in hand, so that replicas share the messages. It must not
+	// block. Nil: twice as many as there are workers are in hand.
+	LimitFunc func() int
+
 	// TrustFunc says why an outcome is not trusted, like that of settlement.Settler, which
 	// records nothing of such an outcome in its session. It is settled without waiting for
 	// other outcomes of the session, so that unsigned messages can't delay a signed one.

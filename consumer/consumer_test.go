@@ -221,6 +221,33 @@ func TestWorkersBoundWhatIsInHand(t *testing.T) {
 	}
 }
 
+// At most four times as many messages are in hand as can be in flight at the node, also when
+// that changes.
+func TestLimitBoundsWhatIsInHand(t *testing.T) {
+	var limit atomic.Int64
+	limit.Store(1)
+	r := newRig(t, func(c *Config) { c.Workers, c.LimitFunc = 64, func() int { return int(limit.Load()) } })
+	goOn := make(chan struct{})
+	r.settler.do = func(_ context.Context, o settlement.Outcome, _ int) (settlement.Settlement, error) {
+		<-goOn
+		return closedBy(o), nil
+	}
+	var last uint64
+	for i := range 40 {
+		last = r.publish(fmt.Sprint(i))
+	}
+	r.start()
+	for _, n := range []int64{1, 3} {
+		limit.Store(n)
+		r.until("all are in hand", func() bool { return int64(r.c.Status().InHand) == 4*n })
+		if taken := r.durable().NumAckPending; int64(taken) != 4*n {
+			t.Errorf("%d messages taken, want %d", taken, 4*n)
+		}
+	}
+	close(goOn)
+	r.settledAll(last)
+}
+
 // A stop finishes what is in progress, and returns the rest for other replicas at once.
 func TestStop(t *testing.T) {
 	r := newRig(t, func(c *Config) { c.Workers = 2 })

@@ -188,25 +188,34 @@ func (f *fetcher) adjust() {
 // expected to be returned are settled instead.
 const maxOverrequest = 8
 
+// capacity is half of how many messages are kept in hand: the number of workers, or twice the
+// limit of the node if that is less.
+func (f *fetcher) capacity() int {
+	if f.c.cfg.LimitFunc == nil {
+		return f.c.cfg.Workers
+	}
+	return min(f.c.cfg.Workers, 2*f.c.cfg.LimitFunc())
+}
+
 // request requests as many messages as there is room for, once that is at least half the
-// number of workers: twice as many as there are workers are kept, in progress or waiting
-// for a worker. Those that wait for others of their session take up no room here.
+// capacity: twice the capacity is kept, in progress or waiting for a worker. Those that wait
+// for others of their session take up no room here.
 //
 // If nearly all messages of the last request were returned at once, many messages name
 // few sessions, and those of other sessions follow them in the stream: then a multiple is
 // requested.
 func (f *fetcher) request() {
-	workers := f.c.cfg.Workers
 	if f.pull == nil {
-		p, err := openPull(f.c.js, f.c.cfg.Prefix, f.c.cfg.Durable, 2*workers)
+		p, err := openPull(f.c.js, f.c.cfg.Prefix, f.c.cfg.Durable, 2*f.c.cfg.Workers)
 		if err != nil {
 			f.requestFailed(err)
 			return
 		}
 		f.pull = p
 	}
-	room := 2*workers - len(f.next) - f.inProgress
-	if f.pull.open > 0 || room < max(1, workers/2) {
+	capacity := f.capacity()
+	room := 2*capacity - len(f.next) - f.inProgress
+	if f.pull.open > 0 || room < max(1, capacity/2) {
 		return
 	}
 	if f.requested > 0 && f.noRoom >= f.requested*7/8 {

@@ -66,6 +66,14 @@ type Answer struct {
 	Evidence NodeAnswer
 }
 
+// Permits limits how many requests are recorded and sent at the same time. It is how many
+// are in doubt at most after a crash.
+type Permits interface {
+	// Acquire waits for a permit. It returns how long that took, and the function that gives
+	// the permit back. An error means that there was none in time, or that ctx ended.
+	Acquire(ctx context.Context) (release func(), waited time.Duration, err error)
+}
+
 // ErrSessionNotFound means that two reads in a row found no such session at the node.
 var ErrSessionNotFound = errors.New("the node has no such session")
 

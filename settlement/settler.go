@@ -8,7 +8,7 @@ import (
 	"time"
 )
 
-// Settler settles outcomes. Limits and the functions are optional, all other members are
+// Settler settles outcomes. Limits, Permits and the functions are optional, all other members are
 // required. Nothing that it keeps between calls affects a decision, and any number of calls
 // may run at once. LIFECYCLE.md describes the loop.
 type Settler struct {
@@ -20,6 +20,7 @@ type Settler struct {
 	Limits        Limits        // checked against every new plan
 	MaxAttempts   int           // closing entries an outcome may have before it fails
 	FenceMargin   time.Duration // more than the node's longest processing time of a request plus its clock error
+	Permits       Permits       // one is held while a request is made, recorded and sent; nil: no limit
 
 	// HoldFunc returns an error while the ledger may lack the intent of a request that can
 	// still take effect, for example after it was restored from an older copy. Until it
@@ -82,10 +83,11 @@ func (s *Settler) checkTrust(o Outcome) *Failure {
 
 func (s *Settler) settle(ctx context.Context, o Outcome) (Settlement, error) {
 	c := call{Settler: s, o: o, assumesNoEntry: o.FirstDelivery && s.assumptions.allowed()}
+	defer c.releasePermit()
 	for range maxSteps {
 		assumed := c.assumesNoEntry
 		done, err := c.step(ctx)
-		if assumed && done == nil && err == nil && c.sends == 0 {
+		if assumed && done == nil && err == nil && c.sends == 0 && c.release == nil { // not only delayed by its permit
 			s.assumptions.wrong()
 		}
 		if done != nil {
@@ -107,6 +109,7 @@ type call struct {
 	intent  uint64  // ledger sequence of the intent of the last request
 	refused error   // the node's definite refusal of that request
 	answer  *Answer // the node's answer that the request closed the session
+	release func()  // gives the permit back; nil: none is held
 
 	assumesNoEntry bool // the next step does not read the head
 }
@@ -313,9 +316,13 @@ func (c *call) stopOnOverpayment(ctx context.Context, s Session) error {
 // intent was stored.
 func (c *call) close(ctx context.Context, head Head, hist history, decision Decision, s Session) (*Settlement, error) {
 	plan := decision.Plan
+	if again, err := c.acquirePermit(ctx); again || err != nil {
+		return nil, err
+	}
 	r, err := c.prepare(ctx, plan, s)
 	var permanent *Failure
 	if errors.As(err, &permanent) {
+		c.releasePermit()
 		decision.Failure = permanent
 		return c.fail(ctx, head, hist, decision)
 	}
@@ -327,6 +334,7 @@ func (c *call) close(ctx context.Context, head Head, hist history, decision Deci
 	}
 	won, err := c.Ledger.Append(ctx, head, c.closing(hist.attempts+1, plan, r))
 	if errors.Is(err, ErrHeadMoved) {
+		c.releasePermit()
 		return nil, nil // the request is discarded, unsent
 	}
 	if err != nil {
@@ -340,6 +348,9 @@ func (c *call) close(ctx context.Context, head Head, hist history, decision Deci
 // So all such requests are equivalent, and the node executes at most one of them, however
 // many are sent and by whomever.
 func (c *call) drive(ctx context.Context, head Head, hist history, plan *Plan, s Session) (*Settlement, error) {
+	if again, err := c.acquirePermit(ctx); again || err != nil {
+		return nil, err
+	}
 	r, err := c.prepare(ctx, plan, s)
 	var permanent *Failure
 	if errors.As(err, &permanent) {
@@ -349,6 +360,34 @@ func (c *call) drive(ctx context.Context, head Head, hist history, plan *Plan, s
 		return nil, waitingFor(err, NodeUnavailable)
 	}
 	return c.send(ctx, head, hist, plan, r)
+}
+
+// maxPermitWait is how long a decision may have waited for its permit.
+const maxPermitWait = time.Second
+
+// acquirePermit waits for a permit, unless the call holds one. If that takes long, again is
+// true: the step starts again, with the permit held, and so at most once for each permit. To
+// act on the old decision would be safe, because the append and the node detect what has
+// changed, as they do if the process is suspended here. But its plan may be of an old balance,
+// and would cost an attempt.
+func (c *call) acquirePermit(ctx context.Context) (again bool, err error) {
+	if c.Permits == nil || c.release != nil {
+		return false, nil
+	}
+	release, waited, err := c.Permits.Acquire(ctx)
+	if err != nil {
+		return false, waitingFor(err, NotReady)
+	}
+	c.release = release
+	return waited > maxPermitWait, nil
+}
+
+// releasePermit gives the permit back, if one is held.
+func (c *call) releasePermit() {
+	if c.release != nil {
+		c.release()
+		c.release = nil
+	}
 }
 
 // prepare makes the next request and checks that it expires if and only if the session has
@@ -400,6 +439,7 @@ func (c *call) send(ctx context.Context, head Head, hist history, plan *Plan, r 
 		return nil, err
 	}
 	answer, err := c.Node.Send(ctx, r)
+	c.releasePermit()
 	c.sends, c.intent, c.refused, c.answer = c.sends+1, hist.intent.Sequence, nil, nil
 	var refused *Refused
 	switch {

@@ -21,6 +21,7 @@ type world struct {
 	incomplete func(context.Context) error // reports that entries may be missing from the ledger
 	first      bool                        // every delivery passes for the message's first
 	heads      int                         // reads of the head
+	permits    Permits
 	t          *testing.T
 	kind       kind
 	now        time.Time
@@ -268,13 +269,15 @@ var builtIn5 = BuiltIn()
 
 func (w *world) settler() *Settler {
 	return &Settler{
-		Node: w, Ledger: w, DeadLetters: w, EmergencyStop: w, Policies: builtIn5, Limits: w.limits, TrustFunc: w.trust, ReplayFunc: w.replayed, HoldFunc: w.incomplete, MaxAttempts: 8, FenceMargin: margin,
+		Node: w, Ledger: w, DeadLetters: w, EmergencyStop: w, Policies: builtIn5, Limits: w.limits, TrustFunc: w.trust, ReplayFunc: w.replayed, HoldFunc: w.incomplete, Permits: w.permits, MaxAttempts: 8, FenceMargin: margin,
 	}
 }
 
 // deliver calls Settle once, as one delivery of the message does. A crash ends it with an
 // error.
-func (w *world) deliver(o Outcome) (s Settlement, err error) {
+func (w *world) deliver(o Outcome) (s Settlement, err error) { return w.deliverTo(w, o) }
+
+func (w *world) deliverTo(n Node, o Outcome) (s Settlement, err error) {
 	defer func() {
 		if r := recover(); r != nil {
 			if _, ok := r.(crashed); !ok {
@@ -284,7 +287,9 @@ func (w *world) deliver(o Outcome) (s Settlement, err error) {
 		}
 	}()
 	o.FirstDelivery = w.first
-	return w.settler().Settle(context.Background(), o)
+	settler := w.settler()
+	settler.Node = n
+	return settler.Settle(context.Background(), o)
 }
 
 // run delivers, as the broker would, until the outcome has ended.

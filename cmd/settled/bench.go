@@ -28,6 +28,7 @@ func (p *program) benchCommand() *cobra.Command {
 	f.IntVar(&o.Rounds, "rounds", 3, "how often each arm is measured")
 	f.IntVar(&o.Settlements, "settlements", 0, "how many sessions each arm settles in a round; 0: 2000, or 160 where the node limits the rate")
 	f.IntVar(&o.Connections, "connections", 4, "connections to the node")
+	f.BoolVar(&o.Auto, "auto", false, "settled adapts the number of its connections to the node, up to --connections, as clearnode.connections: auto does")
 	f.IntVar(&o.Workers, "workers", 64, "sessions that settled, and the bare pipeline, settle at the same time")
 	f.IntVar(&o.InFlight, "in-flight", 256, "outcomes without a result at the same time, in the closed loop")
 	f.Float64Var(&o.Rate, "rate", 0, "outcomes per second in the open loop; 0: 20, or one for each connection where the node limits the rate")

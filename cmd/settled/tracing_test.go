@@ -267,7 +267,7 @@ func TestTracePassesThrough(t *testing.T) {
 			t.Errorf("%s is of trace %q", line, e.TraceID)
 		}
 	}
-	want := "step ended ledger_read, step ended read, step ended prepare, step ended append, step ended send, step ended append, outcome settled append"
+	want := "step ended ledger_read, step ended read, step ended permit, step ended prepare, step ended append, step ended send, step ended append, outcome settled append"
 	if got := strings.Join(steps, ", "); got != want {
 		t.Errorf("the session's story in the log is\n%s, want\n%s", got, want)
 	}

@@ -50,7 +50,7 @@ func OpenNode(c *config.Config, perSecond float64) (*NodeReader, error) {
 	if err != nil {
 		return nil, err
 	}
-	cfg.ReadOnly, cfg.Connections = true, min(cfg.Connections, auditConnections)
+	cfg.ReadOnly, cfg.Connections = true, min(c.MostNodeConnections(), auditConnections)
 	client, err := clearnode.New(cfg)
 	if err != nil {
 		return nil, err

@@ -172,7 +172,7 @@ func (e *environment) startBare(ctx context.Context) error {
 }
 
 const settledConfig = `nats: {url: %q, prefix: %q, state_dir: none}
-clearnode: {url: %q, protocol: %q, node_address: %q, key_files: [%q], connections: %d, rate_limit: %.f, rate_burst: %.f}
+clearnode: {url: %q, protocol: %q, node_address: %q, key_files: [%q], connections: %s, connections_max: %d, rate_limit: %.f, rate_burst: %.f}
 consumer: {workers: %d}
 http: {listen: "127.0.0.1:0"}
 log: {level: info, format: json}
@@ -184,7 +184,11 @@ func (e *environment) startSettled(ctx context.Context) (err error) {
 		limit = 1_000_000
 	}
 	file := filepath.Join(e.dir, "settled.yaml")
-	text := fmt.Sprintf(settledConfig, e.natsURL, e.prefix, e.nodeURL, e.o.Protocol, e.nodeAddress, e.keyFile, e.o.Connections, limit, limit, e.o.Workers)
+	connections := strconv.Itoa(e.o.Connections)
+	if e.o.Auto {
+		connections = "auto"
+	}
+	text := fmt.Sprintf(settledConfig, e.natsURL, e.prefix, e.nodeURL, e.o.Protocol, e.nodeAddress, e.keyFile, connections, e.o.Connections, limit, limit, e.o.Workers)
 	if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
 		return err
 	}

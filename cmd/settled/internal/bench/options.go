@@ -21,6 +21,7 @@ type Options struct {
 	Rounds      int           `json:"rounds"`
 	Settlements int           `json:"settlements"` // of each arm in the closed loop; 0: by the protocol
 	Connections int           `json:"connections"`
+	Auto        bool          `json:"auto"` // settled adapts the number of its connections, up to Connections
 	Workers     int           `json:"workers"`
 	InFlight    int           `json:"in_flight"`    // outcomes without a result
 	Rate        float64       `json:"rate"`         // outcomes per second in the open loop; 0: by the protocol

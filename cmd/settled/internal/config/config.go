@@ -37,7 +37,8 @@ type Config struct {
 	NodeURL, NodeProtocol                      string
 	NodeKeyFiles                               []string
 	NodePasswordFile                           string
-	NodeConnections                            int
+	NodeConnections                            AutoInt
+	NodeConnectionsMin, NodeConnectionsMax     int
 	NodeRateLimit                              float64
 	NodeRateBurst                              int
 	nodeApplication                            string
@@ -186,6 +187,14 @@ func unknownVariables(keys []Key, environ []string) []string {
 	return warnings
 }
 
+// MostNodeConnections is how many connections to the node there may be.
+func (c *Config) MostNodeConnections() int {
+	if c.NodeConnections > 0 {
+		return int(c.NodeConnections)
+	}
+	return c.NodeConnectionsMax
+}
+
 // protocols are the values of clearnode.protocol.
 var protocols = []string{"auto", "nitrorpc/legacy", "nitrorpc/0.2", "nitrorpc/0.4", "nitronode/v1"}
 
@@ -196,6 +205,8 @@ func (c *Config) Validate() error {
 		return fmt.Errorf("clearnode.protocol: %q is unknown: want %s", c.NodeProtocol, strings.Join(protocols, ", "))
 	case c.NodeRateLimit < 0 || c.NodeRateBurst < 0:
 		return errors.New("clearnode.rate_limit and clearnode.rate_burst: want 0, which is what the node's generation allows, or more")
+	case c.NodeConnectionsMin > c.NodeConnectionsMax:
+		return fmt.Errorf("clearnode.connections_min: %d is more than clearnode.connections_max (%d): lower it, or raise that", c.NodeConnectionsMin, c.NodeConnectionsMax)
 	case c.ConsumerMaxAttempts < 1:
 		return errors.New("consumer.max_attempts: want at least 1")
 	case !slices.Contains([]string{"", "console", "json"}, c.LogFormat):
@@ -212,7 +223,7 @@ func (c *Config) Validate() error {
 	for _, count := range []struct {
 		name  string
 		value int
-	}{{"consumer.workers", c.ConsumerWorkers}, {"clearnode.connections", c.NodeConnections}, {"nats.replicas", c.NATSReplicas}} {
+	}{{"consumer.workers", c.ConsumerWorkers}, {"clearnode.connections_min", c.NodeConnectionsMin}, {"nats.replicas", c.NATSReplicas}} {
 		if count.value < 1 {
 			return fmt.Errorf("%s: %d: want at least 1", count.name, count.value)
 		}

@@ -6,7 +6,7 @@ import "strings"
 // default as text, and what it means, for the sample configuration and --help.
 type Key struct {
 	Name    string
-	value   any // *string, *[]string, *bool, *int, *float64 or *time.Duration
+	value   any // *string, *[]string, *bool, *int, *AutoInt, *float64 or *time.Duration
 	Default string
 	Help    string
 }
@@ -44,7 +44,9 @@ func (c *Config) Keys() []Key {
 		{"clearnode.protocol", &c.NodeProtocol, "auto", "auto, nitrorpc/legacy, nitrorpc/0.2, nitrorpc/0.4 or nitronode/v1. auto finds out by asking."},
 		{"clearnode.key_files", &c.NodeKeyFiles, "", "Files with the private keys that sign the closes (hex, or keystore files); mode 0600, or 0440 where root owns them, as in a Kubernetes Secret with fsGroup. The first one signs in. Needed by serve and cosign."},
 		{"clearnode.password_file", &c.NodePasswordFile, "", "File with the password of the keystore files among them; mode 0600."},
-		{"clearnode.connections", &c.NodeConnections, "8", "Connections to the node. It handles the requests of one connection one after the other."},
+		{"clearnode.connections", &c.NodeConnections, "8", "Connections to the node, or auto: as many as make it faster, by the times of its answers. It handles the requests of one connection one after the other. At most 4 closes for each connection are in flight, and so in doubt after a crash."},
+		{"clearnode.connections_min", &c.NodeConnectionsMin, "1", "The fewest connections with auto. So many closes may be in flight at the start."},
+		{"clearnode.connections_max", &c.NodeConnectionsMax, "8", "The most connections with auto. A nitronode accepts about 50 from one address, of all replicas there."},
 		{"clearnode.rate_limit", &c.NodeRateLimit, "0", "Frames a second that one connection sends at most. 0: as the node's generation allows (10 on nitronode, no limit on others)."},
 		{"clearnode.rate_burst", &c.NodeRateBurst, "0", "How many at once after a silence. 0: likewise."},
 		{"clearnode.application", &c.nodeApplication, "settled", "Application that a sign-in names, where the node's generation has sign-ins."},

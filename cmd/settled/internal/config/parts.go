@@ -49,7 +49,8 @@ func (c *Config) Signers() ([]clearnode.Signer, error) {
 // NodeWithoutKeys is the configuration of a client without keys.
 func (c *Config) NodeWithoutKeys() (clearnode.Config, error) {
 	cfg := clearnode.Config{
-		URL: c.NodeURL, Protocol: c.NodeProtocol, Connections: c.NodeConnections, RequestTimeout: c.NodeRequestTimeout,
+		URL: c.NodeURL, Protocol: c.NodeProtocol, RequestTimeout: c.NodeRequestTimeout,
+		Connections: int(c.NodeConnections), ConnectionsMin: c.NodeConnectionsMin, ConnectionsMax: c.NodeConnectionsMax,
 		MessageExpiry: c.NodeMessageExpiry, RequestValidity: c.NodeRequestValidity, FenceMargin: c.NodeFenceMargin,
 		CAFile: c.NodeCAFile, RateLimit: c.NodeRateLimit, RateBurst: c.NodeRateBurst,
 	}

@@ -70,7 +70,7 @@ func (k Key) checkScalar(n *yaml.Node) error {
 		allowed = []string{"!!str"}
 	case *bool:
 		allowed = []string{"!!bool"}
-	case *int:
+	case *int, *AutoInt:
 		allowed = []string{"!!int", "!!str"}
 	case *float64:
 		allowed = []string{"!!int", "!!float", "!!str"}
@@ -93,6 +93,8 @@ func (k Key) describeKind() string {
 		return "true or false"
 	case *int:
 		return "a whole number"
+	case *AutoInt:
+		return "auto or a whole number"
 	case *float64:
 		return "a number"
 	case *time.Duration:
@@ -134,6 +136,8 @@ func (k Key) Set(raw any) error {
 		if *value, err = strconv.Atoi(text); err != nil {
 			err = fmt.Errorf("%q: want a whole number", text)
 		}
+	case *AutoInt:
+		err = value.set(text)
 	case *float64: // a rate; no amount of money is ever configured as one
 		if *value, err = strconv.ParseFloat(text, 64); err != nil || math.IsNaN(*value) || math.IsInf(*value, 0) {
 			err = fmt.Errorf("%q: want a number", text)
@@ -144,6 +148,25 @@ func (k Key) Set(raw any) error {
 		return fmt.Errorf("no such kind of key: %T", k.value)
 	}
 	return err
+}
+
+// AutoInt is a whole number of at least 1; 0 is auto.
+type AutoInt int
+
+func (a *AutoInt) set(text string) error {
+	n, err := strconv.Atoi(text)
+	if text != "auto" && (err != nil || n < 1) {
+		return fmt.Errorf("%q: want auto, or a whole number of at least 1", text)
+	}
+	*a = AutoInt(n)
+	return nil
+}
+
+func (a AutoInt) String() string {
+	if a == 0 {
+		return "auto"
+	}
+	return strconv.Itoa(int(a))
 }
 
 // zeroAllowed are the durations that may be 0.

@@ -16,7 +16,7 @@ func (k Key) valid() string {
 	switch k.value.(type) {
 	case *bool:
 		return "true"
-	case *int, *float64:
+	case *int, *AutoInt, *float64:
 		return "3"
 	case *time.Duration:
 		return "20s"
@@ -34,6 +34,8 @@ func (k Key) misshapen() []string {
 		return append(wrong, "[true]", "3", "1.5", "perhaps", "yes", `"yes"`, `"true"`, `"false"`, "'true'", "!!str true")
 	case *int:
 		return append(wrong, "[3]", "3.5", "true", `"three"`, `"3s"`)
+	case *AutoInt:
+		return append(wrong, "[3]", "3.5", "0", "-1", "true", "Auto", `"three"`)
 	case *float64:
 		return append(wrong, "[3]", "true", `"fast"`)
 	case *time.Duration:

@@ -44,6 +44,11 @@ func (k Key) jsonValue() any {
 		return *v
 	case *int:
 		return *v
+	case *AutoInt:
+		if *v == 0 {
+			return v.String()
+		}
+		return int(*v)
 	case *float64:
 		return *v
 	case *time.Duration:

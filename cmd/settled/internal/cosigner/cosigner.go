@@ -69,6 +69,7 @@ func (c *Cosigner) Open() error {
 	if err != nil {
 		return err
 	}
+	cfg.Connections = c.cfg.MostNodeConnections() // the number adapts to closes, and it sends none
 	c.metrics.ObserveNode(&cfg)
 	if c.node, err = clearnode.New(cfg); err != nil {
 		return err

@@ -205,14 +205,23 @@ func (d *Doctor) checkLimitAssets(ctx context.Context, x *clearnode.Diagnosis) {
 
 func (d *Doctor) checkRate(x *clearnode.Diagnosis) {
 	ours, allowed := x.FramesPerSecond()
+	most := d.Cfg.MostNodeConnections()
+	connections := fmt.Sprint(most)
+	if d.Cfg.NodeConnections == 0 {
+		connections = "up to " + connections
+	}
 	switch {
 	case allowed > 0 && ours > allowed:
 		d.warn("node.rate", "clearnode.rate_limit: 0", "%g frames a second are configured, and the node resets a connection above %g", ours, allowed)
-	case !x.Signed() && d.Cfg.NodeConnections > mostV1Lines:
-		d.warn("node.rate", fmt.Sprintf("clearnode.connections: %d", mostV1Lines), "%d connections are configured, and the node accepts about %d connections from one address", d.Cfg.NodeConnections, mostV1Lines)
+	case !x.Signed() && most > mostV1Lines:
+		key := "clearnode.connections"
+		if d.Cfg.NodeConnections == 0 {
+			key = "clearnode.connections_max"
+		}
+		d.warn("node.rate", fmt.Sprintf("%s: %d", key, mostV1Lines), "%d connections are configured, and the node accepts about %d connections from one address", most, mostV1Lines)
 	case allowed == 0 && ours == 0:
-		d.ok("node.rate", "no limit on this generation of node; %d connections", d.Cfg.NodeConnections)
+		d.ok("node.rate", "no limit on this generation of node; %s connections", connections)
 	default:
-		d.ok("node.rate", "%g frames a second on each of %d connections", ours, d.Cfg.NodeConnections)
+		d.ok("node.rate", "%g frames a second on each of %s connections", ours, connections)
 	}
 }

@@ -133,7 +133,7 @@ func readToken(path string) (string, error) {
 func (s *Service) Status() dashboard.Status {
 	st := dashboard.Status{
 		NATS:    dashboard.NATSStatus{Connected: s.NATS.IsConnected(), Server: s.NATS.ConnectedUrlRedacted()},
-		Node:    dashboard.NodeStatus{URL: config.RedactURL(s.Cfg.NodeURL), Connections: s.Node.Connected(), Configured: s.Cfg.NodeConnections},
+		Node:    dashboard.NodeStatus{URL: config.RedactURL(s.Cfg.NodeURL), Connections: s.Node.Connected(), Configured: s.Node.WantedConnections()},
 		Waiting: waitingReasons(s.Metrics.Waiting),
 	}
 	if address, known := s.Node.Address(); known {

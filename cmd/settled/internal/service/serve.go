@@ -33,6 +33,10 @@ import (
 func (s *Service) consumerConfig() consumer.Config {
 	cfg := s.Cfg.Consumer()
 	cfg.Ready, cfg.Changed = s.readyToFetch, s.Node.Changed
+	cfg.LimitFunc = func() int {
+		limit, _, _ := s.Node.Limit()
+		return limit
+	}
 	cfg.Log, cfg.ResultFunc, cfg.BeginFunc = s.Metrics.Log, s.Metrics.RecordResult, s.Metrics.StartDelivery(cfg.Durable)
 	cfg.TrustFunc = s.Cfg.TrustFunc()
 	cfg.ForeignFunc = func(f consumer.Foreign) { s.Metrics.Foreign.Record(f.Stream, f.Sequence, f) }
@@ -297,7 +301,7 @@ func (s *Service) openStreamsOnce(ctx context.Context) error {
 	rights.CheckAll(ctx)
 	gate := sendGate{emergencyStop, settings, l, s.hold, s.assets, s.store, rights}
 	settler := &settlement.Settler{
-		Node: s.Node, Ledger: l, DeadLetters: deadletter.New(s.NATS.JS, cfg), EmergencyStop: gate, HoldFunc: gate.ledgerComplete,
+		Node: s.Node, Permits: s.Node, Ledger: l, DeadLetters: deadletter.New(s.NATS.JS, cfg), EmergencyStop: gate, HoldFunc: gate.ledgerComplete,
 		Policies: s.Cfg.Policies, Limits: s.Cfg.Limits, MaxAttempts: s.Cfg.ConsumerMaxAttempts, FenceMargin: s.Cfg.NodeFenceMargin,
 		TrustFunc: s.Cfg.TrustFunc(), ReplayFunc: deadletter.NewApprovals(s.NATS.JS, cfg).Approved,
 	}

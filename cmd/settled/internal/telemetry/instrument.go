@@ -19,6 +19,7 @@ const (
 	stageLedger     = "ledger_read" // the session's head, and its history
 	stageRead       = "read"        // the session at the node
 	stagePlan       = "plan"        // deciding what comes next, and who gets what
+	stagePermit     = "permit"      // waiting until another request may be in flight
 	stagePrepare    = "prepare"     // building and signing the request, co-signatures included
 	stageAppend     = "append"      // an entry into the ledger
 	stageSend       = "send"        // the request to the node, until its answer
@@ -27,12 +28,15 @@ const (
 )
 
 func Stages() []string {
-	return []string{stageWait, stageLedger, stageRead, stagePlan, stagePrepare, stageAppend, stageSend, stageDeadLetter, stageAnswer}
+	return []string{stageWait, stageLedger, stageRead, stagePlan, stagePermit, stagePrepare, stageAppend, stageSend, stageDeadLetter, stageAnswer}
 }
 
 // Instrument wraps what the settler calls, so that every stage is timed.
 func (m *Metrics) Instrument(s *settlement.Settler) consumer.Settler {
 	s.Node = instrumentedNode{node: s.Node, m: m}
+	if s.Permits != nil {
+		s.Permits = instrumentedPermits{permits: s.Permits, m: m}
+	}
 	s.Ledger = instrumentedLedger{ledger: s.Ledger, m: m}
 	s.DeadLetters = instrumentedDeadLetters{letters: s.DeadLetters, m: m}
 	return instrumentedSettler{s}
@@ -71,6 +75,7 @@ type deliveryState struct {
 	sequence    uint64
 	step        string    // the last stage begun
 	sessionRead time.Time // when the session was last read
+	planned     time.Time // when the plan made from it was ready
 }
 
 type deliveryStateKey struct{}
@@ -109,10 +114,27 @@ func (n instrumentedNode) Session(ctx context.Context, id settlement.SessionID, 
 	return session, err
 }
 
-// Prepare also ends the stage plan, which began after the read.
+type instrumentedPermits struct {
+	permits settlement.Permits
+	m       *Metrics
+}
+
+// Acquire also ends the stage plan, which Prepare reports, because it has the plan.
+func (p instrumentedPermits) Acquire(ctx context.Context) (release func(), waited time.Duration, err error) {
+	deliveryStateOf(ctx).planned = time.Now()
+	ctx, end := p.m.stage(ctx, stagePermit, "wait for permit")
+	release, waited, err = p.permits.Acquire(ctx)
+	end(err)
+	return release, waited, err
+}
+
+// Prepare reports the stage plan, which began after the read.
 func (n instrumentedNode) Prepare(ctx context.Context, o settlement.Outcome, plan settlement.Plan, s settlement.Session) (settlement.Request, error) {
-	if since := deliveryStateOf(ctx).sessionRead; !since.IsZero() {
-		n.m.tracePlan(ctx, plan, since)
+	if j := deliveryStateOf(ctx); !j.sessionRead.IsZero() {
+		if j.planned.Before(j.sessionRead) {
+			j.planned = time.Now() // without waiting for a permit
+		}
+		n.m.tracePlan(ctx, plan, j.sessionRead, j.planned)
 	}
 	ctx, end := n.m.stage(ctx, stagePrepare, "prepare request", sessionAttribute(plan.Session))
 	r, err := n.node.Prepare(ctx, o, plan, s)
@@ -120,11 +142,11 @@ func (n instrumentedNode) Prepare(ctx context.Context, o settlement.Outcome, pla
 	return r, err
 }
 
-func (m *Metrics) tracePlan(ctx context.Context, plan settlement.Plan, since time.Time) {
-	m.stageSeconds.WithLabelValues(stagePlan).Observe(time.Since(since).Seconds())
+func (m *Metrics) tracePlan(ctx context.Context, plan settlement.Plan, since, until time.Time) {
+	m.stageSeconds.WithLabelValues(stagePlan).Observe(until.Sub(since).Seconds())
 	_, span := m.Tracer.Start(ctx, "plan", trace.WithTimestamp(since), sessionAttribute(plan.Session),
 		trace.WithAttributes(attribute.String("settled.policy", plan.Policy.Name), attribute.Int("settled.allocations", len(plan.Allocations))))
-	span.End()
+	span.End(trace.WithTimestamp(until))
 }
 
 func (n instrumentedNode) Send(ctx context.Context, r settlement.Request) (settlement.Answer, error) {

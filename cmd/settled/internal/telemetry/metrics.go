@@ -75,7 +75,7 @@ func New(log zerolog.Logger) *Metrics {
 		calls:        counter("settled_node_calls_total", "Calls to the ClearNode, by method and class of answer.", "method", "class"),
 		callSeconds:  histogram("settled_node_call_duration_seconds", "Time a call to the ClearNode took.", prometheus.ExponentialBuckets(0.001, 2, 15), "method"),
 		unknown:      counter("settled_node_unknown_errors_total", "Errors of the ClearNode about a request that changes a session, by method, whose text settled does not know. Each counts as in doubt; the log has the text.", "method"),
-		stageSeconds: histogram("settled_stage_duration_seconds", "Time of each stage of settling: wait (in the stream, first deliveries), ledger_read, read, plan, prepare, append, send, dead_letter, answer.", prometheus.ExponentialBuckets(0.0005, 2.5, 14), "stage"),
+		stageSeconds: histogram("settled_stage_duration_seconds", "Time of each stage of settling: wait (in the stream, first deliveries), ledger_read, read, plan, permit (waiting until a close may be in flight), prepare, append, send, dead_letter, answer.", prometheus.ExponentialBuckets(0.0005, 2.5, 14), "stage"),
 		appends:      counter("settled_ledger_appends_total", "Entries appended to the ledger, by state (closing, closed, failed) and result: stored, moved (another entry came first), held, unknown (not known to be stored). A stored closing is an attempt.", "state", "result"),
 
 		Asked:         counter("settled_cosigners_asked_total", "Co-signatures asked of other parties, by result: signed, refused, waiting, useless, away, held (not asked yet, for what was signed may still take effect), or not needed any more.", "result"),
@@ -152,6 +152,9 @@ func (m *Metrics) RegisterGauges(s GaugeSources) {
 		return float64(bytes)
 	})
 	gauge("settled_node_connections", "Connections to the ClearNode that are up, signed in or not.", func() float64 { return float64(s.Node.Connected()) })
+	gauge("settled_node_limit", "Closes that may be in flight at the ClearNode: fixed by clearnode.connections, or adapted to the node.", func() float64 { limit, _, _ := s.Node.Limit(); return float64(limit) })
+	gauge("settled_node_in_flight", "Closes that are being made, recorded or sent, or wait for their answer: as many can be in doubt after a crash.", func() float64 { _, inFlight, _ := s.Node.Limit(); return float64(inFlight) })
+	gauge("settled_node_queue", "Closes that wait for one of these to end.", func() float64 { _, _, queue := s.Node.Limit(); return float64(queue) })
 	m.Registry.MustRegister(deadLetterGauges{s.NATSConnected, s.DeadLetters})
 }
 

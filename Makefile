@@ -4,6 +4,7 @@ ARGS ?=
 # The tools are pinned here; the Go module proxy verifies what it delivers.
 GOLANGCI_LINT := github.com/golangci/golangci-lint/v2/cmd/golangci-lint@v2.15.0
 GOVULNCHECK := golang.org/x/vuln/cmd/govulncheck@v1.9.0
+ASYNCAPI_PARSER := @asyncapi/parser@3.6.6
 BENCHSTAT := golang.org/x/perf/cmd/benchstat@v0.0.0-20260908200009-22c9c6c9d4da
 VERSION := $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
 
@@ -94,12 +95,20 @@ bench-baseline: ## store the Go benchmarks of a settlement as the baseline of be
 # Three generated files need long runs and have targets of their own: make model, make mutants and
 # make twins. cmd/proof/record/runs is written by the targets that take RECORD=1.
 docs: ## write every generated file but those of long runs (make model, mutants, twins)
-	go test ./cmd/settled -run '^(TestSampleConfig|TestStreamDefinitions|TestSchemas)$$' -update
+	go test ./cmd/settled -run '^(TestSampleConfig|TestStreamDefinitions|TestSchemas|TestAsyncAPI)$$' -update
 	go test ./cmd/settled/dashboard -run '^TestSchemas$$' -update
 	go test ./settlement -run '^TestLifecycleDiagrams$$' -update
 	go test ./ledger -run '^TestGolden$$' -update
 	go test ./consumer/deadletter -run '^TestTranscripts$$' -update
 	$(MAKE) record
+
+.PHONY: contract
+contract: ## validate deploy/asyncapi.json with AsyncAPI's own parser (needs npm)
+	@command -v npm >/dev/null || { echo "npm is missing: install Node.js (Debian: nodejs, npm)" >&2; exit 1; }
+	@mkdir -p build/contract
+	@cp cmd/settled/internal/schematest/asyncapi.mjs build/contract/
+	npm install --prefix build/contract --no-save --no-audit --no-fund --ignore-scripts $(ASYNCAPI_PARSER)
+	node build/contract/asyncapi.mjs deploy/asyncapi.json
 
 .PHONY: alerts
 alerts: ## the tests of the alert rules (needs promtool, which is part of Prometheus)

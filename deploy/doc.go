@@ -15,6 +15,12 @@ import (
 //go:embed RUNBOOK.md
 var Runbook string
 
+// AsyncAPI is asyncapi.json: the channels of settled, who may use them, and their messages.
+// `make docs` writes it.
+//
+//go:embed asyncapi.json
+var AsyncAPI []byte
+
 //go:embed nats/accounts.conf nats/cosign-accounts.conf nats/settled.conf nats/roles.conf
 var natsFiles embed.FS
 

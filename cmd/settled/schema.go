@@ -14,6 +14,7 @@ import (
 	"settled/cmd/settled/dashboard"
 	"settled/cmd/settled/internal/terminal"
 	"settled/consumer"
+	shipped "settled/deploy"
 	"settled/ledger"
 	"settled/settlement/spelling"
 )
@@ -34,12 +35,13 @@ type schemaListing struct {
 func (p *program) schemaCommand() *cobra.Command {
 	return &cobra.Command{
 		Use: "schema [NAME]", Short: "Print the JSON Schema of a message, a result or an answer; without a name, list them", Args: cobra.MaximumNArgs(1),
-		Long: "Prints the JSON Schema (2020-12) of an outcome, a ledger entry, a dead letter, a record of operations, the output of\na command, or an answer of the HTTP API. Without a name it lists them.",
+		Long: "Prints the JSON Schema (2020-12) of an outcome, a ledger entry, a dead letter, a record of operations, the output of\na command, or an answer of the HTTP API. asyncapi\nis the AsyncAPI document. Without a name it lists them.",
 		RunE: func(_ *cobra.Command, args []string) error {
 			schemas, err := listSchemas()
 			if err != nil {
 				return err
 			}
+			schemas = append(schemas, schemaListing{"asyncapi", "AsyncAPI 3.0 document: subjects, streams, messages and permissions", shipped.AsyncAPI})
 			if len(args) == 0 {
 				return p.printSchemas(schemas)
 			}

@@ -1,15 +1,19 @@
 package main
 
 import (
+	"bytes"
+	"encoding/json"
 	"fmt"
 	"io"
 	"maps"
+	"os"
 	"slices"
 	"strings"
 	"testing"
 
 	"github.com/spf13/cobra"
 
+	"settled/clearnode"
 	"settled/cmd/settled/dashboard"
 	"settled/cmd/settled/internal/audit"
 	"settled/cmd/settled/internal/bench"
@@ -211,4 +215,19 @@ func matchesOne(document []byte, names []string) error {
 		}
 	}
 	return fmt.Errorf("%w: %.2000s", last, document)
+}
+
+// TestAsyncAPI compares deploy/asyncapi.json with the code and with the permissions in
+// deploy/nats. `make contract` validates it with AsyncAPI's own parser.
+func TestAsyncAPI(t *testing.T) {
+	var permissions strings.Builder
+	for _, file := range []string{"settled.conf", "roles.conf", "cosign-accounts.conf"} {
+		text, err := os.ReadFile("../../deploy/nats/" + file)
+		must(t, err)
+		permissions.Write(text)
+	}
+	text := schematest.AsyncAPI(permissions.String(), schematest.Of(clearnode.Proposal{}), schematest.Of(cosigner.CosignAnswer{}))
+	var indented bytes.Buffer
+	must(t, json.Indent(&indented, text, "", "  "))
+	golden(t, "../../deploy/asyncapi.json", indented.String()+"\n")
 }

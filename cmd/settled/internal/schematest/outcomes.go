@@ -1,6 +1,7 @@
 package schematest
 
 import (
+	"encoding/json"
 	"math"
 
 	"github.com/google/jsonschema-go/jsonschema"
@@ -19,9 +20,30 @@ func OutcomeSchemas() map[string]*Schema {
 		"operation":          OperationSchema(),
 	}
 	for scenario, needs := range scenarioNeeds {
-		schemas["outcome.data."+string(scenario)] = needs(outcomeData("Data of an outcome of the built-in scenario " + string(scenario)))
+		s := needs(outcomeData("Data of an outcome of the built-in scenario " + string(scenario)))
+		s.Examples = []any{ExampleData(scenario)}
+		schemas["outcome.data."+string(scenario)] = s
 	}
 	return schemas
+}
+
+// ExampleData is the data of an outcome of a built-in scenario.
+func ExampleData(scenario settlement.Scenario) json.RawMessage {
+	const head = `{"session_id": "0xcaeb884b5c79853a0c2c01fdeb6599f86d8703be0be03dd251db6c053fa64c16"`
+	const alice, bob = "0x7E5F4552091A69125d5DfCb7b8C2659029395Bdf", "0x2B5AD5c4795c026514f8317c7a215E218DcCD6cF"
+	rest := map[settlement.Scenario]string{
+		settlement.PaymentCompleted: `, "parties": {"provider": "` + bob + `"},
+ "expect": {"totals": [{"asset": "usdc", "amount": "15.5"}]}, "reference": "order 17"}`,
+		settlement.GameCompleted: `, "parties": {"winner": ["` + alice + `", "` + bob + `"]}}`,
+		settlement.PartialService: `, "parties": {"provider": "` + bob + `"},
+ "completion": "0.3"}`,
+		settlement.Cancellation: `, "reason": "the order was cancelled"}`,
+		settlement.DisputeResolved: `,
+ "awards": [{"participant": "` + alice + `", "share": "0.75"},
+            {"participant": "` + bob + `", "share": "0.25"}],
+ "evidence": ["https://court.example/rulings/4711"]}`,
+	}
+	return json.RawMessage(head + rest[scenario])
 }
 
 // scenarioNeeds add what the built-in policy of a scenario needs.

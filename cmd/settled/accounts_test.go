@@ -105,7 +105,8 @@ var roleMay = map[string]map[string]string{
 	"":          {"outcome.x": "OUTCOMES"},
 	"upstream":  {"outcome.x": "OUTCOMES", "$JS.API.STREAM.INFO.OUTCOMES": "", "$JS.API.STREAM.MSG.GET.OUTCOMES": ""},
 	"dashboard": {"$JS.API.STREAM.INFO.SETTLEMENTS": "", "$JS.API.STREAM.MSG.GET.SETTLEMENTS": ""},
-	"operator": {"outcome.x": "OUTCOMES", "operation.stop": "OPERATIONS", "operation.resume": "OPERATIONS", "operation.x": "OPERATIONS",
+	"operator": {"outcome.x": "OUTCOMES", "operation.stop": "OPERATIONS", "operation.resume": "OPERATIONS",
+		"operation.replay": "OPERATIONS", "operation.discard": "OPERATIONS", "operation.requeue": "OPERATIONS",
 		"$JS.API.STREAM.INFO.OUTCOMES": "", "$JS.API.STREAM.INFO.SETTLEMENTS": "", "$JS.API.STREAM.INFO.DEADLETTERS": "", "$JS.API.STREAM.INFO.OPERATIONS": "",
 		"$JS.API.STREAM.MSG.GET.OUTCOMES": "", "$JS.API.STREAM.MSG.GET.SETTLEMENTS": "", "$JS.API.STREAM.MSG.GET.DEADLETTERS": "", "$JS.API.STREAM.MSG.GET.OPERATIONS": "",
 		"$JS.API.STREAM.MSG.DELETE.DEADLETTERS": "", "$JS.API.CONSUMER.INFO.OUTCOMES.settled": ""},
@@ -370,7 +371,7 @@ func (s *rolesScene) attempts(role string) []attempt {
 		all = append(all, attempt{name: name, subject: subject, reply: reply, data: data})
 	}
 	entry := "settlement.failed." + string(s.session)
-	targets := []string{entry, "settlement.closed." + string(s.session), "settlement.closing." + string(s.session), "deadletter.x", "operation.resume", "operation.stop", "operation.x",
+	targets := []string{entry, "settlement.closed." + string(s.session), "settlement.closing." + string(s.session), "deadletter.x", "operation.resume", "operation.stop", "operation.x", "operation.reconcile-lease", "operation.reconcile-checkpoint",
 		"outcome.x", "cosign.0xpartner", "cosign.0xother", "_INBOX_settled.forged", "_INBOX_operator.forged", "_INBOX.forged", "_R_.forged", "$JS.EVENT.ADVISORY.CONSUMER.MSG_TERMINATED.OUTCOMES.settled.forged",
 		"$JS.FC.OUTCOMES.settled.x", "$SYS.REQ.SERVER.PING", "$SYS.REQ.USER.INFO"}
 	for _, subject := range targets {

@@ -32,8 +32,8 @@ sessions that are closed at the node but not in the ledger, payouts that differ 
 from OUTCOMES. It also lists our accounts' closed sessions at the node, since the ledger's first entry or --since, to
 find sessions that no outcome names. Our accounts are those of clearnode.key_files (the keys are only read) or
 --account. A legacy node's lists have no pages, so this is skipped there, and the summary says so. Exits 1 when it
-finds anything. Without --repair it only reads. settled serve makes the same comparison every hour, for the sessions
-closed since, and reports the result as settled_reconciliation_findings.
+finds anything. Without --repair it only reads. It reads everything. One replica of settled serve makes the same
+comparison every hour for what is new, looks again at what it found, and reports settled_reconciliation_findings.
 
 With --repair it publishes again outcomes that no replica will settle, and outcomes whose session is closed at the
 node without a ledger entry. Each is recorded in OPERATIONS. It closes no session itself: settled serve reads ledger

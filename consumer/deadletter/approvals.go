@@ -18,12 +18,13 @@ import (
 // Approvals tells from the stream of operations which failed outcomes an operator replayed
 // or discarded.
 type Approvals struct {
-	operations *operations.Reader
+	actions []*operations.Reader
 }
 
 // NewApprovals uses Prefix and ForeignFunc of cfg.
 func NewApprovals(js jetstream.JetStream, cfg consumer.Config) *Approvals {
-	return &Approvals{operations.New(js, cfg).NewReader("*")}
+	log := operations.New(js, cfg)
+	return &Approvals{[]*operations.Reader{log.NewReader(operations.ActionReplay), log.NewReader(operations.ActionRequeue), log.NewReader(operations.ActionDiscard)}}
 }
 
 // Approved is settlement.Settler's ReplayFunc. A message may be a new attempt if the
@@ -32,9 +33,13 @@ func NewApprovals(js jetstream.JetStream, cfg consumer.Config) *Approvals {
 // again. A message that claims to be a replay waits for its record, which is stored after
 // it, for as long as a replay may take.
 func (a *Approvals) Approved(ctx context.Context, o settlement.Outcome, failed []settlement.Entry) error {
-	records, _, err := a.operations.Records(ctx)
-	if err != nil {
-		return fmt.Errorf("it is not known whether an operator replayed the outcome: %w", err)
+	var records []operations.Record
+	for _, action := range a.actions {
+		some, _, err := action.Records(ctx)
+		if err != nil {
+			return fmt.Errorf("it is not known whether an operator replayed the outcome: %w", err)
+		}
+		records = append(records, some...)
 	}
 	for i := range records {
 		r := &records[i]

@@ -14,7 +14,7 @@ import (
 	"settled/ledger/streamreader"
 )
 
-// Reader reads the records of one action, or of all, and remembers them: each message is
+// Reader reads the records of one action and remembers them: each message is
 // read once. Messages that are not records are reported to Config.ForeignFunc.
 type Reader struct {
 	js      jetstream.JetStream
@@ -28,7 +28,7 @@ type Reader struct {
 	records  []Record
 }
 
-// NewReader returns a reader of the records of an action; "*" stands for all actions.
+// NewReader returns a reader of the records of an action.
 func (l *Log) NewReader(action string) *Reader {
 	return &Reader{js: l.js, cfg: l.cfg, subject: consumer.OperationSubject(l.cfg.Prefix, action)}
 }

@@ -2,7 +2,10 @@ package audit
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"maps"
+	"slices"
 	"time"
 
 	"github.com/nats-io/nats.go/jetstream"
@@ -19,18 +22,22 @@ type outcomesScan struct {
 	*Reconciliation
 	ledger  *ledgerState
 	reached *jetstream.ConsumerInfo
+	after   *Checkpoint // nil: the stream is read from its beginning
 
 	holders map[outcomeKey]settlement.SessionID // sessions with an expired intent, by outcome
 	seen    map[outcomeKey]bool                 // of these, those found in the stream
 
 	republished map[uint64]bool // published again by a repair
 
-	count   uint64
-	last    uint64 // last sequence read
-	lost    []unsettled
-	waiting []unsettled // delivered, and in progress, waiting, or acknowledged out of order
-	ahead   []unsettled // not delivered yet
-	gaps    []Discrepancy
+	count    uint64
+	last     uint64            // last sequence read
+	end      Position          // the message with that sequence
+	open     []unsettled       // all without a result, young ones too
+	lost     []unsettled       // old ones, by what became of their message: acknowledged;
+	waiting  []unsettled       // delivered, and in progress, waiting, or acknowledged out of order;
+	ahead    []unsettled       // not delivered yet
+	gaps     map[uint64]uint64 // last missing sequence by the first
+	restored string            // how the stream shows that it was restored from a copy
 }
 
 // unsettled is an outcome without a result.
@@ -39,6 +46,8 @@ type unsettled struct {
 	session  settlement.SessionID
 	key      outcomeKey
 	stored   time.Time
+
+	storedText string // the same as its OutcomeRef has it
 }
 
 func (o *outcomesScan) read(ctx context.Context) error {
@@ -52,32 +61,67 @@ func (o *outcomesScan) read(ctx context.Context) error {
 			o.holders[i.key] = id
 		}
 	}
-	_, err = streamreader.New(o.JS, stream).List(ctx, streamreader.Selection{Subjects: []string{consumer.OutcomesFilter(o.Prefix)}}, func(m *jetstream.RawStreamMsg) error {
+	if err := o.readAgain(ctx); err != nil {
+		return err
+	}
+	_, err = streamreader.New(o.JS, stream).List(ctx, streamreader.Selection{Subjects: []string{consumer.OutcomesFilter(o.Prefix)}, From: o.after.outcomesFrom()}, func(m *jetstream.RawStreamMsg) error {
 		o.Bar.Update(m.Sequence, info.State.LastSeq, "outcomes")
+		switch {
+		case o.last > 0 && m.Sequence > o.last+1:
+			o.gaps[o.last+1] = m.Sequence - 1
+		case o.last == 0 && o.ledger.oldest > 0 && o.ledger.oldest < m.Sequence:
+			o.gaps[o.ledger.oldest] = m.Sequence - 1
+		}
+		o.count, o.last = o.count+1, m.Sequence
+		o.end = positionOf(m.Subject, m.Sequence, m.Time, m.Data)
 		o.scanMessage(m)
 		return nil
 	})
 	if err == nil && o.last < info.State.LastSeq && o.last > 0 {
-		o.addGap(o.last+1, info.State.LastSeq)
+		o.gaps[o.last+1] = info.State.LastSeq
+	}
+	if err == nil {
+		err = o.sortOpen(ctx)
 	}
 	if err != nil {
 		return err
 	}
-	problem, err := o.ledger.named.checkRestored(ctx, o.JS, o.Prefix)
-	if problem != "" {
-		o.gaps = append(o.gaps, Discrepancy{Kind: OutcomesGap, Outcome: o.ledger.named.sequence, Sequence: o.ledger.named.entry, Problem: problem})
-	}
+	o.restored, err = o.ledger.named.checkRestored(ctx, o.JS, o.Prefix)
 	return err
 }
 
-func (o *outcomesScan) scanMessage(m *jetstream.RawStreamMsg) {
-	switch {
-	case o.last > 0 && m.Sequence > o.last+1:
-		o.addGap(o.last+1, m.Sequence-1)
-	case o.last == 0 && o.ledger.oldest > 0 && o.ledger.oldest < m.Sequence:
-		o.addGap(o.ledger.oldest, m.Sequence-1)
+// readAgain reads the messages that the checkpoint names.
+func (o *outcomesScan) readAgain(ctx context.Context) error {
+	if o.after == nil {
+		return nil
 	}
-	o.count, o.last = o.count+1, m.Sequence
+	o.end, o.last = o.after.Outcomes, max(o.after.outcomesFrom(), 1)-1
+	reader := streamreader.New(o.JS, consumer.OutcomesStream(o.Prefix))
+	for from, to := range o.after.Gaps {
+		for _, sequence := range []uint64{from, to} {
+			_, err := getRetrying(ctx, reader, sequence)
+			if errors.Is(err, jetstream.ErrMsgNotFound) {
+				o.gaps[from] = to
+			} else if err != nil {
+				return err
+			}
+		}
+	}
+	for _, sequence := range o.after.Pending {
+		m, err := getRetrying(ctx, reader, sequence)
+		switch {
+		case errors.Is(err, jetstream.ErrMsgNotFound):
+			o.gaps[sequence] = sequence
+		case err != nil:
+			return err
+		default:
+			o.scanMessage(m)
+		}
+	}
+	return nil
+}
+
+func (o *outcomesScan) scanMessage(m *jetstream.RawStreamMsg) {
 	e := cloudevent.Read(m.Subject, m.Header, m.Data, consumer.OutcomesStream(o.Prefix), m.Sequence, o.Prefix)
 	e.Stored = m.Time
 	outcome, _ := settlement.ParseOutcome(e) // an invalid outcome has a result too
@@ -85,23 +129,55 @@ func (o *outcomesScan) scanMessage(m *jetstream.RawStreamMsg) {
 	if deadletter.WasRequeued(m.Header) {
 		o.republished[m.Sequence] = true
 	}
-	u := unsettled{m.Sequence, outcome.Session, newOutcomeKey(outcome.Ref), m.Time}
-	if _, holds := o.holders[u.key]; holds {
-		o.seen[u.key] = true
+	key := newOutcomeKey(outcome.Ref)
+	if _, holds := o.holders[key]; holds {
+		o.seen[key] = true
 	}
-	switch {
-	case o.ledger.result(u.key, outcome.Ref) || u.stored.After(o.Now.Add(-o.OlderThan)):
-	case u.sequence <= o.reached.AckFloor.Stream:
-		o.lost = append(o.lost, u)
-	case u.sequence <= o.reached.Delivered.Stream:
-		o.waiting = append(o.waiting, u)
-	default:
-		o.ahead = append(o.ahead, u)
+	if !o.ledger.result(key, outcome.Ref) {
+		o.open = append(o.open, unsettled{m.Sequence, outcome.Session, key, m.Time, outcome.Ref.Stored})
 	}
 }
 
-func (o *outcomesScan) addGap(from, to uint64) {
-	o.gaps = append(o.gaps, Discrepancy{Kind: OutcomesGap, Outcome: from, Problem: fmt.Sprintf("messages %d to %d are missing from %s: their publishers must publish those without a result again", from, to, consumer.OutcomesStream(o.Prefix))})
+// sortOpen sorts the old outcomes without a result by what became of their messages. After
+// a checkpoint, the result of one that was published again may be in entries that were not
+// read: those of its session are read.
+func (o *outcomesScan) sortOpen(ctx context.Context) error {
+	all := o.open
+	o.open = nil
+	for _, u := range all {
+		young := u.stored.After(o.Now.Add(-o.OlderThan))
+		if o.after != nil && !young && u.sequence <= o.reached.Delivered.Stream {
+			if _, _, err := o.ledger.readSession(ctx, o.JS, o.Prefix, u.session); err != nil {
+				return err
+			}
+			if o.ledger.result(u.key, settlement.OutcomeRef{Sequence: u.sequence, Stored: u.storedText}) {
+				continue
+			}
+		}
+		o.open = append(o.open, u)
+		switch {
+		case young:
+		case u.sequence <= o.reached.AckFloor.Stream:
+			o.lost = append(o.lost, u)
+		case u.sequence <= o.reached.Delivered.Stream:
+			o.waiting = append(o.waiting, u)
+		default:
+			o.ahead = append(o.ahead, u)
+		}
+	}
+	return nil
+}
+
+// gapFindings are the findings of missing messages.
+func (o *outcomesScan) gapFindings() []Discrepancy {
+	var all []Discrepancy
+	for _, from := range slices.Sorted(maps.Keys(o.gaps)) {
+		all = append(all, Discrepancy{Kind: OutcomesGap, Outcome: from, Problem: fmt.Sprintf("messages %d to %d are missing from %s: their publishers must publish those without a result again", from, o.gaps[from], consumer.OutcomesStream(o.Prefix))})
+	}
+	if o.restored != "" {
+		all = append(all, Discrepancy{Kind: OutcomesGap, Outcome: o.ledger.named.Sequence, Sequence: o.ledger.named.Entry, Problem: o.restored})
+	}
+	return all
 }
 
 // findings evaluates what was read. The server reports how many of the delivered messages
@@ -123,7 +199,7 @@ func (o *outcomesScan) findings() []Discrepancy {
 	for _, u := range o.ahead {
 		all = append(all, u.waitingFinding("not delivered yet: is `settled serve` running, and does it keep up?"))
 	}
-	return append(append(all, o.orphanFindings()...), o.gaps...)
+	return append(append(all, o.orphanFindings()...), o.gapFindings()...)
 }
 
 func (u unsettled) waitingFinding(problem string) Discrepancy {

@@ -16,15 +16,15 @@ import (
 
 // namedOutcome is the newest outcome message that the ledger names.
 type namedOutcome struct {
-	sequence uint64
-	stored   string
-	entry    uint64 // the sequence of the entry that names it; 0: none does
+	Sequence uint64 `json:"sequence"`
+	Stored   string `json:"stored"`
+	Entry    uint64 `json:"entry"` // the sequence of the entry that names it; 0: none does
 }
 
 // observe records an entry. Entries of unknown sessions are in no hash chain, so that any
 // writer to the ledger could forge them; they are ignored.
 func (n *namedOutcome) observe(e settlement.Entry, prefix string) {
-	if e.Session != "" && e.Outcome.Stream == consumer.OutcomesStream(prefix) && (n.entry == 0 || e.Outcome.Sequence >= n.sequence) {
+	if e.Session != "" && e.Outcome.Stream == consumer.OutcomesStream(prefix) && (n.Entry == 0 || e.Outcome.Sequence >= n.Sequence) {
 		*n = namedOutcome{e.Outcome.Sequence, e.Outcome.Stored, e.Sequence}
 	}
 }
@@ -56,7 +56,7 @@ func CheckNewest(ctx context.Context, js jetstream.JetStream, prefix string, mos
 // checkRestored returns how the stream of outcomes, read after the ledger, shows that it
 // was restored from a copy or created again; empty: it doesn't.
 func (n namedOutcome) checkRestored(ctx context.Context, js jetstream.JetStream, prefix string) (string, error) {
-	if n.entry == 0 {
+	if n.Entry == 0 {
 		return "", nil
 	}
 	const since = "the stream was restored from an older copy, or created again. Outcomes that were published after the copy was taken and have no result are gone: have their publishers publish them again"
@@ -68,20 +68,20 @@ func (n namedOutcome) checkRestored(ctx context.Context, js jetstream.JetStream,
 	if err != nil {
 		return "", err
 	}
-	if info.State.LastSeq < n.sequence {
-		return fmt.Sprintf("%s ends at message %d, and entry %d of the ledger names its message %d: %s", info.Config.Name, info.State.LastSeq, n.entry, n.sequence, since), nil
+	if info.State.LastSeq < n.Sequence {
+		return fmt.Sprintf("%s ends at message %d, and entry %d of the ledger names its message %d: %s", info.Config.Name, info.State.LastSeq, n.Entry, n.Sequence, since), nil
 	}
-	m, err := stream.Get(ctx, n.sequence)
+	m, err := stream.Get(ctx, n.Sequence)
 	if errors.Is(err, jetstream.ErrMsgNotFound) {
 		return "", nil // deleted: a gap
 	}
 	if err != nil {
 		return "", err
 	}
-	stored, err := time.Parse(time.RFC3339Nano, n.stored)
+	stored, err := time.Parse(time.RFC3339Nano, n.Stored)
 	if err != nil || stored.Equal(m.Time) { // older entries do not say when it was stored
 		return "", nil
 	}
 	return fmt.Sprintf("message %d of %s was stored at %s, and entry %d of the ledger names one that was stored at %s: %s",
-		n.sequence, info.Config.Name, m.Time.UTC().Format(time.RFC3339Nano), n.entry, n.stored, since), nil
+		n.Sequence, info.Config.Name, m.Time.UTC().Format(time.RFC3339Nano), n.Entry, n.Stored, since), nil
 }

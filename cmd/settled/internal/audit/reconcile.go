@@ -62,10 +62,8 @@ type Reconciliation struct {
 	Unrequested *UnrequestedSearch
 	Bar         *terminal.Progress
 
-	OlderThan   time.Duration                 // younger ones are ignored: they may be in progress
-	ClosedSince time.Time                     // sessions closed before are not read at the node again; zero: all are
-	Again       map[settlement.SessionID]bool // but for these
-	Most        int                           // size of the sample of sessions to compare with the node; 0: all
+	OlderThan   time.Duration // younger ones are ignored: they may be in progress
+	ClosedSince time.Time     // sessions closed before are not read at the node; zero: all are
 	Now         time.Time
 }
 
@@ -75,7 +73,6 @@ type Reconciled struct {
 	Entries     uint64 // of the ledger
 	Compared    uint64 // sessions read at the node
 	Undisclosed uint64 // of these, those whose payouts it doesn't show
-	NotSampled  uint64 // sessions that the sample left out
 	Listed      uint64 // closed sessions of our accounts that it lists
 	Unlisted    string // what was not listed, and why; empty: nothing
 	Findings    []Discrepancy
@@ -85,21 +82,23 @@ type Reconciled struct {
 // sessions, the ledger, and the outcomes. In this order every outcome that was acknowledged
 // has its result in the ledger as read, since a result is stored before the
 // acknowledgement, and every session that settled closed has its intent there. Sessions are
-// read at the node meanwhile, or if they are sampled, afterwards.
+// read at the node meanwhile.
 func (r *Reconciliation) Run(ctx context.Context) (Reconciled, error) {
-	reached, err := r.consumerProgress(ctx)
+	reached, err := r.begin(ctx)
 	if err != nil {
-		return Reconciled{}, err
-	}
-	if err := r.Unrequested.list(ctx, r.Bar); err != nil {
 		return Reconciled{}, err
 	}
 	compared := StartComparison(ctx, r.Nodes, func(e settlement.Entry, read uint64) {
 		r.Bar.Update(e.Sequence, 0, fmt.Sprintf("entries of the ledger; %d sessions compared with the node", read))
 	})
-	books, err := r.readStreams(ctx, reached, compared)
+	state, scan, err := r.readStreams(ctx, reached, nil, func(e settlement.Entry) error {
+		if e.Time.Before(r.ClosedSince) {
+			return nil
+		}
+		return compared.Add(e)
+	})
 	if err == nil {
-		err = r.compareDrawn(ctx, books.drawn.sequences(), compared)
+		err = state.eachFree(compared.Add)
 	}
 	if broken := compared.End(); broken != nil {
 		return Reconciled{}, fmt.Errorf("compare with the node: %w (--no-node leaves it out)", broken)
@@ -107,20 +106,37 @@ func (r *Reconciliation) Run(ctx context.Context) (Reconciled, error) {
 	if err != nil {
 		return Reconciled{}, err
 	}
-	out := books.Reconciled
-	if err := r.addNodeFindings(ctx, compared, books.republished, &out); err != nil {
+	out := r.result(state, scan)
+	if err := r.addNodeFindings(ctx, compared, scan.republished, &out); err != nil {
 		return out, err
 	}
-	strange, err := r.Unrequested.findings(ctx)
-	if err != nil {
+	if err := r.addUnrequested(ctx, &out); err != nil {
 		return out, err
 	}
-	out.Findings = append(out.Findings, strange...)
-	out.Listed, out.Unlisted = r.Unrequested.listed, r.Unrequested.Skipped()
 	slices.SortStableFunc(out.Findings, func(a, b Discrepancy) int {
 		return cmp.Or(cmp.Compare(slices.Index(FindingKinds(), a.Kind), slices.Index(FindingKinds(), b.Kind)), cmp.Compare(a.Outcome, b.Outcome), cmp.Compare(a.Sequence, b.Sequence))
 	})
 	return out, nil
+}
+
+// begin reads what must be read before the streams.
+func (r *Reconciliation) begin(ctx context.Context) (*jetstream.ConsumerInfo, error) {
+	reached, err := r.consumerProgress(ctx)
+	if err == nil {
+		err = r.Unrequested.list(ctx, r.Bar)
+	}
+	return reached, err
+}
+
+// addUnrequested adds the sessions that were closed without an outcome.
+func (r *Reconciliation) addUnrequested(ctx context.Context, out *Reconciled) error {
+	strange, err := r.Unrequested.findings(ctx)
+	if err != nil {
+		return err
+	}
+	out.Findings = append(out.Findings, strange...)
+	out.Listed, out.Unlisted = r.Unrequested.listed, r.Unrequested.Skipped()
+	return nil
 }
 
 // consumerProgress returns the progress of the durable consumer.
@@ -138,64 +154,28 @@ func (r *Reconciliation) consumerProgress(ctx context.Context) (*jetstream.Consu
 	return durable.CachedInfo(), nil
 }
 
-// streamsResult is the result of reading ledger and outcomes.
-type streamsResult struct {
-	Reconciled
-	drawn       sample          // if not all are compared with the node
-	republished map[uint64]bool // messages that were published again
-}
-
-// readStreams reads the ledger and the outcomes, and adds what is to be compared with the
-// node to compared, or samples it. The state of the ledger, whose size grows with the
-// outcomes, is released before the sample is read at the node.
-func (r *Reconciliation) readStreams(ctx context.Context, reached *jetstream.ConsumerInfo, compared *Comparison) (*streamsResult, error) {
-	compare := compared.Add
-	drawn := sample{size: r.Most}
-	if r.Most > 0 {
-		compare = func(e settlement.Entry) error {
-			drawn.add(e.Sequence, r.Again[e.Session])
-			return nil
-		}
-	}
-	books, err := readLedgerState(ctx, r.JS, r.Prefix, r.Bar, r.Unrequested.exclude, func(e settlement.Entry) error {
-		if e.Time.Before(r.ClosedSince) && !r.Again[e.Session] {
-			return nil
-		}
-		return compare(e)
-	})
-	if err == nil {
-		err = books.eachFree(compare)
-	}
+// readStreams reads the ledger and the outcomes; after a checkpoint, what is new and what
+// that names. It calls closed with each closed entry that it reads in passing.
+func (r *Reconciliation) readStreams(ctx context.Context, reached *jetstream.ConsumerInfo, after *Checkpoint, closed func(settlement.Entry) error) (*ledgerState, *outcomesScan, error) {
+	state, err := readLedgerState(ctx, r.JS, r.Prefix, after, r.Bar, r.Unrequested.exclude, closed)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
-	o := outcomesScan{Reconciliation: r, ledger: books, reached: reached, holders: map[outcomeKey]settlement.SessionID{}, seen: map[outcomeKey]bool{}, republished: map[uint64]bool{}}
-	if err := o.read(ctx); err != nil {
-		return nil, err
+	o := &outcomesScan{
+		Reconciliation: r, ledger: state, reached: reached, after: after,
+		holders: map[outcomeKey]settlement.SessionID{}, seen: map[outcomeKey]bool{}, republished: map[uint64]bool{}, gaps: map[uint64]uint64{},
 	}
-	out := Reconciled{Outcomes: o.count, Entries: books.entries, NotSampled: drawn.skipped(), Findings: append(books.broken, o.findings()...)}
-	return &streamsResult{out, drawn, o.republished}, nil
+	return state, o, o.read(ctx)
 }
 
-// compareDrawn reads the sampled entries again, instead of keeping them in memory.
-func (r *Reconciliation) compareDrawn(ctx context.Context, drawn []uint64, compared *Comparison) error {
-	for _, sequence := range drawn {
-		s, err := EntryAt(ctx, r.JS, ledger.StreamName(r.Prefix), sequence)
-		if err == nil && s.Err == nil {
-			err = compared.Add(s.Entry)
-		}
-		if err != nil {
-			return err
-		}
-	}
-	return nil
+func (r *Reconciliation) result(state *ledgerState, o *outcomesScan) Reconciled {
+	return Reconciled{Outcomes: o.count, Entries: state.entries, Findings: append(state.broken, o.findings()...)}
 }
 
 // eachFree calls compare with the last failed entry of each free session.
 func (b *ledgerState) eachFree(compare func(settlement.Entry) error) error {
 	for id, f := range b.free {
-		e := settlement.Entry{State: settlement.EntryFailed, Session: id, Sequence: f.entry, Outcome: settlement.OutcomeRef{Sequence: f.outcome}}
-		if err := compare(e); err != nil {
+		if err := compare(f.lastEntry(id)); err != nil {
 			return err
 		}
 	}
@@ -204,7 +184,8 @@ func (b *ledgerState) eachFree(compare func(settlement.Entry) error) error {
 
 // addNodeFindings adds the findings of the comparison with the node.
 func (r *Reconciliation) addNodeFindings(ctx context.Context, compared *Comparison, republished map[uint64]bool, out *Reconciled) error {
-	out.Compared, out.Undisclosed = compared.Read, compared.Undisclosed
+	out.Compared += compared.Read
+	out.Undisclosed += compared.Undisclosed
 	for _, f := range compared.Findings {
 		one := Discrepancy{Kind: f.Kind, Session: f.Session, Outcome: f.outcome, Sequence: f.Sequence, Problem: f.Text}
 		if f.Kind == ClosedUnknown {

@@ -27,10 +27,12 @@ const (
 	MaxPages         = 2000 // by hand
 	MaxPagesPeriodic = 100  // every hour
 	maxSessionReads  = 500
+	maxNamed         = 100_000 // sessions that are remembered as named
 )
 
 // UnrequestedSearch finds sessions that were closed without an outcome. It keeps its
-// findings from one run to the next: a closed session stays closed.
+// findings from one run to the next, and to that of another replica by the checkpoint: a
+// closed session stays closed.
 type UnrequestedSearch struct {
 	accounts    []settlement.Address
 	Unavailable string // why the node can't be searched; empty: it can
@@ -43,6 +45,7 @@ type UnrequestedSearch struct {
 	listed    uint64
 	unread    []string                               // what this run left out, and why
 	closed    map[settlement.SessionID]time.Time     // listed, and not named so far; zero: the list has no time
+	named     map[settlement.SessionID]bool          // listed, and named by ledger or outcomes
 	inspected map[settlement.SessionID]observedClose // read at the node
 	reported  map[settlement.SessionID]time.Time     // findings of the last run
 }
@@ -56,7 +59,7 @@ type observedClose struct {
 // NewUnrequestedSearch searches the sessions of these accounts, or if there are none, of
 // the configured keys.
 func NewUnrequestedSearch(c *config.Config, accounts []settlement.Address, pages int) *UnrequestedSearch {
-	u := &UnrequestedSearch{accounts: accounts, Pages: pages, inspected: map[settlement.SessionID]observedClose{}}
+	u := &UnrequestedSearch{accounts: accounts, Pages: pages, named: map[settlement.SessionID]bool{}, inspected: map[settlement.SessionID]observedClose{}}
 	if len(accounts) > 0 {
 		return u
 	}
@@ -107,6 +110,24 @@ func (u *UnrequestedSearch) Begin(nodes *NodeReader, since time.Time) {
 	}
 	u.nodes, u.Incomplete, u.listed, u.unread, u.closed = nodes, false, 0, nil, map[settlement.SessionID]time.Time{}
 	maps.Copy(u.closed, u.reported)
+	if len(u.named) > maxNamed {
+		clear(u.named)
+	}
+}
+
+// Continue prepares a run that searches what was closed since, and looks again at what
+// another run reported.
+func (u *UnrequestedSearch) Continue(nodes *NodeReader, since time.Time, reported map[settlement.SessionID]time.Time) {
+	u.Incomplete, u.reported = false, reported
+	u.Begin(nodes, since)
+}
+
+// resume returns since when the run after the present one, which began at a time, searches.
+func (u *UnrequestedSearch) resume(began time.Time) time.Time {
+	if u.Incomplete {
+		return u.Since
+	}
+	return began.Add(-MinAge) // the node's clock may be behind
 }
 
 // list reads the node's lists.
@@ -144,7 +165,9 @@ func (u *UnrequestedSearch) listOf(ctx context.Context, of settlement.Address, b
 			return err
 		}
 		for _, row := range rows {
-			seen[row.ID], u.closed[row.ID] = true, row.At
+			if seen[row.ID] = true; !u.named[row.ID] {
+				u.closed[row.ID] = row.At
+			}
 		}
 		if !more {
 			return nil
@@ -169,7 +192,12 @@ func (u *UnrequestedSearch) Skipped() string {
 }
 
 // exclude removes a session that ledger or outcomes name.
-func (u *UnrequestedSearch) exclude(id settlement.SessionID) { delete(u.closed, id) }
+func (u *UnrequestedSearch) exclude(id settlement.SessionID) {
+	if _, listed := u.closed[id]; listed {
+		delete(u.closed, id)
+		u.named[id] = true
+	}
+}
 
 // findings returns the sessions that neither ledger nor outcomes name. An error says that
 // the node can't be reached.

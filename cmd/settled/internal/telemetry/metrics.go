@@ -193,16 +193,34 @@ func (g deadLetterGauges) Collect(ch chan<- prometheus.Metric) {
 	ch <- prometheus.MustNewConstMetric(deadLettersOldest, prometheus.GaugeValue, age)
 }
 
+// ReconciliationGauges are the gauges of the periodic reconciliation. Each replica shows
+// them from the shared checkpoint, whichever replica ran it.
+type ReconciliationGauges struct {
+	Findings   *prometheus.GaugeVec // by kind
+	LastRun    prometheus.Gauge
+	Checkpoint prometheus.Gauge
+	Position   *prometheus.GaugeVec // by what was read
+	Behind     prometheus.Gauge
+	NotCarried prometheus.Gauge
+}
+
 // NewReconciliationGauges adds the gauges of the periodic reconciliation.
-func (m *Metrics) NewReconciliationGauges() (findings *prometheus.GaugeVec, lastRun prometheus.Gauge) {
+func (m *Metrics) NewReconciliationGauges() ReconciliationGauges {
 	metrics := promauto.With(m.Registry)
-	findings = metrics.NewGaugeVec(prometheus.GaugeOpts{
-		Name: "settled_reconciliation_findings", Help: "What the last reconciliation of outcomes, ledger and node found, by kind; at the node it looks at the sessions closed since the one before, at 3,000 of them drawn at random where they are more, and at those where it disagreed.",
-	}, []string{"kind"})
-	lastRun = metrics.NewGauge(prometheus.GaugeOpts{
-		Name: "settled_reconciliation_last_run_timestamp_seconds", Help: "When the last reconciliation was finished, in Unix time; 0 before the first.",
-	})
-	return findings, lastRun
+	gauge := func(name, help string) prometheus.Gauge {
+		return metrics.NewGauge(prometheus.GaugeOpts{Name: name, Help: help})
+	}
+	vec := func(name, help, label string) *prometheus.GaugeVec {
+		return metrics.NewGaugeVec(prometheus.GaugeOpts{Name: name, Help: help}, []string{label})
+	}
+	return ReconciliationGauges{
+		Findings:   vec("settled_reconciliation_findings", "What the last reconciliation of outcomes, ledger and node found, or found earlier and still finds, by kind. One replica reconciles for all, and every replica shows the same.", "kind"),
+		LastRun:    gauge("settled_reconciliation_last_run_timestamp_seconds", "When the last reconciliation was finished, in Unix time; 0 before the first."),
+		Checkpoint: gauge("settled_reconciliation_checkpoint_timestamp_seconds", "When its checkpoint was stored last, in Unix time; 0 if there is none."),
+		Position:   vec("settled_reconciliation_position", "The sequence up to which it has read the ledger and OUTCOMES, and up to which the ledger was compared with the node, by of (ledger, outcomes, node).", "of"),
+		Behind:     gauge("settled_reconciliation_behind_entries", "Entries of the ledger that the last run could not compare with the node within its hour; 0 if it kept up."),
+		NotCarried: gauge("settled_reconciliation_findings_not_carried", "Findings beyond the bound of the checkpoint, which the next run does not look at again: settled reconcile finds them."),
+	}
 }
 
 // otherScenario is the label of every scenario without a policy: publishers choose those

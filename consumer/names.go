@@ -52,8 +52,9 @@ func OperationSubject(prefix, action string) string { return prefix + "operation
 // MessageID is the Nats-Msg-Id of an outcome: the hex SHA-256 of its source, its id and
 // the digest of its data, joined by NUL. Two publishes of one outcome within the stream's
 // duplicate window are stored once; the same id with other data is stored, and becomes an
-// outcome_conflict. Any publisher can use an id first: the server's answer that a message
-// is a duplicate proves nothing until the stored message is compared.
+// outcome_conflict if it names the same session. Any publisher can use an id first: the
+// server's answer that a message is a duplicate proves nothing until the stored message is
+// compared.
 func MessageID(source, id string, digest ...string) string {
 	sum := sha256.Sum256([]byte(strings.Join(append([]string{source, id}, digest...), "\x00")))
 	return hex.EncodeToString(sum[:])

@@ -8,7 +8,7 @@ import (
 )
 
 // The bounds of what an audit of the whole stream remembers, whatever the ledger's size:
-// about 140 bytes for each closed session and 500 for each other one, and one to two bytes
+// about 160 bytes for each closed session and 500 for each other one, and one to two bytes
 // for each session that was forgotten.
 const (
 	maxOpenAudits   = 1 << 16 // sessions that are not closed

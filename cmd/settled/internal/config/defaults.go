@@ -33,7 +33,7 @@ func (c *Config) Keys() []Key {
 		{"nats.replicas", &c.NATSReplicas, "1", "Replicas of the streams that are created. 3 in production."},
 		{"nats.manage_streams", &c.NATSManageStreams, "true", "Create the streams and the consumer that are missing. Existing ones are never changed. false: only verify them."},
 		{"nats.max_bytes.outcomes", &c.NATSMaxBytes.Outcomes, "0", "Size in bytes of the stream of outcomes, where settled creates it. Managed accounts often require one. 0: no limit. A full stream refuses messages; it drops none."},
-		{"nats.max_bytes.settlements", &c.NATSMaxBytes.Settlements, "0", "Likewise of the ledger. A million settled sessions take 1.6 GB. Nothing is settled while it is full."},
+		{"nats.max_bytes.settlements", &c.NATSMaxBytes.Settlements, "0", "Likewise of the ledger. It counts before compression: about 5 KB for each session. Nothing is settled while it is full."},
 		{"nats.max_bytes.deadletters", &c.NATSMaxBytes.Deadletters, "0", "Likewise of the dead letters."},
 		{"nats.max_bytes.operations", &c.NATSMaxBytes.Operations, "0", "Likewise of the record of operations."},
 		{"nats.state_dir", &c.NATSStateDir, "", "Where serve remembers, outside NATS, the last ledger entry that it knows, so that it notices a store that was restored from an older copy while it was stopped. Unset: $STATE_DIRECTORY, $XDG_STATE_HOME/settled or ~/.local/state/settled. none: nowhere."},

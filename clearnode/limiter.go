@@ -10,6 +10,7 @@ import (
 const (
 	minWindow       = 10               // answers after which the limit may change, or as many as the limit if that is more
 	baselineRefresh = 30 * time.Second // how long a baseline counts
+	baselineWindows = 10               // in how many windows it can lower the limit
 )
 
 // limiter is how many requests that move money may be in flight: a permit is taken for each.
@@ -19,8 +20,9 @@ const (
 // when an answer is lost.
 //
 // By Little's law, the average of a window and the baseline tell how many requests queue:
-// limit * (1 - baseline/average). The baseline is the lowest average of a window. To stay
-// true when the node gets slower, it is measured again from time to time at half the limit.
+// limit * (1 - baseline/average). The baseline is the lowest average of a window. It is
+// measured again at a quarter of the limit from time to time, and before a limit is lowered
+// by an old one: the node may have become slower for other reasons.
 //
 // The limiter has no clock. Its methods may be called from any goroutine.
 type limiter struct {
@@ -30,12 +32,14 @@ type limiter struct {
 	inFlight int
 	queue    []chan struct{} // waits for permits; the first is closed first
 
-	epoch     uint64 // increases when the limit is halved, also for a measurement
+	epoch     uint64 // increases when the limit is halved, and before and after a measurement
+	halved    uint64 // the epoch that began when the limit was last halved
 	answers   int    // of the window
 	total     time.Duration
 	reached   bool          // the limit was reached in the window
 	baseline  time.Duration // 0: not measured yet
 	measured  time.Time     // when it was measured
+	windows   int           // since then
 	measuring bool          // the window is a measurement
 }
 
@@ -80,10 +84,10 @@ func (l *limiter) grant() {
 	l.reached = l.reached || l.inFlight >= l.allowed()
 }
 
-// allowed is the limit, or half of it during a measurement. The lock is held.
+// allowed is the limit, or a quarter of it during a measurement. The lock is held.
 func (l *limiter) allowed() int {
 	if l.measuring {
-		return max(l.min, l.limit/2)
+		return max(l.min, l.limit/4)
 	}
 	return l.limit
 }
@@ -107,10 +111,11 @@ func (l *limiter) begin() (epoch uint64) {
 func (l *limiter) lost(epoch uint64) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if epoch == l.epoch {
+	if epoch >= l.halved {
 		l.limit = max(l.min, l.limit/2)
-		l.startWindow(false)
 		l.epoch++
+		l.halved = l.epoch
+		l.startWindow(false)
 	}
 }
 
@@ -127,38 +132,35 @@ func (l *limiter) answered(epoch uint64, took time.Duration, now time.Time) {
 		return
 	}
 	average := l.total / time.Duration(l.answers)
-	switch {
-	case l.measuring:
-		l.baseline, l.measured = average, now
-		l.epoch++
-	case l.baseline == 0:
-		l.baseline, l.measured = average, now
-		fallthrough
-	case now.Sub(l.measured) < baselineRefresh:
-		l.baseline = min(l.baseline, average)
-		l.adjust(average)
-	default:
-		l.startWindow(true)
-		l.epoch++
+	if l.measuring || l.baseline == 0 {
+		l.baseline, l.measured, l.windows = average, now, 0
+		l.startWindow(false)
 		return
 	}
-	l.startWindow(false)
-}
-
-// adjust moves the limit by one. Some requests may queue, so that the node never waits for
-// the next one, and because an average varies.
-func (l *limiter) adjust(average time.Duration) {
+	l.windows++
+	l.baseline = min(l.baseline, average)
+	// Some requests may queue, so that the node never waits for the next one, and because an
+	// average varies.
 	queued := float64(l.limit) * (1 - float64(l.baseline)/float64(max(average, 1)))
 	allowed := 1 + float64(l.limit)/4
+	high := l.reached && queued > allowed+1
+	measure := now.Sub(l.measured) >= baselineRefresh || high && l.windows > baselineWindows
 	switch {
+	case measure:
+	case high:
+		l.limit = max(l.limit-1, l.min)
 	case l.reached && queued < allowed:
 		l.limit = min(l.limit+1, l.max)
-	case l.reached && queued > allowed+1:
-		l.limit = max(l.limit-1, l.min)
 	}
+	l.startWindow(measure)
 }
 
+// startWindow begins a window. Answers to requests that were sent at another limit, before
+// or during a measurement, do not count in it. The lock is held.
 func (l *limiter) startWindow(measuring bool) {
+	if measuring != l.measuring {
+		l.epoch++
+	}
 	l.answers, l.total, l.reached, l.measuring = 0, 0, false, measuring
 	l.grant()
 }

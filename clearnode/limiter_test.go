@@ -100,9 +100,13 @@ func TestLimitFollowsCapacity(t *testing.T) {
 	n.wantLimit(2)
 	n.setCapacity(8)
 	n.wantLimit(8)
-	n.service *= 10 // the baseline has to be measured again
+	n.service *= 4 // the baseline has to be measured again, and soon
+	n.run(5 * time.Second)
+	if n.l.limit < 8 {
+		t.Errorf("the limit is %d because the node became slower for other reasons", n.l.limit)
+	}
 	n.wantLimit(8)
-	n.service /= 20
+	n.service /= 8
 	n.wantLimit(8)
 }
 

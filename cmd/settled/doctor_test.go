@@ -134,9 +134,9 @@ func TestDoctorFindsFaults(t *testing.T) {
 		{it: "the node's clock is off", node: clearnodetest.Config{Now: func() time.Time { return time.Now().Add(5 * time.Second) }},
 			want: finding("node.clock", doctor.Warn, "s ahead of ours", "NTP")},
 		{it: "another node answers", plant: func(d *deployment) { d.cfg.NodeAddress = addressOf(d.players[0]) },
-			want: finding("node.address", doctor.Fail, "answers", "clearnode.node_address: \"0x")},
+			want: finding("node.address", doctor.Fail, "the node's address is", "clearnode.node_address: \"0x")},
 		{it: "nobody is pinned", plant: func(d *deployment) { d.cfg.NodeAddress = "" },
-			want: finding("node.address", doctor.Warn, "the first signer is trusted", "clearnode.node_address: \"0x")},
+			want: finding("node.address", doctor.Warn, "the address that signs the first answer is trusted", "clearnode.node_address: \"0x")},
 		{it: "another generation", plant: func(d *deployment) { d.cfg.NodeProtocol = "nitronode/v1" },
 			want: finding("node.protocol", doctor.Fail, "speaks nitrorpc/0.4", "clearnode.protocol: nitrorpc/0.4")},
 		{it: "the node is down", plant: func(d *deployment) { d.node.Stop() },
@@ -145,13 +145,13 @@ func TestDoctorFindsFaults(t *testing.T) {
 			d.node.Inject(clearnodetest.Fault{Method: "auth_verify", Kind: clearnodetest.Error, Text: "invalid challenge or signature", Times: -1})
 		}, want: finding("node.sign_in", doctor.Fail, "invalid challenge", "clearnode.key_files")},
 		{it: "somebody else closes sessions", plant: func(d *deployment) { d.closedByAnother() },
-			want: finding("node.closed", doctor.Warn, "1 of the newest 1", "only closer")},
+			want: finding("node.closed", doctor.Warn, "1 of the 1 closed sessions", "only client")},
 		{it: "key file open to others", plant: func(d *deployment) { d.must(os.Chmod(d.cfg.NodeKeyFiles[0], 0o644)) },
 			want: finding("keys", doctor.Fail, "0644", "chmod 600")},
 		{it: "key file missing", plant: func(d *deployment) { d.cfg.NodeKeyFiles = []string{"nowhere.key"} },
 			want: finding("keys", doctor.Fail, "nowhere.key", "clearnode.key_files")},
 		{it: "key file twice", plant: func(d *deployment) { d.cfg.NodeKeyFiles = append(d.cfg.NodeKeyFiles, d.cfg.NodeKeyFiles[0]) },
-			want: finding("keys", doctor.Fail, "the same key as another file", "once")},
+			want: finding("keys", doctor.Fail, "which another file contains too", "once")},
 		{it: "no key", plant: func(d *deployment) { d.cfg.NodeKeyFiles = nil },
 			want: finding("keys", doctor.Fail, "not set", "clearnode.key_files")},
 		{it: "NATS is down", plant: func(d *deployment) { d.cfg.NATSURL = "nats://127.0.0.1:1" },
@@ -276,15 +276,15 @@ func TestDoctorOnPermissions(t *testing.T) {
 		want    doctor.Finding
 	}{
 		{"", finding("nats.rights", doctor.OK, "may do all", "")},
-		{"operation.*", finding("nats.rights", doctor.Warn, "overpays", `publish: ["operation.*"]`)},
-		{"settlement.*.*", finding("nats.rights", doctor.Fail, "could record nothing", `publish: ["settlement.*.*"]`)},
+		{"operation.*", finding("nats.rights", doctor.Fail, "a stop can't be recorded", `publish: ["operation.*"]`)},
+		{"settlement.*.*", finding("nats.rights", doctor.Fail, "ledger can't be written", `publish: ["settlement.*.*"]`)},
 		{"deadletter.*", finding("nats.rights", doctor.Fail, "dead letter", `publish: ["deadletter.*"]`)},
-		{"outcome.*", finding("nats.rights", doctor.Warn, "publish an outcome again", `publish: ["outcome.*"]`)},
+		{"outcome.*", finding("nats.rights", doctor.Warn, "can't be published again", `publish: ["outcome.*"]`)},
 		{"cosign.*", finding("nats.rights", doctor.Warn, "co-signature", `publish: ["cosign.*"]`)},
 		{"$JS.ACK.OUTCOMES.settled.>", finding("nats.rights", doctor.Fail, "again for ever", `publish: ["$JS.ACK.OUTCOMES.settled.>"] in the permissions of the user settled, and of no other`)},
 		{"$JS.ACK.*.*.OUTCOMES.settled.>", finding("nats.rights", doctor.Warn, "domain and account", `publish: ["$JS.ACK.*.*.OUTCOMES.settled.>"]`)},
-		{"$JS.API.STREAM.MSG.GET.SETTLEMENTS", finding("nats.rights", doctor.Fail, "could not read the ledger", `publish: ["$JS.API.STREAM.MSG.GET.SETTLEMENTS"]`)},
-		{"$JS.API.STREAM.CREATE.OUTCOMES", finding("nats.rights", doctor.Warn, "could not create stream OUTCOMES", `publish: ["$JS.API.STREAM.CREATE.OUTCOMES"]`)},
+		{"$JS.API.STREAM.MSG.GET.SETTLEMENTS", finding("nats.rights", doctor.Fail, "the ledger can't be read", `publish: ["$JS.API.STREAM.MSG.GET.SETTLEMENTS"]`)},
+		{"$JS.API.STREAM.CREATE.OUTCOMES", finding("nats.rights", doctor.Warn, "stream OUTCOMES can't be created", `publish: ["$JS.API.STREAM.CREATE.OUTCOMES"]`)},
 	} {
 		t.Run(c.without, func(t *testing.T) {
 			d := deploy(t)
@@ -297,7 +297,7 @@ func TestDoctorOnPermissions(t *testing.T) {
 			wantFinding(t, found, c.want)
 		})
 	}
-	for subject, late := range map[string]string{"operation.*": "learns of a stop late", "$JS.EVENT.ADVISORY.>": "another client takes"} {
+	for subject, late := range map[string]string{"operation.*": "notices a stop only at the next read", "$JS.EVENT.ADVISORY.>": "another client takes"} {
 		t.Run("not received: "+subject, func(t *testing.T) {
 			d := deploy(t)
 			d.production()
@@ -346,7 +346,7 @@ func TestDoctorAsAnotherUser(t *testing.T) {
 	for user, domain := range map[string]string{"partner": "outcomes", "operator": "", "dashboard": "ledger", "upstream": ""} {
 		d.cfg.NATSURL, d.cfg.NATSDomain = as(user, ns), domain
 		status, found := d.doctor()
-		wantFinding(t, found, finding("nats.rights", doctor.Fail, "is not settled's", "settled doctor --cosign"))
+		wantFinding(t, found, finding("nats.rights", doctor.Fail, "does not name settled's user", "settled doctor --cosign"))
 		if !slices.ContainsFunc(found, func(f doctor.Finding) bool {
 			return f.Check == "node.closed" && f.Result == doctor.Skipped && strings.Contains(f.Found, "with these credentials")
 		}) {
@@ -469,7 +469,7 @@ func TestDoctorEmbedded(t *testing.T) {
 	d.nats, d.cfg.EmbeddedListen = link, link.Embedded.Addr().String()
 	d.makeStreams(func(*jetstream.StreamConfig) {})
 	status, found = d.doctor()
-	wantFinding(t, found, finding("stream.SETTLEMENTS", doctor.OK, "as it should be", ""))
+	wantFinding(t, found, finding("stream.SETTLEMENTS", doctor.OK, "settings are correct", ""))
 	wantFinding(t, found, finding("consumer.settled", doctor.OK, "as it should be", ""))
 	wantFinding(t, found, finding("sending", doctor.OK, "no stop", ""))
 	if status != exitDone {

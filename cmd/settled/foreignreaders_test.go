@@ -155,7 +155,7 @@ func TestReadersTellCopiesFromEntries(t *testing.T) {
 	if _, found, summary := d.reconcile("--older-than", "0s"); int(summary.Entries) != entries || len(found) != len(copies) { // #nosec G115 -- few
 		t.Errorf("reconcile: %+v, %d findings, want %d", summary, len(found), len(copies))
 	}
-	if _, found := d.doctor(); !strings.Contains(fmt.Sprint(found), fmt.Sprintf("%d messages are not from settled", len(copies))) {
+	if _, found := d.doctor(); !strings.Contains(fmt.Sprint(found), fmt.Sprintf("%d foreign messages", len(copies))) {
 		t.Errorf("doctor does not report %d messages: %+v", len(copies), found)
 	}
 

@@ -91,7 +91,7 @@ var mayImport = map[string][]string{
 		"github.com/nats-io/nats.go", "github.com/rs/zerolog", "github.com/prometheus/client_golang", "go.opentelemetry.io", "github.com/go-logr/logr",
 	},
 	"cmd/settled/internal/natsconn": {
-		"settled/clearnode", "settled/cmd/settled/internal/background", "settled/cmd/settled/internal/config", "settled/consumer", "settled/deploy", "settled/ledger",
+		"settled/clearnode", "settled/cmd/settled/internal/background", "settled/cmd/settled/internal/config", "settled/consumer", "settled/deploy", "settled/ledger", "settled/ledger/streamreader",
 		"github.com/nats-io", "github.com/rs/zerolog",
 	},
 }

@@ -39,18 +39,18 @@ func (p *program) publishCommand() *cobra.Command {
 	c := &cobra.Command{
 		Use: "publish SCENARIO", Short: "Publish an outcome", Args: cobra.ExactArgs(1),
 		Example: "  settled publish payment_completed --session 0xcaeb… --party provider=0x2B5A…\n  settled publish dispute_resolved --session 0xcaeb… --data ruling.json",
-		Long:    "Publishes an outcome. It is first checked with the policies, the limits and the signers of the configuration: what would\nfail whatever the session holds is not published, and exits 1 with the text that its dead letter would have.",
+		Long:    "Publishes an outcome. It is first checked with the policies, the limits and the signers of the configuration. If the outcome\nwould fail whatever its session holds, the command publishes nothing, prints the text that its dead letter would have, and\nexits with status 1.",
 		RunE:    func(cmd *cobra.Command, args []string) error { return p.publish(cmd, args[0], f) },
 	}
 	c.Flags().StringVar(&f.session, "session", "", "the app session to close")
 	c.Flags().StringArrayVar(&f.parties, "party", nil, "role=address; may be repeated, also for several addresses of one role")
 	c.Flags().StringArrayVar(&f.totals, "total", nil, "asset=amount that the session must hold (expect.totals); may be repeated. Required with a legacy node, which doesn't report the session's balance")
-	c.Flags().StringVar(&f.completion, "completion", "", "share of the service that was delivered, 0 to 1")
+	c.Flags().StringVar(&f.completion, "completion", "", "delivered part of the service, a decimal from 0 to 1")
 	c.Flags().StringVar(&f.data, "data", "", "file with further data as JSON, or - for standard input")
 	c.Flags().StringVar(&f.source, "source", "/settled/publish", "CloudEvents source")
 	c.Flags().StringVar(&f.id, "id", "", "id of the outcome, unique per source; random if not given")
 	c.Flags().StringVar(&f.signKey, "sign-key", "", "key file to sign the outcome with (trust.outcome_signers), hex or keystore with clearnode.password_file")
-	c.Flags().BoolVar(&f.noCheck, "no-check", false, "publish without the check, as where the service has other policies than this configuration")
+	c.Flags().BoolVar(&f.noCheck, "no-check", false, "publish without the check, for example if the service has other policies than this configuration")
 	c.Flags().BoolVar(&f.dryRun, "dry-run", false, "check, show what would be published and what would be paid, and publish nothing")
 	c.Flags().DurationVar(&f.wait, "wait", 0, "wait for the result, as in --wait=1m; exit 0 if the session is closed, 1 if the outcome failed, 3 if there is no result in time")
 	c.Flags().Lookup("wait").NoOptDefVal = "30s"
@@ -228,7 +228,7 @@ func outcomeMessage(prefix, scenario string, event []byte) *nats.Msg {
 }
 
 // publishTime bounds a publish, and firstPublish its first attempt. Each later attempt may
-// take twice as long, for a slow server.
+// take twice as long as the one before, for a slow server.
 const (
 	publishTime  = 10 * time.Second
 	firstPublish = time.Second
@@ -273,8 +273,9 @@ func parseOutcomeMessage(prefix string, msg *nats.Msg) settlement.Outcome {
 	return o
 }
 
-// matchStored reads the message at a sequence. ours: the stored message is this one. same:
-// it has the same outcome and signature.
+// matchStored reads the message at a sequence and compares it with this one. ours: subject,
+// signature and payload are equal. same: it is the same outcome for the same session, with
+// the same signature.
 func matchStored(ctx context.Context, js jetstream.JetStream, prefix string, sequence uint64, msg *nats.Msg, o settlement.Outcome) (ours, same bool) {
 	ctx, cancel := context.WithTimeout(ctx, firstPublish)
 	defer cancel()
@@ -318,7 +319,7 @@ func publishError(nc *nats.Conn, err error, prefix, source, id string, msg *nats
 // isOutOfSpace reports whether the server rejected a message for lack of space: of the
 // server, the account, its storage, or the stream.
 func isOutOfSpace(api *jetstream.APIError) bool {
-	const storeFailed = 10077 // in the store's own words
+	const storeFailed = 10077 // the description is the store's own error text
 	return slices.Contains([]jetstream.ErrorCode{10023, 10028, 10047}, api.ErrorCode) ||
 		api.ErrorCode == storeFailed && strings.HasPrefix(api.Description, "maximum ")
 }
@@ -341,8 +342,8 @@ func signOutcome(ctx context.Context, msg *nats.Msg, prefix, keyFile, passwordFi
 }
 
 // checkOutcome returns why an outcome would fail with this configuration, whatever its
-// session holds; nil if that isn't known without the session. An outcome that needs a
-// signature fails without one whatever else it says.
+// session holds. It returns nil if the outcome would not fail, or if that depends on its
+// session. The signature is checked first: without a valid one the outcome fails anyway.
 func checkOutcome(cfg *config.Config, o settlement.Outcome) *settlement.Failure {
 	if trust := cfg.TrustFunc(); trust != nil {
 		if f := trust(o); f != nil {

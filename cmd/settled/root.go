@@ -45,11 +45,6 @@ func newRoot(s *terminal.Streams) *cobra.Command {
 		p.serveCommand(), p.demoCommand(), p.simCommand(), p.publishCommand(), p.watchCommand(),
 		p.deadletterCommand(), p.stopCommand(), p.resumeCommand(), p.ledgerCommand(), p.reconcileCommand(), p.cosignCommand(), p.configCommand(), p.doctorCommand(), p.benchCommand(), p.schemaCommand(), p.versionCommand(),
 	)
-	// A command that is planned and doesn't exist yet reports so.
-	root.AddCommand(&cobra.Command{
-		Use: "policy", Hidden: true, DisableFlagParsing: true, Args: cobra.ArbitraryArgs,
-		RunE: func(c *cobra.Command, _ []string) error { return fmt.Errorf("`%s` is not built yet", c.CommandPath()) },
-	})
 	makeUsageErrors(root)
 	p.explainErrors(root)
 	return root

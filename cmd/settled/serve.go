@@ -15,7 +15,7 @@ func (p *program) serveCommand() *cobra.Command {
 	var embedded, afterRestore bool
 	c := &cobra.Command{
 		Use: "serve", Short: "Settle outcomes until stopped",
-		Long: "Takes outcomes from NATS JetStream, closes their sessions at the ClearNode, and records the results.\nAny number of replicas share the work. SIGTERM or Ctrl-C finishes outcomes in progress and stops within 15 s;\na second one stops at once.",
+		Long: "Takes outcomes from NATS JetStream, closes their sessions at the ClearNode, and records the results.\nAny number of replicas share the work. On SIGTERM or Ctrl-C it takes no new outcomes, waits up to 8 s for those being\nsettled, returns the rest, and ends within 15 s; a second signal ends it at once.",
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			return p.runService(cmd, "settled", func(cfg *config.Config, log zerolog.Logger) error {
 				cfg.Embedded, cfg.AfterRestore = cfg.Embedded || embedded, afterRestore
@@ -24,7 +24,7 @@ func (p *program) serveCommand() *cobra.Command {
 		},
 	}
 	c.Flags().BoolVar(&embedded, "embedded", false, "run on a JetStream server inside this process (embedded.enabled)")
-	c.Flags().BoolVar(&afterRestore, "after-restore", false, "NATS was restored from a copy: send nothing for message_expiry plus fence_margin, until what the copy doesn't know of has expired")
+	c.Flags().BoolVar(&afterRestore, "after-restore", false, "NATS was restored from a copy: send nothing for message_expiry plus fence_margin. By then every request that the copy does not record has expired")
 	return c
 }
 

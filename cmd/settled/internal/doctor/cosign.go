@@ -13,8 +13,8 @@ import (
 	"settled/settlement"
 )
 
-// checkCosignPermissions checks what `settled cosign` needs of NATS: requests for its keys and
-// single outcomes.
+// checkCosignPermissions checks that the co-signer may receive co-signing requests for its
+// keys, and may read single outcomes.
 func (d *Doctor) checkCosignPermissions(ctx context.Context) {
 	stream := d.Cfg.OutcomesStream()
 	get := d.apiPrefix() + "STREAM.MSG.GET." + stream
@@ -29,17 +29,17 @@ func (d *Doctor) checkCosignPermissions(ctx context.Context) {
 			report("subscribe", subject, err)
 		}
 	}
-	allowed, err := d.canPublish([]string{get})
+	allowed, err := d.canPublish(get)
 	switch {
 	case err != nil:
 		d.fail("nats.rights", "", "%s", err)
 		return
 	case !allowed && d.NATS.Domain == "":
-		d.fail("nats.domain", "nats.domain: outcomes, as deploy/COSIGN.md has it; the domain of the leaf node or mirror that you read otherwise", "outcomes can't be read: %s", d.NATS.LastError())
+		d.fail("nats.domain", "set nats.domain: outcomes as in deploy/COSIGN.md, or the domain of your mirror", "outcomes can't be read: %s", d.NATS.LastError())
 		return
 	case !allowed:
 		report("publish", get, d.NATS.LastError())
-		d.skip("stream."+stream, "it may not be read")
+		d.skip("stream."+stream, "the co-signer has no permission to read it")
 		return
 	case denied == 0:
 		d.ok("nats.rights", "the co-signer may receive requests and read single outcomes")
@@ -57,7 +57,7 @@ func (d *Doctor) checkReadOutcome(ctx context.Context, stream, get string) {
 	case errors.Is(err, nats.ErrNoResponders):
 		d.fail(check, "nats.domain: outcomes, with the export and import of deploy/nats/cosign-accounts.conf; or cosign.outcomes_stream: the name of your mirror", "nothing answers on %s", get)
 	case err != nil:
-		d.fail(check, "start the settling party's NATS server, or the leaf node's connection to it", "%s: %s", get, err)
+		d.fail(check, "start the settling party's NATS server, or restore the leaf node's connection to it", "%s: %s", get, err)
 	case strings.Contains(string(answer.Data), `"err_code":10059`):
 		d.fail(check, "cosign.outcomes_stream: the stream that outcomes are read from; nats.prefix: the settling party's", "there is no such stream")
 	default:
@@ -69,7 +69,7 @@ func (d *Doctor) checkReadOutcome(ctx context.Context, stream, get string) {
 func (d *Doctor) checkCosignWeight(s settlement.Session) {
 	ours, _ := d.ownWeight(s)
 	if ours == 0 {
-		d.fail("session.quorum", "clearnode.key_files: the key of a participant that has a weight", "none of our keys has a weight in this session: no signature of theirs is asked for")
+		d.fail("session.quorum", "clearnode.key_files: the key of a participant that has a weight", "none of our keys has a weight in this session, so no signature is requested from them")
 		return
 	}
 	d.ok("session.quorum", "our keys have a weight of %d, and the quorum is %d", ours, s.Quorum)

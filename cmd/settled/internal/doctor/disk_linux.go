@@ -5,7 +5,7 @@ import "syscall"
 // File systems on which a ledger isn't durable (statfs(2)).
 var unsafeDisks = map[int64]string{
 	0x01021994: "tmpfs, which is memory", 0x858458f6: "ramfs, which is memory",
-	0x6969: "NFS, whose server answers for the sync", 0xff534d42: "CIFS, whose server answers for the sync",
+	0x6969: "NFS: only its server knows whether a sync reached the disk", 0xff534d42: "CIFS: only its server knows whether a sync reached the disk",
 }
 
 // diskOf returns the free bytes of a directory's file system, and its kind if a ledger isn't

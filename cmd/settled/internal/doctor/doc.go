@@ -1,3 +1,3 @@
-// Package doctor examines the configuration, NATS and the node for what would keep settled
-// from settling, and says what to change.
+// Package doctor examines the configuration, NATS and the node for problems that prevent
+// settling, and says what to change.
 package doctor

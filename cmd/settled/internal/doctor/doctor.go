@@ -19,7 +19,7 @@ const (
 	Note    = "note"    // nothing is wrong, or it can't be determined
 	Warn    = "warn"    // settled runs, and an operator should look into it
 	Fail    = "fail"    // settled would not start, not settle, or endanger money
-	Skipped = "skipped" // a check that it depends on failed
+	Skipped = "skipped" // it needs something that an earlier check did not find
 )
 
 // Finding is the result of one check.
@@ -30,8 +30,8 @@ type Finding struct {
 	Do     string `json:"do,omitempty"` // the line to change, or the command to run
 }
 
-// Doctor finds problems that would prevent settling. It changes nothing but the sign-in at
-// the node.
+// Doctor finds problems that would prevent settling. It changes nothing. It signs in at the
+// node, under the application name of serve with "/doctor".
 type Doctor struct {
 	Cfg        *config.Config
 	Session    settlement.SessionID // empty: none was named
@@ -73,7 +73,8 @@ func (d *Doctor) fail(check, do, format string, args ...any) {
 
 func (d *Doctor) skip(check, why string) { d.report(check, Skipped, "", "%s", why) }
 
-// Configuration reports the result of reading the configuration, and whether there is one.
+// Configuration reports the result of reading the configuration. It returns false if the
+// configuration is invalid.
 func (d *Doctor) Configuration(cfg *config.Config, warnings []string, err error) bool {
 	if err != nil {
 		d.fail("config", "see `settled config sample` for every key", "%s", err)

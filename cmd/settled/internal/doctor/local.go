@@ -39,7 +39,7 @@ func (d *Doctor) checkSecretFiles() {
 	}
 }
 
-// checkKey loads a key file, which makes the key sign a test message.
+// checkKey loads a key file. Loading a key also makes a test signature.
 func (d *Doctor) checkKey(path string) {
 	signer, err := clearnode.LoadKeyFile(path, d.Cfg.NodePasswordFile)
 	if err != nil {
@@ -48,7 +48,7 @@ func (d *Doctor) checkKey(path string) {
 	}
 	twice := slices.ContainsFunc(d.signers, func(s clearnode.Signer) bool { return s.Address() == signer.Address() })
 	if twice {
-		d.fail("keys", "clearnode.key_files: name each key once", "%s contains the same key as another file, that of %s", path, signer.Address())
+		d.fail("keys", "clearnode.key_files: name each key once", "%s contains the key of %s, which another file contains too", path, signer.Address())
 		return
 	}
 	d.signers, d.keyFiles = append(d.signers, signer), append(d.keyFiles, path)
@@ -56,7 +56,7 @@ func (d *Doctor) checkKey(path string) {
 }
 
 func modeAdvice(path string) string {
-	return "chmod 600 " + path + "; or 440 where root owns it and settled reads it by its group"
+	return "chmod 600 " + path + "; or 440 if root owns the file and settled's group may read it"
 }
 
 func keyAdvice(path string) string {
@@ -96,7 +96,7 @@ func (d *Doctor) checkRunningService(ctx context.Context) {
 	}
 	answer, err := http.DefaultClient.Do(request)
 	if err != nil {
-		d.note("serve", "", "no `%s` answers at %s: none runs here, or it listens elsewhere", command, d.Cfg.HTTPListen)
+		d.note("serve", "", "no `%s` answers at %s: it does not run here, or http.listen differs", command, d.Cfg.HTTPListen)
 		return
 	}
 	defer func() { _ = answer.Body.Close() }()

@@ -34,7 +34,7 @@ func (d *Doctor) examineNATS(ctx context.Context) {
 	if cfg.Embedded {
 		cfg.NATSURL = "nats://" + natsconn.Reachable(cfg.EmbeddedListen)
 		if !isListening(ctx, natsconn.Reachable(cfg.EmbeddedListen)) {
-			d.note("nats", "start `settled serve --embedded` and ask again", "the embedded server is not running: the streams were not checked")
+			d.note("nats", "start `settled serve --embedded` and run doctor again", "the embedded server is not running: the streams were not checked")
 			return
 		}
 	}
@@ -59,11 +59,11 @@ func (d *Doctor) examineNATS(ctx context.Context) {
 		d.checkCosignPermissions(ctx)
 		return
 	case cfg.Embedded && config.URLUser(natsconn.AsOperator(&cfg).NATSURL) == "":
-		d.note("nats.rights", "run doctor as the user that runs `settled serve --embedded`, with its embedded.store_dir", "without the embedded server's operator.url its streams can't be examined")
+		d.note("nats.rights", "run doctor as the user that runs `settled serve --embedded`, with its embedded.store_dir", "the file operator.url can't be read, so the streams were not checked")
 		return
-	case cfg.Embedded: // settled connects to it as its own user, with the rights of this version
+	case cfg.Embedded: // no permission check: the embedded server gives settled's user all it needs
 	case link.Domain != cfg.NATSDomain:
-		d.fail("nats.rights", notSettled, "the user of nats.url is not settled's: its account has no JetStream")
+		d.fail("nats.rights", notSettled, "nats.url does not name settled's user: its account has no JetStream")
 		return
 	default:
 		denied, settleds := d.checkPermissions()
@@ -93,7 +93,7 @@ func (d *Doctor) checkStop(ctx context.Context) {
 	case err != nil:
 		d.fail("sending", "", "sending is blocked because the stop state can't be read: %s", err)
 	case stop != nil:
-		d.fail("sending", "settled resume --reason …, once its cause is gone: see All sending is stopped in deploy/RUNBOOK.md", "%s", host.StopText(stop))
+		d.fail("sending", "Remove the cause, then run settled resume --reason …: see All sending is stopped in deploy/RUNBOOK.md", "%s", host.StopText(stop))
 	default:
 		d.ok("sending", "no stop is in force")
 	}
@@ -117,11 +117,11 @@ func natsAdvice(cfg *config.Config, err error) string {
 	case natsconn.InboxAdvice(err) != "":
 		return natsconn.InboxAdvice(err)
 	case errors.Is(err, nats.ErrAuthorization) || strings.Contains(text, "authorization"):
-		return "nats.credentials_file, nats.nkey_file, or user and password in nats.url: those of this program's user at this server"
+		return "nats.credentials_file, nats.nkey_file, or user and password in nats.url: set the credentials of settled's user on this server"
 	case strings.Contains(text, "tls") || strings.Contains(text, "certificate") || strings.Contains(text, "x509"):
 		return "nats.tls.ca: the file of the CA that signed the server's certificate"
 	}
-	return fmt.Sprintf("nats.url: %s: start the server there, or name the one that runs", config.RedactURL(cfg.NATSURL))
+	return fmt.Sprintf("nats.url: %s: start the server there, or set nats.url to a running server", config.RedactURL(cfg.NATSURL))
 }
 
 // checkServer checks the server of the connection.
@@ -251,7 +251,7 @@ func (d *Doctor) checkStream(i consumer.Inspection) {
 		d.missing = append(d.missing, i.Name)
 	}
 	if i.Lost {
-		d.warn(check, "publish outcomes without a result again", "it was lost: the stream is missing although the ledger has entries")
+		d.warn(check, "have outcomes that have no result published again", "it was lost: the stream is missing although the ledger has entries")
 	}
 	d.reportInspection(check, i)
 	if i.Stream != nil {
@@ -274,9 +274,9 @@ func (d *Doctor) reportInspection(check string, i consumer.Inspection) {
 	case len(i.Warnings) > 0:
 		d.warn(check, "", "%s", strings.Join(i.Warnings, "; "))
 	case i.Durable != nil:
-		d.ok(check, "as it should be; %d pending, %d unacknowledged, %d pull requests", i.Durable.NumPending, i.Durable.NumAckPending, i.Durable.NumWaiting)
+		d.ok(check, "settings are correct; %d pending, %d unacknowledged, %d pull requests", i.Durable.NumPending, i.Durable.NumAckPending, i.Durable.NumWaiting)
 	default:
-		d.ok(check, "as it should be; %d messages, %d replicas", i.Stream.State.Msgs, i.Stream.Config.Replicas)
+		d.ok(check, "settings are correct; %d messages, %d replicas", i.Stream.State.Msgs, i.Stream.Config.Replicas)
 	}
 }
 

@@ -112,9 +112,9 @@ func (d *Doctor) checkNodeAddress(ctx context.Context, x *clearnode.Diagnosis, p
 	case !known:
 		return false, true
 	case pinned == nil:
-		d.warn("node.address", line, "clearnode.node_address is not set: the first signer is trusted")
+		d.warn("node.address", line, "clearnode.node_address is not set: the address that signs the first answer is trusted")
 	case *pinned != address:
-		d.fail("node.address", "if this is the right node, set "+line+"; otherwise correct clearnode.url", "%s answers, and %s is configured", address, *pinned)
+		d.fail("node.address", "if this is the right node, set "+line+"; otherwise correct clearnode.url", "the node's address is %s, but clearnode.node_address is %s", address, *pinned)
 		return true, false
 	default:
 		d.ok("node.address", "%s, as configured", address)
@@ -128,14 +128,14 @@ func (d *Doctor) checkSignIn(ctx context.Context, x *clearnode.Diagnosis) bool {
 	case err != nil && strings.Contains(err.Error(), "clearnode.node_address"):
 		d.fail("node.sign_in", "clearnode.node_address: the node's own", "%s", err)
 	case err != nil:
-		d.fail("node.sign_in", "clearnode.key_files: the first key is the one that signs in; see the node's error", "sign-in of %s refused: %s", d.addresses()[0], err)
+		d.fail("node.sign_in", "clearnode.key_files: check the first key: it signs in; see the node's error", "sign-in of %s refused: %s", d.addresses()[0], err)
 	case !x.Signed():
 		d.ok("node.sign_in", "no sign-in needed")
 	default:
 		d.ok("node.sign_in", "signed in as %s", d.addresses()[0])
 	}
 	for _, a := range useless {
-		d.fail("node.sign_in", "have the node's operator remove its row from the table session_keys, and restart the node", "another wallet registered %s as its session key: the node ignores this account's signatures", a)
+		d.fail("node.sign_in", fmt.Sprintf("have the node's operator remove the row of %s from the table session_keys, and restart the node", a), "another wallet registered %s as its session key: the node ignores this account's signatures", a)
 	}
 	return err == nil
 }
@@ -161,7 +161,8 @@ func aheadOf(d time.Duration) string {
 	return fmt.Sprintf("%s ahead of", d.Round(time.Millisecond))
 }
 
-// checkExpiry compares the node's message expiry, which the fence depends on.
+// checkExpiry compares the measured message expiry with the configured one. The fence depends
+// on it.
 func (d *Doctor) checkExpiry(ctx context.Context, x *clearnode.Diagnosis) {
 	e, err := x.Expiry(ctx)
 	line := fmt.Sprintf("clearnode.message_expiry: %s", e.Actual)
@@ -195,7 +196,7 @@ func (d *Doctor) checkLimitAssets(ctx context.Context, x *clearnode.Diagnosis) {
 	case err != nil:
 		d.fail("node.limits", "", "the node's assets are not known: %s", err)
 	case len(assets) == 0:
-		d.note("node.limits", "", "the node lists no assets: the limits can't be checked until a session is read")
+		d.note("node.limits", "", "the node lists no assets: the limits are checked when a session is settled")
 	case unlisted != nil:
 		d.fail("node.limits", fmt.Sprintf("limits: name assets as the node lists them: %q", assets), "%s; nothing is sent", unlisted)
 	default:

@@ -89,7 +89,7 @@ func unrecordedSessions(ctx context.Context, l *ledger.Ledger, ids []settlement.
 
 func (d *Doctor) reportUnrecorded(strange []settlement.SessionID, seen int) {
 	if len(strange) == 0 {
-		d.ok("node.closed", "the ledger knows each of the newest %d closed sessions of our keys", seen)
+		d.ok("node.closed", "all %d closed sessions that the node listed first for our keys are in the ledger", seen)
 		return
 	}
 	var names []string
@@ -100,8 +100,8 @@ func (d *Doctor) reportUnrecorded(strange []settlement.SessionID, seen int) {
 	if n := len(strange) - len(names); n > 0 {
 		more = fmt.Sprintf(" and %d more", n)
 	}
-	d.warn("node.closed", "settled must be the only closer of the sessions it settles: look for a script, or a settled with another ledger; sessions closed before settled used these keys are harmless",
-		"%d of the newest %d closed sessions of our keys are not in the ledger: %s%s", len(strange), seen, strings.Join(names, ", "), more)
+	d.warn("node.closed", "settled must be the only client that closes these sessions: look for a script, or a settled with another ledger; sessions closed before settled used these keys are harmless",
+		"%d of the %d closed sessions that the node listed first for our keys are not in the ledger: %s%s", len(strange), seen, strings.Join(names, ", "), more)
 }
 
 // checkSession checks whether our keys can close the session.
@@ -139,7 +139,7 @@ func (d *Doctor) checkStanding(ctx context.Context, s settlement.Session) {
 		return
 	}
 	if st := head.Standing(); !s.Open && st.State == settlement.Free {
-		d.warn("session", "", "closed at the node, but not in this ledger")
+		d.warn("session", "", "closed at the node, and free in this ledger")
 	} else {
 		d.ok("session", "%s at the node, %s in the ledger", state, st.State)
 	}
@@ -160,13 +160,13 @@ func (d *Doctor) checkQuorum(s settlement.Session) {
 	}
 	switch {
 	case all < s.Quorum:
-		d.fail("session.quorum", "no setting helps; ask the node's operator to close it", "all participants together have a weight of %d, and the quorum is %d: nobody can close it", all, s.Quorum)
+		d.fail("session.quorum", "this can't be corrected in settled: ask the node's operator to close the session", "all participants together have a weight of %d, and the quorum is %d: nobody can close it", all, s.Quorum)
 	case !participates:
 		d.fail("session.quorum", "clearnode.key_files: the key of one of "+strings.Join(participants, ", "), "none of our keys is a participant")
 	case ours >= s.Quorum:
 		d.ok("session.quorum", "our keys have a weight of %d, and the quorum is %d", ours, s.Quorum)
 	default:
-		d.warn("session.quorum", "run `settled cosign` with the key of "+strings.Join(others, ", "), "our keys have a weight of %d, and the quorum is %d: others must sign too", ours, s.Quorum)
+		d.warn("session.quorum", "these parties must run `settled cosign`, until the quorum is reached: "+strings.Join(others, ", "), "our keys have a weight of %d, and the quorum is %d: others must sign too", ours, s.Quorum)
 	}
 }
 

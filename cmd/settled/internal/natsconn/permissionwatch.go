@@ -2,7 +2,6 @@ package natsconn
 
 import (
 	"context"
-	"crypto/rand"
 	"errors"
 	"fmt"
 	"slices"
@@ -17,8 +16,6 @@ import (
 
 	"settled/cmd/settled/internal/background"
 	"settled/cmd/settled/internal/config"
-	"settled/consumer"
-	"settled/ledger"
 )
 
 const (
@@ -28,26 +25,11 @@ const (
 	permissionRetry    = 2 * time.Second // while one is missing
 	permissionTimeout  = 2 * time.Second // of one round trip
 	permissionDelay    = 250 * time.Millisecond
-
-	// probeToken begins the last token of every subject that is tried.
-	probeToken = "rights-"
 )
-
-// InvalidJSON is the payload of probes of the API, which rejects it as malformed.
-const InvalidJSON = "{"
 
 // MinPayload is the size in bytes that messages must be allowed to have: a closed entry
 // with evidence and the node's answer may be that large.
 const MinPayload = 1 << 20
-
-// permission is one that a running service needs.
-type permission struct {
-	prefix      string // of the subjects that it is about
-	subject     string // of these one that has no effect, but for its last token
-	allow       string // what the server's configuration should allow
-	consequence string // of not having it
-	isRequest   bool   // the server answers on subject, which is the same each time
-}
 
 // PermissionWatch checks while a service runs whether it may publish what it must: entries
 // of the ledger, dead letters, operations, acknowledgements, and requests for outcomes.
@@ -55,24 +37,17 @@ type permission struct {
 type PermissionWatch struct {
 	nc          *nats.Conn
 	log         zerolog.Logger
-	permissions []permission
+	permissions []Permission
 	checkNow    background.Wake
 
 	mu         sync.Mutex
-	refused    map[string]bool // by permission.allow
+	refused    map[string]bool // by Permission.Allow
 	maxPayload int64           // the server's limit if it is too low; else 0
 }
 
 func NewPermissionWatch(js jetstream.JetStream, cfg *config.Config, log zerolog.Logger) *PermissionWatch {
-	next := consumer.NextSubject(js, cfg.NATSPrefix, cfg.ConsumerDurable)
-	prefix, durable := cfg.NATSPrefix, consumer.OutcomesStream(cfg.NATSPrefix)+"."+cfg.ConsumerDurable
-	return &PermissionWatch{nc: js.Conn(), log: log, checkNow: background.NewWake(), refused: map[string]bool{}, permissions: []permission{
-		{prefix + "settlement.", ledger.Subject(prefix, "closing", probeToken), ledger.Subject(prefix, "*", "*"), "the ledger can't be written", false},
-		{prefix + "deadletter.", consumer.DeadLetterSubject(prefix, probeToken), prefix + "deadletter.*", "dead letters can't be stored", false},
-		{prefix + "operation.", consumer.OperationSubject(prefix, probeToken), prefix + "operation.*", "a stop can't be recorded", false},
-		{"$JS.ACK." + durable + ".", "$JS.ACK." + durable + "." + probeToken, "$JS.ACK." + durable + ".>", "outcomes can't be acknowledged", false},
-		{next, next, next, "outcomes can't be fetched", true},
-	}}
+	watched := slices.DeleteFunc(Permissions(js, cfg), func(p Permission) bool { return p.Need != Watched })
+	return &PermissionWatch{nc: js.Conn(), log: log, permissions: watched, checkNow: background.NewWake(), refused: map[string]bool{}}
 }
 
 // HandleError records a permission that the server denied. The connection's error handler
@@ -82,7 +57,7 @@ func (w *PermissionWatch) HandleError(err error) {
 		return
 	}
 	for _, p := range w.permissions {
-		if strings.Contains(err.Error(), `Publish to "`+p.prefix) {
+		if p.isAboutSubject(err) {
 			w.record(p, true)
 			w.CheckSoon()
 		}
@@ -126,18 +101,19 @@ func (w *PermissionWatch) CheckAll(ctx context.Context) {
 	}
 }
 
-func (w *PermissionWatch) isAllowed(ctx context.Context, p permission) (bool, error) {
+// isAllowed reports whether a permission exists. If it has only one subject, the server
+// answers there, and the connection's last error may be an old one: then a request is sent.
+func (w *PermissionWatch) isAllowed(ctx context.Context, p Permission) (bool, error) {
 	ctx, cancel := context.WithTimeout(ctx, permissionTimeout)
 	defer cancel()
-	if !p.isRequest {
-		// A subject is used once, since the connection keeps its last error.
-		return CanPublish(ctx, w.nc, p.subject+rand.Text())
+	if p.subject != "" {
+		return CanPublish(ctx, w.nc, p.Subject())
 	}
-	_, err := w.nc.RequestWithContext(ctx, p.subject, []byte(InvalidJSON)) // which delivers nothing
+	_, err := w.nc.RequestWithContext(ctx, p.Allow, []byte(InvalidJSON)) // which delivers nothing
 	switch {
 	case err == nil || errors.Is(err, nats.ErrNoResponders): // no durable: that is reported elsewhere
 		return true, nil
-	case PermissionError(w.nc, p.subject) != nil:
+	case PermissionError(w.nc, p.Allow) != nil:
 		return false, nil
 	}
 	return false, err
@@ -165,45 +141,18 @@ func payloadError(limit int64) error {
 	return fmt.Errorf("NATS takes messages of %d bytes at most, and the result of a close can have %d: set max_payload: 1MB in the configuration of the servers, or in the account's limits", limit, MinPayload)
 }
 
-// CanPublish reports whether the connection's user may publish to a subject. It publishes
-// a message that has no effect: no part of the server can parse it, and it expects to be
-// stored in a stream whose name is invalid. The server reports that it denies a message
-// before it answers the ping after it. The error is that of the connection.
-func CanPublish(ctx context.Context, nc *nats.Conn, subject string) (bool, error) {
-	m := nats.NewMsg(subject)
-	m.Header.Set("Nats-Expected-Stream", "*settled rights*")
-	m.Header.Set("Nats-Expected-Last-Sequence", strconv.Itoa(1<<53))
-	m.Data, m.Reply = []byte(InvalidJSON), nc.NewInbox()
-	if err := nc.PublishMsg(m); err != nil {
-		return false, err
-	}
-	if err := nc.FlushWithContext(ctx); err != nil {
-		return false, err
-	}
-	return PermissionError(nc, subject) == nil, nil
-}
-
-// PermissionError returns the connection's last error if the server denied that subject.
-func PermissionError(nc *nats.Conn, subject string) error {
-	last := nc.LastError()
-	if errors.Is(last, nats.ErrPermissionViolation) && strings.Contains(last.Error(), strconv.Quote(subject)) {
-		return last
-	}
-	return nil
-}
-
 // record keeps whether a permission is missing, and logs a change.
-func (w *PermissionWatch) record(p permission, missing bool) {
+func (w *PermissionWatch) record(p Permission, missing bool) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	switch {
-	case missing == w.refused[p.allow]:
+	case missing == w.refused[p.Allow]:
 	case missing:
-		w.refused[p.allow] = true
-		w.log.Error().Str("allow", p.allow).Msg("all sending is held: NATS refuses settled's user the right to publish, so " + p.consequence)
+		w.refused[p.Allow] = true
+		w.log.Error().Str("allow", p.Allow).Msg("all sending is held: NATS refuses settled's user the right to publish, so " + p.Consequence)
 	default:
-		delete(w.refused, p.allow)
-		w.log.Info().Str("allow", p.allow).Msg("NATS lets settled's user publish again")
+		delete(w.refused, p.Allow)
+		w.log.Info().Str("allow", p.Allow).Msg("NATS permits settled's user to publish again")
 	}
 }
 
@@ -216,8 +165,8 @@ func (w *PermissionWatch) Problem() error {
 	defer w.mu.Unlock()
 	var allow, consequences []string
 	for _, p := range w.permissions {
-		if w.refused[p.allow] {
-			allow, consequences = append(allow, strconv.Quote(p.allow)), append(consequences, p.consequence)
+		if w.refused[p.Allow] {
+			allow, consequences = append(allow, strconv.Quote(p.Allow)), append(consequences, p.Consequence)
 		}
 	}
 	switch {
@@ -226,5 +175,5 @@ func (w *PermissionWatch) Problem() error {
 	case allow == nil:
 		return nil
 	}
-	return fmt.Errorf("NATS refuses settled's user the right to publish: %s; put publish: [%s] back into its permissions (deploy/nats/settled.conf) and reload the servers", strings.Join(slices.Compact(consequences), ", "), strings.Join(allow, ", "))
+	return fmt.Errorf("NATS refuses settled's user the right to publish: %s; restore publish: [%s] in its permissions (deploy/nats/settled.conf) and reload the servers", strings.Join(slices.Compact(consequences), ", "), strings.Join(allow, ", "))
 }

@@ -1,6 +1,8 @@
 package schematest
 
 import (
+	"slices"
+
 	"encoding/json"
 	"math"
 
@@ -124,9 +126,9 @@ func expectation() *Schema {
 // object is an object with exactly these members: names and schemas in turn.
 func object(members ...any) *Schema {
 	s := &Schema{Type: "object", Properties: map[string]*Schema{}, AdditionalProperties: Nothing()}
-	for i := 0; i < len(members); i += 2 {
-		name := members[i].(string)
-		s.Properties[name] = members[i+1].(*Schema)
+	for pair := range slices.Chunk(members, 2) {
+		name := pair[0].(string)
+		s.Properties[name] = pair[1].(*Schema)
 		s.PropertyOrder = append(s.PropertyOrder, name)
 		s.Required = append(s.Required, name)
 	}

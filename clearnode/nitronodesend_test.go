@@ -107,7 +107,7 @@ func TestV1PrepareRefusals(t *testing.T) {
 		t.Fatal(err)
 	} else {
 		r.Frame = bytes.Replace(r.Frame, []byte(`"amount":"8"`), []byte(`"amount":"9"`), 1)
-		wantRefusedV1(t, c, r, "not the one that was recorded")
+		wantRefusedV1(t, c, r, "do not have the recorded digest")
 	}
 	if len(n.Submissions(string(id))) != 0 {
 		t.Error("something was sent")

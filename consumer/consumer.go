@@ -62,7 +62,7 @@ type Status struct {
 
 	Beat time.Time // when the fetching loop last ran; zero: it does not run
 
-	Panics uint64 // Settle calls that panicked since the start: each is a bug
+	Panics uint64 // deliveries whose processing panicked since the start: each is a bug
 }
 
 // Err returns nil if the durable consumer exists, also while fetching is paused.

@@ -106,9 +106,9 @@ func TestAFailedOutcomeOfAStreamThatWasSetBackIsTriedAgain(t *testing.T) {
 	w.want("failed(limit_exceeded) closing closed ", 1)
 }
 
-// If outcomes are signed, a copy of a message that failed is not a new attempt, even if the
-// cause of the failure is gone. The message of an operator's replay is one, and a copy that
-// came after it and failed first does not end it.
+// If outcomes are signed, a copy of a message that failed does not settle the outcome again,
+// even if the cause of the failure is gone. The message of an operator's replay does, and a
+// copy that came after it and failed first does not end it.
 func TestACopyOfAFailedSignedOutcomeIsNotTriedAgain(t *testing.T) {
 	w := newWorld(t)
 	w.trust = trusting

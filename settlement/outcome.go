@@ -69,8 +69,8 @@ const clockDifference = time.Minute
 
 // Covers reports whether a failure of r, recorded at that time, is the result also of the
 // message of o, which carried the same outcome: it was stored no later than r's message. A
-// message with a later sequence is a new attempt, and so is one that was stored later: its
-// stream was restored from an older copy and reuses sequences. Both times are by the clock
+// message with a later sequence settles the outcome again, and so does one that was stored
+// later: its stream was restored from an older copy and reuses sequences. Both times are by the clock
 // of the stream's servers. If the entry doesn't say when r was stored, the message is new
 // if it was stored more than a minute after the entry was made, by the clocks of the stream
 // and of settled.

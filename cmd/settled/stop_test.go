@@ -86,7 +86,7 @@ func TestOverpaidStopsEveryReplica(t *testing.T) {
 		return d.metric(s, `settled_waiting_outcomes{reason="stopped"}`) == "1" || d.metric(other, `settled_waiting_outcomes{reason="stopped"}`) == "1"
 	})
 	var r resumeResult
-	d.must(json.NewDecoder(bytes.NewBufferString(d.ok("resume", "--reason", "the other closer is switched off", "-o", "json"))).Decode(&r))
+	d.must(json.NewDecoder(bytes.NewBufferString(d.ok("resume", "--reason", "the other client is switched off", "-o", "json"))).Decode(&r))
 	if !r.Resumed || r.Stop.Session != paid || r.Stop.Code != settlement.Overpaid || r.Stop.Origin != "OUTCOMES/1" || !strings.HasPrefix(r.Stop.Who, "settled, ") {
 		t.Errorf("%+v", r)
 	}

@@ -27,9 +27,9 @@ func NewApprovals(js jetstream.JetStream, cfg consumer.Config) *Approvals {
 	return &Approvals{[]*operations.Reader{log.NewReader(operations.ActionReplay), log.NewReader(operations.ActionRequeue), log.NewReader(operations.ActionDiscard)}}
 }
 
-// Approved is settlement.Settler's ReplayFunc. A message may be a new attempt if the
-// record of a replay names it and the dead letter of one of the outcome's failures, or if
-// it was requeued from such a message. An outcome that was discarded is never settled
+// Approved is settlement.Settler's ReplayFunc. A message may settle a failed outcome again
+// if the record of a replay names it and the dead letter of one of the outcome's failures,
+// or if it was requeued from such a message. An outcome that was discarded is never settled
 // again. A message that claims to be a replay waits for its record, which is stored after
 // it, for as long as a replay may take.
 func (a *Approvals) Approved(ctx context.Context, o settlement.Outcome, failed []settlement.Entry) error {

@@ -48,7 +48,7 @@ func (r *sessionReader) read(ctx context.Context, options settlement.ReadOptions
 		return first.Session, nil // what is closed stays closed
 	}
 	if err != nil {
-		return second.Session, fmt.Errorf("second look: %w", err)
+		return second.Session, fmt.Errorf("second read: %w", err)
 	}
 	second.ConfirmedStable = second.Open == first.Open && r.n.settings.Quick(first.Took, second.Took)
 	return second.Session, nil
@@ -72,7 +72,7 @@ func (r *sessionReader) confirmAbsent(ctx context.Context) error {
 		return err
 	}
 	if err := r.conn.AskAll(ctx, askAssets(&assets), ask, askAssets(&assets)); err != nil {
-		return fmt.Errorf("second look: %w", err)
+		return fmt.Errorf("second read: %w", err)
 	}
 	if !absent {
 		return protocol.ErrAppeared

@@ -48,7 +48,7 @@ func (r *sessionReader) readConfirmed(ctx context.Context) (settlement.Session, 
 	case errors.Is(err, protocol.ErrAbsent) && absent:
 		return second, settlement.ErrSessionNotFound
 	case err != nil:
-		return second, fmt.Errorf("second look: %w", err)
+		return second, fmt.Errorf("second read: %w", err)
 	case absent:
 		return second, protocol.ErrAppeared
 	}

@@ -52,7 +52,7 @@ func (n *Node) ReadSession(ctx context.Context, c protocol.Conn, id settlement.S
 	}
 	second, err := r.readOnce(ctx)
 	if err != nil {
-		return second.Session, fmt.Errorf("second look: %w", err)
+		return second.Session, fmt.Errorf("second read: %w", err)
 	}
 	if second.Open && second.Unfunded() && !unfunded {
 		return second.Session, errors.New("the session was emptied between two reads; it will be read again")
@@ -81,7 +81,7 @@ func (r *sessionReader) confirmAbsent(ctx context.Context) error {
 	absent := false
 	err := r.conn.AskAll(ctx, r.askTransactions(0, &before, nil), r.askDefinition(new(Definition), &absent), r.askTransactions(0, &after, nil))
 	if err != nil {
-		return fmt.Errorf("second look: %w", err)
+		return fmt.Errorf("second read: %w", err)
 	}
 	if !absent || len(before) > 0 || len(after) > 0 {
 		return protocol.ErrAppeared

@@ -61,9 +61,9 @@ type failure struct {
 	noSession bool // the entry belongs to no session: a redelivery of the message doesn't find it
 }
 
-// ends reports whether a failure also ended a message. One that was stored later is a
-// new attempt; so is one with a higher sequence, which settled can't tell from it once
-// OUTCOMES was rolled back. What an operator replayed, where outcomes are signed, is
+// ends reports whether a failure also ended a message. One that was stored later settles the
+// outcome again; so does one with a higher sequence, which settled can't tell from it once
+// OUTCOMES was restored from an older copy. If outcomes are signed, an operator's replay is
 // ended by its own failure only.
 func (f failure) ends(m *message) bool {
 	return f.message == m || m.replayOf == 0 && f.message.number >= m.number && f.message.sequence >= m.sequence

@@ -142,7 +142,7 @@ func (m *Metrics) RegisterGauges(s GaugeSources) {
 	gauge("settled_pending", "Outcomes in the stream that nobody took yet, of all replicas together, as last looked (every few seconds).", func() float64 { return float64(s.Consumer().Pending) })
 	gauge("settled_unanswered", "Outcomes that were taken and have no final answer yet, those returned with a delay included, of all replicas together, as last looked.", func() float64 { return float64(s.Consumer().Unanswered) })
 	metrics.NewCounterFunc(prometheus.CounterOpts{
-		Name: "settled_panics_total", Help: "Settle calls that panicked: each is a bug, and its outcome was returned to the stream.",
+		Name: "settled_panics_total", Help: "Deliveries whose processing panicked: each is a bug, and its outcome was returned to the stream.",
 	}, func() float64 { return float64(s.Consumer().Panics) })
 	gauge("settled_node_probed", "1 while the node's message expiry is known to be as configured; nothing is sent until it is.", func() float64 { return oneIf(s.Node.Probed() == nil) })
 	gauge("settled_fence_seconds", "How long a request of ours may take effect after it was signed, at most: message_expiry and fence_margin as configured.", func() float64 { return s.Fence.Seconds() })

@@ -40,10 +40,13 @@ type Node struct {
 }
 
 // Start listens and serves until Close.
-func Start(cfg Config) (*Node, error) {
+func Start(cfg Config) (*Node, error) { return StartFrom(cfg, nil) }
+
+// newNode makes a node that doesn't listen yet.
+func newNode(cfg Config) (*Node, error) {
 	state, err := server.New(cfg)
 	if err != nil {
-		return nil, fmt.Errorf("clearnodetest: %w", err)
+		return nil, err
 	}
 	n := &Node{state: state}
 	switch cfg.Protocol {
@@ -55,10 +58,7 @@ func Start(cfg Config) (*Node, error) {
 		n.nitronode = nitronode.New(state)
 		n.protocol = n.nitronode
 	default:
-		return nil, fmt.Errorf("clearnodetest: protocol %q is none of %q, %q, %q and %q", cfg.Protocol, Nitro02, Nitro04, Legacy, NitronodeV1)
-	}
-	if err := state.Listen(n.protocol); err != nil {
-		return nil, fmt.Errorf("clearnodetest: %w", err)
+		return nil, fmt.Errorf("protocol %q is none of %q, %q, %q and %q", cfg.Protocol, Nitro02, Nitro04, Legacy, NitronodeV1)
 	}
 	return n, nil
 }

@@ -61,6 +61,11 @@ func errorAnswer(text string, withID, hangUp bool) answer {
 	return answer{method: "error", text: text, withID: withID, hangUp: hangUp}
 }
 
+// Methods are the names of the calls.
+func (n *Node) Methods() []string {
+	return append(server.SortedKeys(loginMethods), server.SortedKeys(methods)...)
+}
+
 // Handle serves one frame.
 func (n *Node) Handle(c *server.Conn, frame []byte) bool {
 	m, err := decode(frame)

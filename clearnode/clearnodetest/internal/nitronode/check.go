@@ -13,25 +13,25 @@ import (
 func (n *Node) CheckSession(s *server.Session) []error {
 	var found []error
 	report := func(st state, format string, args ...any) {
-		found = append(found, fmt.Errorf("session %s: version %d (%s) "+format, append([]any{s.ID, st.version, st.intent}, args...)...))
+		found = append(found, fmt.Errorf("session %s: version %d (%s) "+format, append([]any{s.ID, st.Version, st.Intent}, args...)...))
 	}
 	states := n.states[s]
 	for i, st := range states {
-		if weight, unknown := s.Weight(st.signers); !st.unsigned && (unknown != "" || weight < int64(s.Definition.Quorum)) {
+		if weight, unknown := s.Weight(st.Signers); !st.Unsigned && (unknown != "" || weight < int64(s.Definition.Quorum)) {
 			report(st, "signed with weight %d of %d", weight, s.Definition.Quorum)
 		}
 		if i == 0 {
 			continue
 		}
 		before := states[i-1]
-		if st.version != before.version+1 {
-			report(st, "follows version %d", before.version)
+		if st.Version != before.Version+1 {
+			report(st, "follows version %d", before.Version)
 		}
-		if after := append(slices.Clone(st.rows), st.paid...); !st.unsigned && !equalSums(after, before.rows) {
-			report(st, "left %s of %s", formatRows(after), formatRows(before.rows))
+		if after := append(slices.Clone(st.Rows), st.Paid...); !st.Unsigned && !equalSums(after, before.Rows) {
+			report(st, "left %s of %s", formatRows(after), formatRows(before.Rows))
 		}
-		if st.intent == IntentClose.String() && formatRows(st.paid) != formatRows(before.rows) {
-			report(st, "paid %s where the allocation was %s", formatRows(st.paid), formatRows(before.rows))
+		if st.Intent == IntentClose.String() && formatRows(st.Paid) != formatRows(before.Rows) {
+			report(st, "paid %s where the allocation was %s", formatRows(st.Paid), formatRows(before.Rows))
 		}
 	}
 	return found

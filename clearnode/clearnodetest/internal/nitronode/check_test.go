@@ -31,16 +31,16 @@ func TestCheckSession(t *testing.T) {
 		want    []string
 	}{
 		{"nothing", func(*Node, *server.Session) {}, nil},
-		{"an unsigned operate", func(n *Node, s *server.Session) { n.states[s][3].signers = []string{playerA} },
+		{"an unsigned operate", func(n *Node, s *server.Session) { n.states[s][3].Signers = []string{playerA} },
 			[]string{"version 4 (operate) signed with weight 0 of 100"}},
-		{"an operate by a stranger", func(n *Node, s *server.Session) { n.states[s][3].signers = []string{judge, "0x00"} },
+		{"an operate by a stranger", func(n *Node, s *server.Session) { n.states[s][3].Signers = []string{judge, "0x00"} },
 			[]string{"version 4 (operate) signed with weight 0 of 100"}},
-		{"an unsigned close", func(n *Node, s *server.Session) { n.states[s][4].signers = nil },
+		{"an unsigned close", func(n *Node, s *server.Session) { n.states[s][4].Signers = nil },
 			[]string{"version 5 (close) signed with weight 0 of 100"}},
-		{"a duplicate version", func(n *Node, s *server.Session) { n.states[s][4].version = 4 }, []string{"version 4 (close) follows version 4"}},
-		{"an operate that creates money", func(n *Node, s *server.Session) { n.states[s][3].rows = usdc(8, 8) },
+		{"a duplicate version", func(n *Node, s *server.Session) { n.states[s][4].Version = 4 }, []string{"version 4 (close) follows version 4"}},
+		{"an operate that creates money", func(n *Node, s *server.Session) { n.states[s][3].Rows = usdc(8, 8) },
 			[]string{"version 4 (operate) left", "version 5 (close) left", "version 5 (close) paid"}},
-		{"a close that pays another allocation", func(n *Node, s *server.Session) { n.states[s][4].paid = usdc(8, 7) },
+		{"a close that pays another allocation", func(n *Node, s *server.Session) { n.states[s][4].Paid = usdc(8, 7) },
 			[]string{"version 5 (close) paid"}},
 		{"money left behind", func(n *Node, s *server.Session) { n.FundSession(s, usdc(2, 0)[0]) }, []string{"version 5 (close) left"}},
 	} {

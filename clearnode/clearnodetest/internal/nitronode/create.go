@@ -74,7 +74,7 @@ func (n *Node) createAppSession(p creation) (any, error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := n.addSession(s, state{version: 1, intent: "create", signers: signers}); err != nil {
+	if err := n.addSession(s, state{Version: 1, Intent: "create", Signers: signers}); err != nil {
 		return nil, err
 	}
 	return map[string]any{"app_session_id": s.ID, "status": s.Status, "version": "1"}, nil

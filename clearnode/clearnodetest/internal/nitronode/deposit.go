@@ -40,7 +40,7 @@ func (n *Node) OpenSession(def server.Definition, deposits []server.Allocation) 
 			rows = append(rows, server.Allocation{Participant: wallet, Asset: a.Asset, Amount: a.Amount})
 		}
 	}
-	if err := n.addSession(s, state{version: 1, intent: "create", unsigned: true}); err != nil {
+	if err := n.addSession(s, state{Version: 1, Intent: "create", Unsigned: true}); err != nil {
 		return "", err
 	}
 	for _, a := range rows {
@@ -62,7 +62,7 @@ func (n *Node) OpenSessionUnexplained(def server.Definition, rows []server.Alloc
 			return "", fmt.Errorf("%s is no participant", a.Participant)
 		}
 	}
-	if err := n.addSession(s, state{version: 1, intent: "create", unsigned: true}); err != nil {
+	if err := n.addSession(s, state{Version: 1, Intent: "create", Unsigned: true}); err != nil {
 		return "", err
 	}
 	for _, a := range rows {
@@ -130,7 +130,7 @@ func (n *Node) deposit(s *server.Session, payer string, a server.Allocation) {
 	s.Version, s.Updated = s.Version+1, n.Config.Now()
 	s.Deposits = append(s.Deposits, a)
 	n.states[s] = append(n.states[s], state{
-		version: s.Version, intent: IntentDeposit.String(), unsigned: true, rows: n.CurrentAllocations(s),
+		Version: s.Version, Intent: IntentDeposit.String(), Unsigned: true, Rows: n.CurrentAllocations(s),
 	})
 }
 
@@ -141,5 +141,5 @@ func (n *Node) FundSession(s *server.Session, a server.Allocation) {
 		return
 	}
 	s.Deposits = append(s.Deposits, a)
-	n.states[s][len(n.states[s])-1].rows = n.CurrentAllocations(s)
+	n.states[s][len(n.states[s])-1].Rows = n.CurrentAllocations(s)
 }

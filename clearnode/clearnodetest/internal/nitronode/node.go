@@ -106,6 +106,9 @@ func locked[P any](run func(*Node, P) (any, error)) call {
 	}
 }
 
+// Methods are the names of the calls.
+func (n *Node) Methods() []string { return server.SortedKeys(methods) }
+
 // Handle serves one frame.
 func (n *Node) Handle(c *server.Conn, frame []byte) bool {
 	r, err := decode(frame)

@@ -47,12 +47,12 @@ type allocation struct {
 
 // state is one state of a session.
 type state struct {
-	version  uint64
-	intent   string
-	signers  []string            // wallets
-	unsigned bool                // made by the test without a request, so that no signature is needed
-	rows     []server.Allocation // the allocation after it, without zeros, in EIP-55
-	paid     []server.Allocation // what it paid out
+	Version  uint64
+	Intent   string
+	Signers  []string            // wallets
+	Unsigned bool                // made by the test without a request, so that no signature is needed
+	Rows     []server.Allocation // the allocation after it, without zeros, in EIP-55
+	Paid     []server.Allocation // what it paid out
 }
 
 // draft is a state update whose checks have passed, before its commit. Nothing locks the session meanwhile: another update of
@@ -208,7 +208,7 @@ func (n *Node) commit(l *server.Lifetime, r *request, d *draft) error {
 	}
 	s.Payouts = append(s.Payouts, paid...)
 	n.states[s] = append(n.states[s], state{
-		version: s.Version, intent: d.update.Intent.String(), signers: d.signers, rows: n.CurrentAllocations(s), paid: paid,
+		Version: s.Version, Intent: d.update.Intent.String(), Signers: d.signers, Rows: n.CurrentAllocations(s), Paid: paid,
 	})
 	r.Close.Committed = true
 	return nil

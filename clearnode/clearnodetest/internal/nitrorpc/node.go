@@ -3,6 +3,7 @@ package nitrorpc
 
 import (
 	"cmp"
+	"encoding/json"
 	"errors"
 
 	"github.com/shopspring/decimal"
@@ -95,6 +96,25 @@ var methods = map[string]method{
 	"create_app_session":      {private: true, balances: true, run: change("signers", (*Node).createAppSession)},
 	"submit_app_state":        {private: true, balances: true, run: change("wallets", (*Node).submitAppState)},
 	"close_app_session":       {private: true, balances: true, run: change("wallets", (*Node).closeAppSession)},
+}
+
+// Methods are the names of the calls.
+func (n *Node) Methods() []string { return server.SortedKeys(methods) }
+
+type ownState struct {
+	Keys sessionKeys
+	Tags map[string]string
+}
+
+// OwnState is the session keys and tags.
+func (n *Node) OwnState() any { return ownState{n.keys, n.tags} }
+
+// RestoreOwn replaces them.
+func (n *Node) RestoreOwn(own json.RawMessage) error {
+	s := ownState{sessionKeys{}, map[string]string{}}
+	err := json.Unmarshal(own, &s)
+	n.keys, n.tags = s.Keys, s.Tags
+	return err
 }
 
 // Handle serves one frame.

@@ -42,6 +42,7 @@ type Fault struct {
 	Delay   time.Duration   // real time, for Delay, DelayAnswer, Stall and StallRead
 	Release <-chan struct{} // for the same kinds: if not nil, wait until it is closed instead
 	Text    string          // for Error and ErrorApplied
+	If      func() bool     // if not nil, it strikes only if this returns true; called for each request that it matches, with the node locked
 	Struck  chan<- struct{} // if not nil, receives a value whenever the fault strikes, unless it is full
 }
 
@@ -50,7 +51,7 @@ func (n *State) strike(r *Request, wanted func(FaultKind) bool) Fault {
 	n.Lock()
 	defer n.Unlock()
 	for i, f := range n.Faults {
-		if !wanted(f.Kind) || f.Method != "" && f.Method != r.Method || f.Session != "" && f.Session != r.Session() {
+		if !wanted(f.Kind) || f.Method != "" && f.Method != r.Method || f.Session != "" && f.Session != r.Session() || f.If != nil && !f.If() {
 			continue
 		}
 		if f.Times > 0 {

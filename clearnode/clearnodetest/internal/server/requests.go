@@ -129,11 +129,15 @@ func (n *State) Run(r *Request, f Fault, call func() (any, error)) (any, error) 
 
 // Finish records how a request ended, and sends its answer if it has one. It returns false if the node stopped meanwhile.
 func (n *State) Finish(c *Conn, r *Request, outcome string, f Fault, answer func() []byte) bool {
-	if c.Life.Ended() {
-		n.RecordAnswer(r, "")
-		return false
+	stopped := c.Life.Ended()
+	if stopped {
+		outcome = ""
 	}
 	n.RecordAnswer(r, outcome)
+	n.finished.Add(1)
+	if stopped {
+		return false
+	}
 	frame := answer()
 	return frame == nil || c.answer(frame, f)
 }

@@ -4,6 +4,7 @@ package server
 
 import (
 	"crypto/ecdsa"
+	"encoding/json"
 	"fmt"
 	"net/http"
 	"sync"
@@ -29,6 +30,12 @@ type Protocol interface {
 	Payout(session, participant, asset string) *decimal.Decimal
 	// CheckSession reports violations of the generation's own rules.
 	CheckSession(s *Session) []error
+	// Methods are the names of the generation's requests.
+	Methods() []string
+	// OwnState is what only this generation keeps when its process ends. The node is locked.
+	OwnState() any
+	// RestoreOwn replaces that, after State.Restore. The null value makes it empty.
+	RestoreOwn(own json.RawMessage) error
 }
 
 // State is the state of a running node. Its mutex guards everything below Transport, and what the generations keep.
@@ -43,6 +50,7 @@ type State struct {
 	accepting sync.WaitGroup
 
 	sentFrames, sentBytes atomic.Uint64 // to all clients
+	finished              atomic.Uint64 // requests
 
 	sync.Mutex
 	Lifetime      *Lifetime // nil while the node is stopped

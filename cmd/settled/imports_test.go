@@ -82,6 +82,10 @@ var mayImport = map[string][]string{
 		"github.com/HdrHistogram/hdrhistogram-go", "github.com/ethereum/go-ethereum", "github.com/gorilla/websocket", "github.com/nats-io",
 		"github.com/shopspring/decimal", "golang.org/x/sync/errgroup", "golang.org/x/time/rate",
 	},
+	"cmd/settled/internal/sim": {
+		"settled/settlement", "settled/clearnode/clearnodetest", "settled/cmd/settled/internal/natsconn", "settled/cmd/settled/internal/terminal",
+		"github.com/ethereum/go-ethereum/common", "github.com/shopspring/decimal",
+	},
 	"cmd/settled/internal/background": {},
 	// Generates the schemas; only tests import it.
 	"cmd/settled/internal/schematest": {"settled/settlement", "settled/consumer/operations", "github.com/google/jsonschema-go", "github.com/santhosh-tekuri/jsonschema/v6"},

@@ -78,6 +78,7 @@ func outputSchemas() map[string]*schematest.Schema {
 	add("bench", "settled bench: the measurements", bench.Report{})
 	add("demo", "settled demo: the result of one outcome", demo.Result{})
 	add("sim", "settled sim: where the simulated node listens", simResult{})
+	add("sim.open", "settled sim open: one opened session", openedSession{})
 	add("version", "settled version", telemetry.BuildInfo{})
 	add("schema", "settled schema: one schema", schemaListing{})
 	return schemas
@@ -132,7 +133,8 @@ var printed = map[string][]string{
 	"resume":             {"command.resume"},
 	"schema":             {"command.schema"},
 	"serve":              nil,
-	"sim":                {"command.sim"},
+	"sim":                {"command.sim", "command.sim.open"},
+	"sim open":           {"command.sim.open"},
 	"stop":               {"command.stop"},
 	"version":            {"command.version"},
 	"watch":              schematest.EntryKinds,

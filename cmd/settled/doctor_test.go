@@ -470,7 +470,7 @@ func TestDoctorEmbedded(t *testing.T) {
 	d.makeStreams(func(*jetstream.StreamConfig) {})
 	status, found = d.doctor()
 	wantFinding(t, found, finding("stream.SETTLEMENTS", doctor.OK, "settings are correct", ""))
-	wantFinding(t, found, finding("consumer.settled", doctor.OK, "as it should be", ""))
+	wantFinding(t, found, finding("consumer.settled", doctor.OK, "settings are correct", ""))
 	wantFinding(t, found, finding("sending", doctor.OK, "no stop", ""))
 	if status != exitDone {
 		t.Errorf("exit %d", status)

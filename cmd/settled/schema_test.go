@@ -93,8 +93,12 @@ func configValues() *schematest.Schema {
 		help[k.Name] = k.Help
 	}
 	values := (&config.Config{Policies: settlement.BuiltIn()}).Values()
+	numbers := (&config.Config{NodeConnections: 1}).Values()
 	for _, name := range slices.Sorted(maps.Keys(values)) {
 		member := schematest.Of(values[name])
+		if values[name] == "auto" { // or a number
+			member = &schematest.Schema{AnyOf: []*schematest.Schema{{Enum: []any{"auto"}}, schematest.Of(numbers[name])}}
+		}
 		member.Description = help[name]
 		s.Properties[name] = member
 		s.Required = append(s.Required, name)

@@ -271,11 +271,12 @@ func (b *boardTest) doubt() {
 }
 
 func (b *boardTest) stops() {
-	stop, err := b.nats.JS.Publish(b.t.Context(), "operation.stop", []byte(`{"action":"stop","who":"ann@ops-1","reason":"overpaid: the node paid 30 of 15 usdc","session_id":"0x`+strings.Repeat("17", 32)+`"}`))
+	at := time.Now().UTC().Format(time.RFC3339)
+	stop, err := b.nats.JS.Publish(b.t.Context(), "operation.stop", fmt.Appendf(nil, `{"action":"stop","who":"ann@ops-1","at":%q,"reason":"overpaid: the node paid 30 of 15 usdc","session_id":"0x%s"}`, at, strings.Repeat("17", 32)))
 	b.must(err)
 	b.wait("#alerts", "Sending is stopped, on every replica. By ann@ops-1")
 	b.shots("stopped")
-	_, err = b.nats.JS.Publish(b.t.Context(), "operation.resume", fmt.Appendf(nil, `{"action":"resume","who":"ann@ops-1","stop":%d}`, stop.Sequence))
+	_, err = b.nats.JS.Publish(b.t.Context(), "operation.resume", fmt.Appendf(nil, `{"action":"resume","who":"ann@ops-1","at":%q,"reason":"paid back","stop":%d}`, at, stop.Sequence))
 	b.must(err)
 	b.gone("#alerts .alert.bad")
 

@@ -66,7 +66,7 @@ func natsTwins() []twinOp {
 	}
 	add("fetch messages", settles, true, allFaults, 12*time.Second, to("$JS.API.CONSUMER.MSG.NEXT.OUTCOMES.settled"))
 	add("publish an outcome", typed, false, allFaults, 11*time.Second, to("outcome.partial_service"))
-	add("read the ledger's head", settles, false, allFaults, 6*time.Second, about("$JS.API.STREAM.MSG.GET.SETTLEMENTS", "last_by_subj"))
+	add("read the ledger's head", conflicts, false, allFaults, 6*time.Second, about("$JS.API.STREAM.MSG.GET.SETTLEMENTS", "last_by_subj"))
 	add("read the ledger's history", conflicts, false, allFaults, 6*time.Second, about("$JS.API.STREAM.MSG.GET.SETTLEMENTS", "next_by_subj"))
 	add("append closing", settles, false, allFaults, 3*time.Second, about("settlement.closing.", ""))
 	add("append closed", settles, false, allFaults, 3*time.Second, about("settlement.closed.", ""))

@@ -312,3 +312,71 @@ func TestUnknownSession(t *testing.T) {
 		})
 	}
 }
+
+// TestUnknownSessionDuplicate: the server takes an entry without a session for a duplicate of
+// a message that is gone, is another message, or can't be read. The entry is stored under a
+// unique id, or the append reports an error. It is never taken for stored.
+func TestUnknownSessionDuplicate(t *testing.T) {
+	e := failed(settlement.Head{}, "", outcome("a"), 0)
+	e.Standing = nil
+	for name, c := range map[string]struct {
+		change func(*ledgertest.Stream)
+		stored bool
+	}{
+		"the message was removed": {func(mem *ledgertest.Stream) { mem.Remove(1) }, true},
+		"another follows it":      {func(mem *ledgertest.Stream) { mem.Remove(1); mem.Put("settlement.failed.unknown", []byte("x")) }, true},
+		"it is no entry":          {func(mem *ledgertest.Stream) { mem.Replace(1, []byte("x")) }, true},
+		"it can't be read": {func(mem *ledgertest.Stream) {
+			mem.FaultFunc = func(op ledgertest.Op) (bool, error) {
+				if op == ledgertest.Get {
+					return false, errLost
+				}
+				return true, nil
+			}
+		}, false},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				mem := &ledgertest.Stream{}
+				l := ledger.New(mem, config())
+				mustAppend(t, l, settlement.Head{}, e)
+				c.change(mem)
+				before := len(mem.Messages())
+				head, err := l.Append(t.Context(), settlement.Head{}, e)
+				if added := len(mem.Messages()) - before; (err == nil) != c.stored || (added == 1) != c.stored {
+					t.Errorf("%d messages were added, %v", added, err)
+				}
+				if c.stored {
+					last := mem.Messages()[before]
+					if got, err := ledger.ParseEntry(last.Subject, last.Payload, last.Sequence); err != nil || got.AttemptID != head.Last.AttemptID {
+						t.Errorf("entry %d was stored, and %d was returned (%v)", last.Sequence, head.Sequence(), err)
+					}
+				}
+			})
+		})
+	}
+}
+
+// TestStoredIntentIsNotSentUnchecked: an intent is stored, and the stream can't be checked
+// afterwards. The append returns an error, so no request is sent for it.
+func TestStoredIntentIsNotSentUnchecked(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		mem := &ledgertest.Stream{}
+		l, id := ledger.New(mem, config()), session(1)
+		l.SetOrigins(func() ledger.ReportedOrigin {
+			is := ledger.ReportedOrigin{Origin: ledger.Origin{Created: made, Age: time.Hour}}
+			if len(mem.Messages()) > 0 {
+				is.Err = errLost
+			}
+			return is
+		})
+		began := time.Now()
+		_, err := l.Append(t.Context(), settlement.Head{Session: id}, closing(id, outcome("a"), 1))
+		if err == nil || errors.Is(err, settlement.ErrHeadMoved) || !strings.Contains(err.Error(), "its request is not sent") {
+			t.Errorf("%v", err)
+		}
+		if n, spent := len(mem.Messages()), time.Since(began); n != 1 || spent > 2*ledger.AppendBudget {
+			t.Errorf("%d messages after %s", n, spent)
+		}
+	})
+}

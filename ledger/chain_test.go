@@ -443,3 +443,24 @@ func TestClassifyAgain(t *testing.T) {
 		}
 	}
 }
+
+// gapsUnknown is a stream that does not say whether messages are missing.
+type gapsUnknown struct{ *ledgertest.Stream }
+
+func (gapsUnknown) Gaps(context.Context) (bool, error) { return false, errLost }
+
+// TestUnknownGapsDecideNothing: an entry with too high a number is foreign only if no message
+// is missing. If that is not known, the session has no head to decide from.
+func TestUnknownGapsDecideNothing(t *testing.T) {
+	mem := &ledgertest.Stream{}
+	id := session(1)
+	l := ledger.New(mem, config())
+	head := mustAppend(t, l, settlement.Head{Session: id}, closing(id, outcome("a"), 1))
+	head = mustAppend(t, l, head, closing(id, outcome("a"), 2))
+	mustAppend(t, l, head, closing(id, outcome("a"), 3))
+	mem.Remove(2)
+	got, err := ledger.New(gapsUnknown{mem}, config()).Head(t.Context(), id)
+	if !errors.Is(err, errLost) || !strings.Contains(err.Error(), "not known whether entries are missing") {
+		t.Errorf("head is entry %d, %v", got.Sequence(), err)
+	}
+}

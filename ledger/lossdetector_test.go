@@ -121,6 +121,9 @@ func TestNothingIsSentOnAGuess(t *testing.T) {
 				if err := l.Check(t.Context()); err == nil {
 					t.Error("nothing is wrong")
 				}
+				if err := l.Complete(t.Context(), time.Second); err == nil {
+					t.Error("the ledger is complete")
+				}
 				head, err := l.Append(t.Context(), settlement.Head{Session: session(1)}, closing(session(1), outcome("a"), 1))
 				if err == nil || errors.Is(err, settlement.ErrHeadMoved) {
 					t.Errorf("append answers %+v, %v", head, err)

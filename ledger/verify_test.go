@@ -2,7 +2,10 @@ package ledger_test
 
 import (
 	"context"
+	"crypto/sha256"
+	"encoding/hex"
 	"errors"
+	"fmt"
 	"reflect"
 	"slices"
 	"strings"
@@ -404,5 +407,50 @@ func TestAnchor(t *testing.T) {
 		if _, err := ledger.ParseAnchor(text); err == nil {
 			t.Errorf("%q is no anchor", text)
 		}
+	}
+}
+
+// TestAnchorOfSealedEntries: an anchor at or before the sequence after which the ledger is
+// verified shows that the tail was removed, replaced or has gaps.
+func TestAnchorOfSealedEntries(t *testing.T) {
+	for name, c := range map[string]struct {
+		change func(*ledgertest.Stream)
+		says   string // empty: no finding
+	}{
+		"as it was":            {func(*ledgertest.Stream) {}, ""},
+		"the tail was removed": {func(mem *ledgertest.Stream) { mem.Rewind(1) }, "its tail was removed"},
+		"it was removed":       {func(mem *ledgertest.Stream) { mem.Remove(2) }, "are missing from the stream"},
+		"it was replaced": {func(mem *ledgertest.Stream) {
+			mem.Replace(2, mem.Messages()[0].Payload)
+		}, "the ledger was replaced"},
+	} {
+		mem := &ledgertest.Stream{}
+		l := ledger.New(mem, config())
+		fill(t, l, 1, 3)
+		sum := sha256.Sum256(mem.Messages()[1].Payload)
+		anchor := ledger.Anchor{Sequence: 2, Digest: hex.EncodeToString(sum[:])}
+		c.change(mem)
+		found, err := l.CheckAnchor(t.Context(), anchor)
+		report, verifyErr := l.Verify(t.Context(), ledger.Audit{After: 2, Anchor: &anchor})
+		if err != nil || verifyErr != nil {
+			t.Fatalf("%s: %v, %v", name, err, verifyErr)
+		}
+		if text := fmt.Sprint(found); (len(found) > 0) != (c.says != "") || !strings.Contains(text, c.says) {
+			t.Errorf("%s: %s, want %q", name, text, c.says)
+		}
+		if text := fmt.Sprint(report.Findings); !strings.Contains(text, c.says) || c.says == "" && len(report.Findings) > 0 {
+			t.Errorf("%s: verify finds %s, want %q", name, text, c.says)
+		}
+	}
+	mem := &ledgertest.Stream{}
+	l := ledger.New(mem, config())
+	fill(t, l, 1, 3)
+	mem.FaultFunc = func(ledgertest.Op) (bool, error) { return false, errLost }
+	anchor := ledger.Anchor{Sequence: 2}
+	if found, err := l.CheckAnchor(t.Context(), anchor); !errors.Is(err, errLost) {
+		t.Errorf("no answer: %v, %v", found, err)
+	}
+	if _, err := l.Verify(t.Context(), ledger.Audit{After: 2, Anchor: &anchor}); !errors.Is(err, errLost) {
+		t.Errorf("no answer: verify returns %v", err)
 	}
 }

@@ -183,7 +183,7 @@ func (o Outcome) awarded(s Session, balance []Total) (map[Asset][]Amount, *Failu
 	for _, a := range o.Awards {
 		at, found := s.participant(a.Participant)
 		if !found {
-			return nil, Fail(NotAParticipant, "%s (awards) is no participant of the session", a.Participant)
+			return nil, Fail(NotAParticipant, "%s (awards) is not a participant of the session", a.Participant)
 		}
 		// The node accepts a finer amount and rounds it in its database: what it pays would
 		// be neither what was awarded nor what was in the session.

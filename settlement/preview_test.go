@@ -30,6 +30,7 @@ func TestPreview(t *testing.T) {
 		"node away": {func(w *world) {
 			w.fault = func(_ int, name string) fate { return map[string]fate{"session": failed}[name] }
 		}, o(provider, 1), ActionWait, "", NodeUnavailable},
+		"untrusted":  {func(w *world) { w.trust = trusting }, o(provider, 1), ActionFail, UntrustedOutcome, ""},
 		"no session": {nil, Outcome{Invalid: Fail(InvalidOutcome, "garbage")}, ActionFail, InvalidOutcome, ""},
 	} {
 		w := newWorld(t)

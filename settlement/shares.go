@@ -32,7 +32,7 @@ func (p Policy) weights(o Outcome, s Session) (weights, *Failure) {
 		for _, payee := range r.payees(o) {
 			at, found := s.participant(payee.address)
 			if !found {
-				return weights{}, Fail(NotAParticipant, "%s (%s) is no participant of the session", payee.address, p.Steps[i].To)
+				return weights{}, Fail(NotAParticipant, "%s (%s) is not a participant of the session", payee.address, p.Steps[i].To)
 			}
 			w.fixed[at].Add(w.fixed[at], new(big.Rat).Mul(shares[i], payee.part))
 		}
@@ -118,7 +118,7 @@ func (o Outcome) funders(s Session, t Total) ([]Amount, *Failure) {
 	}
 	net, strangers := s.funders(t.Asset)
 	if len(strangers) > 0 {
-		return nil, Fail(NotAParticipant, "%s put %s into the session and is no participant of it: it can't be paid back", strangers[0], Quote(string(t.Asset)))
+		return nil, Fail(NotAParticipant, "%s deposited %s into the session and is not a participant: it can't be paid back", strangers[0], Quote(string(t.Asset)))
 	}
 	if !slices.ContainsFunc(net, func(a Amount) bool { return !a.IsZero() }) {
 		return nil, Fail(SessionUnfunded, "%s of %s are in the session, but no participant deposited more than it withdrew: there is no one to pay it back to", t.Amount, Quote(string(t.Asset)))
@@ -170,11 +170,11 @@ func (o Outcome) namedFunder(s Session, t Total) ([]Amount, *Failure) {
 	}
 	at, found := s.participant(party.Addresses[0])
 	if !found {
-		return nil, Fail(NotAParticipant, "%s (parties.%s) is no participant of the session", party.Addresses[0], Funder)
+		return nil, Fail(NotAParticipant, "%s (parties.%s) is not a participant of the session", party.Addresses[0], Funder)
 	}
 	for _, d := range s.Deposits {
 		if d.Wallet != party.Addresses[0] {
-			return nil, Fail(ExpectationFailed, "parties.%s says that %s funded the session alone, and the node shows that %s put in %s of %s", Funder, party.Addresses[0], d.Wallet, d.Amount, Quote(string(d.Asset)))
+			return nil, Fail(ExpectationFailed, "parties.%s says that %s funded the session alone, and the node shows that %s deposited %s of %s", Funder, party.Addresses[0], d.Wallet, d.Amount, Quote(string(d.Asset)))
 		}
 	}
 	net := make([]Amount, len(s.Participants))

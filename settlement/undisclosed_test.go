@@ -184,3 +184,37 @@ func TestUnfundedOnlyWhereShown(t *testing.T) {
 		}
 	}
 }
+
+// What is known of a session and what the outcome says must fit together, or nobody is paid.
+func TestPlansThatCantBeMade(t *testing.T) {
+	quarter := []PolicyStep{{"provider", "25%"}, {"funders", "remaining"}}
+	named := `"parties":{"provider":"` + addrB + `","funder":"` + addrA + `"}`
+	for name, c := range map[string]struct {
+		policy  []PolicyStep
+		members string
+		change  func(*world)
+		code    Code
+	}{
+		"the node shows another funder than the named one": {quarter, named, func(w *world) { w.session.Undisclosed.Funding = true }, ExpectationFailed},
+		"everybody withdrew at least the deposit": {quarter, named, func(w *world) {
+			w.session.Versioned, w.session.Current = true, w.allTo(0)
+			w.session.Payouts = w.session.Deposits
+		}, SessionUnfunded},
+		"a quarter of an asset whose unit is not known": {quarter, `"parties":{"provider":"` + addrB + `","funder":"` + addrA + `"},"expect":{"totals":[{"asset":"doge","amount":"10"}]}`, func(w *world) {
+			w.session.Undisclosed = Undisclosed{Balance: true, Funding: true, Payouts: true}
+			w.session.Deposits = nil
+		}, AllocationRejected},
+		"an award to a stranger": {[]PolicyStep{{"awards", "100%"}}, `"awards":[{"participant":"` + addrX + `","asset":"usdc","amount":"15"}]`, func(*world) {}, NotAParticipant},
+		"no awards":              {[]PolicyStep{{"awards", "100%"}}, named, func(*world) {}, InvalidOutcome},
+	} {
+		w := newWorld(t)
+		c.change(w)
+		p, err := ParsePolicy("x", c.policy)
+		if err != nil {
+			t.Fatalf("%s: %v", name, err)
+		}
+		if plan, f := p.Plan(outcome(t, "x", c.members, 1), w.session); f == nil || f.Code != c.code {
+			t.Errorf("%s: %+v, %v; want %s", name, plan, f, c.code)
+		}
+	}
+}

@@ -145,3 +145,38 @@ func TestATerminatedMessageThatWasDeleted(t *testing.T) {
 		t.Errorf("err = %v", err)
 	}
 }
+
+// A terminated message that can't be read or published again now is tried again later. Only
+// one that was deleted is given up.
+func TestATerminatedMessageIsTriedAgain(t *testing.T) {
+	var requeueErr error
+	r := newRig(t, func(c *Config) {
+		c.RequeueFunc = func(context.Context, uint64, string) (uint64, error) { return 7, requeueErr }
+	})
+	c := natstest.Must(New(r.js, r.settler, r.cfg))
+	f := newFetcher(c, newStreamMonitor(c))
+	seq := r.publish("1")
+	retries := 0
+	retry := func() { retries++ }
+	ended, cancel := context.WithCancel(t.Context())
+	cancel()
+	if f.enqueueTerminated(ended, seq, retry); retries != 1 {
+		t.Errorf("not read: %d retries, want 1", retries)
+	}
+	d, err := c.readTerminated(t.Context(), seq, retry)
+	if err != nil || d == nil || d.outcome.Ref.Sequence != seq {
+		t.Fatalf("%+v, %v", d, err)
+	}
+	requeueErr = errors.New("no answer")
+	if err := d.requeue(t.Context()); !errors.Is(err, requeueErr) || retries != 2 {
+		t.Errorf("not published again: %v, %d retries, want 2", err, retries)
+	}
+	requeueErr = nil
+	if err := d.requeue(t.Context()); err != nil || retries != 2 {
+		t.Errorf("published again: %v, %d retries", err, retries)
+	}
+	natstest.OK(t, natstest.Must(r.js.Stream(t.Context(), OutcomesStream(r.cfg.Prefix))).DeleteMsg(t.Context(), seq))
+	if f.enqueueTerminated(t.Context(), seq, retry); retries != 2 || len(r.log.Events(t, "a terminated outcome was also deleted: ask its publisher for it")) != 1 {
+		t.Errorf("deleted: %d retries; log:\n%s", retries, r.log)
+	}
+}

@@ -625,3 +625,27 @@ func TestOneAnswerAndNothingAfter(t *testing.T) {
 		t.Errorf("got %q, want %q; still open: %d", got, want, len(ds.open))
 	}
 }
+
+// A panic while a message is parsed ends as one of Settle does: the message is returned.
+func TestAPanicWhileParsingLosesNothing(t *testing.T) {
+	var calls atomic.Int32
+	r := newRig(t, func(c *Config) {
+		c.TrustFunc = func(settlement.Outcome) *settlement.Failure {
+			if calls.Add(1) == 1 {
+				panic("a bug in the parser")
+			}
+			return nil
+		}
+	})
+	r.start()
+	seq := r.publish("1")
+	if res := r.result(); res.Disposition != Returned || res.Reason != ReasonPanic || res.Outcome.Ref.Sequence != seq || r.settler.count(seq) != 0 {
+		t.Errorf("got %+v", res)
+	}
+	if res := r.result(); res.Disposition != Acked || res.Outcome.Ref.Sequence != seq {
+		t.Errorf("delivered again: %+v", res)
+	}
+	if n := r.c.Status().Panics; n != 1 {
+		t.Errorf("%d panics counted, want 1", n)
+	}
+}

@@ -120,3 +120,28 @@ func TestALedgerThatDoesNotAnswerStopsTheCreation(t *testing.T) {
 		t.Errorf("a request to create it was sent (%v)", err)
 	}
 }
+
+// Every stream of this package that is deleted is created again. OUTCOMES begins beyond the
+// ledger's sequences, also if this process never saw it.
+func TestDeletedStreamsAreCreatedAgain(t *testing.T) {
+	r := newRig(t, func(c *Config) { c.Prefix = "prod." })
+	ledgerWith(t, r.js, 1)
+	c := natstest.Must(New(r.js, r.settler, r.cfg))
+	for _, want := range StreamConfigs(r.cfg) {
+		natstest.OK(t, r.js.DeleteStream(t.Context(), want.Name))
+	}
+	last := uint64(time.Now().UnixMicro()) - 1 // more than any stream had by now
+	m := newStreamMonitor(c)
+	if s := m.check(t.Context()); s.err == nil {
+		t.Error("a stream of outcomes that is missing once is created at once")
+	}
+	if s := m.check(t.Context()); s.err != nil {
+		t.Error(s.err)
+	}
+	for _, want := range StreamConfigs(r.cfg) {
+		natstest.Must(r.js.Stream(t.Context(), want.Name))
+	}
+	if first := publishOutcome(t, r.js); first <= last {
+		t.Errorf("OUTCOMES begins at %d, want it beyond %d", first, last)
+	}
+}

@@ -20,12 +20,15 @@ import (
 // checkpointVersion is the version of the format. Another version is not read.
 const checkpointVersion = 1
 
-// The bounds of a checkpoint.
+// The bounds of a checkpoint, beside maxOpen.
 const (
-	maxOpen    = 5000 // intents, and outcomes without a result; of more, the sequences from which to read again are kept
 	maxFree    = 500  // free sessions, the last that failed, which are compared with the node again
 	maxCarried = 1000 // findings of each group, those that were found first
 )
+
+// maxOpen is the number of intents, and of outcomes without a result, that a checkpoint
+// names; of more, it keeps the sequences from which to read again. Tests change it.
+var maxOpen = 5000
 
 // Checkpoint is what a run of the periodic reconciliation leaves to the next one, of any
 // replica. The next run reads what is new since then, and again what the checkpoint names:

@@ -81,6 +81,9 @@ func (o *outcomesScan) read(ctx context.Context) error {
 		o.gaps[o.last+1] = info.State.LastSeq
 	}
 	if err == nil {
+		err = o.readHolders(ctx)
+	}
+	if err == nil {
 		err = o.sortOpen(ctx)
 	}
 	if err != nil {
@@ -121,10 +124,35 @@ func (o *outcomesScan) readAgain(ctx context.Context) error {
 	return nil
 }
 
-func (o *outcomesScan) scanMessage(m *jetstream.RawStreamMsg) {
+// readHolders reads the outcomes of expired intents that were not read otherwise.
+func (o *outcomesScan) readHolders(ctx context.Context) error {
+	if o.after == nil {
+		return nil
+	}
+	reader := streamreader.New(o.JS, consumer.OutcomesStream(o.Prefix))
+	for key, id := range o.holders {
+		if o.seen[key] {
+			continue
+		}
+		m, err := getRetrying(ctx, reader, o.ledger.closing[id].outcome)
+		if err != nil && !errors.Is(err, jetstream.ErrMsgNotFound) {
+			return err
+		}
+		o.seen[key] = err == nil && newOutcomeKey(o.parse(m).Ref) == key
+	}
+	return nil
+}
+
+// parse decodes an outcome. An invalid one has its reference, and perhaps its session.
+func (o *outcomesScan) parse(m *jetstream.RawStreamMsg) settlement.Outcome {
 	e := cloudevent.Read(m.Subject, m.Header, m.Data, consumer.OutcomesStream(o.Prefix), m.Sequence, o.Prefix)
 	e.Stored = m.Time
 	outcome, _ := settlement.ParseOutcome(e) // an invalid outcome has a result too
+	return outcome
+}
+
+func (o *outcomesScan) scanMessage(m *jetstream.RawStreamMsg) {
+	outcome := o.parse(m)
 	o.Unrequested.exclude(outcome.Session)
 	if deadletter.WasRequeued(m.Header) {
 		o.republished[m.Sequence] = true
@@ -146,7 +174,7 @@ func (o *outcomesScan) sortOpen(ctx context.Context) error {
 	o.open = nil
 	for _, u := range all {
 		young := u.stored.After(o.Now.Add(-o.OlderThan))
-		if o.after != nil && !young && u.sequence <= o.reached.Delivered.Stream {
+		if o.after != nil && !young {
 			if _, _, err := o.ledger.readSession(ctx, o.JS, o.Prefix, u.session); err != nil {
 				return err
 			}

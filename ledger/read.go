@@ -1,7 +1,9 @@
 package ledger
 
 import (
+	"bytes"
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"time"
@@ -46,6 +48,17 @@ func nextOf(get func(ctx context.Context, filter string, from uint64) (Message, 
 // Parse decodes a message of the ledger's stream. It does not decide whether the message is
 // foreign; a Classifier does.
 func Parse(m *jetstream.RawStreamMsg) Stored { return parse(messageOf(m)) }
+
+// PolicyOf returns the policy that an entry was made by, without decoding the rest of its
+// payload. ok is false if it names none, as a failed entry does.
+func PolicyOf(payload []byte) (ref settlement.PolicyRef, ok bool) {
+	_, rest, found := bytes.Cut(payload, []byte(`"policy":`)) // in a text, the quotes would be escaped
+	if !found {
+		return ref, false
+	}
+	err := json.NewDecoder(bytes.NewReader(rest)).Decode(&ref)
+	return ref, err == nil && ref.Name != ""
+}
 
 // Walk calls fn with every message of the ledger from a sequence on (0: from the first), in
 // order, up to the last one when it begins, and returns the sequence of that; 0 for an empty
@@ -232,8 +245,9 @@ func Follow(ctx context.Context, open streamreader.OpenFunc, s streamreader.Sele
 
 // Skim is List and then Follow, for a caller that needs only the foreign messages, within
 // about a second. It decodes no message that continues the chain of its session, and does
-// not read those that recent has. For any other message it finds what Follow does.
-func Skim(ctx context.Context, open streamreader.OpenFunc, s streamreader.Selection, recent *Recent, foreign func(Foreign)) error {
+// not read those that recent has. For any other message it finds what Follow does. entry, if
+// not nil, is called with the messages of entries; the Time of those in recent is zero.
+func Skim(ctx context.Context, open streamreader.OpenFunc, s streamreader.Selection, recent *Recent, foreign func(Foreign), entry func(Message)) error {
 	s.Polled = true
 	openKnowing := func(ctx context.Context) (*streamreader.Reader, error) {
 		r, err := open(ctx)
@@ -245,6 +259,8 @@ func Skim(ctx context.Context, open streamreader.OpenFunc, s streamreader.Select
 	f := classifiedFollower{src: &streamSource{}, open: openKnowing, skim: true, fn: func(s Stored) error {
 		if s.Foreign != nil {
 			foreign(*s.Foreign)
+		} else if entry != nil {
+			entry(s.Message)
 		}
 		return nil
 	}}

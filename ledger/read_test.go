@@ -167,7 +167,7 @@ func TestSkimReadsOnlyWhatOthersStored(t *testing.T) {
 		open := func(context.Context) (*streamreader.Reader, error) {
 			return streamreader.New(skimming, ledger.StreamName("")), nil
 		}
-		_ = ledger.Skim(t.Context(), open, streamreader.Selection{}, cfg.Recent, func(f ledger.Foreign) { found <- f })
+		_ = ledger.Skim(t.Context(), open, streamreader.Selection{}, cfg.Recent, func(f ledger.Foreign) { found <- f }, nil)
 	}()
 	var want int64
 	for n := 1; n <= 2; n++ {
@@ -191,5 +191,23 @@ func TestSkimReadsOnlyWhatOthersStored(t *testing.T) {
 			}
 			return nil
 		})
+	}
+}
+
+// PolicyOf finds an entry's policy, whatever the texts in it look like.
+func TestPolicyOf(t *testing.T) {
+	js := natstest.Connect(t, newServer(t))
+	l := mustOpen(t, js, config())
+	e := closing(session(1), outcome("a"), 1)
+	e.Reason, e.Policy = `"policy":{"name":"forged","digest":""}`, &settlement.PolicyRef{Name: "cancellation", Digest: "d"}
+	head := mustAppend(t, l, settlement.Head{Session: session(1)}, e)
+	stored := natstest.Must(l.Session(t.Context(), session(1)))
+	if ref, ok := ledger.PolicyOf(stored[0].Payload); !ok || ref != *e.Policy || head.Sequence() != 1 {
+		t.Errorf("%+v %t", ref, ok)
+	}
+	for _, payload := range []string{"", "{}", `{"policy":7}`, `{"policy":`, `{"policy":{}}`} {
+		if ref, ok := ledger.PolicyOf([]byte(payload)); ok {
+			t.Errorf("%s: %+v", payload, ref)
+		}
 	}
 }

@@ -109,7 +109,35 @@ func (l Limits) Misspelt(allocations []Allocation) error {
 // Check compares the final allocations of a session with the limits of a scenario. It
 // returns nil, or limit_exceeded naming the first limit that is exceeded. An amount equal
 // to the limit is allowed.
-func (l Limits) Check(scenario Scenario, allocations []Allocation) *Failure {
+func (l Limits) Check(scenario Scenario, allocations []Allocation) (f *Failure) {
+	l.each(scenario, allocations, func(u LimitUse) bool {
+		if u.Exceeded {
+			f = u.failure()
+		}
+		return f == nil
+	})
+	return f
+}
+
+// LimitUse is what a plan uses of a limit.
+type LimitUse struct {
+	Limit       Limit  `json:"limit"`
+	Participant string `json:"participant,omitempty"` // absent if the limit is on the session
+	Asset       Asset  `json:"asset"`
+	Amount      Amount `json:"amount"` // that the plan pays
+	Exceeded    bool   `json:"exceeded"`
+}
+
+func (u LimitUse) failure() *Failure {
+	if u.Limit.Per == PerParticipant {
+		return Fail(LimitExceeded, "%s of %s is due to %s, above the limit %s", u.Amount, Quote(string(u.Asset)), u.Participant, u.Limit)
+	}
+	return Fail(LimitExceeded, "the session holds %s of %s, above the limit %s", u.Amount, Quote(string(u.Asset)), u.Limit)
+}
+
+// each calls fn with every amount of the allocations that a limit applies to, limit by
+// limit, until fn returns false.
+func (l Limits) each(scenario Scenario, allocations []Allocation, fn func(LimitUse) bool) {
 	sum := totals{}
 	for _, a := range allocations {
 		sum.add(a.Asset, a.Amount)
@@ -118,22 +146,21 @@ func (l Limits) Check(scenario Scenario, allocations []Allocation) *Failure {
 		if limit.Scenario != "" && limit.Scenario != scenario {
 			continue
 		}
-		exceeded := func(asset Asset, a Amount) bool {
-			return (limit.Asset == "" || limit.Asset == asset) && a.Cmp(limit.Amount) > 0
+		use := func(participant string, asset Asset, a Amount) bool {
+			return limit.Asset != "" && limit.Asset != asset || fn(LimitUse{limit, participant, asset, a, a.Cmp(limit.Amount) > 0})
 		}
 		if limit.Per == PerParticipant {
 			for _, a := range allocations {
-				if exceeded(a.Asset, a.Amount) {
-					return Fail(LimitExceeded, "%s of %s is due to %s, above the limit %s", a.Amount, Quote(string(a.Asset)), a.Participant, limit)
+				if !use(a.Participant, a.Asset, a.Amount) {
+					return
 				}
 			}
 			continue
 		}
 		for _, asset := range sum.assets() {
-			if exceeded(asset, sum[asset]) {
-				return Fail(LimitExceeded, "the session holds %s of %s, above the limit %s", sum[asset], Quote(string(asset)), limit)
+			if !use("", asset, sum[asset]) {
+				return
 			}
 		}
 	}
-	return nil
 }

@@ -30,6 +30,9 @@ type Observation struct {
 	// It is empty if another process sent that request. It is used only in the message of a
 	// failure.
 	Doubt string
+
+	// Derivation, if not nil, receives how a new plan was made.
+	Derivation *Derivation
 }
 
 // Action is what to do next.
@@ -206,8 +209,9 @@ func (obs Observation) decideNewPlan() Decision {
 	if obs.Session.Unfunded() {
 		return Decision{Action: ActionFail, Failure: Fail(SessionUnfunded, "two reads found the session open with nothing in it")}
 	}
-	plan, f := obs.Policy.Plan(obs.Outcome, obs.Session)
+	plan, f := obs.Policy.plan(obs.Outcome, obs.Session, obs.Derivation)
 	if f == nil {
+		obs.Derivation.addLimits(obs.Limits, obs.Outcome.Scenario, plan.Allocations)
 		f = obs.Limits.Check(obs.Outcome.Scenario, plan.Allocations)
 	}
 	if f != nil {

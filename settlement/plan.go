@@ -32,14 +32,17 @@ func (p Policy) Ref() PolicyRef { return PolicyRef{Name: string(p.Scenario), Dig
 
 // Plan makes the final allocation of the session for an outcome, if the session is as the
 // outcome expects it. A Failure says why there can be none.
-func (p Policy) Plan(o Outcome, s Session) (*Plan, *Failure) {
+func (p Policy) Plan(o Outcome, s Session) (*Plan, *Failure) { return p.plan(o, s, nil) }
+
+// plan is Plan that also records the derivation, unless that is nil.
+func (p Policy) plan(o Outcome, s Session, d *Derivation) (*Plan, *Failure) {
 	if o.Invalid != nil {
 		return nil, o.Invalid
 	}
 	if f := o.Expect.check(s); f != nil {
 		return nil, f
 	}
-	return p.Allocate(o, s)
+	return p.allocate(o, s, d)
 }
 
 // check compares a session with what the publisher expects of it. Totals that state a
@@ -80,7 +83,9 @@ func compareTotals(want totals, s Session, word string) *Failure {
 
 // Allocate is Plan without the outcome's expectations. Its result is compared with what
 // was paid.
-func (p Policy) Allocate(o Outcome, s Session) (*Plan, *Failure) {
+func (p Policy) Allocate(o Outcome, s Session) (*Plan, *Failure) { return p.allocate(o, s, nil) }
+
+func (p Policy) allocate(o Outcome, s Session, d *Derivation) (*Plan, *Failure) {
 	if len(p.rules) == 0 {
 		return nil, Fail(UnknownScenario, "no policy named %s", o.Scenario)
 	}
@@ -99,7 +104,7 @@ func (p Policy) Allocate(o Outcome, s Session) (*Plan, *Failure) {
 		return nil, Fail(AllocationRejected, "the final allocation would have %d rows, more than the %d that fit into one ledger entry", rows, MaxRows)
 	}
 	plan := &Plan{Policy: p.Ref(), Session: s.ID, BaseVersion: s.Version}
-	amounts, f := p.amounts(o, s, balance)
+	amounts, f := p.amounts(o, s, balance, d)
 	if f != nil {
 		return nil, f
 	}
@@ -143,16 +148,21 @@ func (o Outcome) withStatedBalance(s Session) (Session, *Failure) {
 }
 
 // amounts returns what is due of each asset, in the order of participants.
-func (p Policy) amounts(o Outcome, s Session, balance []Total) (map[Asset][]Amount, *Failure) {
+func (p Policy) amounts(o Outcome, s Session, balance []Total, d *Derivation) (map[Asset][]Amount, *Failure) {
 	if p.awardsAmounts(o) {
-		return o.awarded(s, balance)
+		amounts, f := o.awarded(s, balance)
+		if f == nil {
+			d.addAwards(s, balance, amounts)
+		}
+		return amounts, f
 	}
-	weights, f := p.weights(o, s)
+	weights, f := p.weights(o, s, d)
 	if f != nil {
 		return nil, f
 	}
 	amounts := map[Asset][]Amount{}
 	for _, t := range balance {
+		d.addAsset(s, t)
 		quotas, f := weights.quotas(s, t)
 		if f != nil {
 			return nil, f
@@ -160,7 +170,9 @@ func (p Policy) amounts(o Outcome, s Session, balance []Total) (map[Asset][]Amou
 		if s.unlisted(t.Asset) && !whole(quotas) {
 			return nil, Fail(AllocationRejected, "the node does not list asset %s: its smallest unit is not known, and %s of it can't be divided", Quote(string(t.Asset)), t.Amount)
 		}
-		amounts[t.Asset] = roundLargestRemainder(quotas, s.unit(t))
+		rounded := roundLargestRemainder(quotas, s.unit(t))
+		d.addRounding(quotas, rounded)
+		amounts[t.Asset] = rounded.amounts
 	}
 	return amounts, nil
 }

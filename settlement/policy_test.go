@@ -270,7 +270,7 @@ func TestPlanConserves(t *testing.T) {
 		for _, a := range plan.Allocations {
 			out.add(a.Asset, a.Amount)
 		}
-		w, f := p.weights(o, s)
+		w, f := p.weights(o, s, nil)
 		if f != nil {
 			t.Fatal(f)
 		}

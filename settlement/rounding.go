@@ -8,7 +8,7 @@ import (
 
 // roundLargestRemainder turns exact quotas, in units, into whole units by largest remainder; on
 // equal remainders the earlier participant comes first. The sum is kept.
-func roundLargestRemainder(quotas []*big.Rat, unit int32) []Amount {
+func roundLargestRemainder(quotas []*big.Rat, unit int32) rounding {
 	units := make([]*big.Int, len(quotas))
 	remainders := make([]*big.Rat, len(quotas))
 	left := new(big.Rat)
@@ -24,14 +24,23 @@ func roundLargestRemainder(quotas []*big.Rat, unit int32) []Amount {
 	})
 	// The quotas sum to a whole number of units, so what is left is one, and
 	// smaller than the number of participants.
-	for _, i := range order[:left.Num().Int64()] {
+	extra := int(left.Num().Int64())
+	for _, i := range order[:extra] {
 		units[i].Add(units[i], big.NewInt(1))
 	}
 	amounts := make([]Amount, len(quotas))
 	for i, u := range units {
 		amounts[i] = AmountOfUnits(u, unit)
 	}
-	return amounts
+	return rounding{amounts, remainders, order, extra}
+}
+
+// rounding is the result of rounding, and how it came about.
+type rounding struct {
+	amounts    []Amount   // in the order of the quotas
+	remainders []*big.Rat // in the same order
+	order      []int      // the quotas by remainder, the largest first
+	roundedUp  int        // how many of them, from the first on, got a unit more
 }
 
 // whole reports whether no quota has to be rounded.

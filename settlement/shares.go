@@ -13,14 +13,17 @@ type weights struct {
 	fixed   []*big.Rat // by participant
 	funders *big.Rat
 	outcome Outcome // names the funder if the node doesn't show it
+
+	derivation *Derivation // nil: not recorded
 }
 
-func (p Policy) weights(o Outcome, s Session) (weights, *Failure) {
+func (p Policy) weights(o Outcome, s Session, d *Derivation) (weights, *Failure) {
 	shares, f := p.shares(o)
 	if f != nil {
 		return weights{}, f
 	}
-	w := weights{fixed: make([]*big.Rat, len(s.Participants)), funders: new(big.Rat), outcome: o}
+	w := weights{fixed: make([]*big.Rat, len(s.Participants)), funders: new(big.Rat), outcome: o, derivation: d}
+	d.addSteps(p.Steps, shares)
 	for i := range w.fixed {
 		w.fixed[i] = new(big.Rat)
 	}
@@ -34,6 +37,7 @@ func (p Policy) weights(o Outcome, s Session) (weights, *Failure) {
 			if !found {
 				return weights{}, Fail(NotAParticipant, "%s (%s) is not a participant of the session", payee.address, p.Steps[i].To)
 			}
+			d.addPayee(i, s.Participants[at], payee.part)
 			w.fixed[at].Add(w.fixed[at], new(big.Rat).Mul(shares[i], payee.part))
 		}
 	}
@@ -80,6 +84,7 @@ func (w weights) quotas(s Session, t Total) ([]*big.Rat, *Failure) {
 	if f != nil {
 		return nil, f
 	}
+	w.derivation.addFunding(net)
 	all := Amount{}
 	for _, n := range net {
 		all = all.Add(n)

@@ -87,6 +87,7 @@ var mayImport = map[string][]string{
 		"github.com/ethereum/go-ethereum/common", "github.com/shopspring/decimal",
 	},
 	"cmd/settled/internal/background": {},
+	"cmd/settled/internal/policies":   {"settled/settlement"},
 	// Generates the schemas; only tests import it.
 	"cmd/settled/internal/schematest": {"settled/settlement", "settled/consumer/operations", "github.com/google/jsonschema-go", "github.com/santhosh-tekuri/jsonschema/v6"},
 	"cmd/settled/internal/telemetry": {

@@ -43,10 +43,7 @@ func (p *program) publishCommand() *cobra.Command {
 		RunE:    func(cmd *cobra.Command, args []string) error { return p.publish(cmd, args[0], f) },
 	}
 	c.Flags().StringVar(&f.session, "session", "", "the app session to close")
-	c.Flags().StringArrayVar(&f.parties, "party", nil, "role=address; may be repeated, also for several addresses of one role")
-	c.Flags().StringArrayVar(&f.totals, "total", nil, "asset=amount that the session must hold (expect.totals); may be repeated. Required with a legacy node, which doesn't report the session's balance")
-	c.Flags().StringVar(&f.completion, "completion", "", "delivered part of the service, a decimal from 0 to 1")
-	c.Flags().StringVar(&f.data, "data", "", "file with further data as JSON, or - for standard input")
+	f.addDataFlags(c)
 	c.Flags().StringVar(&f.source, "source", "/settled/publish", "CloudEvents source")
 	c.Flags().StringVar(&f.id, "id", "", "id of the outcome, unique per source; random if not given")
 	c.Flags().StringVar(&f.signKey, "sign-key", "", "key file to sign the outcome with (trust.outcome_signers), hex or keystore with clearnode.password_file")
@@ -55,6 +52,14 @@ func (p *program) publishCommand() *cobra.Command {
 	c.Flags().DurationVar(&f.wait, "wait", 0, "wait for the result, as in --wait=1m; exit 0 if the session is closed, 1 if the outcome failed, 3 if there is no result in time")
 	c.Flags().Lookup("wait").NoOptDefVal = "30s"
 	return c
+}
+
+// addDataFlags adds the flags of the outcome's data, without the session.
+func (f *publishFlags) addDataFlags(c *cobra.Command) {
+	c.Flags().StringArrayVar(&f.parties, "party", nil, "role=address; may be repeated, also for several addresses of one role")
+	c.Flags().StringArrayVar(&f.totals, "total", nil, "asset=amount that the session must hold (expect.totals); may be repeated. Required with a legacy node, which doesn't report the session's balance")
+	c.Flags().StringVar(&f.completion, "completion", "", "delivered part of the service, a decimal from 0 to 1")
+	c.Flags().StringVar(&f.data, "data", "", "file with further data as JSON, or - for standard input")
 }
 
 // publishResult is what `settled publish` prints.

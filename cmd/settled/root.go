@@ -43,7 +43,7 @@ func newRoot(s *terminal.Streams) *cobra.Command {
 	config.AddFlags(root.PersistentFlags())
 	root.AddCommand(
 		p.serveCommand(), p.demoCommand(), p.simCommand(), p.publishCommand(), p.watchCommand(),
-		p.deadletterCommand(), p.stopCommand(), p.resumeCommand(), p.ledgerCommand(), p.reconcileCommand(), p.cosignCommand(), p.configCommand(), p.doctorCommand(), p.benchCommand(), p.schemaCommand(), p.versionCommand(),
+		p.deadletterCommand(), p.stopCommand(), p.resumeCommand(), p.ledgerCommand(), p.reconcileCommand(), p.cosignCommand(), p.configCommand(), p.policyCommand(), p.doctorCommand(), p.benchCommand(), p.schemaCommand(), p.versionCommand(),
 	)
 	makeUsageErrors(root)
 	p.explainErrors(root)

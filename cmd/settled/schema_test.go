@@ -21,6 +21,7 @@ import (
 	"settled/cmd/settled/internal/cosigner"
 	"settled/cmd/settled/internal/demo"
 	"settled/cmd/settled/internal/doctor"
+	"settled/cmd/settled/internal/policies"
 	"settled/cmd/settled/internal/schematest"
 	"settled/cmd/settled/internal/telemetry"
 	"settled/cmd/settled/internal/terminal"
@@ -37,7 +38,9 @@ var contract = schematest.Load(consumer.Schemas, ledger.Schemas, dashboard.Schem
 func TestSchemas(t *testing.T) {
 	schematest.Files(t, *update, "../../consumer/schema", schematest.OutcomeSchemas())
 	schematest.Files(t, *update, "../../ledger/schema", schematest.EntrySchemas())
-	schematest.Files(t, *update, "schema", outputSchemas())
+	commands := outputSchemas()
+	maps.Copy(commands, inputSchemas())
+	schematest.Files(t, *update, "schema", commands)
 }
 
 // outputSchemas are the schemas of what commands print with --output json.
@@ -76,12 +79,25 @@ func outputSchemas() map[string]*schematest.Schema {
 	schemas["command.config.print"] = configValues()
 	add("doctor", "settled doctor: one check", doctor.Finding{}).Properties["result"].Enum = []any{doctor.OK, doctor.Note, doctor.Warn, doctor.Fail, doctor.Skipped}
 	add("bench", "settled bench: the measurements", bench.Report{})
+	add("policy.list", "settled policy list: the policy of one scenario", listedPolicy{}).Properties["origin"].Enum = []any{"built-in", "configured"}
+	add("policy.explain", "settled policy explain: what an outcome pays, and how that follows", policies.Explanation{}).Properties["would"].Enum = []any{"close", "fail", "wait"}
+	add("policy.test.case", "settled policy test: the result of one case", policies.Result{}).Properties["kind"].Enum = []any{"case"}
+	add("policy.test.summary", "settled policy test: the summary, its last line", policies.Summary{}).Properties["kind"].Enum = []any{"summary"}
+	add("policy.backtest", "settled policy backtest: a session of which somebody would have received something else, or that can't be compared", policies.Comparison{}).Properties["kind"].Enum = []any{policies.KindDifference, policies.KindNotComparable}
+	add("policy.backtest.summary", "settled policy backtest: the summary, its last line", policies.Totals{}).Properties["kind"].Enum = []any{policies.KindSummary}
 	add("demo", "settled demo: the result of one outcome", demo.Result{})
 	add("sim", "settled sim: where the simulated node listens", simResult{})
 	add("sim.open", "settled sim open: one opened session", openedSession{})
 	add("version", "settled version", telemetry.BuildInfo{})
 	add("schema", "settled schema: one schema", schemaListing{})
 	return schemas
+}
+
+// inputSchemas are the schemas of files that commands read.
+func inputSchemas() map[string]*schematest.Schema {
+	cases := schematest.Of(policies.Cases{})
+	cases.Title = "Cases for settled policy test"
+	return map[string]*schematest.Schema{"policy.cases": cases}
 }
 
 // configValues is what settled config print shows: every key with its value.
@@ -132,6 +148,10 @@ var printed = map[string][]string{
 	"ledger seal":        {"command.ledger.seal"},
 	"ledger show":        schematest.EntryKinds,
 	"ledger verify":      {"command.ledger.verify"},
+	"policy backtest":    {"command.policy.backtest", "command.policy.backtest.summary"},
+	"policy explain":     {"command.policy.explain"},
+	"policy list":        {"command.policy.list"},
+	"policy test":        {"command.policy.test.case", "command.policy.test.summary"},
 	"publish":            append([]string{"command.publish", "command.publish.dry-run"}, schematest.EntryKinds...),
 	"reconcile":          {"command.reconcile.finding", "command.reconcile.summary"},
 	"resume":             {"command.resume"},

@@ -37,6 +37,9 @@ type Config struct {
 	// ForeignFunc, if not nil, is called for each message of the ledger that is not an
 	// entry. It may be called several times for the same message.
 	ForeignFunc func(ledger.Foreign)
+	// EntryFunc, if not nil, is called with the message of each entry, as ledger.Skim does. It
+	// may be called several times for the same message.
+	EntryFunc func(ledger.Message)
 	// Recent is what this process stored in the ledger; nil if it stores nothing.
 	Recent *ledger.Recent
 	// Token is what requests that change something must carry. Empty: they are refused.
@@ -138,7 +141,7 @@ func (b *Board) skim(ctx context.Context) error {
 	return ledger.Skim(ctx, b.open, b.reader.allFrom(from), b.cfg.Recent, func(f ledger.Foreign) {
 		b.reported = f.Sequence
 		b.cfg.ForeignFunc(f)
-	})
+	}, b.cfg.EntryFunc)
 }
 
 // firstToRead returns the sequence from which the ledger is read at the start.

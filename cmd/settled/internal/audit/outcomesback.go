@@ -30,9 +30,9 @@ func (n *namedOutcome) observe(e settlement.Entry, prefix string) {
 }
 
 // CheckNewest reads the newest messages of the ledger, and calls foreign with those that are
-// not entries. It returns how the stream of outcomes shows, by what the others name, that it
+// not entries, and entry with the others. It returns how the stream of outcomes shows, by what the others name, that it
 // was restored from a copy or created again; empty: it doesn't.
-func CheckNewest(ctx context.Context, js jetstream.JetStream, prefix string, most uint64, foreign func(ledger.Foreign)) (string, error) {
+func CheckNewest(ctx context.Context, js jetstream.JetStream, prefix string, most uint64, foreign func(ledger.Foreign), entry func(settlement.Entry)) (string, error) {
 	last, err := LastEntry(ctx, js, prefix)
 	if err != nil {
 		return "", err
@@ -44,6 +44,7 @@ func CheckNewest(ctx context.Context, js jetstream.JetStream, prefix string, mos
 			foreign(*s.Foreign)
 		case s.Err == nil:
 			named.observe(s.Entry, prefix)
+			entry(s.Entry)
 		}
 		return nil
 	})

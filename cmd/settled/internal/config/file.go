@@ -141,6 +141,21 @@ func (f configFile) position(name string) string {
 	return ""
 }
 
+// LoadPolicies returns the policies and limits of a configuration file alone. The file must be
+// valid as a whole.
+func LoadPolicies(path string) (settlement.Policies, settlement.Limits, error) {
+	file, err := readConfigFile(path)
+	if err != nil {
+		return nil, nil, err
+	}
+	policies, _, err := file.policies()
+	if err != nil {
+		return nil, nil, err
+	}
+	limits, err := file.limits(policies)
+	return policies, limits, err
+}
+
 // policies returns the built-in policies, replaced and extended by the file's, and the
 // names of the file's.
 func (f configFile) policies() (settlement.Policies, []string, error) {

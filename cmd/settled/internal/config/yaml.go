@@ -18,6 +18,11 @@ func (c *Config) Scenarios() []string {
 	return names
 }
 
+// IsConfigured reports whether the policy of a scenario comes from the configuration file.
+func (c *Config) IsConfigured(scenario settlement.Scenario) bool {
+	return slices.Contains(c.overrides, string(scenario))
+}
+
 // policySteps are the policies in force, by scenario.
 func (c *Config) policySteps() map[string][]settlement.PolicyStep {
 	steps := map[string][]settlement.PolicyStep{}

@@ -11,6 +11,7 @@ import (
 	"settled/consumer/deadletter"
 	"settled/consumer/operations"
 	"settled/ledger"
+	"settled/settlement"
 )
 
 // newestEntries is how many of the ledger's newest messages doctor reads.
@@ -59,7 +60,11 @@ func (d *Doctor) checkForeign(ctx context.Context) {
 // listForeignEntries reads the newest messages of the ledger, and checks whether OUTCOMES has
 // the messages that they name.
 func (d *Doctor) listForeignEntries(ctx context.Context, found func(ledger.Foreign)) error {
-	problem, err := audit.CheckNewest(ctx, d.NATS.JS, d.Cfg.NATSPrefix, newestEntries, found)
+	digests := policyDigests{cfg: d.Cfg, ours: map[settlement.Scenario]uint64{}, others: map[settlement.Scenario]settlement.Entry{}}
+	problem, err := audit.CheckNewest(ctx, d.NATS.JS, d.Cfg.NATSPrefix, newestEntries, found, digests.observe)
+	if err == nil {
+		digests.report(d)
+	}
 	if problem != "" {
 		d.warn("stream."+consumer.OutcomesStream(d.Cfg.NATSPrefix), "see Backup and restore in deploy/RUNBOOK.md", "%s", problem)
 	}

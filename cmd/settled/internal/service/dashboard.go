@@ -81,7 +81,7 @@ func (s *Service) newDashboard(cfg *config.Config, token string) (*natsconn.Link
 	letters := deadletter.New(link.JS, cfg.Consumer())
 	letters.Who = "dashboard of " + letters.Who
 	return link, dashboard.New(dashboard.Config{
-		JS: link.JS, Prefix: cfg.NATSPrefix, DeadLetters: letters, Status: s.Status, Token: token, ForeignFunc: s.foreignEntry, Recent: &s.recent,
+		JS: link.JS, Prefix: cfg.NATSPrefix, DeadLetters: letters, Status: s.Status, Token: token, ForeignFunc: s.foreignEntry, EntryFunc: newPolicyWatch(s).observe, Recent: &s.recent,
 		Loopback: natsconn.IsLoopback(cfg.HTTPListen), Origin: origin, Version: telemetry.Build().Version, Log: s.Log,
 	}), nil
 }

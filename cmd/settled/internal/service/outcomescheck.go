@@ -6,6 +6,7 @@ import (
 
 	"settled/cmd/settled/internal/audit"
 	"settled/ledger"
+	"settled/settlement"
 )
 
 // newestNamed is how many of the ledger's newest messages a start reads.
@@ -17,7 +18,7 @@ const newestNamed = 100
 func (s *Service) logOutcomesRestored(ctx context.Context) {
 	ctx, cancel := context.WithTimeout(ctx, 2*time.Second)
 	defer cancel()
-	problem, err := audit.CheckNewest(ctx, s.NATS.JS, s.Cfg.NATSPrefix, newestNamed, func(ledger.Foreign) {})
+	problem, err := audit.CheckNewest(ctx, s.NATS.JS, s.Cfg.NATSPrefix, newestNamed, func(ledger.Foreign) {}, func(settlement.Entry) {})
 	switch {
 	case err != nil:
 		s.Log.Debug().Err(err).Msg("it could not be determined whether the stream of outcomes was restored from an older copy")

@@ -29,6 +29,8 @@ type Metrics struct {
 	Tracer   trace.Tracer // of the spans of stages; does nothing unless tracing is on
 	Foreign  *ForeignMessages
 
+	otherPolicies *prometheus.CounterVec
+
 	scenarios   []string // those with a policy
 	outcomes    *prometheus.CounterVec
 	duration    *prometheus.HistogramVec
@@ -82,6 +84,7 @@ func New(log zerolog.Logger) *Metrics {
 		Cosigns:       counter("settled_cosign_requests_total", "Requests for our co-signature, by answer (signed, refused, waiting) and the code or reason.", "answer", "reason"),
 		CosignSeconds: histogram("settled_cosign_duration_seconds", "Time from taking a request for our co-signature to answering it.", prometheus.ExponentialBuckets(0.001, 2, 13), "answer"),
 	}
+	m.otherPolicies = counter("settled_other_policies_total", "Entries that other replicas made since this one was started by another policy than it has for their scenario: give all replicas the same policies.", "scenario")
 	m.Foreign = newForeignMessages(log, counter("settled_foreign_messages_total", "Messages found in SETTLEMENTS, DEADLETTERS or OPERATIONS that are not entries, dead letters or records. They have no effect; somebody can write there who must not.", "stream"))
 	build := Build()
 	metrics.NewGaugeVec(prometheus.GaugeOpts{Name: "settled_build_info", Help: "Always 1; the labels say what is running."}, []string{"version", "go"}).WithLabelValues(build.Version, build.Go).Set(1)
@@ -227,11 +230,20 @@ func (m *Metrics) NewReconciliationGauges() ReconciliationGauges {
 // names, and the number of a label's values must stay small.
 const otherScenario = "other"
 
+// CountOtherPolicy counts an entry that another replica made by another policy.
+func (m *Metrics) CountOtherPolicy(scenario string) {
+	if !slices.Contains(m.scenarios, scenario) {
+		scenario = otherScenario
+	}
+	m.otherPolicies.WithLabelValues(scenario).Inc()
+}
+
 // InitResults creates every series of results at zero: Prometheus sees no increase in a
 // series that begins with 1, so the first failure of a kind would raise no alert.
 func (m *Metrics) InitResults(scenarios []string) {
 	m.scenarios = scenarios
 	for _, scenario := range append([]string{otherScenario}, scenarios...) {
+		m.otherPolicies.WithLabelValues(scenario)
 		m.settlements.WithLabelValues(scenario, string(settlement.EntryClosed), "")
 		for _, code := range settlement.Codes() {
 			m.settlements.WithLabelValues(scenario, string(settlement.EntryFailed), string(code))

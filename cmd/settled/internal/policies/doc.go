@@ -1,0 +1,3 @@
+// Package policies explains, tests and compares policies for `settled policy`. What a policy
+// pays is computed by package settlement alone.
+package policies

@@ -271,7 +271,8 @@ func (p *pool) leastLoaded(closes bool, weight int) (best *conn, changed <-chan 
 
 // before reports whether to lease a before b. A connection that is signed in comes first,
 // because a legacy node answers on no other, and a surplus one last, so that it can be
-// retired. The lock is held.
+// retired. Of equally loaded connections it is the one that may send most frames at once.
+// The lock is held.
 func (p *pool) before(a, b *conn) bool {
 	if a.signedIn != b.signedIn {
 		return a.signedIn
@@ -279,7 +280,10 @@ func (p *pool) before(a, b *conn) bool {
 	if sa, sb := p.surplus(a.connector), p.surplus(b.connector); sa != sb {
 		return sb
 	}
-	return a.load < b.load
+	if a.load != b.load {
+		return a.load < b.load
+	}
+	return a.throttle.available() > b.throttle.available()
 }
 
 func (p *pool) release(c *conn, weight int) {

@@ -42,6 +42,14 @@ func newThrottle(cfg Config, a protocol.Budget) *throttle {
 	return t
 }
 
+// available is how many frames may leave at once.
+func (t *throttle) available() float64 {
+	if t == nil {
+		return 0
+	}
+	return t.frames.Tokens()
+}
+
 // enqueue counts a request among those that wait, until leave is called. The error is
 // errCrowded where its turn would come later than there is time for it.
 func (t *throttle) enqueue(left time.Duration) (leave func(), err error) {

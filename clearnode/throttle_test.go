@@ -66,6 +66,38 @@ func TestThrottleQueue(t *testing.T) {
 	}
 }
 
+// One request after the other uses the burst of every connection before any of them waits.
+func TestLeastUsedConnectionIsLeased(t *testing.T) {
+	const connections, burst = 3, 2
+	client := &Client{cfg: Config{RateLimit: 0.001, RateBurst: burst}.withDefaults()}
+	p := newPool()
+	p.setRunning(true)
+	p.setWanted(connections)
+	for n := range connections {
+		c := newConn(&connector{client: client, number: n + 1}, idleSocket(t), nitronode.New(nil, &client.settings))
+		p.add(c)
+		c.probed = true
+		p.setSignedIn(c, true)
+	}
+	leases := map[*conn]int{}
+	for range connections * burst {
+		c, err := p.lease(t.Context(), true, 1)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if !c.throttle.wait(c.done) {
+			t.Fatal("the connection ended")
+		}
+		leases[c]++
+		p.release(c, 1)
+	}
+	for c, n := range leases {
+		if n != burst {
+			t.Errorf("connection %d was leased %d times, want %d", c.connector.number, n, burst)
+		}
+	}
+}
+
 // TestThrottleBytes: what was sent is paid for before the next frame leaves.
 func TestThrottleBytes(t *testing.T) {
 	l := newThrottle(Config{}, nitronodeBudget)

@@ -1,6 +1,7 @@
 package settlement
 
 import (
+	"context"
 	"errors"
 	"strings"
 	"testing"
@@ -266,12 +267,79 @@ func TestRequestWithAnotherFence(t *testing.T) {
 	}
 }
 
-// A node that reports success and does nothing does not occupy a worker for ever.
-func TestNodeThatOnlySaysYes(t *testing.T) {
+// If a node reports success of an update and does nothing, it refuses the close.
+func TestUpdateThatHadNoEffect(t *testing.T) {
 	w := newWorldOf(t, versioned)
 	w.idle = true
-	w.waits(partial(t, 1), LedgerUnavailable)
-	if got := w.states(); got != "closing " || w.sent != maxSteps {
+	w.waits(partial(t, 1), NodeRefused)
+	if got := w.states(); got != "closing " || w.sent != 2 {
 		t.Errorf("%s, %d sent", got, w.sent)
 	}
+	w.idle = false
+	w.settled(partial(t, 1))
 }
+
+// After an update the node's answer says how the session is: it is read once, and the permit
+// is held until the close is answered.
+func TestUpdateAndCloseAfterOneRead(t *testing.T) {
+	w, p := newWorldOf(t, versioned), newPermits(1)
+	w.permits = p
+	w.settled(partial(t, 1))
+	if len(w.looks) != 1 || w.sent != 2 || p.acquired != 1 {
+		t.Errorf("%d reads, %d requests, %d permits, want 1, 2 and 1", len(w.looks), w.sent, p.acquired)
+	}
+}
+
+// An answered update says nothing about the session of another intent: the session is read.
+func TestUpdateOfAnotherIntent(t *testing.T) {
+	w := newWorldOf(t, versioned)
+	o := partial(t, 1)
+	if _, err := w.deliverTo(&supersededUpdate{world: w, o: o}, o); err != nil {
+		t.Fatal(err)
+	}
+	if len(w.looks) != 4 || w.sent != 3 { // the other replica reads twice, the second time with the funding
+		t.Errorf("%d reads and %d requests, want 4 and 3", len(w.looks), w.sent)
+	}
+}
+
+// supersededUpdate is a node at which a party updates the session after our first update.
+// Another replica then records an intent for that version, and dies.
+type supersededUpdate struct {
+	*world
+	o    Outcome
+	done bool
+}
+
+func (n *supersededUpdate) Send(ctx context.Context, r Request) (Answer, error) {
+	a, err := n.world.Send(ctx, r)
+	if !n.done {
+		n.done = true
+		n.operate(n.allTo(0))
+		_, _ = n.deliverTo(dyingNode{n.world}, n.o)
+	}
+	return a, err
+}
+
+// dyingNode is the node of a replica that dies before it sends.
+type dyingNode struct{ *world }
+
+func (dyingNode) Send(context.Context, Request) (Answer, error) { panic(crashed{}) }
+
+// A session that changes between every read and action does not occupy a worker for ever.
+func TestStepsAreBounded(t *testing.T) {
+	for _, k := range kinds {
+		w := newWorldOf(t, k)
+		s := w.settler()
+		s.Ledger = movingHead{w}
+		_, err := s.Settle(t.Context(), partial(t, 1))
+		wantReason(t, err, LedgerUnavailable)
+		if len(w.looks) != maxSteps || w.sent != 0 {
+			t.Errorf("%s: %d reads and %d requests, want %d and 0", k, len(w.looks), w.sent, maxSteps)
+		}
+	}
+}
+
+// movingHead is a ledger in which another entry always comes first.
+type movingHead struct{ *world }
+
+func (movingHead) Append(context.Context, Head, Entry) (Head, error) { return Head{}, ErrHeadMoved }

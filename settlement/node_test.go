@@ -92,7 +92,7 @@ func (w *world) Send(_ context.Context, r Request) (Answer, error) {
 	}
 	var refusal error
 	err := w.step("send", func() {
-		if !w.idle {
+		if !w.idle || f.closes {
 			refusal = w.commit(f)
 		}
 	})

@@ -29,8 +29,8 @@ func (p *countedPermits) Acquire(ctx context.Context) (release func(), waited ti
 	}
 	if p.acquired < len(p.waits) {
 		waited = p.waits[p.acquired]
-		p.acquired++
 	}
+	p.acquired++
 	return func() { <-p.slots }, waited, nil
 }
 
@@ -168,6 +168,27 @@ func TestLongWaitForAPermit(t *testing.T) {
 		w.settled(w.partial(1))
 		if len(w.looks) != reads || p.acquired != 1 {
 			t.Errorf("after %s: %d reads and %d permits, want %d and 1", waited, len(w.looks), p.acquired, reads)
+		}
+	}
+}
+
+// After a long wait of any call the next ones take their permit before they read the session,
+// so that no read is repeated.
+func TestPermitBeforeRead(t *testing.T) {
+	w := newWorld(t)
+	s := w.settler()
+	for i, step := range []struct {
+		waits time.Duration
+		reads int
+	}{{0, 1}, {time.Hour, 2}, {time.Hour, 1}, {time.Hour, 1}, {0, 1}, {time.Hour, 2}} {
+		w, p := newWorld(t), newPermits(1)
+		p.waits = []time.Duration{step.waits}
+		s.Node, s.Ledger, s.DeadLetters, s.EmergencyStop, s.Permits = w, w, w, w, p
+		if _, err := s.Settle(t.Context(), w.partial(1)); err != nil {
+			t.Fatal(err)
+		}
+		if len(w.looks) != step.reads || p.acquired != 1 {
+			t.Errorf("call %d: %d reads and %d permits, want %d and 1", i, len(w.looks), p.acquired, step.reads)
 		}
 	}
 }

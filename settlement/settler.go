@@ -41,6 +41,7 @@ type Settler struct {
 
 	doubts      lastDoubts
 	assumptions assumptions
+	permitsSlow atomic.Bool // the last wait for a permit was longer than maxPermitWait
 }
 
 // Settlement is how an outcome ended.
@@ -109,6 +110,8 @@ type call struct {
 	intent  uint64  // ledger sequence of the intent of the last request
 	refused error   // the node's definite refusal of that request
 	answer  *Answer // the node's answer that the request closed the session
+	session Session // as it was observed last
+	updated bool    // the node's answer that the request updated the session, which is in session
 	release func()  // gives the permit back; nil: none is held
 
 	assumesNoEntry bool // the next step does not read the head
@@ -170,6 +173,11 @@ func (c *call) step(ctx context.Context) (*Settlement, error) {
 	policy, f := c.decideWithoutNode(head, hist)
 	if f != nil {
 		return c.fail(ctx, head, hist, Decision{Failure: f})
+	}
+	if c.permitsSlow.Load() { // a read before a long wait would have to be repeated
+		if _, err := c.acquirePermit(ctx); err != nil {
+			return nil, err
+		}
 	}
 	decision, session, err := c.observe(ctx, hist, policy)
 	if err != nil {
@@ -272,6 +280,7 @@ func (c *call) observe(ctx context.Context, hist history, policy Policy) (Decisi
 	options.InDoubt = hist.intent != nil && hist.intent.ValidUntil != nil && refused == nil
 	session, readErr := c.readSession(ctx, hist, options)
 	if readErr == nil {
+		c.session = session
 		if err := c.stopOnOverpayment(ctx, session); err != nil {
 			return Decision{}, session, err
 		}
@@ -283,9 +292,14 @@ func (c *call) observe(ctx context.Context, hist history, policy Policy) (Decisi
 	}), session, nil
 }
 
-// readSession reads the session. Reading who funded it can take many requests and is
+// readSession reads the session. After an update of this call the node's answer says how the
+// session is, and it is not read. Reading who funded it can take many requests and is
 // needed for a new plan only, and a session on the path of its intent gets no new plan.
 func (c *call) readSession(ctx context.Context, hist history, options ReadOptions) (Session, error) {
+	if c.updated && c.sentForIntent(hist) {
+		c.updated = false
+		return c.session, nil
+	}
 	if !options.Funding || hist.intent == nil || hist.intent.ValidUntil != nil {
 		return c.Node.Session(ctx, c.o.Session, options)
 	}
@@ -379,7 +393,9 @@ func (c *call) acquirePermit(ctx context.Context) (again bool, err error) {
 		return false, waitingFor(err, NotReady)
 	}
 	c.release = release
-	return waited > maxPermitWait, nil
+	slow := waited > maxPermitWait
+	c.permitsSlow.Store(slow)
+	return slow, nil
 }
 
 // releasePermit gives the permit back, if one is held.
@@ -439,15 +455,17 @@ func (c *call) send(ctx context.Context, head Head, hist history, plan *Plan, r 
 		return nil, err
 	}
 	answer, err := c.Node.Send(ctx, r)
+	c.sends, c.intent, c.refused, c.answer, c.updated = c.sends+1, hist.intent.Sequence, nil, nil, false
+	if err == nil && !r.Closes { // the permit is kept for the close
+		c.updated, c.session.Version, c.session.Current = true, c.session.Version+1, plan.Allocations
+		return nil, nil
+	}
 	c.releasePermit()
-	c.sends, c.intent, c.refused, c.answer = c.sends+1, hist.intent.Sequence, nil, nil
 	var refused *Refused
 	switch {
-	case err == nil && r.Closes:
+	case err == nil:
 		c.answer = &answer
 		return c.done(ctx, head, hist, plan, answer, false)
-	case err == nil:
-		return nil, nil
 	case !errors.As(err, &refused):
 		c.doubts.record(hist.intent, err)
 		return nil, inDoubt(r, err)

@@ -44,7 +44,7 @@ type world struct {
 	sent         int
 	zombie       int    // how many operations later a late request lands at a versioned node
 	wrongFence   bool   // requests are made with the wrong kind of fence
-	idle         bool   // the node reports success and does nothing
+	idle         bool   // the node reports success of an update and does nothing
 	unpreparable error  // no request can be made
 	refuse       error  // the next sends are definitely refused with this
 	refused      func() // what happens at the node meanwhile

@@ -289,9 +289,9 @@ var settlementCosts = []settlementCost{
 	},
 	{
 		protocol: clearnodetest.NitronodeV1, connections: 2, open: []int{256},
-		calls:     map[string]int{"app_sessions.v1.get_app_sessions": 2, "app_sessions.v1.submit_app_state": 2},
+		calls:     map[string]int{"app_sessions.v1.get_app_sessions": 1, "app_sessions.v1.submit_app_state": 2},
 		published: map[string]int{"read entries": 3, "append closing": 1, "append closed": 1, "stream info": 1, "acknowledge": 1},
-		signs:     2, recovers: 2, mallocs: 2600, bytes: 220_000,
+		signs:     2, recovers: 2, mallocs: 2300, bytes: 180_000,
 	},
 }
 

@@ -32,7 +32,7 @@ func (c *config) normalizeWorker(s *state, w *worker) {
 		return tok == s.Book.Standing.Tok || tok == s.Backup.Standing.Tok || tok == s.Pending.Tok
 	}
 	if c.Rules.OwnRefusal && w.Sent != 0 && !stands(w.Sent) {
-		w.Sent, w.Refused, w.Answered = 0, false, false
+		w.Sent, w.Refused, w.Answered, w.Updated = 0, false, false, 0
 	}
 	if w.Assumed {
 		w.Fresh = s.Book.empty() || s.Dropped
@@ -45,7 +45,7 @@ func (c *config) normalizeWorker(s *state, w *worker) {
 	}
 	switch w.At {
 	case readHead:
-		if !w.Refused && !w.Answered {
+		if !w.Refused && !w.Answered && w.Updated == 0 {
 			w.Sent = 0
 		}
 	case observe, decide:
@@ -58,7 +58,10 @@ func (c *config) normalizeWorker(s *state, w *worker) {
 			w.Sent = 0
 		}
 	case awaitAnswer:
-		w.Intent, w.Attempts, w.Tok, w.Base, w.ReqVer = entry{}, 0, 0, 0, 0
+		w.Intent, w.Attempts, w.Tok, w.Base = entry{}, 0, 0, 0
+		if w.Kind != operate {
+			w.ReqVer = 0
+		}
 	case appendClosing, resolveClosing, send:
 		w.Intent, w.Attempts = entry{}, 0
 		if w.At == send {

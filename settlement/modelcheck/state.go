@@ -135,6 +135,7 @@ type worker struct {
 	Refused  bool  // the request sent for Sent was definitely refused
 	Answered bool  // the node said that the request sent for Sent closed the session
 	Sent     uint8 // token of the intent that the last request was sent for
+	Updated  uint8 // version of the session after the update sent for Sent, by the node's answer; 0: no such answer
 
 	Recorded, Newest, Attempts uint8 // of its outcome, as read with the head
 

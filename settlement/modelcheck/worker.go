@@ -15,7 +15,7 @@ func (s *state) drop(i int) {
 
 // again begins the loop again, and keeps what the call learned from its own sends.
 func (w *worker) again() {
-	*w = worker{At: readHead, Msg: w.Msg, Sent: w.Sent, Refused: w.Refused, Answered: w.Answered}
+	*w = worker{At: readHead, Msg: w.Msg, Sent: w.Sent, Refused: w.Refused, Answered: w.Answered, Updated: w.Updated}
 }
 
 // forget clears the observation.
@@ -144,9 +144,9 @@ func (t *turn) takeHead(b *book, st entry, w *worker) {
 	own := st.Kind == closing && st.Out == t.o
 	holds := own && w.Sent != 0 && (st.Tok == w.Sent || !t.c.Rules.OwnRefusal)
 	if !holds {
-		w.Sent, w.Refused, w.Answered = 0, false, false
+		w.Sent, w.Refused, w.Answered, w.Updated = 0, false, false, 0
 	}
-	*w = worker{At: observe, Msg: w.Msg, Fresh: true, Tail: true, Sent: w.Sent, Refused: w.Refused, Answered: w.Answered}
+	*w = worker{At: observe, Msg: w.Msg, Fresh: true, Tail: true, Sent: w.Sent, Refused: w.Refused, Answered: w.Answered, Updated: w.Updated}
 	for p := planOf(t.o, 0); p <= planOf(t.o, 1); p++ {
 		if has(b.Recorded, p) {
 			w.Recorded = with(w.Recorded, p)
@@ -184,6 +184,10 @@ func (t *turn) inDoubt() bool { return t.w.intends() && !t.c.Versioned && !t.w.R
 
 func (t *turn) observe() {
 	c, s := t.c, t.s
+	if t.w.Updated != 0 { // the node's answer says how the session is
+		t.see(t.w.Updated, t.w.Intent.Plan, false, true, true, false)
+		return
+	}
 	fences := []bool{true}
 	if t.inDoubt() {
 		fences = t.readings(t.w.Intent.Until)
@@ -233,7 +237,7 @@ func (t *turn) see(ver, alloc uint8, isClosed, fence, quiet, fault bool) {
 		label += ", slowly"
 	}
 	t.step(label, fault, func(n *state, w *worker) {
-		w.At, w.Seen, w.Bal, w.Fence, w.Quiet = decide, 1, n.Bal, fence, quiet
+		w.At, w.Seen, w.Bal, w.Fence, w.Quiet, w.Updated = decide, 1, n.Bal, fence, quiet, 0
 		if t.c.Versioned {
 			w.Ver, w.Alloc = ver, alloc
 		}
@@ -266,7 +270,7 @@ func (t *turn) appendClosing() {
 
 // won: the intent is recorded, and with it the right to send its request once.
 func (t *turn) won(w *worker) {
-	w.At, w.Sent, w.Refused, w.Answered, w.Assumed, w.Fresh, w.Tail = send, w.Tok, false, false, false, true, true
+	w.At, w.Sent, w.Refused, w.Answered, w.Updated, w.Assumed, w.Fresh, w.Tail = send, w.Tok, false, false, 0, false, true, true
 }
 
 // append adds the steps of an append, and what the worker does after each.
@@ -339,7 +343,7 @@ func (t *turn) awaitAnswer() {
 	case w0.Answer == answerLost:
 		t.wait("is in doubt")
 	case w0.Answer == carriedOut && w0.Kind == operate:
-		t.step("goes on after the update", false, func(_ *state, w *worker) { w.again() })
+		t.step("goes on after the update", false, func(_ *state, w *worker) { w.Updated = w.ReqVer; w.again() })
 	case w0.Answer == carriedOut:
 		t.step("takes the answer: closed", false, func(_ *state, w *worker) {
 			*w = worker{At: appendClosed, Msg: w.Msg, Plan: w.Plan, Fresh: w.Fresh, Tail: w.Tail, Sent: w.Sent, Answered: true}

@@ -15,14 +15,14 @@ const (
 	// attemptIDBytes is the number of random bytes that distinguish one append from every
 	// other.
 	attemptIDBytes = 16
-	// appendBudget is how long an append is retried: as long as the longest measured election
-	// of a stream leader (5 to 8 s).
+	// appendBudget is how long an append is retried. The election of a stream's leader took 5
+	// to 8 s when measured.
 	appendBudget = 8 * time.Second
 	// publishWait bounds one publish.
 	publishWait = 2 * time.Second
-	// The pause between tries starts at firstPause and doubles up to longestPause. If another
-	// append is not committed yet, the server reports a conflict. It ends within one or two
-	// milliseconds.
+	// The pause between tries starts at firstPause and doubles up to longestPause. firstPause is
+	// longer than the conflict that the server reports while another append is being committed
+	// (one or two milliseconds).
 	firstPause   = 5 * time.Millisecond
 	longestPause = 500 * time.Millisecond
 	// settingsAge is how old the last check of the stream's settings may be when an intent
@@ -34,7 +34,7 @@ const (
 // head with the entry as stored. It fills in N, Time, AttemptID and Previous.
 //
 // settlement.ErrHeadMoved: the session has a newer entry, or the head is no longer in the
-// stream. This entry may have been stored before the newer one. Read the head and decide
+// stream. The entry passed in may nevertheless be stored, before the newer one. Read the head and decide
 // again. *settlement.Waiting with settlement.LedgerHeld: the stream lost entries or has
 // settings that endanger money, and nothing may be sent yet; a closing entry may have been
 // stored, and is then an intent without a request. After any other error the entry may be
@@ -61,7 +61,7 @@ func (l *Ledger) Append(ctx context.Context, head settlement.Head, e settlement.
 	}
 	stored := a.entry
 	stored.Sequence = m.Sequence
-	if !bytes.Equal(m.Payload, a.Payload) { // an earlier delivery of the same message had already stored this entry (an entry without a session)
+	if !bytes.Equal(m.Payload, a.Payload) { // only an entry without a session: an earlier delivery of its message had stored it
 		if stored, err = ParseEntry(m.Subject, m.Payload, m.Sequence); err != nil {
 			return settlement.Head{}, fmt.Errorf("ledger: append %s to %s: stored as entry %d, which can't be read: %w", e.State, e.Session.Token(), m.Sequence, err)
 		}
@@ -193,7 +193,7 @@ func nilIfEmpty[T any](list []T) []T {
 	return list
 }
 
-// store publishes the draft until it is stored, or finds out that it can't be stored. After
+// store publishes the draft until it is stored, or can't be stored any more, or appendBudget ends. After
 // an error the head is read from the leader. While it is unchanged the same bytes are
 // published again. That is safe. The server stores them only if the last message of the
 // session has the expected sequence. An entry without a session has no expectation; its
@@ -299,10 +299,10 @@ func (l *Ledger) readDuplicate(ctx context.Context, a pendingAppend, sequence ui
 }
 
 // resolveAppend reads from the leader what became of a publish that returned an error.
-// found: it is stored as returned. ErrHeadMoved: the session's head is another entry. The
-// draft may be stored before it; otherwise it can't be stored any more. Neither: it is not
-// stored, or not yet. If only foreign messages came after the head, the next try expects the
-// last of them, and no earlier try can succeed any more.
+// found: it is stored as returned. ErrHeadMoved: the session has a newer entry, or the head is
+// gone; the draft was stored before that, or never will be. Neither (found is false, err nil): it
+// is not stored, or not yet. If only foreign messages follow the head, a.Expect becomes the last
+// of them, and an earlier try can no longer succeed.
 func (l *Ledger) resolveAppend(ctx context.Context, a *pendingAppend, before snapshot) (m Message, found bool, err error) {
 	if a.Filter == "" {
 		return Message{}, false, nil

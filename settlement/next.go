@@ -21,8 +21,8 @@ type Observation struct {
 	MaxAttempts int
 	FenceMargin time.Duration
 
-	// Refused is the node's definite refusal of this call's last request, or nil. If requests
-	// expire, a refused request can never take effect.
+	// Refused is the proof that this call's last request had no effect, or nil: the node refused
+	// it, or it was never sent. If requests expire, it can never take effect.
 	Refused error
 	Sends   int // requests sent in this call
 
@@ -57,13 +57,14 @@ type Decision struct {
 }
 
 // Next decides, from one observation, what happens to an outcome. It is the whole
-// lifecycle of a session, for both kinds of node. The first matching row applies; "in
+// lifecycle of a session, for both kinds of node, except the failures that LIFECYCLE.md lists as
+// not shown in the diagrams. The first matching row applies; "in
 // doubt" and "confirmed read" are defined in LIFECYCLE.md.
 //
 // If the read failed:
 //
 //	no such session (two reads), no intent     session_not_found
-//	can never be read, no intent               the failure that the node reports
+//	can never be read, no intent               the failure that the read returned
 //	not found, with an intent                  wait: a node also answers "not found" while
 //	                                           its database is unavailable
 //	any other error                            wait
@@ -117,11 +118,11 @@ type Decision struct {
 //	open, attempts spent                       attempts_exhausted
 //	open, otherwise                            as for expiring requests, from "nothing in it" on
 //
-// If the node does not show which payouts the close made, the policy is applied to the last
-// payouts.
+// If there is no intent, and the node does not show which payouts the close made, the policy is
+// applied to each run of last payouts that may be the close, the longest first.
 //
-// An intent recorded with the other kind of node: done if the node paid its plan, else
-// wait.
+// An intent recorded with the other kind of node: done if the node paid a plan recorded for this
+// outcome, else wait.
 func Next(obs Observation) Decision {
 	d := obs.decide()
 	d.FenceExpired = obs.FenceExpired()
@@ -161,7 +162,7 @@ func (obs Observation) decideUnread() Decision {
 // decideExpiring decides about an open session at a node whose requests expire.
 func (obs Observation) decideExpiring() Decision {
 	s := obs.Session
-	// ClearNode 0.5.2 may still show a session as open that it closed and paid, if another
+	// ClearNode 0.5.2 may show a session that it has closed and paid as still open, if another
 	// party's submit_app_state arrived together with the close.
 	if plan := obs.paidAsRecorded(); plan != nil && s.Unfunded() {
 		return Decision{Action: ActionDone, Plan: plan}
@@ -170,7 +171,7 @@ func (obs Observation) decideExpiring() Decision {
 		return obs.waitForFence()
 	}
 	if obs.expiredInDoubt() && !s.ConfirmedStable {
-		return obs.waitForStableRead("the session was seen open, but two quick reads did not confirm it: it will be read again")
+		return obs.waitForStableRead("the session was seen open, which two consecutive quick reads have not confirmed: it will be read again")
 	}
 	var permanent *Failure
 	var waiting *Waiting
@@ -268,9 +269,9 @@ func (obs Observation) decideClosed() Decision {
 }
 
 // decideUndisclosed decides about a closed session whose payouts the node does not show.
-// If its quorum can't be reached without a key of ours, an intent of this outcome holds the
-// session, and its last request was not refused, then the request of that intent closed it:
-// every earlier request had expired when the intent was recorded.
+// The intent's request closed it if no quorum is possible without a key of ours, the intent holds
+// the session, this call's last request was not refused, and the session's version fits
+// (closedByIntent). Every earlier request was already without effect when the intent was recorded.
 func (obs Observation) decideUndisclosed() Decision {
 	if obs.Session.QuorumNeedsUs && obs.Intent != nil && obs.Refused == nil && !obs.recordedByOtherProtocol() && obs.closedByIntent() {
 		return Decision{Action: ActionDone, Plan: obs.Intent.plan()}
@@ -279,7 +280,7 @@ func (obs Observation) decideUndisclosed() Decision {
 }
 
 // closedByIntent reports whether a closed session is at a version that the intent's close
-// leads to: one or two above its base version. It is true if sessions have no version.
+// leads to: one or two above its base version. It is true if the version is not the fence.
 func (obs Observation) closedByIntent() bool {
 	if !obs.Session.Versioned {
 		return true
@@ -300,10 +301,9 @@ func (obs Observation) paidAsRecorded() *Plan {
 	return nil
 }
 
-// closed holds possible interpretations of the closed session, each with other payouts.
-// paidByPolicy returns the policy's plan for the first one whose payouts equal that plan. It
-// returns nil if there is none, or if an intent holds the session: then only the intent's
-// plan counts.
+// paidByPolicy returns the policy's plan for the first of the sessions in closed whose payouts
+// equal it; closed are the possible readings of one closed session. It returns nil if there is
+// none, or if an intent holds the session: then only the intent's plan counts.
 func (obs Observation) paidByPolicy(closed ...Session) *Plan {
 	if obs.Intent != nil {
 		return nil
@@ -317,13 +317,13 @@ func (obs Observation) paidByPolicy(closed ...Session) *Plan {
 	return nil
 }
 
-// closedElsewhere fails an outcome whose session another party closed. A request of ours
+// closedElsewhere fails an outcome whose session was closed without proof that we did it. A request of ours
 // may still be running in a node that stalls for longer than the fence margin. It would pay
-// a second time, and a failed outcome is never examined again. So after a request in doubt
-// only a confirmed read counts here too.
+// a second time, and nobody looks at a failed outcome again until it is replayed. So after an
+// expiring request in doubt a read must be confirmed here as well, as for an open session.
 func (obs Observation) closedElsewhere(f *Failure) Decision {
 	if obs.FenceExpired() && obs.expiredInDoubt() && !obs.Session.ConfirmedStable {
-		return obs.waitForStableRead("the session was seen closed otherwise than planned, but two quick reads did not confirm it: it will be read again")
+		return obs.waitForStableRead("the session was seen closed otherwise than planned, which two consecutive quick reads have not confirmed: it will be read again")
 	}
 	return obs.failOrWait(f)
 }

@@ -34,8 +34,8 @@ type Settler struct {
 
 	// ReplayFunc returns nil if the record of operations says that this message is an
 	// operator's replay of the failed outcome, a *Failure if it says otherwise, and any other
-	// error if that is not known. It is called only if TrustFunc is set, because a copy of a
-	// signed message must not settle a failed outcome again. Nil: every later message of a
+	// error if that is not known. It keeps a copy of a signed message from settling a failed
+	// outcome again, and is called only if TrustFunc is set. Nil: every later message of a
 	// failed outcome settles it again.
 	ReplayFunc func(ctx context.Context, o Outcome, failed []Entry) error
 
@@ -51,8 +51,8 @@ type Settlement struct {
 }
 
 // maxSteps bounds one call. Two steps are needed if a state update comes before the close.
-// A further step follows a refusal, a new entry of another outcome, or an update of the
-// session by another party.
+// A further step follows a refusal, a long wait for a permit, a new entry of the session, or an
+// update of the session by another party.
 const maxSteps = 16
 
 // Settle brings one outcome to its end, however often it is called. It returns nil if the
@@ -88,7 +88,7 @@ func (s *Settler) settle(ctx context.Context, o Outcome) (Settlement, error) {
 	for range maxSteps {
 		assumed := c.assumesNoEntry
 		done, err := c.step(ctx)
-		if assumed && done == nil && err == nil && c.sends == 0 && c.release == nil { // not only delayed by its permit
+		if assumed && done == nil && err == nil && c.sends == 0 && c.release == nil { // the head had moved; a step that only waited for its permit still holds it
 			s.assumptions.wrong()
 		}
 		if done != nil {
@@ -108,7 +108,7 @@ type call struct {
 	o       Outcome
 	sends   int
 	intent  uint64  // ledger sequence of the intent of the last request
-	refused error   // the node's definite refusal of that request
+	refused error   // proof that it had no effect: the node refused it, or it was never sent
 	answer  *Answer // the node's answer that the request closed the session
 	session Session // as it was observed last
 	updated bool    // the node's answer that the request updated the session, which is in session
@@ -117,11 +117,11 @@ type call struct {
 	assumesNoEntry bool // the next step does not read the head
 }
 
-// head reads the session's head. The first step of a message's first delivery assumes
-// instead that the session has no entry, which saves a request to the ledger. Whatever is
-// decided from that is recorded only if it is true: an append expects that the session has
-// no message, and a failure reads the head again. Until then it is as if the head had been
-// read: a session without an entry now had none before.
+// head reads the session's head. The first step of a message's first delivery may
+// assume instead that the session has no entry (see assumptions), which saves a request to the
+// ledger. No entry or dead letter is stored unless that is true: an append expects that the
+// session has no message, and a failure reads the head again. Acting before that check is safe
+// too: if the session has no entry at the check, it had none at this step.
 func (c *call) head(ctx context.Context) (Head, error) {
 	if c.assumesNoEntry {
 		c.assumesNoEntry = false
@@ -131,8 +131,8 @@ func (c *call) head(ctx context.Context) (Head, error) {
 }
 
 // assumptions decides whether a call may assume that its session has no entry. An
-// assumption that is wrong costs needless reads of the node. After one, the next deliveries
-// read the head, since wrong ones come in groups: copies, replays, a durable consumer that
+// assumption that is wrong costs needless reads of the node. After a wrong assumption, the next
+// readAfterWrong first deliveries read the head, since wrong assumptions come in groups: copies, replays, a durable consumer that
 // was created again.
 type assumptions struct{ readNext atomic.Int64 }
 
@@ -199,15 +199,15 @@ func (c *call) step(ctx context.Context) (*Settlement, error) {
 
 // retry says whether an outcome that failed may be settled again by this message.
 type retry struct {
-	allowed bool     // an operator's replay of it is on record
+	allowed bool     // this message was replayed by an operator, or recorded the intent that holds the session
 	refused *Failure // it must fail once more
 }
 
 // If outcomes must be signed, checkRetry decides whether a message may settle an outcome
-// that failed before. The message that failed has its result. If an intent of the outcome
-// holds the session, the message that recorded it continues even though a copy failed
-// meanwhile, because its request may have taken effect. Without an intent, ReplayFunc
-// decides.
+// that failed before. For the message whose failure is recorded there is nothing to decide. If
+// this message recorded the intent that holds the session, it continues, even if the failure of
+// a copy stored later would count as its result: its request may have taken effect. Without an
+// intent, ReplayFunc decides.
 func (c *call) checkRetry(ctx context.Context, hist history) (retry, error) {
 	ended := hist.ended != nil && hist.ended.Outcome.SameMessage(c.o.Ref)
 	if c.TrustFunc == nil || c.ReplayFunc == nil || len(hist.failed) == 0 || ended {
@@ -313,8 +313,8 @@ func (c *call) readSession(ctx context.Context, hist history, options ReadOption
 }
 
 // stopOnOverpayment stops every replica if the node paid out more than was deposited. It
-// runs before any decision. The outcome's failure may have to wait for the fence; until
-// then no other session may be paid twice.
+// runs before Next, because the failure may have to wait for the fence, and no other session
+// must be paid twice meanwhile.
 func (c *call) stopOnOverpayment(ctx context.Context, s Session) error {
 	f := s.overpayment()
 	if f == nil {
@@ -379,11 +379,10 @@ func (c *call) drive(ctx context.Context, head Head, hist history, plan *Plan, s
 // maxPermitWait is how long a decision may have waited for its permit.
 const maxPermitWait = time.Second
 
-// acquirePermit waits for a permit, unless the call holds one. If that takes long, again is
-// true: the step starts again, with the permit held, and so at most once for each permit. To
-// act on the old decision would be safe, because the append and the node detect what has
-// changed, as they do if the process is suspended here. But its plan may be of an old balance,
-// and would cost an attempt.
+// acquirePermit waits for a permit, unless the call holds one. If that took
+// more than maxPermitWait, again is true: the step is repeated with the permit held, so not a
+// second time. The old decision would be safe, because the append or the node detects a change,
+// but its plan may be of an old balance and would waste an attempt.
 func (c *call) acquirePermit(ctx context.Context) (again bool, err error) {
 	if c.Permits == nil || c.release != nil {
 		return false, nil
@@ -406,8 +405,8 @@ func (c *call) releasePermit() {
 	}
 }
 
-// prepare makes the next request and checks that it expires if and only if the session has
-// no version. An intent with the wrong kind of fence could neither continue nor fail.
+// prepare makes the next request and checks that it expires if and only if the session is not
+// Versioned. An intent with the wrong kind of fence could neither continue nor fail.
 func (c *call) prepare(ctx context.Context, plan *Plan, s Session) (Request, error) {
 	if err := c.checkEmergencyStop(ctx); err != nil {
 		return Request{}, err
@@ -442,7 +441,7 @@ func (c *call) closing(attempt int, plan *Plan, r Request) Entry {
 	if !versioned {
 		e.ValidUntil = &r.ValidUntil
 	}
-	if versioned || plan.BaseVersion > 0 { // the version fences only if requests don't expire
+	if versioned || plan.BaseVersion > 0 { // also recorded, if known, for requests that expire; there it is not the fence
 		e.BaseVersion = &plan.BaseVersion
 	}
 	return e
@@ -489,8 +488,8 @@ func inDoubt(r Request, err error) *Waiting {
 }
 
 // waitWhileValid is the wait if a request that does not expire can't be made or is refused.
-// Anyone who holds the signed request may send it again, and the node may accept it, while
-// the session's version stays the same. If the refusal is permanent the error asks the
+// Anyone who holds a request that was signed for this intent may send it again, and the node may
+// accept it, while the session's version stays the same. If the refusal is permanent the error asks the
 // operator to act.
 func waitWhileValid(refusal error) *Waiting {
 	var w *Waiting

@@ -13,6 +13,7 @@ import (
 	"testing"
 
 	"settled/cmd/settled/internal/config"
+	"settled/cmd/settled/internal/runbook"
 	"settled/cmd/settled/internal/schematest"
 	"settled/consumer/cloudevent"
 	"settled/settlement"
@@ -163,7 +164,7 @@ func entryMemberTable() string {
 func codeTable() string {
 	var rows [][]string
 	for _, code := range settlement.Codes() {
-		means, _, _ := strings.Cut(runbook()[code].Means+" ", ". ")
+		means, _, _ := strings.Cut(runbook.Codes()[code].Means+" ", ". ")
 		rows = append(rows, []string{fmt.Sprintf("[`%s`](../deploy/RUNBOOK.md#%s)", code, code), string(code.Class()), strings.TrimSuffix(means, ".")})
 	}
 	return table("code,class,meaning", rows)

@@ -9,6 +9,7 @@ import (
 	"strings"
 	"testing"
 
+	"settled/cmd/settled/internal/runbook"
 	"settled/cmd/settled/internal/terminal"
 	"settled/settlement"
 )
@@ -28,7 +29,7 @@ func decode[T any](d *deployment, text string) T {
 
 // Every code has advice, and the runbook is where it comes from.
 func TestAdvice(t *testing.T) {
-	all := runbook()
+	all := runbook.Codes()
 	for _, code := range settlement.Codes() {
 		if a := all[code]; a.Means == "" || a.Do == "" || strings.Contains(a.Means+a.Look+a.Do, "**") || strings.Contains(a.Do, "](") {
 			t.Errorf("%s: %+v", code, a)

@@ -13,6 +13,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"settled/cmd/settled/internal/runbook"
 	"settled/cmd/settled/internal/terminal"
 	"settled/consumer/deadletter"
 	"settled/settlement"
@@ -47,7 +48,7 @@ type deadLetterReport struct {
 	Ledger  ledgerReport        `json:"ledger"`
 	Node    nodeReport          `json:"node"`
 	Replay  *forecast           `json:"replay"` // null if it is unknown
-	Advice  advice              `json:"advice"`
+	Advice  runbook.Advice      `json:"advice"`
 }
 
 // eventReport is the message as a CloudEvent.
@@ -83,7 +84,7 @@ func newDeadLetterReport(ctx context.Context, d *deadLetterClient, sequence uint
 	}
 	outcome := d.Outcome(l)
 	s := deadLetterReport{
-		Letter: l, Headers: l.Header, Payload: payload(l.Payload), Advice: runbook()[l.Code],
+		Letter: l, Headers: l.Header, Payload: payload(l.Payload), Advice: runbook.Codes()[l.Code],
 		Event: eventReport{Source: outcome.Ref.Source, ID: outcome.Ref.ID, Type: outcome.Ref.Type},
 	}
 	if outcome.Invalid != nil {
@@ -176,7 +177,7 @@ func (s deadLetterReport) text() string {
 	if s.Replay != nil {
 		b.WriteString("\nResult of a replay now\n" + indented(s.Replay.text()))
 	}
-	b.WriteString("\nWhat to do (deploy/RUNBOOK.md)\n" + indented(s.Advice.text()))
+	b.WriteString("\nWhat to do (deploy/RUNBOOK.md)\n" + indented(s.Advice.Text()))
 	return strings.TrimRight(b.String(), "\n")
 }
 

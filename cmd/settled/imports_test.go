@@ -87,12 +87,17 @@ var mayImport = map[string][]string{
 		"github.com/ethereum/go-ethereum/common", "github.com/shopspring/decimal",
 	},
 	"cmd/settled/internal/background": {},
+	"cmd/settled/internal/runbook":    {"settled/deploy", "settled/settlement"},
+	"cmd/settled/internal/status": {
+		"settled/settlement", "settled/consumer", "settled/ledger", "settled/cmd/settled/internal/runbook", "settled/cmd/settled/internal/terminal",
+		"github.com/nats-io/nats.go",
+	},
 	"cmd/settled/internal/policies":   {"settled/settlement"},
 	// Generates the schemas; only tests import it.
 	"cmd/settled/internal/schematest": {"settled/settlement", "settled/consumer/operations", "github.com/google/jsonschema-go", "github.com/santhosh-tekuri/jsonschema/v6"},
 	"cmd/settled/internal/telemetry": {
 		"settled/settlement", "settled/clearnode", "settled/consumer", "settled/ledger",
-		"settled/cmd/settled/internal/background", "settled/cmd/settled/internal/config", "settled/cmd/settled/internal/terminal",
+		"settled/cmd/settled/internal/background", "settled/cmd/settled/internal/config", "settled/cmd/settled/internal/status", "settled/cmd/settled/internal/terminal",
 		"github.com/nats-io/nats.go", "github.com/rs/zerolog", "github.com/prometheus/client_golang", "go.opentelemetry.io", "github.com/go-logr/logr",
 	},
 	"cmd/settled/internal/natsconn": {

@@ -13,6 +13,7 @@ import (
 	"syscall"
 	"time"
 
+	"settled/cmd/settled/internal/status"
 	"settled/cmd/settled/internal/terminal"
 )
 
@@ -21,7 +22,8 @@ const (
 	exitDone = iota
 	exitFailed
 	exitMisused
-	exitWaiting // publish --wait: no result yet
+	exitWaiting  // publish --wait and status: no result yet
+	exitNotFound // status: no such outcome
 )
 
 func main() {
@@ -47,17 +49,18 @@ func run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.
 	if failed := out.WriteError(); err == nil && failed != nil {
 		err = fmt.Errorf("the result could not be written: %w", failed)
 	}
-	switch {
-	case err == nil:
+	if err == nil {
 		return exitDone
+	}
+	_, _ = fmt.Fprintf(stderr, "settled: %s\n", terminal.PrintableLines(err.Error()))
+	switch {
 	case terminal.IsUsageError(err):
-		_, _ = fmt.Fprintf(stderr, "settled: %s\n", terminal.PrintableLines(err.Error()))
 		return exitMisused
 	case errors.Is(err, errStillWaiting):
-		_, _ = fmt.Fprintf(stderr, "settled: %s\n", terminal.PrintableLines(err.Error()))
 		return exitWaiting
+	case errors.Is(err, status.ErrNotFound):
+		return exitNotFound
 	default:
-		_, _ = fmt.Fprintf(stderr, "settled: %s\n", terminal.PrintableLines(err.Error()))
 		return exitFailed
 	}
 }

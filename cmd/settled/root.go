@@ -42,7 +42,7 @@ func newRoot(s *terminal.Streams) *cobra.Command {
 	root.PersistentFlags().StringVarP(&p.configFile, "config", "c", "", "configuration file (YAML)")
 	config.AddFlags(root.PersistentFlags())
 	root.AddCommand(
-		p.serveCommand(), p.demoCommand(), p.simCommand(), p.publishCommand(), p.watchCommand(),
+		p.serveCommand(), p.demoCommand(), p.simCommand(), p.publishCommand(), p.statusCommand(), p.watchCommand(),
 		p.deadletterCommand(), p.stopCommand(), p.resumeCommand(), p.ledgerCommand(), p.reconcileCommand(), p.cosignCommand(), p.configCommand(), p.policyCommand(), p.doctorCommand(), p.benchCommand(), p.schemaCommand(), p.versionCommand(),
 	)
 	makeUsageErrors(root)

@@ -23,6 +23,7 @@ import (
 	"settled/cmd/settled/internal/doctor"
 	"settled/cmd/settled/internal/policies"
 	"settled/cmd/settled/internal/schematest"
+	"settled/cmd/settled/internal/status"
 	"settled/cmd/settled/internal/telemetry"
 	"settled/cmd/settled/internal/terminal"
 	"settled/consumer"
@@ -62,6 +63,8 @@ func outputSchemas() map[string]*schematest.Schema {
 	add("deadletter.replay", "settled deadletter replay: where the message of a dead letter is now", deadletter.ReplayResult{})
 	add("deadletter.replay.dry-run", "settled deadletter replay --dry-run: the result that a replay would have", forecast{})
 	add("deadletter.discard", "settled deadletter discard: one discarded dead letter", discardResult{})
+	answer := add("status", "settled status: what became of an outcome", status.Answer{})
+	answer.Properties["state"].Enum = []any{status.Waiting, status.Closing, status.Closed, status.Failed, status.Lost}
 	add("stop", "settled stop: the recorded stop", stopResult{})
 	add("resume", "settled resume: the stop that was lifted", resumeResult{})
 	listed := add("ledger.list", "settled ledger list: one entry", listedEntry{})
@@ -159,6 +162,7 @@ var printed = map[string][]string{
 	"serve":              nil,
 	"sim":                {"command.sim", "command.sim.open"},
 	"sim open":           {"command.sim.open"},
+	"status":             {"command.status"},
 	"stop":               {"command.stop"},
 	"version":            {"command.version"},
 	"watch":              schematest.EntryKinds,

@@ -12,11 +12,13 @@ import (
 	"github.com/rs/zerolog"
 
 	"settled/cmd/settled/internal/background"
+	"settled/cmd/settled/internal/status"
 	"settled/consumer"
 	"settled/consumer/deadletter"
 	"settled/consumer/operations"
 	"settled/ledger"
 	"settled/ledger/streamreader"
+	"settled/settlement"
 )
 
 // DeadLetters lists, replays and discards dead letters; deadletter.Queue is one.
@@ -27,11 +29,19 @@ type DeadLetters interface {
 	Discard(ctx context.Context, sequence uint64, reason string) error
 }
 
+// Outcomes tells what became of an outcome; status.Reader is one.
+type Outcomes interface {
+	BySequence(ctx context.Context, sequence uint64) (status.Answer, error)
+	BySession(ctx context.Context, id settlement.SessionID) (status.Answer, error)
+	ByID(ctx context.Context, source, id string, most uint64) (status.Answer, error)
+}
+
 // Config configures a Board.
 type Config struct {
 	JS          jetstream.JetStream // on a connection that only the board uses
 	Prefix      string              // nats.prefix
 	DeadLetters DeadLetters
+	Outcomes    Outcomes
 	// Status describes the process. It must not block for long.
 	Status func() Status
 	// ForeignFunc, if not nil, is called for each message of the ledger that is not an
@@ -67,6 +77,8 @@ type Board struct {
 	streams   streamState
 	overviews map[string]cachedOverview // by window
 
+	questions chan struct{} // holds one for each question about an outcome that is being answered
+
 	watched  watched
 	reported uint64 // sequence of the last foreign message that skim reported
 
@@ -80,7 +92,7 @@ func New(cfg Config) *Board {
 	return &Board{
 		cfg: cfg, model: newModel(), reader: ledgerReader{cfg.JS, cfg.Prefix},
 		operations: operations.New(cfg.JS, consumer.Config{Prefix: cfg.Prefix}),
-		overviews:  map[string]cachedOverview{}, stopped: make(chan struct{}),
+		overviews:  map[string]cachedOverview{}, stopped: make(chan struct{}), questions: make(chan struct{}, maxQuestions),
 		watched: watched{idleAfter: cmp.Or(cfg.idleAfter, idleAfter), begun: make(chan struct{}, 1)},
 	}
 }

@@ -17,7 +17,7 @@ import (
 func FuzzBoard(f *testing.F) {
 	for _, line := range []string{
 		"GET /", "GET /app.js", "GET /../x", "GET /api/overview?window=1h", "GET /api/settlements?before=7&limit=1&state=failed",
-		"GET /api/session/0x0000000000000000000000000000000000000000000000000000000000000001", "GET /api/search?q=order", "GET /api/search?q=%00%ff",
+		"GET /api/session/0x0000000000000000000000000000000000000000000000000000000000000001", "GET /api/search?q=order", "GET /api/outcome?sequence=1", "GET /api/outcome?source=/a&id=%00%ff", "GET /api/outcome?session=0x0000000000000000000000000000000000000000000000000000000000000001", "GET /api/search?q=%00%ff",
 		"GET /api/deadletters?after=0", "GET /api/deadletters/1", "POST /api/deadletters/1/replay", "POST /api/deadletters/1/discard",
 		"POST /api/deadletters/18446744073709551616/discard", "GET /api/events?after=1", "DELETE /api/deadletters/1", "OPTIONS *",
 	} {

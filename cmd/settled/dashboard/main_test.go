@@ -17,6 +17,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/rs/zerolog"
 
+	"settled/cmd/settled/internal/status"
 	"settled/consumer"
 	"settled/consumer/deadletter"
 	"settled/ledger"
@@ -104,7 +105,7 @@ func newWorld(t testing.TB, change func(*Config)) *world {
 	w.must(err)
 	w.openLedger()
 	cfg := Config{
-		JS: w.connect(), DeadLetters: deadletter.New(w.js, consumer.Config{}), Token: testToken, Log: zerolog.Nop(),
+		JS: w.connect(), DeadLetters: deadletter.New(w.js, consumer.Config{}), Outcomes: &status.Reader{JS: w.js}, Token: testToken, Log: zerolog.Nop(),
 		Status: func() Status { return Status{Waiting: []Wait{}} },
 	}
 	if change != nil {

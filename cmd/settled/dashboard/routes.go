@@ -20,6 +20,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 
 	"settled/cmd/settled/internal/natsconn"
+	"settled/cmd/settled/internal/status"
 	"settled/consumer/deadletter"
 )
 
@@ -52,6 +53,7 @@ func NewHandler(p Probes, b *Board) *http.ServeMux {
 		"GET /api/overview":                        b.watch(jsonHandler(b.overview)),
 		"GET /api/settlements":                     b.watch(jsonHandler(b.settlements)),
 		"GET /api/session/{id}":                    jsonHandler(b.session),
+		"GET /api/outcome":                         jsonHandler(b.requireNATS(b.outcome)),
 		"GET /api/search":                          b.watch(jsonHandler(b.search)),
 		"GET /api/deadletters":                     jsonHandler(b.requireNATS(b.deadLetters)),
 		"GET /api/deadletters/{sequence}":          jsonHandler(b.requireNATS(b.deadLetter)),
@@ -153,20 +155,20 @@ type errorResult struct {
 }
 
 func writeError(w http.ResponseWriter, err error) {
-	status := http.StatusInternalServerError
+	httpStatus := http.StatusInternalServerError
 	var e apiError
 	switch {
 	case errors.As(err, &e):
-		status = e.status
-	case errors.Is(err, deadletter.ErrNotFound):
-		status = http.StatusNotFound
+		httpStatus = e.status
+	case errors.Is(err, deadletter.ErrNotFound), errors.Is(err, status.ErrNotFound):
+		httpStatus = http.StatusNotFound
 	case natsconn.IsUnavailable(err), errors.Is(err, jetstream.ErrStreamNotFound):
-		status = http.StatusServiceUnavailable
+		httpStatus = http.StatusServiceUnavailable
 	}
-	if status == http.StatusUnauthorized {
+	if httpStatus == http.StatusUnauthorized {
 		w.Header().Set("WWW-Authenticate", `Bearer realm="settled"`)
 	}
-	writeJSON(w, status, errorResult{err.Error()})
+	writeJSON(w, httpStatus, errorResult{err.Error()})
 }
 
 func writeJSON(w http.ResponseWriter, status int, value any) {

@@ -6,6 +6,7 @@ import (
 	"testing"
 
 	"settled/cmd/settled/internal/schematest"
+	"settled/cmd/settled/internal/status"
 	"settled/consumer/deadletter"
 )
 
@@ -33,6 +34,8 @@ func apiSchemas() map[string]*schematest.Schema {
 	codes.Items.Properties["code"].Enum = append(codes.Items.Properties["code"].Enum, otherName)
 	add("settlements", "Answer of GET /api/settlements", feedPage{})
 	add("session", "Answer of GET /api/session/{id}", sessionPage{})
+	answer := add("outcome", "Answer of GET /api/outcome", status.Answer{})
+	answer.Properties["state"].Enum = []any{status.Waiting, status.Closing, status.Closed, status.Failed, status.Lost}
 	add("search", "Answer of GET /api/search", searchPage{})
 	letters := add("deadletters", "Answer of GET /api/deadletters", deadLetterPage{})
 	letter := add("deadletter", "Answer of GET /api/deadletters/{sequence}", deadLetterView{})

@@ -19,6 +19,7 @@ import (
 	"settled/cmd/settled/internal/config"
 	"settled/cmd/settled/internal/host"
 	"settled/cmd/settled/internal/natsconn"
+	"settled/cmd/settled/internal/status"
 	"settled/cmd/settled/internal/telemetry"
 	"settled/consumer/deadletter"
 )
@@ -80,8 +81,11 @@ func (s *Service) newDashboard(cfg *config.Config, token string) (*natsconn.Link
 	}
 	letters := deadletter.New(link.JS, cfg.Consumer())
 	letters.Who = "dashboard of " + letters.Who
+	outcomes := &status.Reader{JS: link.JS, Consumer: cfg.Consumer(), WaitingFunc: func(sequence uint64) (status.Progress, bool) {
+		return s.Metrics.Waiting.Of(sequence, time.Now())
+	}}
 	return link, dashboard.New(dashboard.Config{
-		JS: link.JS, Prefix: cfg.NATSPrefix, DeadLetters: letters, Status: s.Status, Token: token, ForeignFunc: s.foreignEntry, EntryFunc: newPolicyWatch(s).observe, Recent: &s.recent,
+		JS: link.JS, Prefix: cfg.NATSPrefix, DeadLetters: letters, Outcomes: outcomes, Status: s.Status, Token: token, ForeignFunc: s.foreignEntry, EntryFunc: newPolicyWatch(s).observe, Recent: &s.recent,
 		Loopback: natsconn.IsLoopback(cfg.HTTPListen), Origin: origin, Version: telemetry.Build().Version, Log: s.Log,
 	}), nil
 }

@@ -1,12 +1,14 @@
 package telemetry
 
 import (
+	"strings"
 	"sync"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/rs/zerolog"
 
+	"settled/cmd/settled/internal/status"
 	"settled/consumer"
 	"settled/settlement"
 )
@@ -30,6 +32,8 @@ type WaitingOutcomes struct {
 
 type waitingOutcome struct {
 	reason    string
+	err       string    // why, shortened
+	next      time.Time // when it is delivered again
 	published time.Time
 	since     time.Time // when it began to wait for this reason
 	seen      time.Time
@@ -57,7 +61,7 @@ func (w *WaitingOutcomes) Record(r consumer.Result, now time.Time) {
 	if o.reason != r.Reason {
 		o.since = now
 	}
-	o.reason, o.seen = r.Reason, now
+	o.reason, o.err, o.seen, o.next = r.Reason, shortText(r.Err), now, now.Add(r.Delay)
 	age := now.Sub(o.published)
 	if age < o.warnAt {
 		return
@@ -65,6 +69,32 @@ func (w *WaitingOutcomes) Record(r consumer.Result, now time.Time) {
 	o.warnAt = 2 * age
 	w.log.Warn().Uint64("sequence", sequence).Str("session", r.Outcome.Session.Token()).Str("scenario", string(r.Outcome.Scenario)).
 		Str("reason", r.Reason).Dur("age", age).AnErr("error", r.Err).Msg("an outcome has waited for long: see Waiting in deploy/RUNBOOK.md")
+}
+
+// maxErrorText is the length of a kept error, in bytes.
+const maxErrorText = 500
+
+func shortText(err error) string {
+	if err == nil {
+		return ""
+	}
+	text := err.Error()
+	if len(text) > maxErrorText {
+		text = strings.ToValidUTF8(text[:maxErrorText], "") + "…"
+	}
+	return text
+}
+
+// Of returns what is known of an outcome, by the sequence of its message; false: this
+// process has not returned it to the stream, or another replica has it.
+func (w *WaitingOutcomes) Of(sequence uint64, now time.Time) (status.Progress, bool) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	o := w.open[sequence]
+	if o == nil || now.Sub(o.seen) > forgetAfter {
+		return status.Progress{}, false
+	}
+	return status.Progress{Reason: o.reason, Error: o.err, Since: o.since, Next: o.next}, true
 }
 
 // Ages returns the number of waiting outcomes and the age of the oldest, by reason.

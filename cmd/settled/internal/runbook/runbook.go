@@ -1,4 +1,5 @@
-package main
+// Package runbook reads the advice on error codes from deploy/RUNBOOK.md.
+package runbook
 
 import (
 	"regexp"
@@ -8,8 +9,8 @@ import (
 	"settled/settlement"
 )
 
-// advice is what the runbook says about an error code.
-type advice struct {
+// Advice is what the runbook says about an error code.
+type Advice struct {
 	Means string `json:"means"`
 	Look  string `json:"look_at,omitempty"`
 	Do    string `json:"do"`
@@ -17,10 +18,10 @@ type advice struct {
 
 var markdownLink = regexp.MustCompile(`\[([^\]]*)\]\([^)]*\)`)
 
-// runbook is the advice on every code, read from the runbook itself, so that program and
+// Codes is the advice on every code, read from the runbook itself, so that program and
 // document can't differ.
-func runbook() map[settlement.Code]advice {
-	all := map[settlement.Code]advice{}
+func Codes() map[settlement.Code]Advice {
+	all := map[settlement.Code]Advice{}
 	for _, section := range strings.Split(shipped.Runbook, "\n### `")[1:] {
 		code, rest, _ := strings.Cut(section, "`\n")
 		body, _, _ := strings.Cut(rest, "\n#")
@@ -29,8 +30,8 @@ func runbook() map[settlement.Code]advice {
 	return all
 }
 
-func parseAdvice(body string) advice {
-	var a advice
+func parseAdvice(body string) Advice {
+	var a Advice
 	parts := map[string]*string{"Means": &a.Means, "Look at": &a.Look, "Do": &a.Do}
 	for _, part := range strings.Split("\n"+body, "\n**")[1:] {
 		name, text, _ := strings.Cut(part, "**: ")
@@ -41,7 +42,8 @@ func parseAdvice(body string) advice {
 	return a
 }
 
-func (a advice) text() string {
+// Text is the advice for people.
+func (a Advice) Text() string {
 	if a.Do == "" {
 		return "this version's runbook has no section for this code"
 	}

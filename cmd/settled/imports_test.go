@@ -92,7 +92,7 @@ var mayImport = map[string][]string{
 		"settled/settlement", "settled/consumer", "settled/ledger", "settled/cmd/settled/internal/runbook", "settled/cmd/settled/internal/terminal",
 		"github.com/nats-io/nats.go",
 	},
-	"cmd/settled/internal/policies":   {"settled/settlement"},
+	"cmd/settled/internal/policies": {"settled/settlement"},
 	// Generates the schemas; only tests import it.
 	"cmd/settled/internal/schematest": {"settled/settlement", "settled/consumer/operations", "github.com/google/jsonschema-go", "github.com/santhosh-tekuri/jsonschema/v6"},
 	"cmd/settled/internal/telemetry": {

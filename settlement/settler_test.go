@@ -442,3 +442,34 @@ func TestWrongAssumption(t *testing.T) {
 		t.Errorf("%d reads of the node later, want 1", n)
 	}
 }
+
+// A session that was closed as planned is recorded only after the head was read: subscribers
+// would receive the message of an append that the stream rejects as a result.
+func TestNoResultIsAppendedOnAnAssumption(t *testing.T) {
+	for _, k := range kinds {
+		w := newWorldOf(t, k)
+		w.settled(w.partial(1))
+		w.first = true
+		tried := &triedAppends{world: w}
+		s := w.settler()
+		s.Ledger = tried
+		o := w.partial(1)
+		o.Ref.ID, o.Ref.Sequence, o.FirstDelivery = "another", 2, true
+		_, err := s.Settle(t.Context(), o)
+		wantCode(t, err, OutcomeConflict)
+		if len(tried.states) != 1 || tried.states[0] != EntryFailed {
+			t.Errorf("%s: entries %v were tried, want failed alone", k, tried.states)
+		}
+	}
+}
+
+// triedAppends is a ledger that keeps which entries were tried to be appended.
+type triedAppends struct {
+	*world
+	states []EntryState
+}
+
+func (l *triedAppends) Append(ctx context.Context, h Head, e Entry) (Head, error) {
+	l.states = append(l.states, e.State)
+	return l.world.Append(ctx, h, e)
+}

@@ -146,7 +146,7 @@ func broken() []check {
 		off("node-clock", "TWO-IN-FLIGHT", jumps(set(base(), func(c *config) { c.Attempts = 2 }))),
 		off("steady-clock", "TWO-IN-FLIGHT", setBack(jumps(base()))),
 		off("signed-time", "TWO-IN-FLIGHT", jumps(set(base(), func(c *config) { c.Attempts = 2 }))),
-		off("append-names-stream", "TWO-ENDS", newEpoch(base())),
+		off("append-names-stream", "TWO-ENDS", newEpoch(two(base()))),
 		off("carry-over", "TWO-IN-FLIGHT", newEpoch(base())),
 		off("tombstone", "TWO-ENDS", newEpoch(base())),
 

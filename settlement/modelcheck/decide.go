@@ -50,9 +50,14 @@ func (t *turn) failAs(label string, code uint8) {
 }
 
 func (t *turn) decideClosed(expired bool) {
-	if plan := t.paidAs(); plan != 0 {
+	plan := t.paidAs()
+	switch {
+	case plan != 0 && t.w.Assumed: // it is most likely recorded
+		t.step("finds it closed as planned, and reads the head", false, func(_ *state, w *worker) { w.again() })
+		return
+	case plan != 0:
 		t.step("finds it closed as planned", false, func(_ *state, w *worker) {
-			*w = worker{At: appendClosed, Msg: w.Msg, Plan: plan, Assumed: w.Assumed, Fresh: w.Fresh, Tail: w.Tail}
+			*w = worker{At: appendClosed, Msg: w.Msg, Plan: plan, Fresh: w.Fresh, Tail: w.Tail}
 		})
 		return
 	}

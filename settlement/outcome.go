@@ -109,6 +109,8 @@ type Outcome struct {
 	FirstDelivery bool
 
 	Envelope Envelope
+
+	unknown []string // names of members of the data that are not known
 }
 
 // Party is the accounts that have one role.

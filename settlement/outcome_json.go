@@ -67,6 +67,11 @@ func (o *Outcome) readData(data jsonValue) error {
 	if err := checkSpelling(members); err != nil {
 		return fmt.Errorf("data: %w", err)
 	}
+	for name := range members {
+		if !slices.Contains(dataMembers, name) {
+			o.unknown = append(o.unknown, name)
+		}
+	}
 	r := reader{members: members}
 	if o.Session == "" {
 		_, err := ParseSessionID(r.text("session_id", 1<<10))

@@ -81,7 +81,7 @@ func (s *Service) newDashboard(cfg *config.Config, token string) (*natsconn.Link
 	}
 	letters := deadletter.New(link.JS, cfg.Consumer())
 	letters.Who = "dashboard of " + letters.Who
-	outcomes := &status.Reader{JS: link.JS, Consumer: cfg.Consumer(), WaitingFunc: func(sequence uint64) (status.Progress, bool) {
+	outcomes := &status.Reader{JS: link.JS, Consumer: cfg.Consumer(), Policies: cfg.Policies, WaitingFunc: func(sequence uint64) (status.Progress, bool) {
 		return s.Metrics.Waiting.Of(sequence, time.Now())
 	}}
 	return link, dashboard.New(dashboard.Config{

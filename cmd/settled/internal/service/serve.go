@@ -37,7 +37,7 @@ func (s *Service) consumerConfig() consumer.Config {
 		limit, _, _ := s.Node.Limit()
 		return limit
 	}
-	cfg.Log, cfg.ResultFunc, cfg.BeginFunc = s.Metrics.Log, s.Metrics.RecordResult, s.Metrics.StartDelivery(cfg.Durable)
+	cfg.Log, cfg.ResultFunc, cfg.BeginFunc = s.Metrics.Log, s.recordResult, s.Metrics.StartDelivery(cfg.Durable)
 	cfg.TrustFunc = s.Cfg.TrustFunc()
 	cfg.ForeignFunc = func(f consumer.Foreign) { s.Metrics.Foreign.Record(f.Stream, f.Sequence, f) }
 	letters := deadletter.New(s.NATS.JS, cfg)
@@ -47,6 +47,20 @@ func (s *Service) consumerConfig() consumer.Config {
 		return r.Sequence, err
 	}
 	return cfg
+}
+
+// recordResult records the result of a delivery. If the outcome has its result, it logs what had
+// no effect.
+func (s *Service) recordResult(r consumer.Result) {
+	s.Metrics.RecordResult(r)
+	if r.Disposition != consumer.Acked && r.Disposition != consumer.Terminated {
+		return
+	}
+	if warnings := s.Cfg.Policies.Warnings(r.Outcome); len(warnings) > 0 {
+		s.Metrics.CountWarnings(r.Outcome.Scenario, len(warnings))
+		s.Log.Warn().Uint64("sequence", r.Outcome.Ref.Sequence).Str("session", r.Outcome.Session.Token()).Str("scenario", string(r.Outcome.Scenario)).
+			Strs("warnings", warnings).Msg("parts of an outcome have no effect")
+	}
 }
 
 // readyToFetch returns nil if an outcome that is fetched now can be settled, by the state of the

@@ -40,6 +40,7 @@ type Answer struct {
 	Payouts  []settlement.Allocation `json:"allocations"`           // of closed: who got what; of closing: who gets what if the request takes effect
 	Letter   uint64                  `json:"dead_letter,omitempty"` // of failed: sequence of its dead letter, if that is neither replayed nor discarded
 	Replayed uint64                  `json:"replayed_as,omitempty"` // of failed: sequence of the message that an operator published again
+	Warnings []string                `json:"warnings"`              // what the outcome states that has no effect
 	Stopped  string                  `json:"stopped,omitempty"`     // of waiting and closing: why all sending is stopped
 }
 
@@ -110,6 +111,9 @@ func (a Answer) Text() string {
 	}
 	if a.Stopped != "" {
 		line("stopped", "%s", a.Stopped)
+	}
+	for _, w := range a.Warnings {
+		line("warning", "%s", w)
 	}
 	if a.Letter > 0 {
 		line("dead letter", "%d: `settled deadletter show %d`", a.Letter, a.Letter)

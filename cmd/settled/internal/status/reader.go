@@ -24,6 +24,7 @@ var ErrNotFound = errors.New("no such outcome")
 type Reader struct {
 	JS       jetstream.JetStream
 	Consumer consumer.Config
+	Policies settlement.Policies // for warnings
 
 	// ProgressFunc, if not nil, is called while messages are searched: how many of all were read.
 	ProgressFunc func(done, all uint64)
@@ -200,7 +201,8 @@ func (r *Reader) entries(ctx context.Context, id settlement.SessionID, fn func(s
 
 // answer tells what became of a message.
 func (r *Reader) answer(ctx context.Context, m message) (Answer, error) {
-	a := Answer{Session: m.Session.Token(), Scenario: m.Scenario, Outcome: m.Ref, Payouts: []settlement.Allocation{}}
+	a := Answer{Session: m.Session.Token(), Scenario: m.Scenario, Outcome: m.Ref, Payouts: []settlement.Allocation{}, Warnings: []string{}}
+	a.Warnings = append(a.Warnings, r.Policies.Warnings(m.Outcome)...)
 	if m.raw != nil {
 		a.Stored = m.raw.Time
 	}

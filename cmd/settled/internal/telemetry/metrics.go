@@ -30,6 +30,7 @@ type Metrics struct {
 	Foreign  *ForeignMessages
 
 	otherPolicies *prometheus.CounterVec
+	warnings      *prometheus.CounterVec
 
 	scenarios   []string // those with a policy
 	outcomes    *prometheus.CounterVec
@@ -84,6 +85,7 @@ func New(log zerolog.Logger) *Metrics {
 		Cosigns:       counter("settled_cosign_requests_total", "Requests for our co-signature, by answer (signed, refused, waiting) and the code or reason.", "answer", "reason"),
 		CosignSeconds: histogram("settled_cosign_duration_seconds", "Time from taking a request for our co-signature to answering it.", prometheus.ExponentialBuckets(0.001, 2, 13), "answer"),
 	}
+	m.warnings = counter("settled_outcome_warnings_total", "Warnings about outcomes that have a result: what they state has no effect. The log has them, and settled status.", "scenario")
 	m.otherPolicies = counter("settled_other_policies_total", "Entries that other replicas made since this one was started by another policy than it has for their scenario: give all replicas the same policies.", "scenario")
 	m.Foreign = newForeignMessages(log, counter("settled_foreign_messages_total", "Messages found in SETTLEMENTS, DEADLETTERS or OPERATIONS that are not entries, dead letters or records. They have no effect; somebody can write there who must not.", "stream"))
 	build := Build()
@@ -232,10 +234,19 @@ const otherScenario = "other"
 
 // CountOtherPolicy counts an entry that another replica made by another policy.
 func (m *Metrics) CountOtherPolicy(scenario string) {
-	if !slices.Contains(m.scenarios, scenario) {
-		scenario = otherScenario
+	m.otherPolicies.WithLabelValues(m.scenarioLabel(scenario)).Inc()
+}
+
+func (m *Metrics) scenarioLabel(scenario string) string {
+	if slices.Contains(m.scenarios, scenario) {
+		return scenario
 	}
-	m.otherPolicies.WithLabelValues(scenario).Inc()
+	return otherScenario
+}
+
+// CountWarnings counts warnings about an outcome.
+func (m *Metrics) CountWarnings(scenario settlement.Scenario, n int) {
+	m.warnings.WithLabelValues(m.scenarioLabel(string(scenario))).Add(float64(n))
 }
 
 // InitResults creates every series of results at zero: Prometheus sees no increase in a
@@ -244,6 +255,7 @@ func (m *Metrics) InitResults(scenarios []string) {
 	m.scenarios = scenarios
 	for _, scenario := range append([]string{otherScenario}, scenarios...) {
 		m.otherPolicies.WithLabelValues(scenario)
+		m.warnings.WithLabelValues(scenario)
 		m.settlements.WithLabelValues(scenario, string(settlement.EntryClosed), "")
 		for _, code := range settlement.Codes() {
 			m.settlements.WithLabelValues(scenario, string(settlement.EntryFailed), string(code))

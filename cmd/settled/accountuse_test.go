@@ -38,6 +38,18 @@ func TestRolesAtWork(t *testing.T) {
 	if !strings.HasSuffix(result.Subject, string(session)) {
 		t.Errorf("a result of %s", result.Subject)
 	}
+	// A publisher may not read the ledger, and waits for the result all the same.
+	d.runAs(as("upstream", ns), "publish", "cancellation", "--session", string(d.open()), "--wait=1m")
+	other := *d
+	other.cfg.NATSURL = as("upstream", ns)
+	if status, stdout, stderr := other.command("publish", "cancellation", "--session", string(session), "--id", "second", "--wait=1m"); status != exitFailed || !strings.Contains(stdout, "outcome_conflict") || !strings.Contains(stderr, "was received, and not read from the ledger") {
+		t.Errorf("a failure that a publisher waits for: exit %d, %s %s", status, stdout, stderr)
+	}
+	lines := filepath.Join(d.dir, "batch.jsonl")
+	d.must(os.WriteFile(lines, []byte(`{"scenario":"cancellation","id":"batch","data":{"session_id":"`+string(d.open())+`"}}`), 0o600))
+	if status, _, stderr := other.command("publish", "--batch", lines, "--wait=1m"); status != exitWaiting || !strings.Contains(stderr, "their results can't be read") && !strings.Contains(stderr, "its result can't be read") {
+		t.Errorf("a batch that a publisher waits for: exit %d, %s", status, stderr)
+	}
 	// A duplicate is compared with what is stored, which takes a publisher's right to read it.
 	again := []string{"publish", "cancellation", "--session", string(d.open()), "--id", "twice"}
 	d.runAs(as("upstream", ns), again...)

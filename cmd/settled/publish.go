@@ -28,22 +28,23 @@ import (
 
 // publishFlags are the flags of `settled publish`.
 type publishFlags struct {
-	session, completion, data, source, id, signKey string
-	parties, totals                                []string
-	noCheck, dryRun                                bool
-	wait                                           time.Duration
+	session, completion, data, source, id, signKey, batch string
+	parties, totals                                       []string
+	noCheck, dryRun                                       bool
+	wait                                                  time.Duration
 }
 
 func (p *program) publishCommand() *cobra.Command {
 	var f publishFlags
 	c := &cobra.Command{
-		Use: "publish SCENARIO", Short: "Publish an outcome", Args: cobra.ExactArgs(1),
-		Example: "  settled publish payment_completed --session 0xcaeb… --party provider=0x2B5A…\n  settled publish dispute_resolved --session 0xcaeb… --data ruling.json",
-		Long:    "Publishes an outcome. It is first checked with the policies, the limits and the signers of the configuration. If the outcome\nwould fail whatever its session holds, the command publishes nothing, prints the text that its dead letter would have, and\nexits with status 1.",
-		RunE:    func(cmd *cobra.Command, args []string) error { return p.publish(cmd, args[0], f) },
+		Use: "publish [SCENARIO]", Short: "Publish an outcome, or many", Args: cobra.MaximumNArgs(1),
+		Example: "  settled publish payment_completed --session 0xcaeb… --party provider=0x2B5A…\n  settled publish dispute_resolved --session 0xcaeb… --data ruling.json\n  settled publish --batch november.jsonl --wait=5m",
+		Long:    "Publishes an outcome. It is first checked with the policies, the limits and the signers of the configuration. If the outcome\nwould fail whatever its session holds, the command publishes nothing, prints the text that its dead letter would have, and\nexits with status 1.\n\nWith --batch it publishes many outcomes, one on each line: {\"scenario\": …, \"id\": …, \"data\": {…}}, with a \"source\" unless --source is\nmeant, or a CloudEvent. All lines are checked first. The same batch can be published again after an interruption: each outcome is\nsettled once.",
+		RunE:    func(cmd *cobra.Command, args []string) error { return p.publish(cmd, args, f) },
 	}
 	c.Flags().StringVar(&f.session, "session", "", "the app session to close")
 	f.addDataFlags(c)
+	c.Flags().StringVar(&f.batch, "batch", "", "file with outcomes, one on each line, or - for standard input")
 	c.Flags().StringVar(&f.source, "source", "/settled/publish", "CloudEvents source")
 	c.Flags().StringVar(&f.id, "id", "", "id of the outcome, unique per source; random if not given")
 	c.Flags().StringVar(&f.signKey, "sign-key", "", "key file to sign the outcome with (trust.outcome_signers), hex or keystore with clearnode.password_file")
@@ -69,15 +70,23 @@ type publishResult struct {
 	Duplicate bool   `json:"duplicate"`
 	Source    string `json:"source"`
 	ID        string `json:"id"`
+
+	Warnings []string `json:"warnings"` // what the outcome states that has no effect
 }
 
-func (p *program) publish(cmd *cobra.Command, scenario string, f publishFlags) error {
+func (p *program) publish(cmd *cobra.Command, args []string, f publishFlags) error {
+	if f.batch != "" {
+		return p.publishBatch(cmd, args, f)
+	}
+	if len(args) == 0 {
+		return terminal.UsageError(errors.New("name the SCENARIO, or give outcomes with --batch FILE"))
+	}
 	if f.id == "" {
 		f.id = rand.Text()
 	}
 	data, err := f.build(p.In)
 	if err == nil {
-		_, err = settlement.ParseScenario(scenario)
+		_, err = settlement.ParseScenario(args[0])
 	}
 	var invalid *settlement.Failure
 	if errors.As(err, &invalid) {
@@ -90,42 +99,84 @@ func (p *program) publish(cmd *cobra.Command, scenario string, f publishFlags) e
 	if err != nil {
 		return err
 	}
-	event, err := outcomeEvent(scenario, f.source, f.id, data, time.Now())
+	event, err := outcomeEvent(args[0], f.source, f.id, data, time.Now())
 	if err != nil {
 		return err
 	}
-	msg := outcomeMessage(cfg.NATSPrefix, scenario, event)
-	if f.signKey != "" {
-		if err := signOutcome(cmd.Context(), msg, cfg.NATSPrefix, f.signKey, cfg.NodePasswordFile); err != nil {
-			return fmt.Errorf("--sign-key: %w", err)
-		}
+	d, err := newOutcomeDraft(cmd.Context(), &cfg, args[0], f.source, f.id, event, f.signKey)
+	if err != nil {
+		return err
 	}
-	o := parseOutcomeMessage(cfg.NATSPrefix, msg)
 	if !f.noCheck {
-		if f := checkOutcome(&cfg, o); f != nil {
+		if f := checkOutcome(&cfg, d.outcome); f != nil {
 			return fmt.Errorf("nothing was published: %w (--no-check publishes it nevertheless)", f)
 		}
 	}
+	p.printWarnings("", d.warnings)
 	if f.dryRun {
-		return p.publishDryRun(cmd.Context(), &cfg, msg, o)
+		return p.publishDryRun(cmd.Context(), &cfg, d)
 	}
 	nc, err := natsconn.Connect(&cfg, "settled publish", false)
 	if err != nil {
 		return err
 	}
 	defer nc.Shutdown()
-	result, err := publishOutcome(cmd.Context(), nc.JS, cfg.NATSPrefix, f.source, f.id, msg)
+	w := newResultWait(d.outcome.Ref)
+	if f.wait > 0 {
+		if err := w.listen(nc.Conn, cfg.NATSPrefix, d.outcome.Session); err != nil {
+			return err
+		}
+	}
+	result, err := d.publish(cmd.Context(), nc.JS, cfg.NATSPrefix)
 	if err != nil {
 		return err
 	}
-	text := fmt.Sprintf("Published as %s/%d (source %s, id %s).", result.Stream, result.Sequence, result.Source, result.ID)
-	if result.Duplicate {
-		text = fmt.Sprintf("Not stored again: %s/%d has source %s and id %s already. It is the same outcome.", result.Stream, result.Sequence, result.Source, result.ID)
-	}
-	if err := p.Print(result, text); err != nil || f.wait <= 0 {
+	if err := p.Print(result, result.text()); err != nil || f.wait <= 0 {
 		return err
 	}
-	return p.waitForResult(cmd.Context(), &cfg, o, result.Sequence, f.wait)
+	w.setSequence(result.Sequence)
+	return p.waitForResult(cmd.Context(), &cfg, w, d.outcome.Session, f.wait)
+}
+
+func (r publishResult) text() string {
+	if r.Duplicate {
+		return fmt.Sprintf("Not stored again: %s/%d has source %s and id %s already. It is the same outcome.", r.Stream, r.Sequence, r.Source, r.ID)
+	}
+	return fmt.Sprintf("Published as %s/%d (source %s, id %s).", r.Stream, r.Sequence, r.Source, r.ID)
+}
+
+// printWarnings writes warnings to standard error.
+func (p *program) printWarnings(where string, warnings []string) {
+	for _, w := range warnings {
+		_, _ = fmt.Fprintf(p.Err, "settled: warning: %s%s\n", where, terminal.Printable(w))
+	}
+}
+
+// outcomeDraft is an outcome that is ready to be published.
+type outcomeDraft struct {
+	source, id string
+	msg        *nats.Msg
+	outcome    settlement.Outcome
+	warnings   []string
+}
+
+// newOutcomeDraft makes the message of an event, signed if a key is given.
+func newOutcomeDraft(ctx context.Context, cfg *config.Config, scenario, source, id string, event []byte, signKey string) (outcomeDraft, error) {
+	d := outcomeDraft{source: source, id: id, msg: outcomeMessage(cfg.NATSPrefix, scenario, event)}
+	if signKey != "" {
+		if err := signOutcome(ctx, d.msg, cfg.NATSPrefix, signKey, cfg.NodePasswordFile); err != nil {
+			return d, fmt.Errorf("--sign-key: %w", err)
+		}
+	}
+	d.outcome = parseOutcomeMessage(cfg.NATSPrefix, d.msg)
+	d.warnings = append([]string{}, cfg.Policies.Warnings(d.outcome)...)
+	return d, nil
+}
+
+func (d outcomeDraft) publish(ctx context.Context, js jetstream.JetStream, prefix string) (publishResult, error) {
+	result, err := publishOutcome(ctx, js, prefix, d.source, d.id, d.msg)
+	result.Warnings = d.warnings
+	return result, err
 }
 
 // build assembles the outcome's data from flags and file.
@@ -363,13 +414,15 @@ type publishPreview struct {
 	Subject   string          `json:"subject"`
 	Event     json.RawMessage `json:"event"`
 	Signature string          `json:"signature,omitempty"`
+	Warnings  []string        `json:"warnings"` // what the outcome states that has no effect
 	Forecast  forecast        `json:"forecast"` // unknown if the node or the ledger can't be read
 }
 
 // publishDryRun prints the message of an outcome and, if the ledger and the node can be
 // read, its result if it were published now. It returns an error if the outcome would fail.
-func (p *program) publishDryRun(ctx context.Context, cfg *config.Config, msg *nats.Msg, o settlement.Outcome) error {
-	result := publishPreview{Subject: msg.Subject, Event: msg.Data, Signature: msg.Header.Get(consumer.SignatureHeader)}
+func (p *program) publishDryRun(ctx context.Context, cfg *config.Config, d outcomeDraft) error {
+	msg, o := d.msg, d.outcome
+	result := publishPreview{Subject: msg.Subject, Event: msg.Data, Signature: msg.Header.Get(consumer.SignatureHeader), Warnings: d.warnings}
 	result.Forecast = forecast{Session: o.Session, Scenario: o.Scenario, Allocations: []settlement.Allocation{}, Would: "unknown"}
 	if f, err := forecastOutcome(ctx, cfg, o); err != nil {
 		result.Forecast.Message = err.Error()

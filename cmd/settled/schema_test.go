@@ -55,6 +55,9 @@ func outputSchemas() map[string]*schematest.Schema {
 	}
 	add("publish", "settled publish: where the outcome is stored", publishResult{})
 	add("publish.dry-run", "settled publish --dry-run: what would be published", publishPreview{})
+	add("publish.batch", "settled publish --batch: where the outcome of a line is stored, and again with its result", batchResult{})
+	schemas["command.publish.batch"].Properties["result"].Properties["state"].Enum = []any{status.Closed, status.Failed, status.Lost}
+	add("publish.batch.dry-run", "settled publish --batch --dry-run: what was checked", batchCheck{})
 	letter := add("deadletter.list", "settled deadletter list: one dead letter", deadletter.Letter{})
 	shown := add("deadletter.show", "settled deadletter show: a dead letter with what the decision about it depends on", deadLetterReport{})
 	for _, s := range []*schematest.Schema{letter, shown} { // an older version's, or somebody else's
@@ -155,7 +158,7 @@ var printed = map[string][]string{
 	"policy explain":     {"command.policy.explain"},
 	"policy list":        {"command.policy.list"},
 	"policy test":        {"command.policy.test.case", "command.policy.test.summary"},
-	"publish":            append([]string{"command.publish", "command.publish.dry-run"}, schematest.EntryKinds...),
+	"publish":            append([]string{"command.publish", "command.publish.dry-run", "command.publish.batch", "command.publish.batch.dry-run"}, schematest.EntryKinds...),
 	"reconcile":          {"command.reconcile.finding", "command.reconcile.summary"},
 	"resume":             {"command.resume"},
 	"schema":             {"command.schema"},

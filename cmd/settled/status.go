@@ -58,7 +58,7 @@ func (p *program) status(cmd *cobra.Command, args []string, f statusFlags) error
 	}
 	defer nc.Shutdown()
 	bar := p.Progress("outcomes")
-	r := &status.Reader{JS: nc.JS, Consumer: cfg.Consumer(), ProgressFunc: func(done, all uint64) { bar.Update(done, all, "") }}
+	r := &status.Reader{JS: nc.JS, Consumer: cfg.Consumer(), Policies: cfg.Policies, ProgressFunc: func(done, all uint64) { bar.Update(done, all, "") }}
 	answer, err := ask(cmd.Context(), r)
 	bar.Clear()
 	if err != nil {

@@ -26,7 +26,7 @@ var natsFiles embed.FS
 
 var (
 	confInclude = regexp.MustCompile(`(?m)^\s*include "([a-z-]+\.conf)"$`)
-	confSubject = regexp.MustCompile(`"(outcome|settlement|deadletter|operation|cosign)\.`)
+	confSubject = regexp.MustCompile(`"(outcome|settlement|deadletter|operation|cosign|settled)\.`)
 	confStream  = regexp.MustCompile(`\b(OUTCOMES|SETTLEMENTS|DEADLETTERS|OPERATIONS)\b`)
 )
 

@@ -103,9 +103,9 @@ func rolesOf(configuration string) []string {
 // that its messages may add to.
 var roleMay = map[string]map[string]string{
 	"":          {"outcome.x": "OUTCOMES"},
-	"upstream":  {"outcome.x": "OUTCOMES", "$JS.API.STREAM.INFO.OUTCOMES": "", "$JS.API.STREAM.MSG.GET.OUTCOMES": ""},
-	"dashboard": {"$JS.API.STREAM.INFO.SETTLEMENTS": "", "$JS.API.STREAM.MSG.GET.SETTLEMENTS": ""},
-	"operator": {"outcome.x": "OUTCOMES", "operation.stop": "OPERATIONS", "operation.resume": "OPERATIONS",
+	"upstream":  {"outcome.x": "OUTCOMES", "settled.status": "", "$JS.API.STREAM.INFO.OUTCOMES": "", "$JS.API.STREAM.MSG.GET.OUTCOMES": ""},
+	"dashboard": {"settled.status": "", "$JS.API.STREAM.INFO.SETTLEMENTS": "", "$JS.API.STREAM.MSG.GET.SETTLEMENTS": ""},
+	"operator": {"outcome.x": "OUTCOMES", "settled.status": "", "$SRV.PING": "", "operation.stop": "OPERATIONS", "operation.resume": "OPERATIONS",
 		"operation.replay": "OPERATIONS", "operation.discard": "OPERATIONS", "operation.requeue": "OPERATIONS",
 		"$JS.API.STREAM.INFO.OUTCOMES": "", "$JS.API.STREAM.INFO.SETTLEMENTS": "", "$JS.API.STREAM.INFO.DEADLETTERS": "", "$JS.API.STREAM.INFO.OPERATIONS": "",
 		"$JS.API.STREAM.MSG.GET.OUTCOMES": "", "$JS.API.STREAM.MSG.GET.SETTLEMENTS": "", "$JS.API.STREAM.MSG.GET.DEADLETTERS": "", "$JS.API.STREAM.MSG.GET.OPERATIONS": "",

@@ -11,6 +11,7 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 
 	"settled/cmd/settled/internal/config"
+	"settled/cmd/settled/internal/status"
 	"settled/cmd/settled/internal/terminal"
 	"settled/settlement"
 )
@@ -77,8 +78,8 @@ func TestPublishNamesTheIDToTryAgain(t *testing.T) {
 // Where the command has no node, what a replay would come to isn't known; that the
 // service would wait is not true.
 func TestForecastWithoutANodeIsUnknown(t *testing.T) {
-	f := forecast{Would: "unknown", Message: "the node is not asked: clearnode.url is not set"}
-	if text := f.text(); text != "unknown: the node is not asked: clearnode.url is not set" {
+	f := status.Forecast{Would: "unknown", Message: "the node is not asked: clearnode.url is not set"}
+	if text := f.Text(); text != "unknown: the node is not asked: clearnode.url is not set" {
 		t.Error(text)
 	}
 	_, err := unavailableNode{errors.New("x")}.Session(t.Context(), "", settlement.ReadOptions{})

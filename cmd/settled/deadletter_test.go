@@ -10,6 +10,7 @@ import (
 	"testing"
 
 	"settled/cmd/settled/internal/runbook"
+	"settled/cmd/settled/internal/status"
 	"settled/cmd/settled/internal/terminal"
 	"settled/settlement"
 )
@@ -80,7 +81,7 @@ func TestShowAndDryRun(t *testing.T) {
 	if len(lines) != 3 {
 		t.Fatalf("%d lines: %q", len(lines), lines)
 	}
-	first, last := decode[forecast](d, lines[0]), decode[forecast](d, lines[2])
+	first, last := decode[status.Forecast](d, lines[0]), decode[status.Forecast](d, lines[2])
 	if first.Would != "close" || first.DeadLetter != 1 || len(first.Allocations) != 6 || last.Would != "fail" || last.Code != "invalid_outcome" {
 		t.Errorf("%+v, %+v", first, last)
 	}

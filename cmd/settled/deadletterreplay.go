@@ -79,7 +79,7 @@ func (p *program) dryRun(cmd *cobra.Command, w deadLetterBatch) error {
 		}
 		f, err := o.forecast(ctx, d.Outcome(l))
 		f.DeadLetter = sequence
-		return f, fmt.Sprintf("Dead letter %d: %s", sequence, f.text()), err
+		return f, fmt.Sprintf("Dead letter %d: %s", sequence, f.Text()), err
 	}
 	return w.run(cmd)
 }

@@ -14,6 +14,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"settled/cmd/settled/internal/runbook"
+	"settled/cmd/settled/internal/status"
 	"settled/cmd/settled/internal/terminal"
 	"settled/consumer/deadletter"
 	"settled/settlement"
@@ -47,7 +48,7 @@ type deadLetterReport struct {
 	Event   eventReport         `json:"event"`
 	Ledger  ledgerReport        `json:"ledger"`
 	Node    nodeReport          `json:"node"`
-	Replay  *forecast           `json:"replay"` // null if it is unknown
+	Replay  *status.Forecast    `json:"replay"` // null if it is unknown
 	Advice  runbook.Advice      `json:"advice"`
 }
 
@@ -175,7 +176,7 @@ func (s deadLetterReport) text() string {
 	b.WriteString("\nIn the ledger\n" + indented(s.Ledger.text()))
 	b.WriteString("\nAt the node, now\n" + indented(s.Node.text()))
 	if s.Replay != nil {
-		b.WriteString("\nResult of a replay now\n" + indented(s.Replay.text()))
+		b.WriteString("\nResult of a replay now\n" + indented(s.Replay.Text()))
 	}
 	b.WriteString("\nWhat to do (deploy/RUNBOOK.md)\n" + indented(s.Advice.Text()))
 	return strings.TrimRight(b.String(), "\n")

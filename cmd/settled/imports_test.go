@@ -67,7 +67,7 @@ var mayImport = map[string][]string{
 	"cmd/settled/internal/service": {
 		"settled/settlement", "settled/clearnode", "settled/consumer", "settled/ledger", "settled/cmd/settled/dashboard",
 		"settled/cmd/settled/internal",
-		"github.com/nats-io", "github.com/rs/zerolog", "github.com/prometheus/client_golang", "golang.org/x/sys",
+		"github.com/nats-io", "github.com/rs/zerolog", "github.com/prometheus/client_golang", "golang.org/x/sys", "golang.org/x/time/rate",
 	},
 	"cmd/settled/internal/demo": {
 		"settled/settlement", "settled/clearnode", "settled/consumer", "settled/ledger", "settled/cmd/settled/internal",

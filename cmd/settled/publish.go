@@ -20,6 +20,7 @@ import (
 	"settled/clearnode"
 	"settled/cmd/settled/internal/config"
 	"settled/cmd/settled/internal/natsconn"
+	"settled/cmd/settled/internal/status"
 	"settled/cmd/settled/internal/terminal"
 	"settled/consumer"
 	"settled/consumer/cloudevent"
@@ -415,7 +416,7 @@ type publishPreview struct {
 	Event     json.RawMessage `json:"event"`
 	Signature string          `json:"signature,omitempty"`
 	Warnings  []string        `json:"warnings"` // what the outcome states that has no effect
-	Forecast  forecast        `json:"forecast"` // unknown if the node or the ledger can't be read
+	Forecast  status.Forecast `json:"forecast"` // unknown if the node or the ledger can't be read
 }
 
 // publishDryRun prints the message of an outcome and, if the ledger and the node can be
@@ -423,7 +424,7 @@ type publishPreview struct {
 func (p *program) publishDryRun(ctx context.Context, cfg *config.Config, d outcomeDraft) error {
 	msg, o := d.msg, d.outcome
 	result := publishPreview{Subject: msg.Subject, Event: msg.Data, Signature: msg.Header.Get(consumer.SignatureHeader), Warnings: d.warnings}
-	result.Forecast = forecast{Session: o.Session, Scenario: o.Scenario, Allocations: []settlement.Allocation{}, Would: "unknown"}
+	result.Forecast = status.Forecast{Session: o.Session, Scenario: o.Scenario, Allocations: []settlement.Allocation{}, Would: "unknown"}
 	if f, err := forecastOutcome(ctx, cfg, o); err != nil {
 		result.Forecast.Message = err.Error()
 	} else {
@@ -433,7 +434,7 @@ func (p *program) publishDryRun(ctx context.Context, cfg *config.Config, d outco
 	if result.Signature != "" {
 		text += fmt.Sprintf("%s: %s\n", consumer.SignatureHeader, result.Signature)
 	}
-	if err := p.Print(result, text+"Forecast: "+result.Forecast.text()); err != nil {
+	if err := p.Print(result, text+"Forecast: "+result.Forecast.Text()); err != nil {
 		return err
 	}
 	if f := result.Forecast; f.Would == "fail" {
@@ -443,10 +444,10 @@ func (p *program) publishDryRun(ctx context.Context, cfg *config.Config, d outco
 }
 
 // forecastOutcome returns what would become of an outcome if it were published now.
-func forecastOutcome(ctx context.Context, cfg *config.Config, o settlement.Outcome) (forecast, error) {
+func forecastOutcome(ctx context.Context, cfg *config.Config, o settlement.Outcome) (status.Forecast, error) {
 	nc, err := natsconn.Connect(natsconn.AsOperator(cfg), "settled publish", false)
 	if err != nil {
-		return forecast{}, err
+		return status.Forecast{}, err
 	}
 	defer nc.Shutdown()
 	preview := newReplayPreview(ctx, cfg, nc)

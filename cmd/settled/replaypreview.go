@@ -8,7 +8,7 @@ import (
 	"settled/cmd/settled/internal/audit"
 	"settled/cmd/settled/internal/config"
 	"settled/cmd/settled/internal/natsconn"
-	"settled/cmd/settled/internal/terminal"
+	"settled/cmd/settled/internal/status"
 	"settled/ledger"
 	"settled/settlement"
 )
@@ -81,57 +81,15 @@ func (n unavailableNode) Session(context.Context, settlement.SessionID, settleme
 	return settlement.Session{}, &settlement.Waiting{Reason: settlement.NodeUnavailable, Err: fmt.Errorf("%w: %w", errNodeNotAsked, n.reason)}
 }
 
-// forecast is the result that a dead letter would have if it were replayed now.
-type forecast struct {
-	DeadLetter  uint64                  `json:"dead_letter,omitempty"`
-	Session     settlement.SessionID    `json:"session_id"`
-	Scenario    settlement.Scenario     `json:"scenario"`
-	Would       string                  `json:"would"` // close, done (it is closed as planned already), fail or wait; unknown: the node is not asked
-	Code        string                  `json:"code"`  // of fail; the reason of wait
-	Message     string                  `json:"message"`
-	Allocations []settlement.Allocation `json:"allocations"` // of close and done
-}
-
 // forecast translates the next decision for the user.
-func (o *replayPreview) forecast(ctx context.Context, outcome settlement.Outcome) (forecast, error) {
-	f := forecast{Session: outcome.Session, Scenario: outcome.Scenario, Allocations: []settlement.Allocation{}}
+func (o *replayPreview) forecast(ctx context.Context, outcome settlement.Outcome) (status.Forecast, error) {
 	decision, err := o.preview(ctx, outcome)
 	if err != nil {
-		return f, err
+		return status.Forecast{}, err
 	}
-	if decision.Plan != nil {
-		f.Allocations = decision.Plan.Allocations
-	}
-	switch decision.Action {
-	case settlement.ActionFail:
-		f.Would, f.Code, f.Message = "fail", string(decision.Failure.Code), decision.Failure.Message
-	case settlement.ActionWait:
-		f.Would, f.Code = "wait", string(decision.Waiting.Reason)
-		if decision.Waiting.Err != nil {
-			f.Message = decision.Waiting.Err.Error()
-		}
-		if errors.Is(decision.Waiting.Err, errNodeNotAsked) {
-			f.Would, f.Code = "unknown", ""
-		}
-	case settlement.ActionDone:
-		f.Would = "done"
-	default:
-		f.Would = "close"
+	f := status.NewForecast(outcome, decision)
+	if decision.Waiting != nil && errors.Is(decision.Waiting.Err, errNodeNotAsked) {
+		f.Would, f.Code = "unknown", ""
 	}
 	return f, nil
-}
-
-func (f forecast) text() string {
-	switch f.Would {
-	case "fail":
-		return terminal.Printable(fmt.Sprintf("fails with %s: %s", f.Code, f.Message))
-	case "wait":
-		return terminal.Printable(fmt.Sprintf("waits (%s): %s", f.Code, f.Message))
-	case "unknown":
-		return terminal.Printable("unknown: " + f.Message)
-	case "done":
-		return terminal.Printable("already closed as planned: " + terminal.AllocationText(f.Allocations))
-	default:
-		return terminal.Printable("closes the session, if the keys reach the quorum: " + terminal.AllocationText(f.Allocations))
-	}
 }

@@ -41,6 +41,7 @@ func TestSchemas(t *testing.T) {
 	schematest.Files(t, *update, "../../ledger/schema", schematest.EntrySchemas())
 	commands := outputSchemas()
 	maps.Copy(commands, inputSchemas())
+	maps.Copy(commands, microSchemas())
 	schematest.Files(t, *update, "schema", commands)
 }
 
@@ -64,7 +65,7 @@ func outputSchemas() map[string]*schematest.Schema {
 		s.Properties["code"].Enum, s.Properties["class"].Enum = nil, nil
 	}
 	add("deadletter.replay", "settled deadletter replay: where the message of a dead letter is now", deadletter.ReplayResult{})
-	add("deadletter.replay.dry-run", "settled deadletter replay --dry-run: the result that a replay would have", forecast{})
+	add("deadletter.replay.dry-run", "settled deadletter replay --dry-run: the result that a replay would have", status.Forecast{})
 	add("deadletter.discard", "settled deadletter discard: one discarded dead letter", discardResult{})
 	answer := add("status", "settled status: what became of an outcome", status.Answer{})
 	answer.Properties["state"].Enum = []any{status.Waiting, status.Closing, status.Closed, status.Failed, status.Lost}
@@ -96,6 +97,15 @@ func outputSchemas() map[string]*schematest.Schema {
 	add("sim.open", "settled sim open: one opened session", openedSession{})
 	add("version", "settled version", telemetry.BuildInfo{})
 	add("schema", "settled schema: one schema", schemaListing{})
+	return schemas
+}
+
+// microSchemas are the schemas of requests and answers of the micro service.
+func microSchemas() map[string]*schematest.Schema {
+	schemas := map[string]*schematest.Schema{"micro.question": schematest.Of(status.Question{}), "micro.plan": schematest.Of(status.Forecast{}), "micro.waiting": schematest.Of(status.Progress{})}
+	for name, title := range map[string]string{"micro.question": "Request to settled.status and settled.waiting", "micro.plan": "Answer of settled.plan: what an outcome would lead to", "micro.waiting": "Answer of settled.waiting: why an outcome waits"} {
+		schemas[name].Title = title
+	}
 	return schemas
 }
 
@@ -259,7 +269,9 @@ func TestAsyncAPI(t *testing.T) {
 		must(t, err)
 		permissions.Write(text)
 	}
-	text := schematest.AsyncAPI(permissions.String(), schematest.Of(clearnode.Proposal{}), schematest.Of(cosigner.CosignAnswer{}))
+	schemas := microSchemas()
+	schemas["cosign.proposal"], schemas["cosign.answer"], schemas["command.status"] = schematest.Of(clearnode.Proposal{}), schematest.Of(cosigner.CosignAnswer{}), outputSchemas()["command.status"]
+	text := schematest.AsyncAPI(permissions.String(), schemas)
 	var indented bytes.Buffer
 	must(t, json.Indent(&indented, text, "", "  "))
 	golden(t, "../../deploy/asyncapi.json", indented.String()+"\n")

@@ -18,7 +18,6 @@ import (
 	"settled/consumer/operations"
 	"settled/ledger"
 	"settled/ledger/streamreader"
-	"settled/settlement"
 )
 
 // DeadLetters lists, replays and discards dead letters; deadletter.Queue is one.
@@ -31,9 +30,7 @@ type DeadLetters interface {
 
 // Outcomes tells what became of an outcome; status.Reader is one.
 type Outcomes interface {
-	BySequence(ctx context.Context, sequence uint64) (status.Answer, error)
-	BySession(ctx context.Context, id settlement.SessionID) (status.Answer, error)
-	ByID(ctx context.Context, source, id string, most uint64) (status.Answer, error)
+	Ask(ctx context.Context, q status.Question, most uint64) (status.Answer, error)
 }
 
 // Config configures a Board.

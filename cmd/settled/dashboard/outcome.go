@@ -1,10 +1,10 @@
 package dashboard
 
 import (
+	"errors"
 	"net/http"
-	"strconv"
 
-	"settled/settlement"
+	"settled/cmd/settled/internal/status"
 )
 
 const (
@@ -24,23 +24,15 @@ func (b *Board) outcome(r *http.Request) (any, error) {
 	case <-r.Context().Done():
 		return nil, apiError{http.StatusServiceUnavailable, "too many questions at the same time: ask again"}
 	}
-	q := r.URL.Query()
-	sequence, session, source, id := q.Get("sequence"), q.Get("session"), q.Get("source"), q.Get("id")
-	switch {
-	case sequence != "" && session+source+id == "":
-		n, err := strconv.ParseUint(sequence, 10, 64)
-		if err != nil || n == 0 {
-			return nil, apiError{http.StatusBadRequest, "sequence: want a whole number above zero"}
-		}
-		return b.cfg.Outcomes.BySequence(r.Context(), n)
-	case session != "" && sequence+source+id == "":
-		parsed, err := settlement.ParseSessionID(session)
-		if err != nil {
-			return nil, apiError{http.StatusBadRequest, err.Error()}
-		}
-		return b.cfg.Outcomes.BySession(r.Context(), parsed)
-	case source != "" && id != "" && sequence+session == "":
-		return b.cfg.Outcomes.ByID(r.Context(), source, id, maxSearched)
+	values := r.URL.Query()
+	q := status.Question{Session: values.Get("session"), Source: values.Get("source"), ID: values.Get("id")}
+	var err error
+	if q.Sequence, err = queryNumber(r, "sequence", 0); err != nil {
+		return nil, err
 	}
-	return nil, apiError{http.StatusBadRequest, "name one outcome: by sequence, by session, or by source and id"}
+	answer, err := b.cfg.Outcomes.Ask(r.Context(), q, maxSearched)
+	if errors.Is(err, status.ErrQuestion) {
+		err = apiError{http.StatusBadRequest, err.Error()}
+	}
+	return answer, err
 }

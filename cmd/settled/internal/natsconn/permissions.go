@@ -50,6 +50,7 @@ func Permissions(js jetstream.JetStream, cfg *config.Config) []Permission {
 		{consumer.NextSubject(js, prefix, cfg.ConsumerDurable), "outcomes can't be fetched", Watched, ""},
 		{consumer.OutcomesFilter(prefix), "an outcome that another client took can't be published again", Optional, consumer.OutcomeSubject(prefix, probeToken)},
 		{prefix + "cosign.*", "co-signatures can't be requested", Optional, prefix + "cosign." + probeToken},
+		{"_R_.>", "the micro service can't answer clients of other accounts", Optional, "_R_." + probeToken},
 		{"$JS.ACK.*.*." + durable + ".>", "outcomes would be delivered again for ever if the server uses acknowledgement subjects with domain and account", Optional, "$JS.ACK.domain.account." + durable + "." + probeToken},
 		{api + "CONSUMER.INFO." + durable, "the consumer can't be verified", Required, ""},
 		{api + "STREAM.MSG.DELETE." + letters, "the dashboard can neither replay nor discard", Optional, ""},

@@ -2,6 +2,7 @@ package schematest
 
 import (
 	"encoding/json"
+	"maps"
 	"regexp"
 	"slices"
 	"strings"
@@ -78,6 +79,20 @@ var channels = []channel{
 		}},
 	},
 	{
+		name: "questions", address: "settled.{endpoint}", filter: "settled.*",
+		description: "Requests to the replicas as a NATS micro service, which also answers $SRV.PING, INFO and STATS. The headers Nats-Service-Error-Code and Nats-Service-Error of an answer say what was wrong: 400, 404, 429 or 503.",
+		parameters:  map[string]string{"endpoint": "status and plan: one replica answers. waiting: the replica answers that returned the outcome to the stream, no other."},
+		messages:    []string{"question", "event"},
+		operations: []fields{{
+			"name": "receiveQuestion", "action": "receive", "summary": "Tells what became of an outcome (status), what one would pay (plan, by its event), or why one waits (waiting).",
+			"reply": fields{
+				"address":  fields{"location": "$message.header#/reply", "description": "The reply subject of the NATS message: an inbox. Others get no answer."},
+				"channel":  fields{"$ref": "#/channels/answers"},
+				"messages": []fields{{"$ref": "#/channels/answers/messages/status"}, {"$ref": "#/channels/answers/messages/plan"}, {"$ref": "#/channels/answers/messages/waiting"}},
+			},
+		}},
+	},
+	{
 		name: "cosign", address: "cosign.{address}", filter: "cosign.*",
 		description: "Requests for the signature of another participant. deploy/COSIGN.md describes it.",
 		parameters:  map[string]string{"address": "The participant's account in lower case."},
@@ -94,8 +109,9 @@ var channels = []channel{
 }
 
 // AsyncAPI returns the AsyncAPI document. permissions is the text of the files in deploy/nats
-// that hold users, and cosign the schemas of a request for a co-signature and of its answer.
-func AsyncAPI(permissions string, proposal, answer *Schema) []byte {
+// that hold users, and more the schemas of this list: cosign.proposal, cosign.answer,
+// micro.question, micro.plan, micro.waiting and command.status.
+func AsyncAPI(permissions string, more map[string]*Schema) []byte {
 	d := document{
 		AsyncAPI: "3.0.0",
 		Info: fields{
@@ -118,7 +134,12 @@ func AsyncAPI(permissions string, proposal, answer *Schema) []byte {
 		"address": nil, "description": "The reply subject of a request for a signature.",
 		"messages": fields{"cosignAnswer": fields{"$ref": "#/components/messages/cosignAnswer"}},
 	}
-	d.Components = components(proposal, answer)
+	answers := fields{}
+	for _, m := range []string{"status", "plan", "waiting"} {
+		answers[m] = fields{"$ref": "#/components/messages/" + m}
+	}
+	d.Channels["answers"] = fields{"address": nil, "description": "The reply subject of a request to a replica.", "messages": answers}
+	d.Components = components(more)
 	text, err := json.Marshal(d)
 	if err != nil {
 		panic(err) // schemas and texts
@@ -191,8 +212,8 @@ func roles(permissions string, c channel) map[string][]string {
 }
 
 // components are the messages and their schemas.
-func components(proposal, answer *Schema) fields {
-	schemas := map[string]*Schema{"cosign.proposal": proposal, "cosign.answer": answer}
+func components(more map[string]*Schema) fields {
+	schemas := maps.Clone(more)
 	for _, group := range []map[string]*Schema{OutcomeSchemas(), EntrySchemas()} {
 		for name, s := range group {
 			schemas[name] = s
@@ -242,6 +263,11 @@ func components(proposal, answer *Schema) fields {
 				"stream_seq": fields{"type": "integer", "minimum": 1, "description": "Sequence of the message."},
 				"reason":     fields{"type": "string", "description": "A code of settled, if settled terminated the message: then it is ignored."},
 			}}},
+			"question":     fields{"title": "Names one outcome", "payload": ref("micro.question")},
+			"event":        fields{"title": "An outcome as a structured CloudEvent, for plan", "payload": ref("outcome.event")},
+			"status":       fields{"title": "What became of an outcome", "payload": ref("command.status")},
+			"plan":         fields{"title": "What an outcome would lead to", "payload": ref("micro.plan")},
+			"waiting":      fields{"title": "Why an outcome waits, and when it is tried again", "payload": ref("micro.waiting")},
 			"proposal":     fields{"title": "Request for a co-signature", "payload": ref("cosign.proposal")},
 			"cosignAnswer": fields{"title": "A signature, a refusal, or why to ask again later", "payload": ref("cosign.answer")},
 		},

@@ -261,6 +261,7 @@ func (s *Service) settle(ctx context.Context) error {
 	defer background.Run(ctx, o.permissions.Run)()
 	defer background.Run(ctx, s.assets.Run)()
 	defer background.Run(ctx, NewReconciler(s).run)()
+	defer background.Run(ctx, s.runMicro)()
 	defer background.Run(ctx, func(ctx context.Context) { s.Metrics.Health.Probe(ctx, s.Node, s.Log) })()
 	return o.consumer.Run(ctx)
 }

@@ -129,8 +129,16 @@ func (a Answer) Text() string {
 
 // Progress is what a replica knows of an outcome that it returned to the stream.
 type Progress struct {
-	Reason string    // of settled's reasons to wait
-	Error  string    // why
-	Since  time.Time // when it began to wait for this reason
-	Next   time.Time // about when it is tried again
+	Reason string    `json:"reason"`  // of settled's reasons to wait
+	Error  string    `json:"message"` // why
+	Since  time.Time `json:"since"`   // when it began to wait for this reason
+	Next   time.Time `json:"next"`    // about when it is tried again
+}
+
+// SetProgress adds what a replica knows of an outcome without a result.
+func (a *Answer) SetProgress(p Progress) {
+	a.Reason, a.Next, a.Do = p.Reason, &p.Next, ""
+	if a.State == Waiting {
+		a.Since, a.Message = p.Since, p.Error
+	}
 }

@@ -279,10 +279,7 @@ func (r *Reader) addProgress(ctx context.Context, a *Answer, info *jetstream.Con
 	}
 	if r.WaitingFunc != nil {
 		if p, known := r.WaitingFunc(a.Outcome.Sequence); known {
-			a.Reason, a.Next = p.Reason, &p.Next
-			if waiting {
-				a.Since, a.Message = p.Since, p.Error
-			}
+			a.SetProgress(p)
 			return nil
 		}
 	}

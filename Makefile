@@ -95,6 +95,7 @@ bench-baseline: ## store the Go benchmarks of a settlement as the baseline of be
 # Three generated files need long runs and have targets of their own: make model, make mutants and
 # make twins. cmd/proof/record/runs is written by the targets that take RECORD=1.
 docs: ## write every generated file but those of long runs (make model, mutants, twins)
+	go test ./cmd/settled/internal/sim -run '^TestSchemas$$' -update
 	go test ./cmd/settled -run '^(TestSampleConfig|TestStreamDefinitions|TestSchemas|TestAsyncAPI|TestContractDocs)$$' -update
 	go test ./cmd/settled/dashboard -run '^TestSchemas$$' -update
 	go test ./settlement -run '^TestLifecycleDiagrams$$' -update

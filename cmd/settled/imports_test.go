@@ -94,7 +94,7 @@ var mayImport = map[string][]string{
 	},
 	"cmd/settled/internal/policies": {"settled/settlement"},
 	// Generates the schemas; only tests import it.
-	"cmd/settled/internal/schematest": {"settled/settlement", "settled/consumer/operations", "github.com/google/jsonschema-go", "github.com/santhosh-tekuri/jsonschema/v6"},
+	"cmd/settled/internal/schematest": {"settled/settlement", "settled/consumer/operations", "github.com/google/jsonschema-go", "github.com/santhosh-tekuri/jsonschema/v6", "github.com/shopspring/decimal"},
 	"cmd/settled/internal/telemetry": {
 		"settled/settlement", "settled/clearnode", "settled/consumer", "settled/ledger",
 		"settled/cmd/settled/internal/background", "settled/cmd/settled/internal/config", "settled/cmd/settled/internal/status", "settled/cmd/settled/internal/terminal",

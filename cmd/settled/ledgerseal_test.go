@@ -59,7 +59,22 @@ func (l *sealedLedger) seal(args ...string) (int, sealResult) {
 	if err := json.Unmarshal([]byte(out), &r); err != nil {
 		l.t.Fatalf("%v: %d %s %s", err, status, out, stderr)
 	}
+	if status == exitDone {
+		l.checkManifest()
+	}
 	return status, r
+}
+
+// checkManifest validates every line of the manifest.
+func (l *sealedLedger) checkManifest() {
+	l.t.Helper()
+	text, err := os.ReadFile(l.file)
+	l.must(err)
+	schema := "manifest.header"
+	for line := range strings.Lines(string(text)) {
+		l.must(contract.Check(schema, []byte(line)))
+		schema = "manifest.segment"
+	}
 }
 
 // verifySealed verifies by the manifest, and demands a finding with that text; empty: none.

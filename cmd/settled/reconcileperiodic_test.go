@@ -218,6 +218,10 @@ func (d *deployment) holder() (lease map[string]any) {
 	m, err := stream.GetLastMsgForSubject(d.t.Context(), "operation.reconcile-lease")
 	d.must(err)
 	d.must(json.Unmarshal(m.Data, &lease))
+	d.must(contract.Check("operation.reconcile-lease", m.Data))
+	if m, err = stream.GetLastMsgForSubject(d.t.Context(), "operation.reconcile-checkpoint"); err == nil {
+		d.must(contract.Check("operation.reconcile-checkpoint", m.Data))
+	}
 	return lease
 }
 

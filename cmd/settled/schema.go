@@ -12,6 +12,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"settled/cmd/settled/dashboard"
+	"settled/cmd/settled/internal/sim"
 	"settled/cmd/settled/internal/terminal"
 	"settled/consumer"
 	shipped "settled/deploy"
@@ -35,7 +36,7 @@ type schemaListing struct {
 func (p *program) schemaCommand() *cobra.Command {
 	return &cobra.Command{
 		Use: "schema [NAME]", Short: "Print the JSON Schema of a message, a result or an answer; without a name, list them", Args: cobra.MaximumNArgs(1),
-		Long: "Prints the JSON Schema (2020-12) of an outcome, a ledger entry, a dead letter, a record of operations, the output of\na command, or an answer of the HTTP API. asyncapi\nis the AsyncAPI document. Without a name it lists them.",
+		Long: "Prints the JSON Schema (2020-12) of an outcome, a ledger entry, a dead letter, a record of operations, the output of\na command, an answer of the HTTP API, the micro service or the simulated node's control API, or a manifest. asyncapi\nis the AsyncAPI document. Without a name it lists them.",
 		RunE: func(_ *cobra.Command, args []string) error {
 			schemas, err := listSchemas()
 			if err != nil {
@@ -76,7 +77,7 @@ func (p *program) printSchemas(schemas []schemaListing) error {
 // listSchemas returns all schemas: those of messages first, then those of answers and results.
 func listSchemas() ([]schemaListing, error) {
 	var list []schemaListing
-	for _, root := range []fs.FS{consumer.Schemas, ledger.Schemas, dashboard.Schemas, commandSchemas} {
+	for _, root := range []fs.FS{consumer.Schemas, ledger.Schemas, dashboard.Schemas, sim.Schemas, commandSchemas} {
 		files, err := fs.Glob(root, "schema/*.json")
 		if err != nil {
 			return nil, err

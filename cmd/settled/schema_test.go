@@ -23,17 +23,19 @@ import (
 	"settled/cmd/settled/internal/doctor"
 	"settled/cmd/settled/internal/policies"
 	"settled/cmd/settled/internal/schematest"
+	"settled/cmd/settled/internal/sim"
 	"settled/cmd/settled/internal/status"
 	"settled/cmd/settled/internal/telemetry"
 	"settled/cmd/settled/internal/terminal"
 	"settled/consumer"
 	"settled/consumer/deadletter"
+	"settled/consumer/operations"
 	"settled/ledger"
 	"settled/settlement"
 )
 
 // contract is every schema that the program has.
-var contract = schematest.Load(consumer.Schemas, ledger.Schemas, dashboard.Schemas, commandSchemas)
+var contract = schematest.Load(consumer.Schemas, ledger.Schemas, dashboard.Schemas, sim.Schemas, commandSchemas)
 
 // TestSchemas compares the schemas of messages and of command output with the code.
 func TestSchemas(t *testing.T) {
@@ -109,11 +111,28 @@ func microSchemas() map[string]*schematest.Schema {
 	return schemas
 }
 
-// inputSchemas are the schemas of files that commands read.
+// inputSchemas are the schemas of files that commands read, and of settled's own records.
 func inputSchemas() map[string]*schematest.Schema {
 	cases := schematest.Of(policies.Cases{})
 	cases.Title = "Cases for settled policy test"
-	return map[string]*schematest.Schema{"policy.cases": cases}
+	schemas := map[string]*schematest.Schema{"policy.cases": cases}
+	for name, document := range map[string]struct {
+		title string
+		value any
+	}{
+		"manifest.header":                {"First line of a manifest of sealed segments", ledger.ManifestHeader{}},
+		"manifest.segment":               {"Further line of a manifest: a sealed segment", ledger.SealedSegment{}},
+		"operation.reconcile-lease":      {"Lease of the hourly reconciliation, on operation.reconcile-lease", operations.Holder{}},
+		"operation.reconcile-checkpoint": {"State of the hourly reconciliation, on operation.reconcile-checkpoint", audit.Checkpoint{}},
+	} {
+		schemas[name] = schematest.Of(document.value)
+		schemas[name].Title = document.title
+	}
+	for _, name := range []string{"entries", "pending", "disagreed", "unreadable", "gaps", "unrequested", "counts"} { // null if there is none
+		member := schemas["operation.reconcile-checkpoint"].Properties[name]
+		member.Types, member.Type = []string{"null", member.Type}, ""
+	}
+	return schemas
 }
 
 // configValues is what settled config print shows: every key with its value.

@@ -19,6 +19,7 @@ import (
 	"time"
 
 	"github.com/google/jsonschema-go/jsonschema"
+	"github.com/shopspring/decimal"
 
 	"settled/settlement"
 )
@@ -40,6 +41,8 @@ const (
 var types = map[reflect.Type]*Schema{
 	reflect.TypeFor[settlement.SessionID]():     {Type: "string", Pattern: "^(0x[0-9a-f]{64}|" + settlement.UnknownSession + ")$"},
 	reflect.TypeFor[settlement.Amount]():        {Type: "string", Pattern: DecimalPattern},
+	reflect.TypeFor[map[uint64]uint64]():        {Type: "object", PropertyNames: &Schema{Pattern: "^[0-9]+$"}, AdditionalProperties: &Schema{Type: "integer", Minimum: jsonschema.Ptr(0.)}},
+	reflect.TypeFor[decimal.Decimal]():          {Type: "string", Pattern: `^-?[0-9]+(\.[0-9]+)?$`},
 	reflect.TypeFor[settlement.Asset]():         {Type: "string", MinLength: jsonschema.Ptr(1), MaxLength: jsonschema.Ptr(64)},
 	reflect.TypeFor[settlement.Scenario]():      {Type: "string", Pattern: "^[a-z0-9_]{0,64}$"},
 	reflect.TypeFor[settlement.Class]():         {Type: "string", Enum: []any{settlement.Rejected, settlement.Conflict, settlement.Exhausted}},

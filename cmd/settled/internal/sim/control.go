@@ -30,16 +30,32 @@ type NodeInfo struct {
 	Protocol string `json:"protocol"`
 }
 
-// sessionLine is a session in a list.
-type sessionLine struct {
+// SessionLine is a session in the answer to GET /sessions.
+type SessionLine struct {
 	ID      string `json:"session_id"`
 	Status  string `json:"status"`
 	Version uint64 `json:"version"`
 }
 
+// SessionLines answers GET /sessions.
+type SessionLines struct {
+	Sessions []SessionLine `json:"sessions"`
+}
+
+// CheckAnswer answers GET /check: whether the node's books are right.
+type CheckAnswer struct {
+	OK         bool     `json:"ok"`
+	Violations []string `json:"violations"`
+}
+
+// ErrorAnswer answers a request that failed.
+type ErrorAnswer struct {
+	Error string `json:"error"` // what is wrong
+}
+
 // SessionAnswer is a session with everything that happened in it.
 type SessionAnswer struct {
-	sessionLine
+	SessionLine
 	Definition   clearnodetest.Definition   `json:"definition"`
 	Data         string                     `json:"session_data"`
 	Created      time.Time                  `json:"created_at"`
@@ -66,12 +82,14 @@ type SessionList struct {
 	Sessions []SessionAnswer `json:"sessions"`
 }
 
-type faultSetting struct {
+// FaultSetting answers GET /faults, and is the request of PUT /faults.
+type FaultSetting struct {
 	Faults string  `json:"faults"`
 	Seed   *uint64 `json:"seed,omitempty"`
 }
 
-type clockAnswer struct {
+// ClockAnswer answers GET and POST /clock.
+type ClockAnswer struct {
 	Now   time.Time `json:"now"`
 	Ahead string    `json:"ahead"` // of real time
 }
@@ -147,7 +165,7 @@ func writeAnswer(w http.ResponseWriter, v any, err error) {
 			status = e.status
 		}
 		w.WriteHeader(status)
-		v = map[string]string{"error": err.Error()}
+		v = ErrorAnswer{err.Error()}
 	}
 	_ = json.NewEncoder(w).Encode(v)
 }
@@ -174,13 +192,13 @@ func (s *Sim) getSessions(r *http.Request) (any, error) {
 	if status != "" && status != "open" && status != "closed" {
 		return nil, fmt.Errorf("status %q: want open or closed", status)
 	}
-	list := []sessionLine{}
+	list := []SessionLine{}
 	for _, id := range s.Node.SessionIDs() {
 		if state, ok := s.Node.Session(id); ok && (status == "" || state.Status == status) {
-			list = append(list, sessionLine{id, state.Status, state.Version})
+			list = append(list, SessionLine{id, state.Status, state.Version})
 		}
 	}
-	return map[string]any{"sessions": list}, nil
+	return SessionLines{list}, nil
 }
 
 func (s *Sim) postSessions(r *http.Request) (any, error) {
@@ -203,7 +221,7 @@ func (s *Sim) getSession(r *http.Request) (any, error) {
 
 func (s *Sim) answerOf(d clearnodetest.SessionDetail) SessionAnswer {
 	a := SessionAnswer{
-		sessionLine: sessionLine{d.ID, d.Status, d.Version}, Definition: d.Definition, Data: d.Data, Created: d.Created, Updated: d.Updated,
+		SessionLine: SessionLine{d.ID, d.Status, d.Version}, Definition: d.Definition, Data: d.Data, Created: d.Created, Updated: d.Updated,
 		Deposits: append([]clearnodetest.Allocation{}, d.Deposits...), Current: append([]clearnodetest.Allocation{}, d.Current...),
 		Payouts: append([]clearnodetest.Allocation{}, d.Payouts...), Signers: append([][]string{}, d.Signers...), Transactions: d.Entries, Requests: []updateLine{},
 	}
@@ -222,11 +240,11 @@ func (s *Sim) answerOf(d clearnodetest.SessionDetail) SessionAnswer {
 func (s *Sim) getFaults(*http.Request) (any, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return faultSetting{s.faults, &s.seed}, nil
+	return FaultSetting{s.faults, &s.seed}, nil
 }
 
 func (s *Sim) putFaults(r *http.Request) (any, error) {
-	var f faultSetting
+	var f FaultSetting
 	if err := readBody(r, &f); err != nil {
 		return nil, err
 	}
@@ -236,19 +254,19 @@ func (s *Sim) putFaults(r *http.Request) (any, error) {
 		f.Seed = &s.seed
 	}
 	seed := *f.Seed
-	return faultSetting{f.Faults, &seed}, s.setFaults(f.Faults, seed)
+	return FaultSetting{f.Faults, &seed}, s.setFaults(f.Faults, seed)
 }
 
 func (s *Sim) deleteFaults(*http.Request) (any, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	seed := s.seed
-	return faultSetting{"", &seed}, s.setFaults("", seed)
+	return FaultSetting{"", &seed}, s.setFaults("", seed)
 }
 
 func (s *Sim) getClock(*http.Request) (any, error) {
 	ahead := time.Duration(s.ahead.Load())
-	return clockAnswer{s.now(), ahead.String()}, nil
+	return ClockAnswer{s.now(), ahead.String()}, nil
 }
 
 const farthestClock = 10 * 365 * 24 * time.Hour
@@ -270,7 +288,7 @@ func (s *Sim) postClock(r *http.Request) (any, error) {
 		return nil, fmt.Errorf("advance %q: the clock may be at most %s ahead", body.Advance, farthestClock)
 	}
 	ahead := time.Duration(s.ahead.Add(int64(by)))
-	return clockAnswer{s.now(), ahead.String()}, s.save()
+	return ClockAnswer{s.now(), ahead.String()}, s.save()
 }
 
 // getCheck reports what Check finds in the node's books.
@@ -279,7 +297,7 @@ func (s *Sim) getCheck(*http.Request) (any, error) {
 	if err := s.Node.Check(); err != nil {
 		found = strings.Split(err.Error(), "\n")
 	}
-	return map[string]any{"ok": len(found) == 0, "violations": found}, nil
+	return CheckAnswer{len(found) == 0, found}, nil
 }
 
 // postReset makes the node as after its first start.

@@ -234,11 +234,14 @@ func TestControl(t *testing.T) {
 		if status != c.status || !strings.Contains(answer, c.want) || (status != 200) != strings.HasPrefix(answer, `{"error":`) {
 			t.Errorf("%s %s: %d %s, want %d %s", c.call, c.body, status, answer, c.status, c.want)
 		}
+		must(t, contract.Check(answerSchema(c.call, status), []byte(answer)))
 	}
 
 	id := s.Node.SessionIDs()[0]
 	must(t, s.Node.CloseElsewhere(id, []clearnodetest.Allocation{{Participant: judge, Asset: "usdc", Amount: decimal.NewFromInt(10)}, {Participant: alice, Asset: "usdc"}}))
-	if _, answer := control(t, "GET", "http://"+address+"/sessions/"+id, ""); !strings.Contains(answer, `"status":"closed"`) || !strings.Contains(answer, `"payouts":[{"participant":"`+judge) || !strings.Contains(answer, `"debit":"10"`) {
+	_, answer := control(t, "GET", "http://"+address+"/sessions/"+id, "")
+	must(t, contract.Check("sim.session", []byte(answer)))
+	if !strings.Contains(answer, `"status":"closed"`) || !strings.Contains(answer, `"payouts":[{"participant":"`+judge) || !strings.Contains(answer, `"debit":"10"`) {
 		t.Error(answer)
 	}
 	if _, answer := control(t, "POST", "http://"+address+"/reset", ""); !strings.Contains(answer, s.Node.URL()) || len(s.Node.SessionIDs()) != 0 || s.ahead.Load() != 0 {

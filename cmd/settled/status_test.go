@@ -146,10 +146,13 @@ func TestStatusOfEachState(t *testing.T) {
 
 	d.node.ClearFaults()
 	d.serve()
+	d.wantClosed(closing.session, closing.sequence) // its request took effect, so nothing has to be sent
+	closing.state, late.reason = status.Closed, ""
+	check("service running, node up, sending stopped")
 	d.ok("resume", "--reason", "done")
-	for _, o := range []*asked{&closing, &waiting, &late} {
+	for _, o := range []*asked{&waiting, &late} {
 		d.wantClosed(o.session, o.sequence)
-		o.state, o.reason = status.Closed, ""
+		o.state = status.Closed
 	}
 	check("all settled")
 	d.until("the acknowledged one is reported as lost", func() bool {
@@ -181,6 +184,40 @@ func TestStatusOfReplayedAndDiscarded(t *testing.T) {
 		t.Errorf("discarded: %+v", a)
 	}
 	d.until("the replayed message failed too", func() bool { a := d.status("3"); return a.State == status.Failed && a.Letter > 0 })
+}
+
+// Of two outcomes for one session the first closes it. The second has failed, and for the
+// session the answer is the outcome that closed it.
+func TestStatusOfSupersededOutcome(t *testing.T) {
+	t.Parallel()
+	d := deploy(t)
+	_, stop := d.serve()
+	session := d.open()
+	first := d.publish("partial_service", "first", session, d.partial())
+	d.wantClosed(session, first)
+	second := d.publish("cancellation", "second", session, nil)
+	d.wantCode(d.result(session, second), settlement.OutcomeConflict)
+	check := func(when string) {
+		t.Helper()
+		for _, args := range [][]string{{strconv.FormatUint(first, 10)}, {string(session)}, {"--source", "/test", "--id", "first"}} {
+			if a := d.status(args...); a.State != status.Closed || a.Outcome.Sequence != first || len(a.Payouts) == 0 {
+				t.Errorf("%s, %v: %+v, want the outcome that closed the session", when, args, a)
+			}
+		}
+		for _, args := range [][]string{{strconv.FormatUint(second, 10)}, {"--source", "/test", "--id", "second"}} {
+			a := d.status(args...)
+			if a.State != status.Failed || a.Code != settlement.OutcomeConflict || a.Outcome.Sequence != second || a.Letter != 1 || a.Do == "" || len(a.Payouts) != 0 {
+				t.Errorf("%s, %v: %+v, want a conflict", when, args, a)
+			}
+		}
+	}
+	check("service running, node up")
+	d.node.Stop()
+	check("service running, node down")
+	stop()
+	check("service stopped, node down")
+	d.node.Resume()
+	check("service stopped, node up")
 }
 
 // An outcome whose session can't be read fails in no session, and is found by its sequence.

@@ -220,6 +220,26 @@ func TestStatusOfSupersededOutcome(t *testing.T) {
 	check("service stopped, node up")
 }
 
+// The session of an outcome tells what became of it after its message is removed from the stream.
+func TestStatusWithoutMessage(t *testing.T) {
+	t.Parallel()
+	d := deploy(t)
+	d.serve()
+	session := d.open()
+	sequence := d.publish("partial_service", "x", session, d.partial())
+	d.wantClosed(session, sequence)
+	before := d.status(strconv.FormatUint(sequence, 10))
+	outcomes, err := d.nats.JS.Stream(t.Context(), consumer.OutcomesStream(""))
+	d.must(err)
+	d.must(outcomes.DeleteMsg(t.Context(), sequence))
+	if after := d.status(string(session)); after.Stored.IsZero() || !after.Stored.Equal(before.Stored) || fmt.Sprint(after.Outcome, after.Payouts, after.Entry) != fmt.Sprint(before.Outcome, before.Payouts, before.Entry) {
+		t.Errorf("%+v, want %+v", after, before)
+	}
+	if code, _, stderr := d.command("status", strconv.FormatUint(sequence, 10)); code != exitNotFound {
+		t.Errorf("by the sequence: exit %d, %s", code, stderr)
+	}
+}
+
 // An outcome whose session can't be read fails in no session, and is found by its sequence.
 func TestStatusWithoutSession(t *testing.T) {
 	d := deploy(t)

@@ -27,7 +27,7 @@ type Answer struct {
 	Session  string                  `json:"session_id"` // unknown: it can't be read
 	Scenario settlement.Scenario     `json:"scenario"`
 	Outcome  settlement.OutcomeRef   `json:"outcome"`               // as entries have it; with the message that was asked for
-	Stored   time.Time               `json:"stored"`                // when the message was stored
+	Stored   time.Time               `json:"stored"`                // when the message was stored; the year 1 if only an entry of an earlier version names the message
 	Since    time.Time               `json:"since"`                 // when this state began: the time of the entry, or when a replica began to wait for this reason
 	Reason   string                  `json:"reason,omitempty"`      // of waiting and closing: one of settled's reasons to wait, not_delivered or delivered
 	Code     settlement.Code         `json:"code,omitempty"`        // of failed
@@ -86,7 +86,9 @@ func (a Answer) Text() string {
 		text += fmt.Sprintf("\n%-12s %s", name, fmt.Sprintf(format, args...))
 	}
 	line("session", "%s", a.Session)
-	line("stored", "%s", terminal.FormatTime(a.Stored))
+	if !a.Stored.IsZero() {
+		line("stored", "%s", terminal.FormatTime(a.Stored))
+	}
 	if a.Entry > 0 {
 		line("entry", "%d of the ledger, attempt %d, at %s", a.Entry, a.Attempt, terminal.FormatTime(a.Since))
 	} else if !a.Since.IsZero() && !a.Since.Equal(a.Stored) {

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"strconv"
+	"time"
 
 	"github.com/nats-io/nats.go/jetstream"
 
@@ -205,6 +206,8 @@ func (r *Reader) answer(ctx context.Context, m message) (Answer, error) {
 	a.Warnings = append(a.Warnings, r.Policies.Warnings(m.Outcome)...)
 	if m.raw != nil {
 		a.Stored = m.raw.Time
+	} else if stored, err := time.Parse(time.RFC3339Nano, m.Ref.Stored); err == nil {
+		a.Stored = stored // the message is gone: as its entry has it
 	}
 	info, err := r.durable(ctx)
 	if err != nil {

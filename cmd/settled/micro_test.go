@@ -139,7 +139,7 @@ func TestMicroServiceAnswersOnlyToInboxes(t *testing.T) {
 			})
 			before := d.stored()
 			for _, subject := range []string{status.StatusSubject, status.PlanSubject, status.WaitingSubject} {
-				for _, reply := range []string{"settlement.closed." + string(session), "settlement.closing.x", "operation.stop", "operation.resume", "outcome.x", "deadletter.x", "$JS.API.STREAM.MSG.DELETE.DEADLETTERS", "$JS.ACK.OUTCOMES.settled.1.1.1.1.1"} {
+				for _, reply := range []string{"settlement.closed." + string(session), "settlement.closing.x", "_INBOXes.x", "operation.stop", "operation.resume", "outcome.x", "deadletter.x", "$JS.API.STREAM.MSG.DELETE.DEADLETTERS", "$JS.ACK.OUTCOMES.settled.1.1.1.1.1"} {
 					d.must(nc.PublishRequest(subject, reply, question))
 				}
 			}

@@ -27,7 +27,7 @@ import (
 
 // The bounds of the requests that the micro service answers.
 const (
-	maxMicroRequests = 4         // of one endpoint at the same time
+	maxMicroRequests = 16        // of one endpoint at the same time
 	maxMicroRate     = 50        // requests a second to one endpoint
 	maxPlanRate      = 5         // to the endpoint that reads the node, which may limit its rate
 	maxMicroRequest  = 256 << 10 // bytes
@@ -40,9 +40,11 @@ const (
 //
 // NATS does not check the reply subject of a request. Through it, a client in settled's
 // account could make this connection publish anywhere that settled may. Requests of other
-// accounts have reply subjects that the server made. So nothing is answered to a subject that
-// is neither one of those nor an inbox. The answers that the library gives under $SRV are
-// neither entries nor records, and have no effect in a stream.
+// accounts have reply subjects that the server made. So the endpoints answer nothing to a
+// subject that is neither one of those nor an inbox. The library answers requests under $SRV
+// to any subject. Such an answer is no entry, record or outcome: in a stream it is reported as
+// a foreign message, or becomes a dead letter. With the accounts of deploy/nats no other user
+// is in settled's account.
 type microService struct {
 	s      *Service
 	reader *status.Reader
@@ -141,7 +143,8 @@ func (m *microService) handle(ctx context.Context, perSecond rate.Limit, answer 
 		}
 		select {
 		case places <- struct{}{}:
-		case <-ctx.Done():
+		default:
+			_ = r.Error("429", "too many requests at the same time: ask again", nil)
 			return
 		}
 		go func() {
@@ -190,7 +193,8 @@ func oneLine(err error) string {
 // isInbox reports whether a reply subject is an inbox, or one that a server made for a request
 // from another account.
 func isInbox(reply string) bool {
-	return strings.HasPrefix(reply, "_INBOX") || strings.HasPrefix(reply, "_R_.")
+	first, _, found := strings.Cut(reply, ".")
+	return found && (first == "_INBOX" || strings.HasPrefix(first, "_INBOX_") || first == "_R_")
 }
 
 func readQuestion(data []byte) (q status.Question, err error) {

@@ -27,7 +27,7 @@ import (
 
 // The bounds of the requests that the micro service answers.
 const (
-	maxMicroRequests = 16        // of one endpoint at the same time
+	maxMicroPending  = 64        // requests that wait for one endpoint; further ones are not answered
 	maxMicroRate     = 50        // requests a second to one endpoint
 	maxPlanRate      = 5         // to the endpoint that reads the node, which may limit its rate
 	maxMicroRequest  = 256 << 10 // bytes
@@ -91,7 +91,7 @@ func (s *Service) serveMicro(ctx context.Context, cfg *config.Config) error {
 		{status.PlanSubject, maxPlanRate, m.plan, nil},
 		{status.WaitingSubject, maxMicroRate, m.waiting, []micro.EndpointOpt{micro.WithEndpointQueueGroupDisabled()}},
 	} {
-		options := append(e.options, micro.WithEndpointSubject(cfg.NATSPrefix+e.subject))
+		options := append(e.options, micro.WithEndpointSubject(cfg.NATSPrefix+e.subject), micro.WithEndpointPendingLimits(maxMicroPending, maxMicroPending*maxMicroRequest))
 		if err := service.AddEndpoint(strings.TrimPrefix(e.subject, "settled."), m.handle(ctx, e.rate, e.answer), options...); err != nil {
 			return err
 		}
@@ -129,28 +129,18 @@ type answerFunc func(ctx context.Context, request []byte) (any, error)
 // errSilent means that a request is not answered.
 var errSilent = errors.New("no answer")
 
-// handle answers requests, at most maxMicroRequests at the same time. The library calls the
-// handler for one request after the other.
+// handle answers the requests of an endpoint, one after the other: the library reads a request
+// after its handler has returned.
 func (m *microService) handle(ctx context.Context, perSecond rate.Limit, answer answerFunc) micro.Handler {
-	places, limit := make(chan struct{}, maxMicroRequests), rate.NewLimiter(perSecond, int(perSecond))
+	limit := rate.NewLimiter(perSecond, int(perSecond))
 	return micro.HandlerFunc(func(r micro.Request) {
-		if !isInbox(r.Reply()) {
-			return
-		}
-		if !limit.Allow() {
+		switch {
+		case !isInbox(r.Reply()):
+		case !limit.Allow():
 			_ = r.Error("429", "too many requests: ask again in a second", nil)
-			return
-		}
-		select {
-		case places <- struct{}{}:
 		default:
-			_ = r.Error("429", "too many requests at the same time: ask again", nil)
-			return
-		}
-		go func() {
-			defer func() { <-places }()
 			m.respond(ctx, r, answer)
-		}()
+		}
 	})
 }
 

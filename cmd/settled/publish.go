@@ -317,7 +317,7 @@ func publishOutcome(ctx context.Context, js jetstream.JetStream, prefix, source,
 			}
 			messageID += "/" + rand.Text()
 			wait = firstPublish / 2
-		case ctx.Err() == nil && errors.Is(err, context.DeadlineExceeded) && !errors.Is(js.Conn().LastError(), nats.ErrPermissionViolation):
+		case ctx.Err() == nil && errors.Is(err, context.DeadlineExceeded) && !isDenied(js.Conn(), prefix):
 		default:
 			return publishResult{}, publishError(js.Conn(), err, prefix, source, id, msg)
 		}
@@ -358,7 +358,7 @@ func publishError(nc *nats.Conn, err error, prefix, source, id string, msg *nats
 	switch {
 	case errors.Is(err, nats.ErrMaxPayload):
 		return fmt.Errorf("publish to %s: %w: nothing was stored; the server accepts at most %d bytes", msg.Subject, err, nc.MaxPayload())
-	case errors.Is(nc.LastError(), nats.ErrPermissionViolation):
+	case isDenied(nc, prefix):
 		return fmt.Errorf("publish to %s: %w: nothing was stored", msg.Subject, nc.LastError())
 	case errors.Is(err, jetstream.ErrNoStreamResponse), errors.Is(err, nats.ErrNoResponders):
 		return fmt.Errorf("publish to %s: %w: nothing was stored. Either stream %s does not exist (`settled serve` creates it), or too few NATS servers run. Correct that, then %s", msg.Subject, err, consumer.OutcomesStream(prefix), again)
@@ -371,6 +371,13 @@ func publishError(nc *nats.Conn, err error, prefix, source, id string, msg *nats
 	default:
 		return fmt.Errorf("publish to %s: %w: it is unknown whether the message was stored; %s: the session is settled only once", msg.Subject, err, again)
 	}
+}
+
+// isDenied reports whether the server denied the connection something other than to subscribe
+// to results.
+func isDenied(nc *nats.Conn, prefix string) bool {
+	last := nc.LastError()
+	return errors.Is(last, nats.ErrPermissionViolation) && !strings.Contains(last.Error(), `"`+prefix+"settlement.")
 }
 
 // isOutOfSpace reports whether the server rejected a message for lack of space: of the

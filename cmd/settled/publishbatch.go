@@ -30,6 +30,10 @@ const (
 	batchStatusWait = time.Second
 )
 
+// errNotTried is the error of a line that was not published because an earlier one of its
+// session was not.
+var errNotTried = errors.New("not published, because an earlier outcome of its session was not")
+
 // batchLine is one outcome of a batch.
 type batchLine struct {
 	number int // of the line, from 1
@@ -140,7 +144,9 @@ func newBatchLine(ctx context.Context, cfg *config.Config, f publishFlags, numbe
 		Data        json.RawMessage `json:"data"`
 	}
 	decoder := json.NewDecoder(bytes.NewReader(text))
-	if !bytes.Contains(text, []byte(`"specversion"`)) {
+	var members map[string]json.RawMessage
+	_ = json.Unmarshal(text, &members) // decoding reports the error
+	if _, isEvent := members["specversion"]; !isEvent {
 		decoder.DisallowUnknownFields()
 	}
 	if err := decoder.Decode(&v); err != nil {
@@ -192,15 +198,24 @@ func (p *program) publishLines(ctx context.Context, nc *natsconn.Link, prefix st
 		var publishing sync.WaitGroup
 		for _, these := range ofSession {
 			publishing.Go(func() {
-				for _, i := range these {
-					published[i], failures[i] = some[i].publish(ctx, nc.JS, prefix)
+				for at, i := range these {
+					if published[i], failures[i] = some[i].publish(ctx, nc.JS, prefix); failures[i] != nil {
+						for _, later := range these[at+1:] { // must not overtake it
+							failures[later] = errNotTried
+						}
+						return
+					}
 				}
 			})
 		}
 		publishing.Wait()
+		failed := -1
 		for i, l := range some {
-			if err := failures[i]; err != nil {
-				return results, fmt.Errorf("line %d: %w; %d lines are published: publish the batch again to go on, each outcome is settled only once", l.number, err, len(results))
+			if failures[i] != nil {
+				if failed < 0 {
+					failed = i
+				}
+				continue
 			}
 			r := batchResult{Line: l.number, publishResult: published[i]}
 			results = append(results, r)
@@ -208,6 +223,9 @@ func (p *program) publishLines(ctx context.Context, nc *natsconn.Link, prefix st
 			if err := p.Print(r, fmt.Sprintf("line %d: %s", r.Line, r.text())); err != nil {
 				return results, err
 			}
+		}
+		if failed >= 0 {
+			return results, fmt.Errorf("line %d: %w; %d lines are published: publish the batch again to go on, each outcome is settled only once", some[failed].number, failures[failed], len(results))
 		}
 		lines = lines[len(some):]
 		bar.Update(uint64(len(results)), uint64(len(results)+len(lines)), "published") // #nosec G115 -- counts
@@ -226,13 +244,18 @@ func (p *program) waitForBatch(ctx context.Context, cfg *config.Config, results 
 	bar := p.Progress("results")
 	defer bar.Clear()
 	r := &status.Reader{JS: nc.JS, Consumer: cfg.Consumer(), Policies: cfg.Policies}
-	all, failed, end := len(results), 0, time.Now().Add(most)
+	all, failed, end, read := len(results), 0, time.Now().Add(most), false
 	for {
 		waiting := results[:0:0]
 		for _, b := range results {
 			a, err := r.BySequence(ctx, b.Sequence)
-			if err != nil {
+			if err != nil && (!read || time.Now().After(end)) {
 				return fmt.Errorf("%w: line %d is published, and its result can't be read: %w", errStillWaiting, b.Line, err)
+			}
+			read = true
+			if err != nil { // once it could be read: try again
+				waiting = append(waiting, b)
+				continue
 			}
 			if a.State == status.Waiting || a.State == status.Closing {
 				waiting = append(waiting, b)

@@ -149,10 +149,12 @@ func (w *resultWait) untilResult(ctx context.Context, cfg *config.Config, sessio
 func (p *program) waitForResult(ctx context.Context, cfg *config.Config, w *resultWait, session settlement.SessionID, most time.Duration) error {
 	bounded, cancel := context.WithTimeout(ctx, most)
 	defer cancel()
+	var notice *ledger.Stored // read after listening has ended
 	listening := background.Run(bounded, func(ctx context.Context) {
 		for {
-			notice, in := w.received()
-			if notice != nil {
+			received, in := w.received()
+			if received != nil {
+				notice = received
 				cancel()
 				return
 			}
@@ -166,11 +168,11 @@ func (p *program) waitForResult(ctx context.Context, cfg *config.Config, w *resu
 	})
 	err := w.untilResult(bounded, cfg, session)
 	listening()
-	if notice, _ := w.received(); w.result == nil && notice != nil {
+	if w.result == nil && notice != nil {
 		w.result = notice
-		_, _ = fmt.Fprintf(p.Err, "settled: the result was received, and not read from the ledger (%s): whoever may publish to its subject can have sent it\n", terminal.Printable(w.problem.Error()))
+		_, _ = fmt.Fprintf(p.Err, "settled: the result was received, and not read from the ledger (%s): whoever may publish to its subject can have sent it\n", terminal.Printable(w.reason()))
 	} else if err != nil {
-		return fmt.Errorf("the outcome is published, and its result can't be read: %w", err)
+		return fmt.Errorf("%w: the outcome is published, and its result can't be read: %w", errStillWaiting, err)
 	}
 	if w.result == nil {
 		return fmt.Errorf("%w after %s: %s; `settled watch --session %s` shows the result", errStillWaiting, most, w.reason(), session.Token())

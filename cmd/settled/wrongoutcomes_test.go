@@ -9,6 +9,8 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/nats-io/nats.go/jetstream"
+
 	"settled/consumer"
 	"settled/settlement"
 )
@@ -241,4 +243,27 @@ func TestPublishBatch(t *testing.T) {
 		}
 	}
 	d.verify(150)
+}
+
+// If a line is not stored, no later line of its session is: it would settle the session.
+func TestBatchKeepsTheOrderOfASession(t *testing.T) {
+	t.Parallel()
+	d := deploy(t)
+	d.makeStreams(func(c *jetstream.StreamConfig) {
+		if c.Name == consumer.OutcomesStream("") {
+			c.MaxMsgSize = 4096
+		}
+	})
+	session, other := d.open(), d.open()
+	lines := fmt.Sprintf("{\"scenario\":\"cancellation\",\"id\":\"1\",\"data\":{\"session_id\":%q,\"session_data\":%q}}\n", session, strings.Repeat("x", 8000)) +
+		fmt.Sprintf("{\"scenario\":\"cancellation\",\"id\":\"2\",\"data\":{\"session_id\":%q}}\n", session) +
+		fmt.Sprintf("{\"scenario\":\"cancellation\",\"id\":\"3\",\"data\":{\"session_id\":%q}}\n", other)
+	var out, errs bytes.Buffer
+	status := runChecked(t.Context(), []string{"publish", "--batch", "-", "--nats.url", d.cfg.NATSURL, "-o", "json"}, strings.NewReader(lines), &out, &errs)
+	if status != exitFailed || !strings.Contains(errs.String(), "line 1: ") || !strings.Contains(errs.String(), "1 lines are published") || !strings.Contains(out.String(), `"line":3`) || strings.Contains(out.String(), `"line":2`) {
+		t.Errorf("exit %d, %s %s", status, out.String(), errs.String())
+	}
+	if got := d.stored(); !strings.Contains(got, "OUTCOMES 1 ") {
+		t.Error(got)
+	}
 }

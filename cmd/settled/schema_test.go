@@ -290,6 +290,9 @@ func TestAsyncAPI(t *testing.T) {
 	}
 	schemas := microSchemas()
 	schemas["cosign.proposal"], schemas["cosign.answer"], schemas["command.status"] = schematest.Of(clearnode.Proposal{}), schematest.Of(cosigner.CosignAnswer{}), outputSchemas()["command.status"]
+	for _, name := range []string{"operation.reconcile-lease", "operation.reconcile-checkpoint"} {
+		schemas[name] = inputSchemas()[name]
+	}
 	text := schematest.AsyncAPI(permissions.String(), schemas)
 	var indented bytes.Buffer
 	must(t, json.Indent(&indented, text, "", "  "))

@@ -61,8 +61,8 @@ var channels = []channel{
 	{
 		name: "operations", address: "operation.{action}", filter: "operation.*", stream: "OPERATIONS",
 		description: "What operators did. A stop holds for every replica until a resume names it.",
-		parameters:  map[string]string{"action": "stop, resume, replay, discard or requeue."},
-		messages:    []string{"operation"},
+		parameters:  map[string]string{"action": "stop, resume, replay, discard or requeue; reconcile-lease and reconcile-checkpoint, which only settled may write."},
+		messages:    []string{"operation", "reconcileLease", "reconcileCheckpoint"},
 		operations: []fields{
 			{"name": "receiveOperation", "action": "receive", "summary": "Stops and resumes sending. Every replica reads the stream once a second, and when it sees a message."},
 			{"name": "recordOperation", "action": "send", "summary": "Records a stop after an overpayment, and replays and discards from the dashboard."},
@@ -110,7 +110,8 @@ var channels = []channel{
 
 // AsyncAPI returns the AsyncAPI document. permissions is the text of the files in deploy/nats
 // that hold users, and more the schemas of this list: cosign.proposal, cosign.answer,
-// micro.question, micro.plan, micro.waiting and command.status.
+// micro.question, micro.plan, micro.waiting, command.status, operation.reconcile-lease and
+// operation.reconcile-checkpoint.
 func AsyncAPI(permissions string, more map[string]*Schema) []byte {
 	d := document{
 		AsyncAPI: "3.0.0",
@@ -253,12 +254,14 @@ func components(more map[string]*Schema) fields {
 				"title": "Outcome, in binary mode", "payload": ref("outcome.data"),
 				"headers": headers(append([]string{"ce-specversion", "1.0", "ce-id", "Percent-encoded.", "ce-source", "Percent-encoded.", "ce-type", "outcome. and the scenario."}, outcomeHeaders...)...),
 			},
-			"closing":       entry("A close is about to be sent", "settlement.closing"),
-			"closed":        entry("A session is closed", "settlement.closed"),
-			"failed":        entry("An outcome failed", "settlement.failed"),
-			"failedUnknown": entry("An outcome failed that names no readable session", "settlement.failed.unknown"),
-			"deadLetter":    fields{"title": "The message of a failed outcome", "headers": ref("deadletter.headers"), "payload": fields{"description": "The payload as it was received: any bytes."}},
-			"operation":     fields{"title": "Record of an operation", "payload": ref("operation")},
+			"closing":             entry("A close is about to be sent", "settlement.closing"),
+			"closed":              entry("A session is closed", "settlement.closed"),
+			"failed":              entry("An outcome failed", "settlement.failed"),
+			"failedUnknown":       entry("An outcome failed that names no readable session", "settlement.failed.unknown"),
+			"deadLetter":          fields{"title": "The message of a failed outcome", "headers": ref("deadletter.headers"), "payload": fields{"description": "The payload as it was received: any bytes."}},
+			"operation":           fields{"title": "Record of an operation", "payload": ref("operation")},
+			"reconcileLease":      fields{"title": "Which replica reconciles, on operation.reconcile-lease", "payload": ref("operation.reconcile-lease")},
+			"reconcileCheckpoint": fields{"title": "How far the reconciliation is, on operation.reconcile-checkpoint", "payload": ref("operation.reconcile-checkpoint")},
 			"advisory": fields{"title": "JetStream advisory", "payload": fields{"type": "object", "required": []string{"stream_seq"}, "properties": fields{
 				"stream_seq": fields{"type": "integer", "minimum": 1, "description": "Sequence of the message."},
 				"reason":     fields{"type": "string", "description": "A code of settled, if settled terminated the message: then it is ignored."},
